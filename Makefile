@@ -1,0 +1,62 @@
+# `make help` lists the targets. Everything happens in .venv; nothing but Python 3.11 or later and make is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGE := layers/posedrop
+UV_COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --universal \
+	--python-version 3.11 --no-strip-extras
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export SAM_CLI_TELEMETRY := 0
+export SEGMIND_API_KEY
+# Options reach the commands through the environment, so that quotes in them survive.
+export LOCAL_PARAMS = $(PARAMS)
+export LOCAL_EMULATOR = $(EMULATOR)
+
+.PHONY: help setup demo up down test check bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
+		printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+setup: .venv/.installed ## make .venv and install what is pinned
+
+.venv/.installed: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit("posedrop needs Python 3.11 or later: make PYTHON=python3.13" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
+	touch $@
+
+demo: setup ## run the whole pipeline once; LATENCY=3, or SEGMIND_API_KEY=SG_... for the real model
+	@$(BIN)/python -m local.demo $(if $(LATENCY),--latency $(LATENCY))
+
+up: setup ## start the stack; SEGMIND_BASE_URL=http://..., PARAMS="Name=Value ...", EMULATOR="--latency 1"
+	@$(BIN)/python -m local up --segmind-base-url "$(SEGMIND_BASE_URL)" --params "$$LOCAL_PARAMS" \
+		--emulator "$$LOCAL_EMULATOR"
+
+down: setup ## stop the stack
+	@$(BIN)/python -m local down
+
+test: setup ## run every test
+	$(BIN)/python -m pytest
+
+check: setup ## all that CI checks besides the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(PACKAGE)/posedrop local
+	for function in submit poll deliver; do $(BIN)/mypy functions/$$function/app.py || exit 1; done
+	$(BIN)/cfn-lint --append-rules cfn_lint_serverless.rules --template template.yaml
+	$(BIN)/sam validate --lint --template-file template.yaml
+	@grep -o '^[^ ]*==[^ ]*' $(PACKAGE)/requirements.txt | while read -r pin; do grep -qF "$$pin " requirements-dev.txt \
+		|| { echo "The layer pins $$pin, requirements-dev.txt does not: make lock"; exit 1; }; done
+
+bench: setup ## run the benchmarks
+	$(BIN)/python -m bench
+
+lock: setup ## pin the requirements anew
+	$(BIN)/python -m pip install --quiet uv
+	$(UV_COMPILE) requirements-dev.in --output-file requirements-dev.txt
+	$(UV_COMPILE) -c requirements-dev.txt $(PACKAGE)/requirements.in --output-file $(PACKAGE)/requirements.txt
+
+clean: down ## stop the stack and remove all that was built
+	rm -rf .aws-sam .local

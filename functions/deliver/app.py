@@ -1,0 +1,44 @@
+"""deliver: stores the outputs of a job that has ended and tells its end."""
+
+import time
+from functools import cache
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from posedrop.delivery import Delivery
+from posedrop.downloads import Downloader
+from posedrop.ledger import Ledger
+from posedrop.secret import ApiKey
+from posedrop.segmind import Segmind
+from posedrop.settings import DeliverSettings, from_environment
+from posedrop.storage import OutputBucket
+
+logger = Logger()
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
+    """End the job of a state machine's event, or report an execution that ended without telling its job's end."""
+    if event.get("detail-type") == "Step Functions Execution Status Change":
+        logger.append_keys(execution=event["detail"]["name"])
+        delivery().report_execution(event)
+        return None
+    logger.append_keys(job_id=event["job_id"], attempt=event["attempt"])
+    return delivery().deliver(event, lambda: context.get_remaining_time_in_millis() / 1000)
+
+
+@cache
+def delivery() -> Delivery:
+    """The delivery of this process, made at its first event."""
+    settings = from_environment(DeliverSettings)
+    return Delivery(
+        ledger=Ledger(boto3.client("dynamodb"), settings.jobs_table, settings.record_retention_days),
+        segmind=Segmind(settings.segmind_base_url, ApiKey(settings.segmind_secret_id)),
+        downloader=Downloader(settings.segmind_base_url),
+        outputs=OutputBucket(boto3.client("s3"), settings.output_bucket),
+        sns=boto3.client("sns"),
+        topic_arn=settings.notification_topic_arn,
+        clock=time.time,
+    )

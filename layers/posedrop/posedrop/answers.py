@@ -1,0 +1,130 @@
+"""What an answer of the provider says, whatever its bytes are. Nothing in here raises for any body.
+
+Texts that came from the provider end in notifications and logs, so they are redacted: a query string may be a signature
+of a presigned URL, a long run of base64 an image that was echoed.
+"""
+
+import html
+import json
+import math
+import re
+from dataclasses import dataclass
+
+ERROR_BYTES = 1024
+MAX_DEPTH = 6
+READ_CHARACTERS = 16 * 1024  # of a text from the provider; its first KiB is kept
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^<>]*>", re.IGNORECASE | re.DOTALL)
+_QUERY = re.compile(r"\?[^\s\"'<>]+|x-amz-[a-z-]+=[^\s&\"'<>]+", re.IGNORECASE)
+_KEY = re.compile(r"\bSG_\w+")
+_ENCODED = re.compile(r"[A-Za-z0-9+/=_-]{120,}")
+_REQUEST_ID = re.compile(r"(?!\.{1,2}$)[!-~]{1,128}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of the provider, read.
+
+    `state` is the body's status in upper case; `error` at most 1 KiB of UTF-8, redacted; `inference_seconds` finite and
+    not negative; `output` as it came; `request_id` safe as a segment of a URL's path. None: nothing usable is said.
+    """
+
+    state: str | None = None
+    error: str | None = None
+    inference_seconds: float | None = None
+    output: object = None
+    request_id: str | None = None
+
+
+def parse_answer(status_code: int, body: bytes) -> Answer:
+    """Read any body. The text of a body that is no JSON counts as an error unless `status_code` is a success."""
+    text = body.decode("utf-8-sig", "replace")
+    try:
+        value: object = load_json(text)
+    except ValueError:
+        failed = not 200 <= status_code < 300
+        return Answer(error=_body_text(text) if failed else None)
+    if not isinstance(value, dict):
+        return Answer(error=_error_text(value) if not 200 <= status_code < 300 else None)
+    errors = (_error_text(value.get(key)) for key in ("error", "message", "detail"))
+    return Answer(
+        state=_state(value.get("status")),
+        error=next((error for error in errors if error), None),
+        inference_seconds=_seconds(value.get("metrics")),
+        output=value.get("output"),
+        request_id=_request_id(value.get("request_id")),
+    )
+
+
+def load_json(text: str) -> object:
+    """Parse JSON leniently (control characters in strings, numbers of any length). Raises ValueError only."""
+    try:
+        value: object = json.loads(text, strict=False, parse_int=_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    return value
+
+
+def cut(text: str, limit_bytes: int) -> str:
+    """The beginning of a text, at most `limit_bytes` in UTF-8, no character split; unpaired surrogates become ?."""
+    return text.encode("utf-8", "replace")[:limit_bytes].decode("utf-8", "ignore")
+
+
+def redact(text: str) -> str:
+    """One line of text, without query strings, API keys and long runs of base64; control characters become spaces."""
+    text = " ".join(_CONTROL.sub(" ", text[:READ_CHARACTERS]).split())
+    return _ENCODED.sub("[...]", _KEY.sub("SG_...", _QUERY.sub("?...", text)))
+
+
+def _number(digits: str) -> int | float:
+    """Python refuses to read integers of thousands of digits: those become floats."""
+    return int(digits) if len(digits) <= 300 else float(digits)
+
+
+def _state(value: object) -> str | None:
+    return (cut(redact(value).upper(), 64) or None) if isinstance(value, str) else None
+
+
+def _seconds(metrics: object) -> float | None:
+    value = metrics.get("inference_time") if isinstance(metrics, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) and value >= 0 else None
+
+
+def _request_id(value: object) -> str | None:
+    if not isinstance(value, str) or not _REQUEST_ID.fullmatch(value) or any(c in "/?#%\\" for c in value):
+        return None
+    return value
+
+
+def _error_text(value: object) -> str | None:
+    return cut(redact(_flatten(value, MAX_DEPTH)), ERROR_BYTES).strip() or None
+
+
+def _flatten(value: object, depth: int) -> str:
+    """The text in an error that is a string, a list of errors, or an object that names its text."""
+    if value is None or depth == 0:
+        return ""
+    if isinstance(value, str):
+        return value[:READ_CHARACTERS]
+    if isinstance(value, list):
+        return "; ".join(filter(None, (_flatten(item, depth - 1) for item in value[:10])))
+    if isinstance(value, dict):
+        for key in ("message", "msg", "error", "detail", "reason", "description"):
+            if text := _flatten(value.get(key), depth - 1):
+                place = value.get("loc")  # the field, in the validation errors of common web frameworks
+                return f"{'.'.join(map(str, place[:10]))}: {text}" if isinstance(place, list) and place else text
+        pairs = ((key, _flatten(item, depth - 1)) for key, item in list(value.items())[:10])
+        return ", ".join(f"{key}: {text}" for key, text in pairs if text)
+    return str(value)
+
+
+def _body_text(text: str) -> str | None:
+    text = text[:READ_CHARACTERS].strip()
+    if "\x00" in text:  # an image or other binary data
+        return None
+    if text.startswith("<"):
+        text = html.unescape(_MARKUP.sub(" ", text))
+    return _error_text(text)

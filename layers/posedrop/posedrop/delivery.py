@@ -1,0 +1,219 @@
+"""The end of a job: fetch and store its outputs, write the ledger, tell it."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger
+
+from posedrop.checking import expired
+from posedrop.clock import epoch, rfc3339
+from posedrop.downloads import Downloader
+from posedrop.errors import (
+    JOB_ERRORS,
+    DeliveryFailed,
+    InferenceFailed,
+    InternalError,
+    JobError,
+    OutputInvalid,
+    PosedropError,
+    ResultExpired,
+    StatusUnavailable,
+)
+from posedrop.ledger import Conflict, Ledger, Record, Status
+from posedrop.notification import notification, publish
+from posedrop.outputs import BadOutput, InlineSource, Source, parse_output
+from posedrop.segmind import COMPLETED, FAILED, Segmind
+from posedrop.storage import OutputBucket
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+
+logger = Logger(child=True)
+
+RESERVE = 30.0
+"""Seconds of the function's time that are kept for storing and telling."""
+
+
+class Superseded(PosedropError):
+    """Another attempt of the job has begun: this one has nothing to end."""
+
+
+class RecordMissing(PosedropError):
+    """The ledger does not know the job."""
+
+
+class Delivery:
+    """Ends jobs. `clock` is for tests."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        segmind: Segmind,
+        downloader: Downloader,
+        outputs: OutputBucket,
+        sns: "SNSClient",
+        topic_arn: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = ledger
+        self._segmind = segmind
+        self._downloader = downloader
+        self._outputs = outputs
+        self._sns = sns
+        self._topic_arn = topic_arn
+        self._clock = clock
+
+    def deliver(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
+        """End the attempt of a state machine's event and tell it; `remaining` gives the function's seconds left.
+
+        Ending it twice changes nothing. Raises DeliveryFailed where trying again may help, RecordMissing.
+        """
+        try:
+            record = self._record(event["job_id"], event["attempt"])
+            if not record.ended:
+                record = self._end(record, event, remaining)
+        except Superseded as exc:
+            logger.warning("superseded", reason=str(exc))
+            error = InternalError(str(exc))
+            return {**event, "status": "SUPERSEDED", "error": {"type": error.type, "message": str(error)}}
+        self._tell(record)
+        return {
+            "job_id": record.job_id,
+            "attempt": record.attempt,
+            "status": str(record.status),
+            "error": record.error,
+            "outputs": [output["uri"] for output in record.outputs],
+        }
+
+    def report_execution(self, event: dict[str, Any]) -> None:
+        """End and tell the job of an execution that ended badly, if it is not told yet.
+
+        `event` is EventBridge's "Step Functions Execution Status Change". Raises RecordMissing.
+        """
+        detail = event["detail"]
+        given = json.loads(detail["input"])
+        try:
+            record = self._record(given["job_id"], given["attempt"])
+        except Superseded as exc:
+            logger.info("superseded", reason=str(exc))
+            return
+        if record.notified_at:
+            return
+        if not record.ended:
+            cause = " ".join(str(detail[key]) for key in ("error", "cause") if detail.get(key))
+            text = f"the execution ended as {detail['status']}" + (f": {cause[:500]}" if cause else "")
+            record = self._fail(record, InternalError(text), given)
+        self._tell(record)
+
+    def _record(self, job_id: str, attempt: int) -> Record:
+        record = self._ledger.get(job_id)
+        if record is None:
+            raise RecordMissing(f"{job_id} has no record")
+        logger.append_keys(character=record.character, pose=record.pose)
+        if record.attempt != attempt:
+            raise Superseded(f"{job_id} is at attempt {record.attempt}, this is attempt {attempt}")
+        return record
+
+    def _end(self, record: Record, event: dict[str, Any], remaining: Callable[[], float]) -> Record:
+        """Find out how the attempt ended, store what it made, and write it into the ledger."""
+        try:
+            if event.get("error"):
+                raise JOB_ERRORS[event["error"]["type"]](event["error"]["message"])
+            if event.get("deliver_fault"):
+                raise _final(event["deliver_fault"])
+            return self._store(record, event, remaining)
+        except JobError as exc:
+            return self._fail(record, exc, event)
+
+    def _store(self, record: Record, event: dict[str, Any], remaining: Callable[[], float]) -> Record:
+        if record.request_id is None:
+            raise InternalError("the job has no request id")
+        sources, inference_seconds = self._result(record, record.request_id, event)
+        folder = f"outputs/{record.character}/{record.pose}/{record.job_id}/{record.attempt}"
+        outputs = []
+        for number, source in enumerate(sources, start=1):
+            if isinstance(source, InlineSource):
+                outputs.append(self._outputs.store_image(folder, number, [source.data]))
+            else:
+                with self._downloader.open(source.url, remaining() - RESERVE) as chunks:
+                    outputs.append(self._outputs.store_image(folder, number, chunks))
+        return self._succeed(record, folder, outputs, self._metrics(record, event, inference_seconds))
+
+    def _succeed(self, record: Record, folder: str, outputs: list[dict[str, Any]], metrics: dict[str, Any]) -> Record:
+        now = self._clock()
+        ended = replace(record, status=Status.SUCCEEDED, outputs=outputs, metrics=metrics, completed_at=rfc3339(now))
+        # result.json comes before the ledger: who finds the job ended finds it complete.
+        self._outputs.store_result(folder, notification(ended))
+        try:
+            ended = self._ledger.succeed(record, outputs, metrics, now)
+        except Conflict:
+            ended = self._record(record.job_id, record.attempt)
+            self._outputs.store_result(folder, notification(ended))
+            return ended
+        logger.info("succeeded", outputs=len(outputs), **metrics)
+        return ended
+
+    def _result(self, record: Record, request_id: str, event: dict[str, Any]) -> tuple[list[Source], float | None]:
+        try:
+            answer = self._segmind.result(request_id)
+        except StatusUnavailable as exc:
+            if exc.status == 404:
+                self._not_found(record)
+            raise DeliveryFailed(f"the result cannot be fetched: {exc}") from exc
+        if answer.state == FAILED:
+            raise InferenceFailed(answer.error or "the provider gave no reason")
+        if answer.state != COMPLETED:
+            if event.get("poll_fault"):
+                raise InternalError(f"the status could not be asked for: {event['poll_fault']['error']}")
+            raise DeliveryFailed(f"the result is not there yet: the provider says {answer.state}")
+        try:
+            return parse_output(answer.output), answer.inference_seconds
+        except BadOutput as exc:
+            raise OutputInvalid(str(exc)) from exc
+
+    def _not_found(self, record: Record) -> None:
+        now = self._clock()
+        first = self._ledger.not_found(record, now)
+        if expired(first, now, epoch(record.submitted_at or record.created_at)):
+            raise ResultExpired("the provider does not know the request id, or no longer")
+
+    def _fail(self, record: Record, error: JobError, event: dict[str, Any]) -> Record:
+        try:
+            ended = self._ledger.fail_attempt(record, error, self._metrics(record, event, None), self._clock())
+        except Conflict:
+            return self._record(record.job_id, record.attempt)
+        logger.warning("failed", error_type=error.type, reason=str(error))
+        return ended
+
+    def _tell(self, record: Record) -> None:
+        if record.notified_at:
+            return
+        publish(self._sns, self._topic_arn, notification(record))
+        self._ledger.notified(record, self._clock())
+
+    def _metrics(self, record: Record, event: dict[str, Any], inference_seconds: float | None) -> dict[str, Any]:
+        return {
+            "inference_seconds": inference_seconds,
+            "total_seconds": round(self._clock() - epoch(record.created_at), 3),
+            "polls": event.get("polls"),
+        }
+
+
+def _final(fault: dict[str, str]) -> JobError:
+    """The error of a job whose delivery was given up: what Step Functions says of the last try."""
+    cause = fault.get("cause", "")
+    if fault.get("error") == DeliveryFailed.__name__:
+        return OutputInvalid(f"the output could not be delivered: {_message(cause)}")
+    return InternalError(f"the delivery failed: {fault.get('error')}: {_message(cause)}")
+
+
+def _message(cause: str) -> str:
+    """The error message in a cause, which is JSON as Lambda writes it."""
+    try:
+        return str(json.loads(cause)["errorMessage"])
+    except (ValueError, KeyError, TypeError):
+        return cause

@@ -1,0 +1,54 @@
+"""Starting the execution of an attempt: the wait loop, or, for a job that ended before it, only the telling."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from posedrop.clock import epoch
+from posedrop.job import execution_name
+from posedrop.ledger import Record, Status
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+
+class Executions:
+    """The executions of one state machine."""
+
+    def __init__(self, sfn: "SFNClient", state_machine_arn: str) -> None:
+        self._sfn = sfn
+        self._state_machine_arn = state_machine_arn
+
+    def start(self, record: Record, first_wait: int) -> None:
+        """Start the execution of the record's attempt, or leave the one that there is. `first_wait` is in seconds.
+
+        Errors of Step Functions pass as botocore's ClientError.
+        """
+        try:
+            self._sfn.start_execution(
+                stateMachineArn=self._state_machine_arn,
+                name=execution_name(record.job_id, record.attempt),
+                input=json.dumps(execution_input(record, first_wait)),
+            )
+        except ClientError as exc:
+            # Its name is taken: the execution was started before, which is what is wanted.
+            if exc.response["Error"]["Code"] != "ExecutionAlreadyExists":
+                raise
+
+
+def execution_input(record: Record, first_wait: int) -> dict[str, Any]:
+    """What an execution begins with: ids and times, never images."""
+    if record.status is not Status.SUBMITTED or record.submitted_at is None:
+        return {"job_id": record.job_id, "attempt": record.attempt, "finished": True}
+    return {
+        "job_id": record.job_id,
+        "attempt": record.attempt,
+        "character": record.character,
+        "pose": record.pose,
+        "request_id": record.request_id,
+        "submitted_at": epoch(record.submitted_at),
+        "polls": 0,
+        "wait_seconds": first_wait,
+        "finished": False,
+    }

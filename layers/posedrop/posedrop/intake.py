@@ -1,0 +1,116 @@
+"""From uploads to a job: which files belong together, whether they are settled and sound, and what the job is."""
+
+from dataclasses import dataclass
+
+from posedrop import images
+from posedrop.errors import InvalidInput, JobError
+from posedrop.job import Input, Job, job_id
+from posedrop.messages import Origin
+from posedrop.parameters import JOB_FILE_LIMIT, check_prompt, merge, metadata_prompt, read_job_file
+from posedrop.uploads import IMAGE_LIMIT, Blob, JobFiles, Listed, UploadBucket
+
+SIDE_LIMIT = 8192
+"""Pixels a side of an input image."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An input image of `bucket` that was read and checked; `content_type` is that of its bytes."""
+
+    bucket: UploadBucket
+    blob: Blob
+    content_type: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A job as its files make it. `error` says why it cannot be sent; without a prompt it is no job yet."""
+
+    job: Job
+    images: dict[str, Image]
+    error: JobError | None
+
+    @property
+    def lacks_prompt(self) -> bool:
+        """Whether no prompt came from anywhere."""
+        return self.error is None and "prompt" not in self.job.parameters
+
+
+def unsettled(files: JobFiles, origin: Origin | None, settle_seconds: float, now: float) -> Listed | None:
+    """The input whose own event the job is left to, or None if the job can be handled now.
+
+    That is one younger than `settle_seconds` at `now` (seconds since the epoch), and newer than the upload that this
+    event is about: the newest never waits for another, so one event of a folder always goes on.
+    """
+    own = next((f for f in files.present() if origin and (f.key, f.etag.strip('"')) == (origin.key, origin.etag)), None)
+    younger = [
+        found
+        for found in files.present()
+        if found is not own
+        and now - found.modified.timestamp() < settle_seconds
+        and (own is None or found.modified > own.modified)
+    ]
+    return max(younger, key=lambda found: found.modified, default=None)
+
+
+def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, default_prompt: str) -> Draft:
+    """Read and check the files of a job that has both images.
+
+    Raises UploadChanged if a file is not as it was listed. What is wrong with the files is in the draft's error.
+    """
+    if files.face is None or files.pose is None:
+        raise ValueError("a draft needs both images")
+    problems: list[str] = []
+    read: dict[str, Image] = {}
+    inputs: dict[str, Input] = {}
+    content: dict[str, object] = {}
+    for name, listed in (("face", files.face), ("pose", files.pose)):
+        blob = bucket.read(listed, IMAGE_LIMIT)
+        inputs[name] = _input(bucket.name, blob)
+        content[name] = blob.digest if blob.whole else [blob.digest, blob.size]
+        try:
+            read[name] = Image(bucket, blob, _check_image(blob))
+        except InvalidInput as exc:
+            problems.append(str(exc))
+    layers: list[dict[str, object]] = []
+    unreadable: list[str] = []
+    for found in (files.job_file, files.pose_file):
+        if found is None:
+            continue
+        blob = bucket.read(found, JOB_FILE_LIMIT + 1)
+        try:
+            layers.append(read_job_file(found.key, blob.data))
+        except InvalidInput as exc:
+            problems.append(str(exc))
+            unreadable.append(blob.digest)
+    prompt = metadata_prompt(read["pose"].blob.metadata) if "pose" in read else ""
+    if prompt:
+        try:
+            layers.append({"prompt": check_prompt(f"{files.pose.key}: metadata", prompt)})
+        except InvalidInput as exc:
+            problems.append(str(exc))
+            unreadable.append(prompt)
+    parameters, context = merge(default_prompt, *layers)
+    content |= {"parameters": parameters, "context": context, "unreadable": unreadable}
+    job = Job(job_id(bucket.name, character, pose, content), character, pose, inputs, parameters, context)
+    return Draft(job, read, InvalidInput("; ".join(problems)) if problems else None)
+
+
+def _input(bucket: str, blob: Blob) -> Input:
+    return Input(bucket, blob.key, blob.version_id, blob.etag, blob.size, blob.digest if blob.whole else None)
+
+
+def _check_image(blob: Blob) -> str:
+    if blob.size == 0:
+        raise InvalidInput(f"{blob.key}: the file is empty")
+    if not blob.whole:
+        raise InvalidInput(f"{blob.key}: the file has {blob.size} bytes, more than {IMAGE_LIMIT}")
+    try:
+        info = images.check(blob.data)
+    except images.BadImage as exc:
+        raise InvalidInput(f"{blob.key}: {exc}") from exc
+    if max(info.width, info.height) > SIDE_LIMIT:
+        raise InvalidInput(
+            f"{blob.key}: the image has {info.width} x {info.height} pixels, more than {SIDE_LIMIT} a side"
+        )
+    return info.content_type

@@ -1,0 +1,67 @@
+"""What a job is, and how it is named: the job id is the content."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from posedrop.contract import slug
+
+SLUG_LIMIT = 56
+EXECUTION_NAME_LIMIT = 80
+"""AWS Step Functions takes execution names of 1 to 80 characters (API reference, StartExecution)."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image as it was read. `sha256` is None of a file that is too large to be read whole."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+    etag: str
+    size: int
+    sha256: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The input as the ledger and the notification tell it."""
+        return {
+            "bucket": self.bucket,
+            "key": self.key,
+            "version_id": self.version_id,
+            "sha256": self.sha256,
+            "etag": self.etag,
+            "bytes": self.size,
+        }
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: a pair of images and the parameters of the model."""
+
+    job_id: str
+    character: str
+    pose: str
+    inputs: dict[str, Input]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] | None = None
+
+
+def job_id(bucket: str, character: str, pose: str, content: object) -> str:
+    """The id of a job: a slug that people recognise, and 16 hex digits of its content.
+
+    `content` is JSON; what counts is all that makes the job another one if it changes.
+    """
+    identity = json.dumps([bucket, character, pose, content], sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return f"{slug(f'{character}-{pose}', SLUG_LIMIT)}-{digest}"
+
+
+def execution_name(job_id: str, attempt: int) -> str:
+    """The name of an attempt's execution. Names stay taken for 90 days, so one attempt is executed once."""
+    return f"{job_id}-{attempt}"
+
+
+def waiting_id(character: str, pose: str) -> str:
+    """The ledger's key of uploads that are no job yet."""
+    return f"waiting/{character}/{pose}"

@@ -1,0 +1,86 @@
+"""The messages on the upload queue."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+
+class UnreadableMessage(ValueError):
+    """No one can read this message. The text says why."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The upload that a message comes from: it is settled when its own event is handled."""
+
+    key: str
+    etag: str
+
+
+@dataclass(frozen=True)
+class UploadMessage:
+    """An upload, as EventBridge tells it."""
+
+    bucket: str
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class PoseMessage:
+    """One pose of a character whose face or job file came. `origin` is that file, or None."""
+
+    bucket: str
+    character: str
+    pose: str
+    origin: Origin | None
+
+    def to_json(self) -> str:
+        """The message's body."""
+        origin = {"key": self.origin.key, "etag": self.origin.etag} if self.origin else None
+        body = {"bucket": self.bucket, "character": self.character, "pose": self.pose, "origin": origin}
+        return json.dumps({"job": body})
+
+
+Message = UploadMessage | PoseMessage
+
+
+def parse_message(body: str) -> Message:
+    """Read the body of a message. Raises UnreadableMessage."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise UnreadableMessage(f"not JSON: {exc}") from exc
+    if not isinstance(content, dict):
+        raise UnreadableMessage("not a JSON object")
+    try:
+        if "detail" in content:
+            return _upload(content)
+        if "job" in content:
+            return _pose(content["job"])
+    except (KeyError, TypeError) as exc:
+        raise UnreadableMessage(f"a field is missing or of the wrong type: {exc}") from exc
+    raise UnreadableMessage("neither an upload event nor a job message")
+
+
+def _upload(event: dict[str, Any]) -> UploadMessage:
+    if event["detail-type"] != "Object Created":
+        raise UnreadableMessage(f"an event of another kind: {event['detail-type']}")
+    # The key is taken as it is: EventBridge does not encode it, unlike S3's own notifications.
+    found = event["detail"]["object"]
+    return UploadMessage(_text(event["detail"]["bucket"]["name"]), Origin(_text(found["key"]), found.get("etag", "")))
+
+
+def _pose(job: dict[str, Any]) -> PoseMessage:
+    origin = job.get("origin")
+    return PoseMessage(
+        _text(job["bucket"]),
+        _text(job["character"]),
+        _text(job["pose"]),
+        Origin(_text(origin["key"]), _text(origin["etag"])) if origin else None,
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"expected a text, got {type(value).__name__}")
+    return value

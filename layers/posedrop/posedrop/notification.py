@@ -1,0 +1,77 @@
+"""The notification: what a job's end is told as, and how it is published."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from posedrop.contract import slug
+from posedrop.ledger import Record
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+
+VERSION = "1"
+SUBJECT_LIMIT = 99
+"""SNS takes subjects of ASCII text of under 100 characters (API reference, Publish)."""
+
+
+def notification(record: Record) -> dict[str, Any]:
+    """What is told of a job that has ended. All keys are there, None where nothing is known."""
+    failed = record.error is not None
+    return {
+        "version": VERSION,
+        "job_id": record.job_id,
+        "attempt": record.attempt,
+        "status": str(record.status),
+        "character": record.character,
+        "pose": record.pose,
+        "request_id": record.request_id,
+        "inputs": {
+            name: {key: record.inputs[name].get(key) for key in ("bucket", "key", "version_id", "sha256")}
+            if name in record.inputs
+            else None
+            for name in ("face", "pose")
+        },
+        "parameters": record.parameters or None,
+        "outputs": [] if failed else record.outputs,
+        "error": record.error,
+        "metrics": {key: record.metrics.get(key) for key in ("inference_seconds", "total_seconds", "polls")},
+        "context": record.context,
+        "submitted_at": record.submitted_at,
+        "completed_at": record.completed_at,
+    }
+
+
+def publish(sns: "SNSClient", topic_arn: str, message: dict[str, Any]) -> None:
+    """Publish a notification. Errors of SNS pass as botocore's ClientError."""
+    attributes = {"status": message["status"], "character": message["character"]}
+    if message["error"]:
+        attributes["error_type"] = message["error"]["type"]
+    text = json.dumps(message, ensure_ascii=False)
+    sns.publish(
+        TopicArn=topic_arn,
+        Subject=subject(message),
+        MessageStructure="json",
+        Message=json.dumps({"default": text, "email": email(message)}, ensure_ascii=False),
+        MessageAttributes={
+            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items() if value
+        },
+    )
+
+
+def subject(message: dict[str, Any]) -> str:
+    """The subject of the e-mail."""
+    name = slug(f"{message['character']}-{message['pose']}", 60)
+    return f"posedrop: {name} {message['status'].lower()}"[:SUBJECT_LIMIT]
+
+
+def email(message: dict[str, Any]) -> str:
+    """The text that people read."""
+    lines = [f"Character: {message['character']}", f"Pose: {message['pose']}", f"Status: {message['status']}"]
+    if message["error"]:
+        lines += [f"Reason: {message['error']['type']}: {message['error']['message']}"]
+    lines += [f"Image: {output['uri']}" for output in message["outputs"]]
+    lines += [f"Prompt: {(message['parameters'] or {}).get('prompt', '')}"]
+    lines += [f"Job: {message['job_id']}, attempt {message['attempt']}"]
+    if message["request_id"]:
+        lines += [f"Request id: {message['request_id']}"]
+    return "\n".join(lines)

@@ -1,0 +1,194 @@
+"""The client of Segmind's asynchronous (v2) API.
+
+It never sends the key to another host: URLs are built from the base and the request id, not taken from answers, and
+redirects are not followed. Foreign errors are translated here, once.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from posedrop.answers import Answer, parse_answer
+from posedrop.errors import (
+    AccountRefused,
+    PosedropError,
+    ProviderUnavailable,
+    RateLimited,
+    Rejected,
+    StatusUnavailable,
+    SubmitOutcomeUnknown,
+)
+
+MODEL = "consistent-character-with-pose"
+SMALL_ANSWER = 1024 * 1024
+RESULT_ANSWER = 32 * 1024 * 1024
+"""A result that carries its images as base64 may have 32 MiB."""
+RETRY_AFTER_CAP = 300.0
+"""Seconds. A Retry-After above it is not believed: the header is not promised by the provider."""
+
+COMPLETED = "COMPLETED"
+FAILED = "FAILED"
+
+# The exceptions after which the provider cannot have seen the request: no connection was made.
+_NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds for one call."""
+
+    connect: float
+    write: float
+    read: float
+
+    @property
+    def total(self) -> float:
+        """The longest that a call may take, in seconds."""
+        return self.connect + self.write + self.read
+
+    @classmethod
+    def within(cls, seconds: float) -> "Timeouts":
+        """Timeouts of a call that is over after `seconds`."""
+        return cls(connect=seconds / 6, write=seconds / 6, read=seconds * 4 / 6)
+
+
+GET_TIMEOUTS = Timeouts.within(20)
+
+
+class Segmind:
+    """The three calls that the pipeline makes.
+
+    `api_key` is called for each request, so that a rotated key is picked up. `transport` is for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: Callable[[], str],
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._api_key = api_key
+        # No connection is kept: a function that was frozen may hold a dead one.
+        self._client = httpx.Client(
+            transport=transport,
+            limits=httpx.Limits(max_keepalive_connections=0),
+            follow_redirects=False,
+            trust_env=False,
+            headers={"accept-encoding": "identity"},
+        )
+
+    def submit(self, body: dict[str, Any], timeouts: Timeouts) -> str:
+        """Submit one job, once, and return its request id.
+
+        Raises Rejected, NotTaken (AccountRefused, RateLimited, ProviderUnavailable) where it was not taken, and
+        SubmitOutcomeUnknown in every other case: the job may exist and be billed.
+        """
+        headers = {"x-api-key": self._api_key()}
+        url = f"{self._base_url}/v2/{MODEL}"
+        try:
+            status, response_headers, content = self._call("POST", url, headers, timeouts, SMALL_ANSWER, body)
+        except _NEVER_SENT as exc:
+            raise ProviderUnavailable(f"no connection to the provider: {_reason(exc)}") from exc
+        except (httpx.HTTPError, httpx.InvalidURL, _AnswerTooLargeError) as exc:
+            raise SubmitOutcomeUnknown(f"no answer to the request: {_reason(exc)}") from exc
+        answer = parse_answer(status, content)
+        if 200 <= status < 300:
+            if answer.request_id:
+                return answer.request_id
+            raise SubmitOutcomeUnknown(f"the provider answered {status} without a request id")
+        raise submit_error(status, answer.error, response_headers.get("retry-after"))
+
+    def status(self, request_id: str) -> Answer:
+        """How a job is doing. Its state is set, and is COMPLETED or FAILED at its end. Raises StatusUnavailable."""
+        return self._get(f"/v2/requests/{quote(request_id, safe='')}/status", SMALL_ANSWER)
+
+    def result(self, request_id: str) -> Answer:
+        """A job's end with its output. Its state is set. Raises StatusUnavailable."""
+        return self._get(f"/v2/requests/{quote(request_id, safe='')}", RESULT_ANSWER)
+
+    def _get(self, path: str, limit: int) -> Answer:
+        try:
+            headers = {"x-api-key": self._api_key()}
+            status, response_headers, content = self._call(
+                "GET", f"{self._base_url}{path}", headers, GET_TIMEOUTS, limit
+            )
+        except AccountRefused as exc:
+            raise StatusUnavailable(str(exc)) from exc
+        except (httpx.HTTPError, httpx.InvalidURL, _AnswerTooLargeError) as exc:
+            raise StatusUnavailable(f"no answer from the provider: {_reason(exc)}") from exc
+        answer = parse_answer(status, content)
+        # A body that names the job's end wins over the HTTP status: FAILED is served as 422.
+        if answer.state in (COMPLETED, FAILED) or (200 <= status < 300 and answer.state):
+            return answer
+        text = f"the provider answered {status}" + (f": {answer.error}" if answer.error else "")
+        raise StatusUnavailable(text, status, retry_after(response_headers.get("retry-after")))
+
+    def _call(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        timeouts: Timeouts,
+        limit: int,
+        body: dict[str, Any] | None = None,
+    ) -> tuple[int, httpx.Headers, bytes]:
+        timeout = httpx.Timeout(None, connect=timeouts.connect, write=timeouts.write, read=timeouts.read, pool=1.0)
+        deadline = time.monotonic() + timeouts.total
+        content = bytearray()
+        with self._client.stream(method, url, headers=headers, json=body, timeout=timeout) as response:
+            for chunk in response.iter_bytes():
+                content += chunk
+                if len(content) > limit:
+                    raise _AnswerTooLargeError(f"the answer has more than {limit} bytes")
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout("the answer took too long")
+            return response.status_code, response.headers, bytes(content)
+
+
+class _AnswerTooLargeError(PosedropError):
+    """An answer exceeds its limit."""
+
+
+def submit_error(status: int, text: str | None, retry_after_header: str | None) -> PosedropError:
+    """The error of a submit that was answered with an HTTP `status` other than 2xx. Pure."""
+    message = f"the provider answered {status}" + (f": {text}" if text else "")
+    error: PosedropError
+    match status:
+        case 400 | 422:
+            error = Rejected(message)
+        case 401 | 403 | 404 | 406:
+            error = AccountRefused(message, status)
+        case 429:
+            error = RateLimited(message, retry_after(retry_after_header))
+        case 500 | 502 | 503:
+            error = ProviderUnavailable(message)
+        case _:
+            error = SubmitOutcomeUnknown(message)
+    return error
+
+
+def retry_after(header: str | None) -> float | None:
+    """The seconds that a Retry-After header asks for, from 0 to RETRY_AFTER_CAP; None if it is not a number."""
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        return None
+    # NaN compares false with everything, so it goes with the negative ones.
+    return min(seconds, RETRY_AFTER_CAP) if seconds >= 0 else None
+
+
+def _reason(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__

@@ -1,0 +1,93 @@
+"""The functions' settings, read from the environment once, at first use.
+
+A field's environment variable is its name in capitals: `jobs_table` is JOBS_TABLE. template.yaml sets them all.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from typing import Any, TypeVar
+
+from posedrop.errors import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all functions need."""
+
+    jobs_table: str
+    segmind_base_url: str
+    segmind_secret_id: str
+    segmind_requests_per_minute: float
+    typical_inference_seconds: float
+    record_retention_days: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitSettings(Settings):
+    """What `submit` needs."""
+
+    upload_queue_url: str
+    dead_letter_queue_url: str
+    state_machine_arn: str
+    settle_seconds: float
+    image_transport: str
+    resubmit_unknown: bool
+    account_pause_seconds: float
+    submit_timeout_seconds: float
+    default_prompt: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PollSettings(Settings):
+    """What `poll` needs."""
+
+    job_timeout_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliverSettings(Settings):
+    """What `deliver` needs."""
+
+    output_bucket: str
+    notification_topic_arn: str
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read(cls: type[S], variables: Mapping[str, str]) -> S:
+    """Read the settings of one function from `variables`. Raises SettingsError that names the variable."""
+    values: dict[str, Any] = {}
+    for field in fields(cls):
+        name = field.name.upper()
+        text = variables.get(name, "")
+        if text:
+            values[field.name] = _convert(name, text, field.type)
+        elif field.default is MISSING:
+            raise SettingsError(f"environment variable {name} is missing or empty")
+    return cls(**values)
+
+
+@cache
+def from_environment(cls: type[S]) -> S:
+    """The settings of this process, read at the first call. Raises SettingsError."""
+    return read(cls, os.environ)
+
+
+def _convert(name: str, text: str, kind: object) -> str | float | bool:
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise SettingsError(f"environment variable {name} is neither true nor false: {text!r}")
+        return text == "true"
+    if kind is float:
+        try:
+            number = float(text)
+        except ValueError as exc:
+            raise SettingsError(f"environment variable {name} is not a number: {text!r}") from exc
+        if not math.isfinite(number) or number < 0:
+            raise SettingsError(f"environment variable {name} is not a number of zero or more: {text!r}")
+        return number
+    return text

@@ -1,0 +1,160 @@
+"""Reading the upload bucket: which files a job has, and their bytes."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import ClientError
+
+from posedrop.contract import SINGLE_POSE, Folder, OutsideContract, Role, parse
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+IMAGE_LIMIT = 20 * 1024 * 1024
+
+
+class UploadChanged(Exception):
+    """A file was replaced or deleted after it was listed."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file as the bucket lists it. `size` is in bytes."""
+
+    key: str
+    etag: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A file that was read. `data` stops at the limit, `digest` is the SHA-256 of `data`."""
+
+    key: str
+    version_id: str | None
+    etag: str
+    size: int
+    data: bytes
+    metadata: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was read, in hex."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the file was read."""
+        return len(self.data) == self.size
+
+
+@dataclass(frozen=True)
+class JobFiles:
+    """The files of one job, each None where it is missing."""
+
+    face: Listed | None
+    pose: Listed | None
+    job_file: Listed | None
+    pose_file: Listed | None
+
+    def present(self) -> list[Listed]:
+        """The files that are there."""
+        return [found for found in (self.face, self.pose, self.job_file, self.pose_file) if found]
+
+    @property
+    def missing(self) -> list[str]:
+        """Which of the two images are missing."""
+        return [name for name, found in (("face", self.face), ("pose", self.pose)) if not found]
+
+
+class UploadBucket:
+    """One bucket of uploads. Errors of S3 pass as botocore's ClientError: they are unexpected everywhere here."""
+
+    def __init__(self, s3: "S3Client", name: str) -> None:
+        self._s3 = s3
+        self.name = name
+
+    def files(self, character: str, pose: str) -> JobFiles:
+        """Find the files of one job. Where a stem is there twice, the newest counts."""
+        folder = Folder(character)
+        listed = self._list(f"{folder.prefix}face.")
+        listed += self._list(folder.job_file)
+        listed += self._list(f"{folder.poses_prefix}{pose}.")
+        if pose == SINGLE_POSE:
+            listed += self._list(f"{folder.prefix}{SINGLE_POSE}.")
+        newest: dict[Role, Listed] = {}
+        for entry in sorted(listed, key=lambda entry: (entry.modified, entry.key)):
+            role = _role(entry.key, character, pose)
+            if role:
+                newest[role] = entry
+        return JobFiles(
+            newest.get(Role.FACE), newest.get(Role.POSE), newest.get(Role.JOB_FILE), newest.get(Role.POSE_FILE)
+        )
+
+    def poses(self, character: str) -> list[str]:
+        """The names of all poses in a character's folder, those with only a pose file among them."""
+        folder = Folder(character)
+        names = set()
+        for prefix in (f"{folder.prefix}{SINGLE_POSE}.", folder.poses_prefix):
+            for entry in self._list(prefix):
+                try:
+                    upload = parse(entry.key)
+                except OutsideContract:
+                    continue
+                if upload.character == character and upload.pose:
+                    names.add(upload.pose)
+        return sorted(names)
+
+    def read(self, listed: Listed, limit: int) -> Blob:
+        """Read a file as it was listed, at most `limit` bytes of it.
+
+        Raises UploadChanged if it is not the same any more.
+        """
+        try:
+            answer = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] in ("PreconditionFailed", "412", "NoSuchKey", "404"):
+                raise UploadChanged(listed.key) from exc
+            raise
+        with answer["Body"] as body:
+            data = body.read(limit)
+        version = answer.get("VersionId")
+        return Blob(
+            key=listed.key,
+            version_id=None if version == "null" else version,
+            etag=listed.etag.strip('"'),
+            size=answer["ContentLength"],
+            data=data,
+            metadata=answer.get("Metadata", {}),
+        )
+
+    def presigned_url(self, blob: Blob, content_type: str, seconds: int) -> str:
+        """A URL that serves the version that was read, as `content_type`.
+
+        It lives for `seconds`, but never longer than the session of the role that signs it.
+        """
+        parameters = {"Bucket": self.name, "Key": blob.key, "ResponseContentType": content_type}
+        if blob.version_id:
+            parameters["VersionId"] = blob.version_id
+        return self._s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
+
+    def _list(self, prefix: str) -> list[Listed]:
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return [
+            Listed(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
+            for page in pages
+            for entry in page.get("Contents", [])
+        ]
+
+
+def _role(key: str, character: str, pose: str) -> Role | None:
+    try:
+        upload = parse(key)
+    except OutsideContract:
+        return None
+    if upload.character != character or upload.pose not in ("", pose):
+        return None
+    return upload.role

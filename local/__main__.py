@@ -1,0 +1,97 @@
+"""The local stack, left running in the background: `python -m local up`, `python -m local down`."""
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from local.deploy import ROOT
+from local.processes import LocalError
+from local.stack import LocalStack
+
+DIRECTORY = ROOT / ".local" / "up"
+STATE_FILE = ROOT / ".local" / "stack.json"
+
+
+def main() -> int:
+    """Run the command line; return its exit code."""
+    arguments = _arguments()
+    try:
+        if arguments.command == "up":
+            up(arguments.segmind_base_url, arguments.params, shlex.split(arguments.emulator))
+        else:
+            down()
+    except LocalError as error:
+        print(f"Failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def up(segmind_base_url: str | None, parameters: dict[str, str], emulator: list[str]) -> None:
+    """Start the stack, or deploy again on the one that runs. Raises LocalError."""
+    started = time.monotonic()
+    key = os.environ.get("SEGMIND_API_KEY")
+    stack = LocalStack(
+        DIRECTORY,
+        parameters={**({"SegmindApiKey": key} if key else {}), **parameters},
+        segmind_base_url=segmind_base_url,
+        emulator=emulator,
+        state_file=STATE_FILE,
+    )
+    if stack.running():
+        print("A stack is running: deploying on it ...")
+        stack.update()
+    else:
+        print("Starting the stack ...")
+        stack.start()
+    print(f"Up after {time.monotonic() - started:.0f} s.")
+    for name, value in stack.outputs.items():
+        print(f"  {name:22} {value}")
+    print(f"  {'AWS endpoint':22} {stack.endpoint_url}")
+    print(f"  {'Segmind':22} {stack.segmind_base_url}")
+    print(f"  {'all of this':22} {_shown(STATE_FILE)}")
+    print(f"  {'logs':22} {_shown(stack.logs)}")
+
+
+def down() -> None:
+    """Stop the stack, if it runs."""
+    stack = LocalStack(DIRECTORY, state_file=STATE_FILE)
+    was_running = stack.running()
+    stack.stop()
+    print("Stopped." if was_running else "No stack is running.")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("up", help="start the stack, or deploy again on the one that runs")
+    command.add_argument("--segmind-base-url", type=_url, help="the upstream (default: start the emulator)")
+    command.add_argument("--params", type=_parameters, default={}, help='template parameters, "Name=Value Name=Value"')
+    command.add_argument("--emulator", default="", help='the emulator\'s options, "--latency 1 --rpm 50"')
+    commands.add_parser("down", help="stop the stack")
+    return parser.parse_args()
+
+
+def _url(text: str) -> str | None:
+    return text.rstrip("/") or None
+
+
+def _parameters(text: str) -> dict[str, str]:
+    """Parse "Name=Value Name='a b'", quoted as in a shell."""
+    parameters = {}
+    for word in shlex.split(text):
+        name, equals, value = word.partition("=")
+        if not equals or not name.isalnum():
+            raise argparse.ArgumentTypeError(f"not Name=Value: {word}")
+        parameters[name] = value
+    return parameters
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

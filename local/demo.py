@@ -1,0 +1,262 @@
+"""The demo: two photographs in, an image made from both and a notification out; `python -m local.demo`.
+
+It starts a stack of its own, uploads one face with two poses and one job that the provider blocks, shows how they fare,
+and leaves the results in `.local/demo/`. With a key in SEGMIND_API_KEY the real model works on the two poses instead.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+from uuid import uuid4
+
+from PIL import Image, ImageOps
+from rich.console import Console
+
+from local.__main__ import DIRECTORY as UP_DIRECTORY
+from local.__main__ import STATE_FILE as UP_STATE_FILE
+from local.contact_sheet import Row, draw
+from local.deploy import ROOT
+from local.pipeline import Inbox, drop, records
+from local.processes import LocalError
+from local.progress import ENDED, Line, Progress
+from local.stack import LocalStack
+
+RESULTS = ROOT / ".local" / "demo"
+SAMPLES = ROOT / "local" / "samples"
+REAL_URL = "https://api.segmind.com"
+USD_EACH = 0.03  # the provider's published average is 0.0294
+
+EMULATED_TIMEOUT_SECONDS = 90
+REAL_TIMEOUT_SECONDS = 900  # a cold boot of the model takes several minutes
+
+PROMPT = "the same woman in her orange flight suit, looking through a camera on a tripod"
+BLOCKED_PROMPT = "blocked-content: something that the provider refuses"
+
+
+@dataclass
+class DemoJob:
+    """One job of the demo, and what became of it."""
+
+    character: str
+    pose: str
+    prompt: str
+    expected: str
+    job_id: str = ""
+    status: str = ""
+    seconds: float | None = None
+    request_id: str | None = None
+    outputs: list[str] = field(default_factory=list)
+    error: dict[str, str] | None = None
+
+
+def main() -> int:
+    """Run the demo; return its exit code."""
+    arguments = _arguments()
+    console = Console(highlight=False)
+    key = os.environ.get("SEGMIND_API_KEY", "")
+    work = RESULTS.with_name(f"demo-{uuid4().hex[:8]}")
+    if arguments.keep:
+        stack_directory, state_file = UP_DIRECTORY, UP_STATE_FILE
+    else:
+        stack_directory, state_file = work / "stack", None
+    if key:
+        parameters = {"SegmindApiKey": key, "ImageTransport": "base64", "SettleSeconds": 1}
+        upstream = arguments.segmind_base_url or REAL_URL
+    else:
+        parameters = {"SettleSeconds": 1, "TypicalInferenceSeconds": max(1, round(arguments.latency))}
+        upstream = None
+    stack = LocalStack(
+        stack_directory,
+        parameters=parameters,
+        segmind_base_url=upstream,
+        emulator=["--latency", str(arguments.latency)],
+        state_file=state_file,
+    )
+    try:
+        summary = run(stack, console, work, real=bool(key), timeout=_timeout(arguments.latency, real=bool(key)))
+    except KeyboardInterrupt:
+        stack.stop()
+        console.print("Interrupted; everything is stopped.")
+        return 130
+    except Exception as error:
+        message = str(error) if isinstance(error, LocalError) else f"{type(error).__name__}: {error}"
+        stack.stop()
+        console.print(f"\nFailed: {message}", style="red", markup=False, soft_wrap=True)
+        console.print(f"Logs: {os.path.relpath(stack.logs)}", soft_wrap=True)
+        return 1
+    if not arguments.keep:
+        stack.stop()
+        shutil.move(stack.logs, work / "logs")
+        shutil.rmtree(stack.directory)
+    _publish(work)
+    _tell(console, summary, stack if arguments.keep else None)
+    return 0
+
+
+def run(stack: LocalStack, console: Console, work: Path, *, real: bool, timeout: float) -> dict[str, Any]:
+    """Start the stack, run the jobs, write the results to `work` and return their summary. The stack runs on.
+
+    Raises LocalError if a job does not end as it should, or not within `timeout` seconds.
+    """
+    started = time.monotonic()
+    inputs, jobs = _inputs(work / "inputs", real=real)
+    if real:
+        console.print(f"The real model works on {len(jobs)} requests; that costs about {len(jobs) * USD_EACH:.2f} USD.")
+    with console.status("Starting the local stack and deploying the template ..."):
+        if not console.is_terminal:
+            console.print("Starting the local stack and deploying the template ...")
+        stack.start()
+    console.print(f"The stack is up after {time.monotonic() - started:.0f} s.")
+    inbox = Inbox(stack)
+    for path in sorted(inputs.rglob("*.*")):
+        drop(stack, f"incoming/{path.relative_to(inputs).as_posix()}", path)
+    try:
+        _watch(stack, console, jobs, inbox, timeout)
+    except LocalError as error:
+        logs = stack.save_function_logs()
+        raise LocalError(f"{error}\nSee {', '.join(os.path.relpath(log) for log in logs)}") from error
+    stack.save_function_logs()
+    for job in jobs:
+        _fetch(stack, job, work)
+    rows = [_row(job, inputs, work) for job in jobs]
+    draw(rows, work / "contact-sheet.png")
+    (work / "notifications.json").write_text(json.dumps(inbox.messages, indent=2, ensure_ascii=False) + "\n")
+    summary = {
+        "seconds": round(time.monotonic() - started, 1),
+        "jobs": [asdict(job) for job in jobs],
+        "submits": _submits(stack, jobs, real=real),
+        "contact_sheet": "contact-sheet.png",
+        "notifications": "notifications.json",
+    }
+    (work / "summary.json").write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    return summary
+
+
+def _inputs(inputs: Path, *, real: bool) -> tuple[Path, list[DemoJob]]:
+    """Lay out the files to upload as they will lie below incoming/, and name the jobs they make."""
+    face, pose = SAMPLES / "face-astronaut.png", SAMPLES / "pose-cameraman.png"
+    characters = {"astronaut": PROMPT} if real else {"astronaut": PROMPT, "blocked": BLOCKED_PROMPT}
+    for character, prompt in characters.items():
+        poses = inputs / character / "poses"
+        poses.mkdir(parents=True)
+        shutil.copyfile(face, inputs / character / "face.png")
+        shutil.copyfile(pose, poses / "cameraman.png")
+        (inputs / character / "job.json").write_text(json.dumps({"prompt": prompt, "context": {"demo": True}}) + "\n")
+    with Image.open(pose) as image:
+        ImageOps.mirror(image).save(inputs / "astronaut" / "poses" / "cameraman-mirrored.png")
+    jobs = [DemoJob("astronaut", name, PROMPT, "SUCCEEDED") for name in ("cameraman", "cameraman-mirrored")]
+    if not real:
+        jobs.append(DemoJob("blocked", "cameraman", BLOCKED_PROMPT, "FAILED"))
+    return inputs, jobs
+
+
+def _watch(stack: LocalStack, console: Console, jobs: Sequence[DemoJob], inbox: Inbox, timeout: float) -> None:
+    """Show the jobs until each has ended and has been told of."""
+    lines = {(job.character, job.pose): Line(f"{job.character} / {job.pose}") for job in jobs}
+    with Progress(console, list(lines.values())) as progress:
+        while True:
+            for record in [item for character in {job.character for job in jobs} for item in records(stack, character)]:
+                if line := lines.get((record["character"], record["pose"])):
+                    error = record.get("error") or {}
+                    progress.change(line, record["status"], error.get("message") or record.get("reason") or "")
+            told = {(message["character"], message["pose"]) for message in inbox.receive()}
+            if told == set(lines) and all(line.state in ENDED for line in lines.values()):
+                break
+            if progress.elapsed > timeout:
+                late = [line.name for place, line in lines.items() if line.state not in ENDED or place not in told]
+                raise LocalError(f"not finished and told of after {timeout:.0f} s: {', '.join(late)}")
+            time.sleep(0.25)
+    for message in inbox.messages:
+        job = next(job for job in jobs if (job.character, job.pose) == (message["character"], message["pose"]))
+        job.job_id, job.status, job.error = message["job_id"], message["status"], message["error"]
+        job.request_id = message["request_id"]
+        job.outputs = [output["uri"] for output in message["outputs"]]
+        job.seconds = round(lines[job.character, job.pose].seconds or 0.0, 1)
+    for job in jobs:
+        if job.status != job.expected:
+            raise LocalError(f"{job.character}/{job.pose} should be {job.expected} and is {job.status}: {job.error}")
+
+
+def _fetch(stack: LocalStack, job: DemoJob, work: Path) -> None:
+    """Download a job's outputs; the job names the files from then on, below `work`."""
+    paths = []
+    for uri in job.outputs:
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        path = work / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stack.client("s3").download_file(bucket, key, str(path))
+        paths.append(path.relative_to(work).as_posix())
+    job.outputs = paths
+
+
+def _row(job: DemoJob, inputs: Path, work: Path) -> Row:
+    name = f"{job.character} / {job.pose}"
+    reason = f"{job.error['type']}: {job.error['message']}" if job.error else ""
+    return Row(
+        title=f"{name}: {job.status} after {job.seconds} s",
+        detail=f"“{job.prompt}”",
+        face=inputs / job.character / "face.png",
+        pose=inputs / job.character / "poses" / f"{job.pose}.png",
+        outputs=[work / output for output in job.outputs],
+        reason=reason,
+    )
+
+
+def _submits(stack: LocalStack, jobs: Sequence[DemoJob], *, real: bool) -> int | None:
+    """How many jobs the emulator was given; None for the real provider, which does not say."""
+    if real:
+        return None
+    url = f"{stack.segmind_base_url}/_emulator/requests"
+    with build_opener(ProxyHandler({})).open(url, timeout=10) as response:
+        submits = len(json.load(response)["requests"])
+    if submits != len(jobs):
+        raise LocalError(f"the emulator was given {submits} jobs, not {len(jobs)}: {url}")
+    return submits
+
+
+def _publish(work: Path) -> None:
+    """Make these the results of the demo; the last one to end wins."""
+    with RESULTS.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.rmtree(RESULTS, ignore_errors=True)
+        work.rename(RESULTS)
+
+
+def _tell(console: Console, summary: dict[str, Any], kept: LocalStack | None) -> None:
+    here = Path(os.path.relpath(RESULTS))
+    console.print(f"Done in {summary['seconds']:.0f} s.")
+    for what, where in {
+        "contact sheet": here / "contact-sheet.png",
+        "images": here / "outputs",
+        "notifications": here / "notifications.json",
+        "summary": here / "summary.json",
+        "logs": kept.logs if kept else here / "logs",
+    }.items():
+        console.print(f"  {what:14} {where}", soft_wrap=True)
+    if kept:
+        console.print("The stack is still running; `make down` stops it.")
+
+
+def _timeout(latency: float, *, real: bool) -> float:
+    return REAL_TIMEOUT_SECONDS if real else EMULATED_TIMEOUT_SECONDS + 3 * latency
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local.demo", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--latency", type=float, default=3, help="seconds that the emulated model takes (default 3)")
+    parser.add_argument("--segmind-base-url", default="", help=f"where the real model is (default {REAL_URL})")
+    parser.add_argument("--keep", action="store_true", help="leave the stack running, as `make up` does")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

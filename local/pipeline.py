@@ -1,0 +1,81 @@
+"""The deployed pipeline from outside: drop files, read records, collect notifications."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from boto3.dynamodb.types import TypeDeserializer
+
+from local.processes import LocalError
+from local.stack import LocalStack
+
+T = TypeVar("T")
+
+_deserialize = TypeDeserializer().deserialize
+
+
+class Inbox:
+    """A queue subscribed to the notification topic, and what came so far, in `messages`."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        """Make the queue and subscribe it."""
+        self.messages: list[dict[str, Any]] = []
+        topic = stack.outputs["NotificationTopicArn"]
+        self._sqs = stack.client("sqs")
+        self._url = self._sqs.create_queue(QueueName=f"notifications-{uuid4().hex}")["QueueUrl"]
+        arn = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": "sns.amazonaws.com"},
+            "Action": "sqs:SendMessage",
+            "Resource": arn,
+            "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+        }
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        self._sqs.set_queue_attributes(QueueUrl=self._url, Attributes={"Policy": policy})
+        stack.client("sns").subscribe(
+            TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
+        )
+
+    def receive(self) -> list[dict[str, Any]]:
+        """Fetch what has come and return all notifications so far."""
+        while batch := self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10).get("Messages"):
+            for message in batch:
+                self.messages.append(json.loads(message["Body"]))
+                self._sqs.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
+        return self.messages
+
+
+def drop(stack: LocalStack, key: str, body: bytes | Path, **metadata: str) -> None:
+    """Upload one file to the upload bucket, with the object's metadata."""
+    stack.client("s3").put_object(
+        Bucket=stack.outputs["UploadBucketName"],
+        Key=key,
+        Body=body.read_bytes() if isinstance(body, Path) else body,
+        Metadata=metadata,
+    )
+
+
+def records(stack: LocalStack, character: str) -> list[dict[str, Any]]:
+    """Return the ledger's records of a character, those of waiting uploads too, the oldest first."""
+    items = stack.client("dynamodb").query(
+        TableName=stack.outputs["JobsTableName"],
+        IndexName="by-character",
+        KeyConditionExpression="#character = :character",
+        ExpressionAttributeNames={"#character": "character"},
+        ExpressionAttributeValues={":character": {"S": character}},
+    )["Items"]
+    return [{name: _deserialize(value) for name, value in item.items()} for item in items]
+
+
+def wait_for(look: Callable[[], T | None], what: str, timeout: float) -> T:
+    """Look every quarter of a second until something is there. Raises LocalError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while (found := look()) is None:
+        if time.monotonic() > deadline:
+            raise LocalError(f"{what} did not come within {timeout:.0f} s")
+        time.sleep(0.25)
+    return found

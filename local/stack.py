@@ -1,0 +1,273 @@
+"""`LocalStack`: the deployed template on this machine, with an upstream to talk to."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from threading import current_thread, main_thread
+from types import FrameType, TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import boto3
+from botocore.config import Config
+
+from local.deploy import ROOT, STACK_NAME, built, deploy
+from local.processes import LocalError, Process, answers, free_port, is_free
+
+REGION = "us-east-1"
+ACCESS_KEY_ID = SECRET_ACCESS_KEY = "test"  # MiniStack's administrator
+LOCAL_API_KEY = "SG_0123456789abcdef"  # what the emulator of the provider takes
+
+ARTIFACT_BUCKET = "artifacts"
+LAMBDA_CONCURRENCY = 16  # each concurrent invocation is a process of 30 to 55 MB
+START_TIMEOUT_SECONDS = 30
+PORT_ATTEMPTS = 3
+
+
+class LocalStack:
+    """MiniStack with the template deployed on it, and the emulator of the provider.
+
+    Use it as a context manager, or call `start` and later `stop`, from another process too. All its state lies in
+    `directory`: logs in `logs/`, temporary files in `tmp/`, pid files, and `stack.json`, which says how to reach it.
+    Any number may run beside each other, each in a directory of its own.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        parameters: Mapping[str, str | int] | None = None,
+        segmind_base_url: str | None = None,
+        emulator: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        state_file: Path | None = None,
+    ) -> None:
+        """`parameters` are the template's; `segmind_base_url` is the upstream, or None to start the emulator with the
+        options `emulator`; `environment` goes to MiniStack and so to the functions; `state_file` replaces `stack.json`.
+        """
+        self.directory = directory.resolve()
+        self.parameters = {name: str(value) for name, value in (parameters or {}).items()}
+        self.emulator_options = tuple(emulator)
+        self.environment = dict(environment or {})
+        self.state_file = state_file or self.directory / "stack.json"
+        self.logs = self.directory / "logs"
+        self.temporary = self.directory / "tmp"
+        self.endpoint_url = ""
+        self.region = REGION
+        self.segmind_base_url = segmind_base_url or ""
+        self.outputs: dict[str, str] = {}
+        self._own_upstream = segmind_base_url is None
+        self._ministack = Process(self.directory / "ministack.pid", self.logs / "ministack.log")
+        self._emulator = Process(self.directory / "emulator.pid", self.logs / "emulator.log")
+
+    # ---- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Start everything and deploy. Raises LocalError, with nothing left running, if that fails."""
+        _exit_on_sigterm()
+        try:
+            self.stop()  # what a crashed run left
+            shutil.rmtree(self.logs, ignore_errors=True)
+            self._bring_up(self._start_ministack, self._start_upstream)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def update(self) -> Self:
+        """Deploy again on the running stack, with these parameters and this upstream; the rest keeps its values."""
+        state = self.state()
+        if not self.running() or not state:
+            raise LocalError(f"no stack is running in {self.directory}")
+        self.endpoint_url = str(state["endpoint_url"])
+        self._emulator.stop()
+        self._bring_up(self._start_upstream)
+        return self
+
+    def stop(self) -> None:
+        """Stop everything; do nothing if nothing runs. The logs stay."""
+        self._emulator.stop()
+        self._ministack.stop()
+        self.state_file.unlink(missing_ok=True)
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def running(self) -> bool:
+        """Return whether this directory's MiniStack lives."""
+        return self._ministack.running()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # ---- use ---------------------------------------------------------------------------------------------------------
+
+    def client(self, service: str, **config: Any) -> Any:
+        """Return a boto3 client with the administrator's credentials; `config` goes to botocore's Config."""
+        return boto3.session.Session().client(  # type: ignore[call-overload]
+            service,
+            endpoint_url=self.endpoint_url,
+            region_name=self.region,
+            aws_access_key_id=ACCESS_KEY_ID,
+            aws_secret_access_key=SECRET_ACCESS_KEY,
+            config=Config(proxies={}, max_pool_connections=50, **config),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return what the state file says; empty if there is none that can be read."""
+        try:
+            state: dict[str, Any] = json.loads(self.state_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return state
+
+    def resource(self, logical_id: str) -> str:
+        """Return the physical id of one of the template's resources."""
+        detail = self.client("cloudformation").describe_stack_resource(
+            StackName=STACK_NAME, LogicalResourceId=logical_id
+        )
+        physical_id: str = detail["StackResourceDetail"]["PhysicalResourceId"]
+        return physical_id
+
+    def save_function_logs(self) -> list[Path]:
+        """Write what each function has logged so far into `logs/`, and return the files."""
+        logs = self.client("logs")
+        paths = []
+        for group in logs.describe_log_groups(logGroupNamePrefix=f"/{STACK_NAME}/")["logGroups"]:
+            path = self.logs / f"function-{group['logGroupName'].rpartition('/')[2]}.log"
+            pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"])
+            with path.open("w") as file:
+                file.writelines(event["message"].rstrip("\n") + "\n" for page in pages for event in page["events"])
+            paths.append(path)
+        return paths
+
+    # ---- parts -------------------------------------------------------------------------------------------------------
+
+    def _bring_up(self, *services: Callable[[], None]) -> None:
+        """Start services and build meanwhile; then deploy."""
+        env = self._environment()
+        self.temporary.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor() as pool, built(uuid4().hex, env, self.logs / "sam-build.log") as template:
+            for started in [pool.submit(service) for service in services]:
+                started.result()
+            self._deploy(template, env)
+        self._write_state()
+
+    def _start_ministack(self) -> None:
+        settings = {
+            "AUTH": "true",
+            "BIND_HOST": "127.0.0.1",
+            "MINISTACK_HOST": "127.0.0.1",  # in queue URLs
+            "MINISTACK_REGION": self.region,
+            "LAMBDA_ACCOUNT_CONCURRENCY": str(LAMBDA_CONCURRENCY),
+            "LAMBDA_EXECUTOR": "local",
+            "DOCKER_HOST": "unix:///nonexistent",  # it looks for containers to clean up: there are none of ours
+        }
+        self.endpoint_url = _serve(
+            self._ministack,
+            "MiniStack",
+            "_ministack/health",
+            lambda port: [sys.executable, "-m", "local.gateway"],
+            lambda port: {**self._environment(), **settings, **self.environment, "GATEWAY_PORT": str(port)},
+        )
+
+    def _start_upstream(self) -> None:
+        if not self._own_upstream:
+            return
+        argv = [sys.executable, "-m", "local.segmind", "--api-key", LOCAL_API_KEY, *self.emulator_options]
+        self.segmind_base_url = _serve(
+            self._emulator,
+            "the emulator",
+            "_emulator/health",
+            lambda port: [*argv, "--port", str(port)],
+            lambda port: self._environment(),
+        )
+
+    def _deploy(self, template: Path, env: Mapping[str, str]) -> None:
+        with suppress(self.client("s3").exceptions.BucketAlreadyOwnedByYou):
+            self.client("s3").create_bucket(Bucket=ARTIFACT_BUCKET)
+        parameters = {"SegmindApiKey": LOCAL_API_KEY, "SegmindBaseUrl": self.segmind_base_url, **self.parameters}
+        access = {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+        }
+        deploy(template, parameters, ARTIFACT_BUCKET, {**env, **access}, self.logs / "sam-deploy.log")
+        # MiniStack keeps a parameter's value in the mapping as text, which its poller cannot compare; boto3 sends numbers.
+        functions = self.client("lambda")
+        for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+            functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=mapping["ScalingConfig"])
+        stack = self.client("cloudformation").describe_stacks(StackName=STACK_NAME)["Stacks"][0]
+        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+    def _write_state(self) -> None:
+        state = {
+            "outputs": self.outputs,
+            "endpoint_url": self.endpoint_url,
+            "region": self.region,
+            "aws_access_key_id": ACCESS_KEY_ID,
+            "aws_secret_access_key": SECRET_ACCESS_KEY,
+            "segmind_base_url": self.segmind_base_url,
+            "logs": str(self.logs),
+        }
+        draft = self.state_file.with_suffix(".partial")
+        draft.write_text(json.dumps(state, indent=2) + "\n")
+        draft.replace(self.state_file)
+
+    def _environment(self) -> dict[str, str]:
+        """The environment of what runs here: this process's, without anything that leads to an AWS account."""
+        dropped = ("AWS_", "MINISTACK_", "LOCALSTACK_", "SEGMIND_", "LOCAL_", "PARAMS", "MAKE", "MFLAGS")
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+            "SAM_CLI_TELEMETRY": "0",
+            "__SAM_CLI_APP_DIR": str(self.temporary / "sam"),
+            "TMPDIR": str(self.temporary),
+        }
+
+
+def _serve(
+    process: Process,
+    what: str,
+    health: str,
+    argv: Callable[[int], list[str]],
+    env: Callable[[int], dict[str, str]],
+) -> str:
+    """Start a server on a free port and return its URL once it answers."""
+    for _ in range(PORT_ATTEMPTS):
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        process.start(argv(port), cwd=ROOT, env=env(port))
+        try:
+            process.wait_until(partial(answers, f"{url}/{health}"), what, START_TIMEOUT_SECONDS)
+        except LocalError:
+            if process.running() or is_free(port):
+                raise
+            continue  # someone took the port meanwhile
+        return url
+    raise LocalError(f"{what} found no free port", process.log)
+
+
+def _exit_on_sigterm() -> None:
+    """Let a SIGTERM unwind the stack, so that what was started is stopped, unless someone handles it already."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    if current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, leave)

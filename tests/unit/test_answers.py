@@ -1,0 +1,215 @@
+"""Reading the provider's answers: every documented one, and any other bytes."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posedrop.answers import ERROR_BYTES, Answer, cut, parse_answer, redact
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def body(**keys: object) -> bytes:
+    return json.dumps(keys).encode()
+
+
+def check_invariants(answer: Answer) -> None:
+    assert answer.state is None or (answer.state == answer.state.upper() and answer.state.strip())
+    assert answer.error is None or (answer.error.isprintable() or "\n" not in answer.error)
+    assert answer.error is None or 0 < len(answer.error.encode()) <= ERROR_BYTES
+    seconds = answer.inference_seconds
+    assert seconds is None or (isinstance(seconds, float) and math.isfinite(seconds) and seconds >= 0)
+    assert answer.request_id is None or (answer.request_id.isascii() and 0 < len(answer.request_id) <= 128)
+
+
+def test_queued() -> None:
+    answer = parse_answer(200, body(request_id="2c7f59ea-1", status="queued", poll_url="https://elsewhere.example/x"))
+    assert answer == Answer(state="QUEUED", request_id="2c7f59ea-1")
+
+
+def test_completed() -> None:
+    output = ["https://images.segmind.com/a.png"]
+    answer = parse_answer(200, body(status="COMPLETED", error=None, metrics={"inference_time": 31.06}, output=output))
+    assert answer == Answer(state="COMPLETED", inference_seconds=31.06, output=output)
+
+
+def test_failed_is_told_by_the_body_of_a_422() -> None:
+    answer = parse_answer(422, body(status="FAILED", error="blocked by the safety filter", metrics={}))
+    assert answer == Answer(state="FAILED", error="blocked by the safety filter")
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (body(error="one", message="two", detail="three"), "one"),
+        (body(error=None, message="two", detail="three"), "two"),
+        (body(error="", detail="three"), "three"),
+        (body(error={"message": "inner", "code": 3}), "inner"),
+        (body(error={"code": 3, "kind": "quota"}), "code: 3, kind: quota"),
+        (body(error={"error": {"message": "deep"}}), "deep"),
+        (body(error=["one", "two"]), "one; two"),
+        (
+            body(detail=[{"loc": ["body", "prompt"], "msg": "field required", "input": "x"}]),
+            "body.prompt: field required",
+        ),
+        (body(error=17), "17"),
+        (body(error=[[[[[[[["too deep"]]]]]]]]), None),
+        (b"Too many requests", "Too many requests"),
+        (b'"Too many requests"', "Too many requests"),
+        (b"[1, 2]", "1; 2"),
+        (b"  \r\n ", None),
+        (b"", None),
+        (b"null", None),
+        (b'{"error": "caf\xe9"}', "caf\ufffd"),
+        (b'\xef\xbb\xbf{"error": "with a mark"}', "with a mark"),
+        (b'{"error": "line\nbreak\tand \\u0000 and \\u0085"}', "line break and and"),
+        (b'{"error": "\\ud800"}', "?"),
+        (b'{"error": "cut', '{"error": "cut'),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", None),
+        (
+            b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title><style>p { color: red }</style></head>\r\n"
+            b"<body><!-- a --><center><h1>Bad&nbsp;Gateway &amp; more</h1></center></body></html>",
+            "502 Bad Gateway Bad Gateway & more",
+        ),
+    ],
+)
+def test_error_text(content: bytes, error: str | None) -> None:
+    assert parse_answer(502, content).error == error
+
+
+def test_text_of_a_success_is_no_error() -> None:
+    assert parse_answer(200, b"hello").error is None
+    assert parse_answer(200, body(error="odd")).error == "odd"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "seconds"),
+    [
+        (b'{"inference_time": 31.06}', 31.06),
+        (b'{"inference_time": 0}', 0.0),
+        (b'{"inference_time": -1}', None),
+        (b'{"inference_time": true}', None),
+        (b'{"inference_time": "31"}', None),
+        (b'{"inference_time": NaN}', None),
+        (b'{"inference_time": Infinity}', None),
+        (b'{"inference_time": 1e999}', None),
+        (b'{"inference_time": 1' + b"0" * 299 + b"}", 1e299),
+        (b'{"inference_time": 1' + b"0" * 9000 + b"}", None),
+        (b"{}", None),
+        (b"[31]", None),
+        (b"null", None),
+    ],
+)
+def test_inference_seconds(metrics: bytes, seconds: float | None) -> None:
+    answer = parse_answer(200, b'{"status": "COMPLETED", "metrics": ' + metrics + b"}")
+    assert (answer.state, answer.inference_seconds) == ("COMPLETED", seconds)
+
+
+@pytest.mark.parametrize("request_id", ["2c7f59ea-5d1b", "req_1:a.b", "x" * 128, "...", "a+b=c"])
+def test_request_id_is_taken(request_id: str) -> None:
+    assert parse_answer(200, body(request_id=request_id)).request_id == request_id
+
+
+@pytest.mark.parametrize(
+    "request_id",
+    ["", ".", "..", "a/b", "a?b", "a#b", "a b", "a%2fb", "a\\b", "a\n", "\u00e4", "x" * 129, 5, None, ["a"]],
+)
+def test_request_id_that_could_change_a_url_is_refused(request_id: object) -> None:
+    assert parse_answer(200, body(request_id=request_id)).request_id is None
+
+
+@pytest.mark.parametrize("status", [None, 5, "", "  ", ["COMPLETED"], {}])
+def test_status_that_is_no_text(status: object) -> None:
+    assert parse_answer(200, body(status=status)).state is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"output":' + b"[" * 10_000 + b"]" * 10_000 + b"}",
+        b"<" * 10**6,
+        b"\xff" * 10**6,
+    ],
+    ids=["lists", "objects", "output", "markup", "not UTF-8"],
+)
+def test_hostile_bodies(content: bytes) -> None:
+    check_invariants(parse_answer(502, content))
+
+
+def test_long_error_is_cut_between_characters() -> None:
+    error = parse_answer(400, body(error="\u00e4 " * 3000)).error
+    assert error is not None
+    assert error == ("\u00e4 " * 3000)[: len(error)]
+    assert ERROR_BYTES - 4 <= len(error.encode()) <= ERROR_BYTES
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "result"),
+    [
+        ("abc", 3, "abc"),
+        ("abcd", 3, "abc"),
+        ("a\u00e4", 2, "a"),
+        ("\U0001f600", 3, ""),
+        ("\ud800b", 9, "?b"),
+        ("a", 0, ""),
+    ],
+)
+def test_cut(text: str, limit: int, result: str) -> None:
+    assert cut(text, limit) == result
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "https://b.s3.amazonaws.com/k.png?X-Amz-Credential=AK&X-Amz-Signature=5ecre7",
+        "X-Amz-Signature=5ecre7&x",
+        "SG_5ecre7",
+        "5ecre7" + "iVBORw0KGgo" * 20,
+        "data:image/png;base64," + "5ecre7/+" * 20,
+    ],
+)
+def test_error_text_is_redacted(secret: str) -> None:
+    for keys in ({"error": f"cannot fetch {secret}"}, {"error": {"input": secret}}, {"detail": [{"msg": secret}]}):
+        answer = parse_answer(400, body(**keys))
+        assert answer.error
+        assert "5ecre7" not in answer.error
+    assert "5ecre7" not in str(parse_answer(502, f"<p>{secret}</p>".encode()).error)
+
+
+def test_redaction_keeps_what_a_person_needs() -> None:
+    text = "Why? cannot fetch https://b.example/incoming/hero/face.png?sig=1 (403)"
+    assert redact(text) == "Why? cannot fetch https://b.example/incoming/hero/face.png?... (403)"
+
+
+@given(
+    st.sampled_from([200, 422, 502]),
+    st.binary() | st.text().map(lambda text: f"<html>{text}".encode("utf-8", "ignore")),
+)
+def test_any_bytes_give_an_answer(status_code: int, content: bytes) -> None:
+    check_invariants(parse_answer(status_code, content))
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            key: JSON_VALUES
+            for key in ("status", "error", "message", "detail", "metrics", "inference_time", "output", "request_id")
+        },
+    )
+    | JSON_VALUES
+)
+def test_any_json_gives_an_answer(value: object) -> None:
+    answer = parse_answer(422, json.dumps(value).encode())
+    check_invariants(answer)
+    if isinstance(value, dict) and value.get("output") == value.get("output"):  # not NaN
+        assert repr(answer.output) == repr(value.get("output"))

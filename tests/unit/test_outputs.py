@@ -1,0 +1,165 @@
+"""Every shape of a completed answer's output, and any other JSON value."""
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posedrop.outputs import (
+    MAX_INLINE_CHARACTERS,
+    MAX_SOURCES,
+    BadOutput,
+    InlineSource,
+    Source,
+    UrlSource,
+    parse_output,
+)
+
+A = "https://images.segmind.com/a.png?sig=1"
+B = "http://127.0.0.1:9000/b.png"
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+TEXT = base64.b64encode(PNG).decode()
+DATA = InlineSource(PNG)
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([A, B, TEXT, "data:,", "[", '["x"]', json.dumps({"url": A})]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["url", "image", "output", "b64_json", "seed"]), inner, max_size=4)
+        | inner.map(json.dumps)
+    ),
+    max_leaves=10,
+)
+
+
+@pytest.mark.parametrize(
+    ("output", "sources"),
+    [
+        (A, [UrlSource(A)]),
+        (f" {A}\n", [UrlSource(A)]),
+        ("HTTPS://Images.example/A.PNG", [UrlSource("HTTPS://Images.example/A.PNG")]),
+        ([A, B], [UrlSource(A), UrlSource(B)]),
+        ([A] * 4, [UrlSource(A)] * 4),
+        ([[A], [B]], [UrlSource(A), UrlSource(B)]),
+        ([A, None, ""], [UrlSource(A)]),
+        (json.dumps([A, B]), [UrlSource(A), UrlSource(B)]),
+        (json.dumps({"url": A}), [UrlSource(A)]),
+        (json.dumps(A), [UrlSource(A)]),
+        (json.dumps(json.dumps([A])), [UrlSource(A)]),
+        ({"url": A}, [UrlSource(A)]),
+        ([{"url": A}, {"url": B}], [UrlSource(A), UrlSource(B)]),
+        ({"output": A}, [UrlSource(A)]),
+        ({"output": {"images": [{"url": A, "width": 1024}]}, "seed": 5}, [UrlSource(A)]),
+        ({"images": [A, B]}, [UrlSource(A), UrlSource(B)]),
+        ({"image": {"url": A}}, [UrlSource(A)]),
+        ({"image": A, "url": B, "content_type": "image/png"}, [UrlSource(B)]),
+        ({"image": A, "url": None}, [UrlSource(A)]),
+        ({"first": A, "second": {"url": B}, "type": "imag", "seed": 7}, [UrlSource(A), UrlSource(B)]),
+        (TEXT, [DATA]),
+        ("data:image/png;base64," + TEXT, [DATA]),
+        ("DATA:image/png;charset=x;BASE64," + TEXT, [DATA]),
+        (base64.encodebytes(PNG).decode(), [DATA]),
+        ([TEXT, A], [DATA, UrlSource(A)]),
+        ({"b64_json": TEXT}, [DATA]),
+        ({"image": "data:image/png;base64," + TEXT}, [DATA]),
+        (json.dumps([TEXT]), [DATA]),
+    ],
+)
+def test_shapes(output: object, sources: list[Source]) -> None:
+    assert parse_output(output) == sources
+
+
+def deep(depth: int) -> object:
+    value: object = A
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (None, "missing or empty"),
+        ("", "missing or empty"),
+        ("  ", "neither a URL nor image data"),
+        ([], "missing or empty"),
+        ({}, "missing or empty"),
+        ("null", "neither a URL nor image data"),
+        ([None, ""], "neither a URL nor image data"),
+        ({"seed": 5, "caption": "hello"}, "neither a URL nor image data"),
+        (5, "a number"),
+        (True, "a boolean"),
+        ([A, 5.5], "a number"),
+        (float("nan"), "a number"),
+        ({"url": 5}, "a number"),
+        ("no image was made", '"no image was made", neither a URL nor valid base64'),
+        ("ftp://host/a.png?secret=1", r'"ftp://host/a.png\?\.\.\.", neither'),
+        ("s3://bucket/key", '"s3://bucket/key", neither'),
+        (TEXT[:-1], "345?6?7?8?.* characters of text, neither"),
+        (TEXT[:80] + "!" + TEXT[80:], "characters of text, neither"),
+        ("data:image/png," + TEXT, "not base64"),
+        ("data:image/png;base64", "not base64"),
+        ("data:image/png;base64,", "without data"),
+        ("data:image/png;base64,?", "neither"),
+        ("[" + A, "looks like JSON"),
+        ("[" * 10_000 + "]" * 10_000, "(looks like JSON|nested too deeply)"),
+        ('{"a":' * 10_000, "looks like JSON"),
+        ("[" + "9" * 5000 + "]", "a number"),
+        (deep(50), "nested too deeply"),
+        ("https://", "without a host"),
+        ("https://host/a b.png", "spaces"),
+        ("https://host/\x00", "control characters"),
+        ("https://host/\ud800", "control characters"),
+        ("https://host/" + "a" * 9000, "a URL of 9013 characters"),
+        ([A] * (MAX_SOURCES + 1), "more than 16 images"),
+        ([TEXT] * (MAX_SOURCES + 1), "more than 16 images"),
+        ("A" * (MAX_INLINE_CHARACTERS + 4), "more than 32 MiB"),
+        (["A" * (MAX_INLINE_CHARACTERS // 2)] * 2 + ["AAAA"], "more than 32 MiB"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_refused_with_a_reason(output: object, reason: str) -> None:
+    with pytest.raises(BadOutput, match=reason) as caught:
+        parse_output(output)
+    assert len(str(caught.value)) < 160
+
+
+def test_32_mib_of_base64_are_taken() -> None:
+    (source,) = parse_output("A" * MAX_INLINE_CHARACTERS)
+    assert isinstance(source, InlineSource)
+    assert len(source.data) == MAX_INLINE_CHARACTERS // 4 * 3
+
+
+@pytest.mark.parametrize("tail", ["!", "=AAA", "\u00e4", "?token=5ecre7", "\x00"])
+def test_messages_hold_no_image_and_no_query(tail: str) -> None:
+    for output in (TEXT + tail, "data:image/png;base64," + TEXT + tail, f"gs://bucket/x?token=5ecre7 {tail}"):
+        with pytest.raises(BadOutput) as caught:
+            parse_output(output)
+        assert TEXT[:24] not in str(caught.value)
+        assert "5ecre7" not in str(caught.value)
+
+
+@given(JSON_VALUES)
+def test_any_json_gives_sources_or_bad_output(output: object) -> None:
+    try:
+        sources = parse_output(output)
+    except BadOutput as error:
+        message = str(error)
+        assert message.isprintable()  # noqa: PT017
+        assert len(message) < 200  # noqa: PT017
+        return
+    assert 1 <= len(sources) <= MAX_SOURCES
+    assert all(source.data if isinstance(source, InlineSource) else source.url for source in sources)
+
+
+@given(st.binary(min_size=1))
+def test_base64_comes_back_as_its_bytes(data: bytes) -> None:
+    text = base64.b64encode(data).decode()
+    assert parse_output({"image": [text]}) == [InlineSource(data)] or text == "null"
