@@ -18,6 +18,7 @@ from typing import Any
 from urllib.request import ProxyHandler, build_opener
 from uuid import uuid4
 
+from botocore.exceptions import BotoCoreError, ClientError
 from PIL import Image, ImageOps
 from rich.console import Console
 
@@ -68,6 +69,7 @@ def main() -> int:
         stack_directory, state_file = UP_DIRECTORY, UP_STATE_FILE
     else:
         stack_directory, state_file = work / "stack", None
+    parameters: dict[str, str | int]
     if key:
         parameters = {"SegmindApiKey": key, "ImageTransport": "base64", "SettleSeconds": 1}
         upstream = arguments.segmind_base_url or REAL_URL
@@ -81,24 +83,26 @@ def main() -> int:
         emulator=["--latency", str(arguments.latency)],
         state_file=state_file,
     )
+    timeout = REAL_TIMEOUT_SECONDS if key else EMULATED_TIMEOUT_SECONDS + 3 * arguments.latency
+    kept = False
     try:
-        summary = run(stack, console, work, real=bool(key), timeout=_timeout(arguments.latency, real=bool(key)))
+        summary = run(stack, console, work, real=bool(key), timeout=timeout)
+        kept = arguments.keep
     except KeyboardInterrupt:
-        stack.stop()
-        console.print("Interrupted; everything is stopped.")
+        console.print("Interrupted.")
         return 130
-    except Exception as error:
-        message = str(error) if isinstance(error, LocalError) else f"{type(error).__name__}: {error}"
-        stack.stop()
-        console.print(f"\nFailed: {message}", style="red", markup=False, soft_wrap=True)
+    except (LocalError, BotoCoreError, ClientError, OSError) as error:
+        console.print(f"\nFailed: {error}", style="red", markup=False, soft_wrap=True)
         console.print(f"Logs: {os.path.relpath(stack.logs)}", soft_wrap=True)
         return 1
-    if not arguments.keep:
-        stack.stop()
+    finally:
+        if not kept:
+            stack.stop()
+    if not kept:
         shutil.move(stack.logs, work / "logs")
         shutil.rmtree(stack.directory)
     _publish(work)
-    _tell(console, summary, stack if arguments.keep else None)
+    _tell(console, summary, stack if kept else None)
     return 0
 
 
@@ -244,10 +248,6 @@ def _tell(console: Console, summary: dict[str, Any], kept: LocalStack | None) ->
         console.print(f"  {what:14} {where}", soft_wrap=True)
     if kept:
         console.print("The stack is still running; `make down` stops it.")
-
-
-def _timeout(latency: float, *, real: bool) -> float:
-    return REAL_TIMEOUT_SECONDS if real else EMULATED_TIMEOUT_SECONDS + 3 * latency
 
 
 def _arguments() -> argparse.Namespace:

@@ -63,6 +63,7 @@ class LocalStack:
         self.region = REGION
         self.segmind_base_url = segmind_base_url or ""
         self.outputs: dict[str, str] = {}
+        self._clients: dict[str, Any] = {}
         self._own_upstream = segmind_base_url is None
         self._ministack = Process(self.directory / "ministack.pid", self.logs / "ministack.log")
         self._emulator = Process(self.directory / "emulator.pid", self.logs / "emulator.log")
@@ -112,16 +113,18 @@ class LocalStack:
 
     # ---- use ---------------------------------------------------------------------------------------------------------
 
-    def client(self, service: str, **config: Any) -> Any:
-        """Return a boto3 client with the administrator's credentials; `config` goes to botocore's Config."""
-        return boto3.session.Session().client(  # type: ignore[call-overload]
-            service,
-            endpoint_url=self.endpoint_url,
-            region_name=self.region,
-            aws_access_key_id=ACCESS_KEY_ID,
-            aws_secret_access_key=SECRET_ACCESS_KEY,
-            config=Config(proxies={}, max_pool_connections=50, **config),
-        )
+    def client(self, service: str) -> Any:
+        """Return the boto3 client of a service, with the administrator's credentials."""
+        if service not in self._clients:
+            self._clients[service] = boto3.session.Session().client(  # type: ignore[call-overload]
+                service,
+                endpoint_url=self.endpoint_url,
+                region_name=self.region,
+                aws_access_key_id=ACCESS_KEY_ID,
+                aws_secret_access_key=SECRET_ACCESS_KEY,
+                config=Config(proxies={}, max_pool_connections=50),
+            )
+        return self._clients[service]
 
     def state(self) -> dict[str, Any]:
         """Return what the state file says; empty if there is none that can be read."""
@@ -204,7 +207,7 @@ class LocalStack:
             "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
         }
         deploy(template, parameters, ARTIFACT_BUCKET, {**env, **access}, self.logs / "sam-deploy.log")
-        # MiniStack keeps a parameter's value in the mapping as text, which its poller cannot compare; boto3 sends numbers.
+        # MiniStack keeps a parameter's value as text here, which its poller cannot compare; boto3 sends numbers.
         functions = self.client("lambda")
         for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
             functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=mapping["ScalingConfig"])

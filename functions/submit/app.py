@@ -99,4 +99,5 @@ def submission() -> Submission:
         api_key=api_key,
         executions=Executions(boto3.client("stepfunctions"), found.state_machine_arn),
         clock=time.time,
+        sleep=time.sleep,
     )

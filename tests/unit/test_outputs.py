@@ -102,7 +102,7 @@ def deep(depth: int) -> object:
         ("no image was made", '"no image was made", neither a URL nor valid base64'),
         ("ftp://host/a.png?secret=1", r'"ftp://host/a.png\?\.\.\.", neither'),
         ("s3://bucket/key", '"s3://bucket/key", neither'),
-        (TEXT[:-1], "345?6?7?8?.* characters of text, neither"),
+        (TEXT[:-1], "351 characters of text, neither"),
         (TEXT[:80] + "!" + TEXT[80:], "characters of text, neither"),
         ("data:image/png," + TEXT, "not base64"),
         ("data:image/png;base64", "not base64"),
@@ -152,8 +152,8 @@ def test_any_json_gives_sources_or_bad_output(output: object) -> None:
         sources = parse_output(output)
     except BadOutput as error:
         message = str(error)
-        assert message.isprintable()  # noqa: PT017
-        assert len(message) < 200  # noqa: PT017
+        assert len(message.encode()) < 200
+        assert not any(ord(character) < 32 for character in message)
         return
     assert 1 <= len(sources) <= MAX_SOURCES
     assert all(source.data if isinstance(source, InlineSource) else source.url for source in sources)

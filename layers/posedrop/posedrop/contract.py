@@ -73,35 +73,30 @@ def parse(key: str) -> Upload:
     *folders, name = key.removeprefix(PREFIX).split("/")
     for segment in (*folders, name):
         _check_segment(segment)
-    below_poses = bool(folders) and folders[-1] == "poses"
+    below_poses = folders[-1:] == ["poses"]
     if below_poses:
         folders.pop()
     if not folders:
         raise OutsideContract(f"no character: expected {PREFIX}<character>/{name}")
     if "poses" in folders:
         raise OutsideContract("'poses' is reserved: below it is exactly one file name, and no character is named so")
-    character = "/".join(folders)
     stem, _, extension = name.rpartition(".")
-    if not stem:
-        raise OutsideContract(f"the file {name!r} has no ending")
-    if below_poses:
-        if extension == "json":
-            return Upload(Role.POSE_FILE, character, stem)
-        _check_extension(name, extension)
-        return Upload(Role.POSE, character, stem)
-    if name == JOB_FILE:
-        return Upload(Role.JOB_FILE, character)
-    if stem not in ("face", SINGLE_POSE):
-        raise OutsideContract(
-            f"the file {name!r} is none of face.<ext>, pose.<ext>, poses/<pose>.<ext>, {JOB_FILE}, poses/<pose>.json"
-        )
-    _check_extension(name, extension)
-    return Upload(Role.FACE, character) if stem == "face" else Upload(Role.POSE, character, SINGLE_POSE)
-
-
-def _check_extension(name: str, extension: str) -> None:
-    if extension.lower() not in IMAGE_EXTENSIONS:
+    role, pose = _role(below_poses, stem, extension)
+    if role in (Role.FACE, Role.POSE) and extension.lower() not in IMAGE_EXTENSIONS:
         raise OutsideContract(f"the file {name!r} does not end in one of .{', .'.join(IMAGE_EXTENSIONS)}")
+    return Upload(role, "/".join(folders), pose)
+
+
+def _role(below_poses: bool, stem: str, extension: str) -> tuple[Role, str]:
+    if below_poses and stem:
+        return (Role.POSE_FILE if extension == "json" else Role.POSE), stem
+    if not below_poses and f"{stem}.{extension}" == JOB_FILE:
+        return Role.JOB_FILE, ""
+    if not below_poses and stem == "face":
+        return Role.FACE, ""
+    if not below_poses and stem == SINGLE_POSE:
+        return Role.POSE, SINGLE_POSE
+    raise OutsideContract("the file is none of face.<ext>, pose.<ext>, poses/<pose>.<ext>, job.json, poses/<pose>.json")
 
 
 def _check_segment(segment: str) -> None:

@@ -171,17 +171,15 @@ class Governor:
         )
 
     def _swap(self, pacing: Pacing, version: int) -> bool:
+        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(job_id)"}
+        if version:
+            condition = {
+                "ConditionExpression": "version = :version",
+                "ExpressionAttributeValues": {":version": {"N": str(version)}},
+            }
+        item = {"job_id": {"S": ITEM}, "state": {"S": json.dumps(asdict(pacing))}, "version": {"N": str(version + 1)}}
         try:
-            self._dynamodb.put_item(
-                TableName=self._table,
-                Item={
-                    "job_id": {"S": ITEM},
-                    "state": {"S": json.dumps(asdict(pacing))},
-                    "version": {"N": str(version + 1)},
-                },
-                ConditionExpression="attribute_not_exists(job_id)" if version == 0 else "version = :version",
-                **({} if version == 0 else {"ExpressionAttributeValues": {":version": {"N": str(version)}}}),
-            )
+            self._dynamodb.put_item(TableName=self._table, Item=item, **condition)
         except ClientError as exc:
             if exc.response["Error"]["Code"] == "ConditionalCheckFailedException":
                 return False

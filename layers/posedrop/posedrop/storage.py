@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
@@ -37,7 +37,9 @@ class OutputBucket:
         extension, content_type = image.kind()
         key = f"{folder}/{number}.{extension}"
         try:
-            self._s3.upload_fileobj(image, self._name, key, ExtraArgs={"ContentType": content_type}, Config=_TRANSFER)
+            self._s3.upload_fileobj(
+                cast(IO[bytes], image), self._name, key, ExtraArgs={"ContentType": content_type}, Config=_TRANSFER
+            )
         except (ClientError, BotoCoreError, Boto3Error) as exc:
             raise DeliveryFailed(f"the output cannot be stored: {exc}") from exc
         info = image.info()

@@ -337,4 +337,4 @@ class Submission:
 
 def backoff(receive_count: int) -> float:
     """Seconds until a message is tried again: later and later with each time it was received. Pure."""
-    return min(15.0 * 2 ** min(receive_count - 1, 10), LONGEST_BACKOFF)
+    return min(15.0 * 2.0 ** min(receive_count - 1, 10), LONGEST_BACKOFF)

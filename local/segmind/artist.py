@@ -1,0 +1,41 @@
+"""Draws the outputs when they are asked for, off the event loop, a few at a time; keeps the latest."""
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import replace
+
+from local.segmind.cache import BoundedCache
+from local.segmind.inputs import Inputs, Picture
+from local.segmind.jobs import Job
+from local.segmind.render import Order, compose, encode
+
+KEPT_BYTES = 64 * 1024 * 1024
+CAPTION_CHARACTERS = 400
+
+
+class Artist:
+    """Makes and keeps encoded pictures; what it no longer has, it draws again, byte for byte the same."""
+
+    def __init__(self, inputs: Inputs, executor: Executor) -> None:
+        self._inputs = inputs
+        self._executor = executor
+        self._kept: BoundedCache[bytes] = BoundedCache(KEPT_BYTES)
+
+    async def draw(self, job: Job, sample: int, output_format: str | None = None) -> bytes:
+        """Sample number `sample` (from 1) of a completed job, in the format that it asked for or in another."""
+        assert job.pictures is not None
+        face, pose = job.pictures
+        order = replace(job.order(sample), prompt=job.parameters.prompt[:CAPTION_CHARACTERS])
+        output_format = output_format or job.parameters.output_format
+        key = (face.sha256, pose.sha256, order, output_format, job.parameters.quality)
+        found = self._kept.get(key)
+        if found is None:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(
+                self._executor, self._draw, face, pose, order, output_format, job.parameters.quality
+            )
+            self._kept.put(key, found, len(found))
+        return found
+
+    def _draw(self, face: Picture, pose: Picture, order: Order, output_format: str, quality: int) -> bytes:
+        return encode(compose(self._inputs.image(face), self._inputs.image(pose), order), output_format, quality)

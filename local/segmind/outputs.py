@@ -1,0 +1,42 @@
+"""The shapes that `output` comes in: the usual one, and those that a fault asks for."""
+
+import base64
+import json
+from collections.abc import Awaitable, Callable, Sequence
+
+from local.segmind.jobs import Job
+
+MISSING = object()
+
+
+async def output(job: Job, urls: Sequence[str], draw: Callable[[int], Awaitable[bytes]]) -> object:
+    """Return the value of `output`, or MISSING. `draw` gives the image of a sample, counted from 1."""
+    shape = job.effect.fault if job.effect and job.effect.fault.startswith("output-") else None
+    if shape in ("output-base64", "output-data-uri") or (job.parameters.base_64 and shape is None):
+        prefix = f"data:image/{job.parameters.output_format};base64," if shape == "output-data-uri" else ""
+        images = [await draw(sample) for sample in range(1, job.parameters.samples + 1)]
+        return _one_or_all([prefix + base64.b64encode(image).decode() for image in images])
+    match shape:
+        case "output-string":
+            return urls[0]
+        case "output-list":
+            return list(urls)
+        case "output-json-list":
+            return json.dumps(list(urls))
+        case "output-json-object":
+            return json.dumps({"url": urls[0]} if len(urls) == 1 else {"urls": list(urls)})
+        case "output-objects":
+            return [{"url": url} for url in urls]
+        case "output-missing":
+            return MISSING
+        case "output-empty":
+            return ""
+        case "output-null":
+            return None
+        case "output-foreign":
+            return job.effect.url if job.effect else None
+    return _one_or_all(list(urls))
+
+
+def _one_or_all(values: list[str]) -> object:
+    return values[0] if len(values) == 1 else values

@@ -1,0 +1,67 @@
+"""What the emulator can be told, at the start or while it runs."""
+
+import math
+import random
+from dataclasses import dataclass, field
+
+DEFAULT_API_KEY = "SG_0123456789abcdef"
+RPM_COUNTS = ("submits", "all")
+
+
+@dataclass(frozen=True)
+class Latency:
+    """How long a job runs: `median` seconds, lognormal with `sigma` (0: always the median)."""
+
+    median: float = 3.0
+    sigma: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str | float) -> "Latency":
+        """Read "SECONDS" or "MEDIAN:SIGMA". Raises ValueError."""
+        median, _, sigma = str(text).partition(":")
+        latency = cls(float(median), float(sigma or 0))
+        if not (0 <= latency.median < math.inf and 0 <= latency.sigma < math.inf):
+            raise ValueError(f"not a latency: {text}")
+        return latency
+
+    def draw(self, generator: random.Random) -> float:
+        """Seconds for the next job."""
+        return self.median * math.exp(generator.gauss(0, self.sigma)) if self.sigma else self.median
+
+
+@dataclass
+class Settings:
+    """The emulator's settings; `rpm` 0 and `credits` None mean without end, `retention` is in seconds."""
+
+    latency: Latency = field(default_factory=Latency)
+    rpm: int = 0
+    rpm_counts: str = "submits"
+    retention: float = 3600.0
+    credits: int | None = None
+    api_key: str = DEFAULT_API_KEY
+    seed: int = 0
+
+    def change(self, changes: dict[str, object]) -> None:
+        """Set several at once, by name. Raises ValueError that names what is wrong; then none is changed."""
+        checked = {name: _checked(name, value) for name, value in changes.items()}
+        for name, value in checked.items():
+            setattr(self, name, value)
+
+
+def _checked(name: str, value: object) -> object:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if name == "latency" and isinstance(value, Latency):
+        return value
+    if name == "latency" and isinstance(value, str | int | float) and not isinstance(value, bool):
+        return Latency.parse(value)
+    if (name in ("rpm", "seed") and whole) or (name == "credits" and (whole or value is None)):
+        return value
+    if name == "rpm_counts" and value in RPM_COUNTS:
+        return value
+    if name == "retention" and isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return value
+    if name == "api_key" and isinstance(value, str) and value:
+        return value
+    if name not in Settings.__dataclass_fields__:
+        raise ValueError(f"{name} is not a setting")
+    raise ValueError(f"{name} cannot be {value!r}" if name != "api_key" else "api_key must be text")

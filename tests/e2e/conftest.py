@@ -1,0 +1,70 @@
+"""The deployed stack for all end-to-end tests of a run, and what they do with it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.pipeline import Inbox, drop, records, wait_for
+from local.stack import LocalStack
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "local" / "samples"
+TIMEOUT_SECONDS = 60
+
+Record = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """The template on the local stack, quick enough for tests, in front of an emulator that takes one second."""
+    parameters = {"SettleSeconds": 1, "TypicalInferenceSeconds": 1, "QueueVisibilitySeconds": 70}
+    with LocalStack(tmp_path_factory.mktemp("stack"), parameters=parameters, emulator=["--latency", "1"]) as running:
+        yield running
+        running.save_function_logs()
+
+
+@pytest.fixture(scope="session")
+def inbox(stack: LocalStack) -> Inbox:
+    """A subscriber of the notification topic."""
+    return Inbox(stack)
+
+
+@pytest.fixture
+def upload(stack: LocalStack) -> Callable[..., None]:
+    """Upload a character's folder: `upload("hero", {"face.png": path or bytes, "poses/walk.png": ...})`."""
+
+    def folder(character: str, files: dict[str, bytes | Path]) -> None:
+        for name, body in files.items():
+            drop(stack, f"incoming/{character}/{name}", body)
+
+    return folder
+
+
+@pytest.fixture
+def wait_for_record(stack: LocalStack) -> Callable[[str, str, str], Record]:
+    """Wait until a pose has a record of a status: `wait_for_record("hero", "walk", "SUCCEEDED")`."""
+
+    def wait(character: str, pose: str, status: str) -> Record:
+        def look() -> Record | None:
+            found = (record for record in records(stack, character) if record["pose"] == pose)
+            return next((record for record in found if record["status"] == status), None)
+
+        return wait_for(look, f"{status} of {character}/{pose}", TIMEOUT_SECONDS)
+
+    return wait
+
+
+@pytest.fixture
+def wait_for_notification(inbox: Inbox) -> Callable[[str], Record]:
+    """Wait for the notification of a job id: `wait_for_notification(record["job_id"])`."""
+
+    def wait(job_id: str) -> Record:
+        return wait_for(
+            lambda: next((message for message in inbox.receive() if message["job_id"] == job_id), None),
+            f"the notification of {job_id}",
+            TIMEOUT_SECONDS,
+        )
+
+    return wait

@@ -1,0 +1,321 @@
+"""The pipeline on moto: real S3, SQS, DynamoDB, SNS and Step Functions calls, and a provider that answers as told."""
+
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from aws_lambda_powertools.utilities import parameters
+from moto import mock_aws
+
+from posedrop import settings as settings_module
+from tests.support import ROOT, Context, image
+
+REGION = "eu-central-1"
+BUCKET = "posedrop-uploads"
+OUTPUTS = "posedrop-outputs"
+TABLE = "jobs"
+API_KEY = "SG_0123456789abcdef"
+BASE_URL = "http://segmind.test"
+
+Answer = httpx.Response | Exception
+
+
+class Provider:
+    """Stands for Segmind: records every request, and answers what `submits`, `statuses` and `results` hold.
+
+    The last answer of a list is repeated.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[httpx.Request] = []
+        self.submits: list[Answer] = [httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})]
+        self.statuses: list[Answer] = [httpx.Response(200, json={"status": "COMPLETED", "metrics": {}})]
+        self.results: list[Answer] = [
+            httpx.Response(
+                200,
+                json={
+                    "status": "COMPLETED",
+                    "error": None,
+                    "metrics": {"inference_time": 31.06},
+                    "output": f"{BASE_URL}/media/1.png",
+                },
+            )
+        ]
+        self.media: list[Answer] = [httpx.Response(200, content=image("png", (16, 12), "green"))]
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if request.method == "POST":
+            answers = self.submits
+        elif request.url.path.endswith("/status"):
+            answers = self.statuses
+        elif request.url.path.startswith("/v2/requests/"):
+            answers = self.results
+        else:
+            answers = self.media
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+    @property
+    def posts(self) -> list[dict[str, Any]]:
+        """The bodies of all submits."""
+        return [json.loads(request.content) for request in self.requests if request.method == "POST"]
+
+
+class Clock:
+    """A clock that only tests move. It starts a while after now, so that uploads are settled."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Pass the time."""
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+class Pipeline:
+    """The three handlers on moto."""
+
+    def __init__(self, provider: Provider, clock: Clock, load: Callable[[str], ModuleType]) -> None:
+        self.provider = provider
+        self.clock = clock
+        self.submit = load("submit")
+        self.poll = load("poll")
+        self.deliver = load("deliver")
+        self.s3 = boto3.client("s3")
+        self.sqs = boto3.client("sqs")
+        self.dynamodb = boto3.resource("dynamodb").Table(TABLE)
+        self.sfn = boto3.client("stepfunctions")
+        self.queue_url = self.sqs.get_queue_url(QueueName="uploads")["QueueUrl"]
+        self.dead_letter_url = self.sqs.get_queue_url(QueueName="dead-letters")["QueueUrl"]
+        self.notifications_url = self.sqs.get_queue_url(QueueName="notifications")["QueueUrl"]
+        self.receive_count = 1
+
+    # ---- uploads ---------------------------------------------------------------------------------------------------
+
+    def put(self, key: str, body: bytes | str | dict[str, Any], **arguments: Any) -> dict[str, Any]:
+        """Upload a file, and return its event as EventBridge tells it."""
+        data = json.dumps(body).encode() if isinstance(body, dict) else body.encode() if isinstance(body, str) else body
+        answer = self.s3.put_object(Bucket=BUCKET, Key=key, Body=data, **arguments)
+        found = {"key": key, "size": len(data), "etag": answer["ETag"].strip('"'), "version-id": answer["VersionId"]}
+        return {
+            "detail-type": "Object Created",
+            "source": "aws.s3",
+            "detail": {"bucket": {"name": BUCKET}, "object": found},
+        }
+
+    def handle(self, body: object, seconds: float = 60.0) -> bool:
+        """Let submit handle a message, and all that it sends to the queue. Return whether it was done."""
+        text = body if isinstance(body, str) else json.dumps(body)
+        record = {
+            "messageId": "message-1",
+            "receiptHandle": "receipt-1",
+            "body": text,
+            "attributes": {"ApproximateReceiveCount": str(self.receive_count)},
+            "messageAttributes": {},
+            "eventSource": "aws:sqs",
+            "eventSourceARN": f"arn:aws:sqs:{REGION}:123456789012:uploads",
+            "awsRegion": REGION,
+        }
+        answer = self.submit.handler({"Records": [record]}, Context(seconds))
+        done = not answer["batchItemFailures"]
+        for message in self.receive(self.queue_url):
+            done = self.handle(message["Body"]) and done
+        return done
+
+    def upload(self, *files: tuple[str, bytes | str | dict[str, Any]]) -> bool:
+        """Upload files and handle their events in this order."""
+        return all([self.handle(event) for event in [self.put(key, body) for key, body in files]])
+
+    # ---- the rest --------------------------------------------------------------------------------------------------
+
+    def run(self, execution: dict[str, Any]) -> dict[str, Any]:
+        """Do what the state machine does with an execution's input, without waiting."""
+        state = execution
+        while not state["finished"]:
+            self.clock.now += state["wait_seconds"]
+            state = self.poll.handler(state, Context())
+        return self.deliver.handler(state, Context(300))  # type: ignore[no-any-return]
+
+    def run_all(self) -> list[dict[str, Any]]:
+        """Run all executions that were started."""
+        return [self.run(execution) for execution in self.executions().values()]
+
+    # ---- what came of it -------------------------------------------------------------------------------------------
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The ledger's records by their ids."""
+        items = self.dynamodb.scan(ConsistentRead=True)["Items"]
+        return {str(item["job_id"]): item for item in items if item["job_id"] != "pacing"}
+
+    def record(self) -> dict[str, Any]:
+        """The only record."""
+        (record,) = self.records().values()
+        return record
+
+    def executions(self) -> dict[str, dict[str, Any]]:
+        """The inputs of all executions by their names."""
+        arn = self.sfn.list_state_machines()["stateMachines"][0]["stateMachineArn"]
+        found = self.sfn.list_executions(stateMachineArn=arn)["executions"]
+        return {
+            execution["name"]: json.loads(self.sfn.describe_execution(executionArn=execution["executionArn"])["input"])
+            for execution in reversed(found)
+        }
+
+    def receive(self, url: str) -> list[dict[str, Any]]:
+        """Take all messages of a queue."""
+        found: list[dict[str, Any]] = []
+        while messages := self.sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        ).get("Messages", []):
+            for message in messages:
+                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            found += messages
+        return found
+
+    def notifications(self) -> list[dict[str, Any]]:
+        """All notifications so far; each is returned once."""
+        return [json.loads(json.loads(message["Body"])["Message"]) for message in self.receive(self.notifications_url)]
+
+    def outputs(self) -> dict[str, bytes]:
+        """The stored outputs by their keys."""
+        found = self.s3.list_objects_v2(Bucket=OUTPUTS).get("Contents", [])
+        return {entry["Key"]: self.s3.get_object(Bucket=OUTPUTS, Key=entry["Key"])["Body"].read() for entry in found}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The functions' environment as template.yaml sets it. Tests change it before they ask for the pipeline."""
+    values = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": REGION,
+        "POWERTOOLS_SERVICE_NAME": "test",
+        "POWERTOOLS_METRICS_NAMESPACE": "posedrop",
+        "JOBS_TABLE": TABLE,
+        "SEGMIND_BASE_URL": BASE_URL,
+        "SEGMIND_SECRET_ID": "segmind",
+        "SEGMIND_REQUESTS_PER_MINUTE": "600",
+        "TYPICAL_INFERENCE_SECONDS": "31",
+        "RECORD_RETENTION_DAYS": "0",
+        "STATE_MACHINE_ARN": f"arn:aws:states:{REGION}:123456789012:stateMachine:job",
+        "DEFAULT_PROMPT": "a walk in the rain",
+        "SETTLE_SECONDS": "5",
+        "IMAGE_TRANSPORT": "presigned-url",
+        "RESUBMIT_UNKNOWN": "false",
+        "ACCOUNT_PAUSE_SECONDS": "900",
+        "SUBMIT_TIMEOUT_SECONDS": "60",
+        "JOB_TIMEOUT_SECONDS": "3000",
+        "OUTPUT_BUCKET": OUTPUTS,
+        "NOTIFICATION_TOPIC_ARN": f"arn:aws:sns:{REGION}:123456789012:notifications",
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return values
+
+
+@pytest.fixture
+def provider() -> Provider:
+    """The provider's stand-in."""
+    return Provider()
+
+
+@pytest.fixture
+def pipeline(environment: dict[str, str], provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    """The handlers, with all AWS resources they need."""
+    settings_module.from_environment.cache_clear()
+    parameters.clear_caches()
+    with mock_aws():
+        _create_resources(monkeypatch)
+        clock = Clock(time.time() + 60)
+        modules: dict[str, ModuleType] = {}
+
+        def load(function: str) -> ModuleType:
+            module = _load(function)
+            modules[function] = module
+            return module
+
+        original = httpx.Client.__init__
+
+        def with_provider(self: httpx.Client, **arguments: Any) -> None:
+            original(self, **{**arguments, "transport": httpx.MockTransport(provider)})
+
+        monkeypatch.setattr(httpx.Client, "__init__", with_provider)
+        pipeline = Pipeline(provider, clock, load)
+        for module in modules.values():
+            monkeypatch.setattr(module, "time", clock_module(clock))
+        yield pipeline
+
+
+def clock_module(clock: Clock) -> Any:
+    """What stands for the module `time` in the handlers."""
+    stand_in = ModuleType("time")
+    stand_in.time = clock  # type: ignore[attr-defined]
+    stand_in.sleep = clock.sleep  # type: ignore[attr-defined]
+    return stand_in
+
+
+def _load(function: str) -> ModuleType:
+    """Import a handler anew, as a cold start does."""
+    name = f"{function}_app"
+    specification = importlib.util.spec_from_file_location(name, ROOT / "functions" / function / "app.py")
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+def _create_resources(monkeypatch: pytest.MonkeyPatch) -> None:
+    s3 = boto3.client("s3")
+    for bucket in (BUCKET, OUTPUTS):
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    sqs = boto3.client("sqs")
+    for name, variable in (("uploads", "UPLOAD_QUEUE_URL"), ("dead-letters", "DEAD_LETTER_QUEUE_URL")):
+        monkeypatch.setenv(variable, sqs.create_queue(QueueName=name)["QueueUrl"])
+    notifications = sqs.create_queue(QueueName="notifications")["QueueUrl"]
+    sns = boto3.client("sns")
+    topic = sns.create_topic(Name="notifications")["TopicArn"]
+    arn = sqs.get_queue_attributes(QueueUrl=notifications, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    boto3.client("secretsmanager").create_secret(Name="segmind", SecretString=API_KEY)
+    boto3.client("dynamodb").create_table(
+        TableName=TABLE,
+        BillingMode="PAY_PER_REQUEST",
+        AttributeDefinitions=[
+            {"AttributeName": name, "AttributeType": "S"} for name in ("job_id", "character", "updated_at")
+        ],
+        KeySchema=[{"AttributeName": "job_id", "KeyType": "HASH"}],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "by-character",
+                "KeySchema": [
+                    {"AttributeName": "character", "KeyType": "HASH"},
+                    {"AttributeName": "updated_at", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "ALL"},
+            }
+        ],
+    )
+    boto3.client("iam").create_role(RoleName="job", AssumeRolePolicyDocument="{}")
+    boto3.client("stepfunctions").create_state_machine(
+        name="job",
+        definition=json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}}),
+        roleArn="arn:aws:iam::123456789012:role/job",
+    )

@@ -1,0 +1,52 @@
+"""What several tests share: the sample events, sample images, and a context as Lambda gives it."""
+
+import copy
+import io
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+EVENTS = ROOT / "events"
+SAMPLES = ROOT / "local" / "samples"
+
+
+def load_event(name: str) -> Any:
+    """A sample event of events/."""
+    return copy.deepcopy(_load(name))
+
+
+@cache
+def _load(name: str) -> Any:
+    return json.loads((EVENTS / name).read_text(encoding="utf-8"))
+
+
+def schema(name: str) -> Any:
+    """A schema of events/schemas/."""
+    return json.loads((EVENTS / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
+
+
+def image(kind: str = "png", size: tuple[int, int] = (8, 6), color: str = "navy") -> bytes:
+    """A small picture of one colour."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, color).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@dataclass
+class Context:
+    """The context of an invocation. `seconds` is what is left of its time."""
+
+    seconds: float = 60.0
+    function_name: str = "function"
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = "arn:aws:lambda:eu-central-1:123456789012:function:function"
+    aws_request_id: str = "52fdfc07-2182-454f-963f-5f0f9a621d72"
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds left."""
+        return int(self.seconds * 1000)
