@@ -174,6 +174,7 @@ class LocalStack:
             "MINISTACK_REGION": self.region,
             "LAMBDA_ACCOUNT_CONCURRENCY": str(LAMBDA_CONCURRENCY),
             "LAMBDA_EXECUTOR": "local",
+            "IOT_MTLS_ENABLED": "0",  # it would listen on a port of its own
             "DOCKER_HOST": "unix:///nonexistent",  # it looks for containers to clean up: there are none of ours
         }
         self.endpoint_url = _serve(

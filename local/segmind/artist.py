@@ -2,7 +2,6 @@
 
 import asyncio
 from concurrent.futures import Executor
-from dataclasses import replace
 
 from local.segmind.cache import BoundedCache
 from local.segmind.inputs import Inputs, Picture
@@ -10,7 +9,6 @@ from local.segmind.jobs import Job
 from local.segmind.render import Order, compose, encode
 
 KEPT_BYTES = 64 * 1024 * 1024
-CAPTION_CHARACTERS = 400
 
 
 class Artist:
@@ -25,7 +23,7 @@ class Artist:
         """Sample number `sample` (from 1) of a completed job, in the format that it asked for or in another."""
         assert job.pictures is not None
         face, pose = job.pictures
-        order = replace(job.order(sample), prompt=job.parameters.prompt[:CAPTION_CHARACTERS])
+        order = job.order(sample)
         output_format = output_format or job.parameters.output_format
         key = (face.sha256, pose.sha256, order, output_format, job.parameters.quality)
         found = self._kept.get(key)

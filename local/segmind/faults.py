@@ -28,8 +28,9 @@ for itself. Calls are counted once the key is right and the plan's limit lets th
     reset                  any call            the connection is reset without an answer; `taken` true
     hang                   any call            no answer for `seconds` (30). A GET, or a submit with `taken` (true), is
                                                answered then; a submit that was not taken is closed without an answer
-    refused                any call            that call is answered as usual, then the listening socket closes for
-                                               `seconds` (5): connections are refused
+    refused                any call            that call is answered as usual (a submit that was not `taken` is reset),
+                                               then the listening socket closes for `seconds` (5): connections are
+                                               refused
     no-request-id          submit              200 without request_id; `taken` true
     foreign-urls           submit              status_url, response_url and poll_url lead to `url`
     failed                 a job               ends FAILED
@@ -68,10 +69,9 @@ from dataclasses import dataclass
 CALLS = ("submit", "status", "result", "media", "history")
 JOB = "job"
 STATUSES = ("401", "403", "404", "406", "429", "500", "502", "503", "504")
-OUTPUTS = tuple(
-    f"output-{shape}"
-    for shape in ("string", "list", "json-list", "json-object", "objects", "base64", "data-uri")
-    + ("missing", "empty", "null", "foreign")
+OUTPUTS = (
+    *("output-string", "output-list", "output-json-list", "output-json-object", "output-objects", "output-base64"),
+    *("output-data-uri", "output-missing", "output-empty", "output-null", "output-foreign"),
 )
 POINTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*STATUSES, "refused", "reset", "hang"), CALLS),

@@ -94,7 +94,9 @@ def bad_media(fault: Fault, image: bytes, media_type: str) -> Response:
             return Response(HTML.format("Welcome"), media_type="text/html")
         case "huge":
             size = max(fault.bytes, len(image) + len(PNG_END))
-            return StreamingResponse(_in_turns(padded_png(image, size)), 200, {"content-length": str(size)}, "image/png")
+            return StreamingResponse(
+                _in_turns(padded_png(image, size)), 200, {"content-length": str(size)}, "image/png"
+            )
         case "redirect":
             return Response(status_code=302, headers={"location": fault.url})
         case _:

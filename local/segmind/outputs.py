@@ -16,26 +16,19 @@ async def output(job: Job, urls: Sequence[str], draw: Callable[[int], Awaitable[
         prefix = f"data:image/{job.parameters.output_format};base64," if shape == "output-data-uri" else ""
         images = [await draw(sample) for sample in range(1, job.parameters.samples + 1)]
         return _one_or_all([prefix + base64.b64encode(image).decode() for image in images])
-    match shape:
-        case "output-string":
-            return urls[0]
-        case "output-list":
-            return list(urls)
-        case "output-json-list":
-            return json.dumps(list(urls))
-        case "output-json-object":
-            return json.dumps({"url": urls[0]} if len(urls) == 1 else {"urls": list(urls)})
-        case "output-objects":
-            return [{"url": url} for url in urls]
-        case "output-missing":
-            return MISSING
-        case "output-empty":
-            return ""
-        case "output-null":
-            return None
-        case "output-foreign":
-            return job.effect.url if job.effect else None
-    return _one_or_all(list(urls))
+    shapes: dict[str | None, object] = {
+        None: _one_or_all(list(urls)),
+        "output-string": urls[0],
+        "output-list": list(urls),
+        "output-json-list": json.dumps(list(urls)),
+        "output-json-object": json.dumps({"url": urls[0]} if len(urls) == 1 else {"urls": list(urls)}),
+        "output-objects": [{"url": url} for url in urls],
+        "output-missing": MISSING,
+        "output-empty": "",
+        "output-null": None,
+        "output-foreign": job.effect.url if job.effect else None,
+    }
+    return shapes[shape]
 
 
 def _one_or_all(values: list[str]) -> object:

@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 from urllib.parse import urlsplit
 
 FORMATS = ("jpeg", "png", "webp")
@@ -55,7 +56,7 @@ def parse(body: object) -> Submission:
     for name in REQUIRED:
         if name not in body:
             raise ParameterError(f"missing parameter: {name}")
-    values = {name: CHECKS[name](name, value) for name, value in body.items()}
+    values: dict[str, Any] = {name: CHECKS[name](name, value) for name, value in body.items()}
     face, pose = values.pop("face_image"), values.pop("pose_image")
     return Submission(Parameters(**values), face, pose)
 

@@ -14,6 +14,7 @@ GOLDEN_ANGLE = 137.508  # degrees: neighbouring seeds get tints far apart
 PORTRAIT_SHARE = 0.44  # the portrait's diameter, of the picture's short side
 CAPTION_FROM = 160  # pixels of the short side, below which a caption could not be read
 OVERSAMPLING = 4
+CAPTION_CHARACTERS = 400
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,12 @@ def _write_caption(picture: Image.Image, strip: int, order: Order) -> None:
     box = (0, top, picture.width, picture.height)
     picture.paste(Image.blend(picture.crop(box), Image.new("RGB", (picture.width, strip), (18, 18, 20)), 0.82), box)
     canvas = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(strip * 0.5)
+    font = ImageFont.load_default(strip * 0.46)
     middle, pad = top + strip / 2, round(strip * 0.5)
     seed = f"seed {order.seed}"
     canvas.text((picture.width - pad, middle), seed, font=font, fill=(186, 184, 178), anchor="rm")
     room = picture.width - 3 * pad - canvas.textlength(seed, font=font)
-    prompt = " ".join(order.prompt[:400].split())
+    prompt = " ".join(order.prompt[:CAPTION_CHARACTERS].split())
     canvas.text((pad, middle), _shortened(canvas, prompt, font, room), font=font, fill=(244, 242, 236), anchor="lm")
 
 
@@ -128,7 +129,5 @@ def _shortened(
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high) if canvas.textlength(text[:middle] + "...", font=font) <= room else (low, middle - 1)
-        )
+        low, high = (middle, high) if canvas.textlength(text[:middle] + "...", font=font) <= room else (low, middle - 1)
     return text[:low].rstrip() + "..." if low else ""

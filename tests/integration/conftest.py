@@ -5,13 +5,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from functools import cache
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import boto3
 import httpx
 import pytest
-from aws_lambda_powertools.utilities import parameters
+from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 from moto import mock_aws
 
 from posedrop import settings as settings_module
@@ -98,12 +99,15 @@ class Pipeline:
         self.deliver = load("deliver")
         self.s3 = boto3.client("s3")
         self.sqs = boto3.client("sqs")
-        self.dynamodb = boto3.resource("dynamodb").Table(TABLE)
+        self.dynamodb = _table()
         self.sfn = boto3.client("stepfunctions")
         self.queue_url = self.sqs.get_queue_url(QueueName="uploads")["QueueUrl"]
         self.dead_letter_url = self.sqs.get_queue_url(QueueName="dead-letters")["QueueUrl"]
         self.notifications_url = self.sqs.get_queue_url(QueueName="notifications")["QueueUrl"]
         self.receive_count = 1
+        self.hooks: list[Callable[[], None]] = []
+        self.delays: list[int] = []
+        """The seconds after which submit had its messages come back, in order."""
 
     # ---- uploads ---------------------------------------------------------------------------------------------------
 
@@ -120,11 +124,12 @@ class Pipeline:
 
     def handle(self, body: object, seconds: float = 60.0) -> bool:
         """Let submit handle a message, and all that it sends to the queue. Return whether it was done."""
-        text = body if isinstance(body, str) else json.dumps(body)
+        self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body if isinstance(body, str) else json.dumps(body))
+        (sent,) = self.sqs.receive_message(QueueUrl=self.queue_url)["Messages"]
         record = {
-            "messageId": "message-1",
-            "receiptHandle": "receipt-1",
-            "body": text,
+            "messageId": sent["MessageId"],
+            "receiptHandle": sent["ReceiptHandle"],
+            "body": sent["Body"],
             "attributes": {"ApproximateReceiveCount": str(self.receive_count)},
             "messageAttributes": {},
             "eventSource": "aws:sqs",
@@ -132,6 +137,7 @@ class Pipeline:
             "awsRegion": REGION,
         }
         answer = self.submit.handler({"Records": [record]}, Context(seconds))
+        self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=sent["ReceiptHandle"])
         done = not answer["batchItemFailures"]
         for message in self.receive(self.queue_url):
             done = self.handle(message["Body"]) and done
@@ -140,6 +146,26 @@ class Pipeline:
     def upload(self, *files: tuple[str, bytes | str | dict[str, Any]]) -> bool:
         """Upload files and handle their events in this order."""
         return all([self.handle(event) for event in [self.put(key, body) for key, body in files]])
+
+    def hook(self, service: str, operation: str, action: Callable[..., Any]) -> Callable[[], None]:
+        """Let `action` see every call of an AWS operation, as botocore's before-call event; return what ends that.
+
+        A result other than None is the answer instead of AWS's.
+        """
+        events, name = boto3.client(service).meta.events, f"before-call.{service}.{operation}"  # type: ignore[call-overload]
+        events.register_first(name, action)
+        self.hooks.append(lambda: events.unregister(name, action))
+        return self.hooks[-1]
+
+    def break_call(self, service: str, operation: str, code: str = "AccessDenied", times: int = 1000) -> None:
+        """Let the next calls of an AWS operation fail with this error code."""
+        answers = iter([SimpleNamespace(status_code=400)] * times)
+
+        def fail(**_: Any) -> Any:
+            found = next(answers, None)
+            return found and (found, {"Error": {"Code": code, "Message": "broken by the test"}})
+
+        self.hook(service, operation, fail)
 
     # ---- the rest --------------------------------------------------------------------------------------------------
 
@@ -238,27 +264,29 @@ def provider() -> Provider:
 def pipeline(environment: dict[str, str], provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     """The handlers, with all AWS resources they need."""
     settings_module.from_environment.cache_clear()
-    parameters.clear_caches()
+    monkeypatch.setattr(boto3, "client", _client)
+    for secrets in DEFAULT_PROVIDERS.values():
+        secrets.clear_cache()
     with mock_aws():
         _create_resources(monkeypatch)
         clock = Clock(time.time() + 60)
-        modules: dict[str, ModuleType] = {}
-
-        def load(function: str) -> ModuleType:
-            module = _load(function)
-            modules[function] = module
-            return module
-
         original = httpx.Client.__init__
 
         def with_provider(self: httpx.Client, **arguments: Any) -> None:
             original(self, **{**arguments, "transport": httpx.MockTransport(provider)})
 
         monkeypatch.setattr(httpx.Client, "__init__", with_provider)
-        pipeline = Pipeline(provider, clock, load)
-        for module in modules.values():
+        pipeline = Pipeline(provider, clock, _load)
+        for module in (pipeline.submit, pipeline.poll, pipeline.deliver):
             monkeypatch.setattr(module, "time", clock_module(clock))
+        pipeline.hook(
+            "sqs",
+            "ChangeMessageVisibility",
+            lambda params, **_: pipeline.delays.append(json.loads(params["body"])["VisibilityTimeout"]),
+        )
         yield pipeline
+        for end in pipeline.hooks:
+            end()
 
 
 def clock_module(clock: Clock) -> Any:
@@ -267,6 +295,17 @@ def clock_module(clock: Clock) -> Any:
     stand_in.time = clock  # type: ignore[attr-defined]
     stand_in.sleep = clock.sleep  # type: ignore[attr-defined]
     return stand_in
+
+
+@cache
+def _client(service: str) -> Any:
+    """One client of a service for all tests, the handlers' too: to make one takes longer than most tests."""
+    return boto3.Session().client(service)
+
+
+@cache
+def _table() -> Any:
+    return boto3.Session().resource("dynamodb").Table(TABLE)
 
 
 def _load(function: str) -> ModuleType:

@@ -1,0 +1,72 @@
+"""Start the emulator: `python -m local.segmind --port 9000`."""
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from local.segmind.faults import Plan
+from local.segmind.server import Server
+from local.segmind.settings import RPM_COUNTS, Settings
+
+
+def main() -> int:
+    """Run the command line; return its exit code."""
+    arguments = vars(_parser().parse_args())
+    host, port, faults = (arguments.pop(name) for name in ("host", "port", "faults"))
+    settings = Settings()
+    try:
+        settings.change(arguments)
+        plan = Plan(json.loads(faults.read_text()) if faults else None, settings.seed)
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, ValueError, OverflowError) as error:
+        print(f"The emulator cannot start: {error}", file=sys.stderr)
+        return 1
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stdout)
+    logging.getLogger("local.segmind").setLevel(logging.INFO)
+    # uvicorn raises the signal again once it has shut down; then this ends the process with exit code 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    server = Server(settings, plan, listener)
+    print(f"Segmind emulator on {server.url}", flush=True)
+    asyncio.run(server.serve_emulator())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m local.segmind", description="An emulator of Segmind's API for one model."
+    )
+    default = Settings()
+    parser.add_argument("--port", type=int, default=0, help="0: any free one, which is printed (default)")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument(
+        "--latency",
+        default=default.latency.median,
+        metavar="SECONDS|MEDIAN:SIGMA",
+        help="a job's time, lognormal with a sigma (default: %(default)s)",
+    )
+    parser.add_argument("--rpm", type=int, default=default.rpm, help="calls in any 60 seconds, 0: any number (default)")
+    parser.add_argument("--rpm-counts", choices=RPM_COUNTS, default=default.rpm_counts, help="which calls count")
+    parser.add_argument(
+        "--retention",
+        type=float,
+        default=default.retention,
+        metavar="SECONDS",
+        help="results are kept so long after submission (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--credits", type=int, default=default.credits, help="jobs that are paid for (default: any number)"
+    )
+    parser.add_argument("--api-key", default=default.api_key, help="the only key that is right")
+    parser.add_argument("--seed", type=int, default=default.seed, help="decides all draws (default: %(default)s)")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="a fault plan, JSON: see local/segmind/faults.py")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

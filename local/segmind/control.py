@@ -1,0 +1,93 @@
+"""The control API under /_emulator: what was submitted and called, and how to change the emulator while it runs.
+
+It needs no key and answers to the loopback interface only.
+
+    GET  /_emulator/health     {"status": "ok"}
+    GET  /_emulator/requests   a list of the jobs that were taken, oldest first
+    GET  /_emulator/calls      calls by route and status, key_leaks, the calls themselves, how often each fault struck
+    POST /_emulator/faults     a new fault plan in place of the old one; its clock and counters start anew
+    POST /_emulator/settings   latency, rpm, rpm_counts, retention, credits, api_key: any of them
+    POST /_emulator/refuse     {"seconds": 20}: connections are refused for so long
+"""
+
+import functools
+import ipaddress
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from local.segmind.calls import Calls
+from local.segmind.faults import Plan
+from local.segmind.provider import ApiError, Provider
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def control_routes(provider: Provider, calls: Callable[[], Calls]) -> list[Route]:
+    """The routes; `calls` gives the record of the calls, which is made after them."""
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def requests(request: Request) -> Response:
+        now = time.monotonic()
+        return JSONResponse([job.summary(now) for job in provider.jobs.values()])
+
+    async def called(request: Request) -> Response:
+        return JSONResponse(
+            {
+                "counts": calls().by_route(),
+                "key_leaks": provider.key_leaks,
+                "faults": provider.plan.struck(),
+                "calls": [asdict(call) for call in calls().latest],
+            }
+        )
+
+    async def faults(request: Request) -> Response:
+        provider.plan = Plan(await _object(request), provider.settings.seed)
+        return JSONResponse({"faults": provider.plan.struck()})
+
+    async def settings(request: Request) -> Response:
+        provider.settings.change(await _object(request))
+        return JSONResponse({"status": "ok"})
+
+    async def refuse(request: Request) -> Response:
+        seconds = (await _object(request)).get("seconds")
+        if not isinstance(seconds, int | float) or seconds < 0:
+            raise ApiError(400, "seconds must be a number")
+        provider.refuse(seconds)
+        return JSONResponse({"status": "ok"})
+
+    return [
+        Route("/_emulator/health", _local(health), methods=["GET"]),
+        Route("/_emulator/requests", _local(requests), methods=["GET"]),
+        Route("/_emulator/calls", _local(called), methods=["GET"]),
+        Route("/_emulator/faults", _local(faults), methods=["POST"]),
+        Route("/_emulator/settings", _local(settings), methods=["POST"]),
+        Route("/_emulator/refuse", _local(refuse), methods=["POST"]),
+    ]
+
+
+def _local(endpoint: Endpoint) -> Endpoint:
+    @functools.wraps(endpoint)
+    async def guarded(request: Request) -> Response:
+        if request.client is None or not ipaddress.ip_address(request.client.host).is_loopback:
+            raise ApiError(403, "the control API answers to this machine only")
+        try:
+            return await endpoint(request)
+        except ValueError as error:
+            raise ApiError(400, str(error)) from error
+
+    return guarded
+
+
+async def _object(request: Request) -> dict[str, object]:
+    document = json.loads(await request.body())
+    if not isinstance(document, dict):
+        raise ApiError(400, "the body must be a JSON object")
+    return document

@@ -1,0 +1,188 @@
+"""Serves the emulator, from the command line or inside a test:
+
+with Emulator(latency=0.1) as emulator:
+    httpx.post(f"{emulator.url}/v2/...", headers={"x-api-key": emulator.api_key}, json=...)
+"""
+
+import asyncio
+import socket
+import tempfile
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from local.segmind.app import Api, api_error
+from local.segmind.calls import Calls
+from local.segmind.control import control_routes
+from local.segmind.faults import Plan
+from local.segmind.provider import ApiError, Provider
+from local.segmind.settings import Settings
+
+WORKERS = 2
+START_SECONDS = 10.0
+
+
+class _Protocol(H11Protocol):
+    """HTTP whose requests can reach their transport, to break the connection."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+
+class Server(uvicorn.Server):
+    """uvicorn, whose listening socket can be closed for a while and whose end waits for nobody."""
+
+    def __init__(self, settings: Settings, plan: Plan, listener: socket.socket) -> None:
+        """`listener` is bound; the server closes it in the end."""
+        self._listener = listener
+        self._address = listener.getsockname()[:2]
+        self._family = listener.family
+        self._reopening: set[asyncio.Task[None]] = set()
+        self._emulated = settings, plan
+        host = self._address[0] if self._family == socket.AF_INET else f"[{self._address[0]}]"
+        self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self._address[1]}"
+        super().__init__(
+            uvicorn.Config(
+                self._application(),
+                http=_Protocol,
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=60,
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+    async def serve_emulator(self) -> None:
+        """Serve until `should_exit` is set, or a signal comes."""
+        await self.serve(sockets=[self._listener])
+
+    def refuse(self, seconds: float) -> None:
+        """Refuse connections for so long; those that are busy get their answer, then they are closed."""
+        for server in self.servers:
+            server.close()
+        self.servers.clear()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        # Bound without listening: a connection is refused, and the port stays ours.
+        waiting = socket.socket(self._family)
+        waiting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        waiting.bind(self._address)
+        task = asyncio.get_running_loop().create_task(self._reopen(waiting, seconds))
+        self._reopening.add(task)
+        task.add_done_callback(self._reopening.discard)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Break off what is still going on, then end."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, H11Protocol):
+                connection.transport.abort()
+        await asyncio.sleep(0)
+        for task in (*self._reopening, *self.server_state.tasks):
+            task.cancel()
+        await super().shutdown(sockets)
+
+    async def _reopen(self, listener: socket.socket, seconds: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+            loop = asyncio.get_running_loop()
+            self.servers.append(await loop.create_server(self._protocol, sock=listener, backlog=self.config.backlog))
+        except asyncio.CancelledError:
+            listener.close()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return _Protocol(self.config, self.server_state, self.lifespan.state)
+
+    def _application(self) -> Calls:
+        settings, plan = self._emulated
+        executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="emulator")
+        directory = tempfile.TemporaryDirectory(prefix="segmind-emulator-")
+        provider = Provider(settings, plan, Path(directory.name), executor, self.url)
+        provider.refuse = self.refuse
+
+        @asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            yield
+            await provider.close()
+            executor.shutdown(wait=True, cancel_futures=True)
+            directory.cleanup()
+
+        calls = Calls(
+            Starlette(
+                routes=[*Api(provider).routes, *control_routes(provider, lambda: calls)],
+                exception_handlers={ApiError: api_error, HTTPException: api_error},
+                lifespan=lifespan,
+            )
+        )
+        return calls
+
+
+class Emulator:
+    """The emulator in a thread, on a free port of the loopback interface."""
+
+    def __init__(self, faults: object = None, **settings: Any) -> None:
+        """`faults` is a plan or its list, `settings` are those of `Settings`; both as JSON would give them."""
+        self._settings = Settings()
+        self._settings.change(settings)
+        self._server = Server(self._settings, Plan(faults, self._settings.seed), socket.create_server(("127.0.0.1", 0)))
+        self.url = self._server.url
+        self._thread = threading.Thread(target=self._run, name="emulator", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._control("GET", "health")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(START_SECONDS)
+
+    @property
+    def api_key(self) -> str:
+        """The key that is right at the moment."""
+        return self._settings.api_key
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The jobs that were taken, oldest first."""
+        found: list[dict[str, Any]] = self._control("GET", "requests")
+        return found
+
+    def calls(self) -> dict[str, Any]:
+        """What was called: `counts`, `key_leaks`, `faults`, `calls`."""
+        found: dict[str, Any] = self._control("GET", "calls")
+        return found
+
+    def faults(self, faults: list[dict[str, Any]]) -> None:
+        """Replace the fault plan."""
+        self._control("POST", "faults", {"faults": faults})
+
+    def change(self, **settings: Any) -> None:
+        """Change settings."""
+        self._control("POST", "settings", settings)
+
+    def refuse(self, seconds: float) -> None:
+        """Refuse connections for so long."""
+        self._control("POST", "refuse", {"seconds": seconds})
+
+    def _control(self, method: str, name: str, body: object = None) -> Any:
+        response = httpx.request(
+            method, f"{self.url}/_emulator/{name}", json=body, timeout=START_SECONDS, trust_env=False
+        )
+        if response.is_error:
+            raise ValueError(response.json()["error"])
+        return response.json()
+
+    def _run(self) -> None:
+        asyncio.run(self._server.serve_emulator())

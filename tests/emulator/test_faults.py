@@ -1,0 +1,324 @@
+"""Every fault, and the plan that decides when it strikes."""
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from local.segmind.faults import CALLS, JOB, POINTS, Plan, PlanError
+from local.segmind.misbehaviour import padded_png
+
+STATUSES = ["401", "403", "404", "406", "429", "500", "502", "503", "504"]
+
+
+def _struck(plan: Plan, point: str = "submit", prompt: str = "", calls: int = 10) -> list[int]:
+    return [number for number in range(1, calls + 1) if plan.draw(point, prompt)]
+
+
+def test_nth_times_and_match_choose_the_calls() -> None:
+    assert _struck(Plan([{"fault": "500", "on": "submit", "nth": [3, 4]}])) == [3, 4]
+    assert _struck(Plan([{"fault": "500", "on": ["status", "submit"], "times": 2}])) == [1, 2]
+    plan = Plan([{"fault": "500", "on": "submit", "match": "walk", "nth": [1]}])
+    assert _struck(plan, prompt="a run", calls=3) == []
+    assert _struck(plan, prompt="a walk", calls=3) == [1]
+    assert _struck(plan, point="status", prompt="a walk") == []
+
+
+def test_share_is_drawn_from_the_seed() -> None:
+    def plan(seed: int) -> Plan:
+        return Plan({"faults": [{"fault": "reset", "on": "status", "share": 0.2}]}, seed)
+
+    first = _struck(plan(1), "status", calls=1000)
+    assert first == _struck(plan(1), "status", calls=1000)
+    assert first != _struck(plan(2), "status", calls=1000)
+    assert 150 < len(first) < 250
+
+
+def test_after_and_until_are_seconds_of_the_plan() -> None:
+    now = 50.0
+    plan = Plan([{"fault": "500", "on": "submit", "after": 10, "until": 20}], clock=lambda: now)
+    struck = []
+    for now in (59.0, 60.0, 69.9, 70.0):
+        struck.append(bool(plan.draw("submit", "")))
+    assert struck == [False, True, True, False]
+
+
+def test_the_first_fault_wins_and_each_counts_for_itself() -> None:
+    plan = Plan([{"fault": "500", "on": "submit", "nth": [1]}, {"fault": "503", "on": "submit", "nth": [2]}])
+    drawn = [plan.draw("submit", "") for _ in range(3)]
+    assert [fault and fault.fault for fault in drawn] == ["500", "503", None]
+    assert plan.struck() == [{"fault": "500", "struck": 1}, {"fault": "503", "struck": 1}]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        7,
+        {},
+        {"fault": "unheard-of"},
+        {"fault": "500"},
+        {"fault": "500", "on": "job"},
+        {"fault": "broken", "on": "submit"},
+        {"fault": "500", "on": "submit", "share": 1.5},
+        {"fault": "500", "on": "submit", "nth": [0]},
+        {"fault": "500", "on": "submit", "chance": 1},
+        {"fault": "401", "on": "submit", "taken": True},
+        {"fault": "redirect"},
+        {"fault": "hang", "on": "submit", "seconds": "5"},
+    ],
+)
+def test_a_plan_that_cannot_be_read_is_refused(entry: object) -> None:
+    with pytest.raises(PlanError):
+        Plan([entry])
+
+
+def test_the_control_api_refuses_a_bad_plan_too(emulator: Any) -> None:
+    with pytest.raises(ValueError, match="unheard-of"):
+        emulator.faults([{"fault": "unheard-of"}])
+
+
+def test_every_fault_is_documented() -> None:
+    from local.segmind import faults
+
+    assert [name for name in POINTS if f" {name} " not in (faults.__doc__ or "").replace("\n", " ")] == []
+    assert {point for points in POINTS.values() for point in points} == {*CALLS, JOB}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_status_on_submit(emulator: Any, client: Any, status: str) -> None:
+    before = len(emulator.requests())
+    emulator.faults([{"fault": status, "on": "submit"}])
+    response = client.send_job()
+    assert response.status_code == int(status)
+    assert response.headers["content-type"].startswith("text/html" if status == "502" else "application/json")
+    assert "retry-after" not in response.headers
+    assert len(emulator.requests()) - before == (1 if status == "504" else 0)
+
+
+@pytest.mark.parametrize("fault", ["500", "502", "503", "504", "reset", "no-request-id"])
+@pytest.mark.parametrize("taken", [True, False])
+def test_the_job_was_taken_or_not(emulator: Any, client: Any, fault: str, taken: bool) -> None:
+    before = len(emulator.requests())
+    emulator.faults([{"fault": fault, "on": "submit", "taken": taken}])
+    if fault == "reset":
+        with pytest.raises(httpx.ReadError):
+            client.send_job()
+    else:
+        response = client.send_job()
+        assert response.status_code == (200 if fault == "no-request-id" else int(fault))
+        assert "request_id" not in response.text.replace("requests/", "")
+    assert len(emulator.requests()) - before == taken
+
+
+def test_a_job_that_is_refused_anyway_is_not_taken(emulator: Any, client: Any) -> None:
+    emulator.faults([{"fault": "reset", "on": "submit"}])
+    assert client.send_job(samples=9).status_code == 400
+
+
+@pytest.mark.parametrize(("retry_after", "sent"), [(7, "7"), ("Wed, 21 Oct 2026 07:28:00 GMT",) * 2, (0, "0")])
+def test_a_429_with_retry_after(emulator: Any, client: Any, retry_after: object, sent: str) -> None:
+    emulator.faults([{"fault": "429", "on": "submit", "retry_after": retry_after}])
+    assert client.send_job().headers["retry-after"] == sent
+
+
+def test_a_drawn_429_takes_no_place_in_the_window(start: Callable[..., Any]) -> None:
+    _, client = start(rpm=1, faults=[{"fault": "429", "on": "submit", "nth": [1]}])
+    assert [client.send_job().status_code for _ in range(3)] == [429, 200, 429]
+
+
+@pytest.mark.parametrize("point", ["status", "result", "history", "media"])
+@pytest.mark.parametrize("status", ["404", "429", "500", "502"])
+def test_a_status_on_a_get(emulator: Any, client: Any, point: str, status: str) -> None:
+    request_id = client.submitted()
+    paths = {
+        "status": f"/v2/requests/{request_id}/status",
+        "result": f"/v2/requests/{request_id}",
+        "history": f"/inference-request/request-history/{request_id}",
+        "media": client.finished(request_id)["output"],
+    }
+    emulator.faults([{"fault": status, "on": point, "times": 1}])
+    assert [client.get(paths[point]).status_code for _ in range(2)] == [int(status), 200]
+
+
+def test_a_reset_on_a_get(emulator: Any, client: Any) -> None:
+    request_id = client.submitted()
+    emulator.faults([{"fault": "reset", "on": "status", "times": 1}])
+    with pytest.raises(httpx.ReadError):
+        client.status(request_id)
+    assert client.status(request_id).status_code == 200
+    call = next(call for call in emulator.calls()["calls"] if call["fault"] == "reset" and call["route"] == "status")
+    assert call["status"] is None
+
+
+def test_a_hang_outlasts_the_client(emulator: Any, client: Any) -> None:
+    before = len(emulator.requests())
+    emulator.faults([{"fault": "hang", "on": "submit", "seconds": 0.4}])
+    with pytest.raises(httpx.ReadTimeout):
+        client.post("/v2/consistent-character-with-pose", json=_body(), timeout=httpx.Timeout(5, read=0.1))
+    assert len(emulator.requests()) == before + 1
+    assert client.send_job().json()["request_id"]
+    emulator.faults([{"fault": "hang", "on": "submit", "seconds": 0.1, "taken": False}])
+    with pytest.raises(httpx.RemoteProtocolError):
+        client.send_job()
+    assert len(emulator.requests()) == before + 2
+
+
+def _body() -> dict[str, str]:
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAG7buVgAAAABJRU5ErkJggg=="
+    return {"face_image": pixel, "pose_image": pixel, "prompt": "a dot"}
+
+
+def test_refused_closes_the_listening_socket_for_a_while(emulator: Any, client: Any) -> None:
+    request_id = client.submitted()
+    emulator.faults([{"fault": "refused", "on": "status", "times": 1, "seconds": 0.5}])
+    assert client.status(request_id).status_code == 200
+    with pytest.raises(httpx.ConnectError):
+        client.status(request_id)
+    time.sleep(0.6)
+    assert client.status(request_id).status_code == 200
+
+
+def test_refused_does_not_wait_for_a_call(emulator: Any) -> None:
+    emulator.refuse(0.3)
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(emulator.url)
+    time.sleep(0.4)
+    assert httpx.get(emulator.url).status_code == 404
+
+
+def test_foreign_urls(emulator: Any, client: Any) -> None:
+    emulator.faults([{"fault": "foreign-urls", "url": "http://203.0.113.1/x"}])
+    answer = client.send_job().json()
+    assert answer["request_id"]
+    assert {answer[name] for name in ("status_url", "response_url", "poll_url")} == {"http://203.0.113.1/x"}
+
+
+@pytest.mark.parametrize(("fault", "text"), [("failed", "Inference failed"), ("blocked", "responsible AI")])
+def test_jobs_that_fail(emulator: Any, client: Any, fault: str, text: str) -> None:
+    emulator.faults([{"fault": fault, "match": "hit"}])
+    bad = client.finished(client.submitted(prompt="hit me"))
+    assert (bad["status"], text in bad["error"]) == ("FAILED", True)
+    assert client.finished(client.submitted(prompt="spare me"))["status"] == "COMPLETED"
+
+
+def test_a_job_that_is_forgotten(emulator: Any, client: Any) -> None:
+    emulator.faults([{"fault": "expired", "nth": [1]}, {"fault": "expired", "nth": [2], "seconds": 0.3}])
+    first, second = client.submitted(), client.submitted()
+    assert (client.status(first).status_code, client.result(first).status_code) == (404, 404)
+    assert client.status(second).status_code == 200
+    time.sleep(0.35)
+    assert client.status(second).status_code == 404
+
+
+def test_an_undocumented_state(emulator: Any, client: Any) -> None:
+    emulator.faults([{"fault": "unknown-state", "seconds": 0.3, "state": "REVIEWING"}])
+    request_id = client.submitted()
+    answer = client.status(request_id)
+    assert (answer.status_code, answer.json()["status"]) == (200, "REVIEWING")
+    assert client.finished(request_id)["status"] == "COMPLETED"
+
+
+def _png(text: str) -> bool:
+    return base64.b64decode(text.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("shape", "samples", "right"),
+    [
+        ("string", 2, lambda output: output.endswith("/1.png")),
+        ("list", 1, lambda output: output[0].endswith("/1.png")),
+        ("json-list", 2, lambda output: json.loads(output)[1].endswith("/2.png")),
+        ("json-object", 1, lambda output: json.loads(output)["url"].endswith("/1.png")),
+        ("json-object", 2, lambda output: len(json.loads(output)["urls"]) == 2),
+        ("objects", 2, lambda output: output[1]["url"].endswith("/2.png")),
+        ("base64", 1, lambda output: not output.startswith("data:") and _png(output)),
+        ("data-uri", 2, lambda output: output[1].startswith("data:image/png;base64,") and _png(output[1])),
+        ("empty", 1, lambda output: output == ""),
+        ("null", 1, lambda output: output is None),
+        ("foreign", 1, lambda output: output == "http://169.254.169.254/x"),
+    ],
+)
+def test_output_shapes(emulator: Any, client: Any, shape: str, samples: int, right: Callable[[Any], bool]) -> None:
+    emulator.faults([{"fault": f"output-{shape}", "url": "http://169.254.169.254/x"}])
+    assert right(client.output(samples=samples))
+
+
+def test_an_output_that_is_missing(emulator: Any, client: Any) -> None:
+    emulator.faults([{"fault": "output-missing"}])
+    result = client.finished(client.submitted())
+    assert result["status"] == "COMPLETED"
+    assert "output" not in result
+
+
+@pytest.mark.parametrize("output_format", ["png", "jpeg", "webp"])
+def test_media_of_the_right_length_or_half(emulator: Any, client: Any, output_format: str) -> None:
+    url = client.output(output_format=output_format)
+    whole = httpx.get(url).content
+    emulator.faults([{"fault": "broken", "times": 1}, {"fault": "truncated", "times": 1}])
+    broken, truncated = httpx.get(url).content, httpx.get(url).content
+    assert (len(broken), broken[:12]) == (len(whole), whole[:12])
+    assert broken != whole
+    assert truncated == whole[: len(whole) // 2]
+    assert httpx.get(url).content == whole
+
+
+def test_media_that_is_cut_off(emulator: Any, client: Any) -> None:
+    url = client.output()
+    emulator.faults([{"fault": "cut"}])
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
+        httpx.get(url)
+
+
+def test_media_that_drips(emulator: Any, client: Any) -> None:
+    url = client.output()
+    whole = httpx.get(url).content
+    emulator.faults([{"fault": "slow", "seconds": 0.4}])
+    started = time.monotonic()
+    assert httpx.get(url).content == whole
+    assert time.monotonic() - started >= 0.4
+
+
+def test_media_of_another_kind(emulator: Any, client: Any) -> None:
+    url = client.output()
+    emulator.faults(
+        [
+            {"fault": "wrong-type", "nth": [1]},
+            {"fault": "empty", "nth": [2]},
+            {"fault": "redirect", "nth": [3], "url": "http://10.0.0.1/"},
+        ]
+    )
+    html, empty, redirect = (httpx.get(url) for _ in range(3))
+    assert (html.status_code, html.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert (empty.status_code, empty.content) == (200, b"")
+    assert (redirect.status_code, redirect.headers["location"]) == (302, "http://10.0.0.1/")
+
+
+def test_huge_media_is_a_valid_picture(emulator: Any, client: Any) -> None:
+    import io
+
+    from PIL import Image
+
+    url = client.output(output_format="jpeg")
+    emulator.faults([{"fault": "huge", "bytes": 5_000_001}])
+    response = httpx.get(url)
+    assert (response.headers["content-type"], len(response.content)) == ("image/png", 5_000_001)
+    picture = Image.open(io.BytesIO(response.content))
+    picture.verify()
+    assert picture.size == (512, 512)
+
+
+@pytest.mark.parametrize("extra", [12, 13, 262_156, 262_157, 262_167, 262_168, 262_180, 600_000])
+def test_padding_fits_to_the_byte(extra: int) -> None:
+    image = base64.b64decode(_body()["face_image"])
+    padded = b"".join(padded_png(image, len(image) + extra))
+    assert len(padded) == len(image) + extra
+    at, names = 8, []
+    while at < len(padded):
+        length = int.from_bytes(padded[at : at + 4])
+        names.append(padded[at + 4 : at + 8])
+        at += 12 + length
+    assert (at, names[0], names[-1]) == (len(padded), b"IHDR", b"IEND")
