@@ -38,6 +38,7 @@ class SubmitSettings(Settings):
     account_pause_seconds: float
     submit_timeout_seconds: float
     default_prompt: str = ""
+    segmind_history_url: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
