@@ -56,6 +56,17 @@ class DeliverSettings(Settings):
     notification_topic_arn: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings(Settings):
+    """What `sweep` needs."""
+
+    upload_queue_url: str
+    state_machine_arn: str
+    deliver_function: str
+    notification_topic_arn: str
+    waiting_alert_hours: float
+
+
 S = TypeVar("S", bound=Settings)
 
 
