@@ -9,14 +9,23 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from posedrop.arrivals import Arrivals, FolderUnsteady
 from posedrop.executions import Executions
-from posedrop.ledger import Ledger
-from posedrop.messages import UnreadableMessage, UploadMessage, parse_message
+from posedrop.history import History
+from posedrop.ledger import Ledger, Record
+from posedrop.messages import (
+    PoseMessage,
+    RetryMessage,
+    SubmitMessage,
+    UnreadableMessage,
+    UploadMessage,
+    parse_message,
+)
 from posedrop.pacing import Governor
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import SubmitSettings, from_environment
-from posedrop.submission import Deferred, Delivery, Submission, backoff
+from posedrop.submission import Deferred, Submission, backoff
 
 logger = Logger()
 processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
@@ -30,51 +39,86 @@ def handler(event: dict[str, Any], context: LambdaContext) -> Any:
 def handle(context: LambdaContext, record: SQSRecord) -> None:
     """Handle one message, or say when it comes back."""
     logger.append_keys(message_id=record.message_id)
-    delivery = Delivery(
-        int(record.attributes.approximate_receive_count), lambda: context.get_remaining_time_in_millis() / 1000
-    )
+    receive_count = int(record.attributes.approximate_receive_count)
     try:
-        message = parse_message(record.body)
-        if isinstance(message, UploadMessage):
-            submission().upload(message, delivery)
-        else:
-            submission().pose(message, delivery)
+        job = find_job(record)
+        if job:
+            advance(job, record, receive_count, context)
     except UnreadableMessage as exc:
         set_aside(record, str(exc))
     except Deferred as exc:
         logger.info("deferred", reason=str(exc), seconds=exc.seconds)
         come_back(record, exc.seconds)
         raise
-    except Exception:
-        logger.exception("unexpected error")
-        come_back(record, backoff(delivery.receive_count))
+    except Exception as exc:
+        if not isinstance(exc, FolderUnsteady):
+            logger.exception("unexpected error")
+        come_back(record, backoff(receive_count))
         raise
     finally:
         logger.remove_keys(["message_id", "character", "pose", "job_id"])
 
 
-def come_back(record: SQSRecord, seconds: float) -> None:
-    """Hide the message for so many seconds. SQS allows twelve hours (API reference, ChangeMessageVisibility)."""
+def find_job(message: SQSRecord) -> Record | None:
+    """The record of the job that a message is about, or None if there is nothing more to do."""
+    match parse_message(message.body):
+        case UploadMessage() as upload:
+            return arrivals().upload(upload)
+        case PoseMessage() as pose:
+            return arrivals().pose(pose)
+        case SubmitMessage(job_id):
+            return known_job(job_id)
+        case RetryMessage(job_id):
+            return submission().retry(known_job(job_id), message.message_id)
+
+
+def advance(record: Record, message: SQSRecord, receive_count: int, context: LambdaContext) -> None:
+    """Go on with a job. If it must wait, a message of its own does: the uploads may change meanwhile, the job not."""
+    logger.append_keys(job_id=record.job_id, attempt=record.attempt, character=record.character, pose=record.pose)
+    try:
+        submission().advance(record, receive_count, lambda: context.get_remaining_time_in_millis() / 1000)
+    except Deferred as exc:
+        own = SubmitMessage(record.job_id).to_json()
+        if message.body == own:
+            raise
+        logger.info("deferred", reason=str(exc), seconds=exc.seconds)
+        # SQS delays a message by 15 minutes at most (API reference, SendMessage); after that it is deferred again.
+        sqs().send_message(
+            QueueUrl=settings().upload_queue_url, MessageBody=own, DelaySeconds=min(round(exc.seconds), 900)
+        )
+
+
+def known_job(job_id: str) -> Record:
+    """The record of a job. Raises UnreadableMessage if there is none."""
+    record = ledger().get(job_id)
+    if record is None:
+        raise UnreadableMessage(f"no such job: {job_id}")
+    return record
+
+
+def come_back(message: SQSRecord, seconds: float) -> None:
+    """Hide a message for so many seconds. SQS allows twelve hours (API reference, ChangeMessageVisibility)."""
     sqs().change_message_visibility(
         QueueUrl=settings().upload_queue_url,
-        ReceiptHandle=record.receipt_handle,
-        VisibilityTimeout=min(int(seconds + 0.5), 43200),
+        ReceiptHandle=message.receipt_handle,
+        VisibilityTimeout=min(round(seconds), 43200),
     )
 
 
-def set_aside(record: SQSRecord, reason: str) -> None:
+def set_aside(message: SQSRecord, reason: str) -> None:
     """Put a message that no one can read into the dead-letter queue, with the reason."""
     logger.error("unreadable message", reason=reason)
     sqs().send_message(
         QueueUrl=settings().dead_letter_queue_url,
-        MessageBody=record.body,
+        MessageBody=message.body,
         MessageAttributes={"reason": {"DataType": "String", "StringValue": reason[:1000]}},
     )
 
 
 def settings() -> SubmitSettings:
     """The function's settings."""
-    return from_environment(SubmitSettings)
+    found: SubmitSettings = from_environment(SubmitSettings)
+    return found
 
 
 @cache
@@ -84,18 +128,35 @@ def sqs() -> Any:
 
 
 @cache
+def dynamodb() -> Any:
+    """The DynamoDB client."""
+    return boto3.client("dynamodb")
+
+
+@cache
+def ledger() -> Ledger:
+    """The ledger."""
+    return Ledger(dynamodb(), settings().jobs_table, settings().record_retention_days)
+
+
+@cache
+def arrivals() -> Arrivals:
+    """What handles uploads in this process."""
+    return Arrivals(settings(), s3=boto3.client("s3"), sqs=sqs(), ledger=ledger(), clock=time.time)
+
+
+@cache
 def submission() -> Submission:
-    """The submission of this process, made at its first message."""
+    """What submits jobs in this process."""
     found = settings()
-    dynamodb = boto3.client("dynamodb")
     api_key = ApiKey(found.segmind_secret_id)
     return Submission(
         found,
         s3=boto3.client("s3"),
-        sqs=sqs(),
-        ledger=Ledger(dynamodb, found.jobs_table, found.record_retention_days),
-        governor=Governor(dynamodb, found.jobs_table, found.segmind_requests_per_minute),
+        ledger=ledger(),
+        governor=Governor(dynamodb(), found.jobs_table, found.segmind_requests_per_minute),
         segmind=Segmind(found.segmind_base_url, api_key),
+        history=History(found.segmind_history_url, api_key) if found.segmind_history_url else None,
         api_key=api_key,
         executions=Executions(boto3.client("stepfunctions"), found.state_machine_arn),
         clock=time.time,

@@ -14,20 +14,10 @@ SIDE_LIMIT = 8192
 
 
 @dataclass(frozen=True)
-class Image:
-    """An input image of `bucket` that was read and checked; `content_type` is that of its bytes."""
-
-    bucket: UploadBucket
-    blob: Blob
-    content_type: str
-
-
-@dataclass(frozen=True)
 class Draft:
     """A job as its files make it. `error` says why it cannot be sent; without a prompt it is no job yet."""
 
     job: Job
-    images: dict[str, Image]
     error: JobError | None
 
     @property
@@ -61,17 +51,20 @@ def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, defa
     if files.face is None or files.pose is None:
         raise ValueError("a draft needs both images")
     problems: list[str] = []
-    read: dict[str, Image] = {}
     inputs: dict[str, Input] = {}
     content: dict[str, object] = {}
+    prompt = ""
     for name, listed in (("face", files.face), ("pose", files.pose)):
         blob = bucket.read(listed, IMAGE_LIMIT)
-        inputs[name] = _input(bucket.name, blob)
         content[name] = blob.digest if blob.whole else [blob.digest, blob.size]
+        content_type = None
         try:
-            read[name] = Image(bucket, blob, _check_image(blob))
+            content_type = _check_image(blob)
         except InvalidInput as exc:
             problems.append(str(exc))
+        digest = blob.digest if blob.whole else None
+        inputs[name] = Input(bucket.name, blob.key, blob.version_id, blob.etag, blob.size, digest, content_type)
+        prompt = metadata_prompt(blob.metadata)  # the pose's: it is read last
     layers: list[dict[str, object]] = []
     unreadable: list[str] = []
     for found in (files.job_file, files.pose_file):
@@ -83,7 +76,6 @@ def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, defa
         except InvalidInput as exc:
             problems.append(str(exc))
             unreadable.append(blob.digest)
-    prompt = metadata_prompt(read["pose"].blob.metadata) if "pose" in read else ""
     if prompt:
         try:
             layers.append({"prompt": check_prompt(f"{files.pose.key}: metadata", prompt)})
@@ -92,12 +84,9 @@ def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, defa
             unreadable.append(prompt)
     parameters, context = merge(default_prompt, *layers)
     content |= {"parameters": parameters, "context": context, "unreadable": unreadable}
-    job = Job(job_id(bucket.name, character, pose, content), character, pose, inputs, parameters, context)
-    return Draft(job, read, InvalidInput("; ".join(problems)) if problems else None)
-
-
-def _input(bucket: str, blob: Blob) -> Input:
-    return Input(bucket, blob.key, blob.version_id, blob.etag, blob.size, blob.digest if blob.whole else None)
+    name = job_id(bucket.name, character, pose, content)
+    job = Job(name, bucket.name, character, pose, inputs, parameters, context)
+    return Draft(job, InvalidInput("; ".join(problems)) if problems else None)
 
 
 def _check_image(blob: Blob) -> str:

@@ -14,7 +14,7 @@ EXECUTION_NAME_LIMIT = 80
 
 @dataclass(frozen=True)
 class Input:
-    """One image as it was read. `sha256` is None of a file that is too large to be read whole."""
+    """One image as it was read. `content_type` is None of what is no image, `sha256` of what is too large to read."""
 
     bucket: str
     key: str
@@ -22,6 +22,7 @@ class Input:
     etag: str
     size: int
     sha256: str | None
+    content_type: str | None
 
     def to_dict(self) -> dict[str, Any]:
         """The input as the ledger and the notification tell it."""
@@ -32,14 +33,16 @@ class Input:
             "sha256": self.sha256,
             "etag": self.etag,
             "bytes": self.size,
+            "content_type": self.content_type,
         }
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job: a pair of images and the parameters of the model."""
+    """One job: a pair of images in a bucket and the parameters of the model."""
 
     job_id: str
+    bucket: str
     character: str
     pose: str
     inputs: dict[str, Input]

@@ -1,15 +1,17 @@
 """The ledger (JobsTable): what was queued, claimed, submitted, delivered.
 
     WAITING ──▶ QUEUED ──▶ SUBMITTING ──▶ SUBMITTED ──▶ SUCCEEDED | FAILED
-    (own key)     ▲            │
-                  └────────────┘ the provider said that it took nothing
+    (own key)     ▲            │                                │
+                  ├────────────┘ the provider took nothing      │
+                  └─────────────────────────────────────────────┘ a new attempt is asked for
 
 Every change is one conditional write. A write after a claim holds the claim's owner or the attempt against the record,
-so a late function cannot overwrite what came after it.
+so a late function cannot overwrite what came after it. `unfinished` holds the status until the end is told: the index
+of that name has only what is still to be done.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 DAY = 86400
+UNFINISHED_INDEX = "unfinished"
 MESSAGE_LIMIT = 1024
 """Bytes of an error's message."""
 
@@ -42,6 +45,21 @@ class Status(StrEnum):
     FAILED = "FAILED"
 
 
+OF_ONE_ATTEMPT = (
+    *(
+        "reason",
+        "hold_until",
+        "slot_at",
+        "owner",
+        "claimed_at",
+        "unknown_at",
+        "request_id",
+        "submitted_at",
+        "not_found_at",
+    ),
+    *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "expires_at"),
+)
+"""What a record forgets when a new attempt begins."""
 ENDED = (Status.SUCCEEDED, Status.FAILED)
 
 
@@ -57,6 +75,7 @@ class Record:
     status: Status
     character: str
     pose: str
+    bucket: str = ""
     attempt: int = 1
     created_at: str = ""
     updated_at: str = ""
@@ -77,6 +96,10 @@ class Record:
     metrics: dict[str, Any] = field(default_factory=dict)
     notified_at: str | None = None
     not_found_at: float | None = None
+    unknown_at: float | None = None
+    previous_request_id: str | None = None
+    retry_message_id: str | None = None
+    alerted_at: str | None = None
     errors: int = 0
 
     @property
@@ -116,6 +139,7 @@ class Ledger:
     def _create(self, job: Job, now: float, **values: Any) -> Record:
         item = {
             "job_id": job.job_id,
+            "bucket": job.bucket,
             "character": job.character,
             "pose": job.pose,
             "attempt": 1,
@@ -124,6 +148,7 @@ class Ledger:
             "inputs": {name: found.to_dict() for name, found in job.inputs.items()},
             "parameters": job.parameters,
             "context": job.context,
+            "unfinished": values["status"],
             **values,
         }
         try:
@@ -139,15 +164,17 @@ class Ledger:
             return record
         return _from_item(_to_item(item))
 
-    def wait(self, character: str, pose: str, missing: list[str], now: float) -> None:
-        """Write what is missing until these uploads are a job."""
+    def wait(self, bucket: str, character: str, pose: str, missing: list[str], now: float) -> None:
+        """Write what is missing until these uploads are a job. The pose is empty where there is none at all."""
         self._update(
             waiting_id(character, pose),
             None,
             {
+                "bucket": bucket,
                 "character": character,
                 "pose": pose,
                 "status": Status.WAITING,
+                "unfinished": Status.WAITING,
                 "missing": missing,
                 "updated_at": rfc3339(now),
             },
@@ -188,6 +215,7 @@ class Ledger:
             {"status": Status.QUEUED, "attempt": record.attempt},
             {
                 "status": Status.SUBMITTING,
+                "unfinished": Status.SUBMITTING,
                 "owner": owner,
                 "claimed_at": now,
                 "reason": None,
@@ -204,21 +232,39 @@ class Ledger:
             _claim(claimed),
             {
                 "status": Status.QUEUED,
+                "unfinished": Status.QUEUED,
                 "owner": None,
                 "claimed_at": None,
+                "unknown_at": None,
                 "reason": reason,
                 "hold_until": rfc3339(until),
                 "updated_at": rfc3339(now),
             },
         )
 
+    def suspect(self, claimed: Record, reason: str, now: float) -> Record:
+        """Write down that it is unknown whether a claimed job was taken; it is looked up before that is told."""
+        return self._update(
+            claimed.job_id, _claim(claimed), {"unknown_at": now, "reason": reason, "updated_at": rfc3339(now)}
+        )
+
     def submitted(self, claimed: Record, request_id: str, now: float) -> Record:
         """Write down the request id of a claimed job."""
+        return self._submitted(claimed.job_id, _claim(claimed), request_id, now)
+
+    def adopt(self, record: Record, request_id: str, now: float) -> Record:
+        """Let a queued attempt go on with a request that an earlier attempt had made."""
+        return self._submitted(record.job_id, {"status": Status.QUEUED, "attempt": record.attempt}, request_id, now)
+
+    def _submitted(self, job_id: str, expected: Mapping[str, Any], request_id: str, now: float) -> Record:
         return self._update(
-            claimed.job_id,
-            _claim(claimed),
+            job_id,
+            expected,
             {
                 "status": Status.SUBMITTED,
+                "unfinished": Status.SUBMITTED,
+                "reason": None,
+                "hold_until": None,
                 "request_id": request_id,
                 "submitted_at": rfc3339(now),
                 "updated_at": rfc3339(now),
@@ -244,7 +290,43 @@ class Ledger:
 
     def notified(self, record: Record, now: float) -> None:
         """Write down that an attempt's end was told."""
-        self._update(record.job_id, {"attempt": record.attempt}, {"notified_at": rfc3339(now)})
+        self._update(record.job_id, {"attempt": record.attempt}, {"notified_at": rfc3339(now), "unfinished": None})
+
+    def alerted(self, record: Record, now: float) -> None:
+        """Write down that it was told what uploads wait for."""
+        self._update(record.job_id, {"status": Status.WAITING}, {"alerted_at": rfc3339(now)})
+
+    def new_attempt(self, record: Record, message_id: str, now: float) -> Record:
+        """Queue a failed job again as its next attempt. Raises Conflict if another one has begun.
+
+        `message_id` is that of the message that asked for it: delivered twice, it makes one attempt.
+        """
+        cleared = dict.fromkeys(OF_ONE_ATTEMPT)
+        return self._update(
+            record.job_id,
+            {"status": Status.FAILED, "attempt": record.attempt},
+            {
+                **cleared,
+                "status": Status.QUEUED,
+                "unfinished": Status.QUEUED,
+                "attempt": record.attempt + 1,
+                "previous_request_id": record.request_id or record.previous_request_id,
+                "retry_message_id": message_id,
+                "updated_at": rfc3339(now),
+            },
+        )
+
+    def unfinished(self, status: Status, before: float) -> Iterator[str]:
+        """The ids of the records with this status, not told yet, that nobody has changed since `before`."""
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=UNFINISHED_INDEX,
+            KeyConditionExpression="unfinished = :status AND updated_at < :before",
+            ExpressionAttributeValues={":status": {"S": status}, ":before": {"S": rfc3339(before)}},
+        )
+        for page in pages:
+            for item in page["Items"]:
+                yield item["job_id"]["S"]
 
     def not_found(self, record: Record, now: float) -> float:
         """Write down that the provider does not know the request id; return when that was first seen."""
@@ -259,6 +341,7 @@ class Ledger:
             expected,
             {
                 "status": status,
+                "unfinished": status,
                 "reason": None,
                 "hold_until": None,
                 "completed_at": rfc3339(now),

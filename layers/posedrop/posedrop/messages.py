@@ -27,7 +27,10 @@ class UploadMessage:
 
 @dataclass(frozen=True)
 class PoseMessage:
-    """One pose of a character whose face or job file came. `origin` is that file, or None."""
+    """One pose of a character whose face or job file came; no pose (an empty text) means all there are.
+
+    `origin` is that file, or None.
+    """
 
     bucket: str
     character: str
@@ -41,7 +44,29 @@ class PoseMessage:
         return json.dumps({"job": body})
 
 
-Message = UploadMessage | PoseMessage
+@dataclass(frozen=True)
+class SubmitMessage:
+    """One job that is in the ledger: go on with it."""
+
+    job_id: str
+
+    def to_json(self) -> str:
+        """The message's body."""
+        return json.dumps({"submit": self.job_id})
+
+
+@dataclass(frozen=True)
+class RetryMessage:
+    """A new attempt of a failed job is wanted."""
+
+    job_id: str
+
+    def to_json(self) -> str:
+        """The message's body."""
+        return json.dumps({"retry": self.job_id})
+
+
+Message = UploadMessage | PoseMessage | SubmitMessage | RetryMessage
 
 
 def parse_message(body: str) -> Message:
@@ -57,9 +82,13 @@ def parse_message(body: str) -> Message:
             return _upload(content)
         if "job" in content:
             return _pose(content["job"])
-    except (KeyError, TypeError) as exc:
+        if "submit" in content:
+            return SubmitMessage(_text(content["submit"]))
+        if "retry" in content:
+            return RetryMessage(_text(content["retry"]))
+    except (KeyError, TypeError, AttributeError) as exc:
         raise UnreadableMessage(f"a field is missing or of the wrong type: {exc}") from exc
-    raise UnreadableMessage("neither an upload event nor a job message")
+    raise UnreadableMessage("none of: an upload event, job, submit, retry")
 
 
 def _upload(event: dict[str, Any]) -> UploadMessage:
@@ -75,7 +104,7 @@ def _pose(job: dict[str, Any]) -> PoseMessage:
     return PoseMessage(
         _text(job["bucket"]),
         _text(job["character"]),
-        _text(job["pose"]),
+        job["pose"] and _text(job["pose"]),
         Origin(_text(origin["key"]), _text(origin["etag"])) if origin else None,
     )
 

@@ -1,6 +1,7 @@
 """The notification: what a job's end is told as, and how it is published."""
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from posedrop.contract import slug
@@ -41,6 +42,16 @@ def notification(record: Record) -> dict[str, Any]:
     }
 
 
+def incomplete(record: Record) -> dict[str, Any]:
+    """What is told of uploads that have been waiting for long. Its job id is the ledger's key of the waiting record."""
+    missing = " and ".join(record.missing) or "nothing"
+    text = f"the uploads wait: {missing} missing since {record.created_at}" + (
+        f" ({record.reason})" if record.reason else ""
+    )
+    told = replace(record, error={"type": "Incomplete", "message": text})
+    return {**notification(told), "status": "INCOMPLETE", "pose": record.pose or None}
+
+
 def publish(sns: "SNSClient", topic_arn: str, message: dict[str, Any]) -> None:
     """Publish a notification. Errors of SNS pass as botocore's ClientError."""
     attributes = {"status": message["status"], "character": message["character"]}
@@ -60,13 +71,13 @@ def publish(sns: "SNSClient", topic_arn: str, message: dict[str, Any]) -> None:
 
 def subject(message: dict[str, Any]) -> str:
     """The subject of the e-mail."""
-    name = slug(f"{message['character']}-{message['pose']}", 60)
+    name = slug("-".join(filter(None, (message["character"], message["pose"]))), 60)
     return f"posedrop: {name} {message['status'].lower()}"[:SUBJECT_LIMIT]
 
 
 def email(message: dict[str, Any]) -> str:
     """The text that people read."""
-    lines = [f"Character: {message['character']}", f"Pose: {message['pose']}", f"Status: {message['status']}"]
+    lines = [f"Character: {message['character']}", f"Pose: {message['pose'] or '-'}", f"Status: {message['status']}"]
     if message["error"]:
         lines += [f"Reason: {message['error']['type']}: {message['error']['message']}"]
     lines += [f"Image: {output['uri']}" for output in message["outputs"]]

@@ -38,6 +38,7 @@ class SubmitSettings(Settings):
     account_pause_seconds: float
     submit_timeout_seconds: float
     default_prompt: str = ""
+    segmind_history_url: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,17 @@ class DeliverSettings(Settings):
 
     output_bucket: str
     notification_topic_arn: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings(Settings):
+    """What `sweep` needs."""
+
+    upload_queue_url: str
+    state_machine_arn: str
+    deliver_function: str
+    notification_topic_arn: str
+    waiting_alert_hours: float
 
 
 S = TypeVar("S", bound=Settings)

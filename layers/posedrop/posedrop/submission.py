@@ -1,40 +1,39 @@
-"""From a message on the queue to a job at the provider and its execution: the ledger's order, step by step."""
+"""From a job in the ledger to its request at the provider and its execution: the ledger's order, step by step."""
 
 import base64
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
-from posedrop.contract import OutsideContract, Role, parse
+from posedrop.clock import epoch
 from posedrop.errors import (
     AccountRefused,
     InternalError,
+    InvalidInput,
     JobError,
     NotTaken,
     PosedropError,
     RateLimited,
     Rejected,
+    StatusUnavailable,
     SubmitOutcomeUnknown,
 )
 from posedrop.executions import Executions
-from posedrop.intake import Draft, Image, draft, unsettled
-from posedrop.job import Job, job_id, waiting_id
+from posedrop.history import History, HistoryUnavailable
+from posedrop.job import execution_name
 from posedrop.ledger import Conflict, Ledger, Record, Status
-from posedrop.messages import Origin, PoseMessage, UploadMessage
 from posedrop.pacing import Governor, Held, Pacing
 from posedrop.polling import Latency, first_wait
 from posedrop.secret import ApiKey
-from posedrop.segmind import Segmind, Timeouts
+from posedrop.segmind import FAILED, Segmind, Timeouts
 from posedrop.settings import SubmitSettings
-from posedrop.uploads import JobFiles, UploadBucket, UploadChanged
+from posedrop.uploads import UploadChanged, check_stored, presigned_url, read_stored
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_sqs import SQSClient
 
 logger = Logger(child=True)
 
@@ -48,7 +47,13 @@ MARGIN = 3.0
 """Seconds that are left for the ledger and the execution after the request."""
 URL_SECONDS = 3600
 UNEXPECTED_ERRORS = 5
+"""So many unexpected errors end a job."""
 LONGEST_BACKOFF = 900.0
+HISTORY_GRACE = 60.0
+"""Seconds that a request may take to appear in the provider's history."""
+HISTORY_INTERVAL = 15.0
+GONE_APART = 31.0
+"""Seconds between two looks at an earlier attempt's request that the provider does not know."""
 
 
 class Deferred(PosedropError):
@@ -59,26 +64,18 @@ class Deferred(PosedropError):
         self.seconds = max(1.0, seconds)
 
 
-@dataclass(frozen=True)
-class Delivery:
-    """What a function knows of the message it handles: how often it was received, and the seconds it has left."""
-
-    receive_count: int
-    remaining: Callable[[], float]
-
-
 class Submission:
-    """Handles the messages of the upload queue. `clock` and `sleep` are for tests."""
+    """Takes jobs on from where the ledger says they are. `clock` and `sleep` are for tests."""
 
     def __init__(
         self,
         settings: SubmitSettings,
         *,
         s3: "S3Client",
-        sqs: "SQSClient",
         ledger: Ledger,
         governor: Governor,
         segmind: Segmind,
+        history: History | None,
         api_key: ApiKey,
         executions: Executions,
         clock: Callable[[], float] = time.time,
@@ -86,173 +83,98 @@ class Submission:
     ) -> None:
         self._settings = settings
         self._s3 = s3
-        self._sqs = sqs
         self._ledger = ledger
         self._governor = governor
         self._segmind = segmind
+        # Only a URL can carry the job's name into the history.
+        self._history = history if settings.image_transport == "presigned-url" else None
         self._api_key = api_key
         self._executions = executions
         self._clock = clock
         self._sleep = sleep
         self._timeouts = Timeouts.within(min(36.0, settings.submit_timeout_seconds * 0.6))
 
-    # ---- uploads ---------------------------------------------------------------------------------------------------
+    def advance(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
+        """Do what the record's status asks for next.
 
-    def upload(self, message: UploadMessage, delivery: Delivery) -> None:
-        """Handle an upload: its job, or, of a face or a job file, one message for each pose of the character."""
-        try:
-            upload = parse(message.origin.key)
-        except OutsideContract as why:
-            logger.warning(
-                "ignored: the upload is outside the contract", key=ascii(message.origin.key), reason=str(why)
-            )
-            return
-        logger.append_keys(character=upload.character, pose=upload.pose or None)
-        if upload.role in (Role.FACE, Role.JOB_FILE):
-            self._expand(UploadBucket(self._s3, message.bucket), upload.character, message.origin)
-        else:
-            self.pose(PoseMessage(message.bucket, upload.character, upload.pose, message.origin), delivery)
-
-    def _expand(self, bucket: UploadBucket, character: str, origin: Origin) -> None:
-        poses = bucket.poses(character)
-        if not poses:
-            found = bucket.files(character, "")
-            if not found.present():
-                logger.info("ignored: the upload was deleted meanwhile", key=origin.key)
-                return
-            missing = ["pose"] if found.face else ["face", "pose"]
-            self._ledger.wait(character, "", missing, self._clock())
-            logger.info("waiting", missing=missing)
-            poses = bucket.poses(character)  # read once more, for a pose that came meanwhile
-        for start in range(0, len(poses), 10):
-            entries = [
-                {
-                    "Id": str(number),
-                    "MessageBody": PoseMessage(bucket.name, character, pose, origin).to_json(),
-                    "DelaySeconds": 0,
-                }
-                for number, pose in enumerate(poses[start : start + 10])
-            ]
-            answer = self._sqs.send_message_batch(QueueUrl=self._settings.upload_queue_url, Entries=entries)  # type: ignore[arg-type]
-            if answer.get("Failed"):
-                raise PosedropError(f"{len(answer['Failed'])} pose messages were not taken by the queue")
-        logger.info("expanded", poses=len(poses))
-
-    def pose(self, message: PoseMessage, delivery: Delivery) -> None:
-        """Handle one pose: its job, or what it waits for.
-
-        Raises Deferred if the message must come back. The fifth unexpected error ends the job.
+        `receive_count` is how often the message was received, `remaining` gives the function's seconds left. Raises
+        Deferred if the message must come back. The fifth unexpected error ends the job.
         """
-        logger.append_keys(character=message.character, pose=message.pose)
         try:
-            found = self._read(message)
+            self._advance(record, receive_count, remaining)
+        except Conflict as exc:
+            raise Deferred("another function went ahead with the job", 5) from exc
         except PosedropError:
             raise
         except Exception as exc:
-            self._unexpected_before_job(message, exc)
-            raise
-        if found is None:
-            return
-        logger.append_keys(job_id=found.job.job_id)
-        now = self._clock()
-        if found.error:
-            record = self._ledger.refuse(found.job, found.error, now)
-        else:
-            record = self._ledger.queue(found.job, now)
-        for waiting in {message.pose, ""}:
-            self._ledger.stop_waiting(message.character, waiting)
-        try:
-            self._advance(record, found, delivery)
-        except (PosedropError, Conflict):
-            raise
-        except Exception as exc:
-            self._unexpected(record, exc)
+            self._count(record, exc)
             raise
 
-    def _read(self, message: PoseMessage) -> Draft | None:
-        """The job that the files make now, or None if they are no job: then it is written what is missing."""
-        bucket = UploadBucket(self._s3, message.bucket)
-        before: JobFiles | None = None
-        for _ in range(5):
-            files = bucket.files(message.character, message.pose)
-            younger = unsettled(files, message.origin, self._settings.settle_seconds, self._clock())
-            if younger:
-                logger.info("left to the event of a younger file", key=younger.key)
-                return None
-            if not files.pose and not files.pose_file:
-                logger.info("ignored: the upload was deleted meanwhile")
-                return None
-            missing = files.missing
-            found = None
-            if not missing:
-                try:
-                    found = draft(bucket, message.character, message.pose, files, self._settings.default_prompt)
-                except UploadChanged as exc:
-                    logger.info("a file changed while it was read", key=str(exc))
-                    continue
-                if not found.lacks_prompt:
-                    return found
-                missing = ["prompt"]
-            if files == before:
-                logger.info("waiting", missing=missing)
-                return None
-            self._ledger.wait(message.character, message.pose, missing, self._clock())
-            before = files  # read once more, for the file that came meanwhile
-        raise Deferred("the files keep changing", self._settings.settle_seconds)
+    def retry(self, record: Record, message_id: str) -> Record:
+        """Begin a new attempt of a failed job, at the wish of the message `message_id`; others stay as they are."""
+        if record.status is not Status.FAILED or record.retry_message_id == message_id:
+            logger.info("no new attempt: the job has not failed", status=record.status)
+            return record
+        failed = record.error or {}
+        queued = self._ledger.new_attempt(record, message_id, self._clock())
+        logger.info("a new attempt", attempt=queued.attempt)
+        if failed.get("type") == InvalidInput.__name__ or not record.inputs:
+            # Its files are as bad as they were: the attempt ends as the one before, and is told.
+            return self._ledger.fail(
+                queued, InvalidInput(failed.get("message", "the files could not be read")), self._clock()
+            )
+        return queued
 
-    # ---- the job ---------------------------------------------------------------------------------------------------
-
-    def _advance(self, record: Record, found: Draft, delivery: Delivery) -> None:
-        """Do what the record's status asks for next."""
+    def _advance(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
         if record.status is Status.QUEUED:
-            self._send(record, found, delivery)
+            self._send(record, receive_count, remaining)
         elif record.status is Status.SUBMITTING:
             self._look_after_claim(record)
         elif record.notified_at:
             logger.info("duplicate: the job has ended", status=record.status)
         else:
             # The execution may not have been started: its name makes starting it again harmless.
-            logger.info("duplicate: the job is under way or to be told", status=record.status)
+            logger.info("under way, or to be told", status=record.status)
             self._start(record)
 
-    def _look_after_claim(self, record: Record) -> None:
-        now = self._clock()
-        age = now - (record.claimed_at or 0.0)
-        if age <= self._settings.submit_timeout_seconds:
-            raise Deferred("another function is submitting the job", self._settings.submit_timeout_seconds - age + 1)
-        self._outcome_unknown(record, SubmitOutcomeUnknown("the function ended while it submitted the job"))
+    # ---- sending ---------------------------------------------------------------------------------------------------
 
-    def _send(self, record: Record, found: Draft, delivery: Delivery) -> None:
-        if delivery.remaining() < self._timeouts.total + PATIENCE + MARGIN:
+    def _send(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
+        if remaining() < self._timeouts.total + PATIENCE + MARGIN:
             raise Deferred("too little time is left for the request", 1)
-        body = self._body(found)
-        self._wait_for_slot(record)
-        if delivery.remaining() < self._timeouts.total + MARGIN:
-            raise Deferred("too little time is left for the request", 1)
+        if record.attempt > 1 and self._go_on_with_earlier_request(record):
+            return
         try:
-            claimed = self._ledger.claim(record, uuid.uuid4().hex, self._clock())
-        except Conflict as exc:
-            raise Deferred("another function has claimed the job", 5) from exc
+            body = self._body(record)
+        except UploadChanged as exc:
+            self._fail(record, InvalidInput(f"{exc}: replaced or deleted before the job was sent"))
+            return
+        self._wait_for_slot(record)
+        if remaining() < self._timeouts.total + MARGIN:
+            raise Deferred("too little time is left for the request", 1)
+        claimed = self._ledger.claim(record, uuid.uuid4().hex, self._clock())
         try:
             request_id = self._segmind.submit(body, self._timeouts)
         except Rejected as exc:
             self._governor.change(Pacing.answered)
             self._fail(claimed, exc)
         except SubmitOutcomeUnknown as exc:
-            self._governor.change(
-                lambda pacing: pacing.outcome_unknown(self._clock(), self._settings.account_pause_seconds)
-            )
-            self._outcome_unknown(claimed, exc)
+            now = self._clock()
+            pause = self._settings.account_pause_seconds
+            self._governor.change(lambda pacing: pacing.outcome_unknown(now, pause))
+            self._look_up(self._ledger.suspect(claimed, str(exc), now), exc)
         except NotTaken as exc:
-            seconds = self._not_taken(exc, delivery.receive_count)
+            seconds = self._not_taken(exc, receive_count)
             now = self._clock()
             self._ledger.release(claimed, str(exc), now + seconds, now)
             raise Deferred(str(exc), seconds) from exc
         else:
-            submitted = self._ledger.submitted(claimed, request_id, self._clock())
-            logger.info("submitted", request_id=request_id)
-            self._start(submitted)
+            self._submitted(claimed, request_id)
             self._governor.change(Pacing.answered)
+
+    def _submitted(self, claimed: Record, request_id: str) -> None:
+        logger.info("submitted", request_id=request_id)
+        self._start(self._ledger.submitted(claimed, request_id, self._clock()))
 
     def _wait_for_slot(self, record: Record) -> None:
         now = self._clock()
@@ -281,20 +203,96 @@ class Submission:
             logger.error("submitting is paused", reason=str(exc), until=pacing.open_until)
             return pacing.open_until - now
         if isinstance(exc, RateLimited):
-            pacing = self._governor.change(lambda state: state.rate_limited(now, exc.retry_after))
+            pacing = self._governor.rate_limited(now, exc.retry_after)
             logger.warning("rate limited", reason=str(exc), until=pacing.paused_until)
             return pacing.paused_until - now
         self._governor.change(Pacing.not_taken)
         logger.warning("the provider is not available", reason=str(exc))
         return backoff(receive_count)
 
-    def _outcome_unknown(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
+    def _body(self, record: Record) -> dict[str, Any]:
+        return {**record.parameters, **{f"{name}_image": self._image(record, name) for name in ("face", "pose")}}
+
+    def _image(self, record: Record, name: str) -> str:
+        stored = record.inputs[name]
+        if self._settings.image_transport == "base64":
+            return base64.b64encode(read_stored(self._s3, stored)).decode()
+        if not stored["version_id"]:
+            # Without versions the URL serves what is there then: at least it is what was read until now.
+            check_stored(self._s3, stored)
+        return presigned_url(self._s3, stored, execution_name(record.job_id, record.attempt), URL_SECONDS)
+
+    # ---- what is unknown -------------------------------------------------------------------------------------------
+
+    def _look_after_claim(self, record: Record) -> None:
+        now = self._clock()
+        error = SubmitOutcomeUnknown(record.reason or "the function ended while it submitted the job")
+        if record.unknown_at is not None:
+            self._look_up(record, error)
+            return
+        age = now - (record.claimed_at or 0.0)
+        if age <= self._settings.submit_timeout_seconds:
+            raise Deferred("another function is submitting the job", self._settings.submit_timeout_seconds - age + 1)
+        self._look_up(self._ledger.suspect(record, str(error), now), error)
+
+    def _look_up(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
+        """Ask the provider's history for a request of unknown outcome; go on with it, or tell that it is unknown."""
+        now = self._clock()
+        try:
+            found = self._find(claimed)
+        except HistoryUnavailable as exc:
+            logger.warning("no history", reason=str(exc))
+        else:
+            if found:
+                logger.info("a request without an answer was found in the history")
+                self._governor.change(Pacing.answered)
+                self._submitted(claimed, found)
+                return
+            if now - (claimed.unknown_at or now) < HISTORY_GRACE:
+                raise Deferred(f"{error}; the provider's history is asked again", HISTORY_INTERVAL)
         logger.error("the outcome of a request is unknown", reason=str(error))
         if self._settings.resubmit_unknown:
-            now = self._clock()
             self._ledger.release(claimed, str(error), now, now)
             raise Deferred(str(error), 1)
         self._fail(claimed, error)
+
+    def _find(self, claimed: Record) -> str | None:
+        if self._history is None:
+            raise HistoryUnavailable("it is turned off, or the images are in the request")
+        since = claimed.claimed_at or epoch(claimed.created_at)
+        return self._history.find(execution_name(claimed.job_id, claimed.attempt), since)
+
+    def _go_on_with_earlier_request(self, record: Record) -> bool:
+        """Whether an earlier attempt's request is alive or well after all: then it is delivered, not bought again."""
+        request_id = record.previous_request_id or self._find_earlier(record)
+        if request_id is None:
+            return False
+        try:
+            state = self._segmind.status(request_id).state
+        except StatusUnavailable as exc:
+            if exc.status != 404:
+                raise Deferred(f"an earlier request is asked for first: {exc}", 30) from exc
+            now = self._clock()
+            if now - self._ledger.not_found(record, now) < GONE_APART - 1:
+                raise Deferred("an earlier request is asked for once more", GONE_APART) from exc
+            return False
+        if state == FAILED:
+            return False
+        logger.info("an earlier request goes on", request_id=request_id, state=state)
+        self._start(self._ledger.adopt(record, request_id, self._clock()))
+        return True
+
+    def _find_earlier(self, record: Record) -> str | None:
+        """The request of an earlier attempt whose outcome was unknown, if the provider's history has it by now."""
+        if self._history is None:
+            return None
+        try:
+            return self._history.find(execution_name(record.job_id, record.attempt - 1), epoch(record.created_at))
+        except HistoryUnavailable as exc:
+            logger.warning("no history", reason=str(exc))
+            return None
+
+    # ---- ends ------------------------------------------------------------------------------------------------------
 
     def _fail(self, record: Record, error: JobError) -> None:
         logger.warning("failed", error_type=error.type, reason=str(error))
@@ -303,36 +301,13 @@ class Submission:
     def _start(self, record: Record) -> None:
         self._executions.start(record, first_wait(Latency.typical(self._settings.typical_inference_seconds)))
 
-    def _body(self, found: Draft) -> dict[str, Any]:
-        return {**found.job.parameters, **{f"{name}_image": self._image(image) for name, image in found.images.items()}}
-
-    def _image(self, image: Image) -> str:
-        if self._settings.image_transport == "base64":
-            return base64.b64encode(image.blob.data).decode()
-        return image.bucket.presigned_url(image.blob, image.content_type, URL_SECONDS)
-
-    # ---- what nobody expected --------------------------------------------------------------------------------------
-
-    def _unexpected(self, record: Record, exc: Exception) -> None:
-        text = f"unexpected error: {type(exc).__name__}"
+    def _count(self, record: Record, exc: Exception) -> None:
+        text = f"unexpected error: {type(exc).__name__}: {exc}"
         count = self._ledger.count_error(record.job_id, {}, text, self._clock())
         current = self._ledger.get(record.job_id)
         if count >= UNEXPECTED_ERRORS and current and current.status is Status.QUEUED:
             logger.exception("the last unexpected error: the job ends")
             self._fail(current, InternalError(f"{count} unexpected errors, the last: {type(exc).__name__}: {exc}"))
-
-    def _unexpected_before_job(self, message: PoseMessage, exc: Exception) -> None:
-        text = f"unexpected error: {type(exc).__name__}"
-        values = {"character": message.character, "pose": message.pose, "status": Status.WAITING, "missing": []}
-        waiting = waiting_id(message.character, message.pose)
-        if self._ledger.count_error(waiting, values, text, self._clock()) < UNEXPECTED_ERRORS:
-            return
-        logger.exception("the last unexpected error: the job ends")
-        origin = [message.origin.key, message.origin.etag] if message.origin else None
-        name = job_id(message.bucket, message.character, message.pose, {"unread": origin})
-        error = InternalError(f"the files could not be read: {type(exc).__name__}: {exc}")
-        self._start(self._ledger.refuse(Job(name, message.character, message.pose, {}), error, self._clock()))
-        self._ledger.stop_waiting(message.character, message.pose)
 
 
 def backoff(receive_count: int) -> float:

@@ -1,9 +1,10 @@
 """Reading the upload bucket: which files a job has, and their bytes."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 IMAGE_LIMIT = 20 * 1024 * 1024
+GONE = ("PreconditionFailed", "412", "NoSuchKey", "NoSuchVersion", "404")
+"""What S3 says of a file that is not as it was listed or read."""
 
 
 class UploadChanged(Exception):
@@ -116,7 +119,7 @@ class UploadBucket:
         try:
             answer = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
         except ClientError as exc:
-            if exc.response["Error"]["Code"] in ("PreconditionFailed", "412", "NoSuchKey", "404"):
+            if exc.response["Error"]["Code"] in GONE:
                 raise UploadChanged(listed.key) from exc
             raise
         with answer["Body"] as body:
@@ -131,16 +134,6 @@ class UploadBucket:
             metadata=answer.get("Metadata", {}),
         )
 
-    def presigned_url(self, blob: Blob, content_type: str, seconds: int) -> str:
-        """A URL that serves the version that was read, as `content_type`.
-
-        It lives for `seconds`, but never longer than the session of the role that signs it.
-        """
-        parameters = {"Bucket": self.name, "Key": blob.key, "ResponseContentType": content_type}
-        if blob.version_id:
-            parameters["VersionId"] = blob.version_id
-        return self._s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
-
     def _list(self, prefix: str) -> list[Listed]:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [
@@ -148,6 +141,48 @@ class UploadBucket:
             for page in pages
             for entry in page.get("Contents", [])
         ]
+
+
+def presigned_url(s3: "S3Client", stored: Mapping[str, Any], name: str, seconds: int) -> str:
+    """A URL that serves an input of the ledger, the version that was read, under the file name `name`.
+
+    It lives for `seconds`, but never longer than the session of the role that signs it.
+    """
+    parameters = {
+        "Bucket": stored["bucket"],
+        "Key": stored["key"],
+        "ResponseContentType": stored["content_type"],
+        "ResponseContentDisposition": f'inline; filename="{name}"',
+    }
+    if stored["version_id"]:
+        parameters["VersionId"] = stored["version_id"]
+    return s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
+
+
+def read_stored(s3: "S3Client", stored: Mapping[str, Any]) -> bytes:
+    """The bytes of an input of the ledger, the version that was read.
+
+    Raises UploadChanged if it is not there any more.
+    """
+    version = {"VersionId": stored["version_id"]} if stored["version_id"] else {}
+    try:
+        answer = s3.get_object(Bucket=stored["bucket"], Key=stored["key"], IfMatch=f'"{stored["etag"]}"', **version)
+    except ClientError as exc:
+        if exc.response["Error"]["Code"] in GONE:
+            raise UploadChanged(stored["key"]) from exc
+        raise
+    return answer["Body"].read()
+
+
+def check_stored(s3: "S3Client", stored: Mapping[str, Any]) -> None:
+    """Make sure that an input of the ledger is still there. Raises UploadChanged."""
+    version = {"VersionId": stored["version_id"]} if stored["version_id"] else {}
+    try:
+        s3.head_object(Bucket=stored["bucket"], Key=stored["key"], IfMatch=f'"{stored["etag"]}"', **version)
+    except ClientError as exc:
+        if exc.response["Error"]["Code"] in GONE:
+            raise UploadChanged(stored["key"]) from exc
+        raise
 
 
 def _role(key: str, character: str, pose: str) -> Role | None:

@@ -1,0 +1,43 @@
+"""sweep: hourly, and by hand, sets going again what is stuck. An event may name ages: {"ages": {"waiting": 0}}."""
+
+import time
+from functools import cache
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from posedrop.ledger import Ledger
+from posedrop.settings import SweepSettings, from_environment
+from posedrop.sweeping import Ages, Sweep
+
+logger = Logger()
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
+    """Sweep once, and answer how many records of each status were set going."""
+    ages = Ages(**event.get("ages", {}))
+    counts = sweep().run(ages, lambda: context.get_remaining_time_in_millis() / 1000)
+    logger.remove_keys(["job_id", "character", "pose"])
+    logger.info("swept", counts=counts)
+    return counts
+
+
+@cache
+def sweep() -> Sweep:
+    """The sweep of this process."""
+    settings: SweepSettings = from_environment(SweepSettings)
+    return Sweep(
+        ledger=Ledger(boto3.client("dynamodb"), settings.jobs_table, settings.record_retention_days),
+        sqs=boto3.client("sqs"),
+        sfn=boto3.client("stepfunctions"),
+        sns=boto3.client("sns"),
+        invoker=boto3.client("lambda"),
+        upload_queue_url=settings.upload_queue_url,
+        state_machine_arn=settings.state_machine_arn,
+        deliver_function=settings.deliver_function,
+        topic_arn=settings.notification_topic_arn,
+        alert_hours=settings.waiting_alert_hours,
+        clock=time.time,
+    )

@@ -1,0 +1,175 @@
+"""From an upload to a job in the ledger, or to the record of what its uploads wait for."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger
+
+from posedrop.contract import OutsideContract, Role, parse
+from posedrop.errors import InternalError, PosedropError
+from posedrop.intake import Draft, draft, unsettled
+from posedrop.job import Job, job_id, waiting_id
+from posedrop.ledger import Ledger, Record, Status
+from posedrop.messages import PoseMessage, UploadMessage
+from posedrop.settings import SubmitSettings
+from posedrop.uploads import JobFiles, UploadBucket, UploadChanged
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+logger = Logger(child=True)
+
+UNEXPECTED_ERRORS = 5
+"""So many unexpected errors end a job."""
+READS = 5
+"""How often a folder is read that changes meanwhile."""
+
+
+class FolderUnsteady(PosedropError):
+    """The files of a job kept changing while they were read."""
+
+
+class Arrivals:
+    """Handles what comes from the upload bucket. `clock` is for tests."""
+
+    def __init__(
+        self,
+        settings: SubmitSettings,
+        *,
+        s3: "S3Client",
+        sqs: "SQSClient",
+        ledger: Ledger,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._s3 = s3
+        self._sqs = sqs
+        self._ledger = ledger
+        self._clock = clock
+
+    def upload(self, message: UploadMessage) -> Record | None:
+        """Handle an upload: the record of its job, or None.
+
+        A face or a job file becomes one message for each pose of the character. Raises FolderUnsteady.
+        """
+        try:
+            upload = parse(message.origin.key)
+        except OutsideContract as why:
+            key = ascii(message.origin.key)
+            logger.warning("ignored: the upload is outside the contract", key=key, reason=str(why))
+            return None
+        logger.append_keys(character=upload.character)
+        pose = "" if upload.role in (Role.FACE, Role.JOB_FILE) else upload.pose
+        return self.pose(PoseMessage(message.bucket, upload.character, pose, message.origin))
+
+    def pose(self, message: PoseMessage) -> Record | None:
+        """Handle one pose, or all there are: the record of its job, or None. Raises FolderUnsteady."""
+        if not message.pose:
+            self._expand(message)
+            return None
+        logger.append_keys(character=message.character, pose=message.pose)
+        try:
+            found = self._read(message)
+        except PosedropError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - whatever it is, it is counted
+            return self._count(message, exc)
+        if found is None:
+            return None
+        if found.error:
+            record = self._ledger.refuse(found.job, found.error, self._clock())
+        else:
+            record = self._ledger.queue(found.job, self._clock())
+        for waiting in (message.pose, ""):
+            self._ledger.stop_waiting(message.character, waiting)
+        return record
+
+    def _expand(self, message: PoseMessage) -> None:
+        bucket = UploadBucket(self._s3, message.bucket)
+        poses = bucket.poses(message.character)
+        if not poses:
+            found = bucket.files(message.character, "")
+            if not found.present():
+                logger.info("ignored: the upload was deleted meanwhile")
+                self._ledger.stop_waiting(message.character, "")
+                return
+            self._wait(message, ["pose"] if found.face else ["face", "pose"])
+            poses = bucket.poses(message.character)  # read once more, for a pose that came meanwhile
+        for start in range(0, len(poses), 10):
+            self._send(
+                [
+                    PoseMessage(message.bucket, message.character, pose, message.origin)
+                    for pose in poses[start : start + 10]
+                ]
+            )
+        logger.info("expanded", poses=len(poses))
+
+    def _send(self, messages: list[PoseMessage]) -> None:
+        answer = self._sqs.send_message_batch(
+            QueueUrl=self._settings.upload_queue_url,
+            Entries=[
+                {"Id": str(number), "MessageBody": message.to_json(), "DelaySeconds": 0}
+                for number, message in enumerate(messages)
+            ],
+        )
+        if answer.get("Failed"):
+            raise PosedropError(f"{len(answer['Failed'])} messages were not taken by the queue")
+
+    def _read(self, message: PoseMessage) -> Draft | None:
+        """The job that the files make now, or None if they are no job: then it is written what is missing."""
+        bucket = UploadBucket(self._s3, message.bucket)
+        before: JobFiles | None = None
+        for _ in range(READS):
+            files = bucket.files(message.character, message.pose)
+            younger = unsettled(files, message.origin, self._settings.settle_seconds, self._clock())
+            if younger:
+                logger.info("left to the event of a younger file", key=younger.key)
+                return None
+            if not files.pose and not files.pose_file:
+                logger.info("ignored: the upload was deleted meanwhile")
+                self._ledger.stop_waiting(message.character, message.pose)
+                return None
+            missing = files.missing
+            if not missing:
+                try:
+                    found = draft(bucket, message.character, message.pose, files, self._settings.default_prompt)
+                except UploadChanged as exc:
+                    logger.info("a file changed while it was read", key=str(exc))
+                    continue
+                if not found.lacks_prompt:
+                    return found
+                missing = ["prompt"]
+            if files == before:
+                return None
+            self._wait(message, missing)
+            before = files  # read once more, for the file that came meanwhile
+        raise FolderUnsteady("the files keep changing")
+
+    def _wait(self, message: PoseMessage, missing: list[str]) -> None:
+        self._ledger.wait(message.bucket, message.character, message.pose, missing, self._clock())
+        logger.info("waiting", missing=missing)
+
+    def _count(self, message: PoseMessage, exc: Exception) -> Record:
+        """Count an unexpected error before there is a job; return the record of the job that the last of them ends."""
+        values = {
+            "bucket": message.bucket,
+            "character": message.character,
+            "pose": message.pose,
+            "status": Status.WAITING,
+            "unfinished": Status.WAITING,
+            "missing": [],
+        }
+        waiting = waiting_id(message.character, message.pose)
+        text = f"unexpected error: {type(exc).__name__}: {exc}"
+        if self._ledger.count_error(waiting, values, text, self._clock()) < UNEXPECTED_ERRORS:
+            raise exc
+        logger.exception("the last unexpected error: the job ends")
+        origin = [message.origin.key, message.origin.etag] if message.origin else None
+        name = job_id(message.bucket, message.character, message.pose, {"unread": origin})
+        error = InternalError(f"the files could not be read: {type(exc).__name__}: {exc}")
+        job = Job(name, message.bucket, message.character, message.pose, {})
+        record = self._ledger.refuse(job, error, self._clock())
+        self._ledger.stop_waiting(message.character, message.pose)
+        return record

@@ -1,0 +1,152 @@
+"""Finding what is stuck: jobs whose message, function or execution was lost, and uploads that wait for too long."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger
+from botocore.exceptions import ClientError
+
+from posedrop.clock import epoch
+from posedrop.job import execution_name
+from posedrop.ledger import Conflict, Ledger, Record, Status
+from posedrop.messages import PoseMessage, SubmitMessage
+from posedrop.notification import incomplete, publish
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+logger = Logger(child=True)
+
+HOUR = 3600.0
+RESERVE = 15.0
+"""Seconds of the function's time in which no further record is begun."""
+
+
+@dataclass(frozen=True)
+class Ages:
+    """How long (seconds) nothing may have happened to a record before it counts as stuck."""
+
+    waiting: float = 600.0
+    queued: float = 24 * HOUR
+    submitting: float = 600.0
+    submitted: float = HOUR
+    ended: float = 900.0
+
+    def of(self, status: Status) -> float:
+        """The age for a status. What has ended is stuck while it is not told."""
+        named: float = getattr(self, "ended" if status in (Status.SUCCEEDED, Status.FAILED) else status.lower())
+        return named
+
+
+class Sweep:
+    """Sets going again what is stuck. `clock` is for tests."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        sqs: "SQSClient",
+        sfn: "SFNClient",
+        sns: "SNSClient",
+        invoker: "LambdaClient",
+        upload_queue_url: str,
+        state_machine_arn: str,
+        deliver_function: str,
+        topic_arn: str,
+        alert_hours: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = ledger
+        self._sqs = sqs
+        self._sfn = sfn
+        self._sns = sns
+        self._invoker = invoker
+        self._upload_queue_url = upload_queue_url
+        self._execution_arn = state_machine_arn.replace(":stateMachine:", ":execution:")
+        self._deliver_function = deliver_function
+        self._topic_arn = topic_arn
+        self._alert_hours = alert_hours
+        self._clock = clock
+
+    def run(self, ages: Ages, remaining: Callable[[], float]) -> dict[str, int]:
+        """Go through all that is unfinished, and return how many records of each status were taken care of.
+
+        It stops early if `remaining` (seconds) runs out: the next sweep goes on.
+        """
+        counts = dict.fromkeys(map(str, Status), 0)
+        for record in self._stuck(ages):
+            if remaining() < RESERVE:
+                logger.warning("the sweep ran out of time", counts=counts)
+                break
+            logger.append_keys(job_id=record.job_id, character=record.character, pose=record.pose)
+            if self._heal(record):
+                counts[str(record.status)] += 1
+        return counts
+
+    def _stuck(self, ages: Ages) -> Iterator[Record]:
+        for status in Status:
+            for job_id in self._ledger.unfinished(status, self._clock() - ages.of(status)):
+                record = self._ledger.get(job_id)  # the index may be behind
+                if record and record.status is status and not record.notified_at:
+                    yield record
+
+    def _heal(self, record: Record) -> bool:
+        """Set one record going again; return whether anything was done."""
+        if record.status is Status.WAITING:
+            self._alert(record)
+            self._send(PoseMessage(record.bucket, record.character, record.pose, None).to_json())
+            return True
+        if record.status is Status.QUEUED and record.hold_until and epoch(record.hold_until) > self._clock():
+            return False
+        if record.status in (Status.QUEUED, Status.SUBMITTING):
+            self._send(SubmitMessage(record.job_id).to_json())
+            return True
+        return self._look_after_execution(record)
+
+    def _look_after_execution(self, record: Record) -> bool:
+        """Start the execution that there is not, report the one that has ended without telling."""
+        name = execution_name(record.job_id, record.attempt)
+        try:
+            execution = self._sfn.describe_execution(executionArn=f"{self._execution_arn}:{name}")
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
+                raise
+            self._send(SubmitMessage(record.job_id).to_json())
+            return True
+        if execution["status"] == "RUNNING":
+            return False
+        logger.error("an execution has ended without telling", execution=name, status=execution["status"])
+        detail = {
+            "name": name,
+            "status": execution["status"],
+            "input": execution["input"],
+            "error": execution.get("error"),
+            "cause": execution.get("cause"),
+        }
+        event = {"detail-type": "Step Functions Execution Status Change", "detail": detail}
+        self._invoker.invoke(
+            FunctionName=self._deliver_function, InvocationType="Event", Payload=json.dumps(event).encode()
+        )
+        return True
+
+    def _alert(self, record: Record) -> None:
+        """Tell, once, what uploads have been waiting for, if they have for long enough."""
+        age = self._clock() - epoch(record.created_at)
+        if record.alerted_at or age < self._alert_hours * HOUR:
+            return
+        logger.warning("incomplete", missing=record.missing)
+        publish(self._sns, self._topic_arn, incomplete(record))
+        try:
+            self._ledger.alerted(record, self._clock())
+        except Conflict:
+            logger.info("the uploads went on meanwhile")
+
+    def _send(self, body: str) -> None:
+        self._sqs.send_message(QueueUrl=self._upload_queue_url, MessageBody=body, DelaySeconds=0)
+        logger.info("sent again")
