@@ -142,6 +142,19 @@ class LocalStack:
         physical_id: str = detail["StackResourceDetail"]["PhysicalResourceId"]
         return physical_id
 
+    def worker_pids(self, function: str) -> list[int]:
+        """Return the ids of the processes that run a function now, by its logical id, as `SubmitFunction`. Linux only.
+
+        MiniStack runs each from a temporary directory of its own that is named after the function.
+        """
+        mark = f"{self.temporary}/ministack-lambda-{STACK_NAME}-{function}-".encode()
+        pids = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it may have ended meanwhile
+                if mark in (entry / "cmdline").read_bytes():
+                    pids.append(int(entry.name))
+        return pids
+
     def save_function_logs(self) -> list[Path]:
         """Write what each function has logged so far into `logs/`, and return the files."""
         logs = self.client("logs")
@@ -200,7 +213,12 @@ class LocalStack:
     def _deploy(self, template: Path, env: Mapping[str, str]) -> None:
         with suppress(self.client("s3").exceptions.BucketAlreadyOwnedByYou):
             self.client("s3").create_bucket(Bucket=ARTIFACT_BUCKET)
-        parameters = {"SegmindApiKey": LOCAL_API_KEY, "SegmindBaseUrl": self.segmind_base_url, **self.parameters}
+        parameters = {
+            "SegmindApiKey": LOCAL_API_KEY,
+            "SegmindBaseUrl": self.segmind_base_url,
+            "SegmindHistoryUrl": self.segmind_base_url,
+            **self.parameters,
+        }
         access = {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_DEFAULT_REGION": self.region,

@@ -2,17 +2,19 @@
 
 import time
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from posedrop.checking import JobState, check
-from posedrop.pacing import Governor
 from posedrop.polling import Latency
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import PollSettings, from_environment
+
+if TYPE_CHECKING:
+    from posedrop.pacing import Governor
 
 logger = Logger()
 
@@ -48,7 +50,9 @@ def segmind() -> Segmind:
 
 
 @cache
-def governor() -> Governor:
+def governor() -> "Governor":
     """The shared schedule of calls, made when it is first needed."""
+    from posedrop.pacing import Governor
+
     settings = from_environment(PollSettings)
     return Governor(boto3.client("dynamodb"), settings.jobs_table, settings.segmind_requests_per_minute)

@@ -9,6 +9,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
 from posedrop.arrivals import Arrivals, FolderUnsteady
 from posedrop.executions import Executions
 from posedrop.history import History
@@ -134,6 +135,12 @@ def dynamodb() -> Any:
 
 
 @cache
+def s3() -> Any:
+    """The S3 client. It signs URLs with version 4, without which encrypted objects are not served."""
+    return boto3.client("s3", config=Config(signature_version="s3v4"))
+
+
+@cache
 def ledger() -> Ledger:
     """The ledger."""
     return Ledger(dynamodb(), settings().jobs_table, settings().record_retention_days)
@@ -142,7 +149,7 @@ def ledger() -> Ledger:
 @cache
 def arrivals() -> Arrivals:
     """What handles uploads in this process."""
-    return Arrivals(settings(), s3=boto3.client("s3"), sqs=sqs(), ledger=ledger(), clock=time.time)
+    return Arrivals(settings(), s3=s3(), sqs=sqs(), ledger=ledger(), clock=time.time)
 
 
 @cache
@@ -152,7 +159,7 @@ def submission() -> Submission:
     api_key = ApiKey(found.segmind_secret_id)
     return Submission(
         found,
-        s3=boto3.client("s3"),
+        s3=s3(),
         ledger=ledger(),
         governor=Governor(dynamodb(), found.jobs_table, found.segmind_requests_per_minute),
         segmind=Segmind(found.segmind_base_url, api_key),

@@ -138,6 +138,8 @@ class Emulator:
         self._settings.change(settings)
         self._server = Server(self._settings, Plan(faults, self._settings.seed), socket.create_server(("127.0.0.1", 0)))
         self.url = self._server.url
+        # All is plain HTTP; without verify=False the client would load all certificates, which takes a while.
+        self._http = httpx.Client(base_url=self.url, timeout=START_SECONDS, trust_env=False, verify=False)
         self._thread = threading.Thread(target=self._run, name="emulator", daemon=True)
 
     def __enter__(self) -> Self:
@@ -146,6 +148,7 @@ class Emulator:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._http.close()
         self._server.should_exit = True
         self._thread.join(START_SECONDS)
 
@@ -177,9 +180,7 @@ class Emulator:
         self._control("POST", "refuse", {"seconds": seconds})
 
     def _control(self, method: str, name: str, body: object = None) -> Any:
-        response = httpx.request(
-            method, f"{self.url}/_emulator/{name}", json=body, timeout=START_SECONDS, trust_env=False
-        )
+        response = self._http.request(method, f"/_emulator/{name}", json=body)
         if response.is_error:
             raise ValueError(response.json()["error"])
         return response.json()

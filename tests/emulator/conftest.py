@@ -1,8 +1,9 @@
-"""What the emulator's tests share: the sample photographs, a client, and a server that the images can be fetched from."""
+"""What the emulator's tests share: two small images, a client, and a server that images can be fetched from."""
 
 import base64
 import functools
 import http.server
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,24 +12,35 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from local.segmind.server import Emulator
 
 SAMPLES = Path(__file__).parents[2] / "local" / "samples"
-FACE = base64.b64encode((SAMPLES / "face-astronaut.png").read_bytes()).decode()
-POSE = base64.b64encode((SAMPLES / "pose-cameraman.png").read_bytes()).decode()
+SIDE = 96
 MODEL = "/v2/consistent-character-with-pose"
+
+
+def small(name: str) -> str:
+    """A sample photograph, made small, as base64."""
+    buffer = io.BytesIO()
+    Image.open(SAMPLES / name).convert("RGB").resize((SIDE, SIDE)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+IMAGES = {"face_image": small("face-astronaut.png"), "pose_image": small("pose-cameraman.png")}
 
 
 class Client(httpx.Client):
     """The provider's calls, as a user makes them; each emulator of a test gets one."""
 
     def __init__(self, emulator: Emulator) -> None:
-        super().__init__(base_url=emulator.url, headers={"x-api-key": emulator.api_key}, timeout=10)
+        # Without verify=False each client loads all certificates, which takes longer than most tests.
+        super().__init__(base_url=emulator.url, headers={"x-api-key": emulator.api_key}, timeout=10, verify=False)
 
     def send_job(self, **parameters: object) -> httpx.Response:
-        """Submit a job with the sample images; parameters of None are left out."""
-        body = {"face_image": FACE, "pose_image": POSE, "prompt": "a test", **parameters}
+        """Submit a job with small images; parameters of None are left out."""
+        body = {**IMAGES, "prompt": "a test", **parameters}
         return self.post(MODEL, json={name: value for name, value in body.items() if value is not None})
 
     def submitted(self, **parameters: object) -> str:
@@ -108,3 +120,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def public() -> Iterator[httpx.Client]:
+    """A client that has no key."""
+    with httpx.Client(timeout=10, verify=False) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, str]:
+    """The two images, small, as base64."""
+    return dict(IMAGES)

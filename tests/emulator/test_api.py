@@ -1,5 +1,6 @@
 """The provider's API, as its page and its documentation describe it."""
 
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -44,10 +45,10 @@ def test_states_follow_each_other_and_the_answers_grow(start: Callable[..., Any]
     assert client.get(f"/v1/requests/{request_id}").json() == result
 
 
-def test_output_is_a_public_link(emulator: Any, client: Any) -> None:
+def test_output_is_a_public_link(emulator: Any, client: Any, public: httpx.Client) -> None:
     output = client.output()
     assert output.startswith(f"{emulator.url}/media/")
-    image = httpx.get(output)
+    image = public.get(output)
     assert image.headers["content-type"] == "image/png"
     assert image.content.startswith(b"\x89PNG")
 
@@ -58,19 +59,13 @@ def test_several_samples_are_a_list_and_base64_is_text(client: Any) -> None:
     assert [text[:8] for text in client.output(base_64=True, samples=2)] == ["iVBORw0K"] * 2
 
 
-def test_blocking_form_answers_with_the_image(client: Any) -> None:
-    body = {"face_image": _sample(client, "face_image"), "pose_image": _sample(client, "pose_image"), "prompt": "now"}
+def test_blocking_form_answers_with_the_image(client: Any, images: dict[str, str]) -> None:
+    body = {**images, "prompt": "now"}
     response = client.post("/v1/consistent-character-with-pose", json={**body, "output_format": "jpeg"})
     assert response.headers["content-type"] == "image/jpeg"
     assert response.content.startswith(b"\xff\xd8")
     blocked = client.post("/v1/consistent-character-with-pose", json={**body, "prompt": "blocked-content"})
     assert blocked.status_code == 422
-
-
-def _sample(client: Any, name: str) -> str:
-    """A sample photograph as base64, taken from the history's record: too short there, so fetched as an output."""
-    text: str = client.output(base_64=True, seed=1 if name == "face_image" else 2)
-    return text
 
 
 @pytest.mark.parametrize(
@@ -116,8 +111,10 @@ def test_a_body_that_is_no_object_is_a_400(client: Any, body: bytes) -> None:
         ("GET", "/inference-request/request-history"),
     ],
 )
-def test_without_the_right_key_a_401(emulator: Any, headers: dict[str, str], method: str, path: str) -> None:
-    response = httpx.request(method, emulator.url + path, headers=headers)
+def test_without_the_right_key_a_401(
+    emulator: Any, headers: dict[str, str], method: str, path: str, public: httpx.Client
+) -> None:
+    response = public.request(method, emulator.url + path, headers=headers)
     assert response.status_code == 401
     assert response.json()["error"]
 
@@ -222,18 +219,17 @@ def test_all_calls_can_count(start: Callable[..., Any]) -> None:
 
 
 def test_retry_after_is_exact() -> None:
-    now = 100.0
-    limiter = RateLimiter(lambda: now)
-    for now in (100.0, 101.5, 130.2):
+    now = [100.0]
+    limiter = RateLimiter(lambda: now[0])
+    for now[0] in (100.0, 101.5, 130.2):
         assert limiter.retry_after(3) == 0
         limiter.take()
-    now = 130.4
-    wait = limiter.retry_after(3)
-    assert wait == 30
+    now[0] = 130.4
+    assert limiter.retry_after(3) == 30
     assert limiter.retry_after(2) == 32, "a limit that was lowered needs more of the calls to pass"
-    now = 159.9
+    now[0] = 159.9
     assert limiter.retry_after(3) == 1
-    now = 130.4 + wait
+    now[0] = 130.4 + 30
     assert limiter.retry_after(3) == 0
 
 
@@ -265,14 +261,14 @@ def test_history_shows_what_is_pending(start: Callable[..., Any]) -> None:
     assert (row["model_status"], row["latency_ms"], row["model_name"]) == ("PENDING", None, MODEL[4:])
 
 
-def test_a_key_that_reaches_the_media_is_counted(start: Callable[..., Any]) -> None:
+def test_a_key_that_reaches_the_media_is_counted(start: Callable[..., Any], public: httpx.Client) -> None:
     emulator, client = start()
     output = client.output()
-    httpx.get(output)
+    public.get(output)
     assert emulator.calls()["key_leaks"] == 0
     client.get(output)
-    httpx.get(output, headers={"authorization": f"Bearer {emulator.api_key}"})
-    httpx.get(output, params={"key": emulator.api_key})
+    public.get(output, headers={"authorization": f"Bearer {emulator.api_key}"})
+    public.get(output, params={"key": emulator.api_key})
     assert emulator.calls()["key_leaks"] == 3
 
 
@@ -300,8 +296,6 @@ def test_a_refused_change_changes_nothing() -> None:
 
 
 def test_latency_is_lognormal_and_decided_by_the_seed() -> None:
-    import random
-
     def draws(seed: int) -> list[float]:
         generator = random.Random(seed)
         return [Latency.parse("30:0.25").draw(generator) for _ in range(1001)]

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -25,10 +24,10 @@ def _start(*options: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def plan(tmp_path: Path) -> Iterator[Path]:
+def plan(tmp_path: Path) -> Path:
     file = tmp_path / "plan.json"
     file.write_text(json.dumps({"faults": [{"fault": "hang", "on": "submit", "seconds": 60}]}))
-    yield file
+    return file
 
 
 def test_it_prints_its_url_keeps_secrets_and_ends_at_once(plan: Path) -> None:

@@ -6,7 +6,6 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from posedrop.answers import ERROR_BYTES, Answer, cut, parse_answer, redact
 
 JSON_VALUES = st.recursive(
@@ -100,7 +99,9 @@ def test_text_of_a_success_is_no_error() -> None:
         (b'{"inference_time": NaN}', None),
         (b'{"inference_time": Infinity}', None),
         (b'{"inference_time": 1e999}', None),
-        (b'{"inference_time": 1' + b"0" * 299 + b"}", 1e299),
+        (b'{"inference_time": 1000000}', 1e6),
+        (b'{"inference_time": 1000000.1}', None),
+        (b'{"inference_time": 1' + b"0" * 299 + b"}", None),
         (b'{"inference_time": 1' + b"0" * 9000 + b"}", None),
         (b"{}", None),
         (b"[31]", None),
@@ -198,16 +199,10 @@ def test_any_bytes_give_an_answer(status_code: int, content: bytes) -> None:
     check_invariants(parse_answer(status_code, content))
 
 
-@given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            key: JSON_VALUES
-            for key in ("status", "error", "message", "detail", "metrics", "inference_time", "output", "request_id")
-        },
-    )
-    | JSON_VALUES
-)
+KEYS = ("status", "error", "message", "detail", "metrics", "output", "request_id")
+
+
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(KEYS, JSON_VALUES)) | JSON_VALUES)
 def test_any_json_gives_an_answer(value: object) -> None:
     answer = parse_answer(422, json.dumps(value).encode())
     check_invariants(answer)

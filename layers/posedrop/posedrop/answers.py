@@ -6,12 +6,12 @@ of a presigned URL, a long run of base64 an image that was echoed.
 
 import html
 import json
-import math
 import re
 from dataclasses import dataclass
 
 ERROR_BYTES = 1024
 MAX_DEPTH = 6
+LONGEST_SECONDS = 1e6  # a measured time beyond it is none, and the ledger cannot hold any number
 READ_CHARACTERS = 16 * 1024  # of a text from the provider; its first KiB is kept
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -26,8 +26,8 @@ _REQUEST_ID = re.compile(r"(?!\.{1,2}$)[!-~]{1,128}")
 class Answer:
     """An answer of the provider, read.
 
-    `state` is the body's status in upper case; `error` at most 1 KiB of UTF-8, redacted; `inference_seconds` finite and
-    not negative; `output` as it came; `request_id` safe as a segment of a URL's path. None: nothing usable is said.
+    `state` is the body's status in upper case; `error` at most 1 KiB of UTF-8, redacted; `inference_seconds` from 0 to
+    LONGEST_SECONDS; `output` as it came; `request_id` safe as a segment of a URL's path. None: nothing usable is said.
     """
 
     state: str | None = None
@@ -90,7 +90,7 @@ def _seconds(metrics: object) -> float | None:
     value = metrics.get("inference_time") if isinstance(metrics, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) and value >= 0 else None
+    return round(float(value), 6) if 0 <= value <= LONGEST_SECONDS else None
 
 
 def _request_id(value: object) -> str | None:

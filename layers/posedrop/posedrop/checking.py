@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
 
-from posedrop.errors import InferenceFailed, JobError, ResultExpired, StatusUnavailable, TimedOut
+from posedrop.errors import InferenceFailed, JobError, PosedropError, ResultExpired, StatusUnavailable, TimedOut
 from posedrop.polling import Latency, next_wait
 from posedrop.segmind import COMPLETED, FAILED, Segmind
 
@@ -63,17 +64,20 @@ def check(
     """Ask once, and say whether the job is finished, and if not how many whole seconds to wait.
 
     An error of the GET is not the job's end before `timeout_seconds` after its submission. `on_rate_limit` is called
-    after a 429 with the seconds of its Retry-After or None, `on_refused_key` after a 401.
+    after a 429 with the seconds of its Retry-After or None, `on_refused_key` after a 401; what they raise is logged.
     """
     asked = replace(state, polls=state.polls + 1)
     try:
         answer = segmind.status(state.request_id)
     except StatusUnavailable as exc:
         logger.warning("no status", reason=str(exc), status=exc.status)
-        if exc.status == 429:
-            on_rate_limit(exc.retry_after)
-        elif exc.status == 401:
-            on_refused_key()
+        try:
+            if exc.status == 429:
+                on_rate_limit(exc.retry_after)
+            elif exc.status == 401:
+                on_refused_key()
+        except (PosedropError, BotoCoreError, ClientError) as fault:
+            logger.warning("the answer could not be passed on", reason=str(fault))
         return _without_status(asked, exc, latency, timeout_seconds, clock())
     if answer.state == COMPLETED:
         return replace(asked, finished=True, faults=0)

@@ -1,6 +1,7 @@
 """The end of a job: fetch and store its outputs, write the ledger, tell it."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
 logger = Logger(child=True)
+
+# Lambda's error object begins with the message (AWS Lambda developer guide, Python function errors).
+_ERROR_MESSAGE = re.compile(r'\s*\{\s*"errorMessage":\s*("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")')
 
 RESERVE = 30.0
 """Seconds of the function's time that are kept for storing and telling."""
@@ -106,7 +110,7 @@ class Delivery:
         if not record.ended:
             cause = " ".join(str(detail[key]) for key in ("error", "cause") if detail.get(key))
             text = f"the execution ended as {detail['status']}" + (f": {cause[:500]}" if cause else "")
-            record = self._fail(record, InternalError(text), given)
+            record = self._fail(record, InternalError(text), {})
         self._tell(record)
 
     def _record(self, job_id: str, attempt: int) -> Record:
@@ -212,8 +216,6 @@ def _final(fault: dict[str, str]) -> JobError:
 
 
 def _message(cause: str) -> str:
-    """The error message in a cause, which is JSON as Lambda writes it."""
-    try:
-        return str(json.loads(cause)["errorMessage"])
-    except (ValueError, KeyError, TypeError):
-        return cause
+    """The error message in a cause, which is JSON as Lambda writes it, perhaps cut off in its stack trace."""
+    found = _ERROR_MESSAGE.match(cause)
+    return str(json.loads(found[1])) if found else cause

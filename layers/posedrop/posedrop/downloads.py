@@ -17,11 +17,11 @@ from posedrop.errors import DeliveryFailed, OutputInvalid
 OUTPUT_LIMIT = 256 * 1000 * 1000
 """Bytes of one output."""
 REDIRECTS = 3
-CHUNK = 256 * 1024
 
 Resolve = Callable[[str, int], list[str]]
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all that is allocated (IANA, IPv6 address space)
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -82,7 +82,7 @@ class Downloader:
                         raise DeliveryFailed(f"the output cannot be fetched: HTTP status {response.status_code}")
                     yield response
                     return
-                address = str(url.join(response.headers["location"]))
+                address = _joined(url, response.headers["location"])
         raise OutputInvalid(f"the output's address redirects more than {REDIRECTS} times")
 
     def _request(self, url: httpx.URL) -> dict[str, Any]:
@@ -90,9 +90,9 @@ class Downloader:
             return {"url": url}
         if url.scheme != "https":
             raise OutputInvalid(f"the output's address is not https: {_shown(url)}")
-        port = url.port or 443
+        host = url.raw_host.decode("ascii")
         try:
-            addresses = self._resolve(url.host, port)
+            addresses = self._resolve(host, url.port or 443)
         except (OSError, UnicodeError) as exc:
             raise DeliveryFailed(f"the host of the output's address cannot be resolved: {_shown(url)}") from exc
         if not addresses or not all(_public(address) for address in addresses):
@@ -101,13 +101,14 @@ class Downloader:
         return {
             "url": url.copy_with(host=addresses[0]),
             "headers": {"host": url.netloc.decode("ascii")},
-            "extensions": {"sni_hostname": url.host},
+            "extensions": {"sni_hostname": host},
         }
 
     def _chunks(self, response: httpx.Response, deadline: float) -> Iterator[bytes]:
         total = 0
         try:
-            for chunk in response.iter_raw(CHUNK):
+            # As they come: pieces of a fixed size would hide a slow answer until one of them is full.
+            for chunk in response.iter_raw():
                 total += len(chunk)
                 if total > OUTPUT_LIMIT:
                     raise OutputInvalid(f"the output has more than {OUTPUT_LIMIT} bytes")
@@ -128,6 +129,13 @@ def _parse(address: str) -> httpx.URL:
     return url
 
 
+def _joined(url: httpx.URL, location: str) -> str:
+    try:
+        return str(url.join(location))
+    except httpx.InvalidURL as exc:
+        raise OutputInvalid("the output's address redirects to what is not a URL") from exc
+
+
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
@@ -146,4 +154,6 @@ def _public(address: str) -> bool:
             ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         elif ip.ipv4_mapped or ip.sixtofour:
             ip = ip.ipv4_mapped or ip.sixtofour or ip
+        elif ip not in _GLOBAL_UNICAST:
+            return False
     return ip.is_global and not ip.is_multicast

@@ -1,8 +1,8 @@
 """When to ask for a job's status: from how long the last jobs took, at the least cost. Pure.
 
-A look costs as much as a second of delay between a job's end and its detection. The last jobs' durations, smoothed, are
-taken for the distribution of the next one's, and dynamic programming over it finds the times to look at. A share is kept
-for the unforeseen, so that a job that takes longer than any before it is still asked for, less and less often.
+A look costs as much as a second of delay between a job's end and its detection. The last jobs' durations, smoothed,
+are taken for the distribution of the next one's, and dynamic programming over it finds the times to look at. A share is
+kept for the unforeseen: a job that takes longer than any before it is still asked for, less and less often.
 """
 
 import math
@@ -30,7 +30,7 @@ NORMAL_SCORES = (-1.534, -0.887, -0.489, -0.157, 0.157, 0.489, 0.887, 1.534)  # 
 
 @dataclass(frozen=True)
 class Latency:
-    """How long the last jobs took, the newest last, in tenths of seconds: integers, which every store keeps as they are."""
+    """How long the last jobs took, the newest last, in tenths of seconds: integers suit any store."""
 
     tenths: tuple[int, ...]
 
@@ -82,7 +82,7 @@ def next_wait(elapsed_seconds: float, latency: Latency) -> int:
 
 @lru_cache(maxsize=8)
 def _plan(latency: Latency) -> tuple[list[int], list[int]]:
-    """The times at which a look may be worth it (0 first), and for each but the last the best time of the look after it."""
+    """The times at which a look may be worth it, 0 first; and for each but the last, when to look next."""
     durations = _durations([tenth / 10 for tenth in latency.tenths])
     times = [0, *sorted({math.ceil(seconds) for seconds, _ in durations})]
     values = [seconds for seconds, _ in durations]

@@ -1,0 +1,228 @@
+"""The poll schedule beside the best one that knows the distribution, and beside fixed intervals, on seeded traces.
+
+python -m bench.polling prints one table. A schedule's cost is the mean of the seconds from a job's end to its detection
+plus one second for each look. The learning schedule begins with a typical duration of 31 s, then sees 40 jobs of the
+31 s trace, and meets the row's distribution without notice; the table tells of its jobs after the first 20.
+"""
+
+import math
+import random
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Protocol
+
+from posedrop.polling import LONGEST_WAIT, Latency, next_wait
+
+POLL_COST = 1.0  # seconds of delay that one look is worth
+JOBS = 1500  # in a trace
+LEARNING_JOBS = 20  # after a change, not counted
+JOBS_BEFORE = 40  # of the 31 s trace, before the change
+KNOWN_JOBS = 20_000  # from which the optimum knows the distribution
+
+Draw = Callable[[random.Random], float]
+
+
+class Schedule(Protocol):
+    """When to look at a job. Times are in seconds after its submission."""
+
+    def wait(self, elapsed: float) -> int:
+        """Whole seconds from `elapsed` to the next look."""
+
+    def observe(self, seconds: float) -> None:
+        """Learn that a job took so long."""
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The same wait always; with 1 s, what the official SDK does."""
+
+    seconds: int
+
+    def wait(self, elapsed: float) -> int:
+        """See Schedule."""
+        return self.seconds
+
+    def observe(self, seconds: float) -> None:
+        """Nothing is learnt."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A plan made once: `following[t]` is the wait from second t."""
+
+    following: Sequence[int]
+    cost: float
+
+    def wait(self, elapsed: float) -> int:
+        """See Schedule."""
+        return self.following[min(int(elapsed), len(self.following) - 1)]
+
+    def observe(self, seconds: float) -> None:
+        """Nothing is learnt."""
+
+
+@dataclass
+class Learning:
+    """posedrop's own schedule."""
+
+    latency: Latency = field(default_factory=lambda: Latency.typical(31))
+
+    def wait(self, elapsed: float) -> int:
+        """See Schedule."""
+        return next_wait(elapsed, self.latency)
+
+    def observe(self, seconds: float) -> None:
+        """See Schedule."""
+        self.latency = self.latency.observe(seconds)
+
+
+@dataclass(frozen=True)
+class Result:
+    """Means over jobs; delays in seconds from a job's end to its detection."""
+
+    polls: float
+    delay: float
+    delay_p50: float
+    delay_p95: float
+
+    @property
+    def cost(self) -> float:
+        """Seconds."""
+        return self.delay + POLL_COST * self.polls
+
+
+def optimum(samples: Sequence[float]) -> Known:
+    """The best plan of looks at whole seconds for durations distributed as the samples, by dynamic programming."""
+    durations = sorted(samples)
+    sums = [0.0, *accumulate(durations)]
+    end = math.ceil(durations[-1])
+    ended = [bisect_right(durations, second) for second in range(end + 1)]
+    costs, following = [0.0] * (end + 1), [1] * (end + 1)
+    for now in reversed(range(end)):
+        running = len(durations) - ended[now]
+        costs[now], following[now] = min(
+            (
+                POLL_COST * running  # a look at all that still run
+                + look * (ended[look] - ended[now]) - (sums[ended[look]] - sums[ended[now]])  # the delays it finds
+                + costs[look],
+                look - now,
+            )
+            for look in range(now + 1, min(now + LONGEST_WAIT, end) + 1)
+        )  # fmt: skip
+    return Known(following, costs[0] / len(durations))
+
+
+def evaluate(schedule: Schedule, durations: Sequence[float], skip: int = 0) -> Result:
+    """Run jobs one after the other under a schedule, which learns from each; the first `skip` are not counted."""
+    polls: list[int] = []
+    delays: list[float] = []
+    for duration in durations:
+        elapsed = count = 0
+        while elapsed < duration:
+            elapsed += schedule.wait(elapsed)
+            count += 1
+        polls.append(count)
+        delays.append(elapsed - duration)
+        schedule.observe(duration)
+    delays = sorted(delays[skip:])
+    return Result(
+        polls=sum(polls[skip:]) / len(delays),
+        delay=sum(delays) / len(delays),
+        delay_p50=delays[len(delays) // 2],
+        delay_p95=delays[int(len(delays) * 0.95)],
+    )
+
+
+def typical(rng: random.Random) -> float:
+    """The 31 s trace: 29.5 s lognormal with sigma 0.25, and an exponential of 2 s."""
+    return rng.lognormvariate(math.log(29.5), 0.25) + rng.expovariate(1 / 2)
+
+
+def scaled(rng: random.Random) -> float:
+    """The same, scaled to 61 s."""
+    return typical(rng) * 61 / 31
+
+
+def cold_boots(draw: Draw) -> Draw:
+    """Two jobs in a hundred take 3 minutes more."""
+    return lambda rng: draw(rng) + (180 if rng.random() < 0.02 else 0)
+
+
+def two_kinds(rng: random.Random) -> float:
+    """Half of the jobs take about 20 s, half about 55 s."""
+    return rng.gauss(20, 1.5) if rng.random() < 0.5 else rng.gauss(55, 4)
+
+
+TRACES: dict[str, Draw] = {
+    "31 s": typical,
+    "31 s, cold boots": cold_boots(typical),
+    "61 s": scaled,
+    "61 s, cold boots": cold_boots(scaled),
+    "lognormal, sigma 0.1": lambda rng: rng.lognormvariate(math.log(31), 0.1),
+    "lognormal, sigma 0.5": lambda rng: rng.lognormvariate(math.log(31), 0.5),
+    "gamma, shape 2": lambda rng: rng.gammavariate(2, 16),
+    "gamma, shape 9": lambda rng: rng.gammavariate(9, 3.5),
+    "uniform, 10 to 60 s": lambda rng: rng.uniform(10, 60),
+    "20 s or 55 s": two_kinds,
+    "constant 30 s": lambda rng: 30.0,
+    "4 s, sigma 0.3": lambda rng: rng.lognormvariate(math.log(4), 0.3),
+    "300 s, sigma 0.25": lambda rng: rng.lognormvariate(math.log(300), 0.25),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trace under all schedules."""
+
+    trace: str
+    optimum: Result
+    learning: Result
+    fixed: dict[int, Result]
+
+    @property
+    def ratio(self) -> float:
+        """The learning schedule's cost, in the optimum's."""
+        return self.learning.cost / self.optimum.cost
+
+
+def compare(name: str, draw: Draw, seed: int = 1, jobs: int = JOBS) -> Row:
+    """All schedules on the same jobs; only the learning one meets other jobs before them."""
+    rng = random.Random(f"{name} {seed}")
+    known = optimum([draw(rng) for _ in range(KNOWN_JOBS)])
+    durations = [draw(rng) for _ in range(jobs)]
+    learning = Learning()
+    evaluate(learning, [typical(rng) for _ in range(JOBS_BEFORE)])
+    return Row(
+        trace=name,
+        optimum=evaluate(known, durations, LEARNING_JOBS),
+        learning=evaluate(learning, durations, LEARNING_JOBS),
+        fixed={seconds: evaluate(Fixed(seconds), durations, LEARNING_JOBS) for seconds in (1, 5, 10)},
+    )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text."""
+    lines = [
+        f"{'':22}{'optimum':^14}{'learning':^52}{'fixed, cost':^22}",
+        f"{'trace':22}{'polls':>6}{'cost':>7} {'polls':>7}{'mean':>7}{'p50':>7}{'p95':>7}{'cost':>7}{'ratio':>8}"
+        f"{'1 s':>16}{'5 s':>7}{'10 s':>7}",
+    ]
+    for row in rows:
+        best, own = row.optimum, row.learning
+        lines.append(
+            f"{row.trace:22}{best.polls:6.2f}{best.cost:7.2f} {own.polls:7.2f}{own.delay:7.2f}{own.delay_p50:7.2f}"
+            f"{own.delay_p95:7.2f}{own.cost:7.2f}{row.ratio:8.3f}{row.fixed[1].cost:16.2f}"
+            f"{row.fixed[5].cost:7.2f}{row.fixed[10].cost:7.2f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table."""
+    print(table([compare(name, draw) for name, draw in TRACES.items()]))
+
+
+if __name__ == "__main__":
+    main()

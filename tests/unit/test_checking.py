@@ -1,0 +1,233 @@
+"""What poll decides: every answer and every fault of the provider, with a clock that stands still."""
+
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from botocore.exceptions import ClientError
+
+from posedrop.checking import LONGEST_WAIT, JobState, check
+from posedrop.errors import AccountRefused
+from posedrop.polling import Latency
+from posedrop.segmind import Segmind
+from tests.support import load_event
+
+SUBMITTED_AT = 1_000_000.0
+TIMEOUT = 3000.0
+STATE = JobState("hero-walk-0123456789abcdef", 1, "hero", "walk", "request-1", SUBMITTED_AT, 0)
+NOT_FOUND = httpx.Response(404, json={"error": "unknown request"})
+RUNNING = httpx.Response(200, json={"status": "PROCESSING", "metrics": {}})
+
+
+class Told:
+    """What check told of the provider's answers; `fault` is raised by whoever is told."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.rate_limits: list[float | None] = []
+        self.refused_keys = 0
+        self.fault = fault
+
+    def rate_limit(self, seconds: float | None) -> None:
+        self.rate_limits.append(seconds)
+        self._fail()
+
+    def refused_key(self) -> None:
+        self.refused_keys += 1
+        self._fail()
+
+    def _fail(self) -> None:
+        if self.fault:
+            raise self.fault
+
+
+def look(
+    answer: httpx.Response | Exception, *, after: float = 40.0, state: JobState = STATE, told: Told | None = None
+) -> JobState:
+    """Check once, `after` seconds since the submission."""
+    told = told or Told()
+
+    def provider(request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+    return check(
+        state,
+        Segmind("https://segmind.test", lambda: "SG_key", httpx.MockTransport(provider)),
+        latency=Latency.typical(31),
+        timeout_seconds=TIMEOUT,
+        clock=lambda: SUBMITTED_AT + after,
+        on_rate_limit=told.rate_limit,
+        on_refused_key=told.refused_key,
+    )
+
+
+def answers(status: int, body: Any = None, **headers: str) -> httpx.Response:
+    return httpx.Response(status, json=body, headers={name.replace("_", "-"): text for name, text in headers.items()})
+
+
+@pytest.mark.parametrize("state", ["QUEUED", "PROCESSING", "queued", "WARMING_UP"])
+@pytest.mark.parametrize("after", [0.1, 20.7, 31.0, 300.0, 2999.5])
+def test_unfinished_waits_whole_seconds(state: str, after: float) -> None:
+    found = look(answers(200, {"status": state}), after=after)
+    assert not found.finished
+    assert found.error is None
+    assert isinstance(found.wait_seconds, int)
+    assert 1 <= found.wait_seconds <= LONGEST_WAIT
+    assert found.polls == 1
+
+
+def test_completed_goes_to_deliver_without_an_error() -> None:
+    found = look(answers(200, {"status": "COMPLETED", "metrics": {}}), state=replace(STATE, polls=4, faults=2))
+    assert (found.finished, found.error, found.polls, found.faults) == (True, None, 5, 0)
+
+
+def test_completed_after_the_deadline_is_still_a_success() -> None:
+    assert look(answers(200, {"status": "COMPLETED"}), after=TIMEOUT + 100).error is None
+
+
+@pytest.mark.parametrize("status", [200, 422, 500])
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"status": "FAILED", "error": "Content was blocked."}, "Content was blocked."),
+        ({"status": "FAILED", "error": {"message": "No face found."}}, "No face found."),
+        ({"status": "FAILED"}, "the provider gave no reason"),
+    ],
+)
+def test_failed_ends_the_job_with_the_providers_text(status: int, body: dict[str, Any], message: str) -> None:
+    found = look(answers(status, body))
+    assert found.finished
+    assert found.error == {"type": "InferenceFailed", "message": message}
+
+
+FAULTS = [
+    *(
+        httpx.Response(status, text="no")
+        for status in (204, 301, 400, 401, 403, 406, 408, 422, 429, 500, 502, 503, 504)
+    ),
+    httpx.Response(502, text="<html><body>Bad gateway</body></html>"),
+    httpx.Response(200, text="{"),
+    httpx.Response(200, json=[]),
+    httpx.Response(200, json={"status": None}),
+    httpx.Response(503, json={"status": "QUEUED"}),
+    httpx.ConnectError("refused"),
+    httpx.ReadTimeout("slow"),
+    httpx.RemoteProtocolError("reset"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_no_error_of_a_get_is_the_end_before_the_deadline(fault: httpx.Response | Exception) -> None:
+    found = look(fault, after=TIMEOUT - 0.5)
+    assert (found.finished, found.error, found.faults) == (False, None, 1)
+
+
+@pytest.mark.parametrize("answer", [*FAULTS, RUNNING, NOT_FOUND], ids=str)
+def test_the_deadline_ends_it(answer: httpx.Response | Exception) -> None:
+    found = look(answer, after=TIMEOUT)
+    assert found.finished
+    assert found.error
+    assert found.error["type"] == "TimedOut"
+    assert "3000 s" in found.error["message"]
+
+
+@pytest.mark.parametrize("answer", [RUNNING, NOT_FOUND, answers(429, retry_after="300"), answers(500)], ids=str)
+@pytest.mark.parametrize("left", [0.2, 1.0, 3.5])
+def test_no_wait_goes_beyond_the_deadline(answer: httpx.Response, left: float) -> None:
+    found = look(answer, after=TIMEOUT - left, state=replace(STATE, faults=20))
+    assert left <= found.wait_seconds < left + 1
+
+
+def test_faults_in_a_row_wait_longer_and_longer() -> None:
+    state, waits = STATE, []
+    for _ in range(9):
+        state = look(answers(503), after=5, state=state)
+        waits.append(state.wait_seconds)
+    assert waits == sorted(waits)
+    assert waits[0] < waits[-1] == LONGEST_WAIT
+    assert look(RUNNING, state=state).faults == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [("17", 17, 60), ("120.5", 121, 121), ("86400", 300, 300), ("soon", 1, 60), ("-5", 1, 60), ("nan", 1, 60)],
+)
+def test_retry_after_is_honoured_and_capped(header: str, least: int, most: int) -> None:
+    assert least <= look(answers(429, retry_after=header)).wait_seconds <= most
+    assert least <= look(answers(503, retry_after=header)).wait_seconds <= most
+
+
+@pytest.mark.parametrize(("header", "seconds"), [({"retry_after": "7"}, 7.0), ({}, None)])
+def test_a_429_tells_the_governor(header: dict[str, str], seconds: float | None) -> None:
+    told = Told()
+    look(answers(429, **header), told=told)
+    assert (told.rate_limits, told.refused_keys) == ([seconds], 0)
+
+
+@pytest.mark.parametrize(("status", "renewed"), [(401, 1), (403, 0), (500, 0), (404, 0)])
+def test_only_a_401_renews_the_key(status: int, renewed: int) -> None:
+    told = Told()
+    look(answers(status), told=told)
+    assert (told.refused_keys, told.rate_limits) == (renewed, [])
+
+
+@pytest.mark.parametrize("status", [401, 429])
+@pytest.mark.parametrize(
+    "fault", [AccountRefused("no secret", 0), ClientError({"Error": {"Code": "Throttling"}}, "PutItem")], ids=str
+)
+def test_a_fault_of_who_is_told_is_not_the_jobs(status: int, fault: Exception) -> None:
+    found = look(answers(status), told=Told(fault))
+    assert (found.finished, found.faults) == (False, 1)
+
+
+# ---- 404 ---------------------------------------------------------------------------------------------------------------
+
+
+def follow(times: int, *, after: float) -> tuple[JobState, float]:
+    """Answer 404 again and again, at the times the waits say; return the state and when that was."""
+    state = look(NOT_FOUND, after=after)
+    for _ in range(times):
+        if state.finished:
+            break
+        after += state.wait_seconds
+        state = look(NOT_FOUND, after=after, state=state)
+    return state, after
+
+
+@pytest.mark.parametrize("first", [0.0, 5.0, 29.9, 31.0, 200.0])
+def test_a_lasting_404_ends_as_result_expired_soon_after_it_may(first: float) -> None:
+    state, after = follow(5, after=first)
+    assert state.error
+    assert state.error["type"] == "ResultExpired"
+    assert max(first + 30, 60) <= after <= max(first + 30, 60) + 10
+
+
+@pytest.mark.parametrize(("first", "second"), [(40.0, 69.9), (0.0, 59.9)])
+def test_404_twice_too_early_is_not_the_end(first: float, second: float) -> None:
+    state = look(NOT_FOUND, after=second, state=look(NOT_FOUND, after=first))
+    assert not state.finished
+    assert state.not_found_at == SUBMITTED_AT + first
+
+
+def test_found_again_forgets_the_404() -> None:
+    state = look(NOT_FOUND, after=100)
+    state = look(RUNNING, after=120, state=state)
+    assert state.not_found_at is None
+    assert not look(NOT_FOUND, after=200, state=state).finished
+
+
+def test_another_fault_between_two_404_does_not_forget_the_first() -> None:
+    state = look(answers(502), after=120, state=look(NOT_FOUND, after=100))
+    assert look(NOT_FOUND, after=131, state=state).error
+
+
+# ---- the state ---------------------------------------------------------------------------------------------------------
+
+
+def test_state_comes_back_from_its_event() -> None:
+    state = JobState.of(load_event("poll.json"))
+    assert (state.request_id, state.polls, state.faults) == ("2c7f59ea-4b5e-4a7c-9a35-8d5f0f6f1c11", 0, 0)
+    assert JobState.of(state.to_dict()) == state
+    assert JobState.of({**state.to_dict(), "unknown": 1}) == state

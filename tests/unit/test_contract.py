@@ -1,0 +1,187 @@
+"""What a key in the upload bucket means, and the names that come of it."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posedrop.contract import Folder, OutsideContract, Role, Upload, parse, slug
+from posedrop.job import EXECUTION_NAME_LIMIT, SLUG_LIMIT, Input, execution_name, job_id, waiting_id
+from posedrop.messages import UploadMessage, parse_message
+from tests.support import load_event
+
+JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,56}-[0-9a-f]{16}")
+KEY_BYTES = 1024
+"""The longest key that S3 takes, in bytes of UTF-8."""
+
+
+@pytest.mark.parametrize(
+    ("key", "upload"),
+    [
+        ("incoming/hero/face.png", Upload(Role.FACE, "hero")),
+        ("incoming/hero/face.JPEG", Upload(Role.FACE, "hero")),
+        ("incoming/hero/face.Jpg", Upload(Role.FACE, "hero")),
+        ("incoming/hero/face.webp", Upload(Role.FACE, "hero")),
+        ("incoming/hero/pose.png", Upload(Role.POSE, "hero", "pose")),
+        ("incoming/hero/poses/pose.png", Upload(Role.POSE, "hero", "pose")),
+        ("incoming/hero/poses/walk.WEBP", Upload(Role.POSE, "hero", "walk")),
+        ("incoming/hero/poses/a.b.png", Upload(Role.POSE, "hero", "a.b")),
+        ("incoming/hero/poses/face.png", Upload(Role.POSE, "hero", "face")),
+        ("incoming/hero/poses/job.png", Upload(Role.POSE, "hero", "job")),
+        ("incoming/hero/poses/walk.json", Upload(Role.POSE_FILE, "hero", "walk")),
+        ("incoming/hero/poses/job.json", Upload(Role.POSE_FILE, "hero", "job")),
+        ("incoming/hero/job.json", Upload(Role.JOB_FILE, "hero")),
+        ("incoming/client-a/hero/face.png", Upload(Role.FACE, "client-a/hero")),
+        ("incoming/a/b/c/poses/walk.png", Upload(Role.POSE, "a/b/c", "walk")),
+        ("incoming/face.png/face.png", Upload(Role.FACE, "face.png")),
+        ("incoming/incoming/face.png", Upload(Role.FACE, "incoming")),
+        ("incoming/Poses/face.png", Upload(Role.FACE, "Poses")),
+        ("incoming/a+b c/poses/x%20y + z.png", Upload(Role.POSE, "a+b c", "x%20y + z")),
+        ("incoming/Jürgen Groß/poses/dağ 歩く.png", Upload(Role.POSE, "Jürgen Groß", "dağ 歩く")),
+        ("incoming/.../face.png", Upload(Role.FACE, "...")),
+        ("incoming/hero/poses/.hidden.png", Upload(Role.POSE, "hero", ".hidden")),
+    ],
+)
+def test_the_contract_s_keys(key: str, upload: Upload) -> None:
+    assert parse(key) == upload
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("", "not below incoming/"),
+        ("outputs/hero/face.png", "not below incoming/"),
+        ("Incoming/hero/face.png", "not below incoming/"),
+        ("/incoming/hero/face.png", "not below incoming/"),
+        ("incoming/", "empty"),
+        ("incoming/hero/", "empty"),
+        ("incoming/hero/poses/", "empty"),
+        ("incoming//face.png", "empty"),
+        ("incoming/hero//face.png", "empty"),
+        ("incoming/hero//poses/walk.png", "empty"),
+        ("incoming/./face.png", "'.'"),
+        ("incoming/../face.png", "'..'"),
+        ("incoming/hero/../face.png", "'..'"),
+        ("incoming/hero/poses/..", "'..'"),
+        ("incoming/hero\n/face.png", "control characters"),
+        ("incoming/hero/poses/wa\x00lk.png", "control characters"),
+        ("incoming/hero/poses/walk\x7f.png", "control characters"),
+        ("incoming/hero/poses/walk\x85.png", "control characters"),
+        ("incoming/hero/poses/\ud800.png", "control characters"),
+        ("incoming/face.png", "no character"),
+        ("incoming/job.json", "no character"),
+        ("incoming/poses/walk.png", "no character"),
+        ("incoming/hero/poses/deep/walk.png", "'poses' is reserved"),
+        ("incoming/hero/poses/poses/walk.png", "'poses' is reserved"),
+        ("incoming/poses/hero/face.png", "'poses' is reserved"),
+        ("incoming/poses/poses/walk.png", "'poses' is reserved"),
+        ("incoming/hero/face.gif", "does not end in one of"),
+        ("incoming/hero/face.png.txt", "none of face.<ext>"),
+        ("incoming/hero/poses/walk.JSON", "does not end in one of"),
+        ("incoming/hero/poses/walk.", "does not end in one of"),
+        ("incoming/hero/poses/walk", "none of face.<ext>"),
+        ("incoming/hero/poses/.png", "none of face.<ext>"),
+        ("incoming/hero/face", "none of face.<ext>"),
+        ("incoming/hero/Face.png", "none of face.<ext>"),
+        ("incoming/hero/face2.png", "none of face.<ext>"),
+        ("incoming/hero/JOB.json", "none of face.<ext>"),
+        ("incoming/hero/job.JSON", "none of face.<ext>"),
+        ("incoming/hero/pose.json", "none of face.<ext>"),
+        ("incoming/hero/notes.txt", "none of face.<ext>"),
+        ("incoming/hero/walk.png", "none of face.<ext>"),
+    ],
+)
+def test_other_keys_are_refused_with_the_reason(key: str, reason: str) -> None:
+    with pytest.raises(OutsideContract, match=re.escape(reason)):
+        parse(key)
+
+
+@given(st.text(st.sampled_from("aé/. \n+posejn"), max_size=40))
+def test_what_is_taken_is_found_again_in_its_folder(rest: str) -> None:
+    key = f"incoming/{rest}"
+    try:
+        upload = parse(key)
+    except OutsideContract:
+        return
+    folder = Folder(upload.character)
+    assert key.startswith(folder.prefix)
+    assert upload.role is not Role.JOB_FILE or key == folder.job_file
+    assert upload.role is not Role.POSE_FILE or key == folder.pose_file(upload.pose)
+
+
+def test_keys_of_events_are_taken_as_they_are() -> None:
+    message = parse_message(load_event("submit-unusual-key.json")["Records"][0]["body"])
+    assert isinstance(message, UploadMessage)
+    assert parse(message.origin.key) == Upload(Role.POSE, "Kundin Ä/held + heldin", "geh langsam+weit ü")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hero-walk", "hero-walk"),
+        ("client-a/hero-walk", "client-a-hero-walk"),
+        ("Jürgen Groß", "Jurgen-Gro"),
+        ("a  +/  b", "a-b"),
+        ("歩く", "job"),
+        ("---", "job"),
+        ("", "job"),
+        ("-a-", "a"),
+    ],
+)
+def test_a_slug_is_ascii_and_can_be_recognised(text: str, expected: str) -> None:
+    assert slug(text, SLUG_LIMIT) == expected
+
+
+@pytest.mark.parametrize("letter", ["a", "ä", "歩", "😀", "ﷺ", "-", "+"])
+@pytest.mark.parametrize("attempt", [1, 999_999])
+def test_names_fit_the_limits_of_aws_for_the_longest_keys(letter: str, attempt: int) -> None:
+    around = len("incoming//poses/x.png")
+    character = letter * ((KEY_BYTES - around) // len(letter.encode()))
+    upload = parse(f"incoming/{character}/poses/x.png")
+    name = job_id("bucket", upload.character, upload.pose, {})
+    assert JOB_ID.fullmatch(name)
+    # StartExecution (API reference): 1 to 80 characters, of A-Z, a-z, 0-9, - and _ so that CloudWatch can log them.
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,80}", execution_name(name, attempt))
+    assert EXECUTION_NAME_LIMIT == 80
+    # DynamoDB takes partition keys of 2,048 bytes.
+    assert len(waiting_id(upload.character, upload.pose).encode()) <= 2048
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_every_name_gives_a_job_id(character: str, pose: str) -> None:
+    assert JOB_ID.fullmatch(job_id("bucket", character, pose, {"text": character}))
+
+
+CONTENT = {"face": "a", "pose": "b", "parameters": {"prompt": "x", "samples": 1}}
+
+
+def test_the_same_content_has_the_same_id() -> None:
+    reordered = {"parameters": {"samples": 1, "prompt": "x"}, "pose": "b", "face": "a"}
+    assert job_id("bucket", "hero", "walk", CONTENT) == job_id("bucket", "hero", "walk", reordered)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ("elsewhere", "hero", "walk", CONTENT),
+        ("bucket", "hero-walk", "", CONTENT),
+        ("bucket", "Hero", "walk", CONTENT),
+        ("bucket", "hero", "walk", CONTENT | {"face": "b", "pose": "a"}),
+        ("bucket", "hero", "walk", CONTENT | {"parameters": {"prompt": "y", "samples": 1}}),
+    ],
+)
+def test_other_content_has_another_id(other: tuple[str, str, str, object]) -> None:
+    assert job_id(*other) != job_id("bucket", "hero", "walk", CONTENT)
+
+
+def test_an_input_is_told_as_the_notification_has_it() -> None:
+    told = Input("bucket", "key", None, "etag", 3, "ab").to_dict()
+    assert told == {
+        "bucket": "bucket",
+        "key": "key",
+        "version_id": None,
+        "sha256": "ab",
+        "etag": "etag",
+        "bytes": 3,
+    }

@@ -1,0 +1,183 @@
+"""The two GETs of the client: what counts as an answer, and what does not."""
+
+import inspect
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from posedrop import segmind as module
+from posedrop.errors import AccountRefused, StatusUnavailable
+from posedrop.segmind import RESULT_ANSWER, RETRY_AFTER_CAP, SMALL_ANSWER, Segmind
+
+KEY = "SG_0123456789abcdef"
+ID = "2c7f59ea-4b5e-4a7c-9a35-8d5f0f6f1c11"
+CALLS = ["status", "result"]
+
+
+class Provider:
+    """Answers with one response, or raises; keeps the requests."""
+
+    def __init__(self, answer: httpx.Response | Exception) -> None:
+        self.answer = answer
+        self.requests: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def client(answer: httpx.Response | Exception) -> tuple[Segmind, Provider]:
+    provider = Provider(answer)
+    return Segmind("https://api.segmind.com/", lambda: KEY, httpx.MockTransport(provider)), provider
+
+
+def fault(answer: httpx.Response | Exception, call: str = "status") -> StatusUnavailable:
+    with pytest.raises(StatusUnavailable) as caught:
+        getattr(client(answer)[0], call)(ID)
+    return caught.value
+
+
+@pytest.mark.parametrize(("call", "path"), [("status", f"/v2/requests/{ID}/status"), ("result", f"/v2/requests/{ID}")])
+def test_request(call: str, path: str) -> None:
+    segmind, provider = client(httpx.Response(200, json={"status": "COMPLETED", "output": "https://x"}))
+    assert getattr(segmind, call)(ID).state == "COMPLETED"
+    (request,) = provider.requests
+    assert (request.method, str(request.url)) == ("GET", f"https://api.segmind.com{path}")
+    assert request.headers["x-api-key"] == KEY
+    assert KEY not in str(request.url)
+    assert "authorization" not in request.headers
+
+
+@pytest.mark.parametrize("request_id", ["../../v1/models", "a/b?c=d#e", "ä b", "@evil.test", "//evil.test"])
+def test_no_request_id_leads_elsewhere(request_id: str) -> None:
+    segmind, provider = client(httpx.Response(200, json={"status": "QUEUED"}))
+    segmind.status(request_id)
+    (request,) = provider.requests
+    assert request.url.host == "api.segmind.com"
+    assert request.url.raw_path.count(b"/") == 4
+    assert request.url.raw_path.startswith(b"/v2/requests/")
+    assert request.url.raw_path.endswith(b"/status")
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 422, 429, 500, 502])
+@pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "failed"])
+def test_a_terminal_state_wins_over_the_http_status(status: int, state: str) -> None:
+    answer = client(httpx.Response(status, json={"status": state, "error": "why"}))[0].status(ID)
+    assert (answer.state, answer.error) == (state.upper(), "why")
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 500])
+def test_an_unfinished_state_does_not(status: int) -> None:
+    assert fault(httpx.Response(status, json={"status": "PROCESSING"})).status == status
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("answer", "status", "text"),
+    [
+        (httpx.Response(502, html="<html><h1>502</h1><p>Bad Gateway</p></html>"), 502, "502: 502 Bad Gateway"),
+        (httpx.Response(404, json={"detail": "not found"}), 404, "404: not found"),
+        (httpx.Response(500), 500, "500"),
+        (httpx.Response(200, content=b"\x00\xff"), 200, "200"),
+        (httpx.Response(200, json={}), 200, "200"),
+        (httpx.Response(401, text=f"bad key {KEY}"), 401, "401: bad key SG_..."),
+    ],
+)
+def test_what_is_no_answer(call: str, answer: httpx.Response, status: int, text: str) -> None:
+    found = fault(answer, call)
+    assert (found.status, str(found)) == (status, f"the provider answered {text}")
+
+
+@pytest.mark.parametrize("location", ["https://evil.test/v2", "http://api.segmind.com/", "/v2/other"])
+def test_redirects_are_not_followed(location: str) -> None:
+    segmind, provider = client(httpx.Response(302, headers={"location": location}))
+    with pytest.raises(StatusUnavailable):
+        segmind.status(ID)
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("3", 3.0),
+        ("0", 0.0),
+        ("1e9", RETRY_AFTER_CAP),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("inf", RETRY_AFTER_CAP),
+    ],
+)
+def test_retry_after(header: str, seconds: float | None) -> None:
+    assert fault(httpx.Response(429, headers={"retry-after": header})).retry_after == seconds
+
+
+def exceptions() -> list[type[httpx.HTTPError]]:
+    """Every exception class that httpx can raise of a request."""
+    return [
+        value
+        for _, value in inspect.getmembers(httpx, inspect.isclass)
+        if issubclass(value, httpx.HTTPError) and value is not httpx.HTTPStatusError
+    ]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("kind", [*exceptions(), httpx.InvalidURL], ids=lambda kind: kind.__name__)
+def test_every_exception_of_httpx_is_translated(call: str, kind: type[Exception]) -> None:
+    found = fault(kind("why"), call)
+    assert found.status is None
+    assert kind.__name__ in str(found)
+    assert isinstance(found.__cause__, kind)
+
+
+def test_a_key_that_cannot_be_read_is_no_status_either() -> None:
+    def refuse() -> str:
+        raise AccountRefused("no secret", 0)
+
+    with pytest.raises(StatusUnavailable, match="no secret"):
+        Segmind("https://segmind.test", refuse).status(ID)
+
+
+class Body(httpx.SyncByteStream):
+    """A body that counts what was read of it, and may take its time or break off."""
+
+    def __init__(self, *chunks: bytes | Exception, passes: float = 0.0, clock: list[float] | None = None) -> None:
+        self.chunks = chunks
+        self.passes = passes
+        self.clock = clock if clock is not None else [0.0]
+        self.read = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self.chunks:
+            if isinstance(chunk, Exception):
+                raise chunk
+            self.clock[0] += self.passes
+            self.read += len(chunk)
+            yield chunk
+
+
+@pytest.mark.parametrize(("call", "limit"), [("status", SMALL_ANSWER), ("result", RESULT_ANSWER)])
+def test_an_answer_that_is_too_large_is_not_read_on(call: str, limit: int) -> None:
+    body = Body(*[bytes(1024 * 1024)] * 100)
+    assert "more than" in str(fault(httpx.Response(200, stream=body), call))
+    assert body.read <= limit + 1024 * 1024
+
+
+def test_a_result_may_have_32_mib() -> None:
+    head, tail = b'{"status": "COMPLETED", "output": "', b'"}'
+    body = head + b"A" * (RESULT_ANSWER - len(head) - len(tail)) + tail
+    assert client(httpx.Response(200, content=body))[0].result(ID).state == "COMPLETED"
+
+
+def test_a_dripping_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    body = Body(*[b" "] * 1000, passes=1.0, clock=clock)
+    assert "ReadTimeout" in str(fault(httpx.Response(200, stream=body)))
+    assert body.read <= module.GET_TIMEOUTS.total + 1
+
+
+def test_a_reset_midway_is_translated() -> None:
+    body = Body(b'{"status": "COMPL', httpx.ReadError("reset"))
+    assert "ReadError" in str(fault(httpx.Response(200, stream=body)))
