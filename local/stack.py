@@ -11,12 +11,13 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import current_thread, main_thread
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 from uuid import uuid4
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from local.deploy import ROOT, STACK_NAME, built, deploy
 from local.processes import LocalError, Process, answers, free_port, is_free
@@ -106,9 +107,9 @@ class LocalStack:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
+        with suppress(BotoCoreError, ClientError):
+            self.save_function_logs()
         self.stop()
 
     # ---- use ---------------------------------------------------------------------------------------------------------

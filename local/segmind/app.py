@@ -196,6 +196,7 @@ class Api:
                 await asyncio.sleep(fault.seconds)
             case "refused":
                 self._provider.refuse(fault.seconds)
+                taken.headers["connection"] = "close"
                 return taken if handle else Reset()
             case "reset":
                 return Reset()

@@ -61,7 +61,7 @@ def control_routes(provider: Provider, calls: Callable[[], Calls]) -> list[Route
         if not isinstance(seconds, int | float) or seconds < 0:
             raise ApiError(400, "seconds must be a number")
         provider.refuse(seconds)
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok"}, headers={"connection": "close"})
 
     return [
         Route("/_emulator/health", _local(health), methods=["GET"]),

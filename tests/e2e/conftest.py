@@ -22,7 +22,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     parameters = {"SettleSeconds": 1, "TypicalInferenceSeconds": 1, "QueueVisibilitySeconds": 70}
     with LocalStack(tmp_path_factory.mktemp("stack"), parameters=parameters, emulator=["--latency", "1"]) as running:
         yield running
-        running.save_function_logs()
 
 
 @pytest.fixture(scope="session")

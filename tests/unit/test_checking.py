@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import pytest
 from botocore.exceptions import ClientError
-
 from posedrop.checking import LONGEST_WAIT, JobState, check
 from posedrop.errors import AccountRefused
 from posedrop.polling import Latency
 from posedrop.segmind import Segmind
+
 from tests.support import load_event
 
 SUBMITTED_AT = 1_000_000.0
@@ -182,7 +182,7 @@ def test_a_fault_of_who_is_told_is_not_the_jobs(status: int, fault: Exception) -
     assert (found.finished, found.faults) == (False, 1)
 
 
-# ---- 404 ---------------------------------------------------------------------------------------------------------------
+# ---- 404 -------------------------------------------------------------------------------------------------------------
 
 
 def follow(times: int, *, after: float) -> tuple[JobState, float]:
@@ -223,7 +223,7 @@ def test_another_fault_between_two_404_does_not_forget_the_first() -> None:
     assert look(NOT_FOUND, after=131, state=state).error
 
 
-# ---- the state ---------------------------------------------------------------------------------------------------------
+# ---- the state -------------------------------------------------------------------------------------------------------
 
 
 def test_state_comes_back_from_its_event() -> None:

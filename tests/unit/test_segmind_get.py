@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-
 from posedrop import segmind as module
 from posedrop.errors import AccountRefused, StatusUnavailable
 from posedrop.segmind import RESULT_ANSWER, RETRY_AFTER_CAP, SMALL_ANSWER, Segmind

@@ -82,7 +82,7 @@ class Downloader:
                         raise DeliveryFailed(f"the output cannot be fetched: HTTP status {response.status_code}")
                     yield response
                     return
-                address = _joined(url, response.headers["location"])
+                address = str(url.join(response.headers["location"]))
         raise OutputInvalid(f"the output's address redirects more than {REDIRECTS} times")
 
     def _request(self, url: httpx.URL) -> dict[str, Any]:
@@ -127,13 +127,6 @@ def _parse(address: str) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host:
         raise OutputInvalid(f"the output's address is not https: {_shown(url)}")
     return url
-
-
-def _joined(url: httpx.URL, location: str) -> str:
-    try:
-        return str(url.join(location))
-    except httpx.InvalidURL as exc:
-        raise OutputInvalid("the output's address redirects to what is not a URL") from exc
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

@@ -1,0 +1,148 @@
+"""Uploads through the deployed stack, with IAM enforced: what comes out, what is told, what is paid."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft7Validator
+from PIL import Image
+
+from local.pipeline import records, wait_for
+from local.stack import LOCAL_API_KEY, LocalStack
+from tests.support import SAMPLES, image, schema
+
+Record = dict[str, Any]
+Upload = Callable[[str, dict[str, Any]], None]
+WaitForRecord = Callable[[str, str, str], Record]
+WaitForNotification = Callable[[str], Record]
+
+FACE = SAMPLES / "face-astronaut.png"
+POSE = SAMPLES / "pose-cameraman.png"
+
+
+def submitted(stack: LocalStack) -> list[Record]:
+    """What the emulator was asked for so far."""
+    found: list[Record] = httpx.get(f"{stack.segmind_base_url}/_emulator/requests").json()
+    return found
+
+
+def test_two_photographs_become_an_image_and_a_notification(
+    stack: LocalStack, upload: Upload, wait_for_record: WaitForRecord, wait_for_notification: WaitForNotification
+) -> None:
+    job_file = json.dumps({"prompt": "a picture", "context": {"order": 17}}).encode()
+    upload("photo", {"face.png": FACE, "poses/camera.png": POSE, "job.json": job_file})
+    record = wait_for_record("photo", "camera", "SUCCEEDED")
+    told = wait_for_notification(record["job_id"])
+    Draft7Validator(schema("notification")).validate(told)
+    assert told["status"] == "SUCCEEDED"
+    assert told["context"] == {"order": 17}
+    assert told["inputs"]["face"]["sha256"] == hashlib.sha256(FACE.read_bytes()).hexdigest()
+    (output,) = told["outputs"]
+    stored = stack.client("s3").get_object(Bucket=output["bucket"], Key=output["key"])["Body"].read()
+    assert hashlib.sha256(stored).hexdigest() == output["sha256"]
+    assert Image.open(io.BytesIO(stored)).size == (output["width"], output["height"]) == (512, 512)
+    result = stack.client("s3").get_object(Bucket=output["bucket"], Key=output["key"].replace("1.png", "result.json"))[
+        "Body"
+    ]
+    assert json.loads(result.read()) == told
+
+
+def test_a_blocked_prompt_is_told_as_a_failure(
+    upload: Upload, wait_for_record: WaitForRecord, wait_for_notification: WaitForNotification
+) -> None:
+    upload("blocked", {"face.png": FACE, "pose.png": POSE, "job.json": b'{"prompt": "blocked-content"}'})
+    record = wait_for_record("blocked", "pose", "FAILED")
+    told = wait_for_notification(record["job_id"])
+    assert told["error"]["type"] == "InferenceFailed"
+    assert told["outputs"] == []
+
+
+def test_the_same_files_again_are_not_paid_for_again(
+    stack: LocalStack, upload: Upload, wait_for_record: WaitForRecord
+) -> None:
+    folder = {"face.png": FACE, "pose.png": POSE, "job.json": b'{"prompt": "once only"}'}
+    upload("twice", folder)
+    first = wait_for_record("twice", "pose", "SUCCEEDED")
+    upload("twice", folder)
+    upload("twice-then-more", {"face.png": FACE, "pose.png": POSE, "job.json": b'{"prompt": "comes after"}'})
+    wait_for_record("twice-then-more", "pose", "SUCCEEDED")  # the queue has worked through the second upload
+    assert [request["prompt"] for request in submitted(stack)].count("once only") == 1
+    assert [record["job_id"] for record in records(stack, "twice")] == [first["job_id"]]
+
+
+@pytest.mark.parametrize("character", ["Kundin Ä/held + heldin", "a/b/c", "mit  zwei Leerzeichen", "100% & mehr?#"])
+def test_unusual_names_work(
+    upload: Upload, wait_for_record: WaitForRecord, wait_for_notification: WaitForNotification, character: str
+) -> None:
+    upload(character, {"face.JPG": image("jpeg"), "poses/geh langsam+weit ü.webp": image("webp")})
+    upload(character, {"poses/geh langsam+weit ü.json": b'{"prompt": "x", "output_format": "webp", "samples": 2}'})
+    record = wait_for_record(character, "geh langsam+weit ü", "SUCCEEDED")
+    told = wait_for_notification(record["job_id"])
+    assert told["character"] == character
+    assert [output["content_type"] for output in told["outputs"]] == ["image/webp"] * 2
+
+
+BAD = {
+    "text": ({"face.png": b"hello"}, "face.png: not a PNG, JPEG or WebP image"),
+    "large": ({"face.png": bytes(60 * 1000 * 1000)}, "face.png: the file has 60000000 bytes, more than 20971520"),
+    "empty": ({"pose.png": b""}, "pose.png: the file is empty"),
+    "json": ({"job.json": b"prompt: x"}, "job.json: not JSON"),
+    "unknown": ({"job.json": b'{"smaples": 2}'}, "smaples is not a parameter of the model; did you mean samples?"),
+    "range": ({"job.json": b'{"custom_width": 10}'}, "job.json: custom_width must be bigger than or equal to 64"),
+    "context": ({"job.json": json.dumps({"context": {"x": "y" * 1_000_000}}).encode()}, "job.json: larger than"),
+}
+
+
+def test_bad_input_is_told_and_costs_nothing(
+    stack: LocalStack, upload: Upload, wait_for_record: WaitForRecord, wait_for_notification: WaitForNotification
+) -> None:
+    before = len(submitted(stack))
+    for name, (files, _) in BAD.items():
+        good = {"face.png": FACE, "pose.png": POSE, "job.json": b'{"prompt": "x"}'}
+        upload(f"bad/{name}", {**good, **files})
+    for name, (_, reason) in BAD.items():
+        record = wait_for_record(f"bad/{name}", "pose", "FAILED")
+        told = wait_for_notification(record["job_id"])
+        assert told["error"]["type"] == "InvalidInput"
+        assert f"incoming/bad/{name}/" in told["error"]["message"]
+        assert reason in told["error"]["message"]
+    assert len(submitted(stack)) == before
+    assert dead_letters(stack) == 0
+
+
+def test_an_upload_outside_the_contract_is_ignored_with_a_reason(stack: LocalStack, upload: Upload) -> None:
+    stack.client("s3").put_object(Bucket=stack.outputs["UploadBucketName"], Key="elsewhere/face.png", Body=b"x")
+    upload("hero", {"notes.txt": b"x"})
+
+    def reasons() -> set[str] | None:
+        lines = (json.loads(line) for line in function_log(stack, "submit") if line.startswith("{"))
+        found = {line["reason"] for line in lines if "outside the contract" in line["message"]}
+        return found if len(found) == 2 else None
+
+    assert any("not below incoming/" in reason for reason in wait_for(reasons, "two log lines", 30))
+    assert dead_letters(stack) == 0
+
+
+def test_the_logs_hold_neither_keys_nor_signatures(stack: LocalStack) -> None:
+    lines = [line for name in ("submit", "poll", "deliver") for line in function_log(stack, name)]
+    assert any("submitted" in line for line in lines)
+    assert not [line for line in lines if LOCAL_API_KEY in line or "X-Amz-Signature" in line or "base64," in line]
+    assert httpx.get(f"{stack.segmind_base_url}/_emulator/calls").json()["key_leaks"] == 0
+
+
+def function_log(stack: LocalStack, function: str) -> list[str]:
+    """The lines that a function has logged."""
+    (path,) = [path for path in stack.save_function_logs() if path.stem == f"function-{function}"]
+    return path.read_text().splitlines()
+
+
+def dead_letters(stack: LocalStack) -> int:
+    """How many messages are in the dead-letter queue."""
+    attributes = stack.client("sqs").get_queue_attributes(
+        QueueUrl=stack.outputs["DeadLetterQueueUrl"], AttributeNames=["ApproximateNumberOfMessages"]
+    )["Attributes"]
+    return int(attributes["ApproximateNumberOfMessages"])
