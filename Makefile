@@ -5,7 +5,6 @@ PACKAGE := layers/posedrop
 UV_COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --universal \
 	--python-version 3.11 --no-strip-extras
 
-export PATH := $(CURDIR)/$(BIN):$(PATH)
 export SAM_CLI_TELEMETRY := 0
 export SEGMIND_API_KEY
 # Options reach the commands through the environment, so that quotes in them survive.
@@ -28,7 +27,8 @@ setup: .venv/.installed ## make .venv and install what is pinned
 	touch $@
 
 demo: setup ## run the whole pipeline once; LATENCY=3, or SEGMIND_API_KEY=SG_... for the real model
-	@$(BIN)/python -m local.demo $(if $(LATENCY),--latency $(LATENCY))
+	@$(BIN)/python -m local.demo $(if $(LATENCY),--latency $(LATENCY)) \
+		$(if $(SEGMIND_BASE_URL),--segmind-base-url $(SEGMIND_BASE_URL))
 
 up: setup ## start the stack; SEGMIND_BASE_URL=http://..., PARAMS="Name=Value ...", EMULATOR="--latency 1"
 	@$(BIN)/python -m local up --segmind-base-url "$(SEGMIND_BASE_URL)" --params "$$LOCAL_PARAMS" \

@@ -62,39 +62,23 @@ class DemoJob:
 def main() -> int:
     """Run the demo; return its exit code."""
     arguments = _arguments()
-    console = Console(highlight=False)
     key = os.environ.get("SEGMIND_API_KEY", "")
+    console = Console(highlight=False)
     work = RESULTS.with_name(f"demo-{uuid4().hex[:8]}")
-    if arguments.keep:
-        stack_directory, state_file = UP_DIRECTORY, UP_STATE_FILE
-    else:
-        stack_directory, state_file = work / "stack", None
-    # Each function that runs at the same time is a process that starts first: a few jobs are done sooner by two.
-    parameters: dict[str, str | int] = {"SettleSeconds": 1, "SubmitConcurrency": 2}
-    if key:
-        parameters |= {"SegmindApiKey": key, "ImageTransport": "base64"}
-        upstream = arguments.segmind_base_url or REAL_URL
-    else:
-        parameters |= {"TypicalInferenceSeconds": max(1, round(arguments.latency))}
-        upstream = None
-    stack = LocalStack(
-        stack_directory,
-        parameters=parameters,
-        segmind_base_url=upstream,
-        emulator=["--latency", str(arguments.latency)],
-        state_file=state_file,
-    )
+    stack = _stack(arguments, key, work)
     timeout = REAL_TIMEOUT_SECONDS if key else EMULATED_TIMEOUT_SECONDS + 3 * arguments.latency
     kept = False
     try:
         summary = run(stack, console, work, real=bool(key), timeout=timeout)
         kept = arguments.keep
-    except KeyboardInterrupt:
-        console.print("Interrupted.")
+    except (KeyboardInterrupt, SystemExit):
+        stack.stop()
+        shutil.rmtree(work, ignore_errors=True)
+        console.print("Interrupted; everything is stopped.")
         return 130
     except (LocalError, BotoCoreError, ClientError, OSError) as error:
         console.print(f"\nFailed: {error}", style="red", markup=False, soft_wrap=True)
-        console.print(f"Logs: {os.path.relpath(stack.logs)}", soft_wrap=True)
+        console.print(f"All logs: {os.path.relpath(stack.logs)}", soft_wrap=True)
         return 1
     finally:
         if not kept:
@@ -105,6 +89,23 @@ def main() -> int:
     _publish(work)
     _tell(console, summary, stack if kept else None)
     return 0
+
+
+def _stack(arguments: argparse.Namespace, key: str, work: Path) -> LocalStack:
+    """The stack of this demo: with a key in front of the real model, else of the emulator."""
+    # Each function that runs at the same time is a process that starts first: a few jobs are done sooner by two.
+    parameters: dict[str, str | int] = {"SettleSeconds": 1, "SubmitConcurrency": 2}
+    if key:  # the provider cannot fetch an image from this machine
+        parameters |= {"SegmindApiKey": key, "ImageTransport": "base64"}
+    else:
+        parameters |= {"TypicalInferenceSeconds": max(1, round(arguments.latency))}
+    return LocalStack(
+        UP_DIRECTORY if arguments.keep else work / "stack",
+        parameters=parameters,
+        segmind_base_url=(arguments.segmind_base_url or REAL_URL) if key else None,
+        emulator=["--latency", str(arguments.latency)],
+        state_file=UP_STATE_FILE if arguments.keep else None,
+    )
 
 
 def run(stack: LocalStack, console: Console, work: Path, *, real: bool, timeout: float) -> dict[str, Any]:
@@ -127,9 +128,9 @@ def run(stack: LocalStack, console: Console, work: Path, *, real: bool, timeout:
     try:
         _watch(stack, console, jobs, inbox, timeout)
     except LocalError as error:
-        logs = stack.save_function_logs()
-        raise LocalError(f"{error}\nSee {', '.join(os.path.relpath(log) for log in logs)}") from error
-    stack.save_function_logs()
+        raise LocalError(str(error), stack.logs / "ministack.log") from error
+    finally:
+        stack.save_function_logs()
     for job in jobs:
         _fetch(stack, job, work)
     rows = [_row(job, inputs, work) for job in jobs]

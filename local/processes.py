@@ -157,4 +157,4 @@ def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path, timeo
 def _tail(path: Path | None, lines: int = 15) -> str:
     if path is None or not path.exists():
         return ""
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+    return "\n".join(line[:300] for line in path.read_text(errors="replace").splitlines()[-lines:])

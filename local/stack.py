@@ -253,6 +253,8 @@ class LocalStack:
         dropped = ("AWS_", "MINISTACK_", "LOCALSTACK_", "SEGMIND_", "LOCAL_", "PARAMS", "MAKE", "MFLAGS")
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
+            # The layer's Makefile calls python3, and needs one with pip.
+            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",

@@ -9,6 +9,8 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from posedrop.delivery import Delivery
 from posedrop.downloads import Downloader
+from posedrop.governor import Governor
+from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Ledger
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
@@ -33,12 +35,15 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
 def delivery() -> Delivery:
     """The delivery of this process, made at its first event."""
     settings = from_environment(DeliverSettings)
+    dynamodb = boto3.client("dynamodb")
     return Delivery(
-        ledger=Ledger(boto3.client("dynamodb"), settings.jobs_table, settings.record_retention_days),
+        ledger=Ledger(dynamodb, settings.jobs_table, settings.record_retention_days),
         segmind=Segmind(settings.segmind_base_url, ApiKey(settings.segmind_secret_id)),
         downloader=Downloader(settings.segmind_base_url),
         outputs=OutputBucket(boto3.client("s3"), settings.output_bucket),
         sns=boto3.client("sns"),
         topic_arn=settings.notification_topic_arn,
+        governor=Governor(dynamodb, settings.jobs_table, settings.limits),
+        latency=LatencyStore(dynamodb, settings.jobs_table, settings.typical_inference_seconds),
         clock=time.time,
     )

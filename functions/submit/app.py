@@ -12,7 +12,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from posedrop.arrivals import Arrivals, FolderUnsteady
 from posedrop.executions import Executions
+from posedrop.governor import Governor
 from posedrop.history import History
+from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Ledger, Record
 from posedrop.messages import (
     PoseMessage,
@@ -22,7 +24,6 @@ from posedrop.messages import (
     UploadMessage,
     parse_message,
 )
-from posedrop.pacing import Governor
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import SubmitSettings, from_environment
@@ -161,11 +162,12 @@ def submission() -> Submission:
         found,
         s3=s3(),
         ledger=ledger(),
-        governor=Governor(dynamodb(), found.jobs_table, found.segmind_requests_per_minute),
+        governor=Governor(dynamodb(), found.jobs_table, found.limits),
         segmind=Segmind(found.segmind_base_url, api_key),
         history=History(found.segmind_history_url, api_key) if found.segmind_history_url else None,
         api_key=api_key,
         executions=Executions(boto3.client("stepfunctions"), found.state_machine_arn),
+        latency=LatencyStore(dynamodb(), found.jobs_table, found.typical_inference_seconds),
         clock=time.time,
         sleep=time.sleep,
     )

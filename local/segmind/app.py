@@ -195,7 +195,7 @@ class Api:
             case "hang":
                 await asyncio.sleep(fault.seconds)
             case "refused":
-                self._provider.refuse(fault.seconds)
+                await self._provider.refuse(fault.seconds)
                 taken.headers["connection"] = "close"
                 return taken if handle else Reset()
             case "reset":

@@ -60,7 +60,7 @@ def control_routes(provider: Provider, calls: Callable[[], Calls]) -> list[Route
         seconds = (await _object(request)).get("seconds")
         if not isinstance(seconds, int | float) or seconds < 0:
             raise ApiError(400, "seconds must be a number")
-        provider.refuse(seconds)
+        await provider.refuse(seconds)
         return JSONResponse({"status": "ok"}, headers={"connection": "close"})
 
     return [

@@ -6,7 +6,7 @@ import random
 import secrets
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ class Provider:
         self.base_url = base_url
         self.jobs: dict[str, Job] = {}
         self.key_leaks = 0
-        self.refuse: Callable[[float], None] = lambda seconds: None
+        self.refuse: Callable[[float], Awaitable[None]]
         """Closes the listening socket for so many seconds; the server puts it in."""
         self._limiter = RateLimiter()
         self._latencies = random.Random(f"{settings.seed}/latency")

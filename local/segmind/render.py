@@ -7,6 +7,7 @@ import colorsys
 import io
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps, ImageStat
 
@@ -43,7 +44,7 @@ def encode(picture: Image.Image, output_format: str, quality: int) -> bytes:
     """Encode as png, jpeg or webp; `quality` (10 to 100) is for the latter two."""
     buffer = io.BytesIO()
     if output_format == "png":
-        picture.save(buffer, "PNG", compress_level=2)
+        picture.save(buffer, "PNG", compress_level=1)
     elif output_format == "jpeg":
         picture.save(buffer, "JPEG", quality=quality)
     else:
@@ -65,11 +66,7 @@ def _place_portrait(picture: Image.Image, face: Image.Image, strip: int) -> None
     border = max(1, round(diameter * 0.022))
     left, top = _quiet_corner(picture, diameter, margin, strip)
 
-    shadow = Image.new("L", (diameter + 2 * margin,) * 2)
-    ImageDraw.Draw(shadow).ellipse((margin, margin, margin + diameter, margin + diameter), fill=150)
-    shadow = shadow.filter(ImageFilter.GaussianBlur(margin * 0.45))
-    picture.paste((0, 0, 0), (left - margin, top - margin + margin // 4), shadow)
-
+    picture.paste((0, 0, 0), (left - margin, top - margin + margin // 4), _shadow(diameter, margin))
     picture.paste((250, 248, 243), (left, top), _disc(diameter))
     inner = diameter - 2 * border
     picture.paste(_portrait(face, inner), (left + border, top + border), _disc(inner))
@@ -84,6 +81,15 @@ def _portrait(face: Image.Image, diameter: int) -> Image.Image:
     return face.resize((diameter, diameter), Image.Resampling.BICUBIC, box=box)
 
 
+@lru_cache(maxsize=8)
+def _shadow(diameter: int, margin: int) -> Image.Image:
+    """A mask for what the portrait throws on the scene."""
+    shadow = Image.new("L", (diameter + 2 * margin,) * 2)
+    ImageDraw.Draw(shadow).ellipse((margin, margin, margin + diameter, margin + diameter), fill=150)
+    return shadow.filter(ImageFilter.GaussianBlur(margin * 0.45))
+
+
+@lru_cache(maxsize=8)
 def _disc(diameter: int) -> Image.Image:
     """A mask with a soft edge."""
     large = Image.new("L", (diameter * OVERSAMPLING,) * 2)

@@ -71,7 +71,7 @@ class Server(uvicorn.Server):
         """Serve until `should_exit` is set, or a signal comes."""
         await self.serve(sockets=[self._listener])
 
-    def refuse(self, seconds: float) -> None:
+    async def refuse(self, seconds: float) -> None:
         """Refuse connections for so long; those that are busy get their answer, then they are closed."""
         for server in self.servers:
             server.close()
@@ -85,6 +85,7 @@ class Server(uvicorn.Server):
         task = asyncio.get_running_loop().create_task(self._reopen(waiting, seconds))
         self._reopening.add(task)
         task.add_done_callback(self._reopening.discard)
+        await asyncio.sleep(0)  # lets the idle connections close before the answer that follows is sent
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Break off what is still going on, then end."""

@@ -1,15 +1,11 @@
 """The provider's API, as its page and its documentation describe it."""
 
-import random
 import time
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-
-from local.segmind.limits import RateLimiter
-from local.segmind.settings import Latency, Settings
 
 MODEL = "/v2/consistent-character-with-pose"
 
@@ -190,49 +186,6 @@ def test_results_are_kept_for_a_time_after_submission(start: Callable[..., Any])
     assert client.get(f"/inference-request/request-history/{request_id}").json()["model_status"] == "COMPLETED"
 
 
-def test_credits_run_out(start: Callable[..., Any]) -> None:
-    emulator, client = start(credits=2)
-    assert client.send_job(samples=9).status_code == 400
-    assert [client.send_job().status_code for _ in range(3)] == [200, 200, 406]
-    emulator.change(credits=1)
-    assert client.send_job().status_code == 200
-    assert len(emulator.requests()) == 3
-
-
-def test_submits_beyond_the_plan_are_a_429_and_take_no_place(start: Callable[..., Any]) -> None:
-    emulator, client = start(rpm=2)
-    answers = [client.send_job() for _ in range(4)]
-    assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
-    assert 59 <= int(answers[2].headers["retry-after"]) <= 60
-    assert client.status(answers[0].json()["request_id"]).status_code == 200
-    assert emulator.calls()["counts"]["submit"] == {"200": 2, "429": 2}
-
-
-def test_all_calls_can_count(start: Callable[..., Any]) -> None:
-    emulator, client = start(rpm=3, rpm_counts="all")
-    request_id = client.submitted()
-    client.send_job(samples=0)
-    assert [client.status(request_id).status_code for _ in range(2)] == [200, 429]
-    assert client.get("/inference-request/request-history").status_code == 200
-    emulator.change(rpm=0)
-    assert client.result(request_id).status_code == 200
-
-
-def test_retry_after_is_exact() -> None:
-    now = [100.0]
-    limiter = RateLimiter(lambda: now[0])
-    for now[0] in (100.0, 101.5, 130.2):
-        assert limiter.retry_after(3) == 0
-        limiter.take()
-    now[0] = 130.4
-    assert limiter.retry_after(3) == 30
-    assert limiter.retry_after(2) == 32, "a limit that was lowered needs more of the calls to pass"
-    now[0] = 159.9
-    assert limiter.retry_after(3) == 1
-    now[0] = 130.4 + 30
-    assert limiter.retry_after(3) == 0
-
-
 def test_history_is_paged_newest_first(start: Callable[..., Any], pictures: str) -> None:
     _, client = start()
     signed = f"{pictures}/face-astronaut.png?response-content-disposition=job-7"
@@ -270,36 +223,3 @@ def test_a_key_that_reaches_the_media_is_counted(start: Callable[..., Any], publ
     public.get(output, headers={"authorization": f"Bearer {emulator.api_key}"})
     public.get(output, params={"key": emulator.api_key})
     assert emulator.calls()["key_leaks"] == 3
-
-
-def test_settings_change_while_it_runs(start: Callable[..., Any]) -> None:
-    emulator, client = start()
-    emulator.change(api_key="SG_rotated", latency="50:0.2")
-    assert client.send_job().status_code == 401
-    client.headers["x-api-key"] = emulator.api_key
-    assert client.status(client.submitted()).json()["status"] in ("QUEUED", "PROCESSING")
-
-
-@pytest.mark.parametrize(
-    "change", [{"rpm": -1}, {"latency": "x"}, {"latency": "1:nan"}, {"rpm_counts": "x"}, {"port": 1}]
-)
-def test_a_setting_that_is_wrong_is_refused(emulator: Any, change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        emulator.change(**change)
-
-
-def test_a_refused_change_changes_nothing() -> None:
-    settings = Settings()
-    with pytest.raises(ValueError, match="rpm"):
-        settings.change({"seed": 5, "rpm": "many"})
-    assert settings == Settings()
-
-
-def test_latency_is_lognormal_and_decided_by_the_seed() -> None:
-    def draws(seed: int) -> list[float]:
-        generator = random.Random(seed)
-        return [Latency.parse("30:0.25").draw(generator) for _ in range(1001)]
-
-    assert draws(1) == draws(1) != draws(2)
-    assert sorted(draws(1))[500] == pytest.approx(30, rel=0.05)
-    assert Latency.parse("3").draw(random.Random(0)) == 3

@@ -186,7 +186,7 @@ class Pipeline:
     def records(self) -> dict[str, dict[str, Any]]:
         """The ledger's records by their ids."""
         items = self.dynamodb.scan(ConsistentRead=True)["Items"]
-        return {str(item["job_id"]): item for item in items if item["job_id"] != "pacing"}
+        return {str(item["job_id"]): item for item in items if item["job_id"] not in ("pacing", "latency")}
 
     def record(self) -> dict[str, Any]:
         """The only record."""
@@ -236,6 +236,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "SEGMIND_BASE_URL": BASE_URL,
         "SEGMIND_SECRET_ID": "segmind",
         "SEGMIND_REQUESTS_PER_MINUTE": "600",
+        "LIMIT_COUNTS": "submits",
+        "DAILY_JOB_LIMIT": "0",
         "TYPICAL_INFERENCE_SECONDS": "31",
         "RECORD_RETENTION_DAYS": "0",
         "STATE_MACHINE_ARN": f"arn:aws:states:{REGION}:123456789012:stateMachine:job",
@@ -298,9 +300,9 @@ def clock_module(clock: Clock) -> Any:
 
 
 @cache
-def _client(service: str) -> Any:
+def _client(service: str, config: Any = None) -> Any:
     """One client of a service for all tests, the handlers' too: to make one takes longer than most tests."""
-    return boto3.Session().client(service)
+    return boto3.Session().client(service, config=config)
 
 
 @cache

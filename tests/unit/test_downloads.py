@@ -2,10 +2,13 @@
 
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from posedrop.downloads import OUTPUT_LIMIT, REDIRECTS, Downloader
 from posedrop.errors import DeliveryFailed, OutputInvalid
 
@@ -128,6 +131,7 @@ def test_the_providers_own_origin_may_be_plain_and_private(path: str) -> None:
         "https:///1.png",
         "https://[::1/",
         "https://host:port/",
+        "https://xn--a/1.png",
         "",
     ],
 )
@@ -218,10 +222,18 @@ def test_each_redirect_is_checked(location: str) -> None:
     assert len(web.requests) == 1
 
 
-@pytest.mark.parametrize("location", ["https://[", "https://a b/", "https://:x"])
+@pytest.mark.parametrize("location", ["https://:x", "https://xn--a/", "https://[::1"])
 def test_a_redirect_to_no_url_is_a_broken_answer(location: str) -> None:
-    with pytest.raises(DeliveryFailed, match="RemoteProtocolError"):
+    with pytest.raises(DeliveryFailed, match=r"RemoteProtocolError|Codepoint"):
         Web(redirect(location)).fetch()
+
+
+@given(st.one_of(st.text(), st.text().map("https://{}".format), st.text("xn-.[]:@%ä/1").map("https://{}".format)))
+def test_any_address_is_fetched_or_refused(url: str) -> None:
+    with suppress(OutputInvalid, DeliveryFailed):
+        assert Web().fetch(url) == b"bytes"
+    with suppress(OutputInvalid, DeliveryFailed):
+        assert Web(redirect(url.encode("unicode_escape").decode()), httpx.Response(200, content=b"bytes")).fetch()
 
 
 def test_a_redirect_to_a_private_name_is_refused() -> None:

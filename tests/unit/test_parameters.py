@@ -7,7 +7,6 @@ import jsonschema
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-
 from posedrop import parameters
 from posedrop.errors import InvalidInput
 from posedrop.parameters import (
@@ -20,6 +19,7 @@ from posedrop.parameters import (
     metadata_prompt,
     read_job_file,
 )
+
 from tests.support import schema
 
 NAME = "incoming/hero/job.json"
@@ -91,7 +91,8 @@ def test_what_is_within_the_bounds_is_taken_as_it_is(content: dict[str, Any]) ->
         *((name, high + 1, f"smaller than or equal to {high} (it is") for name, (_, high) in INTEGERS.items()),
         *((name, value, "must be integer") for name in INTEGERS for value in (True, "1", None, 1.5, [1], {})),
         *((name, value, "must be boolean") for name in ("base_64", "use_input_img_dimension") for value in (0, "true")),
-        *(("output_format", value, "must be one of") for value in ("gif", "PNG", "", None, 1)),
+        *(("output_format", value, "must be one of") for value in ("gif", "PNG", "")),
+        *(("output_format", value, "must be string") for value in (None, 1)),
         *(("prompt", value, "must be string") for value in (None, 1, ["a"], {})),
         ("prompt", "", "must be longer than"),
         ("prompt", " \n\t", "blank"),
@@ -207,14 +208,13 @@ FIELDS = st.sampled_from([*DEFAULTS, "prompt", "context", "face_image", "x"])
 def test_any_bytes_give_parameters_that_fit_the_schema_or_invalid_input(data: bytes) -> None:
     try:
         content = read_job_file(NAME, data)
-    except InvalidInput as exc:
-        assert str(exc).startswith(NAME)
-    else:
-        jsonschema.validate(content, schema("job"))
-        json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+    except InvalidInput:
+        return
+    jsonschema.validate(content, schema("job"))
+    assert json.loads(json.dumps(content, ensure_ascii=False, allow_nan=False).encode()) == content
 
 
-# ---- layers ------------------------------------------------------------------------------------------------------------
+# ---- layers ---------------------------------------------------------------------------------------------------------
 
 
 def test_without_layers_the_model_s_defaults_remain() -> None:

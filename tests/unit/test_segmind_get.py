@@ -5,9 +5,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from posedrop import segmind as module
 from posedrop.errors import AccountRefused, StatusUnavailable
-from posedrop.segmind import RESULT_ANSWER, RETRY_AFTER_CAP, SMALL_ANSWER, Segmind
+from posedrop.segmind import GET_TIMEOUTS, RESULT_ANSWER, RETRY_AFTER_CAP, SMALL_ANSWER, Segmind
 
 KEY = "SG_0123456789abcdef"
 ID = "2c7f59ea-4b5e-4a7c-9a35-8d5f0f6f1c11"
@@ -171,10 +170,10 @@ def test_a_result_may_have_32_mib() -> None:
 
 def test_a_dripping_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("posedrop.segmind.time.monotonic", lambda: clock[0])
     body = Body(*[b" "] * 1000, passes=1.0, clock=clock)
     assert "ReadTimeout" in str(fault(httpx.Response(200, stream=body)))
-    assert body.read <= module.GET_TIMEOUTS.total + 1
+    assert body.read <= GET_TIMEOUTS.total + 1
 
 
 def test_a_reset_midway_is_translated() -> None:

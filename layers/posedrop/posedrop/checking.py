@@ -25,7 +25,9 @@ NOT_FOUND_AFTER = 60.0
 class JobState:
     """What an execution knows of its job. Times are seconds since the epoch.
 
-    faults: GETs without an answer, in a row; not_found_at: when the provider first did not know the request id.
+    faults: GETs without an answer, in a row; not_found_at: when the provider first did not know the request id;
+    tenths: the latency as it was when the job was submitted; completed: only a slot for the result is waited for;
+    elapsed_seconds: how long after the submission the end was seen.
     """
 
     job_id: str
@@ -40,6 +42,9 @@ class JobState:
     faults: int = 0
     not_found_at: float | None = None
     error: dict[str, str] | None = None
+    tenths: tuple[int, ...] = ()
+    completed: bool = False
+    elapsed_seconds: float | None = None
 
     @classmethod
     def of(cls, event: dict[str, Any]) -> Self:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.checking import expired
 from posedrop.clock import epoch, rfc3339
@@ -23,6 +24,8 @@ from posedrop.errors import (
     ResultExpired,
     StatusUnavailable,
 )
+from posedrop.governor import Governor
+from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Conflict, Ledger, Record, Status
 from posedrop.notification import notification, publish
 from posedrop.outputs import BadOutput, InlineSource, Source, parse_output
@@ -61,6 +64,8 @@ class Delivery:
         outputs: OutputBucket,
         sns: "SNSClient",
         topic_arn: str,
+        governor: Governor,
+        latency: LatencyStore,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
@@ -69,6 +74,8 @@ class Delivery:
         self._outputs = outputs
         self._sns = sns
         self._topic_arn = topic_arn
+        self._governor = governor
+        self._latency = latency
         self._clock = clock
 
     def deliver(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
@@ -145,9 +152,11 @@ class Delivery:
             else:
                 with self._downloader.open(source.url, remaining() - RESERVE) as chunks:
                     outputs.append(self._outputs.store_image(folder, number, chunks))
-        return self._succeed(record, folder, outputs, self._metrics(record, event, inference_seconds))
+        return self._succeed(record, event, folder, outputs, self._metrics(record, event, inference_seconds))
 
-    def _succeed(self, record: Record, folder: str, outputs: list[dict[str, Any]], metrics: dict[str, Any]) -> Record:
+    def _succeed(
+        self, record: Record, event: dict[str, Any], folder: str, outputs: list[dict[str, Any]], metrics: dict[str, Any]
+    ) -> Record:
         now = self._clock()
         ended = replace(record, status=Status.SUCCEEDED, outputs=outputs, metrics=metrics, completed_at=rfc3339(now))
         # result.json comes before the ledger: who finds the job ended finds it complete.
@@ -159,7 +168,20 @@ class Delivery:
             self._outputs.store_result(folder, notification(ended))
             return ended
         logger.info("succeeded", outputs=len(outputs), **metrics)
+        self._learn(record, event, metrics["inference_seconds"])
         return ended
+
+    def _learn(self, record: Record, event: dict[str, Any], inference_seconds: float | None) -> None:
+        """Let later jobs be asked for when they end. An attempt that took over an earlier request tells nothing."""
+        elapsed, wait = event.get("elapsed_seconds"), event.get("wait_seconds")
+        if elapsed is None or wait is None or record.attempt > 1:
+            return
+        # The provider's own figure may leave out its queue: the job ended between the last two looks.
+        seconds = min(max(inference_seconds or elapsed - wait / 2, elapsed - wait), elapsed)
+        try:
+            self._latency.observe(seconds)
+        except (BotoCoreError, ClientError) as exc:
+            logger.warning("the latency was not learned", reason=str(exc))
 
     def _result(self, record: Record, request_id: str, event: dict[str, Any]) -> tuple[list[Source], float | None]:
         try:
@@ -167,6 +189,8 @@ class Delivery:
         except StatusUnavailable as exc:
             if exc.status == 404:
                 self._not_found(record)
+            if exc.status == 429:
+                self._governor.rate_limited(self._clock(), exc.retry_after)
             raise DeliveryFailed(f"the result cannot be fetched: {exc}") from exc
         if answer.state == FAILED:
             raise InferenceFailed(answer.error or "the provider gave no reason")

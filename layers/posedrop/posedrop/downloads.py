@@ -69,20 +69,21 @@ class Downloader:
                 if int(response.headers.get("content-length", "0")) > OUTPUT_LIMIT:
                     raise OutputInvalid(f"the output has more than {OUTPUT_LIMIT} bytes")
                 yield self._chunks(response, deadline)
-        except httpx.HTTPError as exc:
+        # UnicodeError: httpx passes on what idna raises of the host in a Location header.
+        except (httpx.HTTPError, UnicodeError) as exc:
             raise DeliveryFailed(f"the output cannot be fetched: {type(exc).__name__}") from exc
 
     @contextmanager
     def _follow(self, address: str) -> Iterator[httpx.Response]:
+        url = _parse(address)
         for _ in range(REDIRECTS + 1):
-            url = _parse(address)
             with self._client.stream("GET", **self._request(url)) as response:
                 if not response.has_redirect_location:
                     if response.status_code != 200:
                         raise DeliveryFailed(f"the output cannot be fetched: HTTP status {response.status_code}")
                     yield response
                     return
-                address = str(url.join(response.headers["location"]))
+                url = _parse(response.headers["location"], url)
         raise OutputInvalid(f"the output's address redirects more than {REDIRECTS} times")
 
     def _request(self, url: httpx.URL) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class Downloader:
             return {"url": url}
         if url.scheme != "https":
             raise OutputInvalid(f"the output's address is not https: {_shown(url)}")
-        host = url.raw_host.decode("ascii")
+        host = _host(url)
         try:
             addresses = self._resolve(host, url.port or 443)
         except (OSError, UnicodeError) as exc:
@@ -119,22 +120,27 @@ class Downloader:
             raise DeliveryFailed(f"the output cannot be fetched: {type(exc).__name__}") from exc
 
 
-def _parse(address: str) -> httpx.URL:
+def _parse(address: str, base: httpx.URL | None = None) -> httpx.URL:
     try:
-        url = httpx.URL(address)
-    except httpx.InvalidURL as exc:
+        url = base.join(address) if base else httpx.URL(address)
+    except (httpx.InvalidURL, ValueError) as exc:
         raise OutputInvalid("the output's address is not a URL") from exc
-    if url.scheme not in ("http", "https") or not url.host:
+    if url.scheme not in ("http", "https") or not _host(url):
         raise OutputInvalid(f"the output's address is not https: {_shown(url)}")
     return url
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
+    return url.scheme, _host(url), url.port
+
+
+def _host(url: httpx.URL) -> str:
+    # As it is sent, in ASCII: URL.host decodes it, and raises for some names.
+    return url.raw_host.decode("ascii")
 
 
 def _shown(url: httpx.URL) -> str:
-    return f"{url.scheme}://{url.host}"[:200]
+    return f"{url.scheme}://{_host(url)}"[:200]
 
 
 def _public(address: str) -> bool:

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 from posedrop.clock import epoch
 from posedrop.job import execution_name
 from posedrop.ledger import Record, Status
+from posedrop.polling import Latency
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -20,7 +21,7 @@ class Executions:
         self._sfn = sfn
         self._state_machine_arn = state_machine_arn
 
-    def start(self, record: Record, first_wait: int) -> None:
+    def start(self, record: Record, first_wait: int, latency: Latency) -> None:
         """Start the execution of the record's attempt, or leave the one that there is. `first_wait` is in seconds.
 
         Errors of Step Functions pass as botocore's ClientError.
@@ -29,7 +30,7 @@ class Executions:
             self._sfn.start_execution(
                 stateMachineArn=self._state_machine_arn,
                 name=execution_name(record.job_id, record.attempt),
-                input=json.dumps(execution_input(record, first_wait)),
+                input=json.dumps(execution_input(record, first_wait, latency)),
             )
         except ClientError as exc:
             # Its name is taken: the execution was started before, which is what is wanted.
@@ -37,8 +38,8 @@ class Executions:
                 raise
 
 
-def execution_input(record: Record, first_wait: int) -> dict[str, Any]:
-    """What an execution begins with: ids and times, never images."""
+def execution_input(record: Record, first_wait: int, latency: Latency) -> dict[str, Any]:
+    """What an execution begins with: ids, times and what is known of the latency, never images."""
     if record.status is not Status.SUBMITTED or record.submitted_at is None:
         return {"job_id": record.job_id, "attempt": record.attempt, "finished": True}
     return {
@@ -51,4 +52,5 @@ def execution_input(record: Record, first_wait: int) -> dict[str, Any]:
         "polls": 0,
         "wait_seconds": first_wait,
         "finished": False,
+        **latency.to_dict(),
     }

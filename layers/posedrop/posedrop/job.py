@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from posedrop.contract import slug
 
 SLUG_LIMIT = 56
+JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,56}-[0-9a-f]{16}")
 EXECUTION_NAME_LIMIT = 80
 """AWS Step Functions takes execution names of 1 to 80 characters (API reference, StartExecution)."""
 

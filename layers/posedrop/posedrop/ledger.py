@@ -49,7 +49,7 @@ OF_ONE_ATTEMPT = (
     *(
         "reason",
         "hold_until",
-        "slot_at",
+        "ticket",
         "owner",
         "claimed_at",
         "unknown_at",
@@ -85,7 +85,7 @@ class Record:
     missing: list[str] = field(default_factory=list)
     reason: str | None = None
     hold_until: str | None = None
-    slot_at: float | None = None
+    ticket: bool = False
     owner: str | None = None
     claimed_at: float | None = None
     request_id: str | None = None
@@ -185,12 +185,17 @@ class Ledger:
         """Remove the record of uploads that are a job now."""
         self._dynamodb.delete_item(TableName=self._table, Key={"job_id": {"S": waiting_id(character, pose)}})
 
-    def hold(self, record: Record, reason: str, until: float, now: float, slot_at: float | None = None) -> None:
+    def hold(self, record: Record, reason: str, until: float, now: float, ticket: bool = False) -> None:
         """Say why a queued job is not sent yet, and when it is looked at again (seconds since the epoch)."""
         self._update(
             record.job_id,
             {"status": Status.QUEUED, "attempt": record.attempt},
-            {"reason": reason, "hold_until": rfc3339(until), "slot_at": slot_at, "updated_at": rfc3339(now)},
+            {
+                "reason": reason,
+                "hold_until": rfc3339(until),
+                "ticket": ticket or record.ticket,
+                "updated_at": rfc3339(now),
+            },
         )
 
     def count_error(self, job_id: str, values: Mapping[str, Any], text: str, now: float) -> int:
@@ -220,7 +225,6 @@ class Ledger:
                 "claimed_at": now,
                 "reason": None,
                 "hold_until": None,
-                "slot_at": None,
                 "updated_at": rfc3339(now),
             },
         )

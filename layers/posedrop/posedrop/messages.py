@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from posedrop.job import JOB_ID
+
 
 class UnreadableMessage(ValueError):
     """No one can read this message. The text says why."""
@@ -83,9 +85,9 @@ def parse_message(body: str) -> Message:
         if "job" in content:
             return _pose(content["job"])
         if "submit" in content:
-            return SubmitMessage(_text(content["submit"]))
+            return SubmitMessage(_job_id(content["submit"]))
         if "retry" in content:
-            return RetryMessage(_text(content["retry"]))
+            return RetryMessage(_job_id(content["retry"]))
     except (KeyError, TypeError, AttributeError) as exc:
         raise UnreadableMessage(f"a field is missing or of the wrong type: {exc}") from exc
     raise UnreadableMessage("none of: an upload event, job, submit, retry")
@@ -93,7 +95,7 @@ def parse_message(body: str) -> Message:
 
 def _upload(event: dict[str, Any]) -> UploadMessage:
     if event["detail-type"] != "Object Created":
-        raise UnreadableMessage(f"an event of another kind: {event['detail-type']}")
+        raise UnreadableMessage(f"an event of another kind: {event['detail-type']!a}")
     # The key is taken as it is: EventBridge does not encode it, unlike S3's own notifications.
     found = event["detail"]["object"]
     return UploadMessage(_text(event["detail"]["bucket"]["name"]), Origin(_text(found["key"]), found.get("etag", "")))
@@ -104,7 +106,7 @@ def _pose(job: dict[str, Any]) -> PoseMessage:
     return PoseMessage(
         _text(job["bucket"]),
         _text(job["character"]),
-        job["pose"] and _text(job["pose"]),
+        _text(job["pose"]) if job["pose"] != "" else "",
         Origin(_text(origin["key"]), _text(origin["etag"])) if origin else None,
     )
 
@@ -113,3 +115,9 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"expected a text, got {type(value).__name__}")
     return value
+
+
+def _job_id(value: object) -> str:
+    if not JOB_ID.fullmatch(_text(value)):
+        raise UnreadableMessage("not the id of a job")
+    return str(value)

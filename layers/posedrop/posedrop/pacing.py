@@ -1,33 +1,55 @@
-"""The governor: one shared schedule for all calls that count against the plan's limit, and the circuit breaker.
+"""The plan's request limit, shared by all functions: when the next call may be made. Pure; the governor keeps it.
 
-`Pacing` is its state, a value with pure transitions; `Governor` keeps it in one item of the table and changes it by
-compare-and-swap, so that all functions share it.
+Calls that count take slots of a grid: evenly spaced, one call each. A slot is taken from now on, or, for a poll that is
+due later, from then on. A submit for which no slot is near gets a ticket, which is a time to come back, so that a long
+backlog is not received again and again. A breaker stops submitting where the account is refused.
 """
 
-import json
-import random
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from botocore.exceptions import ClientError
-
-from posedrop.errors import PosedropError
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-
-ITEM = "pacing"
 USE_OF_LIMIT = 0.97
 """Slots lie evenly at this share of the limit: a window that slides punishes exactly all of it."""
+PATIENCE = 5.0
+"""Seconds that a submit waits in its function for its slot."""
+LEAD = 3.0
+"""Seconds before a slot is near at which a message comes back, so that no slot passes unused."""
+TICKET_DENSITY = 0.9
+"""Tickets lie closer than submits have been, so that there is always one for a free slot."""
+CALLS_A_JOB = 5
+"""Calls of a job, its polls included, until it is seen how far apart submits lie."""
+LONGEST_GAP = 20
+"""Slots. A longer time between two submits says that there was nothing to send."""
 RATE_LIMIT_PAUSE = 10.0
 """Seconds to pause after a 429 that does not say how long."""
 LONGEST_PAUSE = 3600.0
 PROBE_SECONDS = 60.0
 """How long one probe has before another may be made."""
+PROBE_LOOK = 10.0
+"""Seconds after which a held job looks how the probe went."""
 UNKNOWN_STREAK = 2
 """So many unknown outcomes in a row open the breaker."""
+DAY = 86400
+
+Counting = Literal["submits", "all", "auto"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the stack's parameters say.
+
+    requests_per_minute: of the plan; counting: which calls count; daily_jobs: submits a day (UTC), 0 for no bound.
+    """
+
+    requests_per_minute: float
+    counting: Counting = "auto"
+    daily_jobs: float = 0
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two slots."""
+        return 60 / (self.requests_per_minute * USE_OF_LIMIT)
 
 
 @dataclass(frozen=True)
@@ -40,56 +62,142 @@ class Turn:
 
 @dataclass(frozen=True)
 class Held:
-    """No request may be sent before `until` (seconds since the epoch), for `reason`."""
+    """No request may be sent before `until` (seconds since the epoch), for `reason`. `ticket`: that is its turn."""
 
     until: float
     reason: str
+    ticket: bool = False
 
 
 @dataclass(frozen=True)
 class Pacing:
     """The state. Times are seconds since the epoch.
 
-    next_at: the next free slot; paused_until: no call before it (429); open_until, open_reason, openings: the breaker
-    of submits, and how often in a row it has opened; probe_until: a probe is under way; unknowns: unknown outcomes in a
-    row.
+    interval, base, taken: the grid of slots; bit n of `taken` (hex) is slot base + n.
+    last_submit, gap: the last slot of a submit, and how far apart submits lie. next_ticket: the next time to come back.
+    all_since: when it was seen that all calls count, 0 if it was not.
+    paused_until: no call before it (429).
+    open_until, open_reason, openings: the breaker of submits, and how often in a row it has opened.
+    probe_until: a probe is under way. unknowns: unknown outcomes in a row.
+    day, day_jobs: submits of that day since the epoch.
     """
 
-    next_at: float = 0.0
+    interval: float = 0.0
+    base: int = 0
+    taken: str = "0"
+    last_submit: float = 0.0
+    gap: float = 0.0
+    next_ticket: float = 0.0
+    all_since: float = 0.0
     paused_until: float = 0.0
     open_until: float = 0.0
     open_reason: str = ""
     openings: int = 0
     probe_until: float = 0.0
     unknowns: int = 0
+    day: int = 0
+    day_jobs: int = 0
 
-    def take(self, now: float, interval: float) -> tuple["Pacing", Turn | Held]:
-        """Take the next slot for a submit; `interval` is the seconds between two slots."""
-        if self.paused_until > now:
-            return self, Held(self.paused_until, "rate limit: the provider answered 429")
-        if not self.open_reason:
-            at = max(now, self.next_at)
-            return replace(self, next_at=at + interval), Turn(at)
-        if self.open_until > now:
-            return self, Held(self.open_until, self.open_reason)
-        if self.probe_until > now:
-            return self, Held(self.probe_until, f"{self.open_reason}; a probe is under way")
-        at = max(now, self.next_at)
-        return replace(self, next_at=at + interval, probe_until=at + PROBE_SECONDS), Turn(at, probe=True)
+    # ---- slots -----------------------------------------------------------------------------------------------------
 
-    def held(self, now: float) -> Held | None:
-        """Whether a slot that was taken before may not be used now."""
+    def counts_all(self, limits: Limits, now: float) -> bool:
+        """Whether polls count too. What was seen of that holds for a day."""
+        return limits.counting == "all" or (limits.counting == "auto" and now < self.all_since + DAY)
+
+    def take(self, now: float, limits: Limits, ticketed: bool = False) -> tuple["Pacing", Turn | Held]:
+        """Take a slot for a submit. `ticketed`: it comes back at its ticket's time."""
+        held = self._held(now, limits)
+        if held:
+            return self, held
+        state = self._at(now, limits)
+        slot, at = state._free(now, now)
+        if not ticketed and state.next_ticket > now + PATIENCE:
+            return state._ticket(state.next_ticket, limits, now)
+        if at > now + PATIENCE:
+            if ticketed:
+                return self, Held(at - LEAD, "waits for the plan's request limit", ticket=True)
+            return state._ticket(at, limits, now)
+        probe = bool(self.open_reason)
+        gap = at - state.last_submit
+        if 0 < gap < LONGEST_GAP * state.interval:
+            state = replace(state, gap=0.8 * state._gap(limits, now) + 0.2 * gap)
+        day = int(now // DAY)
+        return replace(
+            state._reserve(slot),
+            last_submit=at,
+            probe_until=at + PROBE_SECONDS if probe else 0.0,
+            day=day,
+            day_jobs=self._jobs_of(day) + 1,
+        ), Turn(at, probe)
+
+    def take_poll(self, now: float, due: float, limits: Limits) -> tuple["Pacing", float]:
+        """Take a slot for a poll that is due at `due`, and return its time. Where polls do not count that is `due`."""
+        due = max(due, self.paused_until)
+        if not self.counts_all(limits, now):
+            return self, due
+        state = self._at(now, limits)
+        slot, at = state._free(now, due)
+        return state._reserve(slot), at
+
+    def _held(self, now: float, limits: Limits) -> Held | None:
         if self.paused_until > now:
             return Held(self.paused_until, "rate limit: the provider answered 429")
-        if self.open_reason:
-            return Held(max(self.open_until, now + 1), self.open_reason)
+        if self.open_reason and self.open_until > now:
+            return Held(self.open_until, self.open_reason)
+        if self.open_reason and self.probe_until > now:
+            return Held(min(self.probe_until, now + PROBE_LOOK), f"{self.open_reason}; a probe is under way")
+        day = int(now // DAY)
+        if limits.daily_jobs and self._jobs_of(day) >= limits.daily_jobs:
+            return Held((day + 1) * DAY, f"the day's limit of {limits.daily_jobs:g} jobs (DailyJobLimit) is reached")
         return None
 
-    def rate_limited(self, now: float, retry_after: float | None) -> "Pacing":
-        """After a 429: pause all calls."""
-        pause = RATE_LIMIT_PAUSE if retry_after is None else max(retry_after, 1.0)
-        until = max(self.paused_until, now + pause)
-        return replace(self, paused_until=until, next_at=max(self.next_at, until), probe_until=0.0)
+    def _jobs_of(self, day: int) -> int:
+        return self.day_jobs if day == self.day else 0
+
+    def _at(self, now: float, limits: Limits) -> "Pacing":
+        """The state with the grid from now on; a grid of another interval is begun anew."""
+        base = math.floor(now / limits.interval)
+        if not math.isclose(self.interval, limits.interval):
+            return replace(self, interval=limits.interval, base=base, taken="0", gap=0.0)
+        shift = base - self.base
+        taken = int(self.taken, 16)
+        # A clock that is behind another function's must not bring taken slots back.
+        return self if shift <= 0 else replace(self, base=base, taken=f"{taken >> shift:x}")
+
+    def _free(self, now: float, due: float) -> tuple[int, float]:
+        """The first free slot from `due` on, and its time: now, if it is the slot that we are in."""
+        first = max(math.floor(due / self.interval) if due <= now else math.ceil(due / self.interval), self.base)
+        shifted = int(self.taken, 16) >> (first - self.base)
+        slot = first + ((shifted + 1) & ~shifted).bit_length() - 1
+        return slot, max(now, slot * self.interval)
+
+    def _reserve(self, slot: int) -> "Pacing":
+        return replace(self, taken=f"{int(self.taken, 16) | 1 << (slot - self.base):x}")
+
+    def _gap(self, limits: Limits, now: float) -> float:
+        expected = self.interval * (CALLS_A_JOB if self.counts_all(limits, now) else 1)
+        return max(self.gap or expected, self.interval)
+
+    def _ticket(self, at: float, limits: Limits, now: float) -> tuple["Pacing", Held]:
+        following = at + TICKET_DENSITY * self._gap(limits, now)
+        return replace(self, next_ticket=following), Held(at - LEAD, "waits for the plan's request limit", ticket=True)
+
+    # ---- what the provider answered --------------------------------------------------------------------------------
+
+    def rate_limited(self, now: float, retry_after: float | None, limits: Limits) -> "Pacing":
+        """After a 429: pause all calls.
+
+        Slots keep the submits of any minute within the limit. So a 429 shows that polls count as well.
+        """
+        until = max(self.paused_until, now + (RATE_LIMIT_PAUSE if retry_after is None else max(retry_after, 1.0)))
+        newly = limits.counting == "auto" and not self.counts_all(limits, now)
+        return replace(
+            self,
+            paused_until=until,
+            probe_until=0.0,
+            all_since=now if newly else self.all_since,
+            gap=0.0 if newly else self.gap,
+        )
 
     def account_refused(self, now: float, reason: str, pause: float) -> "Pacing":
         """After 401, 403, 404, 406: open the breaker, for longer each time in a row, up to an hour."""
@@ -108,84 +216,9 @@ class Pacing:
         return counted.account_refused(now, "the outcome of the last requests is unknown", pause)
 
     def not_taken(self) -> "Pacing":
-        """After any other answer that took nothing: a probe that ends so leaves the breaker for the next one."""
-        return replace(self, probe_until=0.0)
+        """After an answer that took nothing: no job of this day, and a probe leaves the breaker to the next one."""
+        return replace(self, probe_until=0.0, day_jobs=max(0, self.day_jobs - 1))
 
     def answered(self) -> "Pacing":
         """After a submit that the provider took, or refused for its content: all is well, the breaker closes."""
         return replace(self, open_until=0.0, open_reason="", openings=0, probe_until=0.0, unknowns=0)
-
-
-class Governor:
-    """The shared state in the table. `requests_per_minute` is the plan's limit.
-
-    Errors of DynamoDB pass as botocore's ClientError.
-    """
-
-    def __init__(self, dynamodb: "DynamoDBClient", table: str, requests_per_minute: float) -> None:
-        self._dynamodb = dynamodb
-        self._table = table
-        self.interval = 60 / (requests_per_minute * USE_OF_LIMIT)
-
-    def read(self) -> Pacing:
-        """The state now."""
-        return self._read()[0]
-
-    def take(self, now: float) -> Turn | Held:
-        """Take the next slot for a submit, or learn why there is none."""
-        outcome: list[Turn | Held] = []
-
-        def change(pacing: Pacing) -> Pacing:
-            changed, taken = pacing.take(now, self.interval)
-            outcome[:] = [taken]
-            return changed
-
-        self.change(change)
-        return outcome[0]
-
-    def rate_limited(self, now: float, retry_after: float | None) -> Pacing:
-        """Pause all calls after a 429; `retry_after` is in seconds or None."""
-        return self.change(lambda pacing: pacing.rate_limited(now, retry_after))
-
-    def change(self, change: Callable[[Pacing], Pacing]) -> Pacing:
-        """Replace the state by `change` of it. Writes nothing if it stays as it is."""
-        for attempt in range(40):
-            pacing, version = self._read()
-            changed = change(pacing)
-            if changed == pacing:
-                return pacing
-            if self._swap(changed, version):
-                return changed
-            # Full jitter: with many functions at once each try lets about one through.
-            time.sleep(random.uniform(0, 0.01 * (attempt + 1)))
-        raise PacingBusy("the shared schedule is changed by too many functions at once")
-
-    def _read(self) -> tuple[Pacing, int]:
-        answer = self._dynamodb.get_item(TableName=self._table, Key={"job_id": {"S": ITEM}}, ConsistentRead=True)
-        item: dict[str, Any] = answer.get("Item", {})
-        if not item:
-            return Pacing(), 0
-        known: dict[str, Any] = json.loads(item["state"]["S"])
-        return Pacing(**{key: value for key, value in known.items() if key in Pacing.__dataclass_fields__}), int(
-            item["version"]["N"]
-        )
-
-    def _swap(self, pacing: Pacing, version: int) -> bool:
-        condition: dict[str, Any] = {"ConditionExpression": "attribute_not_exists(job_id)"}
-        if version:
-            condition = {
-                "ConditionExpression": "version = :version",
-                "ExpressionAttributeValues": {":version": {"N": str(version)}},
-            }
-        item = {"job_id": {"S": ITEM}, "state": {"S": json.dumps(asdict(pacing))}, "version": {"N": str(version + 1)}}
-        try:
-            self._dynamodb.put_item(TableName=self._table, Item=item, **condition)
-        except ClientError as exc:
-            if exc.response["Error"]["Code"] == "ConditionalCheckFailedException":
-                return False
-            raise
-        return True
-
-
-class PacingBusy(PosedropError):
-    """The shared state could not be changed: too many functions at once."""

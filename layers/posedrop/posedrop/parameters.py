@@ -3,6 +3,7 @@
 import difflib
 import json
 from collections.abc import Callable, Mapping
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from functools import cache
 from pathlib import Path
@@ -52,7 +53,7 @@ def read_job_file(name: str, data: bytes) -> dict[str, Any]:
     if problems:
         raise InvalidInput("; ".join(f"{name}: {problem}" for problem in problems[:10]))
     # JSON Schema takes 1.0 for an integer; the provider may not.
-    return {name: int(value) if isinstance(value, float) else value for name, value in content.items()}
+    return {field: int(value) if isinstance(value, float) else value for field, value in content.items()}
 
 
 def check_prompt(name: str, prompt: str) -> str:
@@ -72,7 +73,7 @@ def metadata_prompt(metadata: Mapping[str, str]) -> str:
         return value.strip()
     try:
         return str(make_header(decode_header(value))).strip()
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, MessageError):
         return value.strip()
 
 

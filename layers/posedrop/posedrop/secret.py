@@ -1,10 +1,13 @@
 """The provider's API key, from Secrets Manager."""
 
+import re
+
 from aws_lambda_powertools.utilities import parameters
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 
 from posedrop.errors import AccountRefused
 
+_SENDABLE = re.compile(r"[!-~]+")
 MAX_AGE = 300
 """Seconds. A rotated key is used after this time at the latest, and at once when the old one is refused."""
 
@@ -14,18 +17,28 @@ class ApiKey:
 
     def __init__(self, secret_id: str) -> None:
         self._secret_id = secret_id
+        self._given = ""
 
     def __call__(self) -> str:
-        """The key. Raises AccountRefused if it cannot be read."""
-        return self._get(force=False)
+        """The key. Raises AccountRefused if it cannot be read, or cannot be sent."""
+        self._given = self._get(force=False)
+        return self._given
 
     def renew(self) -> bool:
         """Read the key again, after the provider refused it, and say whether it is another one now."""
-        return self._get(force=False) != self._get(force=True)
+        try:
+            return self._get(force=True) != self._given
+        except AccountRefused:
+            return False
 
     def _get(self, *, force: bool) -> str:
         try:
             value = parameters.get_secret(self._secret_id, max_age=MAX_AGE, force_fetch=force)
         except GetParameterError as exc:
             raise AccountRefused(f"the API key cannot be read from Secrets Manager: {exc}", 0) from exc
-        return str(value).strip()
+        key = str(value).strip()
+        if not _SENDABLE.fullmatch(key):
+            raise AccountRefused(
+                "the API key in Secrets Manager is empty or has characters that no header can carry", 0
+            )
+        return key

@@ -100,7 +100,7 @@ class Segmind:
             status, response_headers, content = self._call("POST", url, headers, timeouts, SMALL_ANSWER, body)
         except _NEVER_SENT as exc:
             raise ProviderUnavailable(f"no connection to the provider: {_reason(exc)}") from exc
-        except (httpx.HTTPError, httpx.InvalidURL, _AnswerTooLargeError) as exc:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, _AnswerTooLargeError) as exc:
             raise SubmitOutcomeUnknown(f"no answer to the request: {_reason(exc)}") from exc
         answer = parse_answer(status, content)
         if 200 <= status < 300:

@@ -8,9 +8,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from posedrop.errors import SettingsError
+from posedrop.pacing import Counting, Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +22,15 @@ class Settings:
     segmind_base_url: str
     segmind_secret_id: str
     segmind_requests_per_minute: float
+    limit_counts: Counting
+    daily_job_limit: float
     typical_inference_seconds: float
     record_retention_days: float
+
+    @property
+    def limits(self) -> Limits:
+        """The plan's limits."""
+        return Limits(self.segmind_requests_per_minute, self.limit_counts, self.daily_job_limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,4 +110,6 @@ def _convert(name: str, text: str, kind: object) -> str | float | bool:
         if not math.isfinite(number) or number < 0:
             raise SettingsError(f"environment variable {name} is not a number of zero or more: {text!r}")
         return number
+    if kind is Counting and text not in get_args(Counting):
+        raise SettingsError(f"environment variable {name} is none of {', '.join(get_args(Counting))}: {text!r}")
     return text

@@ -1,6 +1,7 @@
 """From a job in the ledger to its request at the provider and its execution: the ledger's order, step by step."""
 
 import base64
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -22,11 +23,13 @@ from posedrop.errors import (
     SubmitOutcomeUnknown,
 )
 from posedrop.executions import Executions
+from posedrop.governor import Governor
 from posedrop.history import History, HistoryUnavailable
 from posedrop.job import execution_name
+from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Conflict, Ledger, Record, Status
-from posedrop.pacing import Governor, Held, Pacing
-from posedrop.polling import Latency, first_wait
+from posedrop.pacing import PATIENCE, Held, Pacing
+from posedrop.polling import first_wait
 from posedrop.secret import ApiKey
 from posedrop.segmind import FAILED, Segmind, Timeouts
 from posedrop.settings import SubmitSettings
@@ -37,12 +40,6 @@ if TYPE_CHECKING:
 
 logger = Logger(child=True)
 
-PATIENCE = 5.0
-"""Seconds that a function waits for its slot; a longer wait is the message's."""
-SLOT_LEAD = 2.0
-"""Seconds before its slot at which a deferred message comes back."""
-SLOT_GRACE = 2.0
-"""Seconds after which a slot is missed, and another is taken."""
 MARGIN = 3.0
 """Seconds that are left for the ledger and the execution after the request."""
 URL_SECONDS = 3600
@@ -78,6 +75,7 @@ class Submission:
         history: History | None,
         api_key: ApiKey,
         executions: Executions,
+        latency: LatencyStore,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -90,6 +88,7 @@ class Submission:
         self._history = history if settings.image_transport == "presigned-url" else None
         self._api_key = api_key
         self._executions = executions
+        self._latency = latency
         self._clock = clock
         self._sleep = sleep
         self._timeouts = Timeouts.within(min(36.0, settings.submit_timeout_seconds * 0.6))
@@ -170,36 +169,29 @@ class Submission:
             raise Deferred(str(exc), seconds) from exc
         else:
             self._submitted(claimed, request_id)
-            self._governor.change(Pacing.answered)
 
     def _submitted(self, claimed: Record, request_id: str) -> None:
         logger.info("submitted", request_id=request_id)
-        self._start(self._ledger.submitted(claimed, request_id, self._clock()))
+        self._watch(self._ledger.submitted(claimed, request_id, self._clock()))
 
     def _wait_for_slot(self, record: Record) -> None:
         now = self._clock()
-        at = record.slot_at
-        if at is None or now > at + SLOT_GRACE or self._governor.read().held(now):
-            taken = self._governor.take(now)
-            if isinstance(taken, Held):
-                self._ledger.hold(record, taken.reason, taken.until, now)
-                raise Deferred(taken.reason, taken.until - now)
-            at = taken.at
-        if at - now > PATIENCE:
-            reason = "waits for the plan's request limit"
-            self._ledger.hold(record, reason, at, now, slot_at=at)
-            raise Deferred(reason, at - now - SLOT_LEAD)
-        self._sleep(max(0.0, at - now))
+        taken = self._governor.take(now, record.ticket)
+        if isinstance(taken, Held):
+            self._ledger.hold(record, taken.reason, taken.until, now, ticket=taken.ticket)
+            raise Deferred(taken.reason, taken.until - now)
+        self._sleep(max(0.0, taken.at - now))
 
     def _not_taken(self, exc: NotTaken, receive_count: int) -> float:
         """Tell the governor what the provider said, and return the seconds after which the job is tried again."""
         now = self._clock()
         if isinstance(exc, AccountRefused):
             if exc.status == 401 and self._api_key.renew():
+                self._governor.change(Pacing.not_taken)
                 logger.warning("the API key was refused and has been read again")
                 return 1.0
             pause = self._settings.account_pause_seconds
-            pacing = self._governor.change(lambda state: state.account_refused(now, str(exc), pause))
+            pacing = self._governor.change(lambda state: state.not_taken().account_refused(now, str(exc), pause))
             logger.error("submitting is paused", reason=str(exc), until=pacing.open_until)
             return pacing.open_until - now
         if isinstance(exc, RateLimited):
@@ -245,7 +237,6 @@ class Submission:
         else:
             if found:
                 logger.info("a request without an answer was found in the history")
-                self._governor.change(Pacing.answered)
                 self._submitted(claimed, found)
                 return
             if now - (claimed.unknown_at or now) < HISTORY_GRACE:
@@ -279,7 +270,7 @@ class Submission:
         if state == FAILED:
             return False
         logger.info("an earlier request goes on", request_id=request_id, state=state)
-        self._start(self._ledger.adopt(record, request_id, self._clock()))
+        self._watch(self._ledger.adopt(record, request_id, self._clock()))
         return True
 
     def _find_earlier(self, record: Record) -> str | None:
@@ -298,8 +289,17 @@ class Submission:
         logger.warning("failed", error_type=error.type, reason=str(error))
         self._start(self._ledger.fail(record, error, self._clock()))
 
+    def _watch(self, record: Record) -> None:
+        """Start the wait loop of a job that the provider has taken."""
+        latency = self._latency.read()
+        now = self._clock()
+        first_look = self._governor.accepted(now, now + first_wait(latency))
+        self._executions.start(record, math.ceil(first_look - now), latency)
+
     def _start(self, record: Record) -> None:
-        self._executions.start(record, first_wait(Latency.typical(self._settings.typical_inference_seconds)))
+        """Start the execution of a job again, or that of one that ended before it was sent."""
+        latency = self._latency.read()
+        self._executions.start(record, first_wait(latency), latency)
 
     def _count(self, record: Record, exc: Exception) -> None:
         text = f"unexpected error: {type(exc).__name__}: {exc}"

@@ -1,0 +1,59 @@
+"""How much memory a process and all that it started take together. Linux only: elsewhere it is not measured."""
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+INTERVAL_SECONDS = 1.0
+
+
+class MemoryWatch:
+    """Measures again and again while the context lasts; `peak` is the most so far, in bytes, 0 where unknown."""
+
+    def __init__(self) -> None:
+        self.peak = 0
+        self.most_processes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(INTERVAL_SECONDS):
+            pids = family(os.getpid())
+            self.peak = max(self.peak, sum(map(memory, pids)))
+            self.most_processes = max(self.most_processes, len(pids))
+
+
+def family(root: int) -> list[int]:
+    """A process and all its descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it may have ended meanwhile
+            # The name, in parentheses, may hold anything; the parent is the second field after it.
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.name))
+    found = [root]
+    for pid in found:
+        found += children.get(pid, [])
+    return found
+
+
+def memory(pid: int) -> int:
+    """Bytes of a process, of what it shares with others only its part (PSS); 0 if it is gone or this is no Linux."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,219 @@
+"""Makes a scenario happen: uploads, events that come again, kills, refused connections, new attempts, sweeps."""
+
+import heapq
+import json
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.chaos.evidence import Ended, Ledger, depth, ends
+from local.chaos.scenario import REFUSED_SECONDS, STORM_SECONDS, Kill, Scenario, Upload
+from local.pipeline import Inbox
+from local.stack import LocalStack
+
+LOOK_SECONDS = 1.5
+SWEEP_SECONDS = 30.0
+SWEEP_AGES = {"waiting": 20, "queued": 45, "submitting": 60, "submitted": 45, "ended": 30}
+LATEST_RETRY = 170.0
+"""Seconds after the first upload until which new attempts are asked for: they must end as well."""
+
+
+class Storm:
+    """One run on a stack. `say` shows a line to who is watching."""
+
+    def __init__(self, stack: LocalStack, scenario: Scenario, say: Callable[[str], None]) -> None:
+        self.attempts_asked_for: Counter[str] = Counter()
+        """New attempts that were asked for, by character and pose."""
+        self.repeated_events = 0
+        self.repeated_uploads = 0
+        self.kills: Counter[str] = Counter()
+        self.swept: Counter[str] = Counter()
+        self.sweeps = 0
+        self.inbox = Inbox(stack)
+        self._stack = stack
+        self._scenario = scenario
+        self._say = say
+        self._queue = stack.outputs["UploadQueueUrl"]
+        self._rule = stack.resource("UploadRule")
+        self._ledger = Ledger(stack)
+        self._http = httpx.Client(base_url=stack.segmind_base_url, timeout=20, trust_env=False)
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sweep")
+        self._sweep: Future[None] | None = None
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._started
+
+    def run(self, limit: float) -> bool:
+        """Let everything happen; return whether all came to rest within `limit` seconds."""
+        self.control("POST", "faults", {"faults": self._scenario.plan})
+        self._started = time.monotonic()
+        for upload in self._scenario.uploads:
+            self._at(upload.at, lambda upload=upload: self._upload(upload))  # type: ignore[misc]
+        for kill in self._scenario.kills:
+            self._at(kill.at, lambda kill=kill: self._kill(kill))  # type: ignore[misc]
+        for at in self._scenario.refusals:
+            self._at(at, lambda: self._control_later("refuse", {"seconds": REFUSED_SECONDS}))
+        self._at(STORM_SECONDS, self._begin_sweep)
+        try:
+            return self._pass(limit)
+        finally:
+            self._pool.shutdown()
+
+    def control(self, method: str, name: str, body: object = None) -> Any:
+        """Ask the emulator's control API, again while connections are refused."""
+        deadline = time.monotonic() + REFUSED_SECONDS + 5
+        while True:
+            try:
+                response = self._http.request(method, f"/_emulator/{name}", json=body)
+                response.raise_for_status()
+                return response.json()
+            except httpx.TransportError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+    # ---- the course of things ----------------------------------------------------------------------------------------
+
+    def _at(self, seconds: float, action: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._due, (seconds, self._count, action))
+
+    def _pass(self, limit: float) -> bool:
+        look_at = 0.0
+        while self.seconds < limit:
+            while self._due and self._due[0][0] <= self.seconds:
+                heapq.heappop(self._due)[2]()
+            if self.seconds >= look_at:
+                if self._at_rest() and not self._due:
+                    return True
+                look_at = self.seconds + LOOK_SECONDS
+            time.sleep(0.05)
+        return False
+
+    def _at_rest(self) -> bool:
+        """Look at the ledger, and ask for the new attempts that are wanted; whether nothing is left to be done."""
+        self.inbox.receive()
+        ended = ends(self._ledger.read())
+        self._ask_for_attempts(ended)
+        told = {(message["job_id"], message["attempt"]) for message in self.inbox.messages}
+        resting = [
+            job
+            for job in self._scenario.jobs
+            if (end := ended.get((job.character, job.pose)))
+            and (end.job_id, end.attempt) in told
+            and end.attempt > self.attempts_asked_for[job.name]
+        ]
+        queued = depth(self._stack, self._queue)
+        if self._count_looks() % 10 == 0:
+            self._say(f"{self.seconds:5.0f} s  {len(resting)} of {len(self._scenario.jobs)} jobs at rest, {queued} queued")
+        return len(resting) == len(self._scenario.jobs) and queued == 0
+
+    # ---- what happens ------------------------------------------------------------------------------------------------
+
+    def _upload(self, upload: Upload, *, again: bool = False) -> None:
+        events = self._stack.client("events")
+        if upload.event_lost:
+            events.disable_rule(Name=self._rule)
+        answer = self._stack.client("s3").put_object(
+            Bucket=self._stack.outputs["UploadBucketName"], Key=upload.key, Body=upload.body, Metadata=upload.metadata
+        )
+        if upload.event_lost:
+            events.enable_rule(Name=self._rule)
+        if again:
+            self.repeated_uploads += 1
+            return
+        for delay in upload.event_again:
+            self._send(self._event(upload, answer), delay)
+            self.repeated_events += 1
+        if upload.again_at is not None:
+            self._at(upload.again_at, lambda: self._upload(upload, again=True))
+
+    def _event(self, upload: Upload, answer: dict[str, Any]) -> dict[str, Any]:
+        """The event that S3 tells of an upload through EventBridge."""
+        bucket = self._stack.outputs["UploadBucketName"]
+        stored = {
+            "key": upload.key,
+            "size": len(upload.body),
+            "etag": answer["ETag"].strip('"'),
+            "version-id": answer.get("VersionId"),
+            "sequencer": "0",
+        }
+        return {
+            "version": "0",
+            "id": "00000000-0000-0000-0000-000000000000",
+            "detail-type": "Object Created",
+            "source": "aws.s3",
+            "account": "000000000000",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "region": self._stack.region,
+            "resources": [f"arn:aws:s3:::{bucket}"],
+            "detail": {"version": "0", "bucket": {"name": bucket}, "object": stored, "reason": "PutObject"},
+        }
+
+    def _send(self, body: object, delay: int = 0) -> None:
+        self._stack.client("sqs").send_message(
+            QueueUrl=self._queue, MessageBody=json.dumps(body), DelaySeconds=delay
+        )
+
+    def _kill(self, kill: Kill) -> None:
+        """Kill a process of the function, one that works if any does."""
+        pids = self._stack.worker_pids(kill.function)
+        before = {pid: _cpu_ticks(pid) for pid in pids}
+        time.sleep(0.03)
+        working = [pid for pid in pids if _cpu_ticks(pid) > before[pid]] or pids
+        if not working:
+            return
+        with suppress(ProcessLookupError):
+            os.kill(working[int(kill.draw * len(working))], signal.SIGKILL)
+            self.kills[kill.function] += 1
+
+    def _control_later(self, name: str, body: object) -> None:
+        self.control("POST", name, body)
+
+    def _ask_for_attempts(self, ended: dict[tuple[str, str], Ended]) -> None:
+        for job in self._scenario.jobs:
+            end = ended.get((job.character, job.pose))
+            if end is None or end.status != "FAILED" or not end.told or self.seconds > LATEST_RETRY:
+                continue
+            if end.attempt <= self.attempts_asked_for[job.name] or self.attempts_asked_for[job.name] >= job.retries:
+                continue
+            self.attempts_asked_for[job.name] += 1
+            self._send({"retry": end.job_id})
+
+    def _begin_sweep(self) -> None:
+        if self._sweep is None or self._sweep.done():
+            self._sweep = self._pool.submit(self._sweep_once)
+        self._at(self.seconds + SWEEP_SECONDS, self._begin_sweep)
+
+    def _sweep_once(self) -> None:
+        """Do what the hourly schedule does, with the ages of a short run."""
+        with suppress(BotoCoreError, ClientError):  # throttled: the next one does it
+            answer = self._stack.client("lambda").invoke(
+                FunctionName=self._stack.outputs["SweepFunctionName"], Payload=json.dumps({"ages": SWEEP_AGES})
+            )
+            counts = json.loads(answer["Payload"].read())
+            if "FunctionError" not in answer:
+                self.sweeps += 1
+                self.swept.update({name: number for name, number in counts.items() if number})
+
+
+def _cpu_ticks(pid: int) -> int:
+    """The processor time that a process has used; 0 if it is gone."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    return 0

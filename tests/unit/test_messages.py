@@ -1,0 +1,130 @@
+"""The messages on the upload queue: each kind there and back, and what no one can read."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from posedrop.messages import (
+    Message,
+    Origin,
+    PoseMessage,
+    RetryMessage,
+    SubmitMessage,
+    UnreadableMessage,
+    UploadMessage,
+    parse_message,
+)
+
+from tests.support import load_event
+
+ORIGIN = Origin("incoming/hero/face.png", "d41d8cd98f00b204e9800998ecf8427e")
+JOB_ID = "hero-walk-0123456789abcdef"
+
+
+def body(name: str) -> str:
+    return str(load_event(name)["Records"][0]["body"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("submit-face.json", UploadMessage("posedrop-uploads", ORIGIN)),
+        (
+            "submit-unusual-key.json",
+            UploadMessage(
+                "posedrop-uploads",
+                Origin("incoming/Kundin Ä/held + heldin/poses/geh langsam+weit ü.png", ORIGIN.etag),
+            ),
+        ),
+        ("submit-pose-message.json", PoseMessage("posedrop-uploads", "hero", "walk", ORIGIN)),
+    ],
+)
+def test_the_sample_events_are_read(name: str, message: Message) -> None:
+    assert parse_message(body(name)) == message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        PoseMessage("bucket", "client ä/hero", "walk + run", ORIGIN),
+        PoseMessage("bucket", "hero", "walk", None),
+        PoseMessage("bucket", "hero", "", ORIGIN),
+        SubmitMessage(JOB_ID),
+        RetryMessage(JOB_ID),
+    ],
+)
+def test_our_own_messages_come_back_as_they_were(message: PoseMessage | SubmitMessage | RetryMessage) -> None:
+    assert parse_message(message.to_json()) == message
+    assert message.to_json().isascii()
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    return {**json.loads(body("submit-face.json")), **changes}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("not an event", "not a JSON object"),
+        (None, "not a JSON object"),
+        ([], "not a JSON object"),
+        ({}, "none of"),
+        ({"detail": {}}, "missing"),
+        (event(**{"detail-type": "Object Deleted"}), "another kind: 'Object Deleted'"),
+        (event(**{"detail-type": "\ud800\0"}), r"another kind: '\ud800\x00'"),
+        (event(detail=None), "wrong type"),
+        (event(detail="x"), "wrong type"),
+        (event(detail={"bucket": {"name": "b"}, "object": {}}), "missing"),
+        (event(detail={"bucket": {"name": "b"}, "object": {"key": ""}}), "expected a text"),
+        (event(detail={"bucket": {"name": 1}, "object": {"key": "k"}}), "expected a text, got int"),
+        (event(detail={"bucket": [], "object": {"key": "k"}}), "wrong type"),
+        ({"job": "x"}, "wrong type"),
+        ({"job": []}, "wrong type"),
+        ({"job": {"bucket": "b", "character": "c"}}, "missing"),
+        ({"job": {"bucket": "b", "character": "", "pose": "p"}}, "expected a text"),
+        ({"job": {"bucket": "b", "character": "c", "pose": None}}, "expected a text, got NoneType"),
+        ({"job": {"bucket": "b", "character": "c", "pose": 0}}, "expected a text, got int"),
+        ({"job": {"bucket": "b", "character": "c", "pose": "p", "origin": 7}}, "wrong type"),
+        ({"submit": 1}, "expected a text, got int"),
+        ({"submit": "waiting/hero/walk"}, "not the id of a job"),
+        ({"submit": "pacing"}, "not the id of a job"),
+        ({"retry": JOB_ID.upper()}, "not the id of a job"),
+    ],
+)
+def test_what_no_one_can_read_is_told_why(content: object, reason: str) -> None:
+    with pytest.raises(UnreadableMessage) as caught:
+        parse_message(json.dumps(content))
+    assert reason in str(caught.value)
+    # A message attribute of SQS takes no control characters and nothing that is not Unicode.
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "hello"])
+def test_what_is_not_json_is_told_so(text: str) -> None:
+    with pytest.raises(UnreadableMessage, match=r"^not JSON"):
+        parse_message(text)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["detail", "detail-type", "bucket", "name", "object", "key", "job", "pose", "origin"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(JSON_VALUES)
+def test_any_json_is_a_message_or_unreadable(content: object) -> None:
+    try:
+        message = parse_message(json.dumps(content))
+    except UnreadableMessage:
+        return
+    assert isinstance(message, Message)

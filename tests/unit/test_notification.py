@@ -1,0 +1,218 @@
+"""The notification: its schema, what SNS takes, and what people read."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from posedrop.ledger import Record, Status
+from posedrop.notification import email, notification, publish, subject
+
+from tests.support import load_event, schema
+
+SNS_LIMIT = 256 * 1024
+SUBJECT_LIMIT = 100
+RFC3339 = "2026-11-23T10:16:12.900Z"
+
+INPUT = {
+    "bucket": "in",
+    "key": "incoming/hero/face.png",
+    "version_id": "1",
+    "sha256": "0" * 64,
+    "etag": "e",
+    "bytes": 9,
+}
+OUTPUT = {
+    "bucket": "out",
+    "key": "outputs/hero/walk/hero-walk-0123456789abcdef/1/1.png",
+    "uri": "s3://out/outputs/hero/walk/hero-walk-0123456789abcdef/1/1.png",
+    "content_type": "image/png",
+    "bytes": 1,
+    "sha256": "2" * 64,
+    "width": 1024,
+    "height": 1024,
+}
+SUCCEEDED = Record(
+    job_id="hero-walk-0123456789abcdef",
+    status=Status.SUCCEEDED,
+    character="hero",
+    pose="walk",
+    inputs={"face": INPUT, "pose": INPUT},
+    parameters={"prompt": "walking", "samples": 1},
+    context={"order": 17},
+    request_id="request-1",
+    submitted_at=RFC3339,
+    completed_at=RFC3339,
+    outputs=[OUTPUT],
+    metrics={"inference_seconds": 31.06, "total_seconds": 36.2, "polls": 3},
+)
+FAILED = replace(
+    SUCCEEDED, status=Status.FAILED, outputs=[], error={"type": "InferenceFailed", "message": "Content was blocked."}
+)
+NOTHING_KNOWN = Record(
+    job_id="hero-walk-0123456789abcdef",
+    status=Status.FAILED,
+    character="hero",
+    pose="walk",
+    error={"type": "InternalError", "message": "the files could not be read"},
+    completed_at=RFC3339,
+)
+UNREAD_FACE = replace(NOTHING_KNOWN, inputs={"face": {**INPUT, "sha256": None, "version_id": None}})
+
+
+class Topic:
+    """Stands for SNS: keeps what was published."""
+
+    def __init__(self) -> None:
+        self.published: list[dict[str, Any]] = []
+
+    def publish(self, **arguments: Any) -> None:
+        self.published.append(arguments)
+
+
+def published(record: Record) -> dict[str, Any]:
+    topic = Topic()
+    publish(topic, "arn:aws:sns:eu-central-1:123456789012:topic", notification(record))  # type: ignore[arg-type]
+    (found,) = topic.published
+    return found
+
+
+def valid(message: dict[str, Any]) -> bool:
+    jsonschema.validate(message, schema("notification"), cls=jsonschema.Draft7Validator)
+    return True
+
+
+@pytest.mark.parametrize("record", [SUCCEEDED, FAILED, NOTHING_KNOWN, UNREAD_FACE])
+def test_every_notification_has_all_keys_and_fits_the_schema(record: Record) -> None:
+    message = notification(record)
+    assert valid(message)
+    assert list(message) == list(load_event("notification.json"))
+    assert message == json.loads(json.dumps(message))
+
+
+def test_the_sample_fits_the_schema_and_looks_like_a_real_one() -> None:
+    sample = load_event("notification.json")
+    assert valid(sample)
+    real = notification(SUCCEEDED)
+    for part in ("inputs", "metrics"):
+        assert list(sample[part]) == list(real[part])
+    assert list(sample["outputs"][0]) == list(real["outputs"][0])
+    assert list(sample["inputs"]["face"]) == list(real["inputs"]["face"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "2"},
+        {"status": "DONE"},
+        {"error": {"type": "Oops", "message": ""}},
+        {"outputs": []},
+        {"completed_at": "2026-11-23 10:16"},
+        {"extra": 1},
+        {"job_id": "hero"},
+    ],
+)
+def test_the_schema_refuses(change: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        valid({**notification(SUCCEEDED), **change})
+
+
+def test_an_ended_job_without_known_values_has_null_in_their_place() -> None:
+    message = notification(NOTHING_KNOWN)
+    for key in ("request_id", "parameters", "context", "submitted_at"):
+        assert message[key] is None
+    assert message["inputs"] == {"face": None, "pose": None}
+    assert set(message["metrics"].values()) == {None}
+
+
+def test_a_failure_tells_no_outputs() -> None:
+    assert notification(replace(FAILED, outputs=[OUTPUT]))["outputs"] == []
+
+
+# ---- what SNS takes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("record", "attributes"),
+    [
+        (SUCCEEDED, {"status": "SUCCEEDED", "character": "hero"}),
+        (FAILED, {"status": "FAILED", "character": "hero", "error_type": "InferenceFailed"}),
+    ],
+)
+def test_attributes_for_filter_policies(record: Record, attributes: dict[str, str]) -> None:
+    found = published(record)["MessageAttributes"]
+    assert found == {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
+
+
+def test_a_message_for_programs_and_a_text_for_people() -> None:
+    found = published(FAILED)
+    assert found["MessageStructure"] == "json"
+    message = json.loads(found["Message"])
+    assert json.loads(message["default"]) == notification(FAILED)
+    assert "Reason: InferenceFailed: Content was blocked." in message["email"].splitlines()
+    assert set(message) == {"default", "email"}
+
+
+NAMES = ["hero", "Kundin Ä/held + heldin", "日本/東京", "🦊", "a\nb", "\x00", "-", "x" * 900, "é" * 450, " ", '"\\']
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
+@given(
+    character=st.one_of(st.sampled_from(NAMES), st.text(min_size=1)), pose=st.one_of(st.sampled_from(NAMES), st.text())
+)
+def test_sns_takes_the_subject_of_any_name(status: str, character: str, pose: str) -> None:
+    text = subject({"character": character, "pose": pose, "status": status})
+    # SNS: ASCII text without line breaks or control characters, under 100 characters, beginning with a letter.
+    assert text.isascii()
+    assert text.isprintable()
+    assert len(text) < SUBJECT_LIMIT
+    assert text[0].isalpha()
+    assert status.lower() in text
+
+
+@pytest.mark.parametrize("letter", ["a", '"', "\\", "ä", "日", "\U0001f98a", "\x01", "\n"])
+def test_the_largest_message_fits_into_sns(letter: str) -> None:
+    def filled(size: int) -> str:
+        return letter * (size // len(letter.encode()))
+
+    output = {**OUTPUT, "key": filled(1024), "uri": f"s3://out/{filled(1024)}"}
+    record = replace(
+        SUCCEEDED,
+        character=filled(900),
+        parameters={"prompt": filled(8192)},
+        context={"text": filled(4096 // max(1, len(json.dumps(letter, ensure_ascii=False)) - 2))},
+        outputs=[output] * 4,
+        inputs={name: {**INPUT, "key": filled(1024)} for name in ("face", "pose")},
+    )
+    failed = replace(record, error={"type": "Rejected", "message": filled(1024)}, status=Status.FAILED)
+    for found in (published(record), published(failed)):
+        attributes = json.dumps(found["MessageAttributes"], ensure_ascii=False)
+        assert len(found["Message"].encode()) + len(attributes.encode()) < SNS_LIMIT
+
+
+def test_no_empty_attribute() -> None:
+    assert "character" not in published(replace(SUCCEEDED, character=""))["MessageAttributes"]
+
+
+# ---- what people read ----------------------------------------------------------------------------------------------
+
+
+def test_email_of_a_success() -> None:
+    assert email(notification(SUCCEEDED)).splitlines() == [
+        "Character: hero",
+        "Pose: walk",
+        "Status: SUCCEEDED",
+        f"Image: {OUTPUT['uri']}",
+        "Prompt: walking",
+        "Job: hero-walk-0123456789abcdef, attempt 1",
+        "Request id: request-1",
+    ]
+
+
+def test_email_of_a_job_of_which_nothing_is_known() -> None:
+    text = email(notification(NOTHING_KNOWN))
+    assert "Reason: InternalError: the files could not be read" in text
+    assert "None" not in text

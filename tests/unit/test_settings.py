@@ -1,0 +1,57 @@
+"""The functions' environment: complete, missing, empty and wrong; and the same as in the template."""
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from posedrop.errors import SettingsError
+from posedrop.settings import DeliverSettings, PollSettings, Settings, SubmitSettings, SweepSettings, read
+
+ALL = (SubmitSettings, PollSettings, DeliverSettings, SweepSettings)
+TEXTS = {"IMAGE_TRANSPORT": "base64", "RESUBMIT_UNKNOWN": "true", "LIMIT_COUNTS": "auto"}
+
+
+def complete(cls: type[Settings]) -> dict[str, str]:
+    names = [field.name.upper() for field in fields(cls)]
+    numbers = {field.name.upper() for field in fields(cls) if field.type is float}
+    return {name: TEXTS.get(name, "7.5" if name in numbers else f"a {name}") for name in names}
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_every_variable_is_read_in_its_type(cls: type[Settings]) -> None:
+    settings = read(cls, complete(cls))
+    expected = {float: 7.5, bool: True}
+    for field in fields(cls):
+        name = field.name.upper()
+        assert getattr(settings, field.name) == expected.get(field.type, TEXTS.get(name, f"a {name}"))  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_or_empty_variable_is_named_or_has_its_default(cls: type[Settings], value: str | None) -> None:
+    optional = {"DEFAULT_PROMPT", "SEGMIND_HISTORY_URL"}
+    for name in complete(cls):
+        variables: dict[str, Any] = {**complete(cls), name: value}
+        if value is None:
+            del variables[name]
+        if name in optional:
+            assert getattr(read(cls, variables), name.lower()) == ""
+        else:
+            with pytest.raises(SettingsError, match=rf"\b{name}\b is missing or empty"):
+                read(cls, variables)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("SETTLE_SECONDS", value) for value in ("five", "nan", "inf", "-1", "1e999", "5 s")),
+        *(("RESUBMIT_UNKNOWN", value) for value in ("True", "yes", "1", " true")),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"\b{name}\b"):
+        read(SubmitSettings, {**complete(SubmitSettings), name: value})
+
+
+def test_other_variables_are_left_alone() -> None:
+    assert read(PollSettings, {**complete(PollSettings), "PATH": "/bin"}) == read(PollSettings, complete(PollSettings))

@@ -1,0 +1,315 @@
+"""template.yaml against the design: its names, its limits, and what each role may do."""
+
+import ast
+import re
+from dataclasses import fields
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+from posedrop.settings import DeliverSettings, PollSettings, Settings, SubmitSettings
+
+from tests.support import ROOT
+
+
+class Loader(yaml.SafeLoader):
+    """Reads CloudFormation's short forms: `!Ref x` becomes {"Ref": "x"}."""
+
+
+def _short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.ScalarNode):
+        return {suffix: loader.construct_scalar(node)}
+    if isinstance(node, yaml.SequenceNode):
+        return {suffix: loader.construct_sequence(node, deep=True)}
+    raise TypeError(f"unexpected node behind !{suffix}")
+
+
+Loader.add_multi_constructor("!", _short_form)
+
+
+@cache
+def template() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.load((ROOT / "template.yaml").read_text(encoding="utf-8"), Loader)
+    return loaded
+
+
+def resources(kind: str) -> dict[str, dict[str, Any]]:
+    return {
+        name: found.get("Properties", {}) for name, found in template()["Resources"].items() if found["Type"] == kind
+    }
+
+
+def default(parameter: str) -> Any:
+    return template()["Parameters"][parameter].get("Default")
+
+
+FUNCTIONS = {"submit": SubmitSettings, "poll": PollSettings, "deliver": DeliverSettings}
+
+
+def function(name: str) -> dict[str, Any]:
+    return resources("AWS::Serverless::Function")[f"{name.capitalize()}Function"]
+
+
+def policy(role: str) -> list[dict[str, Any]]:
+    (found,) = resources("AWS::IAM::Role")[role]["Policies"]
+    statements: list[dict[str, Any]] = found["PolicyDocument"]["Statement"]
+    return statements
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+# ---- names ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SegmindApiKey", None),
+        ("SegmindBaseUrl", "https://api.segmind.com"),
+        ("SegmindRequestsPerMinute", 50),
+        ("DefaultPrompt", ""),
+        ("SettleSeconds", 5),
+        ("TypicalInferenceSeconds", 31),
+        ("JobTimeoutSeconds", 3000),
+        ("ImageTransport", "presigned-url"),
+        ("ExistingUploadBucket", ""),
+        ("NotificationEmail", ""),
+        ("ResubmitUnknown", "false"),
+        ("AccountPauseSeconds", 900),
+        ("RecordRetentionDays", 0),
+        ("LogRetentionDays", 30),
+        ("LogLevel", "INFO"),
+    ],
+)
+def test_parameters_and_their_defaults(name: str, value: Any) -> None:
+    assert default(name) == value
+
+
+def test_every_parameter_is_described_used_and_grouped() -> None:
+    body = (ROOT / "template.yaml").read_text(encoding="utf-8")
+    for name, parameter in template()["Parameters"].items():
+        assert parameter["Description"]
+        assert re.search(rf"!(Ref {name}\b|Equals \[!Ref {name},)", body), name
+    assert template()["Parameters"]["SegmindApiKey"]["NoEcho"] is True
+
+
+def test_outputs() -> None:
+    assert set(template()["Outputs"]) == {
+        "UploadBucketName",
+        "OutputBucketName",
+        "NotificationTopicArn",
+        "JobStateMachineArn",
+        "JobsTableName",
+        "UploadQueueUrl",
+        "DeadLetterQueueUrl",
+    }
+
+
+# ---- functions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_environment_is_what_the_settings_read(name: str) -> None:
+    shared = template()["Globals"]["Function"]["Environment"]["Variables"]
+    given = {**shared, **function(name)["Environment"]["Variables"]}
+    read = {field.name.upper() for field in fields(FUNCTIONS[name])}
+    assert {variable for variable in given if not variable.startswith("POWERTOOLS_")} == read
+    assert {field.name.upper() for field in fields(Settings)} == {v for v in shared if not v.startswith("POWERTOOLS_")}
+    assert given["POWERTOOLS_SERVICE_NAME"] == name
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_each_function_has_its_own_role_and_a_log_group_with_retention(name: str) -> None:
+    properties = function(name)
+    assert properties["Role"] == {"GetAtt": f"{name.capitalize()}Role.Arn"}
+    group = resources("AWS::Logs::LogGroup")[properties["LoggingConfig"]["LogGroup"]["Ref"]]
+    assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+    assert properties["CodeUri"] == f"functions/{name}"
+    assert (ROOT / "functions" / name / "app.py").is_file()
+
+
+def test_runtime() -> None:
+    shared = template()["Globals"]["Function"]
+    assert (shared["Runtime"], shared["Architectures"], shared["Tracing"]) == ("python3.13", ["arm64"], "Active")
+
+
+def test_a_deferred_message_is_no_error_and_the_plan_is_not_overrun() -> None:
+    uploads = function("submit")["Events"]["Uploads"]["Properties"]
+    assert uploads["BatchSize"] == 1
+    assert uploads["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert uploads["ScalingConfig"]["MaximumConcurrency"] == {"Ref": "SubmitConcurrency"}
+    assert template()["Parameters"]["SubmitConcurrency"]["MinValue"] >= 2  # the least that Lambda takes
+
+
+# ---- queues --------------------------------------------------------------------------------------------------------
+
+
+def test_the_backlog_waits_as_long_as_it_takes() -> None:
+    queue = resources("AWS::SQS::Queue")["UploadQueue"]
+    assert queue["RedrivePolicy"]["maxReceiveCount"] == 1000
+    assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"GetAtt": "DeadLetterQueue.Arn"}
+    assert queue["DelaySeconds"] == {"Ref": "SettleSeconds"}
+    assert template()["Parameters"]["SettleSeconds"]["MaxValue"] <= 900  # the most that SQS takes
+
+
+@pytest.mark.parametrize("name", ["UploadQueue", "DeadLetterQueue", "EventDeadLetterQueue"])
+def test_queues_keep_14_days_and_are_encrypted_so_that_eventbridge_can_send(name: str) -> None:
+    queue = resources("AWS::SQS::Queue")[name]
+    assert queue["MessageRetentionPeriod"] == 14 * 86400
+    assert queue["SqsManagedSseEnabled"] is True
+    assert "KmsMasterKeyId" not in queue
+
+
+def test_a_message_is_hidden_for_six_times_the_functions_time() -> None:
+    assert default("QueueVisibilitySeconds") >= 6 * default("SubmitTimeoutSeconds")
+    assert function("submit")["Timeout"] == {"Ref": "SubmitTimeoutSeconds"}
+    assert resources("AWS::SQS::Queue")["UploadQueue"]["VisibilityTimeout"] == {"Ref": "QueueVisibilitySeconds"}
+
+
+@pytest.mark.parametrize("rule", ["UploadRule", "ExecutionEndRule"])
+def test_events_that_cannot_be_delivered_are_kept(rule: str) -> None:
+    (target,) = resources("AWS::Events::Rule")[rule]["Targets"]
+    assert target["DeadLetterConfig"]["Arn"] == {"GetAtt": "EventDeadLetterQueue.Arn"}
+
+
+def test_the_end_of_an_execution_that_no_one_told_is_heard_of() -> None:
+    pattern = resources("AWS::Events::Rule")["ExecutionEndRule"]["EventPattern"]
+    assert set(pattern["detail"]["status"]) == {"FAILED", "TIMED_OUT", "ABORTED"}
+    assert pattern["detail"]["stateMachineArn"] == [{"Ref": "JobStateMachine"}]
+
+
+# ---- at rest and in transit ----------------------------------------------------------------------------------------
+
+
+def tls_only(statements: list[dict[str, Any]]) -> bool:
+    return any(
+        statement["Effect"] == "Deny"
+        and statement["Principal"] == "*"
+        and statement["Condition"] == {"Bool": {"aws:SecureTransport": False}}
+        for statement in statements
+    )
+
+
+@pytest.mark.parametrize("name", ["UploadBucket", "OutputBucket"])
+def test_buckets_are_private_encrypted_and_tls_only(name: str) -> None:
+    bucket = resources("AWS::S3::Bucket")[name]
+    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(bucket["PublicAccessBlockConfiguration"]) == 4
+    assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+    assert bucket["LifecycleConfiguration"]["Rules"][0]["AbortIncompleteMultipartUpload"]
+    rules = resources("AWS::S3::BucketPolicy")[f"{name}Policy"]
+    assert rules["Bucket"] == {"Ref": name}
+    (statement,) = rules["PolicyDocument"]["Statement"]
+    assert tls_only([statement])
+    assert statement["Action"] == "s3:*"
+    assert len(statement["Resource"]) == 2
+
+
+def test_the_upload_bucket_is_versioned_and_tells_eventbridge() -> None:
+    bucket = resources("AWS::S3::Bucket")["UploadBucket"]
+    assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert bucket["NotificationConfiguration"] == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
+
+
+def test_queues_and_the_topic_are_tls_only() -> None:
+    policies = resources("AWS::SQS::QueuePolicy")
+    covered = {queue["Ref"] for found in policies.values() for queue in found["Queues"]}
+    assert covered == set(resources("AWS::SQS::Queue"))
+    for found in [*policies.values(), *resources("AWS::SNS::TopicPolicy").values()]:
+        assert tls_only(found["PolicyDocument"]["Statement"])
+
+
+def test_topic_and_table_are_encrypted_and_the_ledger_outlives_the_stack() -> None:
+    assert resources("AWS::SNS::Topic")["NotificationTopic"]["KmsMasterKeyId"]
+    table = resources("AWS::DynamoDB::Table")["JobsTable"]
+    assert table["SSESpecification"] == {"SSEEnabled": True}
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+    (index,) = table["GlobalSecondaryIndexes"]
+    assert index["IndexName"] == "by-character"
+    assert [key["AttributeName"] for key in index["KeySchema"]] == ["character", "updated_at"]
+    for name in ("JobsTable", "UploadBucket", "OutputBucket"):
+        assert template()["Resources"][name]["DeletionPolicy"] == "Retain"
+
+
+# ---- what each role may do -----------------------------------------------------------------------------------------
+
+LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
+TRACING = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+KEY = {"secretsmanager:GetSecretValue"}
+ACTIONS = {
+    "SubmitRole": LOGS
+    | TRACING
+    | KEY
+    | {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}  # the event source
+    | {"sqs:ChangeMessageVisibility", "sqs:SendMessage"}
+    | {"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
+    | {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
+    | {"states:StartExecution"},
+    "PollRole": LOGS | TRACING | KEY | {"dynamodb:GetItem", "dynamodb:PutItem"},
+    "DeliverRole": LOGS
+    | TRACING
+    | KEY
+    | {"dynamodb:GetItem", "dynamodb:UpdateItem"}
+    | {"s3:PutObject", "s3:AbortMultipartUpload"}
+    | {"sns:Publish"}
+    | {"sqs:SendMessage"},  # the function's on-failure destination
+    "JobStateMachineRole": TRACING | {"xray:GetSamplingRules", "xray:GetSamplingTargets"} | {"lambda:InvokeFunction"},
+}
+
+
+@pytest.mark.parametrize("role", ACTIONS)
+def test_roles_may_do_what_they_use_and_no_more(role: str) -> None:
+    granted = [action for statement in policy(role) for action in as_list(statement["Action"])]
+    assert set(granted) == ACTIONS[role]
+    assert not any("*" in action for action in granted)
+
+
+def test_there_is_no_other_role_and_no_managed_policy() -> None:
+    assert set(resources("AWS::IAM::Role")) == set(ACTIONS)
+    for properties in resources("AWS::IAM::Role").values():
+        assert "ManagedPolicyArns" not in properties
+
+
+@pytest.mark.parametrize("role", ACTIONS)
+def test_only_tracing_names_no_resource(role: str) -> None:
+    assert [statement["Sid"] for statement in policy(role) if statement["Resource"] == "*"] == ["Tracing"]
+
+
+CALLS = {
+    "get_item": "dynamodb:GetItem",
+    "put_item": "dynamodb:PutItem",
+    "update_item": "dynamodb:UpdateItem",
+    "delete_item": "dynamodb:DeleteItem",
+    "put_object": "s3:PutObject",
+    "upload_fileobj": "s3:AbortMultipartUpload",
+    "get_object": "s3:GetObject",
+    "publish": "sns:Publish",
+    "start_execution": "states:StartExecution",
+    "send_message_batch": "sqs:SendMessage",
+    "change_message_visibility": "sqs:ChangeMessageVisibility",
+    "get_secret": "secretsmanager:GetSecretValue",
+}
+MODULES = {
+    "poll": ["secret", "pacing"],
+    "deliver": ["secret", "storage", "notification"],
+    "submit": ["secret", "pacing", "ledger", "executions", "submission", "uploads"],
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_call_that_a_function_makes_is_granted(name: str) -> None:
+    """Read from the modules that the function uses."""
+    paths = [ROOT / "layers" / "posedrop" / "posedrop" / f"{module}.py" for module in MODULES[name]]
+    calls = {
+        node.func.attr
+        for path in [*paths, ROOT / "functions" / name / "app.py"]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    needed = {action for call, action in CALLS.items() if call in calls}
+    assert needed
+    assert needed <= ACTIONS[f"{name.capitalize()}Role"]
