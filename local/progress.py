@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
@@ -61,7 +61,8 @@ class Progress:
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for heading in ("Job", "State", "Time", ""):
-            table.add_column(heading, justify="right" if heading == "Time" else "left", header_style="dim")
+            justify: JustifyMethod = "right" if heading == "Time" else "left"
+            table.add_column(heading, justify=justify, header_style="dim", no_wrap=True, overflow="ellipsis")
         for line in self._lines:
             style = STYLES.get(line.state, "")
             state = Text(line.state, style) if line.state in ENDED else Spinner("dots", Text(line.state, style))

@@ -58,7 +58,7 @@ def handle(context: LambdaContext, record: SQSRecord) -> None:
         come_back(record, backoff(receive_count))
         raise
     finally:
-        logger.remove_keys(["message_id", "character", "pose", "job_id"])
+        logger.remove_keys(["message_id", "character", "pose", "job_id", "attempt"])
 
 
 def find_job(message: SQSRecord) -> Record | None:

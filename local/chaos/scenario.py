@@ -94,9 +94,7 @@ class Scenario:
     @property
     def plan(self) -> list[dict[str, object]]:
         """The emulator's fault plan: first the jobs' troubles, in order, then what strikes all."""
-        troubles = [
-            {**trouble.fault, "match": job.mark, "times": 1} for job in self.jobs for trouble in job.troubles
-        ]
+        troubles = [{**trouble.fault, "match": job.mark, "times": 1} for job in self.jobs for trouble in job.troubles]
         return [*troubles, *HISTORY_FAULTS]
 
     def striking(self) -> Iterator[tuple[PlannedJob, Trouble]]:

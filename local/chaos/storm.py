@@ -21,6 +21,7 @@ from local.pipeline import Inbox
 from local.stack import LocalStack
 
 LOOK_SECONDS = 1.5
+SAY_SECONDS = 15.0
 SWEEP_SECONDS = 30.0
 SWEEP_AGES = {"waiting": 20, "queued": 45, "submitting": 60, "submitted": 45, "ended": 30}
 LATEST_RETRY = 170.0
@@ -45,11 +46,14 @@ class Storm:
         self._queue = stack.outputs["UploadQueueUrl"]
         self._rule = stack.resource("UploadRule")
         self._ledger = Ledger(stack)
-        self._http = httpx.Client(base_url=stack.segmind_base_url, timeout=20, trust_env=False)
+        # Plain HTTP: without verify=False the client would load all certificates.
+        self._http = httpx.Client(base_url=stack.segmind_base_url, timeout=20, trust_env=False, verify=False)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sweep")
         self._sweep: Future[None] | None = None
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
+        self._sweep_at = STORM_SECONDS
+        self._say_at = 0.0
         self._started = time.monotonic()
 
     @property
@@ -66,8 +70,7 @@ class Storm:
         for kill in self._scenario.kills:
             self._at(kill.at, lambda kill=kill: self._kill(kill))  # type: ignore[misc]
         for at in self._scenario.refusals:
-            self._at(at, lambda: self._control_later("refuse", {"seconds": REFUSED_SECONDS}))
-        self._at(STORM_SECONDS, self._begin_sweep)
+            self._at(at, self._refuse)
         try:
             return self._pass(limit)
         finally:
@@ -100,6 +103,7 @@ class Storm:
             if self.seconds >= look_at:
                 if self._at_rest() and not self._due:
                     return True
+                self._sweep_if_due()
                 look_at = self.seconds + LOOK_SECONDS
             time.sleep(0.05)
         return False
@@ -118,8 +122,11 @@ class Storm:
             and end.attempt > self.attempts_asked_for[job.name]
         ]
         queued = depth(self._stack, self._queue)
-        if self._count_looks() % 10 == 0:
-            self._say(f"{self.seconds:5.0f} s  {len(resting)} of {len(self._scenario.jobs)} jobs at rest, {queued} queued")
+        if self.seconds >= self._say_at:
+            self._say_at = self.seconds + SAY_SECONDS
+            self._say(
+                f"{self.seconds:5.0f} s  {len(resting)} of {len(self._scenario.jobs)} jobs at rest, {queued} queued"
+            )
         return len(resting) == len(self._scenario.jobs) and queued == 0
 
     # ---- what happens ------------------------------------------------------------------------------------------------
@@ -165,9 +172,7 @@ class Storm:
         }
 
     def _send(self, body: object, delay: int = 0) -> None:
-        self._stack.client("sqs").send_message(
-            QueueUrl=self._queue, MessageBody=json.dumps(body), DelaySeconds=delay
-        )
+        self._stack.client("sqs").send_message(QueueUrl=self._queue, MessageBody=json.dumps(body), DelaySeconds=delay)
 
     def _kill(self, kill: Kill) -> None:
         """Kill a process of the function, one that works if any does."""
@@ -181,8 +186,8 @@ class Storm:
             os.kill(working[int(kill.draw * len(working))], signal.SIGKILL)
             self.kills[kill.function] += 1
 
-    def _control_later(self, name: str, body: object) -> None:
-        self.control("POST", name, body)
+    def _refuse(self) -> None:
+        self.control("POST", "refuse", {"seconds": REFUSED_SECONDS})
 
     def _ask_for_attempts(self, ended: dict[tuple[str, str], Ended]) -> None:
         for job in self._scenario.jobs:
@@ -194,10 +199,10 @@ class Storm:
             self.attempts_asked_for[job.name] += 1
             self._send({"retry": end.job_id})
 
-    def _begin_sweep(self) -> None:
-        if self._sweep is None or self._sweep.done():
+    def _sweep_if_due(self) -> None:
+        if self.seconds >= self._sweep_at and (self._sweep is None or self._sweep.done()):
+            self._sweep_at = self.seconds + SWEEP_SECONDS
             self._sweep = self._pool.submit(self._sweep_once)
-        self._at(self.seconds + SWEEP_SECONDS, self._begin_sweep)
 
     def _sweep_once(self) -> None:
         """Do what the hourly schedule does, with the ages of a short run."""

@@ -1,7 +1,7 @@
 """What the provider does to a job, and which ends of the job that explains.
 
-Each trouble is a fault of the emulator's plan that strikes one job, known by a mark in its prompt; `local/segmind/faults.py`
-tells what each does.
+Each trouble is a fault of the emulator's plan that strikes one job, known by a mark in its prompt;
+`local/segmind/faults.py` tells what each does.
 """
 
 from dataclasses import dataclass
@@ -44,7 +44,9 @@ def _shape(fault: str) -> Trouble:
 
 
 def _media(fault: str, weight: float = 1, **more: object) -> Trouble:
-    return Trouble(f"media {fault}", {"fault": fault, "on": "media", **more}, frozenset({"OutputInvalid"}), weight=weight)
+    return Trouble(
+        f"media {fault}", {"fault": fault, "on": "media", **more}, frozenset({"OutputInvalid"}), weight=weight
+    )
 
 
 TROUBLES = (
@@ -106,5 +108,3 @@ TROUBLES = (
     _passing("media", "404"),
     _passing("media", "reset", 2),
 )
-
-

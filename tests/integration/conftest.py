@@ -1,11 +1,14 @@
 """The pipeline on moto: real S3, SQS, DynamoDB, SNS and Step Functions calls, and a provider that answers as told."""
 
 import importlib.util
+import io
 import json
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from functools import cache
+from operator import itemgetter
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -13,9 +16,10 @@ import boto3
 import httpx
 import pytest
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
+from botocore.config import Config
 from moto import mock_aws
-
 from posedrop import settings as settings_module
+
 from tests.support import ROOT, Context, image
 
 REGION = "eu-central-1"
@@ -64,7 +68,8 @@ class Provider:
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+        # A stream, as one from a network, that can be read in any way but once.
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(answer.content))
 
     @property
     def posts(self) -> list[dict[str, Any]]:
@@ -106,8 +111,8 @@ class Pipeline:
         self.notifications_url = self.sqs.get_queue_url(QueueName="notifications")["QueueUrl"]
         self.receive_count = 1
         self.hooks: list[Callable[[], None]] = []
-        self.delays: list[int] = []
-        """The seconds after which submit had its messages come back, in order."""
+        self.later: list[tuple[str, float]] = []
+        """The messages that are to come (back) later, and after how many seconds."""
 
     # ---- uploads ---------------------------------------------------------------------------------------------------
 
@@ -124,20 +129,20 @@ class Pipeline:
 
     def handle(self, body: object, seconds: float = 60.0) -> bool:
         """Let submit handle a message, and all that it sends to the queue. Return whether it was done."""
-        self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body if isinstance(body, str) else json.dumps(body))
-        (sent,) = self.sqs.receive_message(QueueUrl=self.queue_url)["Messages"]
+        text = body if isinstance(body, str) else json.dumps(body)
         record = {
-            "messageId": sent["MessageId"],
-            "receiptHandle": sent["ReceiptHandle"],
-            "body": sent["Body"],
+            "messageId": str(uuid.uuid4()),
+            "receiptHandle": "receipt",
+            "body": text,
             "attributes": {"ApproximateReceiveCount": str(self.receive_count)},
             "messageAttributes": {},
             "eventSource": "aws:sqs",
             "eventSourceARN": f"arn:aws:sqs:{REGION}:123456789012:uploads",
             "awsRegion": REGION,
         }
+        came_back = len(self.later)
         answer = self.submit.handler({"Records": [record]}, Context(seconds))
-        self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=sent["ReceiptHandle"])
+        self.later[came_back:] = [(body or text, delay) for body, delay in self.later[came_back:]]
         done = not answer["batchItemFailures"]
         for message in self.receive(self.queue_url):
             done = self.handle(message["Body"]) and done
@@ -145,7 +150,33 @@ class Pipeline:
 
     def upload(self, *files: tuple[str, bytes | str | dict[str, Any]]) -> bool:
         """Upload files and handle their events in this order."""
-        return all([self.handle(event) for event in [self.put(key, body) for key, body in files]])
+        events = [self.put(key, body) for key, body in files]
+        done = [self.handle(event) for event in events]
+        return all(done)
+
+    def resume(self) -> bool:
+        """Pass the time until the next message comes back, and handle it. Return whether it was done."""
+        body, seconds = min(self.later, key=itemgetter(1))
+        self.later = [(other, delay - seconds) for other, delay in self.later if other != body]
+        self.clock.now += seconds
+        return self.handle(body)
+
+    def _send_later(self, params: dict[str, Any], **_: Any) -> Any:
+        """Keep a delayed message from the queue: its delay is of the tests' clock."""
+        message = json.loads(params["body"])
+        if not message.get("DelaySeconds"):
+            return None
+        self.later.append((message["MessageBody"], message["DelaySeconds"]))
+        return SimpleNamespace(status_code=200), {"MessageId": "later"}
+
+    def _come_back_later(self, params: dict[str, Any], **_: Any) -> Any:
+        self.later.append(("", json.loads(params["body"])["VisibilityTimeout"]))
+        return SimpleNamespace(status_code=200), {}
+
+    def watch_queue(self) -> None:
+        """Take note of what submit puts off."""
+        self.hook("sqs", "SendMessage", self._send_later)
+        self.hook("sqs", "ChangeMessageVisibility", self._come_back_later)
 
     def hook(self, service: str, operation: str, action: Callable[..., Any]) -> Callable[[], None]:
         """Let `action` see every call of an AWS operation, as botocore's before-call event; return what ends that.
@@ -230,7 +261,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_DEFAULT_REGION": REGION,
-        "POWERTOOLS_SERVICE_NAME": "test",
         "POWERTOOLS_METRICS_NAMESPACE": "posedrop",
         "JOBS_TABLE": TABLE,
         "SEGMIND_BASE_URL": BASE_URL,
@@ -281,14 +311,19 @@ def pipeline(environment: dict[str, str], provider: Provider, monkeypatch: pytes
         pipeline = Pipeline(provider, clock, _load)
         for module in (pipeline.submit, pipeline.poll, pipeline.deliver):
             monkeypatch.setattr(module, "time", clock_module(clock))
-        pipeline.hook(
-            "sqs",
-            "ChangeMessageVisibility",
-            lambda params, **_: pipeline.delays.append(json.loads(params["body"])["VisibilityTimeout"]),
-        )
+        pipeline.watch_queue()
         yield pipeline
         for end in pipeline.hooks:
             end()
+
+
+@pytest.fixture
+def logs(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, Any]]]:
+    """Gives the log lines that the handlers wrote so far."""
+    stream = io.StringIO()
+    for handler in pipeline.submit.logger.handlers:
+        monkeypatch.setattr(handler, "stream", stream)
+    return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def clock_module(clock: Clock) -> Any:
@@ -299,10 +334,15 @@ def clock_module(clock: Clock) -> Any:
     return stand_in
 
 
-@cache
-def _client(service: str, config: Any = None) -> Any:
+def _client(service: str, config: Config | None = None) -> Any:
     """One client of a service for all tests, the handlers' too: to make one takes longer than most tests."""
-    return boto3.Session().client(service, config=config)
+    return _cached_client(service)
+
+
+@cache
+def _cached_client(service: str) -> Any:
+    config = Config(signature_version="s3v4") if service == "s3" else None
+    return boto3.Session().client(service, config=config)  # type: ignore[call-overload]
 
 
 @cache

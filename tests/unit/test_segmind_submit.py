@@ -1,6 +1,7 @@
 """The submit: what is sent, what is not, and over which connection."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -194,10 +195,18 @@ def test_an_answer_that_trickles_is_over_in_time(server: Server) -> None:
     assert time.monotonic() - begun < 2
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://no-such-host.invalid"])
-def test_without_a_connection_nothing_was_sent(url: str) -> None:
+def test_a_refused_connection_sent_nothing() -> None:
     with pytest.raises(ProviderUnavailable, match="no connection"):
-        Segmind(url, lambda: KEY).submit(BODY, TIMEOUTS)
+        Segmind("http://127.0.0.1:1", lambda: KEY).submit(BODY, TIMEOUTS)
+
+
+def test_an_unknown_host_was_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise socket.gaierror("unknown host")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(ProviderUnavailable, match="unknown host"):
+        Segmind("http://segmind.test", lambda: KEY).submit(BODY, TIMEOUTS)
 
 
 def test_the_environment_s_proxies_are_not_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from posedrop.settings import DeliverSettings, PollSettings, Settings, SubmitSettings
+from posedrop.settings import DeliverSettings, PollSettings, Settings, SubmitSettings, SweepSettings
 
 from tests.support import ROOT
 
@@ -44,7 +44,7 @@ def default(parameter: str) -> Any:
     return template()["Parameters"][parameter].get("Default")
 
 
-FUNCTIONS = {"submit": SubmitSettings, "poll": PollSettings, "deliver": DeliverSettings}
+FUNCTIONS = {"submit": SubmitSettings, "poll": PollSettings, "deliver": DeliverSettings, "sweep": SweepSettings}
 
 
 def function(name: str) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def test_every_parameter_is_described_used_and_grouped() -> None:
 
 
 def test_outputs() -> None:
-    assert set(template()["Outputs"]) == {
+    assert set(template()["Outputs"]) >= {
         "UploadBucketName",
         "OutputBucketName",
         "NotificationTopicArn",
@@ -228,9 +228,11 @@ def test_topic_and_table_are_encrypted_and_the_ledger_outlives_the_stack() -> No
     table = resources("AWS::DynamoDB::Table")["JobsTable"]
     assert table["SSESpecification"] == {"SSEEnabled": True}
     assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
-    (index,) = table["GlobalSecondaryIndexes"]
-    assert index["IndexName"] == "by-character"
-    assert [key["AttributeName"] for key in index["KeySchema"]] == ["character", "updated_at"]
+    keys = {
+        index["IndexName"]: [key["AttributeName"] for key in index["KeySchema"]]
+        for index in table["GlobalSecondaryIndexes"]
+    }
+    assert keys == {"by-character": ["character", "updated_at"], "unfinished": ["unfinished", "updated_at"]}
     for name in ("JobsTable", "UploadBucket", "OutputBucket"):
         assert template()["Resources"][name]["DeletionPolicy"] == "Retain"
 
@@ -249,7 +251,7 @@ ACTIONS = {
     | {"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
     | {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
     | {"states:StartExecution"},
-    "PollRole": LOGS | TRACING | KEY | {"dynamodb:GetItem", "dynamodb:PutItem"},
+    "PollRole": LOGS | TRACING | KEY | {"dynamodb:GetItem", "dynamodb:UpdateItem"},
     "DeliverRole": LOGS
     | TRACING
     | KEY
@@ -257,6 +259,12 @@ ACTIONS = {
     | {"s3:PutObject", "s3:AbortMultipartUpload"}
     | {"sns:Publish"}
     | {"sqs:SendMessage"},  # the function's on-failure destination
+    "SweepRole": LOGS
+    | TRACING
+    | {"dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:Query"}
+    | {"sqs:SendMessage"}
+    | {"states:DescribeExecution", "lambda:InvokeFunction"}
+    | {"sns:Publish"},
     "JobStateMachineRole": TRACING | {"xray:GetSamplingRules", "xray:GetSamplingTargets"} | {"lambda:InvokeFunction"},
 }
 
@@ -289,20 +297,22 @@ CALLS = {
     "get_object": "s3:GetObject",
     "publish": "sns:Publish",
     "start_execution": "states:StartExecution",
+    "describe_execution": "states:DescribeExecution",
+    "send_message": "sqs:SendMessage",
     "send_message_batch": "sqs:SendMessage",
     "change_message_visibility": "sqs:ChangeMessageVisibility",
     "get_secret": "secretsmanager:GetSecretValue",
 }
 MODULES = {
-    "poll": ["secret", "pacing"],
-    "deliver": ["secret", "storage", "notification"],
-    "submit": ["secret", "pacing", "ledger", "executions", "submission", "uploads"],
+    "poll": ["secret", "governor"],
+    "deliver": ["secret", "governor", "latency_store", "storage", "notification"],
+    "submit": ["secret", "governor", "latency_store", "ledger", "executions", "submission", "arrivals", "uploads"],
+    "sweep": ["sweeping", "notification"],
 }
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_call_that_a_function_makes_is_granted(name: str) -> None:
-    """Read from the modules that the function uses."""
     paths = [ROOT / "layers" / "posedrop" / "posedrop" / f"{module}.py" for module in MODULES[name]]
     calls = {
         node.func.attr

@@ -53,7 +53,7 @@ def parse_answer(status_code: int, body: bytes) -> Answer:
         error=next((error for error in errors if error), None),
         inference_seconds=_seconds(value.get("metrics")),
         output=value.get("output"),
-        request_id=_request_id(value.get("request_id")),
+        request_id=usable_request_id(value.get("request_id")),
     )
 
 
@@ -93,7 +93,8 @@ def _seconds(metrics: object) -> float | None:
     return round(float(value), 6) if 0 <= value <= LONGEST_SECONDS else None
 
 
-def _request_id(value: object) -> str | None:
+def usable_request_id(value: object) -> str | None:
+    """The value itself if it is a request id that is safe as a segment of a URL's path, else None."""
     if not isinstance(value, str) or not _REQUEST_ID.fullmatch(value) or any(c in "/?#%\\" for c in value):
         return None
     return value

@@ -149,6 +149,8 @@ class Arrivals:
 
     def _wait(self, message: PoseMessage, missing: list[str]) -> None:
         self._ledger.wait(message.bucket, message.character, message.pose, missing, self._clock())
+        if message.pose:
+            self._ledger.stop_waiting(message.character, "")  # a pose is not missing any more
         logger.info("waiting", missing=missing)
 
     def _count(self, message: PoseMessage, exc: Exception) -> Record:

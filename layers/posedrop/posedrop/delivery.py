@@ -25,6 +25,7 @@ from posedrop.errors import (
     StatusUnavailable,
 )
 from posedrop.governor import Governor
+from posedrop.job import output_folder
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Conflict, Ledger, Record, Status
 from posedrop.notification import notification, publish
@@ -144,7 +145,7 @@ class Delivery:
         if record.request_id is None:
             raise InternalError("the job has no request id")
         sources, inference_seconds = self._result(record, record.request_id, event)
-        folder = f"outputs/{record.character}/{record.pose}/{record.job_id}/{record.attempt}"
+        folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
         outputs = []
         for number, source in enumerate(sources, start=1):
             if isinstance(source, InlineSource):

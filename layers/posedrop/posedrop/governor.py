@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from botocore.exceptions import ClientError
 
 from posedrop.errors import PosedropError
-from posedrop.pacing import Held, Limits, Pacing, Turn
+from posedrop.pacing import Held, Limits, Pacing, Slot, Turn
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -40,9 +40,9 @@ class Governor:
         """The state now."""
         return self._read()[0]
 
-    def take(self, now: float, ticketed: bool) -> Turn | Held:
-        """Take a slot for a submit, or learn why there is none, and until when."""
-        return self._changed(lambda pacing: pacing.take(now, self._limits, ticketed))
+    def take(self, now: float, kept: Slot | None) -> Turn | Held:
+        """Take a slot for a submit, or use the one that was `kept`, or learn why there is none, and until when."""
+        return self._changed(lambda pacing: pacing.take(now, self._limits, kept))
 
     def take_poll(self, now: float, due: float) -> float:
         """Take a slot for a poll that is due at `due`, and return its time (both in seconds since the epoch)."""

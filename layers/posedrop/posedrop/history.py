@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus
 
 import httpx
 
-from posedrop.answers import load_json
+from posedrop.answers import load_json, usable_request_id
 from posedrop.errors import PosedropError
 from posedrop.segmind import MODEL
 
@@ -22,6 +22,8 @@ PAGE = 100
 PAGES = 5
 PAGE_BYTES = 8 * 1024 * 1024
 TIMEOUT = httpx.Timeout(5)
+SECONDS = 15.0
+"""For all pages together: the function that asks has little time left."""
 
 
 class HistoryUnavailable(PosedropError):
@@ -49,28 +51,32 @@ class History:
         `since` is when it was sent at the earliest, in seconds since the epoch. Raises HistoryUnavailable.
         """
         for row in self._rows(since):
-            request_id = row.get("request_id")
-            if isinstance(request_id, str) and _names(row.get("request_body"), name):
+            request_id = usable_request_id(row.get("request_id"))
+            if request_id and _names(row.get("request_body"), name):
                 return request_id
         return None
 
     def _rows(self, since: float) -> Iterator[Mapping[str, Any]]:
         # A day earlier: the dates of the window have no time zone.
         first = datetime.fromtimestamp(since, UTC) - timedelta(days=1)
+        deadline = time.monotonic() + SECONDS
         for page in range(1, PAGES + 1):
-            rows = _list(
-                self._get({"page": page, "per_page": PAGE, "from_date": f"{first:%Y-%m-%d}", "model_name": MODEL})
-            )
+            query: dict[str, str | int] = {
+                "page": page,
+                "per_page": PAGE,
+                "from_date": f"{first:%Y-%m-%d}",
+                "model_name": MODEL,
+            }
+            rows = _list(self._get(query, deadline))
             yield from rows
             if len(rows) < PAGE:
                 return
 
-    def _get(self, parameters: Mapping[str, str | int]) -> object:
+    def _get(self, query: Mapping[str, str | int], deadline: float) -> object:
         content = bytearray()
-        deadline = time.monotonic() + 10
         try:
             with self._client.stream(
-                "GET", self._url, params=dict(parameters), headers={"x-api-key": self._api_key()}
+                "GET", self._url, params=dict(query), headers={"x-api-key": self._api_key()}
             ) as response:
                 if response.status_code != 200:
                     raise HistoryUnavailable(f"the request history answered {response.status_code}")
@@ -79,9 +85,9 @@ class History:
                     if len(content) > PAGE_BYTES or time.monotonic() > deadline:
                         raise HistoryUnavailable("the request history's answer is too large or too slow")
             return load_json(content.decode())
-        except (httpx.HTTPError, httpx.InvalidURL, PosedropError) as exc:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, PosedropError) as exc:
             raise HistoryUnavailable(f"the request history cannot be asked: {type(exc).__name__}: {exc}") from exc
-        except ValueError as exc:
+        except ValueError as exc:  # UnicodeError too, which httpx passes on from the host in a Location header
             raise HistoryUnavailable("the request history's answer is not JSON") from exc
 
 

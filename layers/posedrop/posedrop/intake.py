@@ -4,13 +4,15 @@ from dataclasses import dataclass
 
 from posedrop import images
 from posedrop.errors import InvalidInput, JobError
-from posedrop.job import Input, Job, job_id
+from posedrop.job import Input, Job, job_id, output_folder
 from posedrop.messages import Origin
 from posedrop.parameters import JOB_FILE_LIMIT, check_prompt, merge, metadata_prompt, read_job_file
 from posedrop.uploads import IMAGE_LIMIT, Blob, JobFiles, Listed, UploadBucket
 
 SIDE_LIMIT = 8192
 """Pixels a side of an input image."""
+KEY_LIMIT = 1024
+"""Bytes of a key (Amazon S3 user guide, object keys)."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,10 @@ def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, defa
     parameters, context = merge(default_prompt, *layers)
     content |= {"parameters": parameters, "context": context, "unreadable": unreadable}
     name = job_id(bucket.name, character, pose, content)
+    longest = len(f"{output_folder(character, pose, name, 999)}/result.json".encode())
+    if longest > KEY_LIMIT:
+        too_long = f"{longest - KEY_LIMIT} bytes too long: the outputs' keys would have more than {KEY_LIMIT}"
+        problems.insert(0, f"the names of character and pose are {too_long}")
     job = Job(name, bucket.name, character, pose, inputs, parameters, context)
     return Draft(job, InvalidInput("; ".join(problems)) if problems else None)
 

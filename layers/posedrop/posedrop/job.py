@@ -67,6 +67,11 @@ def execution_name(job_id: str, attempt: int) -> str:
     return f"{job_id}-{attempt}"
 
 
+def output_folder(character: str, pose: str, job_id: str, attempt: int) -> str:
+    """The key prefix of an attempt's outputs in the output bucket, without a slash at its end."""
+    return f"outputs/{character}/{pose}/{job_id}/{attempt}"
+
+
 def waiting_id(character: str, pose: str) -> str:
     """The ledger's key of uploads that are no job yet."""
     return f"waiting/{character}/{pose}"

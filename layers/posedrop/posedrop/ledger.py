@@ -12,7 +12,7 @@ of that name has only what is still to be done.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from posedrop.answers import cut
 from posedrop.clock import rfc3339
 from posedrop.errors import JobError, PosedropError
 from posedrop.job import Job, waiting_id
+from posedrop.pacing import Slot
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -49,7 +50,7 @@ OF_ONE_ATTEMPT = (
     *(
         "reason",
         "hold_until",
-        "ticket",
+        "slot",
         "owner",
         "claimed_at",
         "unknown_at",
@@ -85,7 +86,7 @@ class Record:
     missing: list[str] = field(default_factory=list)
     reason: str | None = None
     hold_until: str | None = None
-    ticket: bool = False
+    slot: dict[str, Any] | None = None
     owner: str | None = None
     claimed_at: float | None = None
     request_id: str | None = None
@@ -185,7 +186,7 @@ class Ledger:
         """Remove the record of uploads that are a job now."""
         self._dynamodb.delete_item(TableName=self._table, Key={"job_id": {"S": waiting_id(character, pose)}})
 
-    def hold(self, record: Record, reason: str, until: float, now: float, ticket: bool = False) -> None:
+    def hold(self, record: Record, reason: str, until: float, now: float, slot: Slot | None = None) -> None:
         """Say why a queued job is not sent yet, and when it is looked at again (seconds since the epoch)."""
         self._update(
             record.job_id,
@@ -193,7 +194,7 @@ class Ledger:
             {
                 "reason": reason,
                 "hold_until": rfc3339(until),
-                "ticket": ticket or record.ticket,
+                "slot": asdict(slot) if slot else None,
                 "updated_at": rfc3339(now),
             },
         )
@@ -229,9 +230,9 @@ class Ledger:
             },
         )
 
-    def release(self, claimed: Record, reason: str, until: float, now: float) -> None:
+    def release(self, claimed: Record, reason: str, until: float, now: float) -> Record:
         """Give a claim back: the provider said that it took nothing."""
-        self._update(
+        return self._update(
             claimed.job_id,
             _claim(claimed),
             {
@@ -269,6 +270,7 @@ class Ledger:
                 "unfinished": Status.SUBMITTED,
                 "reason": None,
                 "hold_until": None,
+                "not_found_at": None,
                 "request_id": request_id,
                 "submitted_at": rfc3339(now),
                 "updated_at": rfc3339(now),
@@ -300,19 +302,22 @@ class Ledger:
         """Write down that it was told what uploads wait for."""
         self._update(record.job_id, {"status": Status.WAITING}, {"alerted_at": rfc3339(now)})
 
-    def new_attempt(self, record: Record, message_id: str, now: float) -> Record:
-        """Queue a failed job again as its next attempt. Raises Conflict if another one has begun.
+    def new_attempt(self, record: Record, message_id: str, error: JobError | None, now: float) -> Record:
+        """Queue a failed job again as its next attempt, or end that at once with `error`.
 
-        `message_id` is that of the message that asked for it: delivered twice, it makes one attempt.
+        `message_id` is that of the message that asked for it: delivered twice, it makes one attempt. Raises Conflict if
+        another one has begun.
         """
-        cleared = dict.fromkeys(OF_ONE_ATTEMPT)
+        status = Status.FAILED if error else Status.QUEUED
+        end = {"error": _error(error), "completed_at": rfc3339(now), **self._expiry(now)} if error else {}
         return self._update(
             record.job_id,
             {"status": Status.FAILED, "attempt": record.attempt},
             {
-                **cleared,
-                "status": Status.QUEUED,
-                "unfinished": Status.QUEUED,
+                **dict.fromkeys(OF_ONE_ATTEMPT),
+                **end,
+                "status": status,
+                "unfinished": status,
                 "attempt": record.attempt + 1,
                 "previous_request_id": record.request_id or record.previous_request_id,
                 "retry_message_id": message_id,

@@ -1,8 +1,8 @@
 """The plan's request limit, shared by all functions: when the next call may be made. Pure; the governor keeps it.
 
-Calls that count take slots of a grid: evenly spaced, one call each. A slot is taken from now on, or, for a poll that is
-due later, from then on. A submit for which no slot is near gets a ticket, which is a time to come back, so that a long
-backlog is not received again and again. A breaker stops submitting where the account is refused.
+Calls that count take slots of a grid: evenly spaced, one call each. A submit takes the next free one; if that is far,
+its message comes back shortly before it. So a backlog of any length is received about twice, first come, first served.
+A poll takes a slot where its wait ends. A breaker stops submitting where the account is refused.
 """
 
 import math
@@ -13,17 +13,19 @@ USE_OF_LIMIT = 0.97
 """Slots lie evenly at this share of the limit: a window that slides punishes exactly all of it."""
 PATIENCE = 5.0
 """Seconds that a submit waits in its function for its slot."""
-LEAD = 3.0
-"""Seconds before a slot is near at which a message comes back, so that no slot passes unused."""
-TICKET_DENSITY = 0.9
-"""Tickets lie closer than submits have been, so that there is always one for a free slot."""
-CALLS_A_JOB = 5
-"""Calls of a job, its polls included, until it is seen how far apart submits lie."""
-LONGEST_GAP = 20
-"""Slots. A longer time between two submits says that there was nothing to send."""
+LEAD = 2.5
+"""Seconds before its slot at which a message comes back."""
+GRACE = 1.5
+"""Seconds for which a slot is good after its time: the three percent that are left of a minute allow for them."""
+SLOTS_A_JOB = 3.1
+"""Where all calls count, submits leave room for the rest of a job: a poll and the result at the least. The tenth is for
+jobs that are looked at twice, lest they fall behind further and further."""
+HORIZON = 4096
+"""Slots that are given out in advance."""
 RATE_LIMIT_PAUSE = 10.0
 """Seconds to pause after a 429 that does not say how long."""
 LONGEST_PAUSE = 3600.0
+WAITS_FOR_LIMIT = "waits for the plan's request limit"
 PROBE_SECONDS = 60.0
 """How long one probe has before another may be made."""
 PROBE_LOOK = 10.0
@@ -61,20 +63,28 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Slot:
+    """A slot at a time (seconds since the epoch). It is void once the grid's `generation` is another one."""
+
+    at: float
+    generation: int
+
+
+@dataclass(frozen=True)
 class Held:
-    """No request may be sent before `until` (seconds since the epoch), for `reason`. `ticket`: that is its turn."""
+    """No request may be sent before `until` (seconds since the epoch), for `reason`. `slot` is kept for it."""
 
     until: float
     reason: str
-    ticket: bool = False
+    slot: Slot | None = None
 
 
 @dataclass(frozen=True)
 class Pacing:
     """The state. Times are seconds since the epoch.
 
-    interval, base, taken: the grid of slots; bit n of `taken` (hex) is slot base + n.
-    last_submit, gap: the last slot of a submit, and how far apart submits lie. next_ticket: the next time to come back.
+    interval, base, taken, generation: the grid of slots, from the time `base` on; bit n of `taken` (hex) is slot n.
+    submit_due: when the next submit is due, where all calls count.
     all_since: when it was seen that all calls count, 0 if it was not.
     paused_until: no call before it (429).
     open_until, open_reason, openings: the breaker of submits, and how often in a row it has opened.
@@ -83,11 +93,10 @@ class Pacing:
     """
 
     interval: float = 0.0
-    base: int = 0
+    base: float = 0.0
     taken: str = "0"
-    last_submit: float = 0.0
-    gap: float = 0.0
-    next_ticket: float = 0.0
+    generation: int = 0
+    submit_due: float = 0.0
     all_since: float = 0.0
     paused_until: float = 0.0
     open_until: float = 0.0
@@ -104,27 +113,26 @@ class Pacing:
         """Whether polls count too. What was seen of that holds for a day."""
         return limits.counting == "all" or (limits.counting == "auto" and now < self.all_since + DAY)
 
-    def take(self, now: float, limits: Limits, ticketed: bool = False) -> tuple["Pacing", Turn | Held]:
-        """Take a slot for a submit. `ticketed`: it comes back at its ticket's time."""
+    def take(self, now: float, limits: Limits, kept: Slot | None = None) -> tuple["Pacing", Turn | Held]:
+        """Take a slot for a submit, or use the one that was `kept` for it."""
         held = self._held(now, limits)
         if held:
             return self, held
         state = self._at(now, limits)
-        slot, at = state._free(now, now)
-        if not ticketed and state.next_ticket > now + PATIENCE:
-            return state._ticket(state.next_ticket, limits, now)
+        if kept and kept.generation == state.generation and now <= kept.at + GRACE:
+            at = kept.at
+        else:
+            due = max(now, state.submit_due) if self.counts_all(limits, now) else now
+            slot, at = state._free(due)
+            if slot >= HORIZON:
+                return self, Held(at - HORIZON * state.interval / 2, WAITS_FOR_LIMIT)
+            state = replace(state._reserve(slot), submit_due=due + SLOTS_A_JOB * state.interval)
         if at > now + PATIENCE:
-            if ticketed:
-                return self, Held(at - LEAD, "waits for the plan's request limit", ticket=True)
-            return state._ticket(at, limits, now)
+            return state, Held(at - LEAD, WAITS_FOR_LIMIT, Slot(at, state.generation))
         probe = bool(self.open_reason)
-        gap = at - state.last_submit
-        if 0 < gap < LONGEST_GAP * state.interval:
-            state = replace(state, gap=0.8 * state._gap(limits, now) + 0.2 * gap)
         day = int(now // DAY)
         return replace(
-            state._reserve(slot),
-            last_submit=at,
+            state,
             probe_until=at + PROBE_SECONDS if probe else 0.0,
             day=day,
             day_jobs=self._jobs_of(day) + 1,
@@ -136,7 +144,7 @@ class Pacing:
         if not self.counts_all(limits, now):
             return self, due
         state = self._at(now, limits)
-        slot, at = state._free(now, due)
+        slot, at = state._free(due)
         return state._reserve(slot), at
 
     def _held(self, now: float, limits: Limits) -> Held | None:
@@ -155,32 +163,29 @@ class Pacing:
         return self.day_jobs if day == self.day else 0
 
     def _at(self, now: float, limits: Limits) -> "Pacing":
-        """The state with the grid from now on; a grid of another interval is begun anew."""
-        base = math.floor(now / limits.interval)
-        if not math.isclose(self.interval, limits.interval):
-            return replace(self, interval=limits.interval, base=base, taken="0", gap=0.0)
-        shift = base - self.base
+        """The state with the grid from now on. Where nothing is taken, or the limit has changed, it begins anew."""
         taken = int(self.taken, 16)
+        if not math.isclose(self.interval, limits.interval):
+            return self._new_grid(now, limits)
+        if now >= self.base + taken.bit_length() * self.interval:
+            return replace(self, base=now, taken="0")
         # A clock that is behind another function's must not bring taken slots back.
-        return self if shift <= 0 else replace(self, base=base, taken=f"{taken >> shift:x}")
+        passed = max(0, math.floor((now - self.base) / self.interval))
+        return replace(self, base=self.base + passed * self.interval, taken=f"{taken >> passed:x}")
 
-    def _free(self, now: float, due: float) -> tuple[int, float]:
-        """The first free slot from `due` on, and its time: now, if it is the slot that we are in."""
-        first = max(math.floor(due / self.interval) if due <= now else math.ceil(due / self.interval), self.base)
-        shifted = int(self.taken, 16) >> (first - self.base)
-        slot = first + ((shifted + 1) & ~shifted).bit_length() - 1
-        return slot, max(now, slot * self.interval)
+    def _free(self, due: float) -> tuple[int, float]:
+        """The first free slot that begins at `due` or later, and its time. One that is under way is not free."""
+        first = max(0, math.ceil((due - self.base) / self.interval - 0.01))
+        taken = int(self.taken, 16) >> first
+        slot = first + ((taken + 1) & ~taken).bit_length() - 1
+        return slot, max(due, self.base + slot * self.interval)
 
     def _reserve(self, slot: int) -> "Pacing":
-        return replace(self, taken=f"{int(self.taken, 16) | 1 << (slot - self.base):x}")
+        return replace(self, taken=f"{int(self.taken, 16) | 1 << slot:x}")
 
-    def _gap(self, limits: Limits, now: float) -> float:
-        expected = self.interval * (CALLS_A_JOB if self.counts_all(limits, now) else 1)
-        return max(self.gap or expected, self.interval)
-
-    def _ticket(self, at: float, limits: Limits, now: float) -> tuple["Pacing", Held]:
-        following = at + TICKET_DENSITY * self._gap(limits, now)
-        return replace(self, next_ticket=following), Held(at - LEAD, "waits for the plan's request limit", ticket=True)
+    def _new_grid(self, now: float, limits: Limits) -> "Pacing":
+        generation = self.generation + 1
+        return replace(self, interval=limits.interval, base=now, taken="0", generation=generation, submit_due=0.0)
 
     # ---- what the provider answered --------------------------------------------------------------------------------
 
@@ -190,14 +195,11 @@ class Pacing:
         Slots keep the submits of any minute within the limit. So a 429 shows that polls count as well.
         """
         until = max(self.paused_until, now + (RATE_LIMIT_PAUSE if retry_after is None else max(retry_after, 1.0)))
-        newly = limits.counting == "auto" and not self.counts_all(limits, now)
-        return replace(
-            self,
-            paused_until=until,
-            probe_until=0.0,
-            all_since=now if newly else self.all_since,
-            gap=0.0 if newly else self.gap,
-        )
+        state = replace(self, paused_until=until, probe_until=0.0)
+        if limits.counting == "auto" and not self.counts_all(limits, now):
+            # Submits have taken all slots in advance: they are given out anew, with room for polls.
+            return replace(state._new_grid(until, limits), all_since=now)
+        return state
 
     def account_refused(self, now: float, reason: str, pause: float) -> "Pacing":
         """After 401, 403, 404, 406: open the breaker, for longer each time in a row, up to an hour."""

@@ -41,6 +41,8 @@ _NEVER_SENT = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
+# UnicodeError: httpx passes on what idna raises of the host in a Location header.
+_NO_ANSWER = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Segmind:
             status, response_headers, content = self._call("POST", url, headers, timeouts, SMALL_ANSWER, body)
         except _NEVER_SENT as exc:
             raise ProviderUnavailable(f"no connection to the provider: {_reason(exc)}") from exc
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, _AnswerTooLargeError) as exc:
+        except (*_NO_ANSWER, _AnswerTooLargeError) as exc:
             raise SubmitOutcomeUnknown(f"no answer to the request: {_reason(exc)}") from exc
         answer = parse_answer(status, content)
         if 200 <= status < 300:
@@ -125,7 +127,7 @@ class Segmind:
             )
         except AccountRefused as exc:
             raise StatusUnavailable(str(exc)) from exc
-        except (httpx.HTTPError, httpx.InvalidURL, _AnswerTooLargeError) as exc:
+        except (*_NO_ANSWER, _AnswerTooLargeError) as exc:
             raise StatusUnavailable(f"no answer from the provider: {_reason(exc)}") from exc
         answer = parse_answer(status, content)
         # A body that names the job's end wins over the HTTP status: FAILED is served as 422.

@@ -28,7 +28,7 @@ from posedrop.history import History, HistoryUnavailable
 from posedrop.job import execution_name
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Conflict, Ledger, Record, Status
-from posedrop.pacing import PATIENCE, Held, Pacing
+from posedrop.pacing import PATIENCE, Held, Pacing, Slot
 from posedrop.polling import first_wait
 from posedrop.secret import ApiKey
 from posedrop.segmind import FAILED, Segmind, Timeouts
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 
 logger = Logger(child=True)
 
-MARGIN = 3.0
+LONGEST_REQUEST = 36.0
+"""Seconds for a request, and at most half of the function's time."""
+MARGIN = 1.0
 """Seconds that are left for the ledger and the execution after the request."""
 URL_SECONDS = 3600
 UNEXPECTED_ERRORS = 5
@@ -49,6 +51,8 @@ LONGEST_BACKOFF = 900.0
 HISTORY_GRACE = 60.0
 """Seconds that a request may take to appear in the provider's history."""
 HISTORY_INTERVAL = 15.0
+TOLD_SOON = 5.0
+"""Seconds that a new attempt waits until the one before is told."""
 GONE_APART = 31.0
 """Seconds between two looks at an earlier attempt's request that the provider does not know."""
 
@@ -91,7 +95,7 @@ class Submission:
         self._latency = latency
         self._clock = clock
         self._sleep = sleep
-        self._timeouts = Timeouts.within(min(36.0, settings.submit_timeout_seconds * 0.6))
+        self._timeouts = Timeouts.within(min(LONGEST_REQUEST, settings.submit_timeout_seconds / 2))
 
     def advance(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
         """Do what the record's status asks for next.
@@ -114,15 +118,16 @@ class Submission:
         if record.status is not Status.FAILED or record.retry_message_id == message_id:
             logger.info("no new attempt: the job has not failed", status=record.status)
             return record
+        if not record.notified_at:
+            raise Deferred("the attempt before is to be told first", TOLD_SOON)
         failed = record.error or {}
-        queued = self._ledger.new_attempt(record, message_id, self._clock())
-        logger.info("a new attempt", attempt=queued.attempt)
+        error = None
         if failed.get("type") == InvalidInput.__name__ or not record.inputs:
             # Its files are as bad as they were: the attempt ends as the one before, and is told.
-            return self._ledger.fail(
-                queued, InvalidInput(failed.get("message", "the files could not be read")), self._clock()
-            )
-        return queued
+            error = InvalidInput(failed.get("message", "the files could not be read"))
+        started = self._ledger.new_attempt(record, message_id, error, self._clock())
+        logger.info("a new attempt", attempt=started.attempt)
+        return started
 
     def _advance(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
         if record.status is Status.QUEUED:
@@ -139,8 +144,6 @@ class Submission:
     # ---- sending ---------------------------------------------------------------------------------------------------
 
     def _send(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
-        if remaining() < self._timeouts.total + PATIENCE + MARGIN:
-            raise Deferred("too little time is left for the request", 1)
         if record.attempt > 1 and self._go_on_with_earlier_request(record):
             return
         try:
@@ -148,24 +151,30 @@ class Submission:
         except UploadChanged as exc:
             self._fail(record, InvalidInput(f"{exc}: replaced or deleted before the job was sent"))
             return
+        needed = self._timeouts.total + MARGIN
+        if remaining() < needed + PATIENCE:
+            raise Deferred("too little time is left for the request", 1)
         self._wait_for_slot(record)
-        if remaining() < self._timeouts.total + MARGIN:
+        if remaining() < needed:
             raise Deferred("too little time is left for the request", 1)
         claimed = self._ledger.claim(record, uuid.uuid4().hex, self._clock())
         try:
             request_id = self._segmind.submit(body, self._timeouts)
         except Rejected as exc:
-            self._governor.change(Pacing.answered)
             self._fail(claimed, exc)
+            self._governor.change(Pacing.answered)
         except SubmitOutcomeUnknown as exc:
             now = self._clock()
             pause = self._settings.account_pause_seconds
+            suspected = self._ledger.suspect(claimed, str(exc), now)
             self._governor.change(lambda pacing: pacing.outcome_unknown(now, pause))
-            self._look_up(self._ledger.suspect(claimed, str(exc), now), exc)
+            self._look_up(suspected, exc)
         except NotTaken as exc:
-            seconds = self._not_taken(exc, receive_count)
             now = self._clock()
-            self._ledger.release(claimed, str(exc), now + seconds, now)
+            # Before all else: a claim that stays would be an unknown outcome.
+            released = self._ledger.release(claimed, str(exc), now + backoff(receive_count), now)
+            seconds = self._not_taken(exc, receive_count)
+            self._ledger.hold(released, str(exc), now + seconds, now)
             raise Deferred(str(exc), seconds) from exc
         else:
             self._submitted(claimed, request_id)
@@ -176,9 +185,9 @@ class Submission:
 
     def _wait_for_slot(self, record: Record) -> None:
         now = self._clock()
-        taken = self._governor.take(now, record.ticket)
+        taken = self._governor.take(now, Slot(**record.slot) if record.slot else None)
         if isinstance(taken, Held):
-            self._ledger.hold(record, taken.reason, taken.until, now, ticket=taken.ticket)
+            self._ledger.hold(record, taken.reason, taken.until, now, taken.slot)
             raise Deferred(taken.reason, taken.until - now)
         self._sleep(max(0.0, taken.at - now))
 
@@ -255,7 +264,8 @@ class Submission:
 
     def _go_on_with_earlier_request(self, record: Record) -> bool:
         """Whether an earlier attempt's request is alive or well after all: then it is delivered, not bought again."""
-        request_id = record.previous_request_id or self._find_earlier(record)
+        # The attempt before may be of unknown outcome: its request, if there is one, is the latest.
+        request_id = self._find_earlier(record) or record.previous_request_id
         if request_id is None:
             return False
         try:

@@ -10,6 +10,7 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
 from posedrop.clock import epoch
+from posedrop.errors import PosedropError
 from posedrop.job import execution_name
 from posedrop.ledger import Conflict, Ledger, Record, Status
 from posedrop.messages import PoseMessage, SubmitMessage
@@ -42,6 +43,10 @@ class Ages:
         """The age for a status. What has ended is stuck while it is not told."""
         named: float = getattr(self, "ended" if status in (Status.SUCCEEDED, Status.FAILED) else status.lower())
         return named
+
+
+class SweepIncomplete(PosedropError):
+    """Some records could not be taken care of. The others were."""
 
 
 class Sweep:
@@ -77,16 +82,23 @@ class Sweep:
     def run(self, ages: Ages, remaining: Callable[[], float]) -> dict[str, int]:
         """Go through all that is unfinished, and return how many records of each status were taken care of.
 
-        It stops early if `remaining` (seconds) runs out: the next sweep goes on.
+        It stops early if `remaining` (seconds) runs out: the next sweep goes on. Raises SweepIncomplete, in the end, if
+        some could not be taken care of.
         """
         counts = dict.fromkeys(map(str, Status), 0)
+        failures: list[str] = []
         for record in self._stuck(ages):
             if remaining() < RESERVE:
                 logger.warning("the sweep ran out of time", counts=counts)
                 break
             logger.append_keys(job_id=record.job_id, character=record.character, pose=record.pose)
-            if self._heal(record):
-                counts[str(record.status)] += 1
+            try:
+                counts[str(record.status)] += self._heal(record)
+            except Exception as exc:  # one record must not keep the others from their turn
+                logger.exception("not taken care of")
+                failures.append(f"{record.job_id}: {type(exc).__name__}: {exc}")
+        if failures:
+            raise SweepIncomplete(f"{len(failures)} records were not taken care of, {counts}; the first: {failures[0]}")
         return counts
 
     def _stuck(self, ages: Ages) -> Iterator[Record]:

@@ -51,9 +51,10 @@ class Watch:
             return replace(state, finished=True)
         now = self._clock()
         pacing = self._governor.read()
-        if pacing.paused_until > now and now < state.submitted_at + self._timeout_seconds:
+        deadline = state.submitted_at + self._timeout_seconds
+        if pacing.paused_until > now and now < deadline:
             logger.info("no look: all calls are paused", until=pacing.paused_until)
-            return self._in_step(state, pacing, pacing.paused_until - now)
+            return self._in_step(state, pacing, min(pacing.paused_until, deadline) - now)
         looked = check(
             state,
             self._segmind,

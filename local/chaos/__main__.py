@@ -1,0 +1,170 @@
+"""Run chaos: `python -m local.chaos --seed 1`. Ends with a table, and with exit code 1 if a promise was broken."""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections import Counter
+
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console
+from rich.table import Table
+
+from local.chaos.evidence import Evidence, Record, gather
+from local.chaos.memory import MemoryWatch
+from local.chaos.scenario import Scenario, draw_scenario
+from local.chaos.storm import Storm
+from local.chaos.trouble import JOB_TIMEOUT_SECONDS
+from local.chaos.verdict import judge
+from local.deploy import ROOT
+from local.processes import LocalError
+from local.stack import LocalStack
+
+DIRECTORY = ROOT / ".local" / "chaos"
+LIMIT_SECONDS = 270.0
+"""For all that happens once the stack is up."""
+MEMORY_LIMIT = 2_000_000_000
+PARAMETERS: dict[str, str | int] = {
+    "SettleSeconds": 1,
+    "SubmitConcurrency": 5,
+    "SubmitTimeoutSeconds": 30,
+    "QueueVisibilitySeconds": 35,
+    "JobTimeoutSeconds": JOB_TIMEOUT_SECONDS,
+    "AccountPauseSeconds": 3,
+    "TypicalInferenceSeconds": 3,
+    "SegmindRequestsPerMinute": 400,
+}
+EMULATOR = ("--latency", "2.5:0.3", "--rpm", "400")
+
+
+def main() -> int:
+    """Run the command line; return its exit code."""
+    arguments = _arguments()
+    console = Console(highlight=False)
+    scenario = draw_scenario(arguments.seed, arguments.jobs)
+    directory = DIRECTORY / f"seed-{arguments.seed}-{os.getpid()}"
+    stack = LocalStack(directory, parameters=PARAMETERS, emulator=[*EMULATOR, "--seed", str(arguments.seed)])
+    try:
+        kept = run(stack, scenario, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        return 130
+    except (LocalError, BotoCoreError, ClientError, OSError) as error:
+        console.print(f"\nFailed: {error}", style="red", markup=False, soft_wrap=True)
+        kept = False
+    finally:
+        stack.stop()
+    logs = DIRECTORY / "logs"
+    shutil.rmtree(logs, ignore_errors=True)
+    shutil.move(stack.logs, logs)
+    shutil.rmtree(directory)
+    if not kept:
+        console.print(f"Logs: {os.path.relpath(logs)}", soft_wrap=True)
+    return 0 if kept else 1
+
+
+def run(stack: LocalStack, scenario: Scenario, console: Console) -> bool:
+    """Start the stack, let the storm pass, show what came out; return whether every promise was kept."""
+    began = time.monotonic()
+    with MemoryWatch() as watch:
+        console.print(f"Seed {scenario.seed}: {len(scenario.jobs)} jobs. Starting the local stack ...")
+        stack.start()
+        storm = Storm(stack, scenario, lambda line: console.print(line, markup=False))
+        rested = storm.run(LIMIT_SECONDS)
+        seconds = storm.seconds
+        calls = storm.control("GET", "calls")
+        storm.control("POST", "faults", {"faults": []})
+        evidence = gather(stack, storm.inbox.receive(), calls)
+    verdict = judge(scenario, evidence, storm.attempts_asked_for)
+    if not rested:
+        verdict.violations.append(f"not all came to rest within {LIMIT_SECONDS:.0f} s")
+    if watch.peak > MEMORY_LIMIT:
+        verdict.violations.append(f"{watch.peak / 1e6:.0f} MB of memory, more than {MEMORY_LIMIT / 1e6:.0f}")
+    if evidence.deaths.total() == 0 or sum(evidence.struck) == 0:
+        verdict.violations.append("nothing went wrong, so nothing is proven")
+    _show(console, scenario, storm, evidence, watch, seconds, time.monotonic() - began)
+    for line in verdict.explained:
+        console.print(f"  {line}", markup=False, soft_wrap=True)
+    for line in verdict.violations:
+        console.print(f"  {line}", style="red", markup=False, soft_wrap=True)
+    console.print("All promises were kept." if not verdict.violations else f"{len(verdict.violations)} violations.")
+    return not verdict.violations
+
+
+def _show(
+    console: Console,
+    scenario: Scenario,
+    storm: Storm,
+    evidence: Evidence,
+    watch: MemoryWatch,
+    seconds: float,
+    in_all: float,
+) -> None:
+    paid = Counter(accepted.name for accepted in evidence.accepted)
+    table = Table(title=f"Chaos, seed {scenario.seed}", title_justify="left", show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    states = Counter(
+        f"{record['status']} {record.get('error', {}).get('type', '')}".strip() for record in evidence.records
+    )
+    told = Counter((message["job_id"], message["attempt"]) for message in evidence.notifications)
+    rows = {
+        "jobs": _counts(states),
+        "attempts": f"{len(scenario.jobs)} first, {storm.attempts_asked_for.total()} asked for",
+        "submits accepted": f"{len(evidence.accepted)}, at most {max(paid.values(), default=0)} an attempt",
+        "executions": f"{len(evidence.executions)}: {_counts(Counter(status for _, status in evidence.executions))}",
+        "notifications": f"{len(evidence.notifications)} of {len(told)} attempts",
+        "attempts by end": _counts(
+            Counter((message["error"] or {"type": "SUCCEEDED"})["type"] for message in _once(evidence))
+        ),
+        "outputs": f"{sum(not key.endswith('.json') for key in evidence.stored)} images, "
+        f"{sum(key.endswith('.json') for key in evidence.stored)} result.json",
+        "left in queues": ", ".join(f"{name} {len(letters)}" for name, letters in evidence.letters.items()),
+        "uploads": f"{len(scenario.uploads)}, {storm.repeated_uploads} again, {storm.repeated_events} events again, "
+        f"{sum(upload.event_lost for upload in scenario.uploads)} event lost",
+        "faults that struck": _counts(_struck(scenario, evidence)),
+        "answers": _counts(Counter(f"{call['route']} {call['status'] or 'none'}" for call in evidence.calls)),
+        "429s": str(sum(call["status"] == 429 for call in evidence.calls)),
+        "refused": f"{len(scenario.refusals)} times 20 s",
+        "kills": f"{storm.kills.total()}: {_counts(storm.kills)}; while at work: {_counts(evidence.deaths)}",
+        "sweeps": f"{storm.sweeps}: {_counts(storm.swept) or 'nothing to do'}",
+        "errors logged": _counts(evidence.errors) or "none",
+        "seconds": f"{seconds:.0f}, {in_all:.0f} with the stack's start",
+        "peak memory": f"{watch.peak / 1e6:.0f} MB (PSS) in {watch.most_processes} processes"
+        if watch.peak
+        else "not measured",
+    }
+    for name, text in rows.items():
+        table.add_row(name, text)
+    for what, names in evidence.healed.items():
+        table.add_row(f"swept: {what}", ", ".join(sorted(names)))
+    console.print(table)
+
+
+def _once(evidence: Evidence) -> list[Record]:
+    return list({(message["job_id"], message["attempt"]): message for message in evidence.notifications}.values())
+
+
+def _struck(scenario: Scenario, evidence: Evidence) -> Counter[str]:
+    names = [trouble.name for _, trouble in scenario.striking()]
+    names += [f"history {fault['fault']}" for fault in scenario.plan[len(names) :]]
+    counts: Counter[str] = Counter()
+    for name, times in zip(names, evidence.struck, strict=True):
+        counts[name] += times
+    return counts
+
+
+def _counts(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(counts.items()) if number)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local.chaos", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=1, help="decides all that is drawn (default 1)")
+    parser.add_argument("--jobs", type=int, default=200, help="how many, five a character (default 200)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

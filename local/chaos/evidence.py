@@ -1,0 +1,216 @@
+"""What came out of a run, read from outside: the ledger, executions, notifications, outputs, queues, the provider."""
+
+import hashlib
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from boto3.dynamodb.types import TypeDeserializer
+from PIL import Image
+
+from local.stack import LOCAL_API_KEY, LocalStack
+
+Record = dict[str, Any]
+
+HISTORY_PAGE = 100
+NAME = re.compile(r'filename="([^"]+)"')
+
+_deserialize = TypeDeserializer().deserialize
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Where a job that has ended stands in the ledger; `told`: its notification was sent."""
+
+    job_id: str
+    attempt: int
+    status: str
+    told: bool
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A submit that the provider took: the attempt that its image URLs name, and its prompt."""
+
+    request_id: str
+    name: str
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object of the output bucket. `fault` says why it is not a whole image; of result.json there is its content."""
+
+    sha256: str
+    fault: str | None = None
+    result: Record | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All of it. `executions` are name and status; `letters` are the bodies of messages that are left, by queue."""
+
+    records: list[Record]
+    executions: list[tuple[str, str]]
+    accepted: list[Accepted]
+    accepted_in_all: int
+    notifications: list[Record]
+    stored: dict[str, Stored]
+    letters: dict[str, list[str]]
+    struck: list[int]
+    calls: list[Record]
+    deaths: Counter[str]
+    healed: dict[str, set[str]]
+    errors: Counter[str]
+
+
+class Ledger:
+    """The records of the jobs' table."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        self._pages = stack.client("dynamodb").get_paginator("scan")
+        self._table = stack.outputs["JobsTableName"]
+
+    def read(self) -> list[Record]:
+        """All records of jobs and of waiting uploads."""
+        items = (item for page in self._pages.paginate(TableName=self._table) for item in page["Items"])
+        found = ({name: _deserialize(value) for name, value in item.items()} for item in items)
+        return [record for record in found if "status" in record and "character" in record]
+
+
+def ends(records: Iterable[Record]) -> dict[tuple[str, str], Ended]:
+    """The jobs that have ended, by character and pose."""
+    return {
+        (record["character"], record["pose"]): Ended(
+            record["job_id"], int(record["attempt"]), record["status"], bool(record.get("notified_at"))
+        )
+        for record in records
+        if record["status"] in ("SUCCEEDED", "FAILED")
+    }
+
+
+def depth(stack: LocalStack, queue_url: str) -> int:
+    """How many messages a queue has, those in flight and delayed ones too."""
+    names = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
+    found = stack.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
+    return sum(int(found[name]) for name in names)
+
+
+def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Evidence:
+    """Read everything. `faults` is what the emulator said of its calls before its plan was replaced."""
+    logs = {path.stem.removeprefix("function-"): path.read_text().splitlines() for path in stack.save_function_logs()}
+    with httpx.Client(base_url=stack.segmind_base_url, trust_env=False, timeout=20, verify=False) as http:
+        accepted = _accepted(http)
+        in_all = len(http.get("/_emulator/requests").raise_for_status().json())
+    return Evidence(
+        records=Ledger(stack).read(),
+        executions=_executions(stack),
+        accepted=accepted,
+        accepted_in_all=in_all,
+        notifications=notifications,
+        stored=_stored(stack),
+        letters={
+            "upload queue": _letters(stack, stack.outputs["UploadQueueUrl"]),
+            "dead-letter queue": _letters(stack, stack.outputs["DeadLetterQueueUrl"]),
+            "event dead-letter queue": _letters(stack, stack.resource("EventDeadLetterQueue")),
+        },
+        struck=[int(entry["struck"]) for entry in faults["faults"]],
+        calls=faults["calls"],
+        deaths=Counter({name: sum("Worker process died" in line for line in lines) for name, lines in logs.items()}),
+        healed=_healed(logs.get("sweep", [])),
+        errors=_errors(logs),
+    )
+
+
+def _accepted(http: httpx.Client) -> list[Accepted]:
+    """What the provider's history has: each row's request names its attempt in its image URLs."""
+    found: dict[str, Accepted] = {}
+    page = 1
+    while True:
+        answer = http.get(
+            "/inference-request/request-history",
+            params={"page": page, "per_page": HISTORY_PAGE},
+            headers={"x-api-key": LOCAL_API_KEY},
+        )
+        rows = answer.raise_for_status().json()["generations"]
+        for row in rows:  # one for each output
+            body = row["request_body"]
+            disposition = httpx.URL(body["face_image"]).params.get("response-content-disposition", "")
+            name = NAME.search(disposition)
+            found[row["request_id"]] = Accepted(row["request_id"], name[1] if name else "", body["prompt"])
+        if len(rows) < HISTORY_PAGE:
+            return list(found.values())
+        page += 1
+
+
+def _executions(stack: LocalStack) -> list[tuple[str, str]]:
+    pages = stack.client("stepfunctions").get_paginator("list_executions")
+    found = pages.paginate(stateMachineArn=stack.outputs["JobStateMachineArn"])
+    return [(execution["name"], execution["status"]) for page in found for execution in page["executions"]]
+
+
+def _stored(stack: LocalStack) -> dict[str, Stored]:
+    s3, bucket = stack.client("s3"), stack.outputs["OutputBucketName"]
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+    with ThreadPoolExecutor(8) as pool:
+        bodies = pool.map(lambda key: s3.get_object(Bucket=bucket, Key=key)["Body"].read(), keys)
+        return {key: _look_at(key, body) for key, body in zip(keys, bodies, strict=True)}
+
+
+def _look_at(key: str, body: bytes) -> Stored:
+    digest = hashlib.sha256(body).hexdigest()
+    if key.endswith(".json"):
+        return Stored(digest, result=json.loads(body))
+    try:
+        with Image.open(io.BytesIO(body)) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        return Stored(digest, fault=f"{type(error).__name__}: {error}")
+    return Stored(digest)
+
+
+def _letters(stack: LocalStack, queue_url: str) -> list[str]:
+    sqs = stack.client("sqs")
+    found: list[str] = []
+    while batch := sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages"):
+        found += [message["Body"] for message in batch]
+        for message in batch:
+            sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+    return found
+
+
+def _healed(lines: Iterable[str]) -> dict[str, set[str]]:
+    """What the sweeps did, by what they said, and to which records."""
+    found: dict[str, set[str]] = {}
+    for line in _entries(lines):
+        if line.get("job_id") and line["message"] in ("sent again", "an execution has ended without telling"):
+            found.setdefault(line["message"], set()).add(line["job_id"])
+    return found
+
+
+def _errors(logs: dict[str, list[str]]) -> Counter[str]:
+    """The exceptions that the functions logged, by function and type."""
+    return Counter(
+        f"{function}: {line.get('exception_name') or line['message']}"
+        for function, lines in logs.items()
+        for line in _entries(lines)
+        if line.get("level") in ("ERROR", "CRITICAL")
+    )
+
+
+def _entries(lines: Iterable[str]) -> Iterable[Record]:
+    for line in lines:
+        if line.startswith("{"):
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict) and "message" in entry:
+                yield entry

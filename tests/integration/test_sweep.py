@@ -1,0 +1,309 @@
+"""No silent job: what the sweep and the rule on the executions' ends find, heal, and leave alone."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from jsonschema import Draft7Validator
+
+from tests.integration.conftest import TABLE, Pipeline, _load, clock_module
+from tests.support import Context, image, load_event, schema
+
+FACE = ("incoming/hero/face.png", image("png", (10, 10), "white"))
+WALK = ("incoming/hero/poses/walk.png", image("png", (12, 8), "black"))
+MINUTE, HOUR = 60, 3600
+ALERT_HOURS = 24
+
+
+class Swept:
+    """The pipeline with the sweep, and what the sweep asked deliver to do."""
+
+    def __init__(self, pipeline: Pipeline, module: Any) -> None:
+        self.pipeline = pipeline
+        self.module = module
+        self.reported: list[dict[str, Any]] = []
+        pipeline.hook("lambda", "Invoke", self._invoked)
+
+    def _invoked(self, params: dict[str, Any], **_: Any) -> Any:
+        self.reported.append(json.loads(params["body"]))
+        return SimpleNamespace(status_code=202), {"StatusCode": 202}
+
+    def __call__(self, after: float = 0, seconds: float = 300, **event: Any) -> dict[str, int]:
+        """Let so much time pass, sweep, and handle all that came of it. Return what was done, by status."""
+        self.pipeline.clock.now += after
+        counts: dict[str, int] = self.module.handler(event, Context(seconds))
+        for message in self.pipeline.receive(self.pipeline.queue_url):
+            self.pipeline.handle(message["Body"])
+        for report in self.reported:
+            self.pipeline.deliver.handler(report, Context(300))
+        self.reported.clear()
+        return {status: count for status, count in counts.items() if count}
+
+
+@pytest.fixture
+def sweep(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Swept:
+    for name, value in (("DELIVER_FUNCTION", "deliver"), ("WAITING_ALERT_HOURS", str(ALERT_HOURS))):
+        monkeypatch.setenv(name, value)
+    if not any(index["IndexName"] == "unfinished" for index in pipeline.dynamodb.global_secondary_indexes or []):
+        keys = [("unfinished", "HASH"), ("updated_at", "RANGE")]
+        boto3.client("dynamodb").update_table(
+            TableName=TABLE,
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
+            GlobalSecondaryIndexUpdates=[
+                {
+                    "Create": {
+                        "IndexName": "unfinished",
+                        "KeySchema": [{"AttributeName": name, "KeyType": kind} for name, kind in keys],
+                        "Projection": {"ProjectionType": "KEYS_ONLY"},
+                    }
+                }
+            ],
+        )
+    module = _load("sweep")
+    monkeypatch.setattr(module, "time", clock_module(pipeline.clock))
+    return Swept(pipeline, module)
+
+
+def stop_execution(pipeline: Pipeline) -> None:
+    """Abort the only execution."""
+    machine = pipeline.sfn.list_state_machines()["stateMachines"][0]["stateMachineArn"]
+    (execution,) = pipeline.sfn.list_executions(stateMachineArn=machine)["executions"]
+    pipeline.sfn.stop_execution(executionArn=execution["executionArn"])
+
+
+# ---- uploads that wait -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "lost"), [(FACE, WALK), (WALK, FACE)], ids=["pose-lost", "face-lost"])
+def test_a_lost_event_heals(sweep: Swept, first: Any, lost: Any) -> None:
+    sweep.pipeline.upload(first)
+    sweep.pipeline.put(*lost)
+    assert sweep(after=9 * MINUTE) == {}
+    assert sweep(after=2 * MINUTE) == {"WAITING": 1}
+    assert [record["status"] for record in sweep.pipeline.records().values()] == ["SUBMITTED"]
+
+
+@pytest.mark.parametrize(
+    ("files", "missing"), [([FACE], "pose missing"), ([WALK], "face missing"), ([FACE, WALK], "prompt missing")]
+)
+def test_uploads_that_wait_too_long_are_told_once(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, files: list[Any], missing: str
+) -> None:
+    request.getfixturevalue("environment")
+    monkeypatch.setenv("DEFAULT_PROMPT", "")
+    sweep: Swept = request.getfixturevalue("sweep")
+    sweep.pipeline.upload(*files)
+    sweep(after=(ALERT_HOURS - 1) * HOUR)
+    assert sweep.pipeline.notifications() == []
+    for _ in range(3):
+        assert sweep(after=2 * HOUR)["WAITING"] >= 1
+    (told,) = sweep.pipeline.notifications()
+    Draft7Validator(schema("notification")).validate(told)
+    assert (told["status"], told["character"], told["error"]["type"]) == ("INCOMPLETE", "hero", "Incomplete")
+    assert told["pose"] == (None if files == [FACE] else "walk")
+    assert missing in told["error"]["message"]
+    assert not sweep.pipeline.provider.posts
+
+
+def test_the_alert_can_be_filtered(sweep: Swept) -> None:
+    sweep.pipeline.upload(FACE)
+    sweep(after=25 * HOUR)
+    (message,) = sweep.pipeline.receive(sweep.pipeline.notifications_url)
+    attributes = {name: found["Value"] for name, found in json.loads(message["Body"])["MessageAttributes"].items()}
+    assert attributes == {"status": "INCOMPLETE", "character": "hero", "error_type": "Incomplete"}
+
+
+def test_a_job_that_was_incomplete_goes_on_when_the_rest_comes(sweep: Swept) -> None:
+    sweep.pipeline.upload(WALK)
+    sweep(after=25 * HOUR)
+    sweep.pipeline.upload(FACE)
+    sweep.pipeline.run_all()
+    assert [told["status"] for told in sweep.pipeline.notifications()] == ["INCOMPLETE", "SUCCEEDED"]
+
+
+@pytest.mark.parametrize("files", [[FACE], [WALK]])
+def test_uploads_that_were_deleted_are_forgotten(sweep: Swept, files: list[Any]) -> None:
+    sweep.pipeline.upload(*files)
+    for key, _ in files:
+        sweep.pipeline.s3.delete_object(Bucket="posedrop-uploads", Key=key)
+    sweep(after=HOUR)
+    assert sweep.pipeline.records() == {}
+    sweep(after=25 * HOUR)
+    assert sweep.pipeline.notifications() == []
+
+
+# ---- jobs whose message is lost --------------------------------------------------------------------------------------
+
+
+def test_a_queued_job_without_a_message_goes_on_after_a_day(sweep: Swept) -> None:
+    sweep.pipeline.provider.submits.insert(0, httpx.Response(503))
+    sweep.pipeline.put(*FACE)
+    sweep.pipeline.upload(WALK)
+    assert sweep.pipeline.record()["status"] == "QUEUED"
+    assert sweep(after=23 * HOUR) == {}
+    assert sweep(after=2 * HOUR) == {"QUEUED": 1}
+    assert sweep.pipeline.record()["status"] == "SUBMITTED"
+    assert len(sweep.pipeline.provider.posts) == 2
+
+
+def test_a_queued_job_that_is_held_back_is_left_alone(sweep: Swept) -> None:
+    sweep.pipeline.provider.submits = [httpx.Response(503)]
+    sweep.pipeline.put(*FACE)
+    sweep.pipeline.upload(WALK)
+    sweep.pipeline.dynamodb.update_item(
+        Key={"job_id": sweep.pipeline.record()["job_id"]},
+        UpdateExpression="SET hold_until = :until",
+        ExpressionAttributeValues={":until": "2999-01-01T00:00:00.000Z"},
+    )
+    assert sweep(after=48 * HOUR) == {}
+
+
+def test_a_claim_whose_function_died_is_told_or_found(sweep: Swept) -> None:
+    sweep.pipeline.provider.submits = [SystemExit()]  # type: ignore[list-item]
+    sweep.pipeline.put(*FACE)
+    with pytest.raises(SystemExit):
+        sweep.pipeline.upload(WALK)
+    sweep.pipeline.sqs.purge_queue(QueueUrl=sweep.pipeline.queue_url)
+    assert sweep.pipeline.record()["status"] == "SUBMITTING"
+    assert sweep(after=9 * MINUTE) == {}
+    assert sweep(after=2 * MINUTE) == {"SUBMITTING": 1}
+    sweep.pipeline.run_all()
+    (told,) = sweep.pipeline.notifications()
+    assert told["error"]["type"] == "SubmitOutcomeUnknown"
+    assert len(sweep.pipeline.provider.requests) == 1
+
+
+# ---- jobs without a living execution ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "age"), [(None, "SUBMITTED", HOUR), (httpx.Response(400), "FAILED", 15 * MINUTE)]
+)
+def test_an_execution_that_was_never_started_is_started(sweep: Swept, answer: Any, status: str, age: float) -> None:
+    pipeline = sweep.pipeline
+    pipeline.provider.submits = [answer] if answer else pipeline.provider.submits
+    pipeline.break_call("stepfunctions", "StartExecution")
+    pipeline.put(*FACE)
+    pipeline.upload(WALK)
+    pipeline.hooks.pop()()
+    assert (pipeline.record()["status"], pipeline.executions()) == (status, {})
+    assert sweep(after=age - MINUTE) == {}
+    assert sweep(after=2 * MINUTE) == {status: 1}
+    pipeline.run_all()
+    assert [told["status"] for told in pipeline.notifications()] == ["SUCCEEDED" if answer is None else "FAILED"]
+    assert len(pipeline.provider.posts) == 1
+
+
+def test_an_execution_that_ended_without_telling_is_reported(sweep: Swept) -> None:
+    sweep.pipeline.upload(FACE, WALK)
+    stop_execution(sweep.pipeline)
+    assert sweep(after=2 * HOUR) == {"SUBMITTED": 1}
+    assert sweep(after=2 * HOUR) == {}
+    (told,) = sweep.pipeline.notifications()
+    assert (told["status"], told["error"]["type"]) == ("FAILED", "InternalError")
+    assert "ABORTED" in told["error"]["message"]
+
+
+def test_what_has_ended_but_was_not_told_is_told_as_it_ended(sweep: Swept) -> None:
+    pipeline = sweep.pipeline
+    pipeline.upload(FACE, WALK)
+    pipeline.break_call("sns", "Publish")
+    with pytest.raises(Exception, match="AccessDenied"):
+        pipeline.run_all()
+    pipeline.hooks.pop()()
+    stop_execution(pipeline)
+    assert sweep(after=HOUR) == {"SUCCEEDED": 1}
+    (told,) = pipeline.notifications()
+    assert (told["status"], len(told["outputs"])) == ("SUCCEEDED", 1)
+
+
+# ---- what is well, and what cannot be healed -------------------------------------------------------------------------
+
+
+def test_what_is_well_is_left_alone(sweep: Swept) -> None:
+    pipeline = sweep.pipeline
+    pipeline.upload(FACE, WALK)
+    assert sweep() == {}
+    assert sweep(after=2 * HOUR) == {}  # long, but its execution runs
+    pipeline.provider.statuses = [httpx.Response(200, json={"status": "COMPLETED"})]
+    pipeline.run_all()
+    before = pipeline.record()
+    assert sweep(after=1000 * HOUR, ages={"submitted": 0, "ended": 0, "waiting": 0}) == {}
+    assert pipeline.record() == before
+    assert len(pipeline.provider.posts) == len(pipeline.executions()) == len(pipeline.notifications()) == 1
+
+
+def test_by_hand_with_other_ages(sweep: Swept) -> None:
+    sweep.pipeline.upload(WALK)
+    sweep.pipeline.put(*FACE)
+    assert sweep(after=1) == {}
+    assert sweep(after=1, ages={"waiting": 0}) == {"WAITING": 1}
+
+
+def test_what_cannot_be_healed_raises_and_keeps_nothing_else_from_its_turn(sweep: Swept) -> None:
+    pipeline = sweep.pipeline
+    pipeline.upload(FACE, WALK)
+    pipeline.upload(("incoming/other/poses/sit.png", WALK[1]))
+    pipeline.put("incoming/other/face.png", FACE[1])
+    for name in ("waiting/broken/a", "waiting/broken/b"):
+        pipeline.dynamodb.put_item(
+            Item={"job_id": name, "status": "WAITING", "unfinished": "WAITING", "updated_at": "2020-01-01T00:00:00Z"}
+        )
+    pipeline.break_call("stepfunctions", "DescribeExecution")
+    with pytest.raises(Exception, match="3 records were not taken care of"):
+        sweep(after=2 * HOUR)
+    for message in pipeline.receive(pipeline.queue_url):
+        pipeline.handle(message["Body"])
+    assert {record["pose"] for record in pipeline.records().values() if record.get("pose")} == {"walk", "sit"}
+    assert len(pipeline.provider.posts) == 2
+
+
+def test_it_stops_when_its_time_is_up(sweep: Swept) -> None:
+    sweep.pipeline.upload(WALK)
+    assert sweep(after=HOUR, seconds=10) == {}
+    assert sweep(seconds=20) == {"WAITING": 1}
+
+
+# ---- the rule on the executions' ends --------------------------------------------------------------------------------
+
+
+def status_change(execution: dict[str, Any], status: str) -> dict[str, Any]:
+    event: dict[str, Any] = load_event("deliver-execution-failed.json")
+    event["detail"] |= {"status": status, "input": json.dumps(execution), "error": "States.Timeout", "cause": "it hung"}
+    return event
+
+
+@pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED"])
+def test_an_execution_that_could_not_tell_its_end_is_told(pipeline: Pipeline, status: str) -> None:
+    pipeline.upload(FACE, WALK)
+    (execution,) = pipeline.executions().values()
+    for _ in range(2):
+        assert pipeline.deliver.handler(status_change(execution, status), Context(300)) is None
+    (told,) = pipeline.notifications()
+    Draft7Validator(schema("notification")).validate(told)
+    assert told["error"] == {
+        "type": "InternalError",
+        "message": f"the execution ended as {status}: States.Timeout it hung",
+    }
+
+
+def test_an_execution_that_told_its_end_is_not_reported(pipeline: Pipeline) -> None:
+    pipeline.provider.statuses = [httpx.Response(422, json={"status": "FAILED", "error": "blocked"})]
+    pipeline.upload(FACE, WALK)
+    pipeline.run_all()
+    before = pipeline.record()
+    (execution,) = pipeline.executions().values()
+    pipeline.deliver.handler(status_change(execution, "FAILED"), Context(300))
+    assert pipeline.record() == before
+    assert len(pipeline.notifications()) == 1
+
+
+@pytest.mark.parametrize("text", ['{"job_id": "no-such-job-0123456789abcdef", "attempt": 1}', None, "[]", "{}"])
+def test_what_cannot_be_reported_raises_so_that_it_is_kept(pipeline: Pipeline, text: str | None) -> None:
+    event = status_change({}, "FAILED")
+    event["detail"]["input"] = text
+    with pytest.raises(Exception, match=r".+"):
+        pipeline.deliver.handler(event, Context(300))

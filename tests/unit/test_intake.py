@@ -1,0 +1,70 @@
+"""The settle rule: to whose event a job is left while its folder still arrives."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+from posedrop.intake import draft, unsettled
+from posedrop.messages import Origin
+from posedrop.uploads import JobFiles, Listed, UploadBucket
+
+NOW = datetime(2026, 11, 23, 10, 15, 30, tzinfo=UTC)
+SETTLE = 5.0
+
+
+def files(**ages: float) -> JobFiles:
+    """The files of a job with these ages in seconds."""
+    found = {name: Listed(name, f'"{name}-1"', 1, NOW - timedelta(seconds=age)) for name, age in ages.items()}
+    return JobFiles(found.get("face"), found.get("pose"), found.get("job_file"), found.get("pose_file"))
+
+
+def left_to(origin: Origin | None, **ages: float) -> str | None:
+    found = unsettled(files(**ages), origin, SETTLE, NOW.timestamp())
+    return found and found.key
+
+
+POSE = Origin("pose", "pose-1")
+FACE = Origin("face", "face-1")
+
+
+@pytest.mark.parametrize(
+    ("origin", "ages", "expected"),
+    [
+        (POSE, {"pose": 60, "face": 60}, None),
+        (POSE, {"pose": 60, "face": 5}, None),
+        (POSE, {"pose": 60, "face": 4.9}, "face"),
+        (POSE, {"pose": 4, "face": 1}, "face"),
+        (POSE, {"pose": 1, "face": 4}, None),  # the newest never leaves
+        (POSE, {"pose": 1, "face": 1}, None),  # S3 tells whole seconds: both go on, and make the same job
+        (POSE, {"pose": 1}, None),
+        (POSE, {"pose": 3, "face": 2, "job_file": 1}, "job_file"),
+        (POSE, {"pose": 3, "face": 60, "pose_file": 1}, "pose_file"),
+        (POSE, {"pose": 3, "face": 60, "job_file": 4}, None),
+        (POSE, {"pose": 3, "face": -1}, "face"),  # our clock is behind that of S3
+        (FACE, {"pose": 2, "face": 3}, "pose"),
+        (FACE, {"pose": 60, "face": 3}, None),
+        (Origin("pose", "pose-0"), {"pose": 2, "face": 60}, "pose"),  # the own file was overwritten meanwhile
+        (Origin("pose", "pose-0"), {"pose": 6, "face": 60}, None),
+        (Origin("face", "pose-1"), {"pose": 2, "face": 60}, "pose"),
+        (Origin("gone", "gone-1"), {"pose": 60, "face": 60}, None),
+        (None, {"pose": 60, "face": 60}, None),
+        (None, {"pose": 2, "face": 3}, "pose"),
+    ],
+)
+def test_to_whose_event_a_job_is_left(origin: Origin | None, ages: dict[str, float], expected: str | None) -> None:
+    assert left_to(origin, **ages) == expected
+
+
+@pytest.mark.parametrize("ages", list(product([0, 1, 60], repeat=4)))
+def test_one_event_of_a_folder_always_goes_on(ages: tuple[float, ...]) -> None:
+    folder = dict(zip(("face", "pose", "job_file", "pose_file"), ages, strict=True))
+    going_on = [name for name in folder if left_to(Origin(name, f"{name}-1"), **folder) is None]
+    assert going_on
+    # Who goes on sees nothing newer than itself, unless that is settled.
+    assert all(age >= min(folder[name], SETTLE) for name in going_on for age in folder.values())
+
+
+@pytest.mark.parametrize("missing", [{"pose": 60}, {"face": 60}])
+def test_a_draft_needs_both_images(missing: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="both images"):
+        draft(UploadBucket(None, "bucket"), "hero", "walk", files(**missing), "")  # type: ignore[arg-type]
