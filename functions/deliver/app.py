@@ -10,12 +10,14 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from posedrop.delivery import Delivery
 from posedrop.downloads import Downloader
 from posedrop.governor import Governor
+from posedrop.job import execution_name
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Ledger
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import DeliverSettings, from_environment
 from posedrop.storage import OutputBucket
+from posedrop.telemetry import flush
 
 logger = Logger()
 
@@ -23,12 +25,19 @@ logger = Logger()
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
     """End the job of a state machine's event, or report an execution that ended without telling its job's end."""
-    if event.get("detail-type") == "Step Functions Execution Status Change":
-        logger.append_keys(execution=event["detail"]["name"])
-        delivery().report_execution(event)
-        return None
-    logger.append_keys(job_id=event["job_id"], attempt=event["attempt"])
-    return delivery().deliver(event, lambda: context.get_remaining_time_in_millis() / 1000)
+    try:
+        if event.get("detail-type") == "Step Functions Execution Status Change":
+            logger.append_keys(execution=event["detail"]["name"])
+            delivery().report_execution(event)
+            return None
+        logger.append_keys(
+            job_id=event["job_id"],
+            attempt=event["attempt"],
+            execution=execution_name(event["job_id"], event["attempt"]),
+        )
+        return delivery().deliver(event, lambda: context.get_remaining_time_in_millis() / 1000)
+    finally:
+        flush()
 
 
 @cache

@@ -9,6 +9,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from posedrop.checking import JobState
 from posedrop.governor import Governor
+from posedrop.job import execution_name
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import PollSettings, from_environment
@@ -20,7 +21,13 @@ logger = Logger()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer the state of the event's job: finished, or how many whole seconds to wait."""
     state = JobState.of(event)
-    logger.append_keys(job_id=state.job_id, attempt=state.attempt, character=state.character, pose=state.pose)
+    logger.append_keys(
+        job_id=state.job_id,
+        attempt=state.attempt,
+        character=state.character,
+        pose=state.pose,
+        execution=execution_name(state.job_id, state.attempt),
+    )
     answer = watch().look(state)
     logger.info("checked", polls=answer.polls, finished=answer.finished, wait_seconds=answer.wait_seconds)
     return answer.to_dict()

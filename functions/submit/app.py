@@ -28,6 +28,7 @@ from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import SubmitSettings, from_environment
 from posedrop.submission import Deferred, Submission, backoff
+from posedrop.telemetry import flush
 
 logger = Logger()
 processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
@@ -35,7 +36,10 @@ processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
 
 def handler(event: dict[str, Any], context: LambdaContext) -> Any:
     """Handle the messages of an SQS event. A message that is not done yet is reported as failed: it comes back."""
-    return process_partial_response(event, partial(handle, context), processor, context)
+    try:
+        return process_partial_response(event, partial(handle, context), processor, context)
+    finally:
+        flush()
 
 
 def handle(context: LambdaContext, record: SQSRecord) -> None:

@@ -13,6 +13,7 @@ from posedrop.job import Job, job_id, waiting_id
 from posedrop.ledger import Ledger, Record, Status
 from posedrop.messages import PoseMessage, UploadMessage
 from posedrop.settings import SubmitSettings
+from posedrop.telemetry import count
 from posedrop.uploads import JobFiles, UploadBucket, UploadChanged
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ class Arrivals:
         self._ledger.wait(message.bucket, message.character, message.pose, missing, self._clock())
         if message.pose:
             self._ledger.stop_waiting(message.character, "")  # a pose is not missing any more
+        count("Waiting")
         logger.info("waiting", missing=missing)
 
     def _count(self, message: PoseMessage, exc: Exception) -> Record:

@@ -32,6 +32,7 @@ from posedrop.notification import notification, publish
 from posedrop.outputs import BadOutput, InlineSource, Source, parse_output
 from posedrop.segmind import COMPLETED, FAILED, Segmind
 from posedrop.storage import OutputBucket
+from posedrop.telemetry import count, count_failure, count_success
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
@@ -92,7 +93,7 @@ class Delivery:
             logger.warning("superseded", reason=str(exc))
             error = InternalError(str(exc))
             return {**event, "status": "SUPERSEDED", "error": {"type": error.type, "message": str(error)}}
-        self._tell(record)
+        self._tell(record, event)
         return {
             "job_id": record.job_id,
             "attempt": record.attempt,
@@ -119,7 +120,9 @@ class Delivery:
             cause = " ".join(str(detail[key]) for key in ("error", "cause") if detail.get(key))
             text = f"the execution ended as {detail['status']}" + (f": {cause[:500]}" if cause else "")
             record = self._fail(record, InternalError(text), {})
-        self._tell(record)
+        logger.error("the execution did not tell its job's end", status=detail["status"])
+        count("ExecutionUntold")
+        self._tell(record, {})
 
     def _record(self, job_id: str, attempt: int) -> Record:
         record = self._ledger.get(job_id)
@@ -218,11 +221,15 @@ class Delivery:
         logger.warning("failed", error_type=error.type, reason=str(error))
         return ended
 
-    def _tell(self, record: Record) -> None:
+    def _tell(self, record: Record, event: dict[str, Any]) -> None:
         if record.notified_at:
             return
         publish(self._sns, self._topic_arn, notification(record))
         self._ledger.notified(record, self._clock())
+        if record.error:
+            count_failure(record.error["type"])
+        else:
+            count_success(record, event.get("elapsed_seconds"))
 
     def _metrics(self, record: Record, event: dict[str, Any], inference_seconds: float | None) -> dict[str, Any]:
         return {

@@ -72,11 +72,15 @@ class Slot:
 
 @dataclass(frozen=True)
 class Held:
-    """No request may be sent before `until` (seconds since the epoch), for `reason`. `slot` is kept for it."""
+    """No request may be sent before `until` (seconds since the epoch), for `reason`. `slot` is kept for it.
+
+    `paused`: it is the account that is refused, not the limit.
+    """
 
     until: float
     reason: str
     slot: Slot | None = None
+    paused: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,9 +155,10 @@ class Pacing:
         if self.paused_until > now:
             return Held(self.paused_until, "rate limit: the provider answered 429")
         if self.open_reason and self.open_until > now:
-            return Held(self.open_until, self.open_reason)
+            return Held(self.open_until, self.open_reason, paused=True)
         if self.open_reason and self.probe_until > now:
-            return Held(min(self.probe_until, now + PROBE_LOOK), f"{self.open_reason}; a probe is under way")
+            reason = f"{self.open_reason}; a probe is under way"
+            return Held(min(self.probe_until, now + PROBE_LOOK), reason, paused=True)
         day = int(now // DAY)
         if limits.daily_jobs and self._jobs_of(day) >= limits.daily_jobs:
             return Held((day + 1) * DAY, f"the day's limit of {limits.daily_jobs:g} jobs (DailyJobLimit) is reached")

@@ -33,6 +33,7 @@ from posedrop.polling import first_wait
 from posedrop.secret import ApiKey
 from posedrop.segmind import FAILED, Segmind, Timeouts
 from posedrop.settings import SubmitSettings
+from posedrop.telemetry import PRICE, count
 from posedrop.uploads import UploadChanged, check_stored, presigned_url, read_stored
 
 if TYPE_CHECKING:
@@ -164,6 +165,7 @@ class Submission:
             self._fail(claimed, exc)
             self._governor.change(Pacing.answered)
         except SubmitOutcomeUnknown as exc:
+            count("OutcomeUnknown")
             now = self._clock()
             pause = self._settings.account_pause_seconds
             suspected = self._ledger.suspect(claimed, str(exc), now)
@@ -177,6 +179,8 @@ class Submission:
             self._ledger.hold(released, str(exc), now + seconds, now)
             raise Deferred(str(exc), seconds) from exc
         else:
+            count("Submitted")
+            count("EstimatedSpend", PRICE)
             self._submitted(claimed, request_id)
 
     def _submitted(self, claimed: Record, request_id: str) -> None:
@@ -188,6 +192,8 @@ class Submission:
         taken = self._governor.take(now, Slot(**record.slot) if record.slot else None)
         if isinstance(taken, Held):
             self._ledger.hold(record, taken.reason, taken.until, now, taken.slot)
+            if taken.paused:
+                count("Paused")
             raise Deferred(taken.reason, taken.until - now)
         self._sleep(max(0.0, taken.at - now))
 
@@ -201,10 +207,12 @@ class Submission:
                 return 1.0
             pause = self._settings.account_pause_seconds
             pacing = self._governor.change(lambda state: state.not_taken().account_refused(now, str(exc), pause))
+            count("Paused")
             logger.error("submitting is paused", reason=str(exc), until=pacing.open_until)
             return pacing.open_until - now
         if isinstance(exc, RateLimited):
             pacing = self._governor.rate_limited(now, exc.retry_after)
+            count("RateLimited")
             logger.warning("rate limited", reason=str(exc), until=pacing.paused_until)
             return pacing.paused_until - now
         self._governor.change(Pacing.not_taken)

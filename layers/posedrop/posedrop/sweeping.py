@@ -87,32 +87,38 @@ class Sweep:
         """
         counts = dict.fromkeys(map(str, Status), 0)
         failures: list[str] = []
-        for record in self._stuck(ages):
+        for status, job_id in self._stuck(ages):
             if remaining() < RESERVE:
                 logger.warning("the sweep ran out of time", counts=counts)
                 break
-            logger.append_keys(job_id=record.job_id, character=record.character, pose=record.pose)
+            logger.append_keys(job_id=job_id)
             try:
-                counts[str(record.status)] += self._heal(record)
+                counts[str(status)] += self._look_after(status, job_id)
             except Exception as exc:  # one record must not keep the others from their turn
                 logger.exception("not taken care of")
-                failures.append(f"{record.job_id}: {type(exc).__name__}: {exc}")
+                failures.append(f"{job_id}: {type(exc).__name__}: {exc}")
         if failures:
             raise SweepIncomplete(f"{len(failures)} records were not taken care of, {counts}; the first: {failures[0]}")
         return counts
 
-    def _stuck(self, ages: Ages) -> Iterator[Record]:
+    def _stuck(self, ages: Ages) -> Iterator[tuple[Status, str]]:
         for status in Status:
             for job_id in self._ledger.unfinished(status, self._clock() - ages.of(status)):
-                record = self._ledger.get(job_id)  # the index may be behind
-                if record and record.status is status and not record.notified_at:
-                    yield record
+                yield status, job_id
+
+    def _look_after(self, status: Status, job_id: str) -> bool:
+        """Set a record going again if it is stuck; return whether anything was done."""
+        record = self._ledger.get(job_id)
+        if record is None or record.status is not status or record.notified_at:  # the index may be behind
+            return False
+        logger.append_keys(character=record.character, pose=record.pose)
+        return self._heal(record)
 
     def _heal(self, record: Record) -> bool:
         """Set one record going again; return whether anything was done."""
         if record.status is Status.WAITING:
-            self._alert(record)
             self._send(PoseMessage(record.bucket, record.character, record.pose, None).to_json())
+            self._alert(record)
             return True
         if record.status is Status.QUEUED and record.hold_until and epoch(record.hold_until) > self._clock():
             return False

@@ -61,7 +61,7 @@ class Watch:
             latency=self._latency(state),
             timeout_seconds=self._timeout_seconds,
             clock=self._clock,
-            on_rate_limit=lambda seconds: self._governor.rate_limited(self._clock(), seconds),
+            on_rate_limit=self._rate_limited,
             on_refused_key=self._api_key.renew,
         )
         if not looked.finished:
@@ -80,6 +80,13 @@ class Watch:
         if pacing.counts_all(self._limits, now):
             due = self._governor.take_poll(now, due)
         return replace(state, wait_seconds=max(1, math.ceil(due - now)))
+
+    def _rate_limited(self, retry_after: float | None) -> None:
+        from posedrop import telemetry  # only where it is needed: it takes time to import
+
+        self._governor.rate_limited(self._clock(), retry_after)
+        telemetry.count("RateLimited")
+        telemetry.flush()
 
     def _latency(self, state: JobState) -> Latency:
         if state.tenths:

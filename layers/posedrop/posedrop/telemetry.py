@@ -1,0 +1,49 @@
+"""The metrics, in CloudWatch's embedded format: written with the logs, without a call.
+
+Of submit: Submitted, EstimatedSpend (USD), Waiting, Paused, RateLimited, OutcomeUnknown. Of deliver: Succeeded, Failed,
+FailedByType, ExecutionUntold, Polls, InferenceSeconds, DetectionDelaySeconds, EndToEndSeconds, OutputBytes. Of poll:
+RateLimited. The namespace is that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
+"""
+
+from aws_lambda_powertools.metrics import Metrics, MetricUnit, single_metric
+
+from posedrop.ledger import Record
+
+PRICE = 0.0294
+"""USD for one job: the provider's average for this model, from its API page."""
+
+
+def count(name: str, value: float = 1) -> None:
+    """Count something."""
+    Metrics().add_metric(name, MetricUnit.Count, value)
+
+
+def count_success(record: Record, detected_after: float | None) -> None:
+    """Count a job that succeeded, and what it took; `detected_after` is when its end was seen, in seconds."""
+    count("Succeeded")
+    count("Polls", record.metrics.get("polls") or 0)
+    _seconds("EndToEndSeconds", record.metrics["total_seconds"])
+    inference_seconds = record.metrics.get("inference_seconds")
+    if inference_seconds is not None:
+        _seconds("InferenceSeconds", inference_seconds)
+        if detected_after is not None:
+            _seconds("DetectionDelaySeconds", max(0.0, detected_after - inference_seconds))
+    Metrics().add_metric("OutputBytes", MetricUnit.Bytes, sum(output["bytes"] for output in record.outputs))
+
+
+def count_failure(error_type: str) -> None:
+    """Count a failed job, and its error type, which is a dimension of its own."""
+    count("Failed")
+    with single_metric("FailedByType", MetricUnit.Count, 1) as metric:
+        metric.add_dimension("error_type", error_type)
+
+
+def _seconds(name: str, value: float) -> None:
+    Metrics().add_metric(name, MetricUnit.Seconds, value)
+
+
+def flush() -> None:
+    """Write what was noted since the last time."""
+    metrics = Metrics()
+    if metrics.metric_set:
+        metrics.flush_metrics()

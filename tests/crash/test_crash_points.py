@@ -1,0 +1,261 @@
+"""At each point a function's process ends; the services deliver again; then it is counted what came of it."""
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator
+
+from tests.crash.conftest import Crash, World
+from tests.support import schema
+
+NEVER: Crash | None = None
+LEDGER = "posedrop.ledger:Ledger"
+START = "posedrop.executions:Executions.start"
+PUBLISH = "posedrop.delivery:publish"
+STORE = "posedrop.storage:OutputBucket"
+
+SUBMIT: dict[str, Crash | None] = {
+    "no crash": NEVER,
+    "poses told to the queue": ("submit", "after", "posedrop.arrivals:Arrivals._send", 1),
+    "files read": ("submit", "before", f"{LEDGER}.queue", 1),
+    "queued": ("submit", "after", f"{LEDGER}.queue", 1),
+    "before the claim": ("submit", "before", f"{LEDGER}.claim", 1),
+    "answered": ("submit", "after", "posedrop.segmind:Segmind.submit", 1),
+    "sent": ("submit", "at", "http11.receive_response_headers.complete", 1),
+    "request id written": ("submit", "after", f"{LEDGER}.submitted", 1),
+    "before the execution": ("submit", "before", START, 1),
+    "execution started": ("submit", "after", START, 1),
+}
+LOOP: dict[str, Crash | None] = {
+    "before the look": ("poll", "before", "posedrop.segmind:Segmind.status", 1),
+    "after the look": ("poll", "after", "posedrop.segmind:Segmind.status", 1),
+}
+DELIVER: dict[str, Crash | None] = {
+    "before the result": ("deliver", "before", "posedrop.segmind:Segmind.result", 1),
+    "first of four stored": ("deliver", "after", f"{STORE}.store_image", 1),
+    "before the last image": ("deliver", "before", f"{STORE}.store_image", 4),
+    "images stored": ("deliver", "before", f"{STORE}.store_result", 1),
+    "result.json stored": ("deliver", "after", f"{STORE}.store_result", 1),
+    "end written": ("deliver", "after", f"{LEDGER}.succeed", 1),
+    "before the notification": ("deliver", "before", PUBLISH, 1),
+    "told": ("deliver", "after", PUBLISH, 1),
+    "telling written": ("deliver", "after", f"{LEDGER}.notified", 1),
+}
+
+
+def points(crashes: dict[str, Crash | None]) -> Any:
+    return pytest.mark.parametrize("crash", [pytest.param(crash, id=name) for name, crash in crashes.items()])
+
+
+def drive(world: World, crash: Crash | None) -> None:
+    """Go on until all is done, with a crash on the way, and then have all events once more."""
+    world.crash = crash
+    world.work()
+    assert world.crashes == (0 if crash is None else 1)
+    world.send_events_again()
+    world.work()
+    assert world.depth() == {"UPLOAD_QUEUE_URL": 0, "DEAD_LETTER_QUEUE_URL": 0}
+
+
+def job_id(world: World) -> str:
+    (record,) = world.records()
+    assert record["notified_at"]
+    return str(record["job_id"]["S"])
+
+
+def attempts(world: World) -> dict[int, dict[str, Any]]:
+    """The notification of each attempt: there is one at least, all are the same, and they keep to the schema."""
+    told: dict[int, dict[str, Any]] = {}
+    for message in world.notifications():
+        Draft7Validator(schema("notification")).validate(message)
+        assert told.setdefault(message["attempt"], message) == message
+    return told
+
+
+def check_success(world: World, told: dict[str, Any]) -> None:
+    """One complete set of outputs, as the notification tells it."""
+    folder = f"outputs/hero/walk/{told['job_id']}/{told['attempt']}"
+    assert told["status"] == "SUCCEEDED"
+    assert [output["key"] for output in told["outputs"]] == [f"{folder}/{number}.png" for number in (1, 2, 3, 4)]
+    stored = world.outputs()
+    assert {key for key in stored if key.startswith(f"{folder}/")} == {
+        *(output["key"] for output in told["outputs"]),
+        f"{folder}/result.json",
+    }
+    digests = world.digests()
+    assert all(digests[output["key"]] == output["sha256"] for output in told["outputs"])
+    assert json.loads(stored[f"{folder}/result.json"]) == told
+
+
+@points({**SUBMIT, **LOOP, **DELIVER})
+def test_a_job_is_paid_once_and_delivered(world: World, crash: Crash | None) -> None:
+    world.upload()
+    drive(world, crash)
+    assert len(world.accepted()) == 1
+    assert list(world.executions()) == [f"{job_id(world)}-1"]
+    told = attempts(world)
+    assert list(told) == [1]
+    check_success(world, told[1])
+    assert len(world.outputs()) == 5
+
+
+UNKNOWN: dict[str, tuple[Crash, str, int]] = {
+    "claimed": (("submit", "after", f"{LEDGER}.claim", 1), "on", 0),
+    "request not whole": (("submit", "at", "http11.send_request_headers.complete", 1), "on", 0),
+    "claimed, no history": (("submit", "after", f"{LEDGER}.claim", 1), "off", 0),
+    "sent, no history": (("submit", "at", "http11.receive_response_headers.complete", 1), "off", 1),
+    "answered, no history": (("submit", "after", "posedrop.segmind:Segmind.submit", 1), "off", 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("crash", "history", "accepted"), [pytest.param(*values, id=name) for name, values in UNKNOWN.items()]
+)
+def test_what_stays_unknown_is_told_and_never_sent_again(
+    world: World, crash: Crash, history: str, accepted: int
+) -> None:
+    if history == "off":
+        world.environment["SEGMIND_HISTORY_URL"] = ""
+    world.upload()
+    drive(world, crash)
+    assert len(world.accepted()) == accepted
+    assert list(world.executions()) == [f"{job_id(world)}-1"]
+    told = attempts(world)
+    assert list(told) == [1]
+    assert told[1]["error"]["type"] == "SubmitOutcomeUnknown"
+    assert world.outputs() == {}
+
+
+WHILE_UNKNOWN: dict[str, Crash | None] = {
+    "suspicion written": ("submit", "after", f"{LEDGER}.suspect", 1),
+    "before the history": ("submit", "before", "posedrop.history:History.find", 1),
+    "found": ("submit", "after", "posedrop.history:History.find", 1),
+    "request id written": ("submit", "after", f"{LEDGER}.submitted", 1),
+    "execution started": ("submit", "after", START, 1),
+}
+
+
+@points(WHILE_UNKNOWN)
+def test_a_request_without_an_answer_is_found(world: World, crash: Crash) -> None:
+    world.emulator.faults([{"fault": "reset", "on": "submit", "taken": True, "times": 1}])
+    world.upload()
+    drive(world, crash)
+    assert len(world.accepted()) == 1
+    assert list(world.executions()) == [f"{job_id(world)}-1"]
+    told = attempts(world)
+    assert list(told) == [1]
+    check_success(world, told[1])
+
+
+NOT_TAKEN: dict[str, Crash | None] = {
+    "given back": ("submit", "after", f"{LEDGER}.release", 1),
+    "pause told": ("submit", "after", "posedrop.governor:Governor.rate_limited", 1),
+    "held back": ("submit", "after", f"{LEDGER}.hold", 1),
+}
+
+
+@points(NOT_TAKEN)
+def test_a_request_that_was_not_taken_is_sent_again(world: World, crash: Crash) -> None:
+    world.emulator.faults([{"fault": "429", "on": "submit", "times": 1}])
+    world.upload()
+    drive(world, crash)
+    assert len(world.accepted()) == 1
+    told = attempts(world)
+    assert list(told) == [1]
+    check_success(world, told[1])
+
+
+REFUSED: dict[str, Crash | None] = {
+    "refused": ("submit", "after", f"{LEDGER}.refuse", 1),
+    "execution started": ("submit", "after", START, 1),
+    "before the notification": ("deliver", "before", PUBLISH, 1),
+    "told": ("deliver", "after", PUBLISH, 1),
+}
+
+
+@points(REFUSED)
+def test_a_job_that_is_never_sent_is_told(world: World, crash: Crash) -> None:
+    world.upload({"poses/walk.png": b"no image"})
+    drive(world, crash)
+    assert world.accepted() == []
+    assert list(world.executions()) == [f"{job_id(world)}-1"]
+    told = attempts(world)
+    assert list(told) == [1]
+    assert told[1]["error"]["type"] == "InvalidInput"
+
+
+WAITING: dict[str, Crash | None] = {
+    "waiting written": ("submit", "after", f"{LEDGER}.wait", 1),
+    "waiting removed": ("submit", "after", f"{LEDGER}.stop_waiting", 1),
+}
+
+
+@points(WAITING)
+def test_uploads_that_waited_become_a_job(world: World, crash: Crash) -> None:
+    world.upload({"face.png": b""})
+    world.clients["s3"].delete_object(Bucket=world.environment["JOBS_TABLE"], Key="incoming/hero/face.png")
+    world.crash = crash if "wait" in crash[2].split(".")[-1][:4] else None
+    world.work()
+    world.crash = world.crash or (crash if not world.crashes else None)
+    world.upload()
+    drive(world, world.crash)
+    assert world.crashes == 1
+    assert len(world.accepted()) == 1
+    told = attempts(world)
+    assert list(told) == [1]
+    check_success(world, told[1])
+
+
+RETRY: dict[str, Crash | None] = {
+    "new attempt written": ("submit", "after", f"{LEDGER}.new_attempt", 1),
+    "old request asked for": ("submit", "after", "posedrop.segmind:Segmind.status", 1),
+    "claimed": ("submit", "after", f"{LEDGER}.claim", 1),
+    "sent": ("submit", "at", "http11.receive_response_headers.complete", 1),
+    "request id written": ("submit", "after", f"{LEDGER}.submitted", 1),
+    "first of four stored": ("deliver", "after", f"{STORE}.store_image", 1),
+    "told": ("deliver", "after", PUBLISH, 1),
+}
+
+
+@points(RETRY)
+def test_a_new_attempt_is_paid_once(world: World, crash: Crash) -> None:
+    world.emulator.faults([{"fault": "failed", "times": 1}])
+    world.upload()
+    drive(world, NEVER)
+    world.send({"retry": job_id(world)})
+    drive(world, crash)
+    told = attempts(world)
+    assert list(told) == [1, 2]
+    assert told[1]["error"]["type"] == "InferenceFailed"
+    assert sorted(world.executions()) == [f"{job_id(world)}-{attempt}" for attempt in (1, 2)]
+    if crash[2] == f"{LEDGER}.claim":  # it ended before the request was sent, which nobody can know
+        assert told[2]["error"]["type"] == "SubmitOutcomeUnknown"
+        assert len(world.accepted()) == 1
+    else:
+        check_success(world, told[2])
+        assert len(world.accepted()) == 2
+
+
+REPORT: dict[str, Crash | None] = {
+    "end written": ("deliver", "after", f"{LEDGER}.fail_attempt", 1),
+    "told": ("deliver", "after", PUBLISH, 1),
+}
+
+
+@points(REPORT)
+def test_an_execution_that_ended_without_telling_is_told(world: World, crash: Crash) -> None:
+    """Lambda invokes a function again that failed in an asynchronous invocation."""
+    world.upload()
+    while world._handle_message():
+        pass
+    ((name, state),) = world.executions().items()
+    detail = {"name": name, "status": "ABORTED", "input": json.dumps(state), "error": None, "cause": None}
+    world.crash = crash
+    for _ in range(3):
+        world.invoke("deliver", {"detail-type": "Step Functions Execution Status Change", "detail": detail})
+    assert world.crashes == 1
+    told = attempts(world)
+    assert list(told) == [1]
+    assert told[1]["error"]["type"] == "InternalError"
+    assert len(world.accepted()) == 1

@@ -1,0 +1,125 @@
+"""Runs the functions, each invocation in a process of its own: `python -m tests.crash.worker`.
+
+The process that is started loads everything once and forks a child for each line of its input; the child ends itself
+with exit code 137, as a function that is killed, where the line says so. A line is a JSON object:
+
+    function     submit, poll, deliver or sweep
+    event        the function's event
+    seconds      what is left of its time
+    offset       seconds that its clock is ahead
+    environment  the function's variables
+    crash        null, or [when, target, nth]: `before` or `after` the nth call of a method or function, named as
+                 module:name; or `at`, an event of the POST's connection as httpcore names them, and 1
+
+The answer is a line with `exit`, the child's exit code, and `answer`, the handler's, or `error`.
+"""
+
+import functools
+import importlib.util
+import json
+import os
+import pkgutil
+import sys
+import time
+import traceback
+from types import ModuleType
+from typing import Any, NoReturn
+
+import boto3
+import httpx
+
+from tests.support import ROOT, Context
+
+KILLED = 137
+SERVICES = ("s3", "sqs", "sns", "dynamodb", "stepfunctions", "secretsmanager", "lambda")
+
+
+def main() -> None:
+    """Answer each line of the input."""
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the functions log must not get between the answers
+    boto3.setup_default_session()
+    boto3.DEFAULT_SESSION.events.register("provide-client-params.sqs.SendMessage", _without_delay)
+    for service in SERVICES:
+        boto3.client(service)  # loads the service's description, which the children then have
+    modules = {name: _load(name) for name in ("submit", "poll", "deliver", "sweep")}
+    for line in sys.stdin:
+        order = json.loads(line)
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _child(order, modules[order["function"]], writer)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            text = pipe.read()
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print(json.dumps({"exit": code, **(json.loads(text) if text else {})}), file=channel, flush=True)
+
+
+def _child(order: dict[str, Any], module: ModuleType, writer: int) -> NoReturn:
+    os.environ.update(order["environment"])
+    clock = ModuleType("time")
+    clock.time = lambda: time.time() + order["offset"]  # type: ignore[attr-defined]
+    clock.sleep = lambda seconds: None  # type: ignore[attr-defined]
+    module.time = clock  # type: ignore[attr-defined]
+    if order["crash"]:
+        _arm(*order["crash"])
+    try:
+        told = {"answer": module.handler(order["event"], Context(order["seconds"]))}
+    except Exception as exc:  # noqa: BLE001 - as Lambda does
+        traceback.print_exc()
+        told = {"error": {"errorType": type(exc).__name__, "errorMessage": str(exc)}}
+    with os.fdopen(writer, "w") as pipe:
+        json.dump(told, pipe)
+    os._exit(0)
+
+
+def _arm(when: str, target: str, nth: int) -> None:
+    """Let this process end at the nth time that it comes to the point."""
+    if when == "at":
+        httpx.Client.stream = functools.partialmethod(_traced, httpx.Client.stream, target)  # type: ignore[assignment]
+        return
+    owner, _, name = target.rpartition("." if "." in target.rpartition(":")[2] else ":")
+    holder = pkgutil.resolve_name(owner)
+    original = getattr(holder, name)
+    calls = 0
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if when == "before" and calls == nth:
+            os._exit(KILLED)
+        result = original(*args, **kwargs)
+        if when == "after" and calls == nth:
+            os._exit(KILLED)
+        return result
+
+    setattr(holder, name, wrapper)
+
+
+def _traced(self: httpx.Client, original: Any, target: str, method: str, url: str, **arguments: Any) -> Any:
+    def trace(event: str, info: dict[str, Any]) -> None:
+        if event == target:
+            os._exit(KILLED)
+
+    extensions = {"trace": trace} if method == "POST" else {}
+    return original(self, method, url, extensions=extensions, **arguments)
+
+
+def _without_delay(params: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """A delay is the services' time, which the tests' clock does not move."""
+    return {**params, "DelaySeconds": 0}
+
+
+def _load(function: str) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(f"{function}_app", ROOT / "functions" / function / "app.py")
+    assert specification
+    assert specification.loader
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""The plan's limit and the breaker, as values: no clock, no table."""
+
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from posedrop.pacing import (
+    DAY,
+    GRACE,
+    HORIZON,
+    LONGEST_PAUSE,
+    PATIENCE,
+    PROBE_SECONDS,
+    RATE_LIMIT_PAUSE,
+    USE_OF_LIMIT,
+    Held,
+    Limits,
+    Pacing,
+    Slot,
+    Turn,
+)
+
+NOW = 1_800_000_000.0
+SUBMITS = Limits(50, "submits")
+ALL = Limits(50, "all")
+AUTO = Limits(50, "auto")
+
+
+def turn(pacing: Pacing, now: float, limits: Limits = SUBMITS, kept: Slot | None = None) -> tuple[Pacing, Turn]:
+    changed, taken = pacing.take(now, limits, kept)
+    assert isinstance(taken, Turn)
+    return changed, taken
+
+
+def held(pacing: Pacing, now: float, limits: Limits = SUBMITS, kept: Slot | None = None) -> Held:
+    taken = pacing.take(now, limits, kept)[1]
+    assert isinstance(taken, Held)
+    return taken
+
+
+def drain(jobs: int, limits: Limits) -> Iterator[float]:
+    """When each of so many jobs that arrive at once is sent, each coming back when it was told to."""
+    pacing = Pacing()
+    waiting: deque[tuple[float, Slot | None]] = deque([(NOW, None)] * jobs)
+    while waiting:
+        now, kept = min(waiting, key=lambda entry: entry[0])
+        waiting.remove((now, kept))
+        pacing, taken = pacing.take(now, limits, kept)
+        if isinstance(taken, Turn):
+            assert now <= taken.at + GRACE
+            assert taken.at - now <= PATIENCE
+            yield max(now, taken.at)
+        else:
+            assert taken.until > now
+            waiting.append((taken.until, taken.slot))
+
+
+def busiest_minute(times: list[float]) -> int:
+    return max(sum(start <= time < start + 60 for time in times) for start in times)
+
+
+# ---- slots -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_minute", [1, 5, 50, 600])
+def test_slots_lie_evenly_at_97_percent(per_minute: int) -> None:
+    limits = Limits(per_minute)
+    assert limits.interval == pytest.approx(60 / per_minute / 0.97)
+    assert USE_OF_LIMIT == 0.97
+
+
+def test_an_idle_plan_is_used_at_once() -> None:
+    assert turn(Pacing(), NOW)[1] == Turn(NOW)
+    pacing, _ = turn(Pacing(), NOW)
+    assert turn(pacing, NOW + 100)[1] == Turn(NOW + 100)
+
+
+@pytest.mark.parametrize("per_minute", [5, 50, 600])
+@pytest.mark.parametrize("counting", ["submits", "auto"])
+def test_a_backlog_is_sent_evenly_and_within_the_limit(per_minute: int, counting: str) -> None:
+    limits = Limits(per_minute, counting)  # type: ignore[arg-type]
+    times = sorted(drain(40 if per_minute == 5 else 200, limits))
+    steps = [later - earlier for earlier, later in pairwise(times)]
+    assert min(steps) >= limits.interval - GRACE / 10
+    assert times[-1] - times[0] == pytest.approx(limits.interval * (len(times) - 1), rel=0.03)
+    assert busiest_minute(times) <= per_minute
+
+
+def test_where_all_calls_count_submits_leave_room_for_the_rest() -> None:
+    times = sorted(drain(60, ALL))
+    assert times[-1] - times[0] >= 3 * ALL.interval * 59
+    assert busiest_minute(times) * 3 <= 50
+
+
+def test_a_slot_that_is_kept_is_used_once_and_not_for_ever() -> None:
+    pacing = Pacing()
+    for _ in range(10):
+        pacing, taken = pacing.take(NOW, SUBMITS)
+    assert isinstance(taken, Held)
+    assert taken.slot is not None
+    assert turn(pacing, taken.until, kept=taken.slot)[1].at == taken.slot.at
+    late = taken.slot.at + GRACE + 0.1
+    assert turn(pacing, late, kept=taken.slot)[1].at >= late
+
+
+def test_a_kept_slot_of_another_grid_is_void() -> None:
+    pacing = Pacing()
+    for _ in range(10):
+        pacing, taken = pacing.take(NOW, SUBMITS)
+    assert isinstance(taken, Held)
+    assert taken.slot is not None
+    other = Limits(5, "submits")
+    first = turn(pacing, taken.until, other, kept=taken.slot)[1]
+    assert first.at == taken.until != taken.slot.at
+
+
+def test_slots_are_not_given_out_without_end() -> None:
+    pacing = Pacing()
+    for _ in range(HORIZON):
+        pacing, _ = pacing.take(NOW, SUBMITS)
+    changed, taken = pacing.take(NOW, SUBMITS)
+    assert changed == pacing
+    assert isinstance(taken, Held)
+    assert taken.slot is None
+    assert taken.until > NOW
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.booleans(), st.floats(0, 90)), min_size=1, max_size=40))
+def test_no_two_calls_share_a_slot(calls: list[tuple[float, bool, float]]) -> None:
+    pacing, now, times = Pacing(), NOW, []
+    for pause, is_poll, wait in calls:
+        now += pause
+        if is_poll:
+            pacing, at = pacing.take_poll(now, now + wait, ALL)
+            assert at >= now + wait
+            times.append(at)
+        else:
+            pacing, taken = pacing.take(now, ALL)
+            if isinstance(taken, Turn) or taken.slot:
+                times.append(taken.at if isinstance(taken, Turn) else taken.slot.at)  # type: ignore[union-attr]
+    times.sort()
+    assert all(later - earlier >= ALL.interval * 0.98 for earlier, later in pairwise(times))
+
+
+def test_polls_that_do_not_count_take_no_slot() -> None:
+    assert Pacing().take_poll(NOW, NOW + 7, SUBMITS) == (Pacing(), NOW + 7)
+
+
+# ---- 429 -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("retry_after", "pause"), [(None, RATE_LIMIT_PAUSE), (17.0, 17.0), (0.0, 1.0), (300.0, 300.0)])
+def test_a_429_pauses_all_calls(retry_after: float | None, pause: float) -> None:
+    pacing = Pacing().rate_limited(NOW, retry_after, ALL)
+    assert held(pacing, NOW, ALL).until == held(pacing, NOW + pause - 0.1, ALL).until == NOW + pause
+    assert "429" in held(pacing, NOW, ALL).reason
+    assert pacing.take_poll(NOW, NOW + 0.5, ALL)[1] >= NOW + pause
+    assert turn(pacing, NOW + pause, ALL)[1].at == pytest.approx(NOW + pause)
+
+
+def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
+    pacing = Pacing().rate_limited(NOW, 100, SUBMITS).rate_limited(NOW, 1, SUBMITS)
+    assert held(pacing, NOW).until == NOW + 100
+
+
+def test_auto_learns_from_a_429_that_all_calls_count_and_forgets_it_after_a_day() -> None:
+    assert not Pacing().counts_all(AUTO, NOW)
+    pacing = Pacing().rate_limited(NOW, 1, AUTO)
+    assert pacing.counts_all(AUTO, NOW)
+    assert pacing.rate_limited(NOW + DAY - 1, 1, AUTO).counts_all(AUTO, NOW + DAY - 1)
+    assert not pacing.counts_all(AUTO, NOW + DAY)
+    assert not Pacing().rate_limited(NOW, 1, SUBMITS).counts_all(SUBMITS, NOW)
+
+
+# ---- the breaker -----------------------------------------------------------------------------------------------------
+
+
+def refused(pacing: Pacing, now: float, pause: float = 900) -> Pacing:
+    return pacing.account_refused(now, "401", pause)
+
+
+def test_a_refused_account_pauses_submitting_and_no_poll() -> None:
+    pacing = refused(Pacing(), NOW)
+    found = held(pacing, NOW + 899)
+    assert (found.until, found.reason) == (NOW + 900, "401")
+    assert pacing.take_poll(NOW, NOW + 1, SUBMITS)[1] == NOW + 1
+
+
+def test_more_refusals_while_it_is_open_change_nothing() -> None:
+    pacing = refused(Pacing(), NOW)
+    assert refused(pacing, NOW + 5) == pacing
+
+
+def test_it_stays_open_longer_each_time_up_to_an_hour() -> None:
+    pacing, now, pauses = Pacing(), NOW, []
+    for _ in range(30):
+        pacing = refused(pacing, now)
+        pauses.append(pacing.open_until - now)
+        now = pacing.open_until
+    assert pauses[:4] == [900, 1800, 3600, 3600]
+    assert max(pauses) == LONGEST_PAUSE
+
+
+def test_one_probe_at_a_time() -> None:
+    pacing, probe = turn(refused(Pacing(), NOW), NOW + 900)
+    assert probe == Turn(NOW + 900, probe=True)
+    assert NOW + 901 < held(pacing, NOW + 901).until <= NOW + 900 + PROBE_SECONDS
+    assert "probe" in held(pacing, NOW + 901).reason
+    # A probe that never tells how it went does not block for ever.
+    assert turn(pacing, NOW + 900 + PROBE_SECONDS)[1].probe
+
+
+@pytest.mark.parametrize(
+    ("end", "again"),
+    [
+        (Pacing.answered, "all"),
+        (Pacing.not_taken, "probe"),
+        (partial(refused, now=NOW + 901), "held"),
+        (partial(Pacing.outcome_unknown, now=NOW + 901, pause=900), "probe"),
+    ],
+)
+def test_how_a_probe_ends_decides(end: partial[Pacing], again: str) -> None:
+    pacing = end(turn(refused(Pacing(), NOW), NOW + 900)[0])
+    now = NOW + 905
+    if again == "held":
+        assert held(pacing, now).until == NOW + 901 + 1800
+        return
+    pacing, first = turn(pacing, now)
+    assert first.probe is (again == "probe")
+    assert isinstance(pacing.take(now, SUBMITS)[1], Held if again == "probe" else Turn)
+
+
+def test_after_a_success_the_next_refusal_starts_small() -> None:
+    pacing = refused(refused(Pacing(), NOW), NOW + 900).answered()
+    assert pacing == Pacing()
+    assert refused(pacing, NOW).open_until == NOW + 900
+
+
+def test_two_unknown_outcomes_in_a_row_open_the_breaker() -> None:
+    once = Pacing().outcome_unknown(NOW, 900)
+    assert turn(once, NOW)[1] == Turn(NOW)
+    assert "unknown" in held(once.outcome_unknown(NOW, 900), NOW).reason
+
+
+def test_an_answer_between_two_unknown_outcomes_keeps_it_closed() -> None:
+    pacing = Pacing().outcome_unknown(NOW, 900).answered().outcome_unknown(NOW, 900)
+    assert turn(pacing, NOW)[1] == Turn(NOW)
+
+
+# ---- the day's limit -------------------------------------------------------------------------------------------------
+
+
+def test_beyond_the_day_s_limit_jobs_wait_for_the_next_day() -> None:
+    limits = Limits(6000, "submits", daily_jobs=3)
+    pacing, noon = Pacing(), NOW // DAY * DAY + DAY / 2
+    for number in range(3):
+        pacing, _ = turn(pacing, noon + number, limits)
+    found = held(pacing, noon + 5, limits)
+    assert found.until == NOW // DAY * DAY + DAY
+    assert "DailyJobLimit" in found.reason
+    assert turn(pacing.not_taken(), noon + 5, limits)[1] == Turn(noon + 5)
+    assert turn(pacing, found.until, limits)[1] == Turn(found.until)
