@@ -33,9 +33,9 @@ PARAMETERS: dict[str, str | int] = {
     "JobTimeoutSeconds": JOB_TIMEOUT_SECONDS,
     "AccountPauseSeconds": 3,
     "TypicalInferenceSeconds": 3,
-    "SegmindRequestsPerMinute": 400,
+    "SegmindRequestsPerMinute": 1200,
 }
-EMULATOR = ("--latency", "2.5:0.3", "--rpm", "400")
+EMULATOR = ("--latency", "2.5:0.3", "--rpm", "1200")
 
 
 def main() -> int:

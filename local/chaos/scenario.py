@@ -21,7 +21,7 @@ SPREAD_SECONDS = 3.0
 STORM_SECONDS = 110.0
 """In which functions are killed, since the first upload."""
 REFUSED_SECONDS = 20.0
-KILLS_PER_JOB = 0.35
+KILLS_PER_JOB = 0.15
 KILLED = {"SubmitFunction": 5, "PollFunction": 2, "DeliverFunction": 3}
 """How often each function is aimed at."""
 

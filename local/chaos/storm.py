@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from local.stack import LocalStack
 
 LOOK_SECONDS = 1.5
 SAY_SECONDS = 15.0
+READY_SECONDS = 8.0
+"""A process that is so old has begun to work, on a busy machine too."""
 SWEEP_SECONDS = 30.0
 SWEEP_AGES = {"waiting": 20, "queued": 45, "submitting": 60, "submitted": 45, "ended": 30}
 LATEST_RETRY = 170.0
@@ -175,15 +178,21 @@ class Storm:
         self._stack.client("sqs").send_message(QueueUrl=self._queue, MessageBody=json.dumps(body), DelaySeconds=delay)
 
     def _kill(self, kill: Kill) -> None:
-        """Kill a process of the function, one that works if any does."""
-        pids = self._stack.worker_pids(kill.function)
-        before = {pid: _cpu_ticks(pid) for pid in pids}
-        time.sleep(0.03)
-        working = [pid for pid in pids if _cpu_ticks(pid) > before[pid]] or pids
-        if not working:
+        """Kill a process of the function, one that works if any does; later if none has been running for long enough.
+
+        MiniStack gives up all processes of a function when one of them dies before it is ready.
+        """
+        ready = {pid: before for pid in self._stack.worker_pids(kill.function) if (before := _cpu(pid)) is not None}
+        ready = {pid: before for pid, before in ready.items() if before.age > READY_SECONDS}
+        if not ready:
+            if self.seconds < STORM_SECONDS:
+                self._at(self.seconds + 1, lambda: self._kill(kill))
             return
+        time.sleep(0.03)
+        working = [pid for pid, before in ready.items() if (now := _cpu(pid)) and now.ticks > before.ticks]
+        victims = working or list(ready)
         with suppress(ProcessLookupError):
-            os.kill(working[int(kill.draw * len(working))], signal.SIGKILL)
+            os.kill(victims[int(kill.draw * len(victims))], signal.SIGKILL)
             self.kills[kill.function] += 1
 
     def _refuse(self) -> None:
@@ -216,9 +225,18 @@ class Storm:
                 self.swept.update({name: number for name, number in counts.items() if number})
 
 
-def _cpu_ticks(pid: int) -> int:
-    """The processor time that a process has used; 0 if it is gone."""
+@dataclass(frozen=True)
+class _Cpu:
+    """How long a process has been there (seconds), and the processor time that it has used (ticks)."""
+
+    age: float
+    ticks: int
+
+
+def _cpu(pid: int) -> _Cpu | None:
     with suppress(OSError):
+        # The name, in parentheses, may hold anything; these are the fields after it (source: man page proc_pid_stat).
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-    return 0
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return _Cpu(age, int(fields[11]) + int(fields[12]))
+    return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from local.chaos.evidence import Evidence, Record
 from local.chaos.scenario import PlannedJob, Scenario
+from local.chaos.trouble import Trouble
 
 UNKNOWN = "SubmitOutcomeUnknown"
 TERMINAL = ("SUCCEEDED", "FAILED")
@@ -56,10 +57,10 @@ class _Judge:
         self._told: dict[str, list[Record]] = defaultdict(list)
         for message in evidence.notifications:
             self._told[f"{message['job_id']}-{message['attempt']}"].append(message)
-        self._struck: dict[PlannedJob, list[tuple[str, frozenset[str], bool]]] = defaultdict(list)
+        self._struck: dict[str, list[Trouble]] = defaultdict(list)
         for (job, trouble), times in zip(scenario.striking(), evidence.struck, strict=False):
             if times:
-                self._struck[job].append((trouble.name, trouble.explains, trouble.fatal))
+                self._struck[job.name].append(trouble)
         self._known: set[str] = set()
         self._by_kills = 0
 
@@ -135,14 +136,14 @@ class _Judge:
 
     def _errors(self, job: PlannedJob, job_id: str, errors: list[str]) -> Iterator[str]:
         """Whether what struck the job explains how its attempts ended."""
-        struck = self._struck[job]
+        struck = self._struck[job.name]
         if job.bad_input:
             if set(errors) != {"InvalidInput"}:
                 yield f"its file is bad, and it ended as {errors or 'SUCCEEDED'}"
             if any(name.startswith(f"{job_id}-") for name in self._accepted):
                 yield "its file is bad, and the provider accepted it"
             return
-        explains = frozenset().union(*(types for _, types, _ in struck))
+        explains = frozenset[str]().union(*(trouble.explains for trouble in struck))
         for error in errors:
             if error in explains:
                 continue
@@ -151,10 +152,10 @@ class _Judge:
             if error == UNKNOWN and self._by_kills <= self._evidence.deaths["submit"]:
                 self.explained.append(f"{job.name}: {UNKNOWN}, a killed function explains it")
             else:
-                yield f"ended as {error}, struck by {', '.join(name for name, _, _ in struck) or 'nothing'}"
-        for name, types, fatal in struck:
-            if fatal and not types & set(errors):
-                yield f"struck by {name}, and ended as {errors or 'SUCCEEDED'}"
+                yield f"ended as {error}, struck by {', '.join(trouble.name for trouble in struck) or 'nothing'}"
+        for trouble in struck:
+            if trouble.fatal and trouble.explains.isdisjoint(errors):
+                yield f"struck by {trouble.name}, and ended as {errors or 'SUCCEEDED'}"
 
     def all(self) -> Iterator[str]:
         """What is wrong with things that belong to no job, and with what is left in the queues."""

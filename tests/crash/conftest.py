@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
-from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -115,32 +114,30 @@ class World:
         self.crash: Crash | None = None
         self.crashes = 0
         self.offset = 60.0  # what was uploaded is settled
-        self.invocations = 0
         self._worker = worker
         self._name = f"w{uuid4().hex[:12]}"
-        self._numbers = count(1)
         self._run: set[str] = set()
         self._told: list[dict[str, Any]] = []
-        self._events: list[dict[str, Any]] = []
+        self._events: dict[str, dict[str, Any]] = {}
         self.environment = self._create()
 
     # ---- what happens ----------------------------------------------------------------------------------------------
 
-    def upload(self, files: dict[str, bytes] | None = None, **parameters: Any) -> None:
-        """Upload a folder, and put the events on the queue. `parameters` go into its job file."""
-        job_file = json.dumps({"prompt": self._name, **PARAMETERS, **parameters}).encode()
-        for name, body in {**FOLDER, "job.json": job_file, **(files or {})}.items():
-            key = f"incoming/hero/{name}"
-            answer = self.clients["s3"].put_object(Bucket=self._name, Key=key, Body=body)
-            found = {
-                "key": key,
-                "size": len(body),
-                "etag": answer["ETag"].strip('"'),
-                "version-id": answer["VersionId"],
-            }
-            detail = {"bucket": {"name": self._name}, "object": found}
-            self._events.append({"detail-type": "Object Created", "source": "aws.s3", "detail": detail})
-            self.send(self._events[-1])
+    def upload(self, **changes: bytes) -> None:
+        """Upload a folder, and put the events of face and pose on the queue. `changes` are other bytes of the two."""
+        self.put("job.json", json.dumps({"prompt": self._name, **PARAMETERS}).encode())
+        for name, body in FOLDER.items():
+            self.put(name, changes.get(name.partition("/")[0].partition(".")[0], body))
+        for name in FOLDER:
+            self.send_event(name)
+
+    def put(self, name: str, body: bytes) -> None:
+        """Upload one file of the folder, whose event is lost."""
+        key = f"incoming/hero/{name}"
+        answer = self.clients["s3"].put_object(Bucket=self._name, Key=key, Body=body)
+        found = {"key": key, "size": len(body), "etag": answer["ETag"].strip('"'), "version-id": answer["VersionId"]}
+        detail = {"bucket": {"name": self._name}, "object": found}
+        self._events[name] = {"detail-type": "Object Created", "source": "aws.s3", "detail": detail}
 
     def send(self, message: dict[str, Any]) -> None:
         """Put a message on the queue."""
@@ -148,21 +145,19 @@ class World:
             QueueUrl=self.environment["UPLOAD_QUEUE_URL"], MessageBody=json.dumps(message), DelaySeconds=0
         )
 
-    def send_events_again(self) -> None:
-        """Put all events of uploads on the queue once more, in the other order."""
-        for event in self._events[::-1]:
-            self.send(event)
+    def send_event(self, name: str) -> None:
+        """Put the event of a file on the queue, perhaps once more."""
+        self.send(self._events[name])
 
     def work(self) -> None:
         """Go on until there is nothing more to do."""
         for _ in range(100):
-            if not (self._handle_message() or self._run_execution()):
+            if not (self.handle_message() or self._run_execution()):
                 return
         raise AssertionError("it does not come to an end")
 
     def invoke(self, function: str, event: object) -> dict[str, Any]:
         """Let a function handle an event in a process of its own, which ends at the crash point if there is one."""
-        self.invocations += 1
         armed = list(self.crash[1:]) if self.crash and self.crash[0] == function else None
         order = {
             **{"function": function, "event": event, "seconds": FUNCTION_SECONDS[function]},
@@ -180,7 +175,7 @@ class World:
             assert answer["exit"] == 0
         return answer
 
-    def _handle_message(self) -> bool:
+    def handle_message(self) -> bool:
         """Do what the queue's poller does with one message."""
         sqs, url = self.clients["sqs"], self.environment["UPLOAD_QUEUE_URL"]
         messages = sqs.receive_message(QueueUrl=url, AttributeNames=["All"]).get("Messages", [])

@@ -11,6 +11,8 @@ OUTPUTS = {
     "JobStateMachineArn",
     "JobsTableName",
     "SweepFunctionName",
+    "AlarmTopicArn",
+    "DashboardName",
     "UploadQueueUrl",
     "DeadLetterQueueUrl",
 }

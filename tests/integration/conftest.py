@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 from botocore.config import Config
 from moto import mock_aws
@@ -297,8 +298,7 @@ def pipeline(environment: dict[str, str], provider: Provider, monkeypatch: pytes
     """The handlers, with all AWS resources they need."""
     settings_module.from_environment.cache_clear()
     monkeypatch.setattr(boto3, "client", _client)
-    for secrets in DEFAULT_PROVIDERS.values():
-        secrets.clear_cache()
+    monkeypatch.setitem(DEFAULT_PROVIDERS, "secrets", SecretsProvider(boto3_client=_client("secretsmanager")))
     with mock_aws():
         _create_resources(monkeypatch)
         clock = Clock(time.time() + 60)

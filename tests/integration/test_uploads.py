@@ -467,9 +467,7 @@ BAD = [
     pytest.param([(WALK_KEY, image("png", (8193, 1)))], [WALK_KEY, "8193 x 1 pixels"], id="8193 px"),
     pytest.param([(JOB_KEY, "samples: 2")], [JOB_KEY, "not JSON"], id="not JSON"),
     pytest.param([(JOB_KEY, {"smaples": 2})], [JOB_KEY, "smaples", "did you mean samples"], id="unknown name"),
-    pytest.param(
-        [(JOB_KEY, {"custom_width": 10})], [JOB_KEY, "custom_width", "bigger than or equal to 64"], id="px"
-    ),
+    pytest.param([(JOB_KEY, {"custom_width": 10})], [JOB_KEY, "custom_width", "bigger than or equal to 64"], id="px"),
     pytest.param([(JOB_KEY, {"context": {"a": "x" * 2**20}})], [JOB_KEY, "larger than 65536"], id="1 MB context"),
     pytest.param([(JOB_KEY, {"context": {"a": "x" * 5000}})], [JOB_KEY, "context", "5008 bytes"], id="5 KB context"),
     pytest.param([(JOB_KEY, "[" * 10_000)], [JOB_KEY, "nested too deeply"], id="nested"),

@@ -123,7 +123,7 @@ class Ledger:
     def get(self, job_id: str) -> Record | None:
         """The record of a job, read consistently, or None."""
         answer = self._dynamodb.get_item(TableName=self._table, Key={"job_id": {"S": job_id}}, ConsistentRead=True)
-        return _from_item(answer["Item"]) if "Item" in answer else None
+        return from_item(answer["Item"]) if "Item" in answer else None
 
     # ---- before the request --------------------------------------------------------------------------------------
 
@@ -163,7 +163,7 @@ class Ledger:
             if record is None:
                 raise Conflict(job.job_id) from exc
             return record
-        return _from_item(_to_item(item))
+        return from_item(_to_item(item))
 
     def wait(self, bucket: str, character: str, pose: str, missing: list[str], now: float) -> None:
         """Write what is missing until these uploads are a job. The pose is empty where there is none at all."""
@@ -411,7 +411,7 @@ class Ledger:
             if _is_conflict(exc):
                 raise Conflict(job_id) from exc
             raise
-        return _from_item(answer["Attributes"])
+        return from_item(answer["Attributes"])
 
 
 def _claim(claimed: Record) -> dict[str, Any]:
@@ -439,7 +439,8 @@ def _to_item(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _serialize(key, value) for key, value in values.items() if value is not None}
 
 
-def _from_item(item: Mapping[str, Any]) -> Record:
+def from_item(item: Mapping[str, Any]) -> Record:
+    """The record in an item of the table, as a client of DynamoDB gives it."""
     values = {key: _without_decimals(_deserializer.deserialize(value)) for key, value in item.items()}
     if "context" in values:
         values["context"] = json.loads(values["context"])

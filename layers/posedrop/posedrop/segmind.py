@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
-from posedrop.answers import Answer, parse_answer
+from posedrop.answers import Answer, parse_answer, redact
 from posedrop.errors import (
     AccountRefused,
     PosedropError,
@@ -193,4 +193,4 @@ def retry_after(header: str | None) -> float | None:
 
 
 def _reason(exc: Exception) -> str:
-    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+    return f"{type(exc).__name__}: {redact(str(exc))}" if str(exc) else type(exc).__name__

@@ -1,0 +1,77 @@
+"""How much memory deliver needs to store an output of 1 MB and one of 200 MB.
+
+Each is fetched and stored by a fresh process; its peak is the resident memory as the system saw it.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+from posedrop.downloads import Downloader
+from posedrop.storage import OutputBucket
+
+from bench.outputs import output_server
+from bench.tables import table
+
+ROOT = Path(__file__).parents[1]
+SIZES = (1, 200)
+GOAL = 64
+"""MB between the two."""
+MEGABYTE = 1_000_000
+
+
+def store(base_url: str, megabytes: int) -> dict[str, float]:
+    """Store one output as deliver does, and say how many MB it had, and how many this process needed at most."""
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=base_url,
+        region_name="eu-central-1",
+        aws_access_key_id="bench",
+        aws_secret_access_key="bench",
+    )
+    with Downloader(base_url).open(f"{base_url}/{megabytes}.png", seconds=120) as chunks:
+        stored = OutputBucket(s3, "bench").store_image("outputs", 1, chunks)
+    return {"output": stored["bytes"] / MEGABYTE, "peak": peak() / MEGABYTE}
+
+
+def peak() -> float:
+    """The most bytes of memory that this process had at once."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the process was forked from
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return float(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main() -> dict[str, float]:
+    """Print the table, and return MB: the peak for each size, and their difference."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "layers" / "posedrop")}
+    with output_server() as base_url:
+        found = [
+            json.loads(
+                subprocess.run(
+                    [sys.executable, "-m", "bench.deliver_memory", base_url, str(size)],
+                    check=True,
+                    capture_output=True,
+                    cwd=ROOT,
+                    env=environment,
+                ).stdout
+            )
+            for size in SIZES
+        ]
+    small, large = (measured["peak"] for measured in found)
+    rows = [(f"{measured['output']:.0f} MB", f"{measured['peak']:.1f} MB") for measured in found]
+    rows.append(("difference", f"{large - small:.1f} MB"))
+    print(table(f"Peak memory of deliver while it stores an output (goal: a difference below {GOAL} MB)", ("output", "peak"), rows))  # fmt: skip
+    return {"peak_of_1_mb": round(small, 1), "peak_of_200_mb": round(large, 1), "difference": round(large - small, 1)}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        print(json.dumps(store(sys.argv[1], int(sys.argv[2]))))
+    else:
+        main()

@@ -1,0 +1,216 @@
+"""Reading many records: by character and by what is unfinished through the indexes, otherwise by a bounded scan."""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+from posedrop.clock import epoch, rfc3339
+from posedrop.ledger import ENDED, UNFINISHED_INDEX, Record, Status, from_item
+
+from ops.errors import OpsError
+from ops.stack import Stack
+
+CHARACTER_INDEX = "by-character"
+SCAN_BOUND = 20_000
+"""Records that a scan reads at most: about 40 calls."""
+BATCH = 100
+"""Keys that one BatchGetItem takes (DynamoDB API reference)."""
+ALWAYS = rfc3339(0)
+NEVER = "9999-12-31T23:59:59.999Z"
+
+_newest = attrgetter("updated_at", "job_id")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which records to list; what is empty does not matter. Times are RFC 3339 and compared with the last change."""
+
+    character: str = ""
+    statuses: Sequence[Status] = ()
+    since: str = ALWAYS
+    until: str = NEVER
+
+    def fits(self, record: Record) -> bool:
+        """Whether a record is wanted."""
+        return (
+            (not self.character or record.character == self.character)
+            and (not self.statuses or record.status in self.statuses)
+            and self.since <= record.updated_at <= self.until
+        )
+
+
+@dataclass(frozen=True)
+class Page:
+    """Some records, the newest first. `cursor` leads to the next page; `cut`: the scan's bound was reached."""
+
+    records: list[Record]
+    cursor: str | None = None
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many records there are. `cut`: at least so many have ended, the scan's bound was reached."""
+
+    by_status: dict[str, int]
+    failures: dict[str, int] = field(default_factory=dict)
+    untold: int = 0
+    cut: bool = False
+
+
+class Records:
+    """The records of one stack. Errors of DynamoDB pass as botocore's ClientError."""
+
+    def __init__(self, stack: Stack, scan_bound: int = SCAN_BOUND) -> None:
+        self._dynamodb = stack.client("dynamodb")
+        self._table = stack.output("JobsTableName")
+        self._scan_bound = scan_bound
+
+    def page(self, wanted: Wanted, limit: int, cursor: str | None = None) -> Page:
+        """One page of the records that are wanted. `cursor` is the last page's. Raises OpsError if it is none."""
+        before = _parse(cursor) if cursor else None
+        if before:
+            wanted = Wanted(wanted.character, wanted.statuses, wanted.since, min(wanted.until, before[0]))
+        cut = False
+        found: Iterable[Record]
+        if wanted.character:
+            found = self._of_character(wanted)
+        elif wanted.statuses and not set(wanted.statuses) & set(ENDED):
+            found = self._unfinished(wanted)
+        else:
+            scanned, cut = self._scan()
+            found = sorted(scanned, key=_newest, reverse=True)
+        rest = (record for record in found if wanted.fits(record) and (before is None or _newest(record) < before))
+        records = _first(rest, limit + 1)
+        more = f"{records[limit - 1].updated_at}/{records[limit - 1].job_id}" if len(records) > limit else None
+        return Page(records[:limit], more, cut)
+
+    def of_pose(self, character: str, pose: str) -> list[Record]:
+        """All jobs of one pose, the newest first; not what is only waited for."""
+        found = self._of_character(Wanted(character))
+        return [record for record in found if record.pose == pose and record.status is not Status.WAITING]
+
+    def oldest_queued(self) -> float | None:
+        """Since when (seconds since the epoch) the oldest queued job waits, as far as a hundred of them tell."""
+        answer = self._dynamodb.query(**self._unfinished_query(Wanted(), Status.QUEUED), Limit=BATCH)
+        records = [record for record in self._get(answer["Items"]) if record.status is Status.QUEUED]
+        # A new attempt began when its record last changed, at the earliest.
+        return min((epoch(r.created_at if r.attempt == 1 else r.updated_at) for r in records), default=None)
+
+    def counts(self) -> Counts:
+        """How many records there are of each status: the unfinished exactly, the ended by a bounded scan."""
+        by_status = {
+            str(status): self._count(self._unfinished_query(Wanted(), status)) for status in Status if status not in ENDED
+        }
+        untold = sum(self._count(self._unfinished_query(Wanted(), status)) for status in ENDED)
+        ended: Counter[str] = Counter()
+        failures: Counter[str] = Counter()
+        names = {"#job_id": "job_id", "#status": "status", "#error": "error", "#type": "type", "#character": "character"}
+        names |= {"#pose": "pose"}
+        scanned, cut = self._scan(
+            ProjectionExpression="#job_id, #status, #character, #pose, #error.#type", ExpressionAttributeNames=names
+        )
+        for record in scanned:
+            if record.ended:
+                ended[record.status] += 1
+            if record.error:
+                failures[record.error["type"]] += 1
+        return Counts(
+            {**by_status, **{str(status): ended[status] for status in ENDED}},
+            dict(failures.most_common()),
+            untold,
+            cut,
+        )
+
+    # ---- the ways to read --------------------------------------------------------------------------------------------
+
+    def _of_character(self, wanted: Wanted) -> Iterator[Record]:
+        yield from map(
+            from_item,
+            self._items(
+                "query",
+                IndexName=CHARACTER_INDEX,
+                ScanIndexForward=False,
+                KeyConditionExpression="#key = :key AND updated_at BETWEEN :since AND :until",
+                ExpressionAttributeNames={"#key": "character"},
+                ExpressionAttributeValues={
+                    ":key": {"S": wanted.character},
+                    ":since": {"S": wanted.since},
+                    ":until": {"S": wanted.until},
+                },
+            ),
+        )
+
+    def _unfinished(self, wanted: Wanted) -> Iterator[Record]:
+        lists = [
+            self._items("query", **self._unfinished_query(wanted, status), ScanIndexForward=False)
+            for status in wanted.statuses
+        ]
+        keys = heapq.merge(*lists, key=lambda item: str(item["updated_at"]["S"]), reverse=True)
+        while batch := [item for item, _ in zip(keys, range(BATCH), strict=False)]:
+            yield from sorted(self._get(batch), key=_newest, reverse=True)
+
+    def _unfinished_query(self, wanted: Wanted, status: Status) -> dict[str, Any]:
+        return {
+            "TableName": self._table,
+            "IndexName": UNFINISHED_INDEX,
+            "KeyConditionExpression": "unfinished = :status AND updated_at BETWEEN :since AND :until",
+            "ExpressionAttributeValues": {
+                ":status": {"S": status},
+                ":since": {"S": wanted.since},
+                ":until": {"S": wanted.until},
+            },
+        }
+
+    def _scan(self, **projection: Any) -> tuple[list[Record], bool]:
+        """The records of the table, up to the bound, and whether there are more."""
+        found: list[Record] = []
+        read = 0
+        for page in self._pages("scan", **projection):
+            # The table keeps the pacing and the latency too, which have no status.
+            found += [from_item(item) for item in page["Items"] if "status" in item]
+            read += page["ScannedCount"]
+            if read >= self._scan_bound and "LastEvaluatedKey" in page:
+                return found, True
+        return found, False
+
+    def _get(self, keys: Sequence[dict[str, Any]]) -> list[Record]:
+        """The records of up to a hundred keys; one that is gone is left out."""
+        found: list[Record] = []
+        asked = [{"job_id": key["job_id"]} for key in keys]
+        while asked:
+            answer = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": asked}})
+            found += map(from_item, answer["Responses"].get(self._table, []))
+            asked = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+        return found
+
+    def _count(self, query: dict[str, Any]) -> int:
+        pages = self._dynamodb.get_paginator("query").paginate(**query, Select="COUNT")
+        return sum(page["Count"] for page in pages)
+
+    def _items(self, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+        for page in self._pages(operation, **arguments):
+            yield from page["Items"]
+
+    def _pages(self, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+        yield from self._dynamodb.get_paginator(operation).paginate(**{"TableName": self._table, **arguments})
+
+
+def _first(records: Iterable[Record], count: int) -> list[Record]:
+    """The first records; those of one time are sorted by their ids, so that a cursor can lie between them."""
+    found: list[Record] = []
+    for record in records:
+        if len(found) >= count and record.updated_at < found[-1].updated_at:
+            break
+        found.append(record)
+    return sorted(found, key=_newest, reverse=True)[:count]
+
+
+def _parse(cursor: str) -> tuple[str, str]:
+    updated_at, slash, job_id = cursor.partition("/")
+    if not slash or not updated_at or not job_id:
+        raise OpsError(f"not a page's cursor: {cursor}")
+    return updated_at, job_id

@@ -1,0 +1,207 @@
+"""Which stack is meant, and how to reach it. Nothing ever acts on another stack than the one that was named."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from posedrop.governor import Governor
+from posedrop.job import execution_name
+from posedrop.latency_store import LatencyStore
+from posedrop.ledger import Ledger, Record
+from posedrop.pacing import Counting, Limits
+from posedrop.polling import Latency
+from posedrop.uploads import UploadBucket
+
+from ops.errors import NotFound, OpsError, UnclearTarget
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCAL_STATE = ROOT / ".local" / "stack.json"
+LOCAL_NAME = "posedrop"
+
+Client = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What was said of the stack. `stack` is a name, or the path of a local stack's state file (it ends in .json)."""
+
+    stack: str | None = None
+    local: bool = False
+    profile: str | None = None
+    region: str | None = None
+
+    def named(self, local_state: Path = LOCAL_STATE) -> str:
+        """The name or the state file that is meant.
+
+        If nothing is named it is the local stack of this clone, if it is up: never one on AWS. Raises UnclearTarget.
+        """
+        if self.local and self.stack:
+            raise UnclearTarget("--local and --stack name two stacks: say one of them")
+        named = self.stack or (str(local_state) if self.local else os.environ.get("POSEDROP_STACK"))
+        if named is None and (self.profile or self.region):
+            raise UnclearTarget("--profile and --region need the stack's name: --stack NAME")
+        if named is None and local_state.exists():
+            named = str(local_state)
+        if named is None:
+            raise UnclearTarget("which stack? Say --stack NAME, or start a local one: make up")
+        if named.endswith(".json") and (self.profile or self.region):
+            raise UnclearTarget("--profile and --region have no meaning for a local stack")
+        return named
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A deployed stack. `client` makes (or keeps) the boto3 client of a service, `clock` is for tests."""
+
+    name: str
+    region: str
+    outputs: Mapping[str, str]
+    parameters: Mapping[str, str]
+    client: Client
+    account: str = ""
+    endpoint: str | None = None
+    clock: Callable[[], float] = field(default=time.time, compare=False)
+
+    # ---- what its template says --------------------------------------------------------------------------------------
+
+    def output(self, name: str) -> str:
+        """One of the template's outputs. Raises OpsError if this stack has none of that name."""
+        if name not in self.outputs:
+            raise OpsError(f"the stack {self.name} has no output {name}: is it posedrop, and up to date?")
+        return self.outputs[name]
+
+    def parameter(self, name: str) -> str:
+        """One of the template's parameters as it was deployed. Raises OpsError if there is none of that name."""
+        if name not in self.parameters:
+            raise OpsError(f"the stack {self.name} has no parameter {name}: is it posedrop, and up to date?")
+        return self.parameters[name]
+
+    def seconds(self, parameter: str) -> float:
+        """A parameter that is a number."""
+        return float(self.parameter(parameter))
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The plan's limits."""
+        return Limits(
+            self.seconds("SegmindRequestsPerMinute"),
+            cast("Counting", self.parameter("LimitCounts")),
+            self.seconds("DailyJobLimit"),
+        )
+
+    def resource(self, logical_id: str) -> str | None:
+        """The physical id of a resource that is no output; None where it cannot be told."""
+        try:
+            answer = self.client("cloudformation").describe_stack_resource(
+                StackName=self.name, LogicalResourceId=logical_id
+            )
+        except ClientError:
+            return None
+        physical_id: str = answer["StackResourceDetail"]["PhysicalResourceId"]
+        return physical_id
+
+    # ---- what it keeps -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The records of all jobs."""
+        return Ledger(self.client("dynamodb"), self.output("JobsTableName"))
+
+    @cached_property
+    def governor(self) -> Governor:
+        """The use of the plan's limit."""
+        return Governor(self.client("dynamodb"), self.output("JobsTableName"), self.limits)
+
+    @cached_property
+    def uploads(self) -> UploadBucket:
+        """The upload bucket."""
+        return UploadBucket(self.client("s3"), self.output("UploadBucketName"))
+
+    def latency(self) -> Latency:
+        """How long the last jobs took."""
+        typical = self.seconds("TypicalInferenceSeconds")
+        return LatencyStore(self.client("dynamodb"), self.output("JobsTableName"), typical).read()
+
+    def execution_arn(self, record: Record) -> str:
+        """The execution of a record's attempt."""
+        machine = self.output("JobStateMachineArn").replace(":stateMachine:", ":execution:")
+        return f"{machine}:{execution_name(record.job_id, record.attempt)}"
+
+    def __str__(self) -> str:
+        """What the operator sees first: on which stack a command acts."""
+        if self.endpoint:
+            return f"{self.name}, local, at {self.endpoint}"
+        return f"{self.name} in {self.region}, account {self.account}"
+
+
+def find(target: Target) -> Stack:
+    """Look a stack up. Raises UnclearTarget, NotFound and OpsError; other errors of AWS pass as botocore's."""
+    named = target.named()
+    if named.endswith(".json"):
+        return _local(Path(named))
+    session = boto3.session.Session(profile_name=target.profile, region_name=target.region)
+    client = cache(lambda service: session.client(service, config=_config(service)))
+    try:
+        found = _describe(client, named)
+    except ClientError as exc:
+        if exc.response["Error"]["Code"] == "ValidationError":
+            where = client("cloudformation").meta.region_name
+            raise NotFound(f"there is no stack {named} in {where}") from exc
+        raise
+    endpoint: str = client("cloudformation").meta.endpoint_url
+    return _stack(named, found, client, None if endpoint.rstrip("/").endswith((".com", ".cn")) else endpoint)
+
+
+def _local(state_file: Path) -> Stack:
+    try:
+        state = json.loads(state_file.read_text())
+    except FileNotFoundError:
+        raise NotFound(f"there is no {_shown(state_file)}: start the local stack with make up") from None
+    except ValueError as exc:
+        raise OpsError(f"{_shown(state_file)} cannot be read: {exc}") from exc
+    session = boto3.session.Session(
+        aws_access_key_id=state["aws_access_key_id"],
+        aws_secret_access_key=state["aws_secret_access_key"],
+        region_name=state["region"],
+    )
+    endpoint: str = state["endpoint_url"]
+    client = cache(lambda service: session.client(service, endpoint_url=endpoint, config=_config(service, proxies={})))
+    return _stack(LOCAL_NAME, _describe(client, LOCAL_NAME), client, endpoint)
+
+
+def _describe(client: Client, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+    return found
+
+
+def _stack(name: str, found: Mapping[str, Any], client: Client, endpoint: str | None) -> Stack:
+    _, _, _, region, account, _ = found["StackId"].split(":", 5)
+    return Stack(
+        name=name,
+        region=region,
+        account=account,
+        outputs={output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])},
+        parameters={
+            parameter["ParameterKey"]: parameter["ParameterValue"] for parameter in found.get("Parameters", [])
+        },
+        client=client,
+        endpoint=endpoint,
+    )
+
+
+def _config(service: str, **options: Any) -> Config:
+    # A wrong endpoint is told at once, not after a minute of retries; S3 URLs are signed as the pipeline's are.
+    signature = {"signature_version": "s3v4"} if service == "s3" else {}
+    return Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}, **signature, **options)
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path)

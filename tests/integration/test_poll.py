@@ -1,0 +1,153 @@
+"""poll on moto: the sample event through the handler, and what it tells the other functions."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from posedrop.governor import Governor
+from posedrop.pacing import Limits, Pacing
+
+from tests.integration.conftest import API_KEY, TABLE, Pipeline
+from tests.support import Context, load_event
+
+SUBMITTED_AT = load_event("poll.json")["submitted_at"]
+RUNNING = httpx.Response(200, json={"status": "PROCESSING", "metrics": {}})
+
+
+@pytest.fixture
+def polling(pipeline: Pipeline) -> Pipeline:
+    """The pipeline, 40 seconds after the sample job was submitted."""
+    pipeline.clock.now = SUBMITTED_AT + 40
+    pipeline.provider.statuses = [RUNNING]
+    return pipeline
+
+
+def poll(pipeline: Pipeline, **changes: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = pipeline.poll.handler({**load_event("poll.json"), **changes}, Context())
+    assert json.loads(json.dumps(answer)) == {**answer, "tenths": list(answer["tenths"])}
+    return answer
+
+
+def pause(pipeline: Pipeline, seconds: float) -> None:
+    governor = Governor(boto3.client("dynamodb"), TABLE, Limits(600, "submits"))
+    governor.rate_limited(pipeline.clock(), seconds)
+
+
+def lose_secret() -> None:
+    boto3.client("secretsmanager").delete_secret(SecretId="segmind", ForceDeleteWithoutRecovery=True)
+
+
+def pacing() -> Pacing:
+    return Governor(boto3.client("dynamodb"), TABLE, Limits(600, "submits")).read()
+
+
+def test_one_request_a_call(polling: Pipeline) -> None:
+    answer = poll(polling)
+    (request,) = polling.provider.requests
+    assert (request.method, request.url.path) == ("GET", f"/v2/requests/{answer['request_id']}/status")
+    assert request.headers["x-api-key"] == API_KEY
+    assert (answer["finished"], answer["polls"], answer["error"]) == (False, 1, None)
+    assert isinstance(answer["wait_seconds"], int)
+
+
+def test_the_answer_is_what_the_samples_say(polling: Pipeline) -> None:
+    assert set(poll(polling)) == set(load_event("deliver.json"))
+    polling.provider.statuses = [httpx.Response(422, json={"status": "FAILED", "error": "Blocked."})]
+    failed = poll(polling)
+    assert set(failed) == set(load_event("deliver-failed.json"))
+    assert failed["error"] == {"type": "InferenceFailed", "message": "Blocked."}
+
+
+def test_the_samples_are_what_an_execution_begins_with(pipeline: Pipeline) -> None:
+    pipeline.put("incoming/hero/face.png", b"\x89PNG no image")
+    pipeline.handle(pipeline.put("incoming/hero/poses/walk.png", b"GIF89a"))
+    (ended,) = pipeline.executions().values()
+    assert set(ended) == set(load_event("deliver-ended-before.json"))
+
+
+def test_completed_says_when_the_end_was_seen(polling: Pipeline) -> None:
+    polling.provider.statuses = [httpx.Response(200, json={"status": "COMPLETED"})]
+    answer = poll(polling, polls=2)
+    assert (answer["finished"], answer["error"], answer["polls"]) == (True, None, 3)
+    assert answer["elapsed_seconds"] == 40
+
+
+def test_a_429_pauses_all_calls_and_the_next_poll_makes_none(polling: Pipeline) -> None:
+    polling.provider.statuses = [httpx.Response(429, headers={"retry-after": "120"}), RUNNING]
+    answer = poll(polling)
+    assert answer["wait_seconds"] == 120
+    assert pacing().paused_until == polling.clock() + 120
+    polling.clock.now += 30
+    held = poll(polling, **{**answer, "tenths": list(answer["tenths"])})
+    assert held["wait_seconds"] == 90
+    assert held["polls"] == answer["polls"]
+    assert len(polling.provider.requests) == 1
+
+
+def test_a_pause_does_not_outlast_the_deadline(polling: Pipeline) -> None:
+    polling.clock.now = SUBMITTED_AT + 2990
+    pause(polling, 300)
+    assert poll(polling)["wait_seconds"] == 10
+    polling.clock.now += 10
+    answer = poll(polling)
+    assert answer["finished"]
+    assert answer["error"]["type"] == "TimedOut"
+
+
+def test_a_401_takes_up_a_rotated_key(polling: Pipeline) -> None:
+    poll(polling)
+    boto3.client("secretsmanager").put_secret_value(SecretId="segmind", SecretString="SG_rotated")
+    polling.provider.statuses = [httpx.Response(401, json={"error": "invalid key"}), RUNNING]
+    assert not poll(polling)["finished"]
+    assert not poll(polling)["finished"]
+    assert [request.headers["x-api-key"] for request in polling.provider.requests] == [API_KEY, API_KEY, "SG_rotated"]
+
+
+@pytest.mark.parametrize("status", [401, 429])
+def test_a_fault_of_our_own_is_not_the_jobs(polling: Pipeline, status: int) -> None:
+    poll(polling)
+    polling.provider.statuses = [httpx.Response(status)]
+    polling.break_call("dynamodb", "UpdateItem")
+    lose_secret()
+    answer = poll(polling)
+    assert (answer["finished"], answer["faults"]) == (False, 1)
+
+
+def test_a_secret_that_cannot_be_read_is_asked_for_again(polling: Pipeline) -> None:
+    lose_secret()
+    assert not poll(polling)["finished"]
+    assert polling.provider.requests == []
+
+
+@pytest.mark.parametrize("fault", [httpx.ConnectError("refused"), httpx.Response(502, html="<h1>Bad Gateway</h1>")])
+def test_faults_wait_longer_until_the_deadline(polling: Pipeline, fault: httpx.Response | Exception) -> None:
+    polling.provider.statuses = [fault]
+    state, waits = poll(polling), []
+    while not state["finished"]:
+        waits.append(state["wait_seconds"])
+        polling.clock.now += state["wait_seconds"]
+        state = poll(polling, **state)
+    assert state["error"]["type"] == "TimedOut"
+    assert 3000 <= polling.clock() - SUBMITTED_AT < 3001
+    assert waits[0] < max(waits)
+    assert len(waits) < 100
+
+
+def test_a_404_that_lasts_is_the_end(polling: Pipeline) -> None:
+    polling.provider.statuses = [httpx.Response(404, json={"error": "unknown"})]
+    first = poll(polling)
+    polling.clock.now += first["wait_seconds"]
+    assert poll(polling, **first)["error"]["type"] == "ResultExpired"
+
+
+def test_where_polls_count_each_takes_a_slot_of_its_own(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("LIMIT_COUNTS", "all")
+    monkeypatch.setenv("SEGMIND_REQUESTS_PER_MINUTE", "5")
+    polling = request.getfixturevalue("polling")
+    waits = [poll(polling)["wait_seconds"] for _ in range(4)]
+    assert all(later - earlier >= 12 for earlier, later in pairwise(waits))
