@@ -1,1 +1,7 @@
 """The benchmarks: python -m bench.<name>, or make bench."""
+
+import sys
+from pathlib import Path
+
+# The package lies in the layer.
+sys.path.insert(0, str(Path(__file__).parents[1] / "layers" / "posedrop"))

@@ -4,7 +4,6 @@ Each is fetched and stored by a fresh process; its peak is the resident memory a
 """
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -49,7 +48,6 @@ def peak() -> float:
 
 def main() -> dict[str, float]:
     """Print the table, and return MB: the peak for each size, and their difference."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "layers" / "posedrop")}
     with output_server() as base_url:
         found = [
             json.loads(
@@ -58,7 +56,6 @@ def main() -> dict[str, float]:
                     check=True,
                     capture_output=True,
                     cwd=ROOT,
-                    env=environment,
                 ).stdout
             )
             for size in SIZES
@@ -66,7 +63,8 @@ def main() -> dict[str, float]:
     small, large = (measured["peak"] for measured in found)
     rows = [(f"{measured['output']:.0f} MB", f"{measured['peak']:.1f} MB") for measured in found]
     rows.append(("difference", f"{large - small:.1f} MB"))
-    print(table(f"Peak memory of deliver while it stores an output (goal: a difference below {GOAL} MB)", ("output", "peak"), rows))  # fmt: skip
+    title = f"Peak memory of deliver while it stores an output (goal: a difference below {GOAL} MB)"
+    print(table(title, ("output", "peak"), rows))
     return {"peak_of_1_mb": round(small, 1), "peak_of_200_mb": round(large, 1), "difference": round(large - small, 1)}
 
 

@@ -40,6 +40,9 @@ class LocalStack:
     Any number may run beside each other, each in a directory of its own.
     """
 
+    gateway = "local.gateway"
+    """The module that serves AWS."""
+
     def __init__(
         self,
         directory: Path,
@@ -195,7 +198,7 @@ class LocalStack:
             self._ministack,
             "MiniStack",
             "_ministack/health",
-            lambda port: [sys.executable, "-m", "local.gateway"],
+            lambda port: [sys.executable, "-m", self.gateway],
             lambda port: {**self._environment(), **settings, **self.environment, "GATEWAY_PORT": str(port)},
         )
 

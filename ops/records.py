@@ -3,14 +3,14 @@
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from operator import attrgetter
 from typing import Any
 
 from posedrop.clock import epoch, rfc3339
 from posedrop.ledger import ENDED, UNFINISHED_INDEX, Record, Status, from_item
 
-from ops.errors import OpsError
 from ops.stack import Stack
 
 CHARACTER_INDEX = "by-character"
@@ -70,10 +70,10 @@ class Records:
         self._scan_bound = scan_bound
 
     def page(self, wanted: Wanted, limit: int, cursor: str | None = None) -> Page:
-        """One page of the records that are wanted. `cursor` is the last page's. Raises OpsError if it is none."""
+        """One page of the records that are wanted. `cursor` is the last page's. Raises ValueError if it is none."""
         before = _parse(cursor) if cursor else None
         if before:
-            wanted = Wanted(wanted.character, wanted.statuses, wanted.since, min(wanted.until, before[0]))
+            wanted = replace(wanted, until=min(wanted.until, before[0]))
         cut = False
         found: Iterable[Record]
         if wanted.character:
@@ -103,15 +103,16 @@ class Records:
     def counts(self) -> Counts:
         """How many records there are of each status: the unfinished exactly, the ended by a bounded scan."""
         by_status = {
-            str(status): self._count(self._unfinished_query(Wanted(), status)) for status in Status if status not in ENDED
+            str(status): self._count(self._unfinished_query(Wanted(), status))
+            for status in Status
+            if status not in ENDED
         }
         untold = sum(self._count(self._unfinished_query(Wanted(), status)) for status in ENDED)
         ended: Counter[str] = Counter()
         failures: Counter[str] = Counter()
-        names = {"#job_id": "job_id", "#status": "status", "#error": "error", "#type": "type", "#character": "character"}
-        names |= {"#pose": "pose"}
         scanned, cut = self._scan(
-            ProjectionExpression="#job_id, #status, #character, #pose, #error.#type", ExpressionAttributeNames=names
+            ProjectionExpression="job_id, #status, #character, pose, #error.#type",
+            ExpressionAttributeNames={f"#{name}": name for name in ("status", "character", "error", "type")},
         )
         for record in scanned:
             if record.ended:
@@ -150,7 +151,7 @@ class Records:
             for status in wanted.statuses
         ]
         keys = heapq.merge(*lists, key=lambda item: str(item["updated_at"]["S"]), reverse=True)
-        while batch := [item for item, _ in zip(keys, range(BATCH), strict=False)]:
+        while batch := list(islice(keys, BATCH)):
             yield from sorted(self._get(batch), key=_newest, reverse=True)
 
     def _unfinished_query(self, wanted: Wanted, status: Status) -> dict[str, Any]:
@@ -212,5 +213,5 @@ def _first(records: Iterable[Record], count: int) -> list[Record]:
 def _parse(cursor: str) -> tuple[str, str]:
     updated_at, slash, job_id = cursor.partition("/")
     if not slash or not updated_at or not job_id:
-        raise OpsError(f"not a page's cursor: {cursor}")
+        raise ValueError(f"no page begins at {cursor}")
     return updated_at, job_id

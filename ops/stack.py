@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from posedrop.governor import Governor
 from posedrop.job import execution_name
 from posedrop.latency_store import LatencyStore
@@ -25,6 +25,9 @@ from ops.errors import NotFound, OpsError, UnclearTarget
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL_STATE = ROOT / ".local" / "stack.json"
 LOCAL_NAME = "posedrop"
+
+LONGEST_FUNCTION = 900
+"""Seconds that a function may run (AWS Lambda developer guide, quotas)."""
 
 Client = Callable[[str], Any]
 
@@ -67,7 +70,7 @@ class Stack:
     parameters: Mapping[str, str]
     client: Client
     account: str = ""
-    endpoint: str | None = None
+    endpoint: str | None = None  # where it is not AWS's own
     clock: Callable[[], float] = field(default=time.time, compare=False)
 
     # ---- what its template says --------------------------------------------------------------------------------------
@@ -137,9 +140,9 @@ class Stack:
 
     def __str__(self) -> str:
         """What the operator sees first: on which stack a command acts."""
-        if self.endpoint:
-            return f"{self.name}, local, at {self.endpoint}"
-        return f"{self.name} in {self.region}, account {self.account}"
+        return f"{self.name} in {self.region}, account {self.account}" + (
+            f", at {self.endpoint}" if self.endpoint else ""
+        )
 
 
 def find(target: Target) -> Stack:
@@ -157,7 +160,7 @@ def find(target: Target) -> Stack:
             raise NotFound(f"there is no stack {named} in {where}") from exc
         raise
     endpoint: str = client("cloudformation").meta.endpoint_url
-    return _stack(named, found, client, None if endpoint.rstrip("/").endswith((".com", ".cn")) else endpoint)
+    return _stack(named, found, client, None if ".amazonaws.com" in endpoint else endpoint)
 
 
 def _local(state_file: Path) -> Stack:
@@ -174,7 +177,11 @@ def _local(state_file: Path) -> Stack:
     )
     endpoint: str = state["endpoint_url"]
     client = cache(lambda service: session.client(service, endpoint_url=endpoint, config=_config(service, proxies={})))
-    return _stack(LOCAL_NAME, _describe(client, LOCAL_NAME), client, endpoint)
+    try:
+        found = _describe(client, LOCAL_NAME)
+    except EndpointConnectionError as exc:
+        raise OpsError(f"the local stack at {endpoint} does not answer: start it with make up") from exc
+    return _stack(LOCAL_NAME, found, client, endpoint)
 
 
 def _describe(client: Client, name: str) -> dict[str, Any]:
@@ -198,9 +205,11 @@ def _stack(name: str, found: Mapping[str, Any], client: Client, endpoint: str | 
 
 
 def _config(service: str, **options: Any) -> Config:
-    # A wrong endpoint is told at once, not after a minute of retries; S3 URLs are signed as the pipeline's are.
-    signature = {"signature_version": "s3v4"} if service == "s3" else {}
-    return Config(connect_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}, **signature, **options)
+    # A wrong endpoint is told at once, not after a minute of retries. A function is waited for, and invoked once.
+    attempts = 1 if service == "lambda" else 3
+    read = LONGEST_FUNCTION if service == "lambda" else 60
+    retries: Any = {"mode": "standard", "total_max_attempts": attempts}
+    return Config(connect_timeout=5, read_timeout=read, retries=retries, **options)
 
 
 def _shown(path: Path) -> str:

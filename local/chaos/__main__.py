@@ -24,6 +24,7 @@ from local.stack import LocalStack
 DIRECTORY = ROOT / ".local" / "chaos"
 LIMIT_SECONDS = 270.0
 """For all that happens once the stack is up."""
+SHOWN = 12
 MEMORY_LIMIT = 2_000_000_000
 PARAMETERS: dict[str, str | int] = {
     "SettleSeconds": 1,
@@ -35,6 +36,8 @@ PARAMETERS: dict[str, str | int] = {
     "TypicalInferenceSeconds": 3,
     "SegmindRequestsPerMinute": 1200,
 }
+ENVIRONMENT = {"LAMBDA_ACCOUNT_CONCURRENCY": "12"}
+"""Each concurrent invocation is a process of 60 MB that takes a second to start."""
 EMULATOR = ("--latency", "2.5:0.3", "--rpm", "1200")
 
 
@@ -44,7 +47,8 @@ def main() -> int:
     console = Console(highlight=False)
     scenario = draw_scenario(arguments.seed, arguments.jobs)
     directory = DIRECTORY / f"seed-{arguments.seed}-{os.getpid()}"
-    stack = LocalStack(directory, parameters=PARAMETERS, emulator=[*EMULATOR, "--seed", str(arguments.seed)])
+    emulator = [*EMULATOR, "--seed", str(arguments.seed)]
+    stack = LocalStack(directory, parameters=PARAMETERS, environment=ENVIRONMENT, emulator=emulator)
     try:
         kept = run(stack, scenario, console)
     except KeyboardInterrupt:
@@ -138,7 +142,8 @@ def _show(
     for name, text in rows.items():
         table.add_row(name, text)
     for what, names in evidence.healed.items():
-        table.add_row(f"swept: {what}", ", ".join(sorted(names)))
+        shown = [*sorted(names)[:SHOWN], *(["..."] if len(names) > SHOWN else [])]
+        table.add_row(f"swept: {what}", f"{len(names)}: {', '.join(shown)}")
     console.print(table)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-INTERVAL_SECONDS = 2.0
+INTERVAL_SECONDS = 3.0
 
 
 class MemoryWatch:

@@ -21,13 +21,13 @@ SPREAD_SECONDS = 3.0
 STORM_SECONDS = 110.0
 """In which functions are killed, since the first upload."""
 REFUSED_SECONDS = 20.0
-KILLS_PER_JOB = 0.15
+KILLS_PER_JOB = 0.14
 KILLED = {"SubmitFunction": 5, "PollFunction": 2, "DeliverFunction": 3}
 """How often each function is aimed at."""
 
 SHARED_SHARE = 0.15
 TROUBLED_SHARE, TWICE_SHARE = 0.6, 0.2
-REPEATED_EVENTS, REPEATED_UPLOADS = 0.2, 0.06
+REPEATED_EVENTS, REPEATED_UPLOADS = 0.15, 0.05
 RETRIED_SHARE, RETRIED_TWICE_SHARE = 0.6, 0.3
 BAD_INPUTS = 3
 HISTORY_FAULTS: tuple[dict[str, object], ...] = (

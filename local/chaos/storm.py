@@ -21,12 +21,13 @@ from local.chaos.scenario import REFUSED_SECONDS, STORM_SECONDS, Kill, Scenario,
 from local.pipeline import Inbox
 from local.stack import LocalStack
 
-LOOK_SECONDS = 1.5
+LOOK_SECONDS = 3.0
 SAY_SECONDS = 15.0
 READY_SECONDS = 8.0
 """A process that is so old has begun to work, on a busy machine too."""
 SWEEP_SECONDS = 30.0
-SWEEP_AGES = {"waiting": 20, "queued": 45, "submitting": 60, "submitted": 45, "ended": 30}
+SWEEP_AGES = {"waiting": 20, "queued": 90, "submitting": 60, "submitted": 60, "ended": 45}
+LATE_SECONDS = 3.0
 LATEST_RETRY = 170.0
 """Seconds after the first upload until which new attempts are asked for: they must end as well."""
 
@@ -71,7 +72,7 @@ class Storm:
         for upload in self._scenario.uploads:
             self._at(upload.at, lambda upload=upload: self._upload(upload))  # type: ignore[misc]
         for kill in self._scenario.kills:
-            self._at(kill.at, lambda kill=kill: self._kill(kill))  # type: ignore[misc]
+            self._at(kill.at, lambda kill=kill: self._kill(kill, kill.at))  # type: ignore[misc]
         for at in self._scenario.refusals:
             self._at(at, self._refuse)
         try:
@@ -177,16 +178,18 @@ class Storm:
     def _send(self, body: object, delay: int = 0) -> None:
         self._stack.client("sqs").send_message(QueueUrl=self._queue, MessageBody=json.dumps(body), DelaySeconds=delay)
 
-    def _kill(self, kill: Kill) -> None:
+    def _kill(self, kill: Kill, at: float) -> None:
         """Kill a process of the function, one that works if any does; later if none has been running for long enough.
 
         MiniStack gives up all processes of a function when one of them dies before it is ready.
         """
+        if self.seconds > at + LATE_SECONDS:
+            return  # on a machine that is too busy, not all at once
         ready = {pid: before for pid in self._stack.worker_pids(kill.function) if (before := _cpu(pid)) is not None}
         ready = {pid: before for pid, before in ready.items() if before.age > READY_SECONDS}
         if not ready:
-            if self.seconds < STORM_SECONDS:
-                self._at(self.seconds + 1, lambda: self._kill(kill))
+            if at < STORM_SECONDS:
+                self._at(at + 1, lambda: self._kill(kill, at + 1))
             return
         time.sleep(0.03)
         working = [pid for pid, before in ready.items() if (now := _cpu(pid)) and now.ticks > before.ticks]
@@ -196,7 +199,8 @@ class Storm:
             self.kills[kill.function] += 1
 
     def _refuse(self) -> None:
-        self.control("POST", "refuse", {"seconds": REFUSED_SECONDS})
+        with suppress(httpx.TransportError):  # the answer may be lost, but asking again would refuse for longer
+            self._http.post("/_emulator/refuse", json={"seconds": REFUSED_SECONDS})
 
     def _ask_for_attempts(self, ended: dict[tuple[str, str], Ended]) -> None:
         for job in self._scenario.jobs:

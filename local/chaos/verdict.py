@@ -124,7 +124,8 @@ class _Judge:
         outputs = {output["key"].removeprefix(folder): output["sha256"] for output in result.result["outputs"]}
         if result.result["status"] != "SUCCEEDED" or not outputs:
             yield f"result.json says {result.result['status']} with {len(outputs)} outputs"
-        if result.result != self._told[f"{record['job_id']}-{int(record['attempt'])}"][0]:
+        told = self._told[f"{record['job_id']}-{int(record['attempt'])}"]
+        if told and result.result != told[0]:
             yield "result.json and the notification differ"
         if len(outputs) != (record["parameters"].get("samples") or 1):
             yield f"{len(outputs)} outputs, {record['parameters'].get('samples')} samples were asked for"

@@ -19,6 +19,7 @@ import importlib.util
 import json
 import os
 import pkgutil
+import ssl
 import sys
 import time
 import traceback
@@ -27,6 +28,8 @@ from typing import Any, NoReturn
 
 import boto3
 import httpx
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 
 from tests.support import ROOT, Context
 
@@ -38,12 +41,7 @@ def main() -> None:
     """Answer each line of the input."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the functions log must not get between the answers
-    boto3.setup_default_session()
-    boto3.DEFAULT_SESSION.events.register("provide-client-params.sqs.SendMessage", _without_delay)
-    prepared = {service: boto3.client(service) for service in SERVICES}  # type: ignore[call-overload]
-    make = boto3.client
-    # The children have them ready: to make one takes longer than to use it.
-    boto3.client = lambda service, **options: make(service, **options) if options else prepared[service]
+    _prepare()
     modules = {name: _load(name) for name in ("submit", "poll", "deliver", "sweep")}
     for line in sys.stdin:
         order = json.loads(line)
@@ -56,6 +54,18 @@ def main() -> None:
             text = pipe.read()
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         print(json.dumps({"exit": code, **(json.loads(text) if text else {})}), file=channel, flush=True)
+
+
+def _prepare() -> None:
+    """Make what the children would spend most of their time on: clients, and certificates that none of them uses."""
+    boto3.setup_default_session()
+    boto3.DEFAULT_SESSION.events.register("provide-client-params.sqs.SendMessage", _without_delay)
+    prepared = {service: boto3.client(service) for service in SERVICES}  # type: ignore[call-overload]
+    make = boto3.client
+    boto3.client = lambda service, **options: make(service, **options) if options else prepared[service]
+    DEFAULT_PROVIDERS["secrets"] = SecretsProvider()
+    ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
+    httpx.Client()
 
 
 def _child(order: dict[str, Any], module: ModuleType, writer: int) -> NoReturn:

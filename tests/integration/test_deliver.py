@@ -420,6 +420,22 @@ def test_a_result_that_is_not_there_yet_is_tried_again(delivering: Delivering, s
     assert delivering.deliver()["status"] == "SUCCEEDED"
 
 
+def test_a_job_that_poll_lost_sight_of_is_still_delivered(delivering: Delivering) -> None:
+    delivering.provider.results.insert(0, httpx.Response(200, json={"status": "PROCESSING"}))
+    event = {**delivering.event(), "poll_fault": {"error": "Runtime.ExitError", "cause": ""}}
+    with pytest.raises(DeliveryFailed, match="PROCESSING"):
+        delivering.deliver(event)
+    assert delivering.deliver(event)["status"] == "SUCCEEDED"
+
+
+def test_a_job_that_poll_lost_sight_of_for_good_is_our_fault(delivering: Delivering) -> None:
+    event = {**delivering.event("deliver-given-up.json"), "poll_fault": {"error": "Runtime.ExitError"}}
+    delivering.deliver(event)
+    kind, message = delivering.failure()
+    assert kind == "InternalError"
+    assert "Runtime.ExitError" in message
+
+
 def test_a_429_at_the_result_pauses_all(delivering: Delivering) -> None:
     delivering.provider.results = [httpx.Response(429, headers={"retry-after": "17"})]
     with pytest.raises(DeliveryFailed):

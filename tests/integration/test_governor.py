@@ -2,16 +2,14 @@
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from itertools import pairwise
 from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 from posedrop.governor import Governor, PacingBusy
-from posedrop.pacing import Limits, Pacing, Turn
+from posedrop.pacing import Held, Limits, Pacing, Turn
 
 from tests.integration.conftest import TABLE, Pipeline
 
@@ -30,12 +28,21 @@ def test_the_state_is_kept(governor: Governor) -> None:
     assert governor.read() == changed == Pacing().account_refused(NOW, "because", 900)
 
 
-def test_functions_at_once_get_slots_of_their_own(governor: Governor) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        taken = list(pool.map(lambda _: governor.take(NOW, None), range(12)))
-    times = sorted(turn.at for turn in taken if isinstance(turn, Turn))
-    assert len(times) == 12
-    assert all(later - earlier >= LIMITS.interval * 0.98 for earlier, later in pairwise(times))
+@pytest.mark.parametrize("before", [0, 1])
+def test_who_loses_a_race_takes_the_next_slot(pipeline: Pipeline, governor: Governor, before: int) -> None:
+    for _ in range(before):
+        governor.take(NOW, None)
+    winners: list[Turn | Held] = []
+
+    def race(**_: Any) -> None:
+        end()
+        winners.append(Governor(boto3.client("dynamodb"), TABLE, LIMITS).take(NOW, None))
+
+    end = pipeline.hook("dynamodb", "UpdateItem", race)
+    loser = governor.take(NOW, None)
+    assert [taken.at - NOW for taken in (*winners, loser) if isinstance(taken, Turn)] == pytest.approx(
+        [before * LIMITS.interval, (before + 1) * LIMITS.interval], abs=0.001
+    )
 
 
 def test_what_changes_nothing_is_not_written(pipeline: Pipeline, governor: Governor) -> None:

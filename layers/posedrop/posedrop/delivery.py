@@ -139,7 +139,7 @@ class Delivery:
             if event.get("error"):
                 raise JOB_ERRORS[event["error"]["type"]](event["error"]["message"])
             if event.get("deliver_fault"):
-                raise _final(event["deliver_fault"])
+                raise _final(event["deliver_fault"], event.get("poll_fault"))
             return self._store(record, event, remaining)
         except JobError as exc:
             return self._fail(record, exc, event)
@@ -147,7 +147,7 @@ class Delivery:
     def _store(self, record: Record, event: dict[str, Any], remaining: Callable[[], float]) -> Record:
         if record.request_id is None:
             raise InternalError("the job has no request id")
-        sources, inference_seconds = self._result(record, record.request_id, event)
+        sources, inference_seconds = self._result(record, record.request_id)
         folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
         outputs = []
         for number, source in enumerate(sources, start=1):
@@ -187,7 +187,7 @@ class Delivery:
         except (BotoCoreError, ClientError) as exc:
             logger.warning("the latency was not learned", reason=str(exc))
 
-    def _result(self, record: Record, request_id: str, event: dict[str, Any]) -> tuple[list[Source], float | None]:
+    def _result(self, record: Record, request_id: str) -> tuple[list[Source], float | None]:
         try:
             answer = self._segmind.result(request_id)
         except StatusUnavailable as exc:
@@ -199,8 +199,7 @@ class Delivery:
         if answer.state == FAILED:
             raise InferenceFailed(answer.error or "the provider gave no reason")
         if answer.state != COMPLETED:
-            if event.get("poll_fault"):
-                raise InternalError(f"the status could not be asked for: {event['poll_fault']['error']}")
+            # Where poll itself has failed the job may still be running: the retries are its time.
             raise DeliveryFailed(f"the result is not there yet: the provider says {answer.state}")
         try:
             return parse_output(answer.output), answer.inference_seconds
@@ -239,9 +238,11 @@ class Delivery:
         }
 
 
-def _final(fault: dict[str, str]) -> JobError:
+def _final(fault: dict[str, str], poll_fault: dict[str, str] | None) -> JobError:
     """The error of a job whose delivery was given up: what Step Functions says of the last try."""
     cause = fault.get("cause", "")
+    if poll_fault:
+        return InternalError(f"the status could not be asked for: {poll_fault.get('error')}: {_message(cause)}")
     if fault.get("error") == DeliveryFailed.__name__:
         return OutputInvalid(f"the output could not be delivered: {_message(cause)}")
     return InternalError(f"the delivery failed: {fault.get('error')}: {_message(cause)}")

@@ -211,7 +211,8 @@ class Submission:
             logger.error("submitting is paused", reason=str(exc), until=pacing.open_until)
             return pacing.open_until - now
         if isinstance(exc, RateLimited):
-            pacing = self._governor.rate_limited(now, exc.retry_after)
+            retry_after, limits = exc.retry_after, self._settings.limits
+            pacing = self._governor.change(lambda state: state.not_taken().rate_limited(now, retry_after, limits))
             count("RateLimited")
             logger.warning("rate limited", reason=str(exc), until=pacing.paused_until)
             return pacing.paused_until - now

@@ -1,0 +1,235 @@
+"""Use of the plan's request limit: jobs at once against the emulator's, which counts submits only or all calls.
+
+All of them take about 25 minutes; python -m bench.limit NAME makes one. What counts is taken from the emulator's log of
+calls. The stack is not told which calls count (LimitCounts auto).
+"""
+
+import argparse
+import io
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from PIL import Image
+
+from bench.plots import COLOURS, plot, save
+from bench.stage import Notifications, percentile, provider, stage, upload_folder, usage
+from bench.tables import table
+from local.chaos.evidence import depth
+
+LATENCY = "29.5:0.25"
+MINUTE = 60.0
+ROUTES = ("submit", "status", "result", "history")
+CALLS_A_JOB = {"submits": 1, "all": 3}
+"""At the least: a submit; and one look that finds the job ended, and the result."""
+USE_GOAL, REFUSED_GOAL = 0.90, 0.02
+HEAD = (
+    *("run", "calls", "use", "most/60 s", "429", "after 60 s", "share", "drain s", "ideal s", "DLQ"),
+    *("receives", "polls", "transitions", "submit s", "billed s"),
+)
+SIZE = 128  # pixels a side: the pictures are not what is measured
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: so many jobs at once, a limit a minute, and what the provider counts (`submits` or `all`)."""
+
+    name: str
+    jobs: int
+    rpm: int
+    counts: str
+    concurrency: int = 5
+
+
+PLANS = (
+    Plan("50-submits", 150, 50, "submits"),
+    Plan("50-all", 150, 50, "all"),
+    Plan("600-submits", 300, 600, "submits", concurrency=20),
+    Plan("600-all", 300, 600, "all", concurrency=20),
+    Plan("5-submits", 15, 5, "submits"),
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that the provider answered, `at` in seconds since the first submit."""
+
+    at: float
+    route: str
+    refused: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out. Seconds, but for `use` and `refused_share`, which are shares, and counts.
+
+    use: accepted calls that count, of limit x minutes, from the second minute on to the last submit, or, in a run that is
+    over by then, of all the time (`whole`); busiest: the most of them in any 60 seconds; refused_late: 429s after the
+    first minute.
+    """
+
+    plan: Plan
+    accepted: int
+    use: float
+    whole: bool
+    busiest: int
+    refused: int
+    refused_late: int
+    refused_share: float
+    drain: float
+    ideal: float
+    dead_letters: int
+    succeeded: int
+    receives: float
+    polls: float
+    transitions: float
+    submit_seconds: float
+    billed_seconds: float
+    end_to_end_p50: float
+
+
+def run(plan: Plan) -> tuple[Result, list[Call]]:
+    """Run one plan on a stack of its own."""
+    parameters: dict[str, str | int] = {
+        "SegmindRequestsPerMinute": plan.rpm,
+        "SettleSeconds": 1,
+        "SubmitConcurrency": plan.concurrency,
+    }
+    emulator = ["--latency", LATENCY, "--rpm", str(plan.rpm), "--rpm-counts", plan.counts, "--seed", "1"]
+    with stage(f"limit-{plan.name}", parameters, emulator) as stack:
+        inbox = Notifications(stack)
+        uploaded = upload_folder(stack, "hero", [f"{number:03}" for number in range(plan.jobs)], _image(), _image())
+        inbox.wait(plan.jobs, timeout=300 + 3 * plan.jobs * CALLS_A_JOB[plan.counts] / plan.rpm * MINUTE)
+        time.sleep(3)  # the last executions end
+        calls = provider(stack, "calls")["calls"]
+        ended = [message["metrics"] for message in inbox.messages]
+        inference = [metrics["inference_seconds"] or 0.0 for metrics in ended]
+        used = usage(stack)
+        letters = sum(
+            depth(stack, url) for url in (stack.outputs["DeadLetterQueueUrl"], stack.resource("EventDeadLetterQueue"))
+        )
+    log = accepted_calls(calls)
+    jobs = plan.jobs
+    result = Result(
+        **limit_use(plan, log),
+        plan=plan,
+        drain=max(inbox.sent.values()) - uploaded,
+        ideal=jobs * CALLS_A_JOB[plan.counts] / plan.rpm * MINUTE + sum(inference) / jobs,
+        dead_letters=letters,
+        succeeded=sum(message["status"] == "SUCCEEDED" for message in inbox.messages),
+        receives=used.functions["submit"].invocations / jobs,
+        polls=used.functions["poll"].invocations / jobs,
+        transitions=used.transitions / jobs,
+        submit_seconds=used.functions["submit"].billed_ms / 1000 / jobs,
+        billed_seconds=sum(use.billed_ms for use in used.functions.values()) / 1000 / jobs,
+        end_to_end_p50=percentile([metrics["total_seconds"] for metrics in ended], 0.5),
+    )
+    return result, log
+
+
+def accepted_calls(calls: Sequence[dict[str, Any]]) -> list[Call]:
+    """The emulator's calls of the provider's limited routes, from the first submit on."""
+    known = [call for call in calls if call["route"] in ROUTES and call["status"]]
+    start = min(call["time"] for call in known if call["route"] == "submit")
+    return sorted(
+        (Call(call["time"] - start, call["route"], call["status"] == 429) for call in known), key=lambda call: call.at
+    )
+
+
+def limit_use(plan: Plan, calls: Sequence[Call]) -> dict[str, Any]:
+    """How much of the limit the accepted calls used, and how many were refused."""
+    counted = [call.at for call in calls if not call.refused and (plan.counts == "all" or call.route == "submit")]
+    last = max(call.at for call in calls if call.route == "submit" and not call.refused)
+    whole = last < 1.5 * MINUTE
+    begin = 0.0 if whole else MINUTE
+    used = sum(begin < at <= last for at in counted)
+    late = [call for call in calls if call.at > MINUTE]
+    refused_late = sum(call.refused for call in late)
+    return {
+        "accepted": len(counted),
+        "use": used / (plan.rpm * (last - begin) / MINUTE),
+        "whole": whole,
+        "busiest": max(bisect_right(counted, at) - bisect_left(counted, at - MINUTE) for at in counted),
+        "refused": sum(call.refused for call in calls),
+        "refused_late": refused_late,
+        "refused_share": refused_late / len(late) if late else 0.0,
+    }
+
+
+def rows(results: Sequence[Result]) -> list[list[str]]:
+    """The table's rows."""
+    return [
+        [
+            f"{result.plan.jobs} at {result.plan.rpm}, {result.plan.counts} count",
+            f"{result.accepted}",
+            f"{result.use:.1%}" + ("*" if result.whole else ""),
+            f"{result.busiest}",
+            f"{result.refused}",
+            f"{result.refused_late}",
+            f"{result.refused_share:.1%}",
+            f"{result.drain:.0f}",
+            f"{result.ideal:.0f}",
+            f"{result.dead_letters}",
+            f"{result.receives:.2f}",
+            f"{result.polls:.2f}",
+            f"{result.transitions:.1f}",
+            f"{result.submit_seconds:.2f}",
+            f"{result.billed_seconds:.2f}",
+        ]
+        for result in results
+    ]
+
+
+def _plot(axes: Any, result: Result, calls: Sequence[Call]) -> None:
+    counted = [
+        call.at for call in calls if not call.refused and (result.plan.counts == "all" or call.route == "submit")
+    ]
+    times = [step / 2 for step in range(int(2 * (counted[-1] + 1)))]
+    in_window = [bisect_right(counted, at) - bisect_left(counted, at - MINUTE) for at in times]
+    axes.plot(times, in_window, color=COLOURS[0], linewidth=1.4, label="accepted calls that count, last 60 s")
+    axes.axhline(result.plan.rpm, color=COLOURS[1], linewidth=1, label="the plan's limit")
+    refused = [call.at for call in calls if call.refused]
+    axes.plot(refused, [result.plan.rpm] * len(refused), "x", color=COLOURS[3], label="429")
+    title = f"{result.plan.jobs} jobs, {result.plan.rpm} a minute, {result.plan.counts} count"
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_xlabel("seconds since the first submit", fontsize=8)
+    axes.set_ylim(0, result.plan.rpm * 1.15)
+    axes.legend(fontsize=7, frameon=False, loc="lower right")
+
+
+def _image() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (SIZE, SIZE), "#8090a0").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def draw(results: Sequence[tuple[Result, list[Call]]]) -> None:
+    """Plot each run: how many accepted calls the last 60 s hold, and the limit."""
+    figure, panels = plot(len(results), 1, height=1.9 * len(results) + 0.4)
+    for (result, calls), panel in zip(results, panels, strict=True):
+        _plot(panel, result, calls)
+    save(figure, "limit")
+
+
+def main(names: Sequence[str] = (), jobs: int | None = None) -> list[dict[str, Any]]:
+    """Make the runs that are named, or all; print the table, and return the figures of each run."""
+    results = []
+    for plan in PLANS:
+        if not names or plan.name in names:
+            print(f"{plan.name} ...", flush=True)
+            results.append(run(replace(plan, jobs=jobs or plan.jobs)))
+    draw(results)
+    title = f"Use of the request limit (goals: {USE_GOAL:.0%}; 429s after 60 s {REFUSED_GOAL:.0%}; DLQ empty)"
+    print(table(title, HEAD, rows([result for result, _ in results])))
+    print("* of the whole time: the run is over before its second minute is. receives to billed s: a job.")
+    return [{**asdict(result), "calls": [[round(call.at, 3), call.route, call.refused] for call in calls]}
+            for result, calls in results]  # fmt: skip
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m bench.limit")
+    parser.add_argument("names", nargs="*", help=", ".join(plan.name for plan in PLANS))
+    parser.add_argument("--jobs", type=int, help="another number of jobs")
+    main(**vars(parser.parse_args()))

@@ -1,0 +1,135 @@
+"""What sets things going again: new attempts, dead letters, the sweep."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+from posedrop.ledger import Record, Status
+from posedrop.messages import RetryMessage
+from posedrop.sweeping import Ages
+from posedrop.telemetry import PRICE
+
+from ops.errors import NotFound, OpsError, Refused
+from ops.health import depth
+from ops.stack import Stack
+
+UNKNOWN_ACTION = ("InvalidAction", "UnknownOperationException", "UnsupportedOperation")
+PEEK = 10
+
+
+# ---- new attempts ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A new attempt of a failed job. `usd` is what it costs at most: a result that is still there is not paid again."""
+
+    job_id: str
+    attempt: int
+    error_type: str
+    error_message: str
+    usd: float = PRICE
+
+
+def plan_retries(stack: Stack, job_ids: Sequence[str]) -> list[Retry]:
+    """The attempts that would begin. Raises NotFound, and Refused for a job whose new attempt would be in vain."""
+    return [_retry(job_id, stack.ledger.get(job_id)) for job_id in dict.fromkeys(job_ids)]
+
+
+def _retry(job_id: str, record: Record | None) -> Retry:
+    if record is None or not record.character:
+        raise NotFound(f"there is no job {job_id}")
+    if record.status is not Status.FAILED:
+        raise Refused(f"{job_id} has not failed: it is {record.status}")
+    error = record.error or {"type": "InternalError", "message": ""}
+    if error["type"] == "InvalidInput" or not record.inputs:
+        raise Refused(f"{job_id} would fail again: {error['message']}; upload the corrected file instead")
+    return Retry(job_id, record.attempt + 1, error["type"], error["message"])
+
+
+def retry(stack: Stack, planned: Sequence[Retry]) -> None:
+    """Ask for new attempts. Errors of SQS pass as botocore's ClientError."""
+    for wanted in planned:
+        stack.client("sqs").send_message(
+            QueueUrl=stack.output("UploadQueueUrl"), MessageBody=RetryMessage(wanted.job_id).to_json(), DelaySeconds=0
+        )
+
+
+# ---- dead letters ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DeadLetters:
+    """What is in the dead-letter queue: how many messages, and some of them with the reason, if one was given."""
+
+    count: int
+    some: list[dict[str, str]]
+
+
+def dead_letters(stack: Stack) -> DeadLetters:
+    """Look into the dead-letter queue; what is seen stays there. Errors of SQS pass as botocore's ClientError."""
+    url = stack.output("DeadLetterQueueUrl")
+    answer = stack.client("sqs").receive_message(
+        QueueUrl=url, MaxNumberOfMessages=PEEK, VisibilityTimeout=0, MessageAttributeNames=["reason"]
+    )
+    seen = {
+        message["MessageId"]: {
+            "body": message["Body"],
+            "reason": message.get("MessageAttributes", {}).get("reason", {}).get("StringValue", ""),
+        }
+        for message in answer.get("Messages", [])
+    }
+    return DeadLetters(max(depth(stack, url), len(seen)), list(seen.values()))
+
+
+def redrive(stack: Stack) -> str:
+    """Move all dead letters back to the upload queue, and return in words what was begun."""
+    sqs = stack.client("sqs")
+    source, destination = stack.output("DeadLetterQueueUrl"), stack.output("UploadQueueUrl")
+    try:
+        # The destination is named: what submit put there itself came from no queue.
+        sqs.start_message_move_task(SourceArn=_arn(sqs, source), DestinationArn=_arn(sqs, destination))
+    except ClientError as exc:
+        if exc.response["Error"]["Code"] not in UNKNOWN_ACTION:
+            raise
+        # Emulators do not know that call.
+        return f"moved {_move(sqs, source, destination)}"
+    return "SQS is moving them"
+
+
+def _move(sqs: Any, source: str, destination: str) -> int:
+    moved: set[str] = set()
+    while messages := sqs.receive_message(QueueUrl=source, MaxNumberOfMessages=10).get("Messages"):
+        for message in messages:
+            if message["Body"] in moved:
+                return len(moved)  # submit cannot read it, and has put it back
+            sqs.send_message(QueueUrl=destination, MessageBody=message["Body"], DelaySeconds=0)
+            sqs.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
+            moved.add(message["Body"])
+    return len(moved)
+
+
+def _arn(sqs: Any, url: str) -> str:
+    arn: str = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    return arn
+
+
+# ---- the sweep -------------------------------------------------------------------------------------------------------
+
+
+def sweep(stack: Stack, older_than: float | None = None) -> dict[str, int]:
+    """Sweep now, and return how many records of each status were set going.
+
+    What nobody has changed for `older_than` seconds counts as stuck; None leaves that to the sweep. Raises OpsError if
+    it failed.
+    """
+    event = {} if older_than is None else {"ages": dict.fromkeys(Ages.__dataclass_fields__, older_than)}
+    answer = stack.client("lambda").invoke(
+        FunctionName=stack.output("SweepFunctionName"), Payload=json.dumps(event).encode()
+    )
+    told = json.loads(answer["Payload"].read() or b"null")
+    if answer.get("FunctionError"):
+        raise OpsError(f"the sweep failed: {(told or {}).get('errorMessage', answer['FunctionError'])}")
+    return {str(status): int(count) for status, count in told.items()}

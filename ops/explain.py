@@ -1,0 +1,480 @@
+"""Why did my upload do nothing? The contract and the ledger tell, in one sentence with the next step."""
+
+import difflib
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from botocore.exceptions import ClientError
+from posedrop.clock import epoch
+from posedrop.contract import (
+    IMAGE_EXTENSIONS,
+    JOB_FILE,
+    PREFIX,
+    SINGLE_POSE,
+    Folder,
+    OutsideContract,
+    Role,
+    Upload,
+    parse,
+)
+from posedrop.intake import Draft, draft, unsettled
+from posedrop.job import waiting_id
+from posedrop.ledger import Record, Status
+from posedrop.messages import Origin
+from posedrop.pacing import WAITS_FOR_LIMIT, Held, Limits, Pacing, Slot
+from posedrop.polling import Latency
+from posedrop.uploads import GONE, JobFiles, Listed, UploadBucket, UploadChanged
+
+from ops.errors import NotFound
+from ops.health import depth, no_events
+from ops.records import Records
+from ops.stack import Stack
+from ops.words import command, many, span
+
+PROBABLY_LOST = 60.0
+"""Seconds after settling in which an upload's event should have been handled if nothing is ahead of it."""
+LATE = 120.0
+"""Seconds after JobTimeoutSeconds at which a job should have been told."""
+NEIGHBOURS = 200
+
+
+class Reason(StrEnum):
+    """Why nothing came of an upload, or what did."""
+
+    WRONG_PREFIX = "wrong-prefix"
+    WRONG_NAME = "wrong-name"
+    WRONG_BUCKET = "wrong-bucket"
+    NOT_UPLOADED = "not-uploaded"
+    DELETED = "deleted"
+    SUPERSEDED = "superseded"
+    SETTLING = "settling"
+    MISSING_FACE = "missing-face"
+    MISSING_POSE = "missing-pose"
+    NO_PROMPT = "no-prompt"
+    BAD_JOB_FILE = "bad-job-file"
+    BAD_IMAGE = "bad-image"
+    DUPLICATE = "duplicate"
+    QUEUED = "queued"
+    WAITING_LIMIT = "waiting-limit"
+    PAUSED = "paused"
+    HELD = "held"
+    RUNNING = "running"
+    STUCK = "stuck"
+    DONE = "done"
+    FAILED_AT_PROVIDER = "failed-at-provider"
+    NO_RESULT = "no-result"
+    OUTCOME_UNKNOWN = "outcome-unknown"
+    INTERNAL = "internal"
+    NO_EVENTS = "no-events"
+    NOT_SEEN = "not-seen"
+    SEVERAL = "several"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The reason in one sentence, and what to do next. `parts`: one of each pose, where a file serves several."""
+
+    reason: Reason
+    sentence: str
+    next_step: str
+    key: str | None = None
+    job_id: str | None = None
+    parts: tuple["Explanation", ...] = ()
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a job's state depends on besides its record. `now` is in seconds since the epoch."""
+
+    pacing: Pacing
+    limits: Limits
+    latency: Latency
+    job_timeout_seconds: float
+    now: float
+
+    @classmethod
+    def of(cls, stack: Stack) -> "Situation":
+        """The situation of a stack now."""
+        return cls(
+            stack.governor.read(), stack.limits, stack.latency(), stack.seconds("JobTimeoutSeconds"), stack.clock()
+        )
+
+    @property
+    def typical_seconds(self) -> float:
+        """How long a job took lately: the median."""
+        return sorted(self.latency.tenths)[len(self.latency.tenths) // 2] / 10
+
+
+# ---- a record --------------------------------------------------------------------------------------------------------
+
+
+def explain_record(record: Record, situation: Situation) -> Explanation:
+    """Say how a job stands. Pure."""
+    match record.status:
+        case Status.WAITING:
+            found = _waiting(record)
+        case Status.QUEUED:
+            found = _queued(record, situation)
+        case Status.SUBMITTING:
+            found = _submitting(record, situation)
+        case Status.SUBMITTED:
+            found = _submitted(record, situation)
+        case Status.SUCCEEDED:
+            images = ", ".join(output["uri"] for output in record.outputs) or "in the output bucket"
+            ended = _ago(record.completed_at, situation.now)
+            found = Explanation(Reason.DONE, f"Job {record.job_id} succeeded{ended}.", f"Its images: {images}")
+        case Status.FAILED:
+            found = _failed(record)
+    return replace(found, job_id=record.job_id)
+
+
+def _waiting(record: Record) -> Explanation:
+    if record.errors:
+        text = f"Handling the upload failed {many(record.errors, 'time')}: {_clause(record.reason)}."
+        return Explanation(Reason.INTERNAL, text, "It is tried again by itself; the log of submit says more.")
+    return missing(record.character, record.pose, record.missing)
+
+
+def missing(character: str, pose: str, what: list[str]) -> Explanation:
+    """Say what uploads wait for: "face", "pose" or "prompt"."""
+    folder = Folder(character)
+    if "prompt" in what:
+        sentence = f"The pose {pose} of {character} waits for a prompt: no job file, metadata or DefaultPrompt has one."
+        put = f'{{"prompt": "..."}} as {folder.job_file}, or, for this pose alone, as {folder.pose_file(pose)}'
+        return Explanation(Reason.NO_PROMPT, sentence, f"Upload {put}.")
+    endings = ", ".join(f".{extension}" for extension in IMAGE_EXTENSIONS[:-1]) + f" or .{IMAGE_EXTENSIONS[-1]}"
+    if "pose" in what:
+        subject = f"{pose} of {character}" if pose else character
+        also = " and for a face" if "face" in what else ""
+        sentence = f"The files of {subject} wait for a pose{also}: there is no image to go with them."
+        name = f"{folder.poses_prefix}{pose or '<pose>'}"
+        return Explanation(Reason.MISSING_POSE, sentence, f"Upload the pose as {name} with the ending {endings}.")
+    sentence = f"The pose {pose} of {character} waits for a face: {folder.prefix} has none."
+    return Explanation(
+        Reason.MISSING_FACE, sentence, f"Upload the face as {folder.prefix}face with the ending {endings}."
+    )
+
+
+def _queued(record: Record, situation: Situation) -> Explanation:
+    job = f"Job {record.job_id}"
+    # The same question that submit will ask; what it would change is thrown away.
+    _, taken = situation.pacing.take(situation.now, situation.limits, Slot(**record.slot) if record.slot else None)
+    if isinstance(taken, Held) and taken.paused:
+        sentence = f"{job} waits because submitting is paused for the whole account: {_clause(taken.reason)}."
+        return Explanation(Reason.PAUSED, sentence, account_step(taken.reason, taken.until - situation.now))
+    if isinstance(taken, Held):
+        when = span((taken.slot.at if taken.slot else taken.until) - situation.now)
+        if taken.reason == WAITS_FOR_LIMIT:
+            plan = f"{situation.limits.requests_per_minute:g} a minute"
+            sentence = f"{job} waits for the plan's request limit ({plan}); its turn comes in about {when}."
+        else:
+            sentence = f"{job} waits for the limit: {_clause(taken.reason)}; it goes on in about {when}."
+        return Explanation(
+            Reason.WAITING_LIMIT, sentence, "Nothing: it goes on by itself. A larger plan or limit makes it sooner."
+        )
+    until = epoch(record.hold_until) if record.hold_until else situation.now
+    if record.reason and record.slot is None and until > situation.now:
+        sentence = f"{job} is held back: {_clause(record.reason)}; it is tried again in {span(until - situation.now)}."
+        return Explanation(Reason.HELD, sentence, "Nothing: it goes on by itself.")
+    if record.slot and until > situation.now:
+        sentence = f"{job} has its place within the plan's request limit and is sent in {span(until - situation.now)}."
+        return Explanation(Reason.WAITING_LIMIT, sentence, "Nothing: it goes on by itself.")
+    sentence = f"{job} is whole and queued{_ago(record.updated_at, situation.now)}; it is sent next."
+    return Explanation(
+        Reason.QUEUED, sentence, f"Wait; if it stays so for minutes: {command('sweep', '--older-than', '0')}"
+    )
+
+
+def account_step(reason: str, seconds: float) -> str:
+    """What to do when the provider refuses the account; the next try is in so many seconds."""
+    status = re.search(r"answered (\d{3})", reason)
+    steps = {
+        "401": "Put a valid API key into the stack's secret",
+        "403": "Give the API key's account access to the model",
+        "404": "Correct SegmindBaseUrl",
+        "406": "Buy credits at the provider",
+    }
+    step = steps.get(status[1] if status else "", "Look at the provider's account")
+    return f"{step}; it is tried again by itself in {span(seconds)}, and no job is lost."
+
+
+def _submitting(record: Record, situation: Situation) -> Explanation:
+    if record.unknown_at is not None:
+        sentence = (
+            f"Job {record.job_id} was sent without an answer ({_clause(record.reason)}), "
+            "and the provider's history is asked whether it arrived."
+        )
+        return Explanation(Reason.OUTCOME_UNKNOWN, sentence, "Wait a minute or two and ask again.")
+    age = situation.now - (record.claimed_at or situation.now)
+    sentence = f"Job {record.job_id} is still running: it is being sent to the provider, for {span(age)} now."
+    return Explanation(Reason.RUNNING, sentence, f"Wait: {command('show', record.job_id)}")
+
+
+def _submitted(record: Record, situation: Situation) -> Explanation:
+    age = situation.now - epoch(record.submitted_at or record.updated_at)
+    if age > situation.job_timeout_seconds + LATE:
+        sentence = (
+            f"Job {record.job_id} was submitted {span(age)} ago and has not been told, longer than a job may take."
+        )
+        return Explanation(Reason.STUCK, sentence, f"Set it going: {command('sweep')}")
+    sentence = (
+        f"Job {record.job_id} is still running: it has been with the provider for {span(age)}, "
+        f"and a job lately took {span(situation.typical_seconds)}."
+    )
+    return Explanation(Reason.RUNNING, sentence, f"Wait: {command('show', record.job_id)}")
+
+
+def _failed(record: Record) -> Explanation:
+    error = record.error or {"type": "InternalError", "message": "no reason was kept"}
+    text, retry = _clause(error["message"]), command("retry", record.job_id)
+    job = f"Job {record.job_id}"
+    match error["type"]:
+        case "InvalidInput":
+            reason = _bad_input([found["key"] for found in record.inputs.values()], error["message"])
+            step = "Upload the corrected file: that makes a new job."
+            return Explanation(reason, f"{job} was refused before anything was sent: {text}.", step)
+        case "Rejected" | "InferenceFailed":
+            sentence = f"{job} failed at the provider: {text}."
+            return Explanation(
+                Reason.FAILED_AT_PROVIDER, sentence, f"Change the prompt or the images, or try as it is: {retry}"
+            )
+        case "SubmitOutcomeUnknown":
+            sentence = f"{job} may have been taken and billed, but no answer came: {text}."
+            return Explanation(Reason.OUTCOME_UNKNOWN, sentence, f"Look at the provider's account, then: {retry}")
+        case "TimedOut" | "ResultExpired" | "OutputInvalid":
+            sentence = f"{job} brought no usable result: {text}."
+            return Explanation(Reason.NO_RESULT, sentence, f"Try again, paid for only if the result is gone: {retry}")
+    return Explanation(Reason.INTERNAL, f"{job} ended by a fault of ours: {text}.", f"Try again: {retry}")
+
+
+def _bad_input(images: Iterable[str], message: str) -> Reason:
+    """Which file is bad, by the error's message, which names files by their keys; `images` are the images' keys."""
+    if message.startswith("the names of character and pose"):
+        return Reason.WRONG_NAME
+    if message.endswith("replaced or deleted before the job was sent"):
+        return Reason.DELETED
+    # What a pose's metadata says is a parameter.
+    named = [image for image in images if re.search(rf"{re.escape(image)}: (?!metadata)", message)]
+    return Reason.BAD_IMAGE if named else Reason.BAD_JOB_FILE
+
+
+# ---- a key -----------------------------------------------------------------------------------------------------------
+
+
+class Explainer:
+    """Explains keys and jobs of one stack. Errors of AWS pass as botocore's ClientError."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._bucket: UploadBucket = stack.uploads
+        self._records = Records(stack)
+        self._situation = Situation.of(stack)
+
+    def explain(self, name: str) -> Explanation:
+        """Explain a key of the upload bucket (with or without s3://bucket/) or a job id. Raises NotFound."""
+        if name.startswith("s3://"):
+            bucket, _, key = name.removeprefix("s3://").partition("/")
+            if bucket != self._bucket.name:
+                sentence = f"{name} is in another bucket: this stack takes uploads from {self._bucket.name}."
+                step = f"aws s3 cp {shlex.quote(name)} s3://{self._bucket.name}/{PREFIX}<character>/..."
+                return Explanation(Reason.WRONG_BUCKET, sentence, step, key)
+            return self.explain_key(key)
+        if not name.startswith(PREFIX):
+            record = self._stack.ledger.get(name)
+            if record and record.character:
+                return explain_record(record, self._situation)
+            if name.startswith(waiting_id("", "")[:-1]):
+                raise NotFound(f"nothing waits as {name}: it may be a job by now")
+            if "." not in name and "/" not in name:
+                raise NotFound(f"there is no job {name}")
+        return self.explain_key(name)
+
+    def explain_key(self, key: str) -> Explanation:
+        """Explain a key of the upload bucket."""
+        try:
+            upload = parse(key)
+        except OutsideContract as why:
+            return replace(_outside(key, str(why)), key=key)
+        if upload.role in (Role.FACE, Role.JOB_FILE):
+            found = self._of_all_poses(key, upload)
+        else:
+            found = self._of_pose(key, upload, upload.pose)
+        return replace(found, key=key)
+
+    def _of_all_poses(self, key: str, upload: Upload) -> Explanation:
+        """A face or a job file serves all poses of its character."""
+        poses = self._bucket.poses(upload.character)
+        if len(poses) == 1:
+            return self._of_pose(key, upload, poses[0])
+        files = self._bucket.files(upload.character, "")
+        own = _entry(files, key)
+        if own is None:
+            return self._not_chosen(key, upload, "", files)
+        if not poses:
+            return missing(upload.character, "", [*files.missing])
+        parts = tuple(self._of_pose(key, upload, pose) for pose in poses)
+        reasons = Counter(part.reason for part in parts)
+        told = ", ".join(f"{count} {reason.replace('-', ' ')}" for reason, count in reasons.most_common())
+        sentence = f"{key} serves {many(len(parts), 'pose')} of {upload.character}: {told}."
+        worst = next((part for part in parts if part.reason not in (Reason.DONE, Reason.DUPLICATE)), parts[0])
+        reason = parts[0].reason if len(reasons) == 1 else Reason.SEVERAL
+        return Explanation(reason, sentence, worst.next_step, parts=parts)
+
+    def _of_pose(self, key: str, upload: Upload, pose: str) -> Explanation:
+        files = self._bucket.files(upload.character, pose)
+        own = _entry(files, key)
+        if own is None:
+            return self._not_chosen(key, upload, pose, files)
+        if files.missing:
+            # An image may have been deleted after its job was made.
+            made = self._made_of(upload, pose, key, self._version(key))
+            return explain_record(made, self._situation) if made else missing(upload.character, pose, files.missing)
+        try:
+            found = draft(self._bucket, upload.character, pose, files, self._stack.parameter("DefaultPrompt"))
+        except UploadChanged as exc:
+            return Explanation(Reason.SETTLING, f"{exc} is being replaced right now.", "Wait a moment and ask again.")
+        record = self._stack.ledger.get(found.job.job_id)
+        if record:
+            return self._of_record(record, found, own, upload.role)
+        if found.lacks_prompt:
+            return missing(upload.character, pose, ["prompt"])
+        return self._without_record(key, own, upload, pose, files, found)
+
+    def _of_record(self, record: Record, found: Draft, own: Listed, role: Role) -> Explanation:
+        """The content is a known job's; it may have been uploaded again since."""
+        told = explain_record(record, self._situation)
+        if role in (Role.FACE, Role.POSE):
+            again = found.job.inputs[role].version_id != record.inputs[role]["version_id"]
+        else:
+            again = own.modified.timestamp() > epoch(record.created_at) + 1
+        if not again:
+            return told
+        if told.reason is Reason.DONE:
+            ended = _ago(record.completed_at, self._situation.now)
+            sentence = (
+                f"{own.key} has the same content as job {record.job_id}, which succeeded{ended}: "
+                "it is not paid for again."
+            )
+            step = f"{told.next_step}; for another picture change the prompt or the seed."
+            return replace(told, reason=Reason.DUPLICATE, sentence=sentence, next_step=step)
+        if told.reason in (Reason.FAILED_AT_PROVIDER, Reason.NO_RESULT, Reason.OUTCOME_UNKNOWN, Reason.INTERNAL):
+            sentence = (
+                f"{told.sentence.removesuffix('.')}; the same content uploaded again is not tried again by itself."
+            )
+            return replace(told, sentence=sentence)
+        return told
+
+    def _without_record(
+        self, key: str, own: Listed, upload: Upload, pose: str, files: JobFiles, found: Draft
+    ) -> Explanation:
+        """The files are whole, and no job is known of them: not yet, or never."""
+        settle, now = self._stack.seconds("SettleSeconds"), self._situation.now
+        younger = unsettled(files, Origin(key, own.etag.strip('"')), settle, now) or own
+        left = younger.modified.timestamp() + settle - now
+        if left > 0:
+            sentence = (
+                f"{younger.key} came {span(settle - left)} ago and is left to settle for {span(settle)}, "
+                "so that the rest of its folder can arrive."
+            )
+            return Explanation(Reason.SETTLING, sentence, f"Wait {span(left)} and ask again.")
+        if found.error:
+            reason = _bad_input([read.key for read in found.job.inputs.values()], str(found.error))
+            sentence = f"The upload is refused as soon as it is handled: {_clause(str(found.error))}."
+            return Explanation(reason, sentence, "Upload the corrected file: that makes a new job.")
+        waiting = self._stack.ledger.get(waiting_id(upload.character, pose))
+        if waiting and waiting.errors:
+            return explain_record(waiting, self._situation)
+        problem = no_events(self._stack)
+        if problem:
+            return Explanation(Reason.NO_EVENTS, f"No event of {key} was sent: {problem.what}.", problem.next_step)
+        ahead = depth(self._stack, self._stack.output("UploadQueueUrl"))
+        if ahead or left > -PROBABLY_LOST:
+            sentence = f"{key} is whole and in the upload queue, with {many(ahead, 'message')} there now."
+            return Explanation(Reason.QUEUED, sentence, "Wait a moment and ask again.")
+        dead = depth(self._stack, self._stack.output("DeadLetterQueueUrl"))
+        if dead:
+            sentence = f"No job was made of {key}, and {many(dead, 'message')} in the dead-letter queue may be its."
+            return Explanation(Reason.NOT_SEEN, sentence, command("redrive"))
+        sentence = f"{key} is whole, but no event of it has come: it may be older than the stack."
+        return Explanation(Reason.NOT_SEEN, sentence, "Upload it once more.")
+
+    # ---- what is not there, or does not count ------------------------------------------------------------------------
+
+    def _not_chosen(self, key: str, upload: Upload, pose: str, files: JobFiles) -> Explanation:
+        """The key is not among the files of its job: another one counts, or it is gone, or never was."""
+        version = self._version(key)
+        made = self._made_of(upload, pose, key, version)
+        if made:
+            return explain_record(made, self._situation)
+        chosen = {Role.FACE: files.face, Role.POSE: files.pose}.get(upload.role)
+        if version is not None and chosen:
+            sentence = f"{key} does not count: {chosen.key} is the same file under another ending, and newer."
+            return Explanation(Reason.SUPERSEDED, sentence, f"Delete the one that is not meant, or upload {key} again.")
+        deleted = self._deleted_at(key)
+        if deleted is not None:
+            when = span(self._situation.now - deleted)
+            sentence = f"{key} was deleted {when} ago, before any job was made of it."
+            return Explanation(Reason.DELETED, sentence, "Upload it again if that was not meant.")
+        near = difflib.get_close_matches(key, self._neighbours(upload), n=1)
+        sentence = f"{key} was never uploaded to {self._bucket.name}, and no job was made of it."
+        step = (
+            f"Did you mean {near[0]}?" if near else f"aws s3 cp FILE {shlex.quote(f's3://{self._bucket.name}/{key}')}"
+        )
+        return Explanation(Reason.NOT_UPLOADED, sentence, step)
+
+    def _version(self, key: str) -> str | None:
+        """The version of a key that is there, "null" without versioning; None if there is none."""
+        try:
+            answer = self._stack.client("s3").head_object(Bucket=self._bucket.name, Key=key)
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] in GONE:
+                return None
+            raise
+        return str(answer.get("VersionId") or "null")
+
+    def _made_of(self, upload: Upload, pose: str, key: str, version: str | None) -> Record | None:
+        """The newest job that an image was read for; of a file that is there, of this version."""
+        if upload.role not in (Role.FACE, Role.POSE):
+            return None
+        for record in self._records.of_pose(upload.character, pose):
+            read = record.inputs.get(upload.role, {})
+            if read.get("key") == key and version in (None, read.get("version_id") or "null"):
+                return record
+        return None
+
+    def _deleted_at(self, key: str) -> float | None:
+        answer = self._stack.client("s3").list_object_versions(Bucket=self._bucket.name, Prefix=key, MaxKeys=100)
+        marks: list[Mapping[str, Any]] = [mark for mark in answer.get("DeleteMarkers", []) if mark["Key"] == key]
+        return max((mark["LastModified"].timestamp() for mark in marks), default=None)
+
+    def _neighbours(self, upload: Upload) -> list[str]:
+        prefix = f"{PREFIX}{upload.character[:1]}"
+        answer = self._stack.client("s3").list_objects_v2(Bucket=self._bucket.name, Prefix=prefix, MaxKeys=NEIGHBOURS)
+        return [str(entry["Key"]) for entry in answer.get("Contents", [])]
+
+
+def _outside(key: str, why: str) -> Explanation:
+    if not key.startswith(PREFIX):
+        sentence = f"{key} is ignored: it is {why}, which is where the stack looks."
+        step = f"Upload it below {PREFIX}, as {PREFIX}<character>/face.png or {PREFIX}<character>/poses/<pose>.png."
+        return Explanation(Reason.WRONG_PREFIX, sentence, step)
+    names = f"face.png, {SINGLE_POSE}.png, poses/<pose>.png, {JOB_FILE} or poses/<pose>.json"
+    return Explanation(Reason.WRONG_NAME, f"{key} is ignored: {why}.", f"Name it {names}, below {PREFIX}<character>/.")
+
+
+def _entry(files: JobFiles, key: str) -> Listed | None:
+    return next((found for found in files.present() if found.key == key), None)
+
+
+def _ago(time: str | None, now: float) -> str:
+    return f" {span(now - epoch(time))} ago" if time else ""
+
+
+def _clause(text: str | None) -> str:
+    """A text of others as part of a sentence."""
+    return " ".join((text or "no reason was kept").split()).rstrip(".")

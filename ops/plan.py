@@ -1,0 +1,190 @@
+"""What would be sent, and what it would cost: found by the pipeline's own reading of a folder, nothing sent."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from posedrop.contract import PREFIX, Folder, OutsideContract, Role, parse
+from posedrop.intake import draft
+from posedrop.ledger import ENDED, Record
+from posedrop.segmind import MODEL
+from posedrop.telemetry import PRICE
+from posedrop.uploads import Blob, Listed, UploadBucket, UploadChanged
+
+from ops.errors import Refused
+from ops.stack import Stack
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class Outcome(StrEnum):
+    """What would become of a pose."""
+
+    NEW = "new"
+    KNOWN = "known"
+    WAITING = "waiting"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """What would become of one pose: a new job, a known one (with its status), one that waits, one that is refused.
+
+    `asked`: it is one of the poses that were named; others share its face. `usd`: what it would cost. `request`: what
+    would be sent, with the images by their names.
+    """
+
+    character: str
+    pose: str
+    asked: bool
+    outcome: Outcome
+    job_id: str | None = None
+    status: str | None = None
+    missing: list[str] = field(default_factory=list)
+    error: str | None = None
+    request: dict[str, Any] | None = None
+    context: dict[str, Any] | None = None
+    usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would become of a character's poses. `url` is where the requests would go."""
+
+    url: str
+    jobs: list[PlannedJob]
+
+    @property
+    def usd(self) -> float:
+        """What all of it would cost, by the provider's average price."""
+        return round(sum(job.usd for job in self.jobs), 4)
+
+    @property
+    def asked(self) -> list[PlannedJob]:
+        """The poses that were named."""
+        return [job for job in self.jobs if job.asked]
+
+    @property
+    def others(self) -> list[PlannedJob]:
+        """The jobs that would be made besides, since they share what is uploaded."""
+        return [job for job in self.jobs if not job.asked and job.outcome is Outcome.NEW]
+
+
+class Overlay(UploadBucket):
+    """The upload bucket as it would be once `files` (bytes by their keys) were in it."""
+
+    def __init__(self, s3: "S3Client", name: str, files: Mapping[str, bytes], clock: Callable[[], float] = time.time):
+        super().__init__(s3, name)
+        self._files = files
+        self._clock = clock
+        self._shared: dict[tuple[str, str], Blob] = {}
+
+    def read(self, listed: Listed, limit: int) -> Blob:
+        """Read a file; one that serves all poses of a character is read once."""
+        if listed.key in self._files:
+            data = self._files[listed.key]
+            return Blob(listed.key, None, listed.etag, len(data), data[:limit], {})
+        shared = (listed.key, listed.etag)
+        if shared not in self._shared:
+            blob = super().read(listed, limit)
+            if parse(listed.key).role not in (Role.FACE, Role.JOB_FILE):
+                return blob
+            self._shared[shared] = blob
+        return self._shared[shared]
+
+    def _list(self, prefix: str) -> list[Listed]:
+        there = [listed for listed in super()._list(prefix) if listed.key not in self._files]
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        return there + [
+            Listed(key, hashlib.sha256(data).hexdigest(), len(data), now)
+            for key, data in self._files.items()
+            if key.startswith(prefix)
+        ]
+
+
+def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequence[str] | None = None) -> Plan:
+    """What would become of a character's poses if `files` were uploaded.
+
+    `asked` are the poses that are meant, None all. Errors of S3 pass as botocore's ClientError.
+    """
+    bucket = Overlay(stack.client("s3"), stack.uploads.name, files, stack.clock)
+    url = f"{stack.parameter('SegmindBaseUrl')}/v2/{MODEL}"
+    poses = bucket.poses(character)
+    return Plan(url, [_job(stack, bucket, character, pose, asked is None or pose in asked) for pose in poses])
+
+
+def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: bool) -> PlannedJob:
+    files = bucket.files(character, pose)
+    if files.missing:
+        return PlannedJob(character, pose, asked, Outcome.WAITING, missing=files.missing)
+    try:
+        found = draft(bucket, character, pose, files, stack.parameter("DefaultPrompt"))
+    except UploadChanged as exc:
+        raise Refused(f"{exc} is being replaced right now: try again") from exc
+    if found.lacks_prompt:
+        return PlannedJob(character, pose, asked, Outcome.WAITING, missing=["prompt"])
+    if found.error:
+        return PlannedJob(character, pose, asked, Outcome.REFUSED, error=str(found.error))
+    job = found.job
+    known: Record | None = stack.ledger.get(job.job_id)
+    images = {f"{name}_image": f"s3://{read.bucket}/{read.key}" for name, read in job.inputs.items()}
+    return PlannedJob(
+        character,
+        pose,
+        asked,
+        Outcome.KNOWN if known else Outcome.NEW,
+        job_id=job.job_id,
+        status=str(known.status) if known else None,
+        error=known.error["message"] if known and known.error else None,
+        request={**job.parameters, **images},
+        context=job.context,
+        usd=0.0 if known else PRICE,
+    )
+
+
+# ---- files of this machine -------------------------------------------------------------------------------------------
+
+
+def folder(
+    face: Path, poses: Sequence[Path], character: str | None, parameters: Mapping[str, Any]
+) -> tuple[str, dict[str, bytes], list[str]]:
+    """The character, its files by their keys, and the names of its poses, as they would be uploaded.
+
+    The parameters go beside each pose, not into job.json: so they change no other job. Raises Refused.
+    """
+    character = character or _stem(face, "face")
+    place = Folder(character)
+    files = {f"{place.prefix}face{face.suffix.lower()}": face.read_bytes()}
+    names = [_stem(pose, "pose") for pose in poses]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise Refused(f"two poses have the same name: {', '.join(sorted(twice))}")
+    for name, pose in zip(names, poses, strict=True):
+        if parameters:
+            files[place.pose_file(name)] = json.dumps(parameters, ensure_ascii=False).encode()
+        files[f"{place.poses_prefix}{name}{pose.suffix.lower()}"] = pose.read_bytes()
+    for key in files:
+        try:
+            upload = parse(key)
+        except OutsideContract as why:
+            raise Refused(f"{key.removeprefix(PREFIX)}: {why}") from why
+        if upload.character != character or upload.pose not in ("", *names):
+            raise Refused(f"{key.removeprefix(PREFIX)} would be another upload than is meant: choose other names")
+    return character, files, names
+
+
+def _stem(path: Path, role: str) -> str:
+    """The name that a file gives: `face-anna.png` is the face of anna."""
+    return path.stem.removeprefix(f"{role}-").removeprefix(f"{role}_") or path.stem
+
+
+def ended(job: PlannedJob) -> bool:
+    """Whether the job is known and has ended."""
+    return job.status in ENDED
