@@ -12,12 +12,12 @@ export SEGMIND_API_KEY
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
-.PHONY: help setup demo up down test check bench lock clean
+.PHONY: help setup demo up down test check bench bench-limit lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
-		printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 setup: .venv/.installed ## make .venv and install what is pinned
 
@@ -44,14 +44,17 @@ test: setup ## run every test
 check: setup ## all that CI checks besides the tests
 	$(BIN)/ruff check $(NOT_OURS) .
 	$(BIN)/ruff format --check $(NOT_OURS) .
-	$(BIN)/mypy $(PACKAGE)/posedrop functions local
+	$(BIN)/mypy $(PACKAGE)/posedrop functions local bench
 	$(BIN)/cfn-lint --append-rules cfn_lint_serverless.rules --template template.yaml
 	$(BIN)/sam validate --lint --template-file template.yaml
 	@grep -o '^[^ ]*==[^ ]*' $(PACKAGE)/requirements.txt | while read -r pin; do grep -qF "$$pin " requirements-dev.txt \
 		|| { echo "The layer pins $$pin, requirements-dev.txt does not: make lock"; exit 1; }; done
 
-bench: setup ## run the benchmarks
+bench: setup ## run the benchmarks (some minutes)
 	$(BIN)/python -m bench
+
+bench-limit: setup ## use of the plan's request limit (half an hour)
+	$(BIN)/python -m bench limit
 
 lock: setup ## pin the requirements anew
 	$(BIN)/python -m pip install --quiet uv

@@ -1,20 +1,24 @@
-"""All benchmarks: python -m bench prints their tables and writes their figures to .local/bench/."""
+"""The benchmarks: python -m bench prints their tables, and writes their figures and plots to .local/bench/.
+
+With names, only those are run; limit, which takes long, only if it is named.
+"""
 
 import json
+import sys
 from importlib import import_module
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / ".local" / "bench"
-BENCHMARKS = ("start", "deliver_memory", "polling")
+BENCHMARKS = ("polling", "start", "deliver_memory", "jobs")
 
 
 def main() -> None:
     """Run them one after the other."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for name in BENCHMARKS:
+    for name in sys.argv[1:] or BENCHMARKS:
         figures = import_module(f"bench.{name}").main()
         (FOLDER / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-        print()
+        print(flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The local stack's gateway with a meter: `GATEWAY_PORT=4566 python -m bench.gateway`.
 
-GET /_bench/usage tells what AWS would count: requests by caller, service and action, and DynamoDB's request units. Those
-of writes are MiniStack's, which follow AWS's rules for the table and each index; those of reads are by the item's size.
+GET /_bench/usage tells what AWS would count: requests by caller, service and action, and DynamoDB's request units. Of
+writes they are MiniStack's, which follow AWS's rules for the table and each index; of reads they go by the item's
+size.
 """
 
 import json
@@ -71,7 +72,7 @@ def service_action(scope: Scope, service: str) -> str:
     headers = {name.lower(): value for name, value in scope["headers"]}
     target = headers.get(b"x-amz-target", b"").decode("latin-1")
     if target:
-        return target.rpartition(".")[2]
+        return str(target.rpartition(".")[2])
     if service == "s3" and b"list-type=" in scope["query_string"]:
         return "List"
     return str(scope["method"])

@@ -65,9 +65,9 @@ class Call:
 class Result:
     """What came out. Seconds, but for `use` and `refused_share`, which are shares, and counts.
 
-    use: accepted calls that count, of limit x minutes, from the second minute on to the last submit, or, in a run that is
-    over by then, of all the time (`whole`); busiest: the most of them in any 60 seconds; refused_late: 429s after the
-    first minute.
+    use: accepted calls that count, of limit x minutes, from the second minute on to the last submit, or, in a run that
+    is over by then, of all the time (`whole`); busiest: the most of them in any 60 seconds; refused_late: 429s after
+    the first minute.
     """
 
     plan: Plan

@@ -1,24 +1,28 @@
 """The poll schedule beside the best one that knows the distribution, and beside fixed intervals, on seeded traces.
 
-python -m bench.polling prints one table. A schedule's cost is the mean of the seconds from a job's end to its detection
-plus one second for each look. The learning schedule begins with a typical duration of 31 s, then sees 40 jobs of the
-31 s trace, and meets the row's distribution without notice; the table tells of its jobs after the first 20.
+A schedule's cost is the mean of the seconds from a job's end to its detection plus one second for each look. The
+learning schedule begins with a typical duration of 31 s, then sees 40 jobs of the 31 s trace, and meets the row's
+distribution without notice; the table tells of its jobs after the first 20.
 """
 
 import math
 import random
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
-from typing import Protocol
+from typing import Any, Protocol
 
 from posedrop.polling import LONGEST_WAIT, Latency, next_wait
+
+from bench import tables
+from bench.plots import COLOURS, INK, plot, save
 
 POLL_COST = 1.0  # seconds of delay that one look is worth
 JOBS = 1500  # in a trace
 LEARNING_JOBS = 20  # after a change, not counted
 JOBS_BEFORE = 40  # of the 31 s trace, before the change
+FIXED = (1, 5, 10)  # seconds; with 1 s, what the official SDK does
 KNOWN_JOBS = 20_000  # from which the optimum knows the distribution
 
 Draw = Callable[[random.Random], float]
@@ -198,30 +202,57 @@ def compare(name: str, draw: Draw, seed: int = 1, jobs: int = JOBS) -> Row:
         trace=name,
         optimum=evaluate(known, durations, LEARNING_JOBS),
         learning=evaluate(learning, durations, LEARNING_JOBS),
-        fixed={seconds: evaluate(Fixed(seconds), durations, LEARNING_JOBS) for seconds in (1, 5, 10)},
+        fixed={seconds: evaluate(Fixed(seconds), durations, LEARNING_JOBS) for seconds in FIXED},
     )
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as text."""
-    lines = [
-        f"{'':22}{'optimum':^14}{'learning':^52}{'fixed, cost':^22}",
-        f"{'trace':22}{'polls':>6}{'cost':>7} {'polls':>7}{'mean':>7}{'p50':>7}{'p95':>7}{'cost':>7}{'ratio':>8}"
-        f"{'1 s':>16}{'5 s':>7}{'10 s':>7}",
-    ]
-    for row in rows:
-        best, own = row.optimum, row.learning
-        lines.append(
-            f"{row.trace:22}{best.polls:6.2f}{best.cost:7.2f} {own.polls:7.2f}{own.delay:7.2f}{own.delay_p50:7.2f}"
-            f"{own.delay_p95:7.2f}{own.cost:7.2f}{row.ratio:8.3f}{row.fixed[1].cost:16.2f}"
-            f"{row.fixed[5].cost:7.2f}{row.fixed[10].cost:7.2f}"
-        )
-    return "\n".join(lines)
+    """The rows as a table."""
+    head = ("trace", "optimum: polls", "cost", "learning: polls", "mean", "p50", "p95", "cost", "ratio")
+    fixed = [f"every {seconds} s" for seconds in FIXED]
+    return tables.table(
+        "Cost of poll schedules: mean seconds from an end to its detection, and 1 s a look (goals: ratio 1.10, 1.30)",
+        (*head, *fixed),
+        [
+            [
+                row.trace,
+                f"{row.optimum.polls:.2f}",
+                f"{row.optimum.cost:.2f}",
+                f"{row.learning.polls:.2f}",
+                *(f"{value:.2f}" for value in (row.learning.delay, row.learning.delay_p50, row.learning.delay_p95)),
+                f"{row.learning.cost:.2f}",
+                f"{row.ratio:.3f}",
+                *(f"{row.fixed[seconds].cost:.2f}" for seconds in FIXED),
+            ]
+            for row in rows
+        ],
+    )
 
 
-def main() -> None:
-    """Print the table."""
-    print(table([compare(name, draw) for name, draw in TRACES.items()]))
+def draw(rows: Sequence[Row]) -> None:
+    """Plot the costs in the optimum's."""
+    figure, (panel,) = plot(width=8, height=4.6)
+    places = range(len(rows))
+    panel.axvline(1, color=INK, linewidth=0.8)
+    for seconds, colour in zip(FIXED, COLOURS[1:], strict=False):
+        ratios = [row.fixed[seconds].cost / row.optimum.cost for row in rows]
+        panel.plot(ratios, places, "o", color=colour, markersize=5, label=f"every {seconds} s")
+    panel.plot([row.ratio for row in rows], places, "D", color=COLOURS[0], markersize=5, label="posedrop")
+    panel.set_xscale("log")
+    panel.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+    panel.set_yticks(places, [row.trace for row in rows])
+    panel.invert_yaxis()
+    panel.set_xlabel("cost, in that of the best schedule that knows the distribution", fontsize=8)
+    panel.legend(fontsize=8, frameon=False)
+    save(figure, "polling")
+
+
+def main() -> list[dict[str, Any]]:
+    """Print the table, and return the figures."""
+    rows = [compare(name, draw_one) for name, draw_one in TRACES.items()]
+    print(table(rows))
+    draw(rows)
+    return [asdict(row) for row in rows]
 
 
 if __name__ == "__main__":

@@ -178,9 +178,9 @@ def histories(stack: LocalStack) -> dict[str, list[dict[str, Any]]]:
 
 def transitions(history: Sequence[Mapping[str, Any]]) -> int:
     """State transitions as they are billed: each step that is executed, and each retry (AWS Step Functions pricing)."""
-    entered = sum(event["type"].endswith("StateEntered") for event in history)
-    tasks = sum(event["type"] == "TaskStateEntered" for event in history)
-    tries = sum(event["type"] in ("TaskScheduled", "LambdaFunctionScheduled") for event in history)
+    entered: int = sum(event["type"].endswith("StateEntered") for event in history)
+    tasks: int = sum(event["type"] == "TaskStateEntered" for event in history)
+    tries: int = sum(event["type"] in ("TaskScheduled", "LambdaFunctionScheduled") for event in history)
     return entered + max(0, tries - tasks)
 
 

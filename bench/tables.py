@@ -1,17 +1,23 @@
-"""Plain tables for the terminal."""
+"""Tables for the terminal."""
 
+import io
 from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+WIDTH = 180
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table with its title above it; the first column is aligned to the left, the others to the right."""
-    texts = [list(map(str, row)) for row in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    lines = [
-        "  ".join(
-            text.rjust(width) if number else text.ljust(width)
-            for number, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in texts
-    ]
-    return "\n".join([title, *lines])
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(head))
+    for number, name in enumerate(head):
+        made.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        made.add_row(*map(str, row))
+    console = Console(file=io.StringIO(), width=WIDTH)
+    with console.capture() as captured:
+        console.print(made)
+    return "\n".join([title, *(line.rstrip() for line in captured.get().splitlines() if line.strip())])

@@ -285,13 +285,13 @@ class Explainer:
                 return Explanation(Reason.WRONG_BUCKET, sentence, step, key)
             return self.explain_key(key)
         if not name.startswith(PREFIX):
-            record = self._stack.ledger.get(name)
+            record = self._stack.ledger.get(name) if name else None
             if record and record.character:
                 return explain_record(record, self._situation)
             if name.startswith(waiting_id("", "")[:-1]):
                 raise NotFound(f"nothing waits as {name}: it may be a job by now")
             if "." not in name and "/" not in name:
-                raise NotFound(f"there is no job {name}")
+                raise NotFound(f"there is no job {name!r}")
         return self.explain_key(name)
 
     def explain_key(self, key: str) -> Explanation:

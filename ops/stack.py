@@ -62,7 +62,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Stack:
-    """A deployed stack. `client` makes (or keeps) the boto3 client of a service, `clock` is for tests."""
+    """A deployed stack. `client` makes (or keeps) the boto3 client of a service, `clock` and `sleep` are for tests."""
 
     name: str
     region: str
@@ -72,6 +72,7 @@ class Stack:
     account: str = ""
     endpoint: str | None = None  # where it is not AWS's own
     clock: Callable[[], float] = field(default=time.time, compare=False)
+    sleep: Callable[[float], None] = field(default=time.sleep, compare=False)
 
     # ---- what its template says --------------------------------------------------------------------------------------
 

@@ -1,7 +1,6 @@
 """Uploading a folder, and following jobs to their ends."""
 
 import io
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +74,6 @@ def follow(
     stack: Stack,
     attempts: Mapping[str, int],
     timeout: float,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[list[Standing]]:
     """How jobs stand, again and again, until all have ended or `timeout` (seconds) has passed.
 
@@ -93,7 +91,7 @@ def follow(
         yield list(found.values())
         if all(each.ended for each in found.values()) or stack.clock() - start > timeout:
             return
-        sleep(pause)
+        stack.sleep(pause)
         pause = min(pause * 1.1, SLOWEST_LOOK_SECONDS)
 
 

@@ -23,7 +23,7 @@ def span(seconds: float) -> str:
 
 def usd(amount: float) -> str:
     """An amount of money, to the tenth of a cent where it is small."""
-    return f"{amount:.4f} USD" if 0 < amount < 0.1 else f"{amount:.2f} USD"
+    return f"{amount:.4f} USD" if 0 < amount < 0.1 else f"{amount:.2f} USD" if amount else "0 USD"
 
 
 def many(count: int, what: str) -> str:

@@ -25,6 +25,7 @@ DIRECTORY = ROOT / ".local" / "chaos"
 LIMIT_SECONDS = 270.0
 """For all that happens once the stack is up."""
 SHOWN = 12
+SHOWN_VIOLATIONS = 100
 MEMORY_LIMIT = 2_000_000_000
 PARAMETERS: dict[str, str | int] = {
     "SettleSeconds": 1,
@@ -50,7 +51,7 @@ def main() -> int:
     emulator = [*EMULATOR, "--seed", str(arguments.seed)]
     stack = LocalStack(directory, parameters=PARAMETERS, environment=ENVIRONMENT, emulator=emulator)
     try:
-        kept = run(stack, scenario, console)
+        kept = run(stack, scenario, console, arguments.limit)
     except KeyboardInterrupt:
         console.print("Interrupted.")
         return 130
@@ -68,21 +69,21 @@ def main() -> int:
     return 0 if kept else 1
 
 
-def run(stack: LocalStack, scenario: Scenario, console: Console) -> bool:
+def run(stack: LocalStack, scenario: Scenario, console: Console, limit: float) -> bool:
     """Start the stack, let the storm pass, show what came out; return whether every promise was kept."""
     began = time.monotonic()
     with MemoryWatch() as watch:
         console.print(f"Seed {scenario.seed}: {len(scenario.jobs)} jobs. Starting the local stack ...")
         stack.start()
         storm = Storm(stack, scenario, lambda line: console.print(line, markup=False))
-        rested = storm.run(LIMIT_SECONDS)
+        rested = storm.run(limit)
         seconds = storm.seconds
         calls = storm.control("GET", "calls")
         storm.control("POST", "faults", {"faults": []})
         evidence = gather(stack, storm.inbox.receive(), calls)
     verdict = judge(scenario, evidence, storm.attempts_asked_for)
     if not rested:
-        verdict.violations.append(f"not all came to rest within {LIMIT_SECONDS:.0f} s")
+        verdict.violations.append(f"not all came to rest within {limit:.0f} s")
     if watch.peak > MEMORY_LIMIT:
         verdict.violations.append(f"{watch.peak / 1e6:.0f} MB of memory, more than {MEMORY_LIMIT / 1e6:.0f}")
     if evidence.deaths.total() == 0 or sum(evidence.struck) == 0:
@@ -90,7 +91,7 @@ def run(stack: LocalStack, scenario: Scenario, console: Console) -> bool:
     _show(console, scenario, storm, evidence, watch, seconds, time.monotonic() - began)
     for line in verdict.explained:
         console.print(f"  {line}", markup=False, soft_wrap=True)
-    for line in verdict.violations:
+    for line in verdict.violations[:SHOWN_VIOLATIONS]:
         console.print(f"  {line}", style="red", markup=False, soft_wrap=True)
     console.print("All promises were kept." if not verdict.violations else f"{len(verdict.violations)} violations.")
     return not verdict.violations
@@ -168,6 +169,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.chaos", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=1, help="decides all that is drawn (default 1)")
     parser.add_argument("--jobs", type=int, default=200, help="how many, five a character (default 200)")
+    parser.add_argument("--limit", type=float, default=LIMIT_SECONDS, help="seconds, for a busy machine (default 270)")
     return parser.parse_args()
 
 

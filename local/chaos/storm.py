@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,8 @@ from local.stack import LocalStack
 
 LOOK_SECONDS = 3.0
 SAY_SECONDS = 15.0
-READY_SECONDS = 8.0
-"""A process that is so old has begun to work, on a busy machine too."""
-SWEEP_SECONDS = 30.0
-SWEEP_AGES = {"waiting": 20, "queued": 90, "submitting": 60, "submitted": 60, "ended": 45}
+STARTING_TICKS = 20
+"""Hundredths of a second of processor time, which a process has used before it waits for the first time."""
 LATE_SECONDS = 3.0
 LATEST_RETRY = 170.0
 """Seconds after the first upload until which new attempts are asked for: they must end as well."""
@@ -179,20 +176,19 @@ class Storm:
         self._stack.client("sqs").send_message(QueueUrl=self._queue, MessageBody=json.dumps(body), DelaySeconds=delay)
 
     def _kill(self, kill: Kill, at: float) -> None:
-        """Kill a process of the function, one that works if any does; later if none has been running for long enough.
+        """Kill a process of the function, one that works if any does; a second later if there is none that is ready.
 
         MiniStack gives up all processes of a function when one of them dies before it is ready.
         """
         if self.seconds > at + LATE_SECONDS:
             return  # on a machine that is too busy, not all at once
-        ready = {pid: before for pid in self._stack.worker_pids(kill.function) if (before := _cpu(pid)) is not None}
-        ready = {pid: before for pid, before in ready.items() if before.age > READY_SECONDS}
+        ready = {pid: ticks for pid in self._stack.worker_pids(kill.function) if (ticks := _ready_ticks(pid))}
         if not ready:
             if at < STORM_SECONDS:
                 self._at(at + 1, lambda: self._kill(kill, at + 1))
             return
-        time.sleep(0.03)
-        working = [pid for pid, before in ready.items() if (now := _cpu(pid)) and now.ticks > before.ticks]
+        time.sleep(0.1)
+        working = [pid for pid, ticks in ready.items() if (_ready_ticks(pid) or ticks) > ticks]
         victims = working or list(ready)
         with suppress(ProcessLookupError):
             os.kill(victims[int(kill.draw * len(victims))], signal.SIGKILL)
@@ -229,18 +225,11 @@ class Storm:
                 self.swept.update({name: number for name, number in counts.items() if number})
 
 
-@dataclass(frozen=True)
-class _Cpu:
-    """How long a process has been there (seconds), and the processor time that it has used (ticks)."""
-
-    age: float
-    ticks: int
-
-
-def _cpu(pid: int) -> _Cpu | None:
+def _ready_ticks(pid: int) -> int:
+    """The processor time (ticks) of a process that waits for its next event or for an answer; else 0."""
     with suppress(OSError):
         # The name, in parentheses, may hold anything; these are the fields after it (source: man page proc_pid_stat).
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        return _Cpu(age, int(fields[11]) + int(fields[12]))
-    return None
+        ticks = int(fields[11]) + int(fields[12])
+        return ticks if fields[0] == "S" and ticks > STARTING_TICKS else 0
+    return 0

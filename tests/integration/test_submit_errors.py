@@ -455,17 +455,17 @@ def test_a_claim_is_given_back_though_the_schedule_is_broken(
     pipeline: Pipeline, walk: object, fault: httpx.Response | Exception
 ) -> None:
     pipeline.provider.submits = [fault, TAKEN]
-    end = breaking_schedule(pipeline, after_post=True)
+    end = breaking_schedule(pipeline)
     pipeline.handle(walk)
     end()
     assert pipeline.record()["status"] == ("FAILED" if getattr(fault, "status_code", 0) == 400 else "QUEUED")
 
 
-def breaking_schedule(pipeline: Pipeline, after_post: bool) -> Callable[[], None]:
+def breaking_schedule(pipeline: Pipeline) -> Callable[[], None]:
     """Break the writes of the shared schedule, after the provider was asked."""
 
     def fail(params: dict[str, Any], **_: Any) -> Any:
-        if b'"pacing"' in params["body"] and (pipeline.provider.requests or not after_post):
+        if b'"pacing"' in params["body"] and pipeline.provider.requests:
             return httpx.Response(400), {"Error": {"Code": "InternalServerError", "Message": "broken by the test"}}
         return None
 

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    multiple,
     rule,
     run_state_machine_as_test,
 )
@@ -98,6 +99,7 @@ class Concurrent(RuleBasedStateMachine):
             return None
         after = self.current()
         assert before.attempt == after.attempt == record.attempt
+        assert before.owner == record.owner or record.status is not Status.SUBMITTING
         if before.ended:
             assert (after.status, after.error, after.outputs) == (before.status, before.error, before.outputs)
         return after
@@ -117,13 +119,33 @@ class Concurrent(RuleBasedStateMachine):
         if record.status is Status.QUEUED:
             owner = f"owner-{next(self.owners)}"
             self.write(record, lambda: claimed.append(self.ledger.claim(record, owner, self.now)))
-        return claimed[0] if claimed else Record("", Status.WAITING, "", "")
+        return claimed[0] if claimed else multiple()  # type: ignore[return-value]
+
+    @rule(target=records)
+    def go_on(self) -> Record:
+        """All goes as it mostly does; somebody else holds what was read before."""
+        read = self.known
+        if read.status is Status.QUEUED:
+            claimed = self.claim(read)
+            self.post(claimed)
+        elif read.status is Status.SUBMITTING:
+            self.taken(read)
+        elif read.status is Status.SUBMITTED:
+            self.deliver(read, good=False)
+        elif read.status is Status.FAILED:
+            self.tell(read)
+            self.retry(self.known, f"wish {read.attempt}")
+        return read
+
+    @rule(target=claims, record=records)
+    def hold_a_claim(self, record: Record) -> Record:
+        return record if record.status is Status.SUBMITTING else multiple()  # type: ignore[return-value]
 
     @rule(claimed=claims)
     def post(self, claimed: Record) -> None:
         """Its owner sends the request, once; perhaps only after others have given it up."""
-        if claimed.owner and claimed.owner not in self.posted:
-            self.posted.add(claimed.owner)
+        if claimed.owner not in self.posted:
+            self.posted.add(str(claimed.owner))
             self.sent[claimed.attempt] += 1
 
     @rule(claimed=claims)

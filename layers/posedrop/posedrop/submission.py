@@ -156,9 +156,13 @@ class Submission:
         if remaining() < needed + PATIENCE:
             raise Deferred("too little time is left for the request", 1)
         self._wait_for_slot(record)
-        if remaining() < needed:
-            raise Deferred("too little time is left for the request", 1)
-        claimed = self._ledger.claim(record, uuid.uuid4().hex, self._clock())
+        try:
+            if remaining() < needed:
+                raise Deferred("too little time is left for the request", 1)
+            claimed = self._ledger.claim(record, uuid.uuid4().hex, self._clock())
+        except (Deferred, Conflict):
+            self._governor.change(Pacing.not_taken)  # two events of one job take two slots, but are one job of the day
+            raise
         try:
             request_id = self._segmind.submit(body, self._timeouts)
         except Rejected as exc:

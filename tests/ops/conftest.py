@@ -1,0 +1,97 @@
+"""The operator's command on the pipeline of the integration tests."""
+
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from click.testing import CliRunner, Result
+
+from ops import cli
+from ops.stack import Stack
+from tests.integration.conftest import BUCKET, OUTPUTS, REGION, TABLE, Pipeline, environment, pipeline, provider
+from tests.support import image
+
+__all__ = ["environment", "pipeline", "provider"]
+
+FACE = ("incoming/hero/face.png", image("png", (10, 10), "white"))
+WALK = ("incoming/hero/poses/walk.png", image("png", (12, 8), "black"))
+SIT = ("incoming/hero/poses/sit.png", image("png", (9, 9), "gray"))
+
+PARAMETERS = {
+    "SegmindBaseUrl": "SEGMIND_BASE_URL",
+    "SegmindRequestsPerMinute": "SEGMIND_REQUESTS_PER_MINUTE",
+    "LimitCounts": "LIMIT_COUNTS",
+    "DailyJobLimit": "DAILY_JOB_LIMIT",
+    "DefaultPrompt": "DEFAULT_PROMPT",
+    "SettleSeconds": "SETTLE_SECONDS",
+    "TypicalInferenceSeconds": "TYPICAL_INFERENCE_SECONDS",
+    "JobTimeoutSeconds": "JOB_TIMEOUT_SECONDS",
+}
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def stack(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """The pipeline as the operator's stack; every command finds it."""
+    _add_unfinished_index(pipeline)
+    pipeline.s3.put_bucket_notification_configuration(
+        Bucket=BUCKET, NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
+    found = Stack(
+        name="posedrop",
+        region=REGION,
+        account="123456789012",
+        outputs={
+            "UploadBucketName": BUCKET,
+            "OutputBucketName": OUTPUTS,
+            "JobsTableName": TABLE,
+            "UploadQueueUrl": pipeline.queue_url,
+            "DeadLetterQueueUrl": pipeline.dead_letter_url,
+            "JobStateMachineArn": os.environ["STATE_MACHINE_ARN"],
+            "SweepFunctionName": "sweep",
+        },
+        parameters={name: os.environ[variable] for name, variable in PARAMETERS.items()},
+        client=boto3.client,
+        clock=pipeline.clock,
+        sleep=pipeline.clock.sleep,
+    )
+    monkeypatch.setattr(cli, "find", lambda target: found)
+    return found
+
+
+@pytest.fixture
+def run(stack: Stack) -> Run:
+    """Run a command line: `run("jobs", "--json")`. `code` is the exit code that is expected."""
+
+    def invoke(*words: str, code: int = 0, input: str | None = None) -> Result:
+        result = CliRunner(mix_stderr=False).invoke(cli.main, words, input=input)
+        assert result.exit_code == code, f"{result.stdout}\n{result.stderr}\n{result.exception!r}"
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def ask(run: Run) -> Callable[..., Any]:
+    """Run a command line with --json, and return what it says."""
+    return lambda *words, code=0: json.loads(run(*words, "--json", code=code).stdout)
+
+
+def _add_unfinished_index(pipeline: Pipeline) -> None:
+    if any(index["IndexName"] == "unfinished" for index in pipeline.dynamodb.global_secondary_indexes or []):
+        return
+    keys = [("unfinished", "HASH"), ("updated_at", "RANGE")]
+    index = {
+        "IndexName": "unfinished",
+        "KeySchema": [{"AttributeName": name, "KeyType": kind} for name, kind in keys],
+        "Projection": {"ProjectionType": "KEYS_ONLY"},
+    }
+    boto3.client("dynamodb").update_table(
+        TableName=TABLE,
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
+        GlobalSecondaryIndexUpdates=[{"Create": index}],
+    )

@@ -1,0 +1,282 @@
+"""`explain`: the right reason for each way to get nothing, in one sentence with a next step."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from posedrop.ledger import Record, Status
+from posedrop.pacing import Limits, Pacing
+from posedrop.polling import Latency
+
+from ops.explain import Reason, Situation, explain_record
+from tests.integration.conftest import BUCKET, Pipeline
+from tests.ops.conftest import FACE, SIT, WALK, Run
+from tests.support import image
+
+Ask = Callable[..., Any]
+
+RUNNING = httpx.Response(200, json={"status": "PROCESSING", "metrics": {}})
+FAILED = httpx.Response(422, json={"status": "FAILED", "error": "out of luck"})
+REFUSED = httpx.Response(401, json={"error": "Invalid API key"})
+UNAVAILABLE = httpx.Response(503)
+ELSEWHERE = ("hero/face.png", FACE[1])
+PORTRAIT = ("incoming/hero/portrait.png", FACE[1])
+
+
+def succeed_twice(pipeline: Pipeline) -> None:
+    pipeline.upload(FACE, WALK)
+    pipeline.run_all()
+    pipeline.upload(FACE, WALK)
+
+
+def fail(pipeline: Pipeline) -> None:
+    pipeline.provider.statuses = [FAILED]
+    pipeline.upload(FACE, WALK)
+    pipeline.run_all()
+
+
+def refuse_account(pipeline: Pipeline) -> None:
+    pipeline.provider.submits = [REFUSED]
+    pipeline.upload(FACE, WALK)
+
+
+def uploads(*files: tuple[str, Any]) -> Callable[[Pipeline], None]:
+    def act(pipeline: Pipeline) -> None:
+        pipeline.upload(*files)
+
+    return act
+
+
+TWELVE = {
+    "wrong-prefix": (uploads(ELSEWHERE), ELSEWHERE[0], "not below incoming/", "incoming/<character>/face.png"),
+    "wrong-name": (uploads(PORTRAIT), PORTRAIT[0], "none of face.<ext>", "below incoming/<character>/"),
+    "missing-face": (uploads(WALK), WALK[0], "waits for a face", "incoming/hero/face"),
+    "missing-pose": (uploads(FACE), FACE[0], "wait for a pose", "incoming/hero/poses/"),
+    "no-prompt": (uploads(FACE, WALK), WALK[0], "waits for a prompt", "incoming/hero/poses/walk.json"),
+    "bad-job-file": (
+        uploads(FACE, WALK, ("incoming/hero/job.json", {"smaples": 2})),
+        WALK[0],
+        "did you mean samples?",
+        "corrected file",
+    ),
+    "bad-image": (uploads((FACE[0], b"hello"), WALK), FACE[0], "not a PNG, JPEG or WebP image", "corrected file"),
+    "duplicate": (succeed_twice, WALK[0], "the same content as job hero-walk-", "s3://posedrop-outputs/outputs/hero/"),
+    "waiting-limit": (uploads(FACE, SIT, WALK), WALK[0], "the plan's request limit (2 a minute)", "goes on by itself"),
+    "paused": (refuse_account, WALK[0], "paused for the whole account: the provider answered 401", "valid API key"),
+    "failed-at-provider": (fail, WALK[0], "failed at the provider: out of luck", "python -m ops retry hero-walk-"),
+    "running": (uploads(FACE, WALK), WALK[0], "is still running", "python -m ops show hero-walk-"),
+}
+
+
+@pytest.mark.parametrize("reason", TWELVE)
+def test_the_twelve_ways_to_get_nothing(
+    reason: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if reason == "no-prompt":
+        monkeypatch.setenv("DEFAULT_PROMPT", "")
+    if reason == "waiting-limit":
+        monkeypatch.setenv("SEGMIND_REQUESTS_PER_MINUTE", "2")
+    act, key, sentence, next_step = TWELVE[reason]
+    ask, pipeline = request.getfixturevalue("ask"), request.getfixturevalue("pipeline")
+    act(pipeline)
+    found = ask("explain", key)
+    assert found["reason"] == reason
+    assert sentence in found["sentence"]
+    assert found["sentence"].count(". ") == 0
+    assert next_step in found["next_step"]
+    assert found["key"] == key
+    if found["job_id"] and reason != "duplicate":  # the job itself knows nothing of the second upload
+        by_job = ask("explain", found["job_id"])
+        assert (by_job["reason"], by_job["next_step"]) == (reason, found["next_step"])
+
+
+def test_the_sentence_is_what_is_printed(pipeline: Pipeline, run: Run) -> None:
+    pipeline.upload(WALK)
+    result = run("explain", f"s3://{BUCKET}/{WALK[0]}")
+    assert result.stdout.splitlines()[0] == "The pose walk of hero waits for a face: incoming/hero/ has none."
+    assert result.stdout.splitlines()[1].startswith("Next  Upload the face as incoming/hero/face")
+    assert result.stderr.startswith("posedrop in eu-central-1, account 123456789012")
+
+
+# ---- keys ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_that_is_not_there(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.upload(FACE, WALK)
+    found = ask("explain", "incoming/hero/poses/wolk.png")
+    assert (found["reason"], found["next_step"]) == ("not-uploaded", f"Did you mean {WALK[0]}?")
+    found = ask("explain", "incoming/other/poses/x.png")
+    assert found["next_step"] == f"aws s3 cp FILE s3://{BUCKET}/incoming/other/poses/x.png"
+
+
+def test_a_key_in_another_bucket(ask: Ask) -> None:
+    assert ask("explain", "s3://elsewhere/incoming/hero/face.png")["reason"] == "wrong-bucket"
+
+
+@pytest.mark.parametrize("key", ["", "/", "incoming/", "incoming//face.png", "incoming/hero/", "a b", "s3://"])
+def test_any_text_is_explained_or_not_found(run: Run, key: str) -> None:
+    result = run("explain", key, code=3) if key in ("", "a b") else run("explain", key)
+    assert len(result.stderr.splitlines()) <= 2
+
+
+def test_what_was_deleted(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.put(*WALK)
+    pipeline.s3.delete_object(Bucket=BUCKET, Key=WALK[0])
+    assert ask("explain", WALK[0])["reason"] == "deleted"
+
+
+@pytest.mark.parametrize("gone", [FACE, WALK])
+def test_a_job_is_known_when_its_files_are_gone(pipeline: Pipeline, ask: Ask, gone: tuple[str, bytes]) -> None:
+    pipeline.upload(FACE, WALK)
+    pipeline.run_all()
+    pipeline.s3.delete_object(Bucket=BUCKET, Key=gone[0])
+    assert ask("explain", WALK[0])["reason"] == "done"
+
+
+def test_what_is_left_to_settle(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.put(*FACE)
+    pipeline.put(*WALK)
+    pipeline.clock.now -= 59
+    found = ask("explain", WALK[0])
+    assert found["reason"] == "settling"
+    assert "left to settle for 5 s" in found["sentence"]
+
+
+def test_a_file_that_another_ending_outdoes(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.upload(FACE)
+    pipeline.upload(("incoming/hero/face.webp", image("webp")))
+    found = ask("explain", FACE[0])
+    assert found["reason"] == "superseded"
+    assert "incoming/hero/face.webp" in found["sentence"]
+
+
+def test_a_face_of_several_poses(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.upload(FACE, WALK, (SIT[0], b"no image"))
+    found = ask("explain", FACE[0])
+    assert found["reason"] == "several"
+    assert found["sentence"] == f"{FACE[0]} serves 2 poses of hero: 1 bad image, 1 running."
+    assert [part["reason"] for part in found["parts"]] == ["bad-image", "running"]
+
+
+def test_a_job_file_without_anything(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.upload(("incoming/hero/job.json", {"prompt": "x"}))
+    found = ask("explain", "incoming/hero/job.json")
+    assert found["reason"] == "missing-pose"
+    assert "and for a face" in found["sentence"]
+
+
+def test_a_pose_s_own_file_without_the_pose(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.upload(FACE, ("incoming/hero/poses/walk.json", {"prompt": "x"}))
+    assert ask("explain", "incoming/hero/poses/walk.json")["reason"] == "missing-pose"
+
+
+def test_a_bucket_that_tells_nobody(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.put(*FACE)
+    pipeline.put(*WALK)
+    assert ask("explain", WALK[0])["reason"] == "queued"
+    pipeline.clock.now += 60
+    assert ask("explain", WALK[0])["reason"] == "not-seen"
+    pipeline.sqs.send_message(QueueUrl=pipeline.dead_letter_url, MessageBody="{}")
+    assert ask("explain", WALK[0])["next_step"] == "python -m ops redrive"
+    pipeline.s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration={})
+    found = ask("explain", WALK[0])
+    assert found["reason"] == "no-events"
+    assert found["next_step"].startswith("aws s3api put-bucket-notification-configuration")
+
+
+def test_a_changed_pose_is_not_explained_by_the_job_before(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.upload(FACE, WALK)
+    pipeline.run_all()
+    pipeline.put(WALK[0], image("png", (12, 8), "red"))
+    assert ask("explain", WALK[0])["reason"] == "queued"
+    pipeline.put(WALK[0], b"")
+    assert ask("explain", WALK[0])["reason"] == "bad-image"
+
+
+# ---- jobs ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_is_explained_by_its_record(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.upload(WALK)
+    assert ask("explain", "waiting/hero/walk")["reason"] == "missing-face"
+
+
+@pytest.mark.parametrize("name", ["hero-walk-0123456789abcdef", "waiting/hero/run", "pacing", "latency"])
+def test_a_job_that_there_is_not(pipeline: Pipeline, run: Run, name: str) -> None:
+    pipeline.upload(FACE, WALK)
+    assert name in run("explain", name, code=3).stderr
+
+
+def test_a_provider_that_is_not_available(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.provider.submits = [UNAVAILABLE]
+    pipeline.upload(FACE, WALK)
+    found = ask("explain", WALK[0])
+    assert found["reason"] == "held"
+    assert "the provider answered 503; it is tried again in 15 s" in found["sentence"]
+
+
+def test_a_failure_that_was_uploaded_again(pipeline: Pipeline, ask: Ask) -> None:
+    fail(pipeline)
+    pipeline.upload(FACE, WALK)
+    assert "is not tried again by itself" in ask("explain", WALK[0])["sentence"]
+
+
+RECORD = Record("hero-walk-0123456789abcdef", Status.FAILED, "hero", "walk", updated_at="2027-01-15T08:00:00.000Z")
+NOW = 1_800_000_000.0  # that is 2027-01-15T08:00:00Z
+SITUATION = Situation(Pacing(), Limits(50, "submits"), Latency.typical(31), 3000, NOW)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"error": {"type": "TimedOut", "message": "x"}}, Reason.NO_RESULT),
+        ({"error": {"type": "ResultExpired", "message": "x"}}, Reason.NO_RESULT),
+        ({"error": {"type": "OutputInvalid", "message": "x"}}, Reason.NO_RESULT),
+        ({"error": {"type": "Rejected", "message": "x"}}, Reason.FAILED_AT_PROVIDER),
+        ({"error": {"type": "SubmitOutcomeUnknown", "message": "x"}}, Reason.OUTCOME_UNKNOWN),
+        ({"error": {"type": "InternalError", "message": "x"}}, Reason.INTERNAL),
+        ({"error": {"type": "SomethingNew", "message": "x"}}, Reason.INTERNAL),
+        ({"error": None}, Reason.INTERNAL),
+        (
+            {"error": {"type": "InvalidInput", "message": "the names of character and pose are 9 bytes too long: x"}},
+            Reason.WRONG_NAME,
+        ),
+        (
+            {"error": {"type": "InvalidInput", "message": "k: replaced or deleted before the job was sent"}},
+            Reason.DELETED,
+        ),
+        (
+            {
+                "error": {"type": "InvalidInput", "message": "k.png: metadata: prompt is blank"},
+                "inputs": {"pose": {"key": "k.png"}},
+            },
+            Reason.BAD_JOB_FILE,
+        ),
+        ({"status": Status.SUBMITTING, "claimed_at": NOW - 3}, Reason.RUNNING),
+        ({"status": Status.SUBMITTING, "unknown_at": NOW, "reason": "no answer"}, Reason.OUTCOME_UNKNOWN),
+        ({"status": Status.SUBMITTED, "submitted_at": "2027-01-15T07:00:00.000Z"}, Reason.STUCK),
+        ({"status": Status.QUEUED}, Reason.QUEUED),
+        ({"status": Status.WAITING, "errors": 2, "reason": "unexpected error: x"}, Reason.INTERNAL),
+    ],
+)
+def test_every_state_of_a_job_has_its_reason(changes: dict[str, Any], reason: Reason) -> None:
+    found = explain_record(replace(RECORD, **changes), SITUATION)
+    assert found.reason is reason
+    assert found.sentence.endswith(".")
+    assert found.next_step
+
+
+@pytest.mark.parametrize(
+    ("pacing", "words"),
+    [
+        (Pacing(paused_until=NOW + 30), "the provider answered 429; it goes on in about 30 s"),
+        (Pacing(day=int(NOW // 86400), day_jobs=9), "the day's limit of 9 jobs (DailyJobLimit) is reached"),
+    ],
+)
+def test_limits_of_other_kinds(pacing: Pacing, words: str) -> None:
+    situation = replace(SITUATION, pacing=pacing, limits=Limits(50, "submits", daily_jobs=9))
+    found = explain_record(replace(RECORD, status=Status.QUEUED), situation)
+    assert found.reason is Reason.WAITING_LIMIT
+    assert words in found.sentence
