@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGE := layers/posedrop
-NOT_OURS := --extend-exclude .aws-sam --extend-exclude .local
 UV_COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --universal \
 	--python-version 3.11 --no-strip-extras
 
@@ -42,8 +41,8 @@ test: setup ## run every test
 	$(BIN)/python -m pytest
 
 check: setup ## all that CI checks besides the tests
-	$(BIN)/ruff check $(NOT_OURS) .
-	$(BIN)/ruff format --check $(NOT_OURS) .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGE)/posedrop functions local bench
 	$(BIN)/cfn-lint --append-rules cfn_lint_serverless.rules --template template.yaml
 	$(BIN)/sam validate --lint --template-file template.yaml

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import boto3
-from posedrop.downloads import Downloader
-from posedrop.storage import OutputBucket
 
 from bench.outputs import output_server
 from bench.tables import table
+from posedrop.downloads import Downloader
+from posedrop.storage import OutputBucket
 
 ROOT = Path(__file__).parents[1]
 SIZES = (1, 200)

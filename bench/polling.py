@@ -13,10 +13,9 @@ from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any, Protocol
 
-from posedrop.polling import LONGEST_WAIT, Latency, next_wait
-
 from bench import tables
 from bench.plots import COLOURS, INK, plot, save
+from posedrop.polling import LONGEST_WAIT, Latency, next_wait
 
 POLL_COST = 1.0  # seconds of delay that one look is worth
 JOBS = 1500  # in a trace

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
-from posedrop.ledger import Record, Status
-from posedrop.messages import RetryMessage
-from posedrop.sweeping import Ages
-from posedrop.telemetry import PRICE
 
 from ops.errors import NotFound, OpsError, Refused
 from ops.health import depth
 from ops.stack import Stack
+from posedrop.ledger import Record, Status
+from posedrop.messages import RetryMessage
+from posedrop.sweeping import Ages
+from posedrop.telemetry import PRICE
 
 UNKNOWN_ACTION = ("InvalidAction", "UnknownOperationException", "UnsupportedOperation")
 PEEK = 10
@@ -35,11 +35,11 @@ class Retry:
 
 def plan_retries(stack: Stack, job_ids: Sequence[str]) -> list[Retry]:
     """The attempts that would begin. Raises NotFound, and Refused for a job whose new attempt would be in vain."""
-    return [_retry(job_id, stack.ledger.get(job_id)) for job_id in dict.fromkeys(job_ids)]
+    return [_retry(job_id, stack.record(job_id)) for job_id in dict.fromkeys(job_ids)]
 
 
 def _retry(job_id: str, record: Record | None) -> Retry:
-    if record is None or not record.character:
+    if record is None:
         raise NotFound(f"there is no job {job_id}")
     if record.status is not Status.FAILED:
         raise Refused(f"{job_id} has not failed: it is {record.status}")

@@ -11,9 +11,6 @@ from typing import Any, NoReturn, TypeVar
 import click
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
-from posedrop.clock import rfc3339
-from posedrop.errors import PosedropError
-from posedrop.ledger import Status
 from rich.console import Console
 
 from ops import actions, display, plan, uploading
@@ -24,6 +21,9 @@ from ops.records import SCAN_BOUND, Records, Wanted
 from ops.stack import Stack, Target, find
 from ops.timeline import life
 from ops.words import command, many, printable, usd
+from posedrop.clock import rfc3339
+from posedrop.errors import PosedropError
+from posedrop.ledger import Status
 
 EPILOG = """
 Which stack: --stack NAME, or the environment variable POSEDROP_STACK; without either the local stack of this clone if

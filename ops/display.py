@@ -4,8 +4,6 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from posedrop.clock import epoch
-from posedrop.ledger import Record, Status
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.table import Table
@@ -19,6 +17,8 @@ from ops.records import Page
 from ops.timeline import Life, Moment, waited
 from ops.uploading import Standing
 from ops.words import many, printable, span, usd
+from posedrop.clock import epoch
+from posedrop.ledger import Record, Status
 
 STYLES = {
     "WAITING": "yellow",

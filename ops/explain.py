@@ -10,6 +10,12 @@ from enum import StrEnum
 from typing import Any
 
 from botocore.exceptions import ClientError
+
+from ops.errors import NotFound
+from ops.health import depth, no_events
+from ops.records import Records
+from ops.stack import Stack
+from ops.words import command, many, span
 from posedrop.clock import epoch
 from posedrop.contract import (
     IMAGE_EXTENSIONS,
@@ -29,12 +35,6 @@ from posedrop.messages import Origin
 from posedrop.pacing import WAITS_FOR_LIMIT, Held, Limits, Pacing, Slot
 from posedrop.polling import Latency
 from posedrop.uploads import GONE, JobFiles, Listed, UploadBucket, UploadChanged
-
-from ops.errors import NotFound
-from ops.health import depth, no_events
-from ops.records import Records
-from ops.stack import Stack
-from ops.words import command, many, span
 
 PROBABLY_LOST = 60.0
 """Seconds after settling in which an upload's event should have been handled if nothing is ahead of it."""
@@ -285,8 +285,8 @@ class Explainer:
                 return Explanation(Reason.WRONG_BUCKET, sentence, step, key)
             return self.explain_key(key)
         if not name.startswith(PREFIX):
-            record = self._stack.ledger.get(name) if name else None
-            if record and record.character:
+            record = self._stack.record(name)
+            if record:
                 return explain_record(record, self._situation)
             if name.startswith(waiting_id("", "")[:-1]):
                 raise NotFound(f"nothing waits as {name}: it may be a job by now")

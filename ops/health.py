@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
-from posedrop.clock import rfc3339
-from posedrop.pacing import DAY, Held, Limits, Pacing
-from posedrop.telemetry import PRICE
 
 from ops.records import Counts, Records
 from ops.stack import Stack
 from ops.words import command, many
+from posedrop.clock import rfc3339
+from posedrop.pacing import DAY, Held, Limits, Pacing
+from posedrop.telemetry import PRICE
 
 MINUTE = 60.0
 

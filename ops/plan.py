@@ -10,15 +10,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ops.errors import Refused
+from ops.stack import Stack
 from posedrop.contract import PREFIX, Folder, OutsideContract, Role, parse
 from posedrop.intake import draft
 from posedrop.ledger import ENDED, Record
 from posedrop.segmind import MODEL
 from posedrop.telemetry import PRICE
 from posedrop.uploads import Blob, Listed, UploadBucket, UploadChanged
-
-from ops.errors import Refused
-from ops.stack import Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -8,10 +8,9 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
+from ops.stack import Stack
 from posedrop.clock import epoch, rfc3339
 from posedrop.ledger import ENDED, UNFINISHED_INDEX, Record, Status, from_item
-
-from ops.stack import Stack
 
 CHARACTER_INDEX = "by-character"
 SCAN_BOUND = 20_000

@@ -12,15 +12,15 @@ from typing import Any, cast
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
+
+from ops.errors import NotFound, OpsError, UnclearTarget
 from posedrop.governor import Governor
-from posedrop.job import execution_name
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Ledger, Record
+from posedrop.naming import execution_name
 from posedrop.pacing import Counting, Limits
 from posedrop.polling import Latency
 from posedrop.uploads import UploadBucket
-
-from ops.errors import NotFound, OpsError, UnclearTarget
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL_STATE = ROOT / ".local" / "stack.json"
@@ -128,6 +128,11 @@ class Stack:
     def uploads(self) -> UploadBucket:
         """The upload bucket."""
         return UploadBucket(self.client("s3"), self.output("UploadBucketName"))
+
+    def record(self, job_id: str) -> Record | None:
+        """The record of a job or of waiting uploads; None if that is not the id of one."""
+        known = JOB_ID.fullmatch(job_id) or job_id.startswith(waiting_id("", "")[:-1])
+        return self.ledger.get(job_id) if known else None
 
     def latency(self) -> Latency:
         """How long the last jobs took."""

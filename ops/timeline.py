@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
-from posedrop.clock import epoch, rfc3339
-from posedrop.ledger import Record, Status
-from posedrop.notification import incomplete, notification
 
 from ops.errors import NotFound
 from ops.explain import Explanation, Situation, explain_record
 from ops.stack import Stack
+from posedrop.clock import epoch, rfc3339
+from posedrop.ledger import Record, Status
+from posedrop.notification import incomplete, notification
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Life:
 
 def life(stack: Stack, job_id: str) -> Life:
     """Tell a job's life. Raises NotFound; other errors of AWS pass as botocore's ClientError."""
-    record = stack.ledger.get(job_id)
-    if record is None or not record.character:
+    record = stack.record(job_id)
+    if record is None:
         raise NotFound(f"there is no job {job_id}")
     told = None
     if record.ended:

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from posedrop.clock import epoch
-from posedrop.ledger import Record, Status
-
 from ops.errors import OpsError
 from ops.explain import Situation
 from ops.stack import Stack
+from posedrop.clock import epoch
+from posedrop.ledger import Record, Status
 
 TYPES = {
     "png": "image/png",

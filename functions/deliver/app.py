@@ -7,12 +7,13 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from posedrop.delivery import Delivery
 from posedrop.downloads import Downloader
 from posedrop.governor import Governor
-from posedrop.job import execution_name
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Ledger
+from posedrop.naming import execution_name
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import DeliverSettings, from_environment
@@ -44,10 +45,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
 def delivery() -> Delivery:
     """The delivery of this process, made at its first event."""
     settings = from_environment(DeliverSettings)
+    api_key = ApiKey(settings.segmind_secret_id)
     dynamodb = boto3.client("dynamodb")
     return Delivery(
         ledger=Ledger(dynamodb, settings.jobs_table, settings.record_retention_days),
-        segmind=Segmind(settings.segmind_base_url, ApiKey(settings.segmind_secret_id)),
+        segmind=Segmind(settings.segmind_base_url, api_key),
+        api_key=api_key,
         downloader=Downloader(settings.segmind_base_url),
         outputs=OutputBucket(boto3.client("s3"), settings.output_bucket),
         sns=boto3.client("sns"),

@@ -7,9 +7,10 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from posedrop.checking import JobState
 from posedrop.governor import Governor
-from posedrop.job import execution_name
+from posedrop.naming import execution_name
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import PollSettings, from_environment

@@ -10,6 +10,7 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
+
 from posedrop.arrivals import Arrivals, FolderUnsteady
 from posedrop.executions import Executions
 from posedrop.governor import Governor

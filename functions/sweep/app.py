@@ -7,6 +7,7 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
+
 from posedrop.ledger import Ledger
 from posedrop.settings import SweepSettings, from_environment
 from posedrop.sweeping import Ages, Sweep

@@ -24,6 +24,8 @@ LOOK_SECONDS = 3.0
 SAY_SECONDS = 15.0
 STARTING_TICKS = 20
 """Hundredths of a second of processor time, which a process has used before it waits for the first time."""
+SWEEP_SECONDS = 30.0
+SWEEP_AGES = {"waiting": 20, "queued": 90, "submitting": 60, "submitted": 60, "ended": 45}
 LATE_SECONDS = 3.0
 LATEST_RETRY = 170.0
 """Seconds after the first upload until which new attempts are asked for: they must end as well."""

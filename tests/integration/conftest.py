@@ -19,8 +19,8 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 from botocore.config import Config
 from moto import mock_aws
-from posedrop import settings as settings_module
 
+from posedrop import settings as settings_module
 from tests.support import ROOT, Context, image
 
 REGION = "eu-central-1"

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
-from posedrop.errors import DeliveryFailed
 
+from posedrop.errors import DeliveryFailed
 from tests.integration.conftest import API_KEY, BASE_URL, BUCKET, OUTPUTS, Pipeline
 from tests.support import Context, image, load_event, schema
 

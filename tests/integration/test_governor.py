@@ -8,9 +8,9 @@ from typing import Any
 import boto3
 import pytest
 from botocore.exceptions import ClientError
+
 from posedrop.governor import Governor, PacingBusy
 from posedrop.pacing import Held, Limits, Pacing, Turn
-
 from tests.integration.conftest import TABLE, Pipeline
 
 NOW = 1_800_000_000.0

@@ -7,9 +7,9 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+
 from posedrop.governor import Governor
 from posedrop.pacing import Limits, Pacing
-
 from tests.integration.conftest import API_KEY, TABLE, Pipeline
 from tests.support import Context, load_event
 

@@ -8,8 +8,8 @@ import boto3
 import httpx
 import pytest
 from jsonschema import Draft7Validator
-from posedrop.segmind import Segmind
 
+from posedrop.segmind import Segmind
 from tests.integration.conftest import TABLE, Pipeline, _load, clock_module
 from tests.support import Context, image, load_event, schema
 

@@ -11,9 +11,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import httpx
 import pytest
 from moto.s3.models import s3_backends
-from posedrop.job import execution_name
-from posedrop.uploads import IMAGE_LIMIT
 
+from posedrop.naming import execution_name
+from posedrop.uploads import IMAGE_LIMIT
 from tests.integration.conftest import BUCKET, Pipeline
 from tests.support import image, load_event
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import httpx
 import pytest
+
+from ops.explain import Reason, Situation, explain_record
 from posedrop.ledger import Record, Status
 from posedrop.pacing import Limits, Pacing
 from posedrop.polling import Latency
-
-from ops.explain import Reason, Situation, explain_record
 from tests.integration.conftest import BUCKET, Pipeline
-from tests.ops.conftest import FACE, SIT, WALK, Run
+from tests.ops.conftest import FACE, SIT, WALK, Run, set_notifications
 from tests.support import image
 
 Ask = Callable[..., Any]
@@ -180,7 +180,7 @@ def test_a_bucket_that_tells_nobody(pipeline: Pipeline, ask: Ask) -> None:
     assert ask("explain", WALK[0])["reason"] == "not-seen"
     pipeline.sqs.send_message(QueueUrl=pipeline.dead_letter_url, MessageBody="{}")
     assert ask("explain", WALK[0])["next_step"] == "python -m ops redrive"
-    pipeline.s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration={})
+    set_notifications(pipeline, {})
     found = ask("explain", WALK[0])
     assert found["reason"] == "no-events"
     assert found["next_step"].startswith("aws s3api put-bucket-notification-configuration")

@@ -6,12 +6,12 @@ from typing import Any
 import httpx
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from posedrop.answers import Answer
 from posedrop.errors import NotTaken, Rejected, StatusUnavailable, SubmitOutcomeUnknown
 from posedrop.images import BadImage, ImageInfo, check
 from posedrop.outputs import BadOutput, InlineSource, UrlSource, parse_output
 from posedrop.segmind import Segmind, Timeouts
-
 from tests.support import image
 
 scalars = st.one_of(

@@ -7,13 +7,13 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
+
 from posedrop.intake import draft
 from posedrop.job import JOB_ID
 from posedrop.ledger import Ledger
 from posedrop.notification import notification
 from posedrop.parameters import schema as job_schema
 from posedrop.uploads import Blob, JobFiles, Listed
-
 from tests.support import image, schema
 
 NOW = 1_795_000_000.0

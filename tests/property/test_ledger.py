@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from moto import mock_aws
+
 from posedrop.errors import InferenceFailed, Rejected, SubmitOutcomeUnknown
 from posedrop.job import Job
 from posedrop.ledger import ENDED, Conflict, Ledger, Record, Status

@@ -6,6 +6,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from posedrop.answers import ERROR_BYTES, Answer, cut, parse_answer, redact
 
 JSON_VALUES = st.recursive(

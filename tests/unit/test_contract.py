@@ -5,10 +5,11 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from posedrop.contract import Folder, OutsideContract, Role, Upload, parse, slug
-from posedrop.job import EXECUTION_NAME_LIMIT, JOB_ID, SLUG_LIMIT, Input, execution_name, job_id, waiting_id
-from posedrop.messages import UploadMessage, parse_message
 
+from posedrop.contract import Folder, OutsideContract, Role, Upload, parse, slug
+from posedrop.job import JOB_ID, SLUG_LIMIT, Input, job_id, waiting_id
+from posedrop.messages import UploadMessage, parse_message
+from posedrop.naming import EXECUTION_NAME_LIMIT, execution_name
 from tests.support import load_event
 
 KEY_BYTES = 1024

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from posedrop.downloads import OUTPUT_LIMIT, REDIRECTS, Downloader
 from posedrop.errors import DeliveryFailed, OutputInvalid
 

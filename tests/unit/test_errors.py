@@ -7,6 +7,7 @@ from types import ModuleType
 
 import httpx
 import pytest
+
 from posedrop import errors
 from posedrop.errors import (
     JOB_ERRORS,

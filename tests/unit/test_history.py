@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+
 from posedrop import history as module
 from posedrop.errors import AccountRefused
 from posedrop.history import PAGE, PAGES, History, HistoryUnavailable

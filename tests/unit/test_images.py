@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, features
+
 from posedrop.images import BadImage, ImageChecker, ImageInfo, check
 
 SAMPLES = sorted((Path(__file__).parents[2] / "local" / "samples").glob("*.png"))

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 
 import pytest
+
 from posedrop.intake import draft, unsettled
 from posedrop.messages import Origin
 from posedrop.uploads import JobFiles, Listed, UploadBucket

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from posedrop.messages import (
     Message,
     Origin,
@@ -16,7 +17,6 @@ from posedrop.messages import (
     UploadMessage,
     parse_message,
 )
-
 from tests.support import load_event
 
 ORIGIN = Origin("incoming/hero/face.png", "d41d8cd98f00b204e9800998ecf8427e")

@@ -8,9 +8,9 @@ import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from posedrop.ledger import Record, Status
 from posedrop.notification import email, notification, publish, subject
-
 from tests.support import load_event, schema
 
 SNS_LIMIT = 256 * 1024

@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from posedrop.outputs import (
     MAX_INLINE_CHARACTERS,
     MAX_SOURCES,

@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from posedrop import parameters
 from posedrop.errors import InvalidInput
 from posedrop.parameters import (
@@ -19,7 +20,6 @@ from posedrop.parameters import (
     metadata_prompt,
     read_job_file,
 )
-
 from tests.support import schema
 
 NAME = "incoming/hero/job.json"

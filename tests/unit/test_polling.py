@@ -9,9 +9,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from posedrop.polling import LONGEST_JOB, MEMORY, Latency, first_wait, next_wait
 
 from bench.polling import TRACES, Fixed, Known, Learning, compare, evaluate, optimum, table, typical
+from posedrop.polling import LONGEST_JOB, MEMORY, Latency, first_wait, next_wait
 
 ANY_NUMBER = st.floats(allow_nan=True, allow_infinity=True)
 

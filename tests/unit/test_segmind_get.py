@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+
 from posedrop.errors import AccountRefused, StatusUnavailable
 from posedrop.segmind import GET_TIMEOUTS, RESULT_ANSWER, RETRY_AFTER_CAP, SMALL_ANSWER, Segmind
 

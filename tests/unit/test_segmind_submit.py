@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from posedrop.errors import AccountRefused, PosedropError, ProviderUnavailable, SubmitOutcomeUnknown
 from posedrop.segmind import MODEL, SMALL_ANSWER, Segmind, Timeouts
 

@@ -1,9 +1,10 @@
 """The functions' environment: complete, missing, empty and wrong; and the same as in the template."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import pytest
+
 from posedrop.errors import SettingsError
 from posedrop.settings import DeliverSettings, PollSettings, Settings, SubmitSettings, SweepSettings, read
 
@@ -54,4 +55,5 @@ def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
 
 
 def test_other_variables_are_left_alone() -> None:
-    assert read(PollSettings, {**complete(PollSettings), "PATH": "/bin"}) == read(PollSettings, complete(PollSettings))
+    others = {**complete(PollSettings), "PATH": "/bin"}
+    assert asdict(read(PollSettings, others)) == asdict(read(PollSettings, complete(PollSettings)))

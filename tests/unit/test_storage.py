@@ -12,9 +12,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
+
 from posedrop.errors import DeliveryFailed, OutputInvalid
 from posedrop.storage import PART, CheckedImage, OutputBucket
-
 from tests.support import image
 
 BUCKET = "outputs"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from posedrop.settings import DeliverSettings, PollSettings, Settings, SubmitSettings, SweepSettings
 
+from posedrop.settings import DeliverSettings, PollSettings, Settings, SubmitSettings, SweepSettings
 from tests.support import ROOT
 
 

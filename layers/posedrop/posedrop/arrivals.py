@@ -10,7 +10,7 @@ from posedrop.contract import OutsideContract, Role, parse
 from posedrop.errors import InternalError, PosedropError
 from posedrop.intake import Draft, draft, unsettled
 from posedrop.job import Job, job_id, waiting_id
-from posedrop.ledger import Ledger, Record, Status
+from posedrop.ledger import UNEXPECTED_ERRORS, Ledger, Record, Status
 from posedrop.messages import PoseMessage, UploadMessage
 from posedrop.settings import SubmitSettings
 from posedrop.telemetry import count
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 logger = Logger(child=True)
 
-UNEXPECTED_ERRORS = 5
-"""So many unexpected errors end a job."""
 READS = 5
 """How often a folder is read that changes meanwhile."""
 
@@ -67,12 +65,13 @@ class Arrivals:
 
     def pose(self, message: PoseMessage) -> Record | None:
         """Handle one pose, or all there are: the record of its job, or None. Raises FolderUnsteady."""
-        if not message.pose:
-            self._expand(message)
-            return None
         logger.append_keys(character=message.character, pose=message.pose)
+        found = None
         try:
-            found = self._read(message)
+            if message.pose:
+                found = self._read(message)
+            else:
+                self._expand(message)
         except PosedropError:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is counted
@@ -88,6 +87,7 @@ class Arrivals:
         return record
 
     def _expand(self, message: PoseMessage) -> None:
+        """Send a message for each pose of a character."""
         bucket = UploadBucket(self._s3, message.bucket)
         poses = bucket.poses(message.character)
         if not poses:

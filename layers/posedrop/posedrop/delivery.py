@@ -30,6 +30,7 @@ from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Conflict, Ledger, Record, Status
 from posedrop.notification import notification, publish
 from posedrop.outputs import BadOutput, InlineSource, Source, parse_output
+from posedrop.secret import ApiKey
 from posedrop.segmind import COMPLETED, FAILED, Segmind
 from posedrop.storage import OutputBucket
 from posedrop.telemetry import count, count_failure, count_success
@@ -62,6 +63,7 @@ class Delivery:
         *,
         ledger: Ledger,
         segmind: Segmind,
+        api_key: ApiKey,
         downloader: Downloader,
         outputs: OutputBucket,
         sns: "SNSClient",
@@ -72,6 +74,7 @@ class Delivery:
     ) -> None:
         self._ledger = ledger
         self._segmind = segmind
+        self._api_key = api_key
         self._downloader = downloader
         self._outputs = outputs
         self._sns = sns
@@ -193,6 +196,8 @@ class Delivery:
         except StatusUnavailable as exc:
             if exc.status == 404:
                 self._not_found(record)
+            if exc.status == 401:
+                self._api_key.renew()
             if exc.status == 429:
                 self._governor.rate_limited(self._clock(), exc.retry_after)
             raise DeliveryFailed(f"the result cannot be fetched: {exc}") from exc

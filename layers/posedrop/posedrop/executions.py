@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from posedrop.clock import epoch
-from posedrop.job import execution_name
 from posedrop.ledger import Record, Status
+from posedrop.naming import execution_name
 from posedrop.polling import Latency
 
 if TYPE_CHECKING:

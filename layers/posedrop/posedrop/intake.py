@@ -77,7 +77,7 @@ def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, defa
             layers.append(read_job_file(found.key, blob.data))
         except InvalidInput as exc:
             problems.append(str(exc))
-            unreadable.append(blob.digest)
+            unreadable.append(blob.digest if blob.whole else f"{blob.digest} {blob.size}")
     if prompt:
         try:
             layers.append({"prompt": check_prompt(f"{files.pose.key}: metadata", prompt)})

@@ -10,8 +10,6 @@ from posedrop.contract import slug
 
 SLUG_LIMIT = 56
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,56}-[0-9a-f]{16}")
-EXECUTION_NAME_LIMIT = 80
-"""AWS Step Functions takes execution names of 1 to 80 characters (API reference, StartExecution)."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,6 @@ def job_id(bucket: str, character: str, pose: str, content: object) -> str:
     identity = json.dumps([bucket, character, pose, content], sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return f"{slug(f'{character}-{pose}', SLUG_LIMIT)}-{digest}"
-
-
-def execution_name(job_id: str, attempt: int) -> str:
-    """The name of an attempt's execution. Names stay taken for 90 days, so one attempt is executed once."""
-    return f"{job_id}-{attempt}"
 
 
 def output_folder(character: str, pose: str, job_id: str, attempt: int) -> str:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 DAY = 86400
 UNFINISHED_INDEX = "unfinished"
+UNEXPECTED_ERRORS = 5
+"""So many unexpected errors end a job."""
 MESSAGE_LIMIT = 1024
 """Bytes of an error's message."""
 

@@ -24,7 +24,7 @@ def notification(record: Record) -> dict[str, Any]:
         "attempt": record.attempt,
         "status": str(record.status),
         "character": record.character,
-        "pose": record.pose,
+        "pose": record.pose or None,
         "request_id": record.request_id,
         "inputs": {
             name: {key: record.inputs[name].get(key) for key in ("bucket", "key", "version_id", "sha256")}

@@ -1,6 +1,7 @@
 """The functions' settings, read from the environment once, at first use.
 
 A field's environment variable is its name in capitals: `jobs_table` is JOBS_TABLE. template.yaml sets them all.
+They are neither compared nor printed: what is generated for that takes time at each cold start.
 """
 
 import math
@@ -14,7 +15,7 @@ from posedrop.errors import SettingsError
 from posedrop.pacing import Counting, Limits
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Settings:
     """What all functions need."""
 
@@ -33,7 +34,7 @@ class Settings:
         return Limits(self.segmind_requests_per_minute, self.limit_counts, self.daily_job_limit)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SubmitSettings(Settings):
     """What `submit` needs."""
 
@@ -49,14 +50,14 @@ class SubmitSettings(Settings):
     segmind_history_url: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class PollSettings(Settings):
     """What `poll` needs."""
 
     job_timeout_seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class DeliverSettings(Settings):
     """What `deliver` needs."""
 
@@ -64,7 +65,7 @@ class DeliverSettings(Settings):
     notification_topic_arn: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SweepSettings(Settings):
     """What `sweep` needs."""
 

@@ -82,7 +82,8 @@ class CheckedImage(io.RawIOBase):
         """The extension and the content type that the first bytes tell. Raises OutputInvalid."""
         while self._checker.format is None and self._info is None:
             self._pull()
-        found = self._checker.format or "png"
+        found = self._checker.format
+        assert found is not None  # an image that ended without one has raised
         return EXTENSIONS[found], f"image/{found}"
 
     def info(self) -> ImageInfo:

@@ -11,6 +11,7 @@ from aws_lambda_powertools import Logger
 
 from posedrop.clock import epoch
 from posedrop.errors import (
+    JOB_ERRORS,
     AccountRefused,
     InternalError,
     InvalidInput,
@@ -25,9 +26,9 @@ from posedrop.errors import (
 from posedrop.executions import Executions
 from posedrop.governor import Governor
 from posedrop.history import History, HistoryUnavailable
-from posedrop.job import execution_name
 from posedrop.latency_store import LatencyStore
-from posedrop.ledger import Conflict, Ledger, Record, Status
+from posedrop.ledger import UNEXPECTED_ERRORS, Conflict, Ledger, Record, Status
+from posedrop.naming import execution_name
 from posedrop.pacing import PATIENCE, Held, Pacing, Slot
 from posedrop.polling import first_wait
 from posedrop.secret import ApiKey
@@ -46,8 +47,6 @@ LONGEST_REQUEST = 36.0
 MARGIN = 1.0
 """Seconds that are left for the ledger and the execution after the request."""
 URL_SECONDS = 3600
-UNEXPECTED_ERRORS = 5
-"""So many unexpected errors end a job."""
 LONGEST_BACKOFF = 900.0
 HISTORY_GRACE = 60.0
 """Seconds that a request may take to appear in the provider's history."""
@@ -121,11 +120,11 @@ class Submission:
             return record
         if not record.notified_at:
             raise Deferred("the attempt before is to be told first", TOLD_SOON)
-        failed = record.error or {}
+        failed = record.error or {"type": InternalError.__name__, "message": "the files could not be read"}
         error = None
-        if failed.get("type") == InvalidInput.__name__ or not record.inputs:
+        if failed["type"] == InvalidInput.__name__ or not record.inputs:
             # Its files are as bad as they were: the attempt ends as the one before, and is told.
-            error = InvalidInput(failed.get("message", "the files could not be read"))
+            error = JOB_ERRORS[failed["type"]](failed["message"])
         started = self._ledger.new_attempt(record, message_id, error, self._clock())
         logger.info("a new attempt", attempt=started.attempt)
         return started
@@ -183,9 +182,9 @@ class Submission:
             self._ledger.hold(released, str(exc), now + seconds, now)
             raise Deferred(str(exc), seconds) from exc
         else:
+            self._submitted(claimed, request_id)
             count("Submitted")
             count("EstimatedSpend", PRICE)
-            self._submitted(claimed, request_id)
 
     def _submitted(self, claimed: Record, request_id: str) -> None:
         logger.info("submitted", request_id=request_id)

@@ -11,9 +11,9 @@ from botocore.exceptions import ClientError
 
 from posedrop.clock import epoch
 from posedrop.errors import PosedropError
-from posedrop.job import execution_name
 from posedrop.ledger import Conflict, Ledger, Record, Status
 from posedrop.messages import PoseMessage, SubmitMessage
+from posedrop.naming import execution_name
 from posedrop.notification import incomplete, publish
 
 if TYPE_CHECKING:

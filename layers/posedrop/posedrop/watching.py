@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.checking import JobState, check
 from posedrop.governor import Governor
@@ -21,7 +22,7 @@ SOON = 1.0
 
 
 class Watch:
-    """Looks after jobs at the provider. Errors of DynamoDB pass as botocore's ClientError. `clock` is for tests."""
+    """Looks after jobs at the provider. `clock` is for tests."""
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class Watch:
         if state.completed:
             return replace(state, finished=True)
         now = self._clock()
-        pacing = self._governor.read()
+        pacing = self._read_pacing()
         deadline = state.submitted_at + self._timeout_seconds
         if pacing.paused_until > now and now < deadline:
             logger.info("no look: all calls are paused", until=pacing.paused_until)
@@ -80,6 +81,14 @@ class Watch:
         if pacing.counts_all(self._limits, now):
             due = self._governor.take_poll(now, due)
         return replace(state, wait_seconds=max(1, math.ceil(due - now)))
+
+    def _read_pacing(self) -> Pacing:
+        try:
+            return self._governor.read()
+        except (BotoCoreError, ClientError) as exc:
+            # The limit is worth less than the job: a look too many is answered with a 429.
+            logger.warning("the shared schedule cannot be read", reason=str(exc))
+            return Pacing()
 
     def _rate_limited(self, retry_after: float | None) -> None:
         from posedrop import telemetry  # only where it is needed: it takes time to import

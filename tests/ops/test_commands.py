@@ -1,0 +1,458 @@
+"""Every command but `explain`: what it tells, and what it does."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from botocore.response import StreamingBody
+from posedrop.ledger import Status
+
+from ops import cli
+from ops.records import Records, Wanted
+from ops.stack import Stack
+from tests.integration.conftest import BUCKET, Pipeline
+from tests.ops.conftest import FACE, SIT, WALK, Run, set_notifications
+from tests.support import image
+
+Ask = Callable[..., Any]
+
+FAILED = httpx.Response(422, json={"status": "FAILED", "error": "out of \x1b[31mluck"})
+COMPLETED = httpx.Response(200, json={"status": "COMPLETED", "metrics": {}})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    """A face and a pose on this machine."""
+    for name, body in (("face-hero.png", FACE[1]), ("walk.png", WALK[1])):
+        (tmp_path / name).write_bytes(body)
+    return str(tmp_path / "face-hero.png"), str(tmp_path / "walk.png")
+
+
+def fail(pipeline: Pipeline) -> str:
+    """Let a job fail, and return its id."""
+    pipeline.provider.statuses = [FAILED]
+    pipeline.upload(FACE, WALK)
+    pipeline.run_all()
+    pipeline.provider.statuses = [COMPLETED]
+    return str(pipeline.record()["job_id"])
+
+
+# ---- status ----------------------------------------------------------------------------------------------------------
+
+
+def test_status_of_a_stack_that_is_well(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    pipeline.upload(FACE, WALK)
+    pipeline.run_all()
+    pipeline.upload(SIT, ("incoming/lonely/pose.png", WALK[1]), ("incoming/bad/face.png", b""))
+    pipeline.upload(("incoming/bad/pose.png", WALK[1]))
+    found = ask("status", "--check")
+    assert {status: count for status, count in found["jobs"]["by_status"].items() if count} == {
+        "WAITING": 1,
+        "SUBMITTED": 1,
+        "SUCCEEDED": 1,
+        "FAILED": 1,
+    }
+    assert found["jobs"]["failures"] == {"InvalidInput": 1}
+    assert found["rate"]["jobs_today"] == 2
+    assert found["spend_today"] == 0.0588
+    assert (found["pause"], found["problems"]) == (None, [])
+    assert "All is well." in run("status").stdout
+
+
+def test_status_tells_a_pause_and_until_when(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    pipeline.provider.submits = [httpx.Response(406, json={"error": "not enough credits"})]
+    pipeline.upload(FACE, WALK)
+    found = ask("status", "--check", code=5)
+    assert found["pause"]["account"]
+    assert "not enough credits" in found["pause"]["reason"]
+    assert found["oldest_queued_seconds"] == 0
+    assert found["spend_today"] == 0
+    assert "paused for another 15 min: the provider answered 406" in run("status").stdout
+
+
+def test_status_tells_of_dead_letters_and_of_a_bucket_that_is_not_set_up(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.handle("not a message")
+    pipeline.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Suspended"})
+    set_notifications(pipeline, {})
+    found = ask("status")
+    assert found["dead_letters"] == 1
+    assert [problem["what"].split(" ", 1)[1] for problem in found["problems"]] == [
+        "message in the dead-letter queue",
+        f"upload bucket {BUCKET} keeps no versions",
+        f"upload bucket {BUCKET} sends no events to EventBridge",
+    ]
+    assert "put-bucket-versioning" in found["problems"][1]["next_step"]
+    assert ask("status", "--check", code=5) == found
+
+
+def test_status_tells_the_use_of_the_limit(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("SEGMIND_REQUESTS_PER_MINUTE", "2")
+    ask, pipeline = request.getfixturevalue("ask"), request.getfixturevalue("pipeline")
+    pipeline.upload(FACE, WALK, SIT)
+    rate = ask("status")["rate"]
+    assert (rate["requests_per_minute"], rate["counting"]) == (2, "submits")
+    assert rate["taken"] == 2
+    assert 30 < rate["next_free_seconds"] <= 62
+
+
+# ---- jobs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many_jobs(pipeline: Pipeline) -> Pipeline:
+    """Jobs of two characters: ended, running and waiting, a minute apart."""
+    for number in range(3):
+        pipeline.upload(FACE, (f"incoming/hero/poses/p{number}.png", WALK[1]))
+        pipeline.clock.now += 60
+    pipeline.run_all()
+    pipeline.upload((FACE[0].replace("hero", "rival"), FACE[1]), ("incoming/rival/pose.png", WALK[1]))
+    pipeline.upload(("incoming/lonely/pose.png", WALK[1]))
+    return pipeline
+
+
+@pytest.mark.parametrize(
+    ("options", "poses"),
+    [
+        ([], ["lonely/pose", "rival/pose", "hero/p2", "hero/p1", "hero/p0"]),
+        (["--character", "hero"], ["hero/p2", "hero/p1", "hero/p0"]),
+        (["--status", "waiting", "--status", "submitted"], ["lonely/pose", "rival/pose"]),
+        (["--status", "SUCCEEDED"], ["hero/p2", "hero/p1", "hero/p0"]),
+        (["--character", "rival", "--status", "failed"], []),
+        (["--newer-than", "1s"], ["lonely/pose", "rival/pose"]),
+        (["--older-than", "1s"], ["hero/p2", "hero/p1", "hero/p0"]),
+    ],
+)
+def test_jobs_are_filtered(many_jobs: Pipeline, ask: Ask, options: list[str], poses: list[str]) -> None:
+    found = [f"{record['character']}/{record['pose']}" for record in ask("jobs", *options)["records"]]
+    assert sorted(found) == sorted(poses)
+    assert found[-3:] == poses[-3:] or len(poses) < 3
+
+
+@pytest.mark.parametrize("options", [[], ["--character", "hero"], ["--status", "submitted", "--status", "waiting"]])
+def test_jobs_come_in_pages(many_jobs: Pipeline, ask: Ask, options: list[str]) -> None:
+    whole = [record["job_id"] for record in ask("jobs", *options)["records"]]
+    paged: list[str] = []
+    cursor: list[str] = []
+    while cursor is not None:
+        page = ask("jobs", *options, "--limit", "1", *cursor)
+        paged += [record["job_id"] for record in page["records"]]
+        cursor = ["--page", page["cursor"]] if page["cursor"] else None
+    assert paged == whole
+
+
+def test_a_scan_is_bounded_and_says_so(many_jobs: Pipeline, stack: Stack) -> None:
+    many_jobs.dynamodb.meta.client.meta.events  # the client that is hooked
+    for number in range(600):  # moto ends a page at a megabyte
+        many_jobs.dynamodb.put_item(
+            Item={
+                "job_id": f"x-{number:016x}",
+                "status": "FAILED",
+                "character": "x",
+                "pose": "y",
+                "updated_at": f"{number:04}",
+                "reason": "x" * 2000,
+            }
+        )
+    records = Records(stack, scan_bound=100)
+    assert records.page(Wanted(), 10).cut
+    assert records.counts().cut
+    assert not records.page(Wanted(statuses=[Status.WAITING]), 10).cut
+
+
+@pytest.mark.parametrize(
+    "option", [["--newer-than", "yesterday"], ["--status", "lost"], ["--page", "x"], ["--limit", "0"]]
+)
+def test_a_wrong_filter_is_a_usage_error(run: Run, option: list[str]) -> None:
+    assert "Error: Invalid value for" in run("jobs", *option, code=2).stderr
+
+
+def test_jobs_as_a_table(many_jobs: Pipeline, run: Run) -> None:
+    lines = run("jobs", "--limit", "4")
+    assert lines.stdout.splitlines()[0].split() == ["Job", "Status", "Changed"]
+    assert "missing: face" in lines.stdout
+    assert "1 image after 26 s" in lines.stdout
+    assert "There are more: --page" in lines.stderr
+
+
+# ---- show ------------------------------------------------------------------------------------------------------------
+
+
+def test_show_tells_a_job_s_life(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    pipeline.upload(FACE, WALK)
+    pipeline.run_all()
+    record = pipeline.record()
+    (told,) = pipeline.notifications()
+    found = ask("show", record["job_id"])
+    assert [moment["what"] for moment in found["moments"]] == [
+        *("face uploaded", "pose uploaded", "queued", "sent", "taken", "succeeded", "told"),
+    ]
+    assert found["notification"] == told
+    assert found["outputs"] == [output["uri"] for output in told["outputs"]]
+    assert found["execution"]["url"].endswith(f":{record['job_id']}-1")
+    shown = run("show", record["job_id"], "--notification").stdout
+    for text in ("request-1", f"s3://{BUCKET}/{WALK[0]}", found["outputs"][0], '"version": "1"'):
+        assert text in shown
+
+
+def test_show_of_what_waits(pipeline: Pipeline, run: Run) -> None:
+    pipeline.upload(WALK)
+    shown = run("show", "waiting/hero/walk").stdout
+    assert "waiting for a face" not in shown
+    assert "waits for a face" in shown
+
+
+def test_show_of_no_job(run: Run) -> None:
+    assert run("show", "hero-walk-0123456789abcdef", code=3).stderr.endswith(
+        "there is no job hero-walk-0123456789abcdef\n"
+    )
+
+
+# ---- retry -----------------------------------------------------------------------------------------------------------
+
+
+def test_retry_asks_before_it_pays(pipeline: Pipeline, run: Run) -> None:
+    job_id = fail(pipeline)
+    asked = run("retry", job_id, code=1, input="n\n")
+    assert "1 new attempt, at most 0.0294 USD. Begin?" in asked.stderr
+    run("retry", job_id, code=1)  # nobody answers
+    assert pipeline.receive(pipeline.queue_url) == []
+    run("retry", job_id, "--json", code=2)
+    run("retry", job_id, job_id, input="y\n")
+    assert [json.loads(message["Body"]) for message in pipeline.receive(pipeline.queue_url)] == [{"retry": job_id}]
+
+
+def test_retry_follows_the_new_attempt(pipeline: Pipeline, ask: Ask, work_on: Callable[[], None]) -> None:
+    job_id = fail(pipeline)
+    pipeline.provider.submits = [httpx.Response(200, json={"request_id": "request-2", "status": "QUEUED"})]
+    pipeline.provider.statuses = [FAILED, COMPLETED]
+    work_on()
+    (found,) = ask("retry", job_id, "--yes", "--wait")
+    assert found["status"] == "SUCCEEDED"
+    assert found["images"][0].endswith(f"/{job_id}/2/1.png")
+
+
+def test_retry_refuses_what_is_in_vain(pipeline: Pipeline, run: Run) -> None:
+    pipeline.upload(FACE, WALK, (SIT[0], b""))
+    jobs = {record["pose"]: job_id for job_id, record in pipeline.records().items()}
+    assert "has not failed: it is SUBMITTED" in run("retry", jobs["walk"], "--yes", code=4).stderr
+    assert "upload the corrected file instead" in run("retry", jobs["sit"], "--yes", code=4).stderr
+    assert "there is no job nothing" in run("retry", "nothing", "--yes", code=3).stderr
+    assert pipeline.receive(pipeline.queue_url) == []
+
+
+# ---- upload, dry-run -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def work_on(pipeline: Pipeline, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let the pipeline work whenever the command waits."""
+
+    def work(seconds: float) -> None:
+        pipeline.clock.sleep(seconds)
+        for message in pipeline.receive(pipeline.queue_url):
+            pipeline.handle(message["Body"])
+        for entry in pipeline.s3.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+            pipeline.handle({"job": {"bucket": BUCKET, "character": "hero", "pose": "", "origin": None}})
+            break
+        for execution in pipeline.executions().values():
+            pipeline.run(execution)
+
+    return lambda: monkeypatch.setattr(cli, "find", lambda target: replace(stack, sleep=work))
+
+
+def test_upload_follows_to_the_result(
+    pipeline: Pipeline, run: Run, work_on: Callable[[], None], files: tuple[str, str], tmp_path: Path
+) -> None:
+    work_on()
+    options = [
+        "--prompt",
+        "in the rain",
+        "--param",
+        "samples=2",
+        "--param",
+        "output_format=webp",
+        "--context",
+        '{"a": 1}',
+    ]
+    result = run("upload", *files, *options, "--wait", "-o", str(tmp_path / "out"))
+    record = pipeline.record()
+    assert record["status"] == "SUCCEEDED"
+    assert (record["parameters"]["prompt"], record["parameters"]["samples"]) == ("in the rain", 2)
+    assert record["parameters"]["output_format"] == "webp"
+    assert json.loads(record["context"]) == {"a": 1}
+    assert result.stdout.strip() == str(tmp_path / "out" / f"{record['job_id']}-1.png")
+    assert Path(result.stdout.strip()).read_bytes() == next(iter(pipeline.outputs().values()))
+    assert "Uploading 1 pose of hero, about 0.0294 USD." in result.stderr
+    assert [line.split("  ")[-1] for line in result.stderr.splitlines()[2:]] == ["walk: settling", "walk: succeeded"]
+
+
+def test_upload_of_a_known_job_is_told_at_once(pipeline: Pipeline, ask: Ask, files: tuple[str, str]) -> None:
+    pipeline.upload(FACE, WALK)
+    pipeline.run_all()
+    (found,) = ask("upload", *files, "--wait")
+    assert found["status"] == "SUCCEEDED"
+
+
+def test_upload_of_a_job_that_fails(
+    pipeline: Pipeline, run: Run, work_on: Callable[[], None], files: tuple[str, str]
+) -> None:
+    pipeline.provider.statuses = [FAILED]
+    work_on()
+    result = run("upload", *files, "--wait", code=4)
+    assert "failed at the provider: out of \\x1b[31mluck" in result.stdout
+    assert result.stderr.endswith("Error: 1 of 1 job failed\n")
+
+
+def test_upload_that_does_not_end_in_time(pipeline: Pipeline, run: Run, files: tuple[str, str]) -> None:
+    assert "not finished in time" in run("upload", *files, "--wait", "--timeout", "2", code=6).stderr
+
+
+def test_upload_without_waiting_names_the_job(pipeline: Pipeline, run: Run, files: tuple[str, str]) -> None:
+    job_id = run("upload", *files).stdout.strip()
+    assert pipeline.upload(FACE, WALK)
+    assert list(pipeline.records()) == [job_id]
+
+
+def test_upload_asks_before_it_makes_more_jobs_than_poses(pipeline: Pipeline, run: Run, files: tuple[str, str]) -> None:
+    pipeline.put(FACE[0], image("png", (10, 10), "red"))
+    pipeline.put(*SIT)
+    asked = run("upload", *files, code=1, input="n\n")
+    assert "The face is new to 1 other pose of hero, which will be made anew: 0.0588 USD in all." in asked.stderr
+    assert {entry["Key"] for entry in pipeline.s3.list_objects_v2(Bucket=BUCKET)["Contents"]} == {FACE[0], SIT[0]}
+    run("upload", *files, "--yes")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--param", "smaples=2"], "did you mean samples?"),
+        (["--param", "custom_width=10"], "custom_width must be bigger than or equal to 64"),
+        (["--character", "../x"], "empty, '.' or '..'"),
+        (["--character", "a/poses"], "'poses' is reserved"),
+        (["--context", "[]"], "context must be object"),
+        (["{text}"], "poses/notes.txt"),
+        (["{walk}"], "two poses have the same name: walk"),
+        (["{broken}"], "broken.png: not a PNG, JPEG or WebP image"),
+    ],
+)
+def test_upload_refuses_what_the_stack_would(
+    pipeline: Pipeline, run: Run, files: tuple[str, str], tmp_path: Path, options: list[str], words: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "broken.png").write_text("x")
+    names = {"{text}": tmp_path / "notes.txt", "{walk}": files[1], "{broken}": tmp_path / "broken.png"}
+    options = [str(names.get(option, option)) for option in options]
+    for command in ("upload", "dry-run"):
+        result = run(command, *files, *options, code=4)
+        assert words in result.stdout + result.stderr
+    assert "Contents" not in pipeline.s3.list_objects_v2(Bucket=BUCKET)
+
+
+def test_upload_without_a_prompt_is_refused(
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    files: tuple[str, str],
+) -> None:
+    monkeypatch.setenv("DEFAULT_PROMPT", "")
+    run = request.getfixturevalue("run")
+    assert "say --prompt" in run("upload", *files, code=4).stderr
+    assert "waits for a prompt" in run("dry-run", *files).stdout
+
+
+def test_dry_run_tells_the_very_job_and_sends_nothing(pipeline: Pipeline, ask: Ask, files: tuple[str, str]) -> None:
+    found = ask("dry-run", *files, "--param", "seed=7")
+    assert "Contents" not in pipeline.s3.list_objects_v2(Bucket=BUCKET)
+    (job,) = found["jobs"]
+    assert (job["outcome"], job["usd"], found["usd"]) == ("new", 0.0294, 0.0294)
+    assert found["url"] == "http://segmind.test/v2/consistent-character-with-pose"
+    pipeline.upload(FACE, WALK, ("incoming/hero/poses/walk.json", {"seed": 7}))
+    assert list(pipeline.records()) == [job["job_id"]]
+    (sent,) = pipeline.provider.posts
+    assert {**sent, "face_image": 0, "pose_image": 0} == {**job["request"], "face_image": 0, "pose_image": 0}
+
+
+def test_dry_run_of_a_character(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    pipeline.upload(FACE, WALK)
+    pipeline.put(*SIT)
+    pipeline.put("incoming/hero/poses/run.png", b"")
+    pipeline.put("incoming/hero/poses/jump.json", {})
+    found = ask("dry-run", "hero", code=4)
+    outcomes = {job["pose"]: job["outcome"] for job in found["jobs"]}
+    assert outcomes == {"walk": "known", "sit": "new", "run": "refused", "jump": "waiting"}
+    assert found["usd"] == 0.0294
+    assert "1 new job, about 0.0294 USD. Nothing was sent." in run("dry-run", "hero", code=4).stdout
+    assert "No poses" in run("dry-run", "nobody").stdout
+
+
+def test_dry_run_of_a_face_alone(run: Run, files: tuple[str, str]) -> None:
+    assert "name a pose, too" in run("dry-run", files[0], code=2).stderr
+
+
+# ---- redrive, sweep --------------------------------------------------------------------------------------------------
+
+
+def test_redrive_moves_the_dead_letters(pipeline: Pipeline, run: Run) -> None:
+    assert "is empty" in run("redrive").stdout
+    pipeline.handle("not a message")
+    asked = run("redrive", code=1, input="n\n")
+    assert "not JSON" in asked.stderr
+    assert "Move 1 message back to the upload queue?" in asked.stderr
+    tasks: list[dict[str, Any]] = []
+
+    def start(params: dict[str, Any], **_: Any) -> Any:
+        tasks.append(json.loads(params["body"]))
+        return SimpleNamespace(status_code=200), {"TaskHandle": "x"}
+
+    end = pipeline.hook("sqs", "StartMessageMoveTask", start)
+    run("redrive", "--yes")
+    (task,) = tasks
+    assert task["SourceArn"].endswith(":dead-letters")
+    assert task["DestinationArn"].endswith(":uploads")
+    end()
+    pipeline.break_call("sqs", "StartMessageMoveTask", "InvalidAction")  # as an emulator answers
+    run("redrive", "--yes")
+    assert [message["Body"] for message in pipeline.receive(pipeline.queue_url)] == ["not a message"]
+    assert pipeline.receive(pipeline.dead_letter_url) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "event"),
+    [
+        ([], {}),
+        (
+            ["--older-than", "1m"],
+            {"ages": dict.fromkeys(["waiting", "queued", "submitting", "submitted", "ended"], 60.0)},
+        ),
+    ],
+)
+def test_sweep_now(pipeline: Pipeline, run: Run, options: list[str], event: dict[str, Any]) -> None:
+    asked = answer_invoke(pipeline, {"WAITING": 2, "FAILED": 0})
+    assert run("sweep", *options).stdout == "Set going: 2 waiting.\n"
+    assert asked == [event]
+
+
+def test_a_sweep_that_fails_is_told(pipeline: Pipeline, run: Run) -> None:
+    answer_invoke(pipeline, {"errorMessage": "1 records were not taken care of"}, FunctionError="Unhandled")
+    assert "the sweep failed: 1 records were not taken care of" in run("sweep", code=1).stderr
+
+
+def answer_invoke(pipeline: Pipeline, told: object, **more: str) -> list[Any]:
+    """Let an invocation answer this; return the list of the events that were sent."""
+    events: list[Any] = []
+
+    def invoke(params: dict[str, Any], **_: Any) -> Any:
+        events.append(json.loads(params["body"]))
+        body = json.dumps(told).encode()
+        return SimpleNamespace(status_code=200), {"Payload": StreamingBody(io.BytesIO(body), len(body)), **more}
+
+    pipeline.hook("lambda", "Invoke", invoke)
+    return events

@@ -1,0 +1,127 @@
+"""Which stack a command acts on: the one that was named, or the local one, never another; and how errors look."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from click.testing import CliRunner, Result
+from moto import mock_aws
+
+from ops import cli, stack
+from ops.errors import UnclearTarget
+from ops.stack import Target
+
+REGION = "eu-central-1"
+TEMPLATE = {
+    "Parameters": {"SegmindRequestsPerMinute": {"Type": "Number", "Default": 50}},
+    "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}},
+    "Outputs": {"UploadQueueUrl": {"Value": {"Ref": "Queue"}}},
+}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No stack is named by this machine, and none is up."""
+    monkeypatch.delenv("POSEDROP_STACK", raising=False)
+    monkeypatch.setattr(stack, "LOCAL_STATE", tmp_path / "stack.json")
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An account with a stack `mine`."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    with mock_aws():
+        boto3.client("cloudformation", REGION).create_stack(StackName="mine", TemplateBody=json.dumps(TEMPLATE))
+        yield
+
+
+def run(*words: str) -> Result:
+    return CliRunner(mix_stderr=False).invoke(cli.main, words)
+
+
+@pytest.mark.parametrize(
+    ("target", "environment", "up", "named"),
+    [
+        (Target(stack="a"), "b", True, "a"),
+        (Target(local=True), "b", True, "LOCAL"),
+        (Target(local=True), None, False, "LOCAL"),
+        (Target(), "b", True, "b"),
+        (Target(), None, True, "LOCAL"),
+        (Target(stack="a", profile="p", region="r"), None, True, "a"),
+        (Target(stack="x/stack.json"), None, False, "x/stack.json"),
+    ],
+)
+def test_the_stack_that_is_meant(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, target: Target, environment: str | None, up: bool, named: str
+) -> None:
+    state = tmp_path / "stack.json"
+    if up:
+        state.touch()
+    if environment:
+        monkeypatch.setenv("POSEDROP_STACK", environment)
+    assert target.named(state) == named.replace("LOCAL", str(state))
+
+
+@pytest.mark.parametrize(
+    ("target", "up"),
+    [
+        (Target(), False),
+        (Target(profile="p"), True),
+        (Target(region="r"), True),
+        (Target(stack="a", local=True), True),
+        (Target(local=True, profile="p"), True),
+    ],
+)
+def test_what_is_not_clear_is_not_guessed(tmp_path: Path, target: Target, up: bool) -> None:
+    state = tmp_path / "stack.json"
+    if up:
+        state.touch()
+    with pytest.raises(UnclearTarget):
+        target.named(state)
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_stack_is_found_by_its_name() -> None:
+    found = stack.find(Target(stack="mine", region=REGION))
+    assert found.output("UploadQueueUrl").startswith("https://sqs.eu-central-1.amazonaws.com/")
+    assert found.parameter("SegmindRequestsPerMinute") == "50"
+    assert str(found) == "mine in eu-central-1, account 123456789012"
+
+
+@pytest.mark.usefixtures("aws")
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (["status"], 2, "Error: which stack? Say --stack NAME, or start a local one: make up"),
+        (["--stack", "other", "status", "--region", REGION], 3, f"Error: there is no stack other in {REGION}"),
+        (["status", "--stack", "mine", "--region", REGION], 1, "Error: the stack mine has no parameter LimitCounts"),
+        (["status", "--stack", "mine"], 1, "Error: You must specify a region."),
+        (["status", "--stack", "mine", "--profile", "none"], 1, "Error: The config profile (none) could not be found"),
+        (["status", "--local"], 3, "start the local stack with make up"),
+        (["status", "--local", "--stack", "mine"], 2, "Error: --local and --stack name two stacks"),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(words: list[str], code: int, line: str) -> None:
+    result = run(*words)
+    assert result.exit_code == code
+    assert line in result.stderr.splitlines()[-1]
+    assert result.stdout == ""
+
+
+def test_a_local_stack_that_is_gone(tmp_path: Path) -> None:
+    state = tmp_path / "stack.json"
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region": "us-east-1"}
+    state.write_text(json.dumps({"outputs": {}, "endpoint_url": "http://127.0.0.1:9", **keys}))
+    result = run("status", "--stack", str(state))
+    assert result.exit_code == 1
+    assert "does not answer: start it with make up" in result.stderr
+
+
+def test_the_help_names_the_exit_codes() -> None:
+    result = run("--help")
+    for code in (*range(7), 130):
+        assert f"\n    {code}  " in result.stdout
