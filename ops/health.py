@@ -79,7 +79,7 @@ def health(stack: Stack) -> Health:
         at=rfc3339(now),
         jobs=counts,
         queue=depth(stack, stack.output("UploadQueueUrl")),
-        oldest_queued_seconds=None if oldest is None else max(0.0, now - oldest),
+        oldest_queued_seconds=None if oldest is None else max(0.0, round(now - oldest, 1)),
         dead_letters=dead,
         undelivered_events=undelivered,
         rate=rate,

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from ops.errors import NotFound, OpsError, UnclearTarget
 from posedrop.governor import Governor
+from posedrop.job import JOB_ID, waiting_id
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Ledger, Record
 from posedrop.naming import execution_name

@@ -82,10 +82,14 @@ def find_job(message: SQSRecord) -> Record | None:
 def advance(record: Record, message: SQSRecord, receive_count: int, context: LambdaContext) -> None:
     """Go on with a job. If it must wait, a message of its own does: the uploads may change meanwhile, the job not."""
     logger.append_keys(job_id=record.job_id, attempt=record.attempt, character=record.character, pose=record.pose)
+    own = SubmitMessage(record.job_id).to_json()
+    # Who put the job off sends it a message of its own before it is done. One that is received again was not done.
+    if message.body != own and receive_count == 1 and submission().waits_for_slot(record):
+        logger.info("left to the job's own message", until=record.hold_until)
+        return
     try:
         submission().advance(record, receive_count, lambda: context.get_remaining_time_in_millis() / 1000)
     except Deferred as exc:
-        own = SubmitMessage(record.job_id).to_json()
         if message.body == own:
             raise
         logger.info("deferred", reason=str(exc), seconds=exc.seconds)

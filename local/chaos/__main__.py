@@ -26,10 +26,10 @@ LIMIT_SECONDS = 270.0
 """For all that happens once the stack is up."""
 SHOWN = 12
 SHOWN_VIOLATIONS = 100
-MEMORY_LIMIT = 2_000_000_000
+MEMORY_LIMIT = 2_500_000_000
 PARAMETERS: dict[str, str | int] = {
     "SettleSeconds": 1,
-    "SubmitConcurrency": 5,
+    "SubmitConcurrency": 4,
     "SubmitTimeoutSeconds": 30,
     "QueueVisibilitySeconds": 35,
     "JobTimeoutSeconds": JOB_TIMEOUT_SECONDS,
@@ -37,7 +37,7 @@ PARAMETERS: dict[str, str | int] = {
     "TypicalInferenceSeconds": 3,
     "SegmindRequestsPerMinute": 1200,
 }
-ENVIRONMENT = {"LAMBDA_ACCOUNT_CONCURRENCY": "12"}
+ENVIRONMENT = {"LAMBDA_ACCOUNT_CONCURRENCY": "14"}
 """Each concurrent invocation is a process of 60 MB that takes a second to start."""
 EMULATOR = ("--latency", "2.5:0.3", "--rpm", "1200")
 
@@ -126,7 +126,8 @@ def _show(
         "outputs": f"{sum(not key.endswith('.json') for key in evidence.stored)} images, "
         f"{sum(key.endswith('.json') for key in evidence.stored)} result.json",
         "left in queues": ", ".join(f"{name} {len(letters)}" for name, letters in evidence.letters.items()),
-        "uploads": f"{len(scenario.uploads)}, {storm.repeated_uploads} again, {storm.repeated_events} events again, "
+        "uploads": f"{len(scenario.uploads)}, {sum(upload.again_at is not None for upload in scenario.uploads)} again, "
+        f"{sum(len(upload.event_again) for upload in scenario.uploads)} events again, "
         f"{sum(upload.event_lost for upload in scenario.uploads)} event lost",
         "faults that struck": _counts(_struck(scenario, evidence)),
         "answers": _counts(Counter(f"{call['route']} {call['status'] or 'none'}" for call in evidence.calls)),

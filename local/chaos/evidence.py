@@ -54,10 +54,16 @@ class Stored:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All of it. `executions` are name and status; `letters` are the bodies of messages that are left, by queue."""
+    """All of it.
+
+    executions: name and status; late_tasks: of executions that timed out, how many calls of a function failed, since it
+    was killed or throttled; stored: by key; letters: the bodies of the messages that are left, by queue; struck: how
+    often, by line of the plan; deaths: processes that died at work, by function; healed: records, by what was done.
+    """
 
     records: list[Record]
     executions: list[tuple[str, str]]
+    late_tasks: dict[str, int]
     accepted: list[Accepted]
     accepted_in_all: int
     notifications: list[Record]
@@ -111,6 +117,7 @@ def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Ev
     return Evidence(
         records=Ledger(stack).read(),
         executions=_executions(stack),
+        late_tasks=_late_tasks(stack, notifications),
         accepted=accepted,
         accepted_in_all=in_all,
         notifications=notifications,
@@ -153,6 +160,24 @@ def _executions(stack: LocalStack) -> list[tuple[str, str]]:
     pages = stack.client("stepfunctions").get_paginator("list_executions")
     found = pages.paginate(stateMachineArn=stack.outputs["JobStateMachineArn"])
     return [(execution["name"], execution["status"]) for page in found for execution in page["executions"]]
+
+
+def _late_tasks(stack: LocalStack, notifications: list[Record]) -> dict[str, int]:
+    pages = stack.client("stepfunctions").get_paginator("get_execution_history")
+    prefix = stack.outputs["JobStateMachineArn"].replace(":stateMachine:", ":execution:")
+    late = {
+        f"{message['job_id']}-{message['attempt']}"
+        for message in notifications
+        if (message["error"] or {}).get("type") == "TimedOut"
+    }
+    return {
+        name: sum(
+            event["type"] == "TaskFailed"
+            for page in pages.paginate(executionArn=f"{prefix}:{name}")
+            for event in page["events"]
+        )
+        for name in late
+    }
 
 
 def _stored(stack: LocalStack) -> dict[str, Stored]:

@@ -16,7 +16,8 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.chaos.evidence import Ended, Ledger, depth, ends
-from local.chaos.scenario import REFUSED_SECONDS, STORM_SECONDS, Kill, Scenario, Upload
+from local.chaos.scenario import REFUSED_SECONDS, STORM_SECONDS, Kill, Scenario
+from local.chaos.uploader import Uploader
 from local.pipeline import Inbox
 from local.stack import LocalStack
 
@@ -27,7 +28,7 @@ STARTING_TICKS = 20
 SWEEP_SECONDS = 30.0
 SWEEP_AGES = {"waiting": 20, "queued": 90, "submitting": 60, "submitted": 60, "ended": 45}
 LATE_SECONDS = 3.0
-LATEST_RETRY = 170.0
+LATEST_RETRY = 150.0
 """Seconds after the first upload until which new attempts are asked for: they must end as well."""
 
 
@@ -37,8 +38,6 @@ class Storm:
     def __init__(self, stack: LocalStack, scenario: Scenario, say: Callable[[str], None]) -> None:
         self.attempts_asked_for: Counter[str] = Counter()
         """New attempts that were asked for, by character and pose."""
-        self.repeated_events = 0
-        self.repeated_uploads = 0
         self.kills: Counter[str] = Counter()
         self.swept: Counter[str] = Counter()
         self.sweeps = 0
@@ -47,7 +46,7 @@ class Storm:
         self._scenario = scenario
         self._say = say
         self._queue = stack.outputs["UploadQueueUrl"]
-        self._rule = stack.resource("UploadRule")
+        self._uploader = Uploader(stack)
         self._ledger = Ledger(stack)
         # Plain HTTP: without verify=False the client would load all certificates.
         self._http = httpx.Client(base_url=stack.segmind_base_url, timeout=20, trust_env=False, verify=False)
@@ -69,13 +68,17 @@ class Storm:
         self.control("POST", "faults", {"faults": self._scenario.plan})
         self._started = time.monotonic()
         for upload in self._scenario.uploads:
-            self._at(upload.at, lambda upload=upload: self._upload(upload))  # type: ignore[misc]
+            self._at(upload.at, lambda upload=upload: self._uploader.begin(upload))  # type: ignore[misc]
+            if upload.again_at is not None:
+                self._at(upload.again_at, lambda upload=upload: self._uploader.begin(upload, again=True))  # type: ignore[misc]
         for kill in self._scenario.kills:
             self._at(kill.at, lambda kill=kill: self._kill(kill, kill.at))  # type: ignore[misc]
         for at in self._scenario.refusals:
             self._at(at, self._refuse)
         try:
-            return self._pass(limit)
+            rested = self._pass(limit)
+            self._uploader.finish()
+            return rested
         finally:
             self._pool.shutdown()
 
@@ -134,49 +137,6 @@ class Storm:
 
     # ---- what happens ------------------------------------------------------------------------------------------------
 
-    def _upload(self, upload: Upload, *, again: bool = False) -> None:
-        events = self._stack.client("events")
-        if upload.event_lost:
-            events.disable_rule(Name=self._rule)
-        answer = self._stack.client("s3").put_object(
-            Bucket=self._stack.outputs["UploadBucketName"], Key=upload.key, Body=upload.body, Metadata=upload.metadata
-        )
-        if upload.event_lost:
-            events.enable_rule(Name=self._rule)
-        if again:
-            self.repeated_uploads += 1
-            return
-        for delay in upload.event_again:
-            self._send(self._event(upload, answer), delay)
-            self.repeated_events += 1
-        if upload.again_at is not None:
-            self._at(upload.again_at, lambda: self._upload(upload, again=True))
-
-    def _event(self, upload: Upload, answer: dict[str, Any]) -> dict[str, Any]:
-        """The event that S3 tells of an upload through EventBridge."""
-        bucket = self._stack.outputs["UploadBucketName"]
-        stored = {
-            "key": upload.key,
-            "size": len(upload.body),
-            "etag": answer["ETag"].strip('"'),
-            "version-id": answer.get("VersionId"),
-            "sequencer": "0",
-        }
-        return {
-            "version": "0",
-            "id": "00000000-0000-0000-0000-000000000000",
-            "detail-type": "Object Created",
-            "source": "aws.s3",
-            "account": "000000000000",
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "region": self._stack.region,
-            "resources": [f"arn:aws:s3:::{bucket}"],
-            "detail": {"version": "0", "bucket": {"name": bucket}, "object": stored, "reason": "PutObject"},
-        }
-
-    def _send(self, body: object, delay: int = 0) -> None:
-        self._stack.client("sqs").send_message(QueueUrl=self._queue, MessageBody=json.dumps(body), DelaySeconds=delay)
-
     def _kill(self, kill: Kill, at: float) -> None:
         """Kill a process of the function, one that works if any does; a second later if there is none that is ready.
 
@@ -208,7 +168,7 @@ class Storm:
             if end.attempt <= self.attempts_asked_for[job.name] or self.attempts_asked_for[job.name] >= job.retries:
                 continue
             self.attempts_asked_for[job.name] += 1
-            self._send({"retry": end.job_id})
+            self._stack.client("sqs").send_message(QueueUrl=self._queue, MessageBody=json.dumps({"retry": end.job_id}))
 
     def _sweep_if_due(self) -> None:
         if self.seconds >= self._sweep_at and (self._sweep is None or self._sweep.done()):

@@ -51,8 +51,8 @@ def _media(fault: str, weight: float = 1, **more: object) -> Trouble:
 
 TROUBLES = (
     # A submit that was not taken, and said so
-    _passing("submit", "429", 3, retry_after=2),
-    _passing("submit", "429", 0.3),
+    _passing("submit", "429", 2, retry_after=2),
+    _passing("submit", "429", 0.2),
     _passing("submit", "500", 3),
     _passing("submit", "502", 3),
     _passing("submit", "503", 1, retry_after=2),

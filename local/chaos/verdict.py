@@ -9,7 +9,6 @@ from local.chaos.evidence import Evidence, Record
 from local.chaos.scenario import PlannedJob, Scenario
 from local.chaos.trouble import Trouble
 
-UNKNOWN = "SubmitOutcomeUnknown"
 TERMINAL = ("SUCCEEDED", "FAILED")
 
 
@@ -62,7 +61,7 @@ class _Judge:
             if times:
                 self._struck[job.name].append(trouble)
         self._known: set[str] = set()
-        self._by_kills = 0
+        self._deaths = evidence.deaths["submit"]
 
     def job(self, job: PlannedJob, record: Record, attempts: int) -> Iterator[str]:
         """What is wrong with one job, which has one record."""
@@ -145,18 +144,27 @@ class _Judge:
                 yield "its file is bad, and the provider accepted it"
             return
         explains = frozenset[str]().union(*(trouble.explains for trouble in struck))
-        for error in errors:
+        for number, error in enumerate(errors, start=1):
             if error in explains:
                 continue
-            # A function that is killed before its request was sent leaves an unknown outcome, too.
-            self._by_kills += error == UNKNOWN
-            if error == UNKNOWN and self._by_kills <= self._evidence.deaths["submit"]:
-                self.explained.append(f"{job.name}: {UNKNOWN}, a killed function explains it")
+            if why := self._own_fault(f"{job_id}-{number}", error):
+                self.explained.append(f"{job.name}: {error}: {why}")
             else:
                 yield f"ended as {error}, struck by {', '.join(trouble.name for trouble in struck) or 'nothing'}"
         for trouble in struck:
-            if trouble.fatal and trouble.explains.isdisjoint(errors):
+            # What timed out has not seen how the provider ended it.
+            if trouble.fatal and not {*trouble.explains, "TimedOut"} & {*errors}:
                 yield f"struck by {trouble.name}, and ended as {errors or 'SUCCEEDED'}"
+
+    def _own_fault(self, name: str, error: str) -> str | None:
+        """How the end of an attempt is explained by functions that were killed or throttled, if it is."""
+        if error == "SubmitOutcomeUnknown" and self._deaths:
+            self._deaths -= 1  # one that dies after the claim and before the request
+            return "a submit function was killed at work"
+        failed = self._evidence.late_tasks.get(name, 0)
+        if error == "TimedOut" and failed:
+            return f"{failed} calls of its functions failed, killed or throttled"
+        return None
 
     def all(self) -> Iterator[str]:
         """What is wrong with things that belong to no job, and with what is left in the queues."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -160,6 +161,24 @@ def test_what_was_not_taken_is_none_of_the_day_s_jobs(
     pipeline.upload(FACE, WALK)
     assert pipeline.resume()
     assert statuses(pipeline) == {"walk": "SUBMITTED"}
+
+
+def test_a_job_that_another_function_claims_first_is_one_job_of_the_day(pipeline: Pipeline) -> None:
+    """Two events of a job, at once: both take a slot, one of them sends."""
+    lost = iter([True])
+
+    def lose(params: dict[str, Any], **_: Any) -> Any:
+        if b"SUBMITTING" in params["body"] and next(lost, False):
+            return SimpleNamespace(status_code=400), {"Error": {"Code": "ConditionalCheckFailedException"}}
+        return None
+
+    pipeline.hook("dynamodb", "UpdateItem", lose)
+    pipeline.upload(FACE, WALK)
+    while pipeline.later:
+        pipeline.resume()
+    assert statuses(pipeline) == {"walk": "SUBMITTED"}
+    item = pipeline.dynamodb.get_item(Key={"job_id": "pacing"})["Item"]
+    assert json.loads(item["state"])["day_jobs"] == 1
 
 
 # ---- the account -----------------------------------------------------------------------------------------------------

@@ -36,10 +36,21 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def stack(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Stack:
+def notifications(pipeline: Pipeline) -> dict[str, Any]:
+    """The upload bucket's notification configuration: moto does not tell of EventBridge."""
+    configuration: dict[str, Any] = {"EventBridgeConfiguration": {}}
+    answer = (SimpleNamespace(status_code=200), configuration)
+    pipeline.hook("s3", "GetBucketNotificationConfiguration", lambda **_: answer)
+    return configuration
+
+
+@pytest.fixture
+def stack(pipeline: Pipeline, notifications: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Stack:
     """The pipeline as the operator's stack; every command finds it."""
     _add_unfinished_index(pipeline)
-    set_notifications(pipeline, {"EventBridgeConfiguration": {}})
+    undelivered = {"PhysicalResourceId": pipeline.sqs.create_queue(QueueName="undelivered")["QueueUrl"]}
+    answer = (SimpleNamespace(status_code=200), {"StackResourceDetail": undelivered})
+    pipeline.hook("cloudformation", "DescribeStackResource", lambda **_: answer)
     found = Stack(
         name="posedrop",
         region=REGION,
@@ -64,10 +75,10 @@ def stack(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Stack:
 
 @pytest.fixture
 def run(stack: Stack) -> Run:
-    """Run a command line: `run("jobs", "--json")`. `code` is the exit code that is expected."""
+    """Run a command line: `run("jobs", "--json")`. `code` is the exit code that is expected, `answer` what is typed."""
 
-    def invoke(*words: str, code: int = 0, input: str | None = None) -> Result:
-        result = CliRunner(mix_stderr=False).invoke(cli.main, words, input=input)
+    def invoke(*words: str, code: int = 0, answer: str | None = None) -> Result:
+        result = CliRunner(mix_stderr=False).invoke(cli.main, words, input=answer)
         assert result.exit_code == code, f"{result.stdout}\n{result.stderr}\n{result.exception!r}"
         return result
 
@@ -78,12 +89,6 @@ def run(stack: Stack) -> Run:
 def ask(run: Run) -> Callable[..., Any]:
     """Run a command line with --json, and return what it says."""
     return lambda *words, code=0: json.loads(run(*words, "--json", code=code).stdout)
-
-
-def set_notifications(pipeline: Pipeline, configuration: dict[str, Any]) -> None:
-    """Let the upload bucket have this notification configuration: moto does not tell of EventBridge."""
-    answer = (SimpleNamespace(status_code=200), configuration)
-    pipeline.hook("s3", "GetBucketNotificationConfiguration", lambda **_: answer)
 
 
 def _add_unfinished_index(pipeline: Pipeline) -> None:

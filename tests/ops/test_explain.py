@@ -12,7 +12,7 @@ from posedrop.ledger import Record, Status
 from posedrop.pacing import Limits, Pacing
 from posedrop.polling import Latency
 from tests.integration.conftest import BUCKET, Pipeline
-from tests.ops.conftest import FACE, SIT, WALK, Run, set_notifications
+from tests.ops.conftest import FACE, SIT, WALK, Run
 from tests.support import image
 
 Ask = Callable[..., Any]
@@ -172,7 +172,7 @@ def test_a_pose_s_own_file_without_the_pose(pipeline: Pipeline, ask: Ask) -> Non
     assert ask("explain", "incoming/hero/poses/walk.json")["reason"] == "missing-pose"
 
 
-def test_a_bucket_that_tells_nobody(pipeline: Pipeline, ask: Ask) -> None:
+def test_a_bucket_that_tells_nobody(pipeline: Pipeline, ask: Ask, notifications: dict[str, Any]) -> None:
     pipeline.put(*FACE)
     pipeline.put(*WALK)
     assert ask("explain", WALK[0])["reason"] == "queued"
@@ -180,7 +180,7 @@ def test_a_bucket_that_tells_nobody(pipeline: Pipeline, ask: Ask) -> None:
     assert ask("explain", WALK[0])["reason"] == "not-seen"
     pipeline.sqs.send_message(QueueUrl=pipeline.dead_letter_url, MessageBody="{}")
     assert ask("explain", WALK[0])["next_step"] == "python -m ops redrive"
-    set_notifications(pipeline, {})
+    notifications.clear()
     found = ask("explain", WALK[0])
     assert found["reason"] == "no-events"
     assert found["next_step"].startswith("aws s3api put-bucket-notification-configuration")
@@ -190,7 +190,7 @@ def test_a_changed_pose_is_not_explained_by_the_job_before(pipeline: Pipeline, a
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
     pipeline.put(WALK[0], image("png", (12, 8), "red"))
-    assert ask("explain", WALK[0])["reason"] == "queued"
+    assert ask("explain", WALK[0])["reason"] == "not-seen"
     pipeline.put(WALK[0], b"")
     assert ask("explain", WALK[0])["reason"] == "bad-image"
 

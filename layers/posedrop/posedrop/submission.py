@@ -97,6 +97,11 @@ class Submission:
         self._sleep = sleep
         self._timeouts = Timeouts.within(min(LONGEST_REQUEST, settings.submit_timeout_seconds / 2))
 
+    def waits_for_slot(self, record: Record) -> bool:
+        """Whether a slot is kept for a queued job: then a message comes back for it."""
+        kept = record.status is Status.QUEUED and record.slot is not None
+        return kept and self._clock() < epoch(record.hold_until or record.created_at)
+
     def advance(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
         """Do what the record's status asks for next.
 

@@ -1,0 +1,78 @@
+"""Uploads files while other things happen: in the background, some of them without an event, events a second time."""
+
+import json
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from local.chaos.scenario import Upload
+from local.stack import LocalStack
+
+UPLOADS_AT_ONCE = 4
+
+
+class Uploader:
+    """Uploads to the stack's bucket."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        self._stack = stack
+        self._bucket = stack.outputs["UploadBucketName"]
+        self._queue = stack.outputs["UploadQueueUrl"]
+        self._rule = stack.resource("UploadRule")
+        self._pool = ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="upload")
+        self._under_way: list[Future[None]] = []
+
+    def begin(self, upload: Upload, *, again: bool = False) -> None:
+        """Upload a file; `again`: it was uploaded before, and nothing follows from this one."""
+        if upload.event_lost:
+            # All that came before is told of.
+            self.finish()
+            self._without_event(upload)
+        else:
+            self._under_way.append(self._pool.submit(self._upload, upload, again=again))
+
+    def finish(self) -> None:
+        """Wait for what is under way. Raises what went wrong with it, botocore's errors."""
+        while self._under_way:
+            self._under_way.pop().result()
+
+    def _upload(self, upload: Upload, *, again: bool) -> None:
+        answer = self._put(upload)
+        if again:
+            return
+        for delay in upload.event_again:
+            event = json.dumps(self._event(upload, answer))
+            self._stack.client("sqs").send_message(QueueUrl=self._queue, MessageBody=event, DelaySeconds=delay)
+
+    def _without_event(self, upload: Upload) -> None:
+        events = self._stack.client("events")
+        events.disable_rule(Name=self._rule)
+        self._put(upload)
+        events.enable_rule(Name=self._rule)
+
+    def _put(self, upload: Upload) -> dict[str, Any]:
+        answer: dict[str, Any] = self._stack.client("s3").put_object(
+            Bucket=self._bucket, Key=upload.key, Body=upload.body, Metadata=upload.metadata
+        )
+        return answer
+
+    def _event(self, upload: Upload, answer: dict[str, Any]) -> dict[str, Any]:
+        """The event that S3 tells of an upload through EventBridge."""
+        stored = {
+            "key": upload.key,
+            "size": len(upload.body),
+            "etag": answer["ETag"].strip('"'),
+            "version-id": answer.get("VersionId"),
+            "sequencer": "0",
+        }
+        return {
+            "version": "0",
+            "id": "00000000-0000-0000-0000-000000000000",
+            "detail-type": "Object Created",
+            "source": "aws.s3",
+            "account": "000000000000",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "region": self._stack.region,
+            "resources": [f"arn:aws:s3:::{self._bucket}"],
+            "detail": {"version": "0", "bucket": {"name": self._bucket}, "object": stored, "reason": "PutObject"},
+        }

@@ -1,0 +1,70 @@
+"""The operator's command on the deployed stack, in a process of its own as people run it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.stack import LocalStack
+from tests.support import ROOT, SAMPLES
+
+FACE = str(SAMPLES / "face-astronaut.png")
+POSE = str(SAMPLES / "pose-cameraman.png")
+
+Ops = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def ops(stack: LocalStack) -> Ops:
+    """Run a command line on the stack: `ops("status")`. `code` is the exit code that is expected."""
+
+    def run(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "ops", *words, "--stack", str(stack.state_file)]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def asked(done: subprocess.CompletedProcess[str]) -> Any:
+    """What a command with --json said."""
+    return json.loads(done.stdout)
+
+
+def test_a_pair_is_uploaded_and_followed_to_its_result(ops: Ops, tmp_path: Path) -> None:
+    done = ops("upload", FACE, POSE, "--character", "ops", "--prompt", "a picture", "--wait", "-o", str(tmp_path))
+    (path,) = done.stdout.splitlines()
+    assert Path(path).read_bytes().startswith(b"\x89PNG")
+    assert done.stderr.splitlines()[0].startswith("posedrop in us-east-1")
+    assert done.stderr.splitlines()[-1].endswith("cameraman: succeeded")
+    explained = asked(ops("explain", "incoming/ops/poses/cameraman.png", "--json"))
+    assert explained["reason"] == "done"
+    (job,) = asked(ops("jobs", "--character", "ops", "--json"))["records"]
+    shown = asked(ops("show", job["job_id"], "--json"))
+    assert shown["execution"]["status"] == "SUCCEEDED"
+    assert shown["notification"]["status"] == "SUCCEEDED"
+    assert "has not failed" in ops("retry", job["job_id"], "--yes", code=4).stderr
+    status = asked(ops("status", "--check", "--json"))
+    assert status["jobs"]["by_status"]["SUCCEEDED"] >= 1
+    assert status["problems"] == []
+
+
+def test_a_failed_job_is_explained_and_tried_again(ops: Ops) -> None:
+    done = ops("upload", FACE, POSE, "--character", "ops-fail", "--prompt", "blocked-content", "--wait", code=4)
+    assert "failed at the provider" in done.stdout
+    (job,) = asked(ops("jobs", "--character", "ops-fail", "--status", "failed", "--json"))["records"]
+    again = asked(ops("retry", job["job_id"], "--yes", "--wait", "--json", code=4))
+    assert again[0]["explanation"]["reason"] == "failed-at-provider"
+    assert asked(ops("show", job["job_id"], "--json"))["record"]["attempt"] == 2
+
+
+def test_dead_letters_and_the_sweep(ops: Ops, stack: LocalStack) -> None:
+    job = {"bucket": stack.outputs["UploadBucketName"], "character": "nobody", "pose": "", "origin": None}
+    stack.client("sqs").send_message(QueueUrl=stack.outputs["DeadLetterQueueUrl"], MessageBody=json.dumps({"job": job}))
+    assert "1 message: moved 1" in ops("redrive", "--yes").stdout
+    assert set(asked(ops("sweep", "--json"))) >= {"WAITING", "QUEUED"}
