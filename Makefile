@@ -11,7 +11,7 @@ export SEGMIND_API_KEY
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
-.PHONY: help setup demo up down test check bench bench-limit lock clean
+.PHONY: help setup demo up down chaos redrive test check bench bench-limit lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -36,6 +36,12 @@ up: setup ## start the stack; SEGMIND_BASE_URL=http://..., PARAMS="Name=Value ..
 
 down: setup ## stop the stack
 	@$(BIN)/python -m local down
+
+chaos: setup ## 200 jobs against a provider that misbehaves; SEED=1
+	$(BIN)/python -m local.chaos --seed $(or $(SEED),1)
+
+redrive: setup ## send dead letters round again; STACK=name for a stack on AWS
+	$(BIN)/python -m ops $(if $(STACK),--stack $(STACK),--local) redrive
 
 test: setup ## run every test
 	$(BIN)/python -m pytest

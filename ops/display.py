@@ -254,6 +254,15 @@ def dead(found: DeadLetters) -> list[Part]:
 # ---- following -------------------------------------------------------------------------------------------------------
 
 
+class _State(ProgressColumn):
+    """How a job stands."""
+
+    def render(self, task: Task) -> Text:
+        """The state in its colour."""
+        state = str(task.fields["state"])
+        return text(f" {state} ", STYLES.get(state.upper(), ""))
+
+
 class _Elapsed(ProgressColumn):
     """How long a job is followed, or was until its end."""
 
@@ -272,16 +281,16 @@ def follow(shown: Console, names: Mapping[str, str], looks: Iterator[list[Standi
     last: list[Standing] = []
     columns = (
         SpinnerColumn(style="cyan", finished_text=" "),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=28, complete_style="cyan", finished_style="green"),
-        TextColumn("{task.fields[state]}", markup=False),
+        TextColumn("{task.description} ", markup=False),
+        BarColumn(bar_width=28, complete_style="cyan", finished_style="dim"),
+        _State(),
         _Elapsed(),
     )
     with Progress(*columns, console=shown) as progress:
         tasks = {job_id: progress.add_task(printable(name), total=1.0, state="") for job_id, name in names.items()}
         for last in looks:
             for standing in last:
-                progress.update(tasks[standing.job_id], completed=standing.share, state=printable(standing.state))
+                progress.update(tasks[standing.job_id], completed=standing.share, state=standing.state)
     return last
 
 

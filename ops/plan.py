@@ -14,7 +14,7 @@ from ops.errors import Refused
 from ops.stack import Stack
 from posedrop.contract import PREFIX, Folder, OutsideContract, Role, parse
 from posedrop.intake import draft
-from posedrop.ledger import ENDED, Record
+from posedrop.ledger import Record
 from posedrop.segmind import MODEL
 from posedrop.telemetry import PRICE
 from posedrop.uploads import Blob, Listed, UploadBucket, UploadChanged
@@ -182,8 +182,3 @@ def folder(
 def _stem(path: Path, role: str) -> str:
     """The name that a file gives: `face-anna.png` is the face of anna."""
     return path.stem.removeprefix(f"{role}-").removeprefix(f"{role}_") or path.stem
-
-
-def ended(job: PlannedJob) -> bool:
-    """Whether the job is known and has ended."""
-    return job.status in ENDED

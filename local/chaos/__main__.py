@@ -26,7 +26,7 @@ LIMIT_SECONDS = 270.0
 """For all that happens once the stack is up."""
 SHOWN = 12
 SHOWN_VIOLATIONS = 100
-MEMORY_LIMIT = 2_500_000_000
+MEMORY_LIMIT = 2_000_000_000
 PARAMETERS: dict[str, str | int] = {
     "SettleSeconds": 1,
     "SubmitConcurrency": 4,
@@ -37,8 +37,8 @@ PARAMETERS: dict[str, str | int] = {
     "TypicalInferenceSeconds": 3,
     "SegmindRequestsPerMinute": 1200,
 }
-ENVIRONMENT = {"LAMBDA_ACCOUNT_CONCURRENCY": "14"}
-"""Each concurrent invocation is a process of 60 MB that takes a second to start."""
+AT_ONCE = {"PollFunction": 4, "DeliverFunction": 4}
+"""Each concurrent invocation is a process of 60 MB that takes seconds to start: a burst of them would take minutes."""
 EMULATOR = ("--latency", "2.5:0.3", "--rpm", "1200")
 
 
@@ -49,7 +49,7 @@ def main() -> int:
     scenario = draw_scenario(arguments.seed, arguments.jobs)
     directory = DIRECTORY / f"seed-{arguments.seed}-{os.getpid()}"
     emulator = [*EMULATOR, "--seed", str(arguments.seed)]
-    stack = LocalStack(directory, parameters=PARAMETERS, environment=ENVIRONMENT, emulator=emulator)
+    stack = LocalStack(directory, parameters=PARAMETERS, emulator=emulator)
     try:
         kept = run(stack, scenario, console, arguments.limit)
     except KeyboardInterrupt:
@@ -75,6 +75,10 @@ def run(stack: LocalStack, scenario: Scenario, console: Console, limit: float) -
     with MemoryWatch() as watch:
         console.print(f"Seed {scenario.seed}: {len(scenario.jobs)} jobs. Starting the local stack ...")
         stack.start()
+        for function, number in AT_ONCE.items():
+            stack.client("lambda").put_function_concurrency(
+                FunctionName=stack.resource(function), ReservedConcurrentExecutions=number
+            )
         storm = Storm(stack, scenario, lambda line: console.print(line, markup=False))
         rested = storm.run(limit)
         seconds = storm.seconds
