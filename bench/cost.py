@@ -231,9 +231,10 @@ def draw(designs: Mapping[str, Lines]) -> None:
     for name, total in left.items():
         panel.text(total, name, f" {total:.2f}", va="center", fontsize=8)
     panel.invert_yaxis()
+    panel.margins(x=0.1)
     panel.grid(visible=False, axis="y")
     panel.set_xlabel("USD for 1,000 jobs", fontsize=8)
-    panel.legend(fontsize=7, frameon=False, ncols=1)
+    figure.legend(fontsize=7, frameon=False, loc="outside right upper")
     save(figure, "cost")
 
 

@@ -191,12 +191,10 @@ def _plot(axes: Any, result: Result, calls: Sequence[Call]) -> None:
     axes.plot(times, in_window, color=COLOURS[0], linewidth=1.4, label="accepted calls that count, last 60 s")
     axes.axhline(result.plan.rpm, color=COLOURS[1], linewidth=1, label="the plan's limit")
     refused = [call.at for call in calls if call.refused]
-    axes.plot(refused, [result.plan.rpm] * len(refused), "x", color=COLOURS[3], label="429")
+    axes.plot(refused, [result.plan.rpm] * len(refused), "x", color=COLOURS[3], label="answered 429")
     title = f"{result.plan.jobs} jobs, {result.plan.rpm} a minute, {result.plan.counts} count"
     axes.set_title(title, fontsize=9, loc="left")
-    axes.set_xlabel("seconds since the first submit", fontsize=8)
     axes.set_ylim(0, result.plan.rpm * 1.15)
-    axes.legend(fontsize=7, frameon=False, loc="lower right")
 
 
 def _image() -> bytes:
@@ -210,6 +208,10 @@ def draw(results: Sequence[tuple[Result, list[Call]]]) -> None:
     figure, panels = plot(len(results), 1, height=1.9 * len(results) + 0.4)
     for (result, calls), panel in zip(results, panels, strict=True):
         _plot(panel, result, calls)
+    panels[-1].set_xlabel("seconds since the first submit", fontsize=8)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), fontsize=8, frameon=False, ncols=3, loc="outside upper center"
+    )
     save(figure, "limit")
 
 

@@ -122,6 +122,7 @@ def _show(
         "jobs": _counts(states),
         "attempts": f"{len(scenario.jobs)} first, {storm.attempts_asked_for.total()} asked for",
         "submits accepted": f"{len(evidence.accepted)}, at most {max(paid.values(), default=0)} an attempt",
+        "bought again": _counts(_bought_again(evidence)) or "none",
         "executions": f"{len(evidence.executions)}: {_counts(Counter(status for _, status in evidence.executions))}",
         "notifications": f"{len(evidence.notifications)} of {len(told)} attempts",
         "attempts by end": _counts(
@@ -151,6 +152,16 @@ def _show(
         shown = [*sorted(names)[:SHOWN], *(["..."] if len(names) > SHOWN else [])]
         table.add_row(f"swept: {what}", f"{len(names)}: {', '.join(shown)}")
     console.print(table)
+
+
+def _bought_again(evidence: Evidence) -> Counter[str]:
+    """New attempts that were paid for although the one before was too, by how that one had ended."""
+    paid = {accepted.name for accepted in evidence.accepted}
+    return Counter(
+        (message["error"] or {"type": "SUCCEEDED"})["type"]
+        for message in _once(evidence)
+        if {f"{message['job_id']}-{message['attempt'] + n}" for n in (0, 1)} <= paid
+    )
 
 
 def _once(evidence: Evidence) -> list[Record]:

@@ -21,8 +21,8 @@ SPREAD_SECONDS = 3.0
 STORM_SECONDS = 110.0
 """In which functions are killed, since the first upload."""
 REFUSED_SECONDS = 20.0
-KILLS_PER_JOB = 0.14
-KILLED = {"SubmitFunction": 5, "PollFunction": 2, "DeliverFunction": 3}
+KILLS_PER_JOB = 0.2
+KILLED = {"SubmitFunction": 5, "PollFunction": 2, "DeliverFunction": 4}
 """How often each function is aimed at."""
 
 SHARED_SHARE = 0.15

@@ -26,8 +26,9 @@ SAY_SECONDS = 15.0
 STARTING_TICKS = 20
 """Hundredths of a second of processor time, which a process has used before it waits for the first time."""
 SWEEP_SECONDS = 30.0
-SWEEP_AGES = {"waiting": 20, "queued": 90, "submitting": 60, "submitted": 60, "ended": 45}
+SWEEP_AGES = {"waiting": 20, "queued": 120, "submitting": 60, "submitted": 60, "ended": 45}
 LATE_SECONDS = 3.0
+KILL_TRIES = 20
 LATEST_RETRY = 150.0
 """Seconds after the first upload until which new attempts are asked for: they must end as well."""
 
@@ -137,23 +138,22 @@ class Storm:
 
     # ---- what happens ------------------------------------------------------------------------------------------------
 
-    def _kill(self, kill: Kill, at: float) -> None:
-        """Kill a process of the function, one that works if any does; a second later if there is none that is ready.
+    def _kill(self, kill: Kill, at: float, tries: int = KILL_TRIES) -> None:
+        """Kill a process of the function that is at work; try again a little later if there is none.
 
         MiniStack gives up all processes of a function when one of them dies before it is ready.
         """
         if self.seconds > at + LATE_SECONDS:
             return  # on a machine that is too busy, not all at once
         ready = {pid: ticks for pid in self._stack.worker_pids(kill.function) if (ticks := _ready_ticks(pid))}
-        if not ready:
-            if at < STORM_SECONDS:
-                self._at(at + 1, lambda: self._kill(kill, at + 1))
-            return
         time.sleep(0.1)
-        working = [pid for pid, ticks in ready.items() if (_ready_ticks(pid) or ticks) > ticks]
-        victims = working or list(ready)
+        working = [pid for pid, ticks in ready.items() if _ready_ticks(pid) > ticks]
+        if not working and tries:
+            self._at(at + 0.5, lambda: self._kill(kill, at + 0.5, tries - 1))
+        if not working:
+            return
         with suppress(ProcessLookupError):
-            os.kill(victims[int(kill.draw * len(victims))], signal.SIGKILL)
+            os.kill(working[int(kill.draw * len(working))], signal.SIGKILL)
             self.kills[kill.function] += 1
 
     def _refuse(self) -> None:

@@ -151,7 +151,7 @@ def test_a_request_without_an_answer_is_found(world: World, crash: Crash) -> Non
 
 NOT_TAKEN: dict[str, Crash | None] = {
     "given back": ("submit", "after", f"{LEDGER}.release", 1),
-    "pause told": ("submit", "after", "posedrop.governor:Governor.rate_limited", 1),
+    "pause told": ("submit", "after", "posedrop.governor:Governor.change", 1),
     "held back": ("submit", "after", f"{LEDGER}.hold", 1),
 }
 

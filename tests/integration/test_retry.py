@@ -302,3 +302,22 @@ def test_an_attempt_that_is_overtaken_while_it_stores_writes_only_what_is_its_ow
     stored = pipeline.s3.get_object(Bucket=OUTPUTS, Key=f"outputs/hero/walk/{job_id}/2/result.json")["Body"].read()
     assert json.loads(stored) == second
     assert len(pipeline.provider.posts) == 1
+
+
+def test_dead_letters_sent_round_again_cost_nothing(pipeline: Pipeline) -> None:
+    """A redrive moves whatever is there, also what was handled meanwhile."""
+    events = [pipeline.put(key, body) for key, body in FOLDER]
+    job_id = end(pipeline, COMPLETED)
+    before = (pipeline.record(), pipeline.outputs())
+    folder = {"bucket": "posedrop-uploads", "character": "hero", "origin": None}
+    dead = [
+        *events,
+        {"submit": job_id},
+        {"retry": job_id},
+        {"job": {**folder, "pose": "walk"}},
+        {"job": {**folder, "pose": ""}},
+    ]
+    for message in dead * 2:
+        assert pipeline.handle(message)
+    assert (pipeline.record(), pipeline.outputs()) == before
+    assert len(pipeline.provider.posts) == len(pipeline.executions()) == len(pipeline.notifications()) == 1

@@ -12,10 +12,12 @@ from typing import Any
 import httpx
 import pytest
 from botocore.response import StreamingBody
+from rich.console import Console
 
-from ops import cli
+from ops import cli, display
 from ops.records import Records, Wanted
 from ops.stack import Stack
+from ops.uploading import Standing
 from posedrop.clock import rfc3339
 from posedrop.ledger import Status
 from tests.integration.conftest import BUCKET, Pipeline
@@ -467,3 +469,12 @@ def answer_invoke(pipeline: Pipeline, told: object, **more: str) -> list[Any]:
 
     pipeline.hook("lambda", "Invoke", invoke)
     return events
+
+
+def test_bars_on_a_terminal() -> None:
+    screen = Console(file=io.StringIO(), force_terminal=True, width=100)
+    looks = [[Standing("a", "settling", 0.05)], [Standing("a", "failed", 1.0)]]
+    assert display.follow(screen, {"a": "walk [bold]\x1b"}, iter(looks)) == looks[-1]
+    drawn = screen.file.getvalue()
+    assert "walk [bold]\\x1b" in drawn
+    assert "\x1b[31m failed " in drawn

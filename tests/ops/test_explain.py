@@ -115,10 +115,11 @@ def test_a_key_in_another_bucket(ask: Ask) -> None:
     assert ask("explain", "s3://elsewhere/incoming/hero/face.png")["reason"] == "wrong-bucket"
 
 
-@pytest.mark.parametrize("key", ["", "/", "incoming/", "incoming//face.png", "incoming/hero/", "a b", "s3://"])
-def test_any_text_is_explained_or_not_found(run: Run, key: str) -> None:
-    result = run("explain", key, code=3) if key in ("", "a b") else run("explain", key)
-    assert len(result.stderr.splitlines()) <= 2
+def test_any_text_is_explained_or_not_found(run: Run) -> None:
+    for key in ("/", "incoming/", "incoming//face.png", "incoming/hero/", "s3://"):
+        assert run("explain", key).stdout.splitlines()[1].startswith("Next  ")
+    for name in ("", "a b"):
+        assert "there is no job" in run("explain", name, code=3).stderr
 
 
 def test_what_was_deleted(pipeline: Pipeline, ask: Ask) -> None:

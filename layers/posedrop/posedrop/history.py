@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus
 import httpx
 
 from posedrop.answers import load_json, usable_request_id
+from posedrop.bodies import read_body
 from posedrop.errors import PosedropError
 from posedrop.segmind import MODEL
 
@@ -73,18 +74,13 @@ class History:
                 return
 
     def _get(self, query: Mapping[str, str | int], deadline: float) -> object:
-        content = bytearray()
         try:
             with self._client.stream(
                 "GET", self._url, params=dict(query), headers={"x-api-key": self._api_key()}
             ) as response:
                 if response.status_code != 200:
                     raise HistoryUnavailable(f"the request history answered {response.status_code}")
-                for chunk in response.iter_bytes():
-                    content += chunk
-                    if len(content) > PAGE_BYTES or time.monotonic() > deadline:
-                        raise HistoryUnavailable("the request history's answer is too large or too slow")
-            return load_json(content.decode())
+                return load_json(read_body(response, PAGE_BYTES, deadline).decode())
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, PosedropError) as exc:
             raise HistoryUnavailable(f"the request history cannot be asked: {type(exc).__name__}: {exc}") from exc
         except ValueError as exc:  # UnicodeError too, which httpx passes on from the host in a Location header

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from posedrop.answers import Answer, parse_answer, redact
+from posedrop.bodies import BodyTooLarge, read_body
 from posedrop.errors import (
     AccountRefused,
     PosedropError,
@@ -102,7 +103,7 @@ class Segmind:
             status, response_headers, content = self._call("POST", url, headers, timeouts, SMALL_ANSWER, body)
         except _NEVER_SENT as exc:
             raise ProviderUnavailable(f"no connection to the provider: {_reason(exc)}") from exc
-        except (*_NO_ANSWER, _AnswerTooLargeError) as exc:
+        except (*_NO_ANSWER, BodyTooLarge) as exc:
             raise SubmitOutcomeUnknown(f"no answer to the request: {_reason(exc)}") from exc
         answer = parse_answer(status, content)
         if 200 <= status < 300:
@@ -127,7 +128,7 @@ class Segmind:
             )
         except AccountRefused as exc:
             raise StatusUnavailable(str(exc)) from exc
-        except (*_NO_ANSWER, _AnswerTooLargeError) as exc:
+        except (*_NO_ANSWER, BodyTooLarge) as exc:
             raise StatusUnavailable(f"no answer from the provider: {_reason(exc)}") from exc
         answer = parse_answer(status, content)
         # A body that names the job's end wins over the HTTP status: FAILED is served as 422.
@@ -147,19 +148,8 @@ class Segmind:
     ) -> tuple[int, httpx.Headers, bytes]:
         timeout = httpx.Timeout(None, connect=timeouts.connect, write=timeouts.write, read=timeouts.read, pool=1.0)
         deadline = time.monotonic() + timeouts.total
-        content = bytearray()
         with self._client.stream(method, url, headers=headers, json=body, timeout=timeout) as response:
-            for chunk in response.iter_bytes():
-                content += chunk
-                if len(content) > limit:
-                    raise _AnswerTooLargeError(f"the answer has more than {limit} bytes")
-                if time.monotonic() > deadline:
-                    raise httpx.ReadTimeout("the answer took too long")
-            return response.status_code, response.headers, bytes(content)
-
-
-class _AnswerTooLargeError(PosedropError):
-    """An answer exceeds its limit."""
+            return response.status_code, response.headers, read_body(response, limit, deadline)
 
 
 def submit_error(status: int, text: str | None, retry_after_header: str | None) -> PosedropError:
