@@ -49,8 +49,8 @@ async def metered(scope: Scope, receive: Channel, send: Channel) -> None:
         if message["type"] == "http.response.start" and message["status"] != 100:
             requests[f"{caller} {service} {action}"] += 1
             if service == "dynamodb" and message["status"] == 400 and action in ("PutItem", "UpdateItem"):
-                # A write whose condition does not hold costs as much as one that is made, here one item of 1 KB.
-                units[f"{caller} write refused"] += 1
+                # A write whose condition does not hold costs what the item that is there costs: at most 2 KB here.
+                units[f"{caller} write refused"] += 2
         await send(message)
 
     await _plain(scope, receive, noting)

@@ -46,8 +46,8 @@ class Plan:
 PLANS = (
     Plan("50-submits", 150, 50, "submits"),
     Plan("50-all", 150, 50, "all"),
-    Plan("600-submits", 300, 600, "submits", concurrency=20),
-    Plan("600-all", 300, 600, "all", concurrency=20),
+    Plan("600-submits", 300, 600, "submits"),
+    Plan("600-all", 300, 600, "all"),
     Plan("5-submits", 15, 5, "submits"),
 )
 

@@ -102,13 +102,7 @@ class Notifications(Inbox):
 @contextmanager
 def stage(name: str, parameters: Mapping[str, str | int], emulator: Sequence[str]) -> Iterator[MeteredStack]:
     """A metered stack of its own, and its emulator, while the context lasts."""
-    # Each concurrent function is a process here. At 600 requests a minute dozens are at work, on AWS as well.
-    stack = MeteredStack(
-        DIRECTORY / name,
-        parameters=parameters,
-        emulator=emulator,
-        environment={"LAMBDA_ACCOUNT_CONCURRENCY": "64"},
-    )
+    stack = MeteredStack(DIRECTORY / name, parameters=parameters, emulator=emulator)
     with stack:
         yield stack
 

@@ -98,13 +98,13 @@ class Overlay(UploadBucket):
             self._shared[shared] = blob
         return self._shared[shared]
 
-    def _list(self, prefix: str) -> list[Listed]:
-        there = [listed for listed in super()._list(prefix) if listed.key not in self._files]
+    def _list(self, prefix: str, *, below: bool = True) -> list[Listed]:
+        there = [listed for listed in super()._list(prefix, below=below) if listed.key not in self._files]
         now = datetime.fromtimestamp(self._clock(), UTC)
         return there + [
             Listed(key, hashlib.sha256(data).hexdigest(), len(data), now)
             for key, data in self._files.items()
-            if key.startswith(prefix)
+            if key.startswith(prefix) and (below or "/" not in key[len(prefix) :])
         ]
 
 

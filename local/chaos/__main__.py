@@ -37,7 +37,7 @@ PARAMETERS: dict[str, str | int] = {
     "TypicalInferenceSeconds": 3,
     "SegmindRequestsPerMinute": 1200,
 }
-AT_ONCE = {"PollFunction": 4, "DeliverFunction": 4}
+AT_ONCE = {"PollFunction": 5, "DeliverFunction": 6}
 """Each concurrent invocation is a process of 60 MB that takes seconds to start: a burst of them would take minutes."""
 EMULATOR = ("--latency", "2.5:0.3", "--rpm", "1200")
 
@@ -118,11 +118,17 @@ def _show(
         f"{record['status']} {record.get('error', {}).get('type', '')}".strip() for record in evidence.records
     )
     told = Counter((message["job_id"], message["attempt"]) for message in evidence.notifications)
+    unknown = {
+        f"{message['job_id']}-{message['attempt']}"
+        for message in _once(evidence)
+        if (message["error"] or {}).get("type") == "SubmitOutcomeUnknown"
+    }
     rows = {
         "jobs": _counts(states),
         "attempts": f"{len(scenario.jobs)} first, {storm.attempts_asked_for.total()} asked for",
         "submits accepted": f"{len(evidence.accepted)}, at most {max(paid.values(), default=0)} an attempt",
         "bought again": _counts(_bought_again(evidence)) or "none",
+        "unknown outcomes": f"{len(unknown)}, {len(unknown & paid.keys())} of them had been accepted",
         "executions": f"{len(evidence.executions)}: {_counts(Counter(status for _, status in evidence.executions))}",
         "notifications": f"{len(evidence.notifications)} of {len(told)} attempts",
         "attempts by end": _counts(
@@ -137,6 +143,7 @@ def _show(
         "faults that struck": _counts(_struck(scenario, evidence)),
         "answers": _counts(Counter(f"{call['route']} {call['status'] or 'none'}" for call in evidence.calls)),
         "429s": str(sum(call["status"] == 429 for call in evidence.calls)),
+        "API key sent elsewhere": f"{evidence.key_leaks} times",
         "refused": f"{len(scenario.refusals)} times 20 s",
         "kills": f"{storm.kills.total()}: {_counts(storm.kills)}; while at work: {_counts(evidence.deaths)}",
         "sweeps": f"{storm.sweeps}: {_counts(storm.swept) or 'nothing to do'}",

@@ -71,6 +71,7 @@ class Evidence:
     letters: dict[str, list[str]]
     struck: list[int]
     calls: list[Record]
+    key_leaks: int
     deaths: Counter[str]
     healed: dict[str, set[str]]
     errors: Counter[str]
@@ -108,6 +109,14 @@ def depth(stack: LocalStack, queue_url: str) -> int:
     return sum(int(found[name]) for name in names)
 
 
+def running(stack: LocalStack) -> bool:
+    """Whether an execution is under way."""
+    found = stack.client("stepfunctions").list_executions(
+        stateMachineArn=stack.outputs["JobStateMachineArn"], statusFilter="RUNNING"
+    )
+    return bool(found["executions"])
+
+
 def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Evidence:
     """Read everything. `faults` is what the emulator said of its calls before its plan was replaced."""
     logs = {path.stem.removeprefix("function-"): path.read_text().splitlines() for path in stack.save_function_logs()}
@@ -129,6 +138,7 @@ def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Ev
         },
         struck=[int(entry["struck"]) for entry in faults["faults"]],
         calls=faults["calls"],
+        key_leaks=faults["key_leaks"],
         deaths=Counter({name: sum("Worker process died" in line for line in lines) for name, lines in logs.items()}),
         healed=_healed(logs.get("sweep", [])),
         errors=_errors(logs),

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.chaos.evidence import Ended, Ledger, depth, ends
+from local.chaos.evidence import Ended, Ledger, depth, ends, running
 from local.chaos.scenario import REFUSED_SECONDS, STORM_SECONDS, Kill, Scenario
 from local.chaos.uploader import Uploader
 from local.pipeline import Inbox
@@ -125,6 +125,7 @@ class Storm:
             job
             for job in self._scenario.jobs
             if (end := ended.get((job.character, job.pose)))
+            and end.told
             and (end.job_id, end.attempt) in told
             and end.attempt > self.attempts_asked_for[job.name]
         ]
@@ -134,7 +135,7 @@ class Storm:
             self._say(
                 f"{self.seconds:5.0f} s  {len(resting)} of {len(self._scenario.jobs)} jobs at rest, {queued} queued"
             )
-        return len(resting) == len(self._scenario.jobs) and queued == 0
+        return len(resting) == len(self._scenario.jobs) and queued == 0 and not running(self._stack)
 
     # ---- what happens ------------------------------------------------------------------------------------------------
 

@@ -66,6 +66,7 @@ class _Judge:
     def job(self, job: PlannedJob, record: Record, attempts: int) -> Iterator[str]:
         """What is wrong with one job, which has one record."""
         job_id, attempt = record["job_id"], int(record.get("attempt", 1))
+        self._known |= {f"{job_id}-{number}" for number in range(1, attempt + 1)}
         if record["status"] not in TERMINAL:
             yield f"ended as {record['status']}, reason: {record.get('reason')}"
             return
@@ -76,7 +77,6 @@ class _Judge:
         errors = []
         for number in range(1, attempt + 1):
             name = f"{job_id}-{number}"
-            self._known.add(name)
             yield from self._attempt(name)
             told = self._told[name]
             if told and told[0]["error"]:
@@ -177,6 +177,8 @@ class _Judge:
         listed, taken = len(self._evidence.accepted), self._evidence.accepted_in_all
         if listed != taken:
             yield f"the provider's history has {listed} requests, {taken} were taken"
+        if self._evidence.key_leaks:
+            yield f"the API key was sent elsewhere {self._evidence.key_leaks} times"
         for queue, letters in self._evidence.letters.items():
             for letter in letters:
                 yield f"left in the {queue}: {letter[:300]}"

@@ -275,6 +275,19 @@ def test_a_pose_is_left_to_the_event_of_a_younger_input(pipeline: Pipeline, youn
     assert statuses(pipeline)["walk"] == "SUBMITTED"
 
 
+def test_a_younger_input_whose_event_is_lost_is_found_once_it_has_settled(pipeline: Pipeline) -> None:
+    pipeline.watch_queue()
+    pose = pipeline.put(*WALK)
+    pipeline.put(*FACE)
+    set_age(pipeline, WALK[0], 3)
+    set_age(pipeline, FACE[0], 2)
+    assert pipeline.handle(pose)
+    assert pipeline.records() == {}
+    assert [seconds for _, seconds in pipeline.later] == [3]
+    assert pipeline.resume()
+    assert statuses(pipeline) == {"walk": "SUBMITTED"}
+
+
 def test_a_face_is_left_to_the_event_of_a_younger_pose(pipeline: Pipeline) -> None:
     face, walk, sit = pipeline.put(*FACE), pipeline.put(*WALK), pipeline.put(*SIT)
     set_age(pipeline, FACE[0], 3)

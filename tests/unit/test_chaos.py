@@ -50,6 +50,7 @@ def sound() -> Evidence:
         letters={"upload queue": []},
         struck=[1],
         calls=[],
+        key_leaks=0,
         deaths=Counter(),
         healed={},
         errors=Counter(),
@@ -90,6 +91,7 @@ BROKEN: dict[str, Change] = {
         found, stored={**found.stored, f"{FOLDER}/1.png": Stored(IMAGE, fault="cut")}
     ),
     "left in the upload queue": lambda found: replace(found, letters={"upload queue": ["{}"]}),
+    "the API key was sent elsewhere": lambda found: replace(found, key_leaks=1),
     "struck by nothing": lambda found: replace(found, struck=[0]),
 }
 

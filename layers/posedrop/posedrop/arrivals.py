@@ -1,7 +1,9 @@
 """From an upload to a job in the ledger, or to the record of what its uploads wait for."""
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
@@ -14,7 +16,7 @@ from posedrop.ledger import UNEXPECTED_ERRORS, Ledger, Record, Status
 from posedrop.messages import PoseMessage, UploadMessage
 from posedrop.settings import SubmitSettings
 from posedrop.telemetry import count
-from posedrop.uploads import JobFiles, UploadBucket, UploadChanged
+from posedrop.uploads import JobFiles, Listed, UploadBucket, UploadChanged
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = Logger(child=True)
 
+LONGEST_DELAY = 900
+"""Seconds for which SQS delays a message at most (API reference, SendMessage)."""
 READS = 5
 """How often a folder is read that changes meanwhile."""
 
@@ -127,6 +131,7 @@ class Arrivals:
             younger = unsettled(files, message.origin, self._settings.settle_seconds, self._clock())
             if younger:
                 logger.info("left to the event of a younger file", key=younger.key)
+                self._look_again(message, younger)
                 return None
             if not files.pose and not files.pose_file:
                 logger.info("ignored: the upload was deleted meanwhile")
@@ -147,6 +152,15 @@ class Arrivals:
             self._wait(message, missing)
             before = files  # read once more, for the file that came meanwhile
         raise FolderUnsteady("the files keep changing")
+
+    def _look_again(self, message: PoseMessage, younger: Listed) -> None:
+        """Send the message once more, for when the younger file has settled: that file's own event may be lost."""
+        left = younger.modified.timestamp() + self._settings.settle_seconds - self._clock()
+        self._sqs.send_message(
+            QueueUrl=self._settings.upload_queue_url,
+            MessageBody=replace(message, origin=None).to_json(),
+            DelaySeconds=min(max(1, math.ceil(left)), LONGEST_DELAY),
+        )
 
     def _wait(self, message: PoseMessage, missing: list[str]) -> None:
         self._ledger.wait(message.bucket, message.character, message.pose, missing, self._clock())

@@ -83,11 +83,9 @@ class UploadBucket:
     def files(self, character: str, pose: str) -> JobFiles:
         """Find the files of one job. Where a stem is there twice, the newest counts."""
         folder = Folder(character)
-        listed = self._list(f"{folder.prefix}face.")
-        listed += self._list(folder.job_file)
+        # A listing is the dearest request of all: one for what lies in the folder itself, one for the pose.
+        listed = self._list(folder.prefix, below=False)
         listed += self._list(f"{folder.poses_prefix}{pose}.")
-        if pose == SINGLE_POSE:
-            listed += self._list(f"{folder.prefix}{SINGLE_POSE}.")
         newest: dict[Role, Listed] = {}
         for entry in sorted(listed, key=lambda entry: (entry.modified, entry.key)):
             role = _role(entry.key, character, pose)
@@ -134,8 +132,10 @@ class UploadBucket:
             metadata=answer.get("Metadata", {}),
         )
 
-    def _list(self, prefix: str) -> list[Listed]:
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+    def _list(self, prefix: str, *, below: bool = True) -> list[Listed]:
+        """The files whose keys begin with a prefix, or, not `below`, only those in the folder that it names."""
+        request: dict[str, Any] = {"Bucket": self.name, "Prefix": prefix, **({} if below else {"Delimiter": "/"})}
+        pages = self._s3.get_paginator("list_objects_v2").paginate(**request)
         return [
             Listed(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
             for page in pages
