@@ -1,0 +1,157 @@
+"""What an operator goes through: a bucket of their own, a key that breaks, an update while jobs are in flight."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from local.pipeline import Inbox, drop, records, wait_for
+from local.stack import LOCAL_API_KEY, LocalStack
+from tests.support import ROOT, image
+
+BUCKET = "bucket-of-their-own"
+NEW_KEY = "SG_fedcba9876543210"
+PAUSE_SECONDS = 4
+TIMEOUT_SECONDS = 90
+
+Record = dict[str, Any]
+
+
+class OwnBucketStack(LocalStack):
+    """A stack that takes its uploads from a bucket that was there before it, without versions and without events."""
+
+    def _deploy(self, template: Path, env: Mapping[str, str]) -> None:
+        s3 = self.client("s3")
+        if BUCKET not in {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}:
+            s3.create_bucket(Bucket=BUCKET)
+        super()._deploy(template, env)
+
+
+@pytest.fixture(scope="module")
+def own(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBucketStack]:
+    """Such a stack, in front of the other stack's emulator: that lives on while this one is updated."""
+    parameters = {
+        "ExistingUploadBucket": BUCKET,
+        "SettleSeconds": 1,
+        "TypicalInferenceSeconds": 1,
+        "AccountPauseSeconds": PAUSE_SECONDS,
+        "QueueVisibilitySeconds": 70,
+    }
+    directory = tmp_path_factory.mktemp("own")
+    with OwnBucketStack(directory, parameters=parameters, segmind_base_url=stack.segmind_base_url) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def own_inbox(own: OwnBucketStack) -> Inbox:
+    """A subscriber of that stack's topic."""
+    return Inbox(own)
+
+
+@pytest.fixture
+def emulator(own: OwnBucketStack) -> Iterator[httpx.Client]:
+    """The emulator's control API; what a test changes there is put back."""
+    with httpx.Client(base_url=f"{own.segmind_base_url}/_emulator/", trust_env=False) as client:
+        yield client
+        client.post("settings", json={"api_key": LOCAL_API_KEY, "latency": "1"}).raise_for_status()
+
+
+def ops(stack: LocalStack, *words: str, code: int = 0) -> Any:
+    """What the operator's command answers; `code` is the exit code that is expected."""
+    argv = [sys.executable, "-m", "ops", *words, "--json", "--stack", str(stack.state_file)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+    return json.loads(done.stdout)
+
+
+def upload(stack: LocalStack, character: str, poses: int) -> None:
+    """Upload a character's folder, with its name as the prompt."""
+    drop(stack, f"incoming/{character}/face.png", image())
+    drop(stack, f"incoming/{character}/job.json", json.dumps({"prompt": character}).encode())
+    for number in range(poses):
+        drop(stack, f"incoming/{character}/poses/{number}.png", image(size=(8, 7 + number)))
+
+
+def statuses(stack: LocalStack, character: str) -> list[str]:
+    """The status of each of a character's jobs, in alphabetical order."""
+    return sorted(record["status"] for record in records(stack, character))
+
+
+def wait_for_all(stack: LocalStack, inbox: Inbox, character: str, poses: int) -> list[Record]:
+    """Wait until each job of a character is told of; return the notifications."""
+
+    def look() -> list[Record] | None:
+        told = [message for message in inbox.receive() if message["character"] == character]
+        return told if len({message["job_id"] for message in told}) == poses else None
+
+    return wait_for(look, f"{poses} notifications of {character}", TIMEOUT_SECONDS)
+
+
+def paid(emulator: httpx.Client, prompt: str) -> int:
+    """How many requests with a prompt the provider has taken."""
+    return [request["prompt"] for request in emulator.get("requests").json()].count(prompt)
+
+
+def test_a_bucket_of_ones_own(own: OwnBucketStack, own_inbox: Inbox, emulator: httpx.Client) -> None:
+    lacking = ops(own, "status", "--check", code=5)["problems"]
+    assert ["keeps no versions" in problem["what"] for problem in lacking] == [True, False]
+    assert ["EventBridge" in problem["what"] for problem in lacking] == [False, True]
+    s3 = own.client("s3")
+    s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration={"EventBridgeConfiguration": {}})
+    assert ops(own, "status", "--check")["problems"] == []
+    drop(own, "holiday/face.png", image())  # the bucket serves other ends too
+    upload(own, "guest", 2)
+    told = wait_for_all(own, own_inbox, "guest", 2)
+    assert [message["status"] for message in told] == ["SUCCEEDED", "SUCCEEDED"]
+    assert {message["inputs"]["face"]["bucket"] for message in told} == {BUCKET}
+    assert all(message["inputs"]["face"]["version_id"] for message in told)
+    assert own.outputs["UploadBucketName"] == BUCKET
+    assert paid(emulator, "guest") == 2
+
+
+def test_a_key_that_breaks_holds_the_jobs_and_fails_none(
+    own: OwnBucketStack, own_inbox: Inbox, emulator: httpx.Client
+) -> None:
+    emulator.post("settings", json={"api_key": NEW_KEY}).raise_for_status()
+    upload(own, "patient", 3)
+
+    def paused() -> Record | None:
+        health: Record = ops(own, "status")
+        return health if health["pause"] and health["jobs"]["by_status"].get("QUEUED") == 3 else None
+
+    health = wait_for(paused, "the pause", TIMEOUT_SECONDS)
+    assert "401" in health["pause"]["reason"]
+    explained = ops(own, "explain", "incoming/patient/poses/0.png")
+    assert (explained["reason"], "401" in explained["sentence"]) == ("paused", True)
+    log = next(path for path in own.save_function_logs() if path.stem == "function-submit").read_text()
+    metrics = [json.loads(line) for line in log.splitlines() if '"_aws"' in line]
+    assert sum(sum(line.get("Paused", [])) for line in metrics) >= 1
+    assert statuses(own, "patient") == ["QUEUED"] * 3
+    own.client("secretsmanager").put_secret_value(SecretId=own.resource("SegmindSecret"), SecretString=NEW_KEY)
+    told = wait_for_all(own, own_inbox, "patient", 3)
+    assert [(message["status"], message["attempt"]) for message in told] == [("SUCCEEDED", 1)] * 3
+    assert paid(emulator, "patient") == 3
+    own.client("secretsmanager").put_secret_value(SecretId=own.resource("SegmindSecret"), SecretString=LOCAL_API_KEY)
+
+
+def test_an_update_loses_nothing_in_flight(own: OwnBucketStack, own_inbox: Inbox, emulator: httpx.Client) -> None:
+    emulator.post("settings", json={"latency": "6"}).raise_for_status()
+    upload(own, "traveller", 4)
+    wait_for(lambda: "SUBMITTED" in statuses(own, "traveller") or None, "the first submit", TIMEOUT_SECONDS)
+    machine = own.outputs["JobStateMachineArn"]
+    before = own.client("lambda").get_function_configuration(FunctionName=own.resource("SubmitFunction"))
+    own.parameters |= {"LogLevel": "DEBUG", "TypicalInferenceSeconds": "2"}
+    own.update()
+    after = own.client("lambda").get_function_configuration(FunctionName=own.resource("SubmitFunction"))
+    assert before["Environment"] != after["Environment"]
+    assert own.outputs["JobStateMachineArn"] == machine
+    upload(own, "late", 1)
+    told = wait_for_all(own, own_inbox, "traveller", 4) + wait_for_all(own, own_inbox, "late", 1)
+    assert [message["status"] for message in told] == ["SUCCEEDED"] * 5
+    assert (paid(emulator, "traveller"), paid(emulator, "late")) == (4, 1)
