@@ -11,7 +11,7 @@ export SEGMIND_API_KEY
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
-.PHONY: help setup demo up down chaos redrive test check bench bench-limit lock clean
+.PHONY: help setup demo up down chaos redrive test check audit bench bench-limit lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,8 +26,8 @@ setup: .venv/.installed ## make .venv and install what is pinned
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
 	touch $@
 
-demo: setup ## run the whole pipeline once; LATENCY=3, or SEGMIND_API_KEY=SG_... for the real model
-	@$(BIN)/python -m local.demo $(if $(LATENCY),--latency $(LATENCY)) \
+demo: setup ## run the whole pipeline once; LATENCY=3, CONSOLE=1, or SEGMIND_API_KEY=SG_... for the real model
+	@$(BIN)/python -m local.demo $(if $(LATENCY),--latency $(LATENCY)) $(if $(CONSOLE),--console) \
 		$(if $(SEGMIND_BASE_URL),--segmind-base-url $(SEGMIND_BASE_URL))
 
 up: setup ## start the stack; SEGMIND_BASE_URL=http://..., PARAMS="Name=Value ...", EMULATOR="--latency 1"
@@ -50,10 +50,22 @@ check: setup ## all that CI checks besides the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(PACKAGE)/posedrop functions local bench ops
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(PACKAGE)/posedrop functions ops local bench
 	$(BIN)/cfn-lint --append-rules cfn_lint_serverless.rules --template template.yaml
 	$(BIN)/sam validate --lint --template-file template.yaml
 	@grep -o '^[^ ]*==[^ ]*' $(PACKAGE)/requirements.txt | while read -r pin; do grep -qF "$$pin " requirements-dev.txt \
 		|| { echo "The layer pins $$pin, requirements-dev.txt does not: make lock"; exit 1; }; done
+
+audit: setup ## look the pinned requirements up in PyPI's advisories; SERVICE=osv asks osv.dev
+	@# --strict: a package that could not be looked up is not taken for a sound one.
+	@for file in $(PACKAGE)/requirements.txt requirements-dev.txt; do \
+		echo "$$file:"; \
+		$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+			--vulnerability-service $(or $(SERVICE),pypi) --requirement $$file 2>.audit.log || failed=1; \
+		grep -v '^ ' .audit.log | tail -n 1; \
+		if grep -q 'could not be audited\|ConnectionError\|ServiceError' .audit.log; then \
+			echo "The advisories cannot be reached from here: NOT audited. Try SERVICE=osv, or another network."; fi; \
+	done; rm -f .audit.log; test -z "$$failed"
 
 bench: setup ## run the benchmarks (some minutes)
 	$(BIN)/python -m bench

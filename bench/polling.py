@@ -192,7 +192,7 @@ class Row:
 
 def compare(name: str, draw: Draw, seed: int = 1, jobs: int = JOBS) -> Row:
     """All schedules on the same jobs; only the learning one meets other jobs before them."""
-    rng = random.Random(f"{name} {seed}")
+    rng = random.Random(f"{name} {seed}")  # nosec B311 # a simulation, the same each time
     known = optimum([draw(rng) for _ in range(KNOWN_JOBS)])
     durations = [draw(rng) for _ in range(jobs)]
     learning = Learning()

@@ -34,7 +34,7 @@ print(time.perf_counter() - began, *(name for name in {pictures} if name in sys.
 def build_layer(folder: Path) -> Path:
     """Build the layer into `folder` and return the folder of its packages."""
     command = ["make", "-s", "-C", str(ROOT / "layers" / "posedrop"), "build-PosedropLayer", f"ARTIFACTS_DIR={folder}"]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True)  # nosec B603 # make, no shell
     return folder / "python"
 
 
@@ -56,7 +56,7 @@ def measure(module: str, path: list[Path]) -> tuple[float, list[str]]:
     code = CODE.format(module=module, pictures=PICTURES)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, path))}
     # -S: without this environment's own packages
-    done = subprocess.run(
+    done = subprocess.run(  # nosec B603 # this Python, no shell
         [sys.executable, "-S", "-c", code], check=True, capture_output=True, text=True, env=environment
     )
     seconds, *pictures = done.stdout.split()

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -24,12 +25,12 @@ from rich.console import Console
 
 from local.__main__ import DIRECTORY as UP_DIRECTORY
 from local.__main__ import STATE_FILE as UP_STATE_FILE
-from local.contact_sheet import Row, draw
 from local.deploy import ROOT
 from local.pipeline import Inbox, drop, records
 from local.processes import LocalError
 from local.progress import ENDED, Line, Progress
 from local.stack import LocalStack
+from ops.contact_sheet import Row, draw
 
 RESULTS = ROOT / ".local" / "demo"
 SAMPLES = ROOT / "local" / "samples"
@@ -70,7 +71,7 @@ def main() -> int:
     kept = False
     try:
         summary = run(stack, console, work, real=bool(key), timeout=timeout)
-        kept = arguments.keep
+        kept = arguments.keep or arguments.console
     except (KeyboardInterrupt, SystemExit):
         stack.stop()
         shutil.rmtree(work, ignore_errors=True)
@@ -88,11 +89,14 @@ def main() -> int:
         shutil.rmtree(stack.directory)
     _publish(work)
     _tell(console, summary, stack if kept else None)
+    if arguments.console:
+        _leave_open(stack, console)
     return 0
 
 
 def _stack(arguments: argparse.Namespace, key: str, work: Path) -> LocalStack:
     """The stack of this demo: with a key in front of the real model, else of the emulator."""
+    kept = arguments.keep or arguments.console
     # Each function that runs at the same time is a process that starts first: a few jobs are done sooner by two.
     parameters: dict[str, str | int] = {"SettleSeconds": 1, "SubmitConcurrency": 2}
     if key:  # the provider cannot fetch an image from this machine
@@ -100,11 +104,11 @@ def _stack(arguments: argparse.Namespace, key: str, work: Path) -> LocalStack:
     else:
         parameters |= {"TypicalInferenceSeconds": max(1, round(arguments.latency))}
     return LocalStack(
-        UP_DIRECTORY if arguments.keep else work / "stack",
+        UP_DIRECTORY if kept else work / "stack",
         parameters=parameters,
         segmind_base_url=(arguments.segmind_base_url or REAL_URL) if key else None,
         emulator=["--latency", str(arguments.latency)],
-        state_file=UP_STATE_FILE if arguments.keep else None,
+        state_file=UP_STATE_FILE if kept else None,
     )
 
 
@@ -252,10 +256,27 @@ def _tell(console: Console, summary: dict[str, Any], kept: LocalStack | None) ->
         console.print("The stack is still running; `make down` stops it.")
 
 
+def _leave_open(stack: LocalStack, console: Console) -> None:
+    """Show the console's page until Ctrl-C, or until the stack is stopped from elsewhere; then stop both."""
+    console.print("The page of it all (Ctrl-C ends it, and the stack with it):")
+    command = [sys.executable, "-m", "ops", "--local", "console"]
+    page = subprocess.Popen(command, cwd=ROOT)  # nosec B603 # the operator's command, no shell
+    try:
+        while page.poll() is None and stack.state_file.exists():
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        page.terminate()
+        page.wait()
+        stack.stop()
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--latency", type=float, default=3, help="seconds that the emulated model takes (default 3)")
     parser.add_argument("--segmind-base-url", default="", help=f"where the real model is (default {REAL_URL})")
+    parser.add_argument("--console", action="store_true", help="leave the stack running and its page open, to Ctrl-C")
     parser.add_argument("--keep", action="store_true", help="leave the stack running, as `make up` does")
     return parser.parse_args()
 

@@ -63,7 +63,7 @@ class Process:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.pid_file.open("w") as lock, self.log.open("ab") as log:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # nosec B603 # the stack's own programs, no shell
                 list(argv),
                 cwd=cwd,
                 env=dict(env),
@@ -132,7 +132,7 @@ def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path, timeo
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # nosec B603 # the stack's own programs, no shell
             list(argv),
             cwd=cwd,
             env=dict(env),

@@ -23,7 +23,7 @@ from local.deploy import ROOT, STACK_NAME, built, deploy
 from local.processes import LocalError, Process, answers, free_port, is_free
 
 REGION = "us-east-1"
-ACCESS_KEY_ID = SECRET_ACCESS_KEY = "test"  # MiniStack's administrator
+ACCESS_KEY_ID = SECRET_ACCESS_KEY = "test"  # nosec B105 # MiniStack's administrator
 LOCAL_API_KEY = "SG_0123456789abcdef"  # what the emulator of the provider takes
 
 ARTIFACT_BUCKET = "artifacts"

@@ -421,6 +421,25 @@ def sweep(shell: Shell, older_than: float | None) -> None:
     shell.show(counts, lambda: [display.text(f"Set going: {', '.join(done)}." if done else "Nothing was stuck.")])
 
 
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Listen here [default: a port that is free].")
+@click.option("--no-open", is_flag=True, help="Do not open the browser.")
+@common
+@pass_shell
+def console(shell: Shell, port: int, no_open: bool) -> None:
+    """Drop, watch and look on a page of your own.
+
+    It is served on this machine to nobody else, and acts with your credentials. Ctrl-C ends it.
+    """
+    # What only the page needs is no part of what the other commands need.
+    from ops.console.app import serve
+
+    serve(shell.stack, port, open_browser=not no_open, say=click.echo)
+
+
 # ---- what several commands share -------------------------------------------------------------------------------------
 
 

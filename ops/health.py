@@ -71,8 +71,7 @@ def health(stack: Stack) -> Health:
     oldest = records.oldest_queued()
     rate, pause = limit_use(pacing, stack.limits, now)
     dead = depth(stack, stack.output("DeadLetterQueueUrl"))
-    events_url = stack.resource("EventDeadLetterQueue")
-    undelivered = depth(stack, events_url) if events_url else None
+    undelivered = _undelivered(stack)
     tenths = sorted(stack.latency().tenths)
     return Health(
         stack=str(stack),
@@ -88,6 +87,19 @@ def health(stack: Stack) -> Health:
         spend_today=round(rate.jobs_today * PRICE, 4),
         problems=[*_problems(pause, dead, undelivered), *bucket_problems(stack)],
     )
+
+
+def problems(stack: Stack) -> list[Problem]:
+    """What somebody must see to, without a look at the jobs. Errors of AWS pass as botocore's."""
+    _, pause = limit_use(stack.governor.read(), stack.limits, stack.clock())
+    dead = depth(stack, stack.output("DeadLetterQueueUrl"))
+    return [*_problems(pause, dead, _undelivered(stack)), *bucket_problems(stack)]
+
+
+def _undelivered(stack: Stack) -> int | None:
+    """How many events could not be delivered; None where the queue of them cannot be told."""
+    url = stack.resource("EventDeadLetterQueue")
+    return depth(stack, url) if url else None
 
 
 def limit_use(pacing: Pacing, limits: Limits, now: float) -> tuple[Rate, Pause | None]:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from ops.errors import Refused
 from ops.stack import Stack
-from posedrop.contract import PREFIX, Folder, OutsideContract, Role, parse
+from posedrop.contract import PREFIX, Folder, OutsideContract, Role, Upload, parse
 from posedrop.intake import draft
 from posedrop.ledger import Record
 from posedrop.segmind import MODEL
@@ -115,7 +115,9 @@ def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequen
     """
     bucket = Overlay(stack.client("s3"), stack.uploads.name, files, stack.clock)
     url = f"{stack.parameter('SegmindBaseUrl')}/v2/{MODEL}"
-    poses = bucket.poses(character)
+    # Only a face or a job file is shared: without one, no other pose becomes another job.
+    alone = asked is not None and all(parse(key).role in (Role.POSE, Role.POSE_FILE) for key in files)
+    poses = sorted(asked) if asked and alone else bucket.poses(character)
     return Plan(url, [_job(stack, bucket, character, pose, asked is None or pose in asked) for pose in poses])
 
 
@@ -158,27 +160,41 @@ def folder(
 
     The parameters go beside each pose, not into job.json: so they change no other job. Raises Refused.
     """
-    character = character or _stem(face, "face")
-    place = Folder(character)
-    files = {f"{place.prefix}face{face.suffix.lower()}": face.read_bytes()}
-    names = [_stem(pose, "pose") for pose in poses]
+    character = character or stem(face.name, Role.FACE)
+    files = {place(character, Role.FACE, face.name)[0]: face.read_bytes()}
+    names = [stem(pose.name, Role.POSE) for pose in poses]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise Refused(f"two poses have the same name: {', '.join(sorted(twice))}")
-    for name, pose in zip(names, poses, strict=True):
+    for pose in poses:
+        key, name = place(character, Role.POSE, pose.name)
         if parameters:
-            files[place.pose_file(name)] = json.dumps(parameters, ensure_ascii=False).encode()
-        files[f"{place.poses_prefix}{name}{pose.suffix.lower()}"] = pose.read_bytes()
-    for key in files:
-        try:
-            upload = parse(key)
-        except OutsideContract as why:
-            raise Refused(f"{key.removeprefix(PREFIX)}: {why}") from why
-        if upload.character != character or upload.pose not in ("", *names):
-            raise Refused(f"{key.removeprefix(PREFIX)} would be another upload than is meant: choose other names")
+            files[Folder(character).pose_file(name)] = job_file(parameters)
+        files[key] = pose.read_bytes()
     return character, files, names
 
 
-def _stem(path: Path, role: str) -> str:
+def place(character: str, role: Role, file_name: str) -> tuple[str, str]:
+    """The key under which a face or a pose would be uploaded, and the name of the pose. Raises Refused."""
+    ending = PurePath(file_name).suffix.lower()
+    name = stem(file_name, role) if role is Role.POSE else ""
+    where = Folder(character)
+    key = f"{where.poses_prefix}{name}{ending}" if role is Role.POSE else f"{where.prefix}face{ending}"
+    try:
+        upload = parse(key)
+    except OutsideContract as why:
+        raise Refused(f"{key.removeprefix(PREFIX)}: {why}") from why
+    if upload != Upload(role, character, name):
+        raise Refused(f"{key.removeprefix(PREFIX)} would be another upload than is meant: choose other names")
+    return key, name
+
+
+def job_file(parameters: Mapping[str, Any]) -> bytes:
+    """The content of a job file."""
+    return json.dumps(parameters, ensure_ascii=False).encode()
+
+
+def stem(file_name: str, role: Role) -> str:
     """The name that a file gives: `face-anna.png` is the face of anna."""
-    return path.stem.removeprefix(f"{role}-").removeprefix(f"{role}_") or path.stem
+    name = PurePath(file_name).stem
+    return name.removeprefix(f"{role}-").removeprefix(f"{role}_") or name

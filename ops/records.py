@@ -20,7 +20,7 @@ BATCH = 100
 ALWAYS = rfc3339(0)
 NEVER = "9999-12-31T23:59:59.999Z"
 
-_newest = attrgetter("updated_at", "job_id")
+newest = attrgetter("updated_at", "job_id")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Records:
 
     def page(self, wanted: Wanted, limit: int, cursor: str | None = None) -> Page:
         """One page of the records that are wanted. `cursor` is the last page's. Raises ValueError if it is none."""
-        before = _parse(cursor) if cursor else None
+        before = parse_cursor(cursor) if cursor else None
         if before:
             wanted = replace(wanted, until=min(wanted.until, before[0]))
         cut = False
@@ -81,11 +81,29 @@ class Records:
             found = self._unfinished(wanted)
         else:
             scanned, cut = self._scan()
-            found = sorted(scanned, key=_newest, reverse=True)
-        rest = (record for record in found if wanted.fits(record) and (before is None or _newest(record) < before))
+            found = sorted(scanned, key=newest, reverse=True)
+        rest = (record for record in found if wanted.fits(record) and (before is None or newest(record) < before))
         records = _first(rest, limit + 1)
-        more = f"{records[limit - 1].updated_at}/{records[limit - 1].job_id}" if len(records) > limit else None
+        more = cursor_after(records[limit - 1]) if len(records) > limit else None
         return Page(records[:limit], more, cut)
+
+    def all(self) -> tuple[list[Record], bool]:
+        """All records as they are now, up to the scan's bound, and whether there are more."""
+        return self._scan(ConsistentRead=True)
+
+    def get(self, job_ids: Iterable[str]) -> dict[str, Record]:
+        """These records as they are now, by their ids; one that is gone is left out."""
+        found: dict[str, Record] = {}
+        ids = iter(job_ids)
+        while batch := list(islice(ids, BATCH)):
+            records = self._get([{"job_id": {"S": job_id}} for job_id in batch], ConsistentRead=True)
+            found |= {record.job_id: record for record in records}
+        return found
+
+    def unfinished(self, status: Status) -> dict[str, str]:
+        """The ids of the records with this status that are not told yet, each with the time of its last change."""
+        items = self._items("query", **self._unfinished_query(Wanted(), status))
+        return {item["job_id"]["S"]: item["updated_at"]["S"] for item in items}
 
     def of_pose(self, character: str, pose: str) -> list[Record]:
         """All jobs of one pose, the newest first; not what is only waited for."""
@@ -151,7 +169,7 @@ class Records:
         ]
         keys = heapq.merge(*lists, key=lambda item: str(item["updated_at"]["S"]), reverse=True)
         while batch := list(islice(keys, BATCH)):
-            yield from sorted(self._get(batch), key=_newest, reverse=True)
+            yield from sorted(self._get(batch), key=newest, reverse=True)
 
     def _unfinished_query(self, wanted: Wanted, status: Status) -> dict[str, Any]:
         return {
@@ -177,12 +195,12 @@ class Records:
                 return found, True
         return found, False
 
-    def _get(self, keys: Sequence[dict[str, Any]]) -> list[Record]:
+    def _get(self, keys: Sequence[dict[str, Any]], **options: Any) -> list[Record]:
         """The records of up to a hundred keys; one that is gone is left out."""
         found: list[Record] = []
         asked = [{"job_id": key["job_id"]} for key in keys]
         while asked:
-            answer = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": asked}})
+            answer = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": asked, **options}})
             found += map(from_item, answer["Responses"].get(self._table, []))
             asked = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
         return found
@@ -206,10 +224,16 @@ def _first(records: Iterable[Record], count: int) -> list[Record]:
         if len(found) >= count and record.updated_at < found[-1].updated_at:
             break
         found.append(record)
-    return sorted(found, key=_newest, reverse=True)[:count]
+    return sorted(found, key=newest, reverse=True)[:count]
 
 
-def _parse(cursor: str) -> tuple[str, str]:
+def cursor_after(record: Record) -> str:
+    """The cursor of the page that begins after a record."""
+    return f"{record.updated_at}/{record.job_id}"
+
+
+def parse_cursor(cursor: str) -> tuple[str, str]:
+    """The time and the id of the record that a page begins after. Raises ValueError if it is no cursor."""
     updated_at, slash, job_id = cursor.partition("/")
     if not slash or not updated_at or not job_id:
         raise ValueError(f"no page begins at {cursor}")

@@ -189,7 +189,7 @@ class Trigger:
         self.fault = fault
         self.struck = 0
         self._seen = 0
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # nosec B311 # the same each time
 
     def due(self, point: str, prompt: str, elapsed: float) -> bool:
         """Whether this call is to be struck; `elapsed` seconds of the plan are over."""

@@ -81,7 +81,7 @@ def bad_media(fault: Fault, image: bytes, media_type: str) -> Response:
     """The answer of a fault that spoils an image; `image` is a PNG if the fault is `huge`."""
     match fault.fault:
         case "broken":
-            garbage = random.Random(len(image)).randbytes(len(image) - SIGNATURE_BYTES)
+            garbage = random.Random(len(image)).randbytes(len(image) - SIGNATURE_BYTES)  # nosec B311 # not secret
             return Response(image[:SIGNATURE_BYTES] + garbage, media_type=media_type)
         case "truncated":
             return Response(image[: len(image) // 2], media_type=media_type)

@@ -47,7 +47,7 @@ class Provider:
         self.refuse: Callable[[float], Awaitable[None]]
         """Closes the listening socket for so many seconds; the server puts it in."""
         self._limiter = RateLimiter()
-        self._latencies = random.Random(f"{settings.seed}/latency")
+        self._latencies = random.Random(f"{settings.seed}/latency")  # nosec B311 # the same each time
         self._inputs = Inputs(directory, executor)
         self._artist = Artist(self._inputs, executor)
         self._tasks: set[asyncio.Task[None]] = set()

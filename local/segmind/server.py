@@ -29,6 +29,7 @@ from local.segmind.settings import Settings
 
 WORKERS = 2
 START_SECONDS = 10.0
+ANY_HOST = "0.0.0.0"  # nosec B104 # compared with, bound only when told
 
 
 class _Protocol(H11Protocol):
@@ -52,7 +53,7 @@ class Server(uvicorn.Server):
         self._reopening: set[asyncio.Task[None]] = set()
         self._emulated = settings, plan
         host = self._address[0] if self._family == socket.AF_INET else f"[{self._address[0]}]"
-        self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self._address[1]}"
+        self.url = f"http://{'127.0.0.1' if host == ANY_HOST else host}:{self._address[1]}"
         super().__init__(
             uvicorn.Config(
                 self._application(),
@@ -142,7 +143,9 @@ class Emulator:
         self._server = Server(self._settings, Plan(faults, self._settings.seed), socket.create_server(("127.0.0.1", 0)))
         self.url = self._server.url
         # All is plain HTTP; without verify=False the client would load all certificates, which takes a while.
-        self._http = httpx.Client(base_url=self.url, timeout=START_SECONDS, trust_env=False, verify=False)
+        self._http = httpx.Client(  # nosec B501 # see above
+            base_url=self.url, timeout=START_SECONDS, trust_env=False, verify=False
+        )
         self._thread = threading.Thread(target=self._run, name="emulator", daemon=True)
 
     def __enter__(self) -> Self:

@@ -67,7 +67,7 @@ class Governor:
             if changed == pacing or self._swap(changed, version):
                 return answer
             # Full jitter: with many functions at once each try lets about one through.
-            time.sleep(random.uniform(0, 0.01 * (attempt + 1)))
+            time.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # nosec B311 # jitter is no secret
         raise PacingBusy("the shared schedule is changed by too many functions at once")
 
     def _read(self) -> tuple[Pacing, int]:

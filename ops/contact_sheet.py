@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -15,6 +16,8 @@ BACKGROUND, PANEL, INK, FAINT = "#f5f4f0", "#e7e5de", "#22211e", "#77746b"
 GOOD, BAD = "#2f7d4f", "#b3372f"
 COLUMNS = ("Face", "Pose", "Output")
 
+Stored = Path | IO[bytes]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -22,13 +25,13 @@ class Row:
 
     title: str
     detail: str
-    face: Path
-    pose: Path
-    outputs: Sequence[Path]
+    face: Stored
+    pose: Stored
+    outputs: Sequence[Stored]
     reason: str = ""
 
 
-def draw(rows: Sequence[Row], path: Path) -> None:
+def draw(rows: Sequence[Row], target: Stored) -> None:
     """Draw the rows and write the picture (PNG)."""
     width = 3 * CELL + 4 * GAP
     sheet = Image.new("RGB", (width, HEADER + len(rows) * (CELL + CAPTION) + GAP), BACKGROUND)
@@ -46,7 +49,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         canvas.ellipse((GAP, top + CELL + 15, GAP + 12, top + CELL + 27), fill=color)
         canvas.text((GAP + 20, top + CELL + 10), row.title, font=_font(18), fill=INK)
         canvas.text((GAP + 20, top + CELL + 34), row.detail, font=_font(15), fill=FAINT)
-    sheet.save(path)
+    sheet.save(target, "PNG")
 
 
 def _left(column: int) -> int:
@@ -57,11 +60,11 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _paste(sheet: Image.Image, path: Path, corner: tuple[int, int]) -> None:
+def _paste(sheet: Image.Image, stored: Stored, corner: tuple[int, int]) -> None:
     """Put an image, whole and centred, into its cell."""
     left, top = corner
     ImageDraw.Draw(sheet).rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=PANEL)
-    with Image.open(path) as image:
+    with Image.open(stored) as image:
         picture = image.convert("RGB")
     picture.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
     sheet.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))

@@ -1,0 +1,406 @@
+"""The console's routes, and the server that has them."""
+
+import json
+import os
+import re
+import secrets
+import socket
+import sys
+import webbrowser
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import uvicorn
+from anyio import to_thread
+from anyio.abc import TaskGroup
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.applications import Starlette
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from ops import actions
+from ops.console import cards, sending
+from ops.console.feed import TROUBLE, Feed, Unreachable, sentence
+from ops.console.guard import Guard
+from ops.console.pictures import SIZES, NoPicture, Pictures, file_name
+from ops.console.sheet import sheet
+from ops.errors import NotFound, OpsError, Refused
+from ops.health import problems
+from ops.stack import Stack
+from ops.timeline import life
+from posedrop.clock import rfc3339
+from posedrop.ledger import Record
+from posedrop.parameters import schema
+from posedrop.telemetry import PRICE
+
+STATIC = Path(__file__).parent / "static"
+PAGE_LIMIT = 200
+DROP_BYTES = 1024 * 1024 * 1024
+"""Of all files that are dropped at once: they are held in memory."""
+DROP_FILES = 500
+BODY_BYTES = 64 * 1024
+STATUS = {NotFound: 404, Refused: 409, NoPicture: 415, Unreachable: 503}
+IMMUTABLE = "private, max-age=31536000, immutable"
+
+R = TypeVar("R")
+
+
+class Console:
+    """The routes of one stack's console."""
+
+    def __init__(self, stack: Stack) -> None:
+        for service in ("dynamodb", "s3", "sqs", "stepfunctions", "cloudformation"):
+            stack.client(service)  # boto3 makes clients in one thread only
+        self.stack = stack
+        self.feed = Feed(stack)
+        self.pictures = Pictures(stack)
+        self._tasks: TaskGroup
+        self._decoders = anyio.CapacityLimiter(4)
+        self._senders = anyio.CapacityLimiter(2)
+
+    @asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        """Watch the stack as long as the server runs."""
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self.feed.run)
+            yield
+            self._tasks.cancel_scope.cancel()
+
+    def routes(self) -> list[Route | Mount]:
+        """All of them."""
+        post = ["POST"]
+        return [
+            Route("/", self.index),
+            Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+            Route("/api/stack", self.about),
+            Route("/api/glance", self.glance),
+            Route("/api/events", self.events),
+            Route("/api/jobs", self.jobs),
+            Route("/api/jobs/{job_id:path}/retry", self.retry, methods=post),
+            Route("/api/jobs/{job_id:path}/again", self.again, methods=post),
+            Route("/api/jobs/{job_id:path}", self.job),
+            Route("/api/pictures/{job_id:path}", self.picture),
+            Route("/api/sheet/{character:path}.png", self.sheet),
+            Route("/api/plan", self.plan, methods=post),
+            Route("/api/uploads", self.uploads, methods=post),
+        ]
+
+    # ---- looking -----------------------------------------------------------------------------------------------------
+
+    async def index(self, request: Request) -> Response:
+        """The page."""
+        if request.url.query:
+            return RedirectResponse("/", 303)  # no old token stays in the address
+        return FileResponse(STATIC / "index.html")
+
+    async def about(self, _request: Request) -> Response:
+        """What the page must know of the stack."""
+        stack = self.stack
+        found = await _thread(problems, stack)
+        known = await self.feed.known()
+        return JSONResponse(
+            {
+                "stack": stack.name,
+                "region": stack.region,
+                "local": stack.endpoint is not None,
+                "schema": schema(),
+                "price_usd": PRICE,
+                "typical_seconds": known.situation.typical_seconds,
+                "default_prompt": stack.parameter("DefaultPrompt"),
+                "upload_bucket": stack.output("UploadBucketName"),
+                "output_bucket": stack.output("OutputBucketName"),
+                "requests_per_minute": stack.limits.requests_per_minute,
+                "settle_seconds": stack.seconds("SettleSeconds"),
+                "problems": [{"what": problem.what, "step": problem.next_step} for problem in found],
+            }
+        )
+
+    async def glance(self, _request: Request) -> Response:
+        """The stack at a glance."""
+        return JSONResponse((await self.feed.known()).glance())
+
+    async def jobs(self, request: Request) -> Response:
+        """One page of cards."""
+        query = request.query_params
+        states = frozenset(name for name in query.get("state", "").split(",") if name)
+        if not states <= set(cards.STATES):
+            raise HTTPException(400, f"a state is one of {', '.join(cards.STATES)}")
+        hours = _number(query.get("hours") or "0", "hours", 0, 1e6)
+        limit = int(_number(query.get("limit") or "60", "limit", 1, PAGE_LIMIT))
+        times = {"since": rfc3339(self.stack.clock() - hours * 3600)} if hours else {}
+        wanted = cards.Filter(query.get("character", ""), states, query.get("text", "").strip(), **times)
+        known = await self.feed.known()
+        try:
+            found, cursor, total = cards.page(known.records.values(), wanted, limit, query.get("cursor") or None)
+        except ValueError as exc:
+            raise HTTPException(400, str(exc)) from exc
+        return JSONResponse(
+            {
+                "jobs": [known.card(record) for record in found],
+                "next": cursor,
+                "total": total,
+                "characters": cards.characters(known.records.values()),
+            }
+        )
+
+    async def job(self, request: Request) -> Response:
+        """One job's life."""
+        found = await _thread(life, self.stack, request.path_params["job_id"])
+        known = await self.feed.known()
+        explanation = found.explanation
+        return JSONResponse(
+            {
+                "card": known.card(found.record),
+                "moments": [{"at": each.at, "what": each.what, "detail": each.detail} for each in found.moments],
+                "parameters": found.record.parameters,
+                "inputs": found.inputs,
+                "context": found.record.context,
+                "explanation": {
+                    "reason": str(explanation.reason),
+                    "sentence": explanation.sentence,
+                    "step": explanation.next_step,
+                },
+                "execution": vars(found.execution) if found.execution else None,
+            }
+        )
+
+    async def events(self, request: Request) -> Response:
+        """What changes, as it changes."""
+        last = re.fullmatch(r"\d{1,15}", request.headers.get("last-event-id", ""))
+        return EventSourceResponse(self._events(int(last[0]) if last else None), ping=15)
+
+    async def _events(self, after: int | None) -> AsyncIterator[ServerSentEvent]:
+        async for event in self.feed.events.follow(after):
+            yield ServerSentEvent(event.data, event=event.name, id=str(event.id), retry=1000)
+            if event.name in ("hello", "reset"):
+                yield ServerSentEvent(json.dumps(self.feed.state), event="state", id=str(event.id))
+
+    # ---- pictures ----------------------------------------------------------------------------------------------------
+
+    async def picture(self, request: Request) -> Response:
+        """One image of a job."""
+        query = request.query_params
+        what, size = query.get("what", "output"), query.get("size", "thumb")
+        if size not in (*SIZES, "original"):
+            raise HTTPException(400, f"a size is one of {', '.join(SIZES)}, original")
+        number = int(_number(query.get("n") or "1", "n", 1, 100))
+        record = await self._record(request.path_params["job_id"])
+        if query.get("attempt", str(record.attempt)) != str(record.attempt):
+            raise NotFound(f"attempt {query['attempt']} of {record.job_id} is not the last one")
+        source = await self._decode(self.pictures.source, record, what, number)
+        picture = await self._decode(self.pictures.get, source, size)
+        headers = {"Cache-Control": IMMUTABLE if record.inputs and query.get("attempt") else "private, no-cache"}
+        if query.get("download"):
+            name = file_name(record, what, number, picture)
+            headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        return Response(picture.data, media_type=picture.content_type, headers=headers)
+
+    async def sheet(self, request: Request) -> Response:
+        """A character's contact sheet."""
+        known = await self.feed.known()
+        data = await self._decode(sheet, self.pictures, known.records.values(), request.path_params["character"])
+        return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
+
+    # ---- acting ------------------------------------------------------------------------------------------------------
+
+    async def plan(self, request: Request) -> Response:
+        """What would become of a drop. Nothing is sent."""
+        drop = await _drop(request)
+        planned = await _thread(sending.plan_drop, self.stack, drop)
+        return JSONResponse({"jobs": sending.told(planned), "usd": planned.usd, "refused": drop.refused})
+
+    async def uploads(self, request: Request) -> Response:
+        """Upload a drop; how far it is, the events tell."""
+        drop = await _drop(request)
+        planned = await _thread(sending.plan_drop, self.stack, drop)
+        files = sending.accepted(drop, planned)
+        return JSONResponse(
+            {
+                "upload": self._send(drop.character, files),
+                "keys": [{"key": key, "bytes": len(data)} for key, data in files.items()],
+                "jobs": sending.told(planned),
+                "refused": drop.refused,
+            },
+            202,
+        )
+
+    async def retry(self, request: Request) -> Response:
+        """Begin a new attempt of a failed job, once it is confirmed."""
+        body = await _body(request)
+        wanted, asks = await _thread(sending.ask_retry, self.stack, request.path_params["job_id"])
+        if body.get("confirm") is not True:
+            return JSONResponse({"asks": asks, "usd": wanted.usd})
+        await _thread(actions.retry, self.stack, [wanted])
+        return JSONResponse({"job_id": wanted.job_id, "attempt": wanted.attempt}, 202)
+
+    async def again(self, request: Request) -> Response:
+        """Make a job's pair with another seed, once it is confirmed."""
+        body = await _body(request)
+        seed = body.get("seed")
+        if not (seed is None or (isinstance(seed, int) and not isinstance(seed, bool) and abs(seed) < 2**63)):
+            raise HTTPException(400, "a seed is a whole number of at most 63 bits")
+        record = await self._record(request.path_params["job_id"])
+        wanted = await _thread(sending.plan_again, self.stack, record, seed)
+        if body.get("confirm") is not True:
+            return JSONResponse({"usd": wanted.usd, "sentence": wanted.asks, "seed": wanted.seed})
+        upload = self._send(wanted.character, wanted.files)
+        return JSONResponse({"character": wanted.character, "pose": wanted.pose, "upload": upload}, 202)
+
+    # ---- what several share ------------------------------------------------------------------------------------------
+
+    async def _record(self, job_id: str) -> Record:
+        record = (await self.feed.known()).records.get(job_id) or await _thread(self.stack.record, job_id)
+        if record is None:
+            raise NotFound(f"there is no job {job_id}")
+        return record
+
+    async def _decode(self, function: Callable[..., R], *arguments: Any) -> R:
+        return await to_thread.run_sync(partial(function, *arguments), limiter=self._decoders)
+
+    def _send(self, character: str, files: Mapping[str, bytes]) -> str:
+        """Begin to upload; return its name."""
+        upload = sending.upload_id()
+        self.feed.watch(character)
+        self._tasks.start_soon(self._sending, upload, files)
+        return upload
+
+    async def _sending(self, upload: str, files: Mapping[str, bytes]) -> None:
+        token = anyio.lowlevel.current_token()
+
+        def tell(data: dict[str, Any]) -> None:
+            # boto3 calls from threads of its own.
+            anyio.from_thread.run_sync(self.feed.events.publish, "upload", data, token=token)
+
+        await to_thread.run_sync(sending.send, self.stack, upload, files, tell, limiter=self._senders)
+
+
+# ---- requests and errors ---------------------------------------------------------------------------------------------
+
+
+async def _thread(function: Callable[..., R], *arguments: Any) -> R:
+    return await to_thread.run_sync(partial(function, *arguments))
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > BODY_BYTES:
+            raise HTTPException(413, f"the body has more than {BODY_BYTES} bytes")
+    try:
+        body = json.loads(data or b"{}")
+    except ValueError as exc:
+        raise HTTPException(400, "the body is not JSON") from exc
+    if not isinstance(body, dict):
+        raise HTTPException(400, "the body is no JSON object")
+    return body
+
+
+async def _drop(request: Request) -> sending.Drop:
+    length = request.headers.get("content-length", "")
+    if not length.isdecimal() or int(length) > DROP_BYTES:
+        raise HTTPException(413, f"drop at most {DROP_BYTES >> 20} MB at once")
+    async with request.form(max_files=DROP_FILES, max_fields=10) as form:
+        face = form.get("face")
+        poses = [await _named(pose) for pose in form.getlist("poses") if isinstance(pose, UploadFile) and pose.filename]
+        parameters = _parameters(form)
+        return sending.lay_out(
+            str(form.get("character") or "").strip(),
+            await _named(face) if isinstance(face, UploadFile) and face.filename else None,
+            poses,
+            parameters,
+        )
+
+
+def _parameters(form: FormData) -> dict[str, Any]:
+    try:
+        found = json.loads(str(form.get("parameters") or "{}"))
+    except (ValueError, RecursionError) as exc:
+        raise HTTPException(400, "the parameters are not JSON") from exc
+    if not isinstance(found, dict):
+        raise HTTPException(400, "the parameters are no JSON object")
+    return found
+
+
+async def _named(file: UploadFile) -> sending.Named:
+    return sending.Named(file.filename or "", await file.read())
+
+
+def _number(text: str, name: str, least: float, most: float) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = float("nan")
+    if not least <= found <= most:
+        raise HTTPException(400, f"{name} is a number from {least:g} to {most:g}")
+    return found
+
+
+def _error(_request: Request, exc: Exception) -> Response:
+    """Every error is one clear sentence."""
+    if isinstance(exc, HTTPException):
+        return JSONResponse({"error": exc.detail}, exc.status_code, headers=exc.headers)
+    if isinstance(exc, OpsError):
+        return JSONResponse({"error": sentence(exc)}, STATUS.get(type(exc), 502))
+    if isinstance(exc, TROUBLE):
+        return JSONResponse({"error": sentence(exc)}, 502)
+    return JSONResponse({"error": "the console has a fault: its terminal says more"}, 500)
+
+
+# ---- the server ------------------------------------------------------------------------------------------------------
+
+
+def create_app(console: Console, token: str, port: int) -> ASGIApp:
+    """A console on a port of this machine, for whoever has the token."""
+    kinds: tuple[type[Exception], ...] = (HTTPException, OpsError, *TROUBLE, Exception)
+    app = Starlette(routes=console.routes(), lifespan=console.lifespan, exception_handlers=dict.fromkeys(kinds, _error))
+    return Guard(app, token, port)
+
+
+class Server(uvicorn.Server):
+    """Serves a stack's console on a port of this machine: quietly, since its log would hold the token."""
+
+    def __init__(self, stack: Stack, token: str, port: int) -> None:
+        self._console = Console(stack)
+        app = create_app(self._console, token, port)
+        super().__init__(
+            uvicorn.Config(
+                app, log_level="warning", access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=1
+            )
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams of events, which have no end of their own, and then all else."""
+        self._console.feed.events.close()
+        await super().shutdown(sockets)
+
+
+def serve(stack: Stack, port: int = 0, *, open_browser: bool = True, say: Callable[[str], None] = print) -> None:
+    """Serve the console on 127.0.0.1 until it is interrupted; `say` is told the address. Raises OSError."""
+    token = secrets.token_urlsafe(32)
+    with closing(socket.socket()) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        port = listener.getsockname()[1]
+        url = f"http://127.0.0.1:{port}/?token={token}"
+        server = Server(stack, token, port)
+        listener.listen()  # the browser may be faster than the server
+        say(url)
+        if open_browser and _has_screen():
+            webbrowser.open(url)
+        with suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+
+
+def _has_screen() -> bool:
+    """Whether a browser would open a window: one in the terminal would take its place."""
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -1,0 +1,283 @@
+"""What changes, as it changes: the table in memory, and numbered events for every page that is open.
+
+A whole look reads the table, so it is rare; between two of them the sparse index of what is unfinished tells which
+records changed. While no page is open nothing is read.
+"""
+
+import json
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+from anyio import to_thread
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ops.console import cards
+from ops.console.glance import glance
+from ops.errors import OpsError
+from ops.explain import Situation
+from ops.records import Records, Wanted
+from ops.stack import Stack
+from posedrop.answers import redact
+from posedrop.clock import rfc3339
+from posedrop.errors import PosedropError
+from posedrop.ledger import Record, Status
+
+TROUBLE = (ClientError, BotoCoreError, Boto3Error, PosedropError, OSError)
+"""What goes wrong between here and AWS."""
+LOOK_SECONDS = 1.0
+WHOLE_SECONDS = 30.0
+WHOLE_SHARE = 0.05
+"""Of the time at most, spent on whole looks at a large table."""
+GLANCE_SECONDS = 2.0
+"""Between two glances that differ: some of it is nothing but the time."""
+WATCH_SECONDS = 120.0
+"""How long a character is watched after an upload: a job that is refused ends too soon for the index to show it."""
+KEPT = 4000
+"""Events for pages that come back."""
+
+
+class Unreachable(OpsError):
+    """The stack does not answer, and nothing was ever read of it."""
+
+
+def sentence(trouble: Exception) -> str:
+    """An error as one line without what nobody else may see."""
+    return " ".join(redact(str(trouble) or type(trouble).__name__).split())
+
+
+# ---- events ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event as the pages get it: `data` is JSON."""
+
+    id: int
+    name: str
+    data: str
+
+
+class Events:
+    """Numbered events, the last ones kept, so that a page that was away gets what it missed. For one event loop."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self._kept: deque[Event] = deque(maxlen=kept)
+        self._news = anyio.Event()
+        self._closed = False
+        self.last = 0
+        self.pages = 0
+        self.opened = anyio.Event()
+
+    def publish(self, name: str, data: object) -> None:
+        """Tell all pages."""
+        self.last += 1
+        self._kept.append(Event(self.last, name, json.dumps(data, ensure_ascii=False)))
+        self._news.set()
+        self._news = anyio.Event()
+
+    def close(self) -> None:
+        """Let all pages go."""
+        self._closed = True
+        self._news.set()
+
+    async def follow(self, after: int | None = None) -> AsyncIterator[Event]:
+        """All events after one, as they come, until it is closed; `reset` where some of them are not kept any more."""
+        self.pages += 1
+        self.opened.set()
+        try:
+            if after is None:
+                after = self.last
+                yield Event(after, "hello", json.dumps({"id": after}))
+            while not self._closed:
+                oldest = self._kept[0].id if self._kept else self.last + 1
+                if not oldest - 1 <= after <= self.last:
+                    after = self.last
+                    yield Event(after, "reset", "{}")
+                for event in list(self._kept)[after - oldest + 1 :]:
+                    yield event
+                    after = event.id
+                if after == self.last:
+                    await self._news.wait()
+        finally:
+            self.pages -= 1
+            if not self.pages:
+                self.opened = anyio.Event()
+
+
+# ---- what is read ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was read, all of it at one time. `versions` are of the cards that may change by themselves."""
+
+    situation: Situation
+    records: Mapping[str, Record] = field(default_factory=dict)
+    unfinished: Mapping[str, tuple[Status, str]] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def card(self, record: Record) -> dict[str, Any]:
+        """The card of a record."""
+        return cards.card(record, self.situation)
+
+    def glance(self) -> dict[str, Any]:
+        """All of them at a glance."""
+        return glance(self.records.values(), self.situation)
+
+
+class Looker:
+    """Reads a stack's table. Its methods wait for AWS: they belong in a thread. AWS's errors pass."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._records = Records(stack)
+        self._pool = ThreadPoolExecutor(len(Status), "look")
+
+    def whole(self, known: Known | None) -> Known:
+        """Read everything; what a scan that is cut short leaves out stays as it was known."""
+        unfinished = self._unfinished()  # before the table: what changes in between is seen by the next look
+        found, cut = self._records.all()
+        left = known.records if known and cut else {}
+        return self._known({**left, **{record.job_id: record for record in found}}, unfinished)
+
+    def changes(self, known: Known, characters: Mapping[str, float]) -> Known:
+        """Read what changed. `characters` are watched beside the index, each since a time (seconds)."""
+        unfinished = self._unfinished()
+        changed = {
+            job_id
+            for job_id in unfinished.keys() | known.unfinished.keys()
+            if unfinished.get(job_id) != known.unfinished.get(job_id)
+        }
+        read = self._records.get(changed)
+        records = {job_id: record for job_id, record in known.records.items() if job_id not in changed} | read
+        for character, since in characters.items():
+            for record in self._records.page(Wanted(character, since=rfc3339(since)), 1000).records:
+                # This index may be behind the table.
+                if record.job_id not in records or records[record.job_id].updated_at < record.updated_at:
+                    records[record.job_id] = record
+        return self._known(records, unfinished)
+
+    def _unfinished(self) -> dict[str, tuple[Status, str]]:
+        found: dict[str, tuple[Status, str]] = {}
+        for status, times in zip(Status, self._pool.map(self._records.unfinished, Status), strict=True):
+            found |= {job_id: (status, at) for job_id, at in times.items()}
+        return found
+
+    def _known(self, records: Mapping[str, Record], unfinished: Mapping[str, tuple[Status, str]]) -> Known:
+        situation = Situation.of(self._stack)
+        versions = {
+            job_id: str(cards.card(record, situation)["version"])
+            for job_id, record in records.items()
+            if not record.ended
+        }
+        return Known(situation, records, unfinished, versions)
+
+
+def differences(before: Known, after: Known) -> tuple[list[Record], list[str]]:
+    """The records whose cards are other ones now, the oldest change first, and the ids of those that are gone."""
+    changed = [
+        record
+        for job_id, record in after.records.items()
+        if before.records.get(job_id) != record or before.versions.get(job_id) != after.versions.get(job_id)
+    ]
+    gone = [job_id for job_id in before.records if job_id not in after.records]
+    return sorted(changed, key=lambda record: record.updated_at), gone
+
+
+# ---- the feed --------------------------------------------------------------------------------------------------------
+
+
+class Feed:
+    """Keeps what is known of a stack up to date while a page is open, and tells the pages what changes."""
+
+    def __init__(self, stack: Stack, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stack = stack
+        self._looker = Looker(stack)
+        self._clock = clock
+        self._looking = anyio.Lock()
+        self._known: Known | None = None
+        self._looked = self._glanced = -1e9
+        self._whole_due = -1e9
+        self._characters: dict[str, float] = {}
+        self._last_glance: dict[str, Any] | None = None
+        self.events = Events()
+        self.trouble: str | None = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Whether the stack answers."""
+        return {"connected": self.trouble is None, "error": self.trouble}
+
+    def watch(self, character: str) -> None:
+        """Look at a character's jobs more closely for a while: something was uploaded."""
+        self._characters[character] = self._stack.clock()
+
+    async def run(self) -> None:
+        """Look again and again. Endless."""
+        await self._look()
+        while True:
+            await self.events.opened.wait()
+            await self._look()
+            await anyio.sleep(max(0.05, self._looked + LOOK_SECONDS - self._clock()))
+
+    async def known(self) -> Known:
+        """What is known, not older than two looks. Raises Unreachable if nothing ever was."""
+        if self._clock() - self._looked > 2 * LOOK_SECONDS:
+            await self._look()
+        if self._known is None:
+            raise Unreachable(self.trouble or "the stack was not read yet")
+        return self._known
+
+    async def _look(self) -> None:
+        begun = self._clock()
+        async with self._looking:
+            if self._looked > begun:
+                return  # another one has looked while this one waited
+            try:
+                known = await to_thread.run_sync(self._read, abandon_on_cancel=True)
+            except TROUBLE as exc:
+                # What happens in the meantime is in no index any more.
+                self._whole_due = self._looked = self._clock()
+                self._tell_state(sentence(exc))
+            else:
+                self._looked = self._clock()
+                self._tell_state(None)
+                self._tell(known)
+
+    def _read(self) -> Known:
+        began = self._clock()
+        if self._known is None or began >= self._whole_due:
+            known = self._looker.whole(self._known)
+            self._whole_due = self._clock() + max(WHOLE_SECONDS, (self._clock() - began) / WHOLE_SHARE)
+            return known
+        now = self._stack.clock()
+        self._characters = {name: at for name, at in self._characters.items() if now - at < WATCH_SECONDS}
+        return self._looker.changes(self._known, self._characters)
+
+    def _tell_state(self, trouble: str | None) -> None:
+        news = (trouble is None) != (self.trouble is None)
+        self.trouble = trouble
+        if news:
+            self.events.publish("state", self.state)
+
+    def _tell(self, known: Known) -> None:
+        before, self._known = self._known, known
+        if before is None:
+            return  # no page can have seen anything
+        changed, gone = differences(before, known)
+        for record in changed:
+            self.events.publish("job", known.card(record))
+        for job_id in gone:
+            self.events.publish("gone", {"job_id": job_id})
+        if changed or gone or self._clock() - self._glanced >= GLANCE_SECONDS:
+            now = known.glance()
+            if now != self._last_glance:
+                self._last_glance = now
+                self._glanced = self._clock()
+                self.events.publish("glance", now)

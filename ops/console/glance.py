@@ -1,0 +1,59 @@
+"""The stack at a glance: backlog, limit, pause, spend, failures, and how long jobs took. Pure."""
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from ops.console import cards
+from ops.explain import Situation, account_step
+from ops.health import limit_use
+from posedrop.clock import epoch
+from posedrop.ledger import Record, Status
+from posedrop.telemetry import PRICE
+
+DURATIONS = 100
+
+
+def glance(records: Iterable[Record], situation: Situation) -> dict[str, Any]:
+    """What the page shows above the cards. Durations are seconds, amounts USD."""
+    states: Counter[str] = Counter()
+    failures: Counter[str] = Counter()
+    queued: list[float] = []
+    done: list[Record] = []
+    for record in records:
+        states[cards.state(record)] += 1
+        if record.error:
+            failures[record.error["type"]] += 1
+        if record.status is Status.QUEUED:
+            queued.append(epoch(record.created_at if record.attempt == 1 else record.updated_at))
+        if record.status is Status.SUCCEEDED and record.attempt == 1 and record.completed_at:
+            done.append(record)
+    rate, pause = limit_use(situation.pacing, situation.limits, situation.now)
+    newest = heapq.nlargest(DURATIONS, done, key=lambda record: str(record.completed_at))
+    told = None
+    if pause:
+        seconds = round(max(0.0, epoch(pause.until) - situation.now), 1)
+        step = account_step(pause.reason, seconds) if pause.account else "Nothing: it goes on by itself."
+        told = {"reason": pause.reason, "seconds": seconds, "step": step}
+    limit = rate.requests_per_minute
+    return {
+        "backlog": states["queued"],
+        "oldest_seconds": round(max(0.0, situation.now - min(queued)), 1) if queued else None,
+        "running": states["submitting"] + states["running"] + states["delivering"],
+        "waiting": states["waiting"],
+        "use": {"taken": rate.taken, "limit": limit, "percent": round(100 * rate.taken / limit, 1) if limit else 0.0},
+        "pause": told,
+        "spend_today_usd": round(rate.jobs_today * PRICE, 4),
+        "jobs_today": rate.jobs_today,
+        "done": states["done"],
+        "failed": states["failed"],
+        "failures": [{"type": kind, "count": count} for kind, count in failures.most_common()],
+        "durations": [
+            {
+                "at": record.completed_at,
+                "seconds": round(epoch(str(record.completed_at)) - epoch(record.created_at), 1),
+            }
+            for record in reversed(newest)
+        ],
+    }

@@ -1,0 +1,164 @@
+"""The images of jobs: read from the buckets, checked before they are served, made smaller once."""
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+from PIL import Image, ImageOps
+
+from ops.errors import NotFound, OpsError
+from ops.stack import Stack
+from posedrop import images
+from posedrop.contract import slug
+from posedrop.intake import SIDE_LIMIT
+from posedrop.ledger import Record, Status
+from posedrop.uploads import GONE
+
+SIZES = {"thumb": 480, "large": 1600}
+"""Pixels of the longer side."""
+BYTE_LIMIT = 128 * 1024 * 1024
+CACHE_BYTES = 128 * 1024 * 1024
+QUALITY = 82
+
+
+class NoPicture(OpsError):
+    """What is stored is no whole PNG, JPEG or WebP within the limits: it is not served."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One stored image. `version` is its version id, or, where the bucket keeps none, empty."""
+
+    bucket: str
+    key: str
+    etag: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that was checked. The type is of its bytes."""
+
+    data: bytes
+    content_type: str
+    extension: str
+
+
+class Pictures:
+    """The images of one stack. Its methods read from S3 and decode: they belong in a thread.
+
+    Raises NotFound and NoPicture; other errors of S3 pass as botocore's ClientError.
+    """
+
+    def __init__(self, stack: Stack, cache_bytes: int = CACHE_BYTES) -> None:
+        self._stack = stack
+        self._limit = cache_bytes
+        self._lock = threading.Lock()
+        self._made: OrderedDict[tuple[Source, str], Future[Picture]] = OrderedDict()
+        self._bytes = 0
+
+    def source(self, record: Record, what: str, number: int = 1) -> Source:
+        """Where a job's face, pose or output (counted from 1) lies."""
+        if what == "output":
+            if not 1 <= number <= len(record.outputs):
+                raise NotFound(f"{record.job_id} has no output {number}")
+            return _stored(record.outputs[number - 1])
+        if what in record.inputs:
+            return _stored(record.inputs[what])
+        if what in ("face", "pose") and record.status is Status.WAITING:
+            # Not read by any job yet: as it lies in the bucket now.
+            files = self._stack.uploads.files(record.character, record.pose)
+            listed = files.face if what == "face" else files.pose
+            if listed:
+                return Source(self._stack.uploads.name, listed.key, listed.etag)
+        raise NotFound(f"{record.job_id} has no {what}")
+
+    def get(self, source: Source, size: str) -> Picture:
+        """The image, made smaller unless `size` is original. Whoever asks for what is being made waits for it."""
+        if size not in SIZES:
+            return self._read(source)
+        wanted = (source, size)
+        with self._lock:
+            future = self._made.get(wanted)
+            mine = future is None
+            if future is None:
+                future = self._made[wanted] = Future()
+            self._made.move_to_end(wanted)
+        if mine:
+            try:
+                picture = _smaller(self._read(source), SIZES[size])
+            except BaseException as exc:
+                with self._lock:
+                    del self._made[wanted]
+                future.set_exception(exc)
+                raise
+            future.set_result(picture)
+            self._keep_within_limit(len(picture.data))
+        return future.result()
+
+    def _keep_within_limit(self, more: int) -> None:
+        with self._lock:
+            self._bytes += more
+            for wanted, future in list(self._made.items()):
+                if self._bytes <= self._limit:
+                    break
+                if future.done():
+                    del self._made[wanted]
+                    self._bytes -= len(future.result().data)
+
+    def _read(self, source: Source) -> Picture:
+        which: dict[str, Any] = {"VersionId": source.version} if source.version else {}
+        if source.etag:
+            which["IfMatch"] = f'"{source.etag.strip(chr(34))}"'
+        try:
+            answer = self._stack.client("s3").get_object(Bucket=source.bucket, Key=source.key, **which)
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] in GONE:
+                raise NotFound(f"{source.key} is not there any more") from exc
+            raise
+        with answer["Body"] as body:
+            if answer["ContentLength"] > BYTE_LIMIT:
+                raise NoPicture(f"{source.key} has {answer['ContentLength']} bytes, more than are shown")
+            return checked(source.key, body.read())
+
+
+def checked(name: str, data: bytes) -> Picture:
+    """The picture in these bytes. Raises NoPicture if they are no whole image within the limits."""
+    try:
+        info = images.check(data)
+    except images.BadImage as exc:
+        raise NoPicture(f"{name} is no image that can be shown: {exc}") from exc
+    if max(info.width, info.height) > SIDE_LIMIT:
+        raise NoPicture(f"{name} has {info.width} x {info.height} pixels, more than {SIDE_LIMIT} a side")
+    return Picture(data, info.content_type, info.extension)
+
+
+def file_name(record: Record, what: str, number: int, picture: Picture) -> str:
+    """What a downloaded image is called, in ASCII."""
+    counted = f"{what}-{number}" if what == "output" else what
+    return f"{slug(record.job_id, 100)}-{counted}.{picture.extension}"
+
+
+def _stored(told: Mapping[str, Any]) -> Source:
+    return Source(told["bucket"], told["key"], told.get("etag") or "", told.get("version_id") or "")
+
+
+def _smaller(picture: Picture, side: int) -> Picture:
+    """A WebP of at most `side` pixels; an animation is still."""
+    try:
+        with Image.open(io.BytesIO(picture.data), formats=("PNG", "JPEG", "WEBP")) as image:
+            image.draft("RGB", (side, side))  # a large JPEG is not decoded whole
+            small = ImageOps.exif_transpose(image)
+            small = small.convert("RGBA" if small.has_transparency_data else "RGB")
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        small.save(buffer, "WEBP", quality=QUALITY, method=3)
+    # Pillow's decoders raise nearly anything for what only looks like an image.
+    except Exception as exc:
+        raise NoPicture(f"the image cannot be decoded: {type(exc).__name__}") from exc
+    return Picture(buffer.getvalue(), "image/webp", "webp")

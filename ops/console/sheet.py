@@ -1,0 +1,44 @@
+"""A character's contact sheet: face, pose and each output of the jobs that are done."""
+
+import io
+import textwrap
+from collections.abc import Iterable
+
+from ops.console.pictures import NoPicture, Pictures
+from ops.contact_sheet import Row, draw
+from ops.errors import NotFound
+from ops.records import newest
+from posedrop.ledger import Record, Status
+
+ROWS = 40
+"""The newest outputs: a sheet is one picture in memory."""
+DETAIL = 110
+"""Characters of a prompt that fit on a line."""
+
+
+def sheet(pictures: Pictures, records: Iterable[Record], character: str) -> bytes:
+    """The sheet as PNG. Raises NotFound if the character has nothing to show; errors of S3 pass."""
+    done = [record for record in records if record.character == character and record.status is Status.SUCCEEDED]
+    rows: list[Row] = []
+    for record in sorted(done, key=newest, reverse=True):
+        for number in range(1, len(record.outputs) + 1):
+            if len(rows) < ROWS and (row := _row(pictures, record, number)):
+                rows.append(row)
+    if not rows:
+        raise NotFound(f"{character} has no pictures yet")
+    buffer = io.BytesIO()
+    draw(rows, buffer)
+    return buffer.getvalue()
+
+
+def _row(pictures: Pictures, record: Record, number: int) -> Row | None:
+    """One output; None if one of the three images is not there, or none."""
+    try:
+        face, pose, output = (
+            io.BytesIO(pictures.get(pictures.source(record, what, number), "thumb").data)
+            for what in ("face", "pose", "output")
+        )
+    except (NotFound, NoPicture):
+        return None
+    prompt = textwrap.shorten(str(record.parameters.get("prompt", "")), DETAIL, placeholder=" ...")
+    return Row(f"{record.pose}, seed {record.parameters.get('seed')}", prompt, face, pose, [output])

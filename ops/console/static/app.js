@@ -1,0 +1,376 @@
+/** The page: views, filters, paging, and what comes in live. */
+
+import { $, h, icon, say } from "./dom.js";
+import { get } from "./api.js";
+import { cardElement, forget, forgetAll, headline, tick } from "./card.js";
+import * as drop from "./drop.js";
+import { listen } from "./feed.js";
+import { Gallery } from "./gallery.js";
+import * as glance from "./glance.js";
+import { notice, tell, toast } from "./notices.js";
+import { moved } from "./tray.js";
+import * as viewer from "./viewer.js";
+import { count, hourAndMinute, many } from "./words.js";
+
+const PAGE = 60;
+const TYPING = 250; // milliseconds
+const OFFERED = {
+  "": "All",
+  waiting: "Waiting",
+  queued: "Queued",
+  "submitting,running,delivering": "Running",
+  failed: "Failed",
+  done: "Done",
+};
+
+const cards = new Map(); // job id -> card, of the jobs that were loaded or changed
+const shown = new Set(); // job ids on the page, in no order
+const filters = { view: "watch", character: "", state: "", hours: "", text: "" };
+const changes = new Map(); // what came in live: job id -> card, or null if it is gone
+const late = new Map(); // of that, what came while a first page was on its way
+let characters = [];
+let cursor = null;
+let loading = null;
+let total = 0;
+let gone = 0; // timer: a short break is not worth a word
+let since = null; // when the console was lost
+let away = false; // the stack is
+let greeted = false;
+
+const jobs = $("jobs");
+const gallery = new Gallery(jobs, { open: viewer.open, only: (name) => choose({ character: name }) });
+
+// ---- which jobs -----------------------------------------------------------------------------------------------------
+
+function query() {
+  const { view, character, state, hours, text } = filters;
+  const wanted = { character, state: view === "look" ? "done" : state, hours, text };
+  return new URLSearchParams(Object.entries(wanted).filter(([, value]) => value));
+}
+
+/** The same question that the server answers, for a card that comes in live. */
+function fits(card) {
+  const wanted = query();
+  const text = (wanted.get("text") ?? "").toLowerCase();
+  const state = wanted.get("state");
+  return (
+    (!wanted.has("character") || card.character === wanted.get("character")) &&
+    (!state || state.split(",").includes(card.state)) &&
+    (!text || [card.job_id, card.character, card.pose, card.prompt, card.error?.type, card.error?.message].some((part) => part?.toLowerCase().includes(text)))
+  );
+}
+
+/** The first page anew. What is on the page stays until the answer is there. */
+async function load() {
+  loading?.abort();
+  const mine = (loading = new AbortController());
+  const asked = query();
+  asked.set("limit", PAGE);
+  late.clear();
+  $("main").setAttribute("aria-busy", "true");
+  try {
+    const page = await get(`/api/jobs?${asked}`, { signal: mine.signal });
+    if (mine !== loading) return;
+    shown.clear();
+    forgetAll();
+    gallery.clear();
+    jobs.className = filters.view === "look" ? "look" : "cards";
+    take(page);
+    for (const [id, card] of late) change(id, card);
+    notice("jobs", null);
+  } catch (problem) {
+    if (problem.name !== "AbortError") notice("jobs", problem.message, { tone: "warn" });
+  } finally {
+    if (mine === loading) {
+      loading = null;
+      $("main").removeAttribute("aria-busy");
+      lookAhead();
+    }
+  }
+}
+
+async function more() {
+  if (loading || !cursor) return;
+  const mine = (loading = new AbortController());
+  const asked = query();
+  asked.set("limit", PAGE);
+  asked.set("cursor", cursor);
+  try {
+    const page = await get(`/api/jobs?${asked}`, { signal: mine.signal });
+    if (mine === loading) take(page);
+  } catch (problem) {
+    if (problem.name !== "AbortError") toast(problem.message, true);
+  } finally {
+    if (mine === loading) {
+      loading = null;
+      lookAhead();
+    }
+  }
+}
+
+function take(page) {
+  cursor = page.next;
+  total = page.total;
+  const rows = [];
+  for (const found of page.jobs) {
+    const known = cards.get(found.job_id);
+    // What came in live may be newer than the answer.
+    const card = known && known.updated_at > found.updated_at ? known : found;
+    cards.set(card.job_id, card);
+    if (shown.has(card.job_id) || !fits(card)) continue;
+    shown.add(card.job_id);
+    if (filters.view === "look") gallery.put(card, false);
+    else rows.push(cardElement(card, viewer.open));
+  }
+  jobs.append(...rows);
+  $("more").hidden = !cursor;
+  showCharacters(page.characters);
+  showTotal();
+}
+
+const ahead = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && more(), { rootMargin: "1200px" });
+
+/** Ask for the next page if its place is already in sight: an observer only tells of changes. */
+function lookAhead() {
+  ahead.unobserve($("more"));
+  ahead.observe($("more"));
+}
+
+function showTotal() {
+  const filtered = filters.character || filters.text || filters.hours || (filters.state && filters.view === "watch");
+  const what = filters.view === "look" ? "finished job" : "job";
+  say($("total"), shown.size || filtered ? `${many(total, what)}${filtered ? " found" : ""}` : "");
+  const empty = !shown.size && !cursor;
+  $("main").toggleAttribute("data-empty", empty);
+  document.body.toggleAttribute("data-new", empty && !filtered && !characters.length);
+  const old = $("empty");
+  if (!empty) old?.remove();
+  else {
+    const note = emptiness(filtered);
+    if (old) old.replaceWith(note);
+    else jobs.after(note);
+  }
+}
+
+function emptiness(filtered) {
+  if (filtered) {
+    const all = h("button", { type: "button", class: "button", onclick: () => choose({ character: "", state: "", hours: "", text: "" }) }, "Show all");
+    return h("div", { id: "empty", class: "empty" }, h("h2", {}, "Nothing fits"), h("p", {}, "No job has all that was asked for."), all);
+  }
+  const begin = h("button", { type: "button", class: "button primary", onclick: () => drop.open() }, "Choose pictures");
+  if (filters.view === "look" && characters.length)
+    return h("div", { id: "empty", class: "empty" }, h("h2", {}, "No results yet"), h("p", {}, "They appear here by themselves."));
+  return h(
+    "div",
+    { id: "empty", class: "empty first" },
+    h("div", { class: "example", "aria-hidden": "true" }, h("span", {}, icon("face")), h("i", {}, "+"), h("span", {}, icon("pose")), h("i", {}, "="), h("span", { class: "made" }, icon("check"))),
+    h("h2", {}, "Drop a face and a pose here"),
+    h("p", {}, "The same character in every pose you drop. You see what it costs before anything is sent."),
+    begin,
+  );
+}
+
+// ---- filters --------------------------------------------------------------------------------------------------------
+
+function showCharacters(found) {
+  if (JSON.stringify(found) === JSON.stringify(characters)) return;
+  characters = found;
+  const options = characters.map(({ name, jobs: n }) => h("option", { value: name }, `${name} (${count(n)})`));
+  $("character").replaceChildren(h("option", { value: "" }, "All characters"), ...options);
+  if (filters.character && !characters.some(({ name }) => name === filters.character))
+    $("character").append(h("option", { value: filters.character }, filters.character));
+  $("character").value = filters.character;
+}
+
+function readHash() {
+  const [view, rest = ""] = location.hash.slice(1).split("?");
+  const set = new URLSearchParams(rest);
+  filters.view = view === "look" ? "look" : "watch";
+  for (const name of ["character", "state", "hours", "text"]) filters[name] = set.get(name) ?? "";
+}
+
+/** Change filters: the address has them, so that back and reload keep them. */
+function choose(changes, keep = false) {
+  Object.assign(filters, changes);
+  const set = new URLSearchParams(["character", "state", "hours", "text"].map((name) => [name, filters[name]]).filter(([, value]) => value));
+  const address = `#${filters.view}${set.size ? `?${set}` : ""}`;
+  if (address !== location.hash) history[keep ? "replaceState" : "pushState"](null, "", address);
+  apply();
+}
+
+function apply() {
+  for (const view of ["watch", "look"]) {
+    const link = $(`view-${view}`);
+    if (view === filters.view) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  $("states").hidden = filters.view === "look";
+  for (const chip of $("states").children) chip.setAttribute("aria-pressed", String(chip.value === filters.state));
+  for (const name of ["character", "hours"]) $(name).value = filters[name];
+  if ($("text").value.trim() !== filters.text) $("text").value = filters.text;
+  load();
+}
+
+function buildFilters() {
+  $("states").append(
+    ...Object.entries(OFFERED).map(([state, words]) =>
+      h("button", { type: "button", class: "chip", value: state, "data-state": state.split(",").at(-1), onclick: () => choose({ state }) }, words)),
+  );
+  for (const name of ["character", "hours"]) $(name).addEventListener("change", (event) => choose({ [name]: event.target.value }));
+  let timer = 0;
+  $("text").addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => choose({ text: $("text").value.trim() }, true), TYPING);
+  });
+  for (const view of ["watch", "look"]) {
+    $(`view-${view}`).addEventListener("click", (event) => {
+      event.preventDefault();
+      scrollTo(0, 0);
+      choose({ view });
+    });
+  }
+  addEventListener("popstate", () => {
+    readHash();
+    apply();
+  });
+  addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.target.matches("input, textarea, select") || document.querySelector("dialog[open]")) return;
+    event.preventDefault();
+    $("text").focus();
+  });
+}
+
+// ---- live -----------------------------------------------------------------------------------------------------------
+
+function change(id, card) {
+  if (loading) late.set(id, card);
+  if (!changes.size) setTimeout(flush, 50);
+  changes.set(id, card);
+}
+
+function flush() {
+  const fresh = [];
+  for (const [id, card] of changes) {
+    const before = cards.get(id);
+    if (!card) {
+      if (shown.has(id)) hide(id);
+      cards.delete(id);
+      continue;
+    }
+    if (before && before.updated_at > card.updated_at) continue;
+    cards.set(id, card);
+    if (before && before.state !== card.state) tell(`${card.pose} of ${card.character}: ${headline(card)}.`);
+    if (!fits(card)) {
+      if (shown.has(id)) hide(id);
+    } else if (filters.view === "look") {
+      if (!shown.has(id)) total += 1;
+      if (before?.version !== card.version || !shown.has(id)) gallery.put(card, true);
+      shown.add(id);
+    } else if (shown.has(id)) cardElement(card, viewer.open);
+    else {
+      total += 1;
+      shown.add(id);
+      fresh.unshift(cardElement(card, viewer.open));
+    }
+    if (!characters.some(({ name }) => name === card.character)) {
+      showCharacters([...characters, { name: card.character, jobs: 1 }].sort((a, b) => (a.name < b.name ? -1 : 1)));
+    }
+    viewer.changed(card);
+  }
+  changes.clear();
+  for (const element of fresh) element.dataset.fresh = "";
+  jobs.prepend(...fresh);
+  showTotal();
+}
+
+function hide(id) {
+  shown.delete(id);
+  total = Math.max(0, total - 1);
+  forget(id);
+  gallery.remove(id);
+}
+
+function link(up) {
+  if (up) {
+    clearTimeout(gone);
+    gone = 0;
+    $("link").dataset.link = "live";
+    say($("link"), "Live");
+    if (since) notice("console", null);
+    since = null;
+    return;
+  }
+  if (since) return;
+  since = new Date();
+  $("link").dataset.link = "joining";
+  say($("link"), "Reconnecting");
+  gone = setTimeout(() => {
+    $("link").dataset.link = "away";
+    say($("link"), "Not connected");
+    const text = `The console does not answer. The page shows what was known at ${hourAndMinute(since)}.`;
+    notice("console", text, { step: "It goes on by itself when python -m ops console runs again on this port with this start's token." });
+  }, 2500);
+}
+
+function stackState({ connected, error }) {
+  if (connected) {
+    notice("stack", null);
+    if (away) toast("The stack is back; everything is up to date.");
+  } else if (!away) {
+    const text = `The stack cannot be reached. The page shows what was known at ${hourAndMinute(new Date())}.`;
+    notice("stack", text, { step: `${error ?? ""} It goes on by itself.`.trim() });
+  }
+  if (away !== !connected) {
+    away = !connected;
+    document.body.toggleAttribute("data-away", away);
+  }
+}
+
+async function loadGlance() {
+  try {
+    glance.show(await get("/api/glance"));
+  } catch {
+    // The feed brings the next one.
+  }
+}
+
+async function loadStack() {
+  try {
+    const stack = await get("/api/stack");
+    notice("about", null);
+    $("stack").textContent = `${stack.stack} · ${stack.local ? "local" : stack.region}`;
+    document.title = `${stack.stack} · posedrop`;
+    for (const [at, problem] of stack.problems.entries()) notice(`problem-${at}`, `${problem.what}.`, { step: problem.step, tone: "warn" });
+    drop.build(stack, () => characters);
+    viewer.build({ cards: (id) => cards.get(id), order: () => [...jobs.querySelectorAll("[data-job]")].map((element) => element.dataset.job), price: stack.price_usd });
+  } catch (problem) {
+    notice("about", problem.message);
+    setTimeout(loadStack, 3000);
+  }
+}
+
+// ---- begin ----------------------------------------------------------------------------------------------------------
+
+buildFilters();
+glance.build();
+readHash();
+apply();
+loadGlance();
+loadStack();
+drop.watchPage();
+$("drop").addEventListener("click", () => drop.open());
+listen({
+  link,
+  // What changed between the first page and the first event would be missed: it is asked for once more.
+  hello: () => (greeted ? null : ((greeted = true), load())),
+  job: (card) => change(card.job_id, card),
+  gone: ({ job_id: id }) => change(id, null),
+  glance: glance.show,
+  upload: moved,
+  state: stackState,
+  reset: () => {
+    load();
+    loadGlance();
+  },
+});
+setInterval(() => document.hidden || tick(), 1000);

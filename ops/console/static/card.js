@@ -1,0 +1,165 @@
+/** A job as a strip of three frames: the face, the pose, and what comes of them. */
+
+import { button, h, icon, say, svg } from "./dom.js";
+import { picture } from "./api.js";
+import { retry } from "./confirm.js";
+import { STATES, ago, dateAndTime, span, until } from "./words.js";
+
+const elements = new Map(); // job id -> its card on the page
+const RADIUS = 19;
+const ROUND = 2 * Math.PI * RADIUS;
+
+/** The card of a job, new or brought up to date. `open(card, what)` shows it large. */
+export function cardElement(card, open) {
+  const known = elements.get(card.job_id);
+  if (known?.card.version === card.version) return known.element;
+  const entry = known ?? { element: h("article", { class: "card", "data-job": card.job_id }) };
+  const before = entry.card?.state;
+  entry.card = card;
+  elements.set(card.job_id, entry);
+  const focused = entry.element.contains(document.activeElement) ? document.activeElement.dataset.does : null;
+  draw(entry, open);
+  if (before && before !== card.state) entry.element.dataset.changed = "";
+  if (focused) (entry.element.querySelector(`[data-does="${focused}"]`) ?? entry.element.querySelector("button")).focus();
+  return entry.element;
+}
+
+/** Forget a card that left the page. */
+export function forget(id) {
+  elements.get(id)?.element.remove();
+  elements.delete(id);
+}
+
+export function forgetAll() {
+  elements.clear();
+}
+
+function draw(entry, open) {
+  const { card, element } = entry;
+  element.dataset.state = card.state;
+  entry.ring = card.state === "running" ? ring(card) : null;
+  entry.left = h("span", { class: "left" });
+  entry.when = h("time", { datetime: card.updated_at, title: dateAndTime(card.updated_at) });
+  const name = h(
+    "button",
+    { type: "button", class: "open", "data-does": "open", onclick: () => open(card) },
+    h("span", { class: "pose" }, card.pose || "no pose yet"),
+    h("span", { class: "who" }, card.character),
+  );
+  const why = card.state === "failed" || card.state === "waiting" ? card.sentence : null;
+  const parts = [
+    h(
+      "div",
+      { class: "strip" },
+      frame(card, "face"),
+      frame(card, "pose"),
+      h("div", { class: "frame result" }, result(entry)),
+    ),
+    h("h3", {}, name),
+    h("p", { class: "line" }, stateMark(card), entry.left, entry.when),
+    why && h("p", { class: "why" }, why),
+    card.can_retry &&
+      h("p", { class: "does" }, button("Retry", { sign: "again", kind: "small", "data-does": "retry", onclick: () => retry(card) })),
+  ];
+  element.replaceChildren(...parts.filter(Boolean));
+  tickOne(entry);
+}
+
+/** The state as a dot and words. */
+export function stateMark(card) {
+  return h("span", { class: "state", "data-state": card.state }, headline(card));
+}
+
+/** The state in words, as a sentence begins. */
+export function headline(card) {
+  const words = card.headline || STATES[card.state] || card.state;
+  return words[0].toUpperCase() + words.slice(1);
+}
+
+/** A picture that turns into a quiet frame if there is none. */
+export function image(card, what, options = {}, properties = {}) {
+  const { alt = "", ...rest } = properties;
+  return h("img", {
+    src: picture(card, what, options),
+    alt,
+    loading: "lazy",
+    decoding: "async",
+    draggable: "false",
+    onerror: (event) => event.target.replaceWith(h("span", { class: "none" }, icon(what === "face" ? "face" : "pose"))),
+    ...rest,
+  });
+}
+
+function frame(card, what) {
+  const missing = card.missing.includes(what) || (what === "pose" && !card.pose);
+  if (!missing) return h("div", { class: "frame" }, image(card, what));
+  return h("div", { class: "frame lacks" }, icon(what), h("span", {}, `no ${what}`));
+}
+
+function result(entry) {
+  const { card } = entry;
+  switch (card.state) {
+    case "done":
+      return [
+        image(card, "output", {}, { alt: `${card.pose} of ${card.character}` }),
+        card.outputs > 1 && h("span", { class: "number" }, `${card.outputs}`),
+      ];
+    case "running":
+      return entry.ring.element;
+    case "failed":
+      return h("span", { class: "sign failed" }, icon("alert"), h("span", {}, failure(card)));
+    case "waiting":
+      return h("span", { class: "sign" }, icon("plus"), h("span", {}, card.missing.length ? `needs a ${card.missing.join(", a ")}` : "waits"));
+    case "queued":
+      entry.turn = h("span", {});
+      return h("span", { class: "sign" }, icon("clock"), entry.turn);
+    default:
+      return h("span", { class: "sign busy" }, h("span", { class: "pulse" }));
+  }
+}
+
+/** InferenceFailed -> "inference failed": it can break in a narrow frame. */
+const failure = (card) => (card.error?.type ?? "failed").replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();
+
+function ring(card) {
+  const arc = svg("circle", { cx: 22, cy: 22, r: RADIUS, class: "arc", "stroke-dasharray": ROUND });
+  const inside = svg("text", { x: 22, y: 22, "text-anchor": "middle", "dominant-baseline": "central" });
+  const drawing = svg("svg", { viewBox: "0 0 44 44", "aria-hidden": "true" }, svg("circle", { cx: 22, cy: 22, r: RADIUS, class: "track" }), arc, inside);
+  const label = `Progress of ${card.pose} of ${card.character}`;
+  const bar = { role: "progressbar", "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100 };
+  return { element: h("span", { class: "ring", ...bar }, drawing), arc, inside };
+}
+
+/** How far a job in the model is, 0 to 1, and the seconds that are probably left. */
+export function progress(card) {
+  const typical = card.typical_seconds || 30;
+  const left = card.eta ? until(card.eta) : typical + until(card.submitted_at ?? card.updated_at);
+  return { part: Math.min(1, Math.max(0.02, 1 - left / typical)), left };
+}
+
+/** Bring what depends on the time up to date. */
+export function tick() {
+  for (const entry of elements.values()) if (entry.element.isConnected) tickOne(entry);
+}
+
+function tickOne(entry) {
+  const { card } = entry;
+  say(entry.when, ago(card.updated_at));
+  switch (card.state) {
+    case "running": {
+      const { part, left } = progress(card);
+      entry.ring.arc.setAttribute("stroke-dashoffset", ROUND * (1 - part));
+      entry.ring.element.setAttribute("aria-valuenow", Math.round(part * 100));
+      entry.element.toggleAttribute("data-late", left < -2);
+      say(entry.ring.inside, left > 0 ? String(Math.ceil(left)) : "");
+      say(entry.left, left > 0 ? `about ${span(Math.ceil(left))} left` : "longer than usual");
+      break;
+    }
+    case "queued": {
+      const left = card.eta ? until(card.eta) : 0;
+      say(entry.turn, left > 5 ? `in about ${span(left)}` : "next");
+      break;
+    }
+    default:
+  }
+}

@@ -1,0 +1,32 @@
+/** Server-sent events: what changed, in order. A lost connection is taken up again where it was. */
+
+const EVENTS = ["hello", "job", "gone", "glance", "upload", "state", "reset"];
+const AGAIN = 2000; // milliseconds
+
+/** Listen. `on` has a function for each event, and `link(up)` for the connection to the console itself. */
+export function listen(on) {
+  let source;
+  let broken = false; // the browser gave up: what was missed is unknown
+
+  function open() {
+    source = new EventSource("/api/events");
+    source.addEventListener("open", () => {
+      on.link(true);
+      if (broken) on.reset({});
+      broken = false;
+    });
+    source.addEventListener("error", () => {
+      on.link(false);
+      if (source.readyState !== EventSource.CLOSED) return;
+      broken = true;
+      setTimeout(open, AGAIN);
+    });
+    for (const name of EVENTS) {
+      source.addEventListener(name, (event) => on[name]?.(JSON.parse(event.data)));
+    }
+  }
+
+  open();
+  addEventListener("pagehide", () => source.close());
+  addEventListener("pageshow", (event) => event.persisted && location.reload());
+}

@@ -1,0 +1,107 @@
+/** At a glance: numbers, the use of the limit, what failed, and how long jobs took lately. */
+
+import { $, h, say, svg } from "./dom.js";
+import { count, hourAndMinute, many, span, usd } from "./words.js";
+import { notice } from "./notices.js";
+
+const KINDS = 3; // types of failures that are shown by name
+const cells = {};
+let pausedUntil = 0;
+
+function cell(name, label, ...extra) {
+  const value = h("dd", { class: "value" }, "–");
+  const note = h("dd", { class: "note" });
+  cells[name] = { value, note };
+  return h("div", { class: `cell ${name}` }, h("dt", {}, label), value, note, ...extra);
+}
+
+/** Draw the empty strip. */
+export function build() {
+  cells.meter = h("span", { class: "meter" }, h("span", { class: "fill" }));
+  cells.plot = svg("svg", { class: "plot", role: "img", "aria-label": "No durations yet", preserveAspectRatio: "none" });
+  cells.kinds = h("dd", { class: "kinds" });
+  cells.scale = h("dd", { class: "note" });
+  $("glance").append(
+    h(
+      "dl",
+      {},
+      cell("backlog", "Queued"),
+      cell("running", "Running"),
+      cell("use", "Plan's limit", h("dd", { class: "bar" }, cells.meter)),
+      cell("spend", "Spent today"),
+      cell("done", "Done"),
+      cell("failed", "Failed", cells.kinds),
+      h("div", { class: "cell times" }, h("dt", {}, "Upload to result"), h("dd", {}, cells.plot), cells.scale),
+    ),
+  );
+}
+
+/** Show a glance. */
+export function show(glance) {
+  put("backlog", count(glance.backlog), glance.oldest_seconds ? `oldest ${span(glance.oldest_seconds)}` : "none behind the limit");
+  put("running", count(glance.running), glance.waiting ? `${count(glance.waiting)} incomplete` : "none incomplete");
+  const { taken, limit, percent } = glance.use;
+  put("use", `${Math.round(percent)}%`, `${count(taken)} of ${count(limit)} a minute`);
+  cells.meter.style.setProperty("--part", Math.min(1, percent / 100));
+  cells.meter.toggleAttribute("data-full", percent >= 95);
+  put("spend", usd(glance.spend_today_usd), many(glance.jobs_today, "job"));
+  const ended = glance.done + glance.failed;
+  put("done", count(glance.done), ended ? `${Math.floor((glance.done / ended) * 100)}% of what ended` : "nothing yet");
+  put("failed", count(glance.failed), glance.failed ? "" : "none");
+  failures(glance.failures);
+  cells.failed.value.parentElement.toggleAttribute("data-some", glance.failed > 0);
+  plot(glance.durations);
+  pause(glance.pause);
+}
+
+/** The most frequent types; the others as one. */
+function failures(found) {
+  const rest = found.slice(KINDS).reduce((sum, kind) => sum + kind.count, 0);
+  const kinds = [...found.slice(0, KINDS), ...(rest ? [{ type: "others", count: rest }] : [])];
+  cells.kinds.replaceChildren(...kinds.map((kind) => h("span", {}, h("b", {}, count(kind.count)), ` ${kind.type}`)));
+  cells.kinds.title = found.map((kind) => `${kind.type}: ${kind.count}`).join("\n");
+}
+
+function put(name, value, note) {
+  say(cells[name].value, value);
+  say(cells[name].note, note);
+}
+
+function pause(found) {
+  if (!found) {
+    pausedUntil = 0;
+    notice("pause", null);
+    return;
+  }
+  // A few seconds more or less are no news.
+  const at = Date.now() + found.seconds * 1000;
+  if (Math.abs(at - pausedUntil) > 5000) pausedUntil = at;
+  notice("pause", `Submitting is paused until ${hourAndMinute(pausedUntil)}: ${found.reason}.`, { step: found.step, tone: "warn" });
+}
+
+/** A bar for each job, the newest on the right, and a line at the median. */
+function plot(durations) {
+  const seconds = durations.map((job) => job.seconds);
+  if (!seconds.length) {
+    cells.plot.replaceChildren();
+    cells.plot.setAttribute("aria-label", "No durations yet");
+    say(cells.scale, "no result yet");
+    return;
+  }
+  const sorted = seconds.toSorted((a, b) => a - b);
+  const median = sorted[Math.floor(sorted.length / 2)];
+  const slowest = sorted.at(-1);
+  const top = Math.max(median * 1.4, Math.min(slowest, median * 2)); // one slow job must not flatten all others
+  const wide = Math.max(40, seconds.length);
+  cells.plot.setAttribute("viewBox", `0 0 ${wide * 4} 100`);
+  const bars = durations.map((job, at) => {
+    const height = Math.max(3, (Math.min(job.seconds, top) / top) * 100);
+    const x = (wide - seconds.length + at) * 4;
+    return svg("rect", { x, y: 100 - height, width: 2.6, height, class: job.seconds > median * 2 ? "slow" : "" });
+  });
+  const y = 100 - (median / top) * 100;
+  cells.plot.replaceChildren(...bars, svg("line", { x1: 0, x2: wide * 4, y1: y, y2: y }));
+  const words = `median ${span(median)}, slowest ${span(slowest)}`;
+  cells.plot.setAttribute("aria-label", `Upload to result of the newest ${many(seconds.length, "job")}: ${words}`);
+  say(cells.scale, words);
+}

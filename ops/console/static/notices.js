@@ -1,0 +1,53 @@
+/** What the operator must know: banners that stay, toasts that pass, and words for a screen reader. */
+
+import { $, button, h } from "./dom.js";
+
+const PASSES = 5000; // milliseconds
+const shown = new Map();
+
+/** Show, change or (text null) take away a banner. */
+export function notice(name, text, { step = null, tone = "calm" } = {}) {
+  const old = shown.get(name);
+  if (text === null) {
+    old?.remove();
+    shown.delete(name);
+    return;
+  }
+  const signature = `${tone}|${text}|${step}`;
+  if (old?.dataset.says === signature) return;
+  const banner = h(
+    "div",
+    { class: "notice", "data-tone": tone, "data-says": signature, role: "status" },
+    h("strong", {}, text),
+    step && h("span", {}, step),
+  );
+  if (old) old.replaceWith(banner);
+  else $("notices").append(banner);
+  shown.set(name, banner);
+}
+
+/** A sentence that goes by itself; a problem stays until it is closed. */
+export function toast(text, problem = false) {
+  const place = $("toasts") ?? document.body.appendChild(h("div", { id: "toasts", class: "toasts" }));
+  const note = h("div", { class: "toast", role: problem ? "alert" : "status" }, h("span", {}, text));
+  note.append(button("Close", { sign: "close", quiet: true, onclick: () => note.remove() }));
+  place.append(note);
+  // Above an open dialog too.
+  place.popover = "manual";
+  place.hidePopover();
+  place.showPopover();
+  if (!problem) setTimeout(() => note.remove(), PASSES);
+}
+
+let heard = [];
+let timer = 0;
+
+/** Tell a screen reader, gathering what comes in quick succession. */
+export function tell(sentence) {
+  heard.push(sentence);
+  timer ||= setTimeout(() => {
+    $("says").textContent = heard.length > 3 ? `${heard.length} jobs changed.` : heard.join(" ");
+    heard = [];
+    timer = 0;
+  }, 1500);
+}

@@ -1,0 +1,275 @@
+"""The console on a real port of this machine, on a stack that is moto in this process."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import boto3
+import pytest
+import urllib3
+from botocore.client import BaseClient
+from botocore.exceptions import EndpointConnectionError
+
+from ops.console.app import Server
+from ops.stack import Stack
+from posedrop.clock import rfc3339
+from posedrop.job import waiting_id
+from posedrop.ledger import Record, Status, _to_item
+from posedrop.naming import execution_name
+from tests.integration import conftest as integration
+from tests.integration.conftest import BUCKET, OUTPUTS, TABLE, Clock, Pipeline, environment, pipeline, provider
+from tests.ops.conftest import notifications, stack
+from tests.support import image
+
+__all__ = ["environment", "notifications", "pipeline", "provider", "stack"]
+
+TOKEN = "token-of-this-start"
+COLORS = ("teal", "coral", "indigo", "olive", "orchid", "sienna")
+CYCLE = ("done", "done", "failed", "running", "queued", "waiting", "done", "submitting", "delivering", "done")
+"""The states that seeded jobs have, one after another."""
+FAILURES = (
+    ("InferenceFailed", "the model ran out of memory"),
+    ("Rejected", "the provider answered 400: blocked content"),
+    ("InvalidInput", "incoming/hero/poses/walk.png: not a PNG, JPEG or WebP image"),
+    ("TimedOut", "no result after 3000 seconds"),
+)
+
+
+class LiveClock(Clock):
+    """The handlers' clock as time passes; tests that set it move it."""
+
+    shift = 0.0
+
+    def __init__(self, _now: float) -> None:
+        super().__init__(time.time())
+
+    @property
+    def now(self) -> float:  # type: ignore[override]
+        """Now."""
+        return time.time() + self.shift
+
+    @now.setter
+    def now(self, value: float) -> None:
+        self.shift = value - time.time()
+
+
+@dataclass
+class Console:
+    """A console that runs, and the stack behind it. `down`: AWS does not answer."""
+
+    stack: Stack
+    pipeline: Pipeline
+    down: bool = False
+    handled: set[str] = field(default_factory=set)
+    server: Server | None = None
+
+    @cached_property
+    def base(self) -> str:
+        """The address without token and slash, http://127.0.0.1:port. The server starts when it is first asked for."""
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        self.server = Server(self.stack, TOKEN, port)
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]}, daemon=True)
+        self.thread.start()
+        while not self.server.started:
+            assert self.thread.is_alive()
+            time.sleep(0.01)
+        return f"http://127.0.0.1:{port}"
+
+    @property
+    def url(self) -> str:
+        """The address that the browser opens, with the token."""
+        return f"{self.base}/?token={TOKEN}"
+
+    def stop(self) -> None:
+        """End the server, if it runs."""
+        if self.server:
+            self.server.should_exit = True
+            self.thread.join(10)
+
+    # ---- what the page does --------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        fields: list[tuple[str, Any]] | None = None,
+        headers: Mapping[str, str | None] = {},
+        **options: Any,
+    ) -> urllib3.BaseHTTPResponse:
+        """One request as the page would send it; a header that is None is left out."""
+        own: dict[str, str | None] = {
+            "Host": self.base.removeprefix("http://"),
+            "Cookie": f"posedrop-{self.base.rpartition(':')[2]}={TOKEN}",
+            "Origin": None if method == "GET" else self.base,
+        }
+        sent = {name: value for name, value in {**own, **headers}.items() if value is not None}
+        options = {"timeout": 20, "redirect": False, "retries": False, **options}
+        if body is not None:
+            options["body"] = json.dumps(body)
+        if fields is not None:
+            options["fields"] = fields
+        return urllib3.PoolManager().request(method, f"{self.base}{path}", headers=sent, **options)
+
+    def get(self, path: str, status: int = 200, **options: Any) -> Any:
+        """The JSON at a path."""
+        return self._json(self.request("GET", path, **options), status)
+
+    def post(self, path: str, body: object = None, status: int = 200, **options: Any) -> Any:
+        """Post JSON, or a form's fields, and return the JSON that is answered."""
+        return self._json(self.request("POST", path, body, **options), status)
+
+    @staticmethod
+    def _json(response: urllib3.BaseHTTPResponse, status: int) -> Any:
+        assert response.status == status, response.data
+        return json.loads(response.data)
+
+    # ---- what happens in the stack -------------------------------------------------------------------------------
+
+    def seed(self, count: int, states: tuple[str, ...] = CYCLE, characters: int = 4) -> list[Record]:
+        """Write so many jobs, the newest first, with their images (shared by all); return their records.
+
+        To be called before the server starts: what has ended is read then, and every half minute.
+        """
+        s3 = self.pipeline.s3
+        keys = {}
+        for name, size in (("face", (60, 80)), ("pose", (90, 120)), ("output", (90, 120))):
+            keys[name] = [f"seed/{name}-{color}.png" for color in COLORS]
+            for key, color in zip(keys[name], COLORS, strict=True):
+                bucket = OUTPUTS if name == "output" else BUCKET
+                s3.put_object(Bucket=bucket, Key=key, Body=image("png", size, color))
+        now = time.time()
+        records = []
+        for index in range(count):
+            color = index % len(COLORS)
+            state = states[index % len(states)]
+            stored = {
+                name: {"bucket": BUCKET, "key": keys[name][color], "version_id": None, "content_type": "image/png"}
+                for name in ("face", "pose")
+            }
+            output = {
+                "bucket": OUTPUTS,
+                "key": keys["output"][color],
+                "uri": f"s3://{OUTPUTS}/{keys['output'][color]}",
+                "width": 90,
+                "height": 120,
+            }
+            records.append(_record(index, state, f"hero-{index % characters + 1}", now - index * 20, stored, output))
+        self.write(records)
+        return records
+
+    def write(self, records: list[Record]) -> None:
+        """Put records into the table, over what is there."""
+        for record in records:
+            values = {name: value for name, value in vars(record).items() if value not in (None, [], {})}
+            told = record.ended and record.notified_at
+            item = values if told else {**values, "unfinished": record.status}
+            boto3.client("dynamodb").put_item(TableName=TABLE, Item=_to_item(item))
+
+    def change(self, record: Record, **values: Any) -> Record:
+        """Change a record now, and return it."""
+        changed = replace(record, **{"updated_at": rfc3339(time.time()), **values})
+        self.write([changed])
+        return changed
+
+    def handle(self) -> None:
+        """Let the stack handle what was uploaded or asked for since the last time; jobs are submitted by that."""
+        for version in self.pipeline.s3.list_object_versions(Bucket=BUCKET, Prefix="incoming/").get("Versions", []):
+            if version["VersionId"] not in self.handled:
+                self.handled.add(version["VersionId"])
+                self.pipeline.handle(_event(version))
+        for message in self.pipeline.receive(self.pipeline.queue_url):
+            self.pipeline.handle(message["Body"])
+
+    def finish(self) -> None:
+        """Let all executions that were started come to their ends."""
+        running = {
+            execution_name(job_id, int(record["attempt"]))
+            for job_id, record in self.pipeline.records().items()
+            if record["status"] == Status.SUBMITTED
+        }
+        for name, execution in self.pipeline.executions().items():
+            if name in running:
+                self.pipeline.run(execution)
+
+
+def _event(version: Mapping[str, Any]) -> dict[str, Any]:
+    found = {
+        "key": version["Key"],
+        "size": version["Size"],
+        "etag": version["ETag"].strip('"'),
+        "version-id": version["VersionId"],
+    }
+    return {
+        "detail-type": "Object Created",
+        "source": "aws.s3",
+        "detail": {"bucket": {"name": BUCKET}, "object": found},
+    }
+
+
+def _record(
+    index: int, state: str, character: str, at: float, inputs: dict[str, Any], output: dict[str, Any]
+) -> Record:
+    """One job in a state (see ops.console.cards.STATES), that last changed at a time (seconds)."""
+    status = {"running": "SUBMITTED", "delivering": "SUCCEEDED", "done": "SUCCEEDED"}.get(state, state.upper())
+    pose = f"pose-{index + 1}"
+    times = {"created_at": rfc3339(at - 60), "updated_at": rfc3339(at)}
+    if state == "waiting":
+        return Record(waiting_id(character, pose), Status.WAITING, character, pose, BUCKET, missing=["face"], **times)
+    values: dict[str, Any] = {}
+    if state in ("running", "delivering", "done", "failed"):
+        values |= {"request_id": f"request-{index}", "submitted_at": rfc3339(at - 40)}
+    if state == "running":
+        values |= {"submitted_at": rfc3339(at)}
+    if state == "submitting":
+        values |= {"owner": "somebody", "claimed_at": at}
+    if state in ("delivering", "done"):
+        metrics = {"inference_seconds": 31.06, "total_seconds": 38.2, "polls": 2}
+        values |= {"completed_at": rfc3339(at), "outputs": [output], "metrics": metrics}
+    if state == "failed":
+        kind, message = FAILURES[index // len(CYCLE) % len(FAILURES)]
+        values |= {"completed_at": rfc3339(at), "error": {"type": kind, "message": message}}
+    if state in ("done", "failed"):
+        values |= {"notified_at": rfc3339(at)}
+    return Record(
+        f"{character}-{pose}-{index:016x}",
+        Status(status),
+        character,
+        pose,
+        BUCKET,
+        inputs=inputs,
+        parameters={"prompt": f"a walk in the rain, number {index + 1}", "seed": 2778725438 + index, "samples": 1},
+        **times,
+        **values,
+    )
+
+
+@pytest.fixture(autouse=True)
+def live(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handlers' clock goes as time does, and nothing is left to settle."""
+    monkeypatch.setenv("SETTLE_SECONDS", "0")
+    monkeypatch.setattr(integration, "Clock", LiveClock)
+
+
+@pytest.fixture
+def console(stack: Stack, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Console]:
+    """A console that runs on a free port. The table is empty: see `Console.seed`."""
+    found = Console(replace(stack, clock=pipeline.clock), pipeline)
+    lock, call = threading.RLock(), BaseClient._make_api_call  # type: ignore[attr-defined]
+
+    def one_at_a_time(client: Any, operation: str, arguments: dict[str, Any]) -> Any:
+        # moto is not made for threads.
+        with lock:
+            if found.down and threading.current_thread() is not threading.main_thread():
+                raise EndpointConnectionError(endpoint_url="http://stack.test")
+            return call(client, operation, arguments)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", one_at_a_time)
+    yield found
+    found.stop()

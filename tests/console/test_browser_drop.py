@@ -1,0 +1,129 @@
+"""Dropping pictures onto the page, in a real browser."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import httpx
+
+from tests.console.browser import SOON, data, drop_files
+from tests.console.conftest import Console
+from tests.integration.conftest import BUCKET
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytest_plugins = ["tests.console.browser"]
+
+Visit = Callable[..., "Page"]
+POSES = ("at-the-camera", "close-up", "wide")
+
+
+def pictures() -> dict[str, bytes]:
+    """A face and three poses."""
+    return {"face-astrid.png": data("face", 0), **{f"{name}.png": data("pose", name) for name in POSES}}
+
+
+def state(page: "Page", pose: str) -> str | None:
+    """The state of a pose's card."""
+    return page.locator(".card", has_text=pose).first.get_attribute("data-state")
+
+
+def test_a_face_and_three_poses_go_all_the_way(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    provider = console.pipeline.provider
+    provider.submits = [httpx.Response(200, json={"request_id": f"request-{n}", "status": "QUEUED"}) for n in range(4)]
+    provider.media = [httpx.Response(200, content=data("output", "astrid", "wide", 7))]
+    page = visit(console)
+    expect(page.get_by_role("heading", name="Drop a face and a pose here")).to_be_visible()
+
+    drop_files(page, "body", pictures())
+    page.get_by_role("textbox", name="Prompt").fill("walking through the rain")
+    pairs = page.locator(".pairs li")
+    expect(pairs).to_have_count(3)
+    expect(pairs.locator("img")).to_have_count(6)
+    expect(page.locator("#new-character")).to_have_value("astrid")
+    expect(pairs.locator(".outcome")).to_have_text([re.compile(r"New · \$0\.029")] * 3)
+    send = page.get_by_role("button", name="Send 3 jobs for about $0.088")
+    expect(send).to_be_enabled()
+    assert not provider.requests
+    assert not console.pipeline.s3.list_objects_v2(Bucket=BUCKET).get("Contents")
+
+    send.click()
+    expect(page.get_by_role("progressbar", name="astrid/poses/wide.png")).to_be_visible()
+    expect(page.locator(".tray h2")).to_have_text("Uploaded")
+    console.handle()
+    cards = page.locator(".card")
+    expect(cards).to_have_count(3, timeout=SOON)
+    expect(page.locator('.card[data-state="running"] .ring')).to_have_count(3)
+    console.finish()
+    expect(page.locator('.card[data-state="done"] .result img')).to_have_count(3, timeout=SOON)
+
+    page.locator(".card .open").first.click()
+    expect(page.locator(".viewer .stage img")).to_be_visible()
+    assert page.locator(".viewer .stage img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+
+
+def test_what_the_contract_refuses_is_said_before_anything_is_sent(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    page = visit(console)
+    drop_files(page, "body", {"face-astrid.png": data("face", 0), "broken.png": b"no image", "notes.txt": b"hello"})
+    page.get_by_role("textbox", name="Prompt").fill("walking through the rain")
+    expect(page.locator('.pairs [data-outcome="refused"]')).to_have_count(2)
+    expect(page.locator(".pairs li", has=page.locator("img, svg")).nth(1).locator(".why")).not_to_be_empty()
+    expect(page.locator(".composer .primary")).to_be_disabled()
+
+
+def test_without_a_prompt_a_pose_will_wait_and_costs_nothing(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    console.stack.parameters["DefaultPrompt"] = ""  # type: ignore[index]
+    page = visit(console)
+    drop_files(page, "body", {"face-astrid.png": data("face", 0), "wide.png": data("pose", "wide")})
+    expect(page.locator(".pairs .why")).to_have_text("it will wait for a prompt")
+    expect(page.locator(".composer .primary")).to_have_text("Upload, nothing is paid yet")
+
+
+def test_files_are_chosen_by_keyboard_alone(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import FilePayload, expect
+
+    page = visit(console)
+    page.keyboard.press("Tab")
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    expect(page.locator("#drop")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#new-character")).to_be_focused()
+    page.keyboard.type("astrid")
+    page.keyboard.press("Tab")
+    for name in ("face", "wide"):
+        with page.expect_file_chooser() as chooser:
+            page.keyboard.press("Enter")
+        content = data("face", 0) if name == "face" else data("pose", name)
+        chooser.value.set_files([FilePayload(name=f"{name}.png", mimeType="image/png", buffer=content)])
+        page.keyboard.press("Tab")
+    expect(page.locator(".pairs li")).to_have_count(1)
+    expect(page.locator(".well.face img")).to_be_visible()
+
+
+def test_parameters_come_from_the_schema_and_keep_64_bits(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    page = visit(console)
+    drop_files(page, "body", {"face-astrid.png": data("face", 0), "wide.png": data("pose", "wide")})
+    page.get_by_role("textbox", name="Prompt").fill("rain")
+    page.get_by_label("Seed", exact=True).fill("9223372036854775808")
+    expect(page.locator("#p-seed-error")).to_contain_text("9223372036854775807")
+    expect(page.locator(".composer .primary")).to_be_disabled()
+    page.get_by_label("Seed", exact=True).fill("9223372036854775807")
+    page.get_by_role("group", name="Pictures").get_by_role("radio", name="4").check()
+    page.get_by_label("As large as the pose").uncheck()
+    expect(page.get_by_label("Width")).to_be_visible()
+    page.get_by_role("button", name="Send 1 job for about $0.029").click()
+    expect(page.locator(".tray h2")).to_have_text("Uploaded")
+    sent = console.pipeline.s3.get_object(Bucket=BUCKET, Key="incoming/astrid/poses/wide.json")["Body"].read()
+    expected = {"prompt": "rain", "samples": 4, "seed": 9223372036854775807, "use_input_img_dimension": False}
+    assert json.loads(sent) == expected

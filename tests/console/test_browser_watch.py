@@ -1,0 +1,168 @@
+"""Watching jobs in a real browser: everything comes by itself."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from posedrop.clock import rfc3339
+from posedrop.ledger import Status
+from tests.console.browser import FAILURES, SOON, Studio, axe, hang_up
+from tests.console.conftest import TOKEN, Console
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytest_plugins = ["tests.console.browser"]
+
+Visit = Callable[..., "Page"]
+HOSTILE = "<img src=x onerror=document.body.remove()>"
+
+
+def test_all_states_go_by_within_two_seconds_each(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    done = studio.job("done", name="wide", age=60)
+    record = studio.job("queued")
+    page = visit(console)
+    card = page.locator(f'[data-job="{record.job_id}"]')
+    expect(card).to_have_attribute("data-state", "queued")
+    now = time.time()
+    sent = {"request_id": "request-9", "submitted_at": rfc3339(now)}
+    ended = {"completed_at": rfc3339(now + 30), "outputs": done.outputs, "metrics": done.metrics}
+    for state, values in (
+        ("submitting", {"status": Status.SUBMITTING, "owner": "somebody", "claimed_at": now}),
+        ("running", {"status": Status.SUBMITTED, **sent}),
+        ("delivering", {"status": Status.SUCCEEDED, **ended}),
+        ("done", {"notified_at": rfc3339(now + 31)}),
+    ):
+        record = console.change(record, **values)
+        expect(card).to_have_attribute("data-state", state, timeout=SOON)
+    expect(card.locator(".result img")).to_be_visible()
+
+
+def test_a_waiting_card_says_what_is_missing_and_goes_when_it_is_there(
+    console: Console, studio: Studio, visit: Visit
+) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("waiting", "night shoot", "dusk")
+    page = visit(console)
+    card = page.locator('.card[data-state="waiting"]')
+    expect(card).to_contain_text("The pose dusk of night shoot waits for a face")
+    expect(card.locator(".lacks")).to_have_text("no face")
+    console.stack.ledger.stop_waiting("night shoot", "dusk")
+    expect(card).to_have_count(0, timeout=SOON)
+
+
+def test_a_failed_job_says_why_and_is_tried_again_once_the_price_is_agreed_to(
+    console: Console, studio: Studio, visit: Visit
+) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("failed")
+    page = visit(console)
+    card = page.locator(".card")
+    expect(card.locator(".why")).to_contain_text(FAILURES[1][1])
+    card.get_by_role("button", name="Retry").click()
+    question = page.get_by_role("dialog")
+    expect(question).to_contain_text("0.0294 USD")
+    question.get_by_role("button", name="Cancel").click()
+    assert not console.pipeline.receive(console.pipeline.queue_url)
+
+    card.get_by_role("button", name="Retry").click()
+    page.get_by_role("button", name="Try again for $0.029").click()
+    expect(page.locator(".toast")).to_contain_text("is tried again")
+    console.handle()
+    expect(card).not_to_have_attribute("data-state", "failed", timeout=SOON)
+
+
+def test_two_browsers_see_the_same(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    record = studio.job("queued")
+    pages = [visit(console), visit(console)]
+    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=rfc3339(time.time()))
+    for page in pages:
+        expect(page.locator(".card")).to_have_attribute("data-state", "running", timeout=SOON)
+
+
+def test_the_stack_may_go_away_and_come_back(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    record = studio.job("queued")
+    page = visit(console)
+    console.down = True
+    away = page.get_by_text("The stack cannot be reached.")
+    expect(away).to_be_visible()
+    expect(page.locator(".card")).to_have_count(1)
+    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=rfc3339(time.time()))
+    console.down = False
+    expect(away).to_be_hidden()
+    expect(page.get_by_text("The stack is back")).to_be_visible()
+    expect(page.locator(".card")).to_have_attribute("data-state", "running", timeout=SOON)
+
+
+def test_a_lost_connection_catches_up(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    record = studio.job("queued")
+    page, watching = visit(console), visit(console)
+    page.route("**/api/events", lambda route: route.abort())
+    hang_up(console)
+    expect(page.locator("#link")).not_to_have_attribute("data-link", "live")
+    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=rfc3339(time.time()))
+    expect(watching.locator(".card")).to_have_attribute("data-state", "running")
+    expect(page.locator(".card")).to_have_attribute("data-state", "queued")
+    expect(page.get_by_text("The console does not answer.")).to_be_visible()
+    page.unroute("**/api/events")
+    expect(page.locator("#link")).to_have_attribute("data-link", "live")
+    expect(page.locator(".card")).to_have_attribute("data-state", "running")
+    expect(page.get_by_text("The console does not answer.")).to_be_hidden()
+
+
+def test_names_of_others_stay_text(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("done", HOSTILE, "wide", age=50)
+    studio.job("failed", HOSTILE, "dusk", error={"type": "Rejected", "message": HOSTILE})
+    page = visit(console)
+    expect(page.locator(".card .who").first).to_have_text(HOSTILE)
+    expect(page.locator(".why")).to_contain_text(HOSTILE)
+    page.locator(".open").first.click()
+    expect(page.locator(".facts .who")).to_have_text(HOSTILE)
+    page.keyboard.press("Escape")
+    page.locator("#view-look").click()
+    expect(page.get_by_role("heading", name=HOSTILE)).to_be_visible()
+    assert page.locator('img[src="x"]').count() == 0
+
+
+def test_a_page_of_an_earlier_start_says_what_to_do(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    page = visit(console)
+    page.context.clear_cookies()
+    page.locator("#view-look").click()
+    expect(page.get_by_role("status").filter(has_text="python -m ops console printed")).to_be_visible()
+    assert TOKEN not in page.content()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(console: Console, studio: Studio, visit: Visit, scheme: str) -> None:
+    from playwright.sync_api import expect
+
+    studio.busy(failures=True)
+    page = visit(console, color_scheme=scheme, reduced_motion="reduce")
+    assert axe(page) == ""
+    page.locator(".open").first.click()
+    expect(page.locator(".history li").first).to_be_visible()
+    assert axe(page) == ""
+    page.keyboard.press("Escape")
+    page.locator("#drop").click()
+    page.get_by_text("More", exact=True).click()
+    assert axe(page) == ""
+    page.keyboard.press("Escape")
+    page.locator("#view-look").click()
+    expect(page.locator(".tile").first).to_be_visible()
+    assert axe(page) == ""

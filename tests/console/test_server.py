@@ -1,0 +1,463 @@
+"""What the console answers, over a real connection."""
+
+import io
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from posedrop.parameters import schema
+from tests.console.conftest import CYCLE, Console
+from tests.integration.conftest import API_KEY, BUCKET, OUTPUTS
+from tests.support import image
+
+HOSTILE = '<img src=x onerror="alert(1)">'
+FACE = ("face", ("face.png", image("png", (10, 10), "white")))
+CARD = {
+    *("job_id", "attempt", "character", "pose", "state", "status", "headline", "sentence", "step", "missing"),
+    *("created_at", "updated_at", "submitted_at", "completed_at", "eta", "typical_seconds", "outputs", "width"),
+    *("height", "prompt", "seed", "error", "metrics", "can_retry", "version"),
+}
+
+
+def pose(name: str, color: str = "black") -> tuple[str, tuple[str, bytes]]:
+    """A pose as a form carries it."""
+    return "poses", (f"{name}.png", image("png", (12, 8), color))
+
+
+def until(found: Callable[[], Any], seconds: float = 10) -> Any:
+    """What is found at last."""
+    end = time.monotonic() + seconds
+    while not (result := found()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return result
+
+
+def keys(console: Console) -> list[str]:
+    """What is uploaded."""
+    found = console.pipeline.s3.list_objects_v2(Bucket=BUCKET, Prefix="incoming/").get("Contents", [])
+    return [entry["Key"] for entry in found]
+
+
+# ---- looking ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_stack(console: Console) -> None:
+    found = console.get("/api/stack")
+    assert found["schema"] == schema()
+    assert found["price_usd"] == 0.0294
+    assert (found["upload_bucket"], found["output_bucket"]) == (BUCKET, OUTPUTS)
+    assert (found["default_prompt"], found["requests_per_minute"]) == ("a walk in the rain", 600)
+    assert found["problems"] == []
+
+
+def test_pages_of_cards_hold_every_job_once_the_newest_first(console: Console) -> None:
+    seeded = console.seed(25)
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    for _ in range(3):
+        answer = console.get(f"/api/jobs?limit=10&cursor={cursor}")
+        assert answer["total"] == 25
+        found += answer["jobs"]
+        cursor = answer["next"]
+    assert cursor is None
+    assert [card["job_id"] for card in found] == [record.job_id for record in seeded]
+    assert [card["state"] for card in found[:10]] == list(CYCLE)
+    assert answer["characters"] == [
+        {"name": "hero-1", "jobs": 7},
+        *({"name": f"hero-{number}", "jobs": 6} for number in (2, 3, 4)),
+    ]
+    assert all(card.keys() == CARD for card in found)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("character=hero-2", {1, 5, 9}),
+        ("state=failed", {2}),
+        ("state=waiting,queued", {4, 5}),
+        ("text=NUMBER+8", {7}),
+        ("text=blocked+content", {2}),
+        ("text=hero-1-pose-1-", {0}),
+        ("hours=0.025", {0, 1, 2, 3, 4}),
+        ("character=hero-3&state=done", {6}),
+        ("character=nobody", set()),
+    ],
+)
+def test_filters(console: Console, query: str, expected: set[int]) -> None:
+    seeded = console.seed(10)
+    if "blocked" in query:
+        console.write([seeded[2]])
+        seeded[2] = console.change(seeded[2], error={"type": "Rejected", "message": "blocked content"})
+    found = console.get(f"/api/jobs?{query}")
+    assert {card["job_id"] for card in found["jobs"]} == {seeded[index].job_id for index in expected}
+    assert found["total"] == len(expected)
+    assert sum(character["jobs"] for character in found["characters"]) == 10
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "hours=-1", "hours=nan", "state=lost", "cursor=x"])
+def test_a_query_without_meaning_is_refused_in_words(console: Console, query: str) -> None:
+    assert len(console.get(f"/api/jobs?{query}", status=400)["error"]) > 10
+
+
+def test_one_job(console: Console) -> None:
+    failed = console.seed(10)[2]
+    found = console.get(f"/api/jobs/{failed.job_id}")
+    assert found["card"]["error"] == failed.error
+    moments = [moment["what"] for moment in found["moments"]]
+    assert moments == ["queued", "taken", "failed", "told", "face uploaded", "pose uploaded"]
+    assert found["parameters"] == failed.parameters
+    assert found["explanation"]["sentence"] in found["card"]["sentence"]
+    assert found["execution"]["status"] is None
+
+
+def test_one_pose_that_waits(console: Console) -> None:
+    waiting = console.seed(10)[5]
+    found = console.get(f"/api/jobs/{waiting.job_id}")
+    assert found["card"]["state"] == "waiting"
+    assert found["card"]["missing"] == ["face"]
+    assert found["explanation"]["reason"] == "missing-face"
+
+
+def test_at_a_glance(console: Console) -> None:
+    console.seed(20)
+    found = console.get("/api/glance")
+    assert (found["backlog"], found["running"], found["waiting"]) == (2, 6, 2)
+    assert (found["done"], found["failed"]) == (8, 2)
+    assert sum(failure["count"] for failure in found["failures"]) == 2
+    assert found["use"] == {"taken": 0, "limit": 600, "percent": 0}
+    assert found["pause"] is None
+    assert len(found["durations"]) == 10
+    assert {duration["seconds"] for duration in found["durations"]} == {60}
+
+
+def test_a_pause_is_told_with_its_reason(console: Console) -> None:
+    governor = console.stack.governor
+    governor.change(lambda pacing: pacing.account_refused(time.time(), "the provider answered 406: no credits", 600))
+    found = console.get("/api/glance")["pause"]
+    assert "no credits" in found["reason"]
+    assert 0 < found["seconds"] <= 600
+    assert found["step"].startswith("Buy credits")
+
+
+def test_no_answer_tells_a_key(console: Console) -> None:
+    seeded = console.seed(10)
+    texts = [
+        console.request("GET", path).data.decode()
+        for path in ("/api/stack", "/api/jobs", "/api/glance", *(f"/api/jobs/{record.job_id}" for record in seeded))
+    ]
+    for text in texts:
+        assert API_KEY not in text
+        assert not re.search(r"X-Amz-|AWSAccessKeyId|AKIA|\"testing\"", text)
+
+
+def test_the_stack_is_away_from_the_start(console: Console) -> None:
+    console.down = True
+    assert "stack.test" in console.get("/api/jobs", status=503)["error"]
+    console.down = False
+    until(lambda: console.request("GET", "/api/jobs").status == 200)
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def decoded(data: bytes) -> tuple[str | None, tuple[int, int]]:
+    """Format and size of an image."""
+    with Image.open(io.BytesIO(data)) as found:
+        return found.format, found.size
+
+
+@pytest.mark.parametrize(("size", "expected"), [("thumb", ("WEBP", (480, 320))), ("large", ("WEBP", (1600, 1067)))])
+def test_pictures_are_made_smaller_once(console: Console, size: str, expected: tuple[str, tuple[int, int]]) -> None:
+    done = console.seed(1)[0]
+    console.pipeline.s3.put_object(Bucket=OUTPUTS, Key=done.outputs[0]["key"], Body=image("png", (1800, 1200)))
+    reads: list[str] = []
+    console.pipeline.hook("s3", "GetObject", lambda **_: reads.append(size))
+    path = f"/api/pictures/{done.job_id}?what=output&attempt=1&size={size}"
+    answers = [console.request("GET", path) for _ in range(3)]
+    assert {answer.data for answer in answers} == {answers[0].data}
+    assert decoded(answers[0].data) == expected
+    assert answers[0].headers["Content-Type"] == "image/webp"
+    assert "immutable" in answers[0].headers["Cache-Control"]
+    assert len(reads) == 1
+
+
+def test_an_original_is_served_as_it_is(console: Console) -> None:
+    done = console.seed(1)[0]
+    answer = console.request("GET", f"/api/pictures/{done.job_id}?what=output&size=original&download=1")
+    assert answer.data == image("png", (90, 120), "teal")
+    assert answer.headers["Content-Type"] == "image/png"
+    assert answer.headers["Content-Disposition"] == f'attachment; filename="{done.job_id}-output-1.png"'
+    assert "immutable" not in answer.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("what", ["face", "pose"])
+def test_inputs_are_shown_before_there_is_an_output(console: Console, what: str) -> None:
+    running = console.seed(4)[3]
+    assert decoded(console.request("GET", f"/api/pictures/{running.job_id}?what={what}").data)[0] == "WEBP"
+    assert console.get(f"/api/pictures/{running.job_id}?what=output", status=404)["error"]
+
+
+def test_what_waits_is_shown_as_far_as_it_came(console: Console) -> None:
+    console.pipeline.upload(("incoming/hero/poses/walk.png", image("png", (12, 8), "black")))
+    path = "/api/pictures/waiting/hero/walk?what="
+    assert decoded(console.request("GET", f"{path}pose").data) == ("WEBP", (12, 8))
+    assert console.request("GET", f"{path}face").status == 404
+
+
+def huge_png() -> bytes:
+    """A PNG that says it is 20,000 pixels wide, and is whole."""
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+
+    header = (20_000).to_bytes(4, "big") * 2 + bytes((8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"x") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", ["thumb", "original"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<script>alert(1)</script>",
+        b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>',
+        b"GIF89a<script>alert(1)</script>",
+        image("png", (90, 120))[:-20],
+        huge_png(),
+    ],
+    ids=["empty", "html", "svg", "gif", "cut", "huge"],
+)
+def test_what_is_no_image_is_not_served(console: Console, data: bytes, size: str) -> None:
+    done = console.seed(1)[0]
+    console.pipeline.s3.put_object(Bucket=OUTPUTS, Key=done.outputs[0]["key"], Body=data, ContentType="text/html")
+    answer = console.request("GET", f"/api/pictures/{done.job_id}?what=output&size={size}")
+    assert answer.status == 415
+    assert answer.headers["Content-Type"] == "application/json"
+    assert b"script" not in answer.data
+
+
+def test_whole_in_its_container_yet_nothing_inside(console: Console) -> None:
+    done = console.seed(1)[0]
+    png = bytearray(huge_png())
+    png[16:24] = (8).to_bytes(4, "big") * 2
+    import zlib
+
+    png[29:33] = zlib.crc32(bytes(png[12:29])).to_bytes(4, "big")
+    console.pipeline.s3.put_object(Bucket=OUTPUTS, Key=done.outputs[0]["key"], Body=bytes(png))
+    assert console.get(f"/api/pictures/{done.job_id}?what=output", status=415)["error"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("what=output&n=2", 404),
+        ("what=secret", 404),
+        ("what=output&attempt=2", 404),
+        ("what=output&n=x", 400),
+        ("size=huge", 400),
+    ],
+)
+def test_pictures_that_are_not_there(console: Console, query: str, status: int) -> None:
+    done = console.seed(1)[0]
+    assert console.get(f"/api/pictures/{done.job_id}?{query}", status=status)["error"]
+
+
+def test_a_contact_sheet(console: Console) -> None:
+    console.seed(10, characters=1)
+    answer = console.request("GET", "/api/sheet/hero-1.png")
+    assert answer.headers["Content-Type"] == "image/png"
+    assert decoded(answer.data) == ("PNG", (1056, 92 + 5 * (320 + 66) + 24))
+    assert console.get("/api/sheet/nobody.png", status=404)["error"] == "nobody has no pictures yet"
+
+
+# ---- dropping --------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_sends_nothing_and_says_what_it_costs(console: Console) -> None:
+    fields = [("character", "hero"), FACE, pose("walk"), pose("sit", "gray"), ("parameters", '{"seed": 7}')]
+    found = console.post("/api/plan", fields=fields)
+    assert [(job["pose"], job["outcome"], job["usd"]) for job in found["jobs"]] == [
+        ("sit", "new", 0.0294),
+        ("walk", "new", 0.0294),
+    ]
+    assert found["usd"] == 0.0588
+    assert found["refused"] == []
+    assert keys(console) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("walk.gif", b"GIF89a", "does not end in one of"),
+        ("walk.png", b"no image", "not a PNG, JPEG or WebP image"),
+        ("walk.png", b"", "empty"),
+        ("walk.png", image("png", (90, 120))[:-20], "truncated"),
+        ("a\x01b.png", image(), "control characters"),
+        ("walk.json", b"{}", "would be another upload"),
+    ],
+)
+def test_a_plan_says_what_the_contract_refuses(console: Console, name: str, data: bytes, why: str) -> None:
+    fields = [("character", "hero"), FACE, pose("sit"), ("poses", (name, data))]
+    found = console.post("/api/plan", fields=fields)
+    told = [job["why"] for job in found["jobs"] if job["outcome"] == "refused"]
+    told += [refused["why"] for refused in found["refused"]]
+    assert len(told) == 1
+    assert why in told[0]
+    assert found["usd"] == 0.0294
+
+
+def test_a_plan_knows_what_is_there_already(console: Console) -> None:
+    fields = [("character", "hero"), FACE, pose("walk")]
+    console.post("/api/uploads", fields=fields, status=202)
+    until(lambda: len(keys(console)) == 2)
+    console.handle()
+    (job,) = console.post("/api/plan", fields=[("character", "hero"), pose("walk")])["jobs"]
+    assert (job["outcome"], job["usd"]) == ("known", 0)
+    assert "submitted" in job["why"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "error"),
+    [
+        ([("character", "hero")], 409, "drop a face or a pose"),
+        ([pose("walk")], 409, "name the character"),
+        ([("character", "hero"), pose("walk"), ("parameters", "{")], 400, "not JSON"),
+        ([("character", "hero"), pose("walk"), ("parameters", "[]")], 400, "no JSON object"),
+    ],
+)
+def test_a_drop_that_is_none(console: Console, fields: list[tuple[str, Any]], status: int, error: str) -> None:
+    assert error in console.post("/api/plan", fields=fields, status=status)["error"]
+
+
+def test_parameters_outside_the_schema_are_refused_by_the_contract(console: Console) -> None:
+    fields = [("character", "hero"), FACE, pose("walk"), ("parameters", '{"quality": 1000}')]
+    (job,) = console.post("/api/plan", fields=fields)["jobs"]
+    assert job["outcome"] == "refused"
+    assert "quality" in job["why"]
+    assert "quality" in console.post("/api/uploads", fields=fields, status=409)["error"]
+    assert keys(console) == []
+
+
+def test_an_upload_becomes_jobs(console: Console) -> None:
+    fields = [("character", ""), ("face", ("face-anna.png", FACE[1][1])), pose("walk"), pose("pose-sit", "gray")]
+    found = console.post("/api/uploads", fields=[*fields, ("parameters", '{"prompt": "a hall"}')], status=202)
+    assert [key["key"] for key in found["keys"]] == [
+        "incoming/anna/face.png",
+        "incoming/anna/poses/walk.json",
+        "incoming/anna/poses/walk.png",
+        "incoming/anna/poses/sit.json",
+        "incoming/anna/poses/sit.png",
+    ]
+    until(lambda: len(keys(console)) == 5)
+    console.handle()
+    cards = until(lambda: console.get("/api/jobs?character=anna")["jobs"])
+    assert {(card["pose"], card["prompt"]) for card in cards} == {("walk", "a hall"), ("sit", "a hall")}
+    assert {card["job_id"] for card in cards} == {job["job_id"] for job in found["jobs"]}
+
+
+def test_what_is_refused_is_left_out_and_the_rest_is_sent(console: Console) -> None:
+    fields = [("character", "hero"), FACE, pose("walk"), ("poses", ("bad.png", b"no image"))]
+    console.post("/api/uploads", fields=fields, status=202)
+    until(lambda: len(keys(console)) == 2)
+    assert keys(console) == ["incoming/hero/face.png", "incoming/hero/poses/walk.png"]
+
+
+def test_names_that_attack_stay_data(console: Console) -> None:
+    fields = [("character", HOSTILE), FACE, ("poses", (f"{HOSTILE}.png".replace('"', "'"), pose("x")[1][1]))]
+    console.post("/api/uploads", fields=fields, status=202)
+    until(lambda: len(keys(console)) == 2)
+    console.handle()
+    answer = until(lambda: (a := console.request("GET", "/api/jobs")) and json.loads(a.data)["jobs"] and a)
+    assert answer.headers["Content-Type"] == "application/json"
+    (card,) = json.loads(answer.data)["jobs"]
+    assert card["character"] == HOSTILE
+    found = console.get(f"/api/jobs/{card['job_id']}")
+    assert found["card"]["character"] == HOSTILE
+
+
+# ---- once more -------------------------------------------------------------------------------------------------------
+
+
+def test_a_retry_asks_first(console: Console) -> None:
+    failed = console.seed(3)[2]
+    path = f"/api/jobs/{failed.job_id}/retry"
+    asked = console.post(path, {})
+    assert asked["usd"] == 0.0294
+    assert "attempt 2" in asked["asks"]
+    assert console.pipeline.receive(console.pipeline.queue_url) == []
+    assert console.post(path, {"confirm": True}, status=202) == {"job_id": failed.job_id, "attempt": 2}
+    (message,) = console.pipeline.receive(console.pipeline.queue_url)
+    assert json.loads(message["Body"]) == {"retry": failed.job_id}
+
+
+def test_a_retry_in_vain_is_refused(console: Console) -> None:
+    seeded = console.seed(3)
+    assert "has not failed" in console.post(f"/api/jobs/{seeded[0].job_id}/retry", {}, status=409)["error"]
+    assert console.post("/api/jobs/none/retry", {"confirm": True}, status=404)["error"]
+
+
+def test_a_body_that_is_no_object_is_refused(console: Console) -> None:
+    failed = console.seed(3)[2]
+    assert console.post(f"/api/jobs/{failed.job_id}/retry", [], status=400)["error"]
+    assert console.post(f"/api/jobs/{failed.job_id}/again", {"seed": "7"}, status=400)["error"]
+    assert console.post(f"/api/jobs/{failed.job_id}/again", {"seed": 2**63}, status=400)["error"]
+
+
+def made(console: Console) -> dict[str, Any]:
+    """A job that was made of an upload, and came to its end."""
+    fields = [("character", "hero"), FACE, pose("walk"), ("parameters", '{"prompt": "a hall", "seed": 5}')]
+    console.post("/api/uploads", fields=fields, status=202)
+    until(lambda: len(keys(console)) == 3)
+    console.handle()
+    console.finish()
+    found: dict[str, Any] = until(lambda: console.get("/api/jobs?state=done")["jobs"])[0]
+    return found
+
+
+def test_again_with_another_seed_is_a_new_job_of_the_same_pair(console: Console) -> None:
+    card = made(console)
+    path = f"/api/jobs/{card['job_id']}/again"
+    asked = console.post(path, {"seed": None})
+    assert asked["usd"] == 0.0294
+    assert str(asked["seed"]) in asked["sentence"]
+    assert len(keys(console)) == 3
+    found = console.post(path, {"seed": 77, "confirm": True}, status=202)
+    assert (found["character"], found["pose"]) == ("hero", "walk-77")
+    until(lambda: len(keys(console)) == 5)
+    console.handle()
+    again = until(lambda: console.get("/api/jobs?text=walk-77")["jobs"])[0]
+    assert (again["seed"], again["prompt"]) == (77, "a hall")
+    records = console.pipeline.records()
+    new, old = (records[job_id] for job_id in (again["job_id"], card["job_id"]))
+    assert {**new["parameters"], "seed": 5} == old["parameters"]
+    assert [new["inputs"][name]["sha256"] for name in ("face", "pose")] == [
+        old["inputs"][name]["sha256"] for name in ("face", "pose")
+    ]
+    assert console.get(f"/api/jobs/{card['job_id']}")["card"]["status"] == "SUCCEEDED"
+
+
+def test_again_with_the_same_seed_is_known(console: Console) -> None:
+    card = made(console)
+    path = f"/api/jobs/{card['job_id']}/again"
+    console.post(path, {"seed": 77, "confirm": True}, status=202)
+    until(lambda: len(keys(console)) == 5)
+    console.handle()
+    again = until(lambda: console.get("/api/jobs?text=walk-77")["jobs"])[0]
+    assert "there already" in console.post(path, {"seed": 77}, status=409)["error"]
+    assert (
+        console.post(f"/api/jobs/{again['job_id']}/again", {"seed": 78, "confirm": True}, status=202)["pose"]
+        == "walk-78"
+    )
+
+
+def test_again_needs_the_same_face(console: Console) -> None:
+    card = made(console)
+    console.pipeline.put("incoming/hero/face.png", image("png", (11, 11), "red"))
+    assert "another one now" in console.post(f"/api/jobs/{card['job_id']}/again", {}, status=409)["error"]

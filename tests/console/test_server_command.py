@@ -1,0 +1,41 @@
+"""The command that begins it all."""
+
+import re
+import socket
+
+import pytest
+
+from ops.console import app
+from ops.stack import Stack
+from tests.ops.conftest import Run, run
+
+__all__ = ["run"]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that a browser was opened with; the server ends at once."""
+    found: list[str] = []
+    monkeypatch.setattr(app.webbrowser, "open", found.append)
+    monkeypatch.setattr(app, "_has_screen", lambda: True)
+    monkeypatch.setattr(app.Server, "run", lambda self, sockets: found.append(sockets[0].getsockname()[0]))
+    return found
+
+
+def test_the_address_is_printed_and_opened(run: Run, opened: list[str]) -> None:
+    printed = run("console").stdout.strip()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", printed)
+    assert opened == [printed, "127.0.0.1"]
+
+
+def test_nothing_is_opened_where_that_is_not_wanted(run: Run, opened: list[str]) -> None:
+    first, second = (run("console", "--no-open").stdout for _ in range(2))
+    assert opened == ["127.0.0.1"] * 2
+    assert first.partition("token=")[2] != second.partition("token=")[2]
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(run: Run, stack: Stack) -> None:
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        told = run("console", "--no-open", "--port", str(taken.getsockname()[1]), code=1).stderr
+    assert "Address already in use" in told

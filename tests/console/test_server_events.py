@@ -1,0 +1,256 @@
+"""The feed: what changed is told, once, in order, and to a page that was away as well."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from ops.console.feed import Event, Events, Looker, differences
+from posedrop.clock import rfc3339
+from posedrop.ledger import Status
+from tests.console.conftest import TOKEN, Console
+from tests.support import image
+
+
+class Page:
+    """A page that listens: the events that came so far."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[int, str, Any]] = []
+        self._news = threading.Condition()
+
+    def read(self, lines: Iterable[bytes]) -> None:
+        """Take the lines of a stream."""
+        event: dict[str, str] = {}
+        for line in lines:
+            name, _, value = line.decode().strip().partition(": ")
+            if value:
+                event[name] = value
+            elif event.keys() >= {"id", "event", "data"}:
+                with self._news:
+                    self.events.append((int(event["id"]), event["event"], json.loads(event["data"])))
+                    self._news.notify_all()
+                event = {}
+
+    def wait(self, name: str, seconds: float = 10, **values: Any) -> Any:
+        """The data of the first event of a name with these values."""
+
+        def found() -> Any:
+            data = [data for _, kind, data in self.events if kind == name]
+            return next((item for item in data if values.items() <= item.items()), None)
+
+        with self._news:
+            assert self._news.wait_for(lambda: found() is not None, seconds), (name, values, self.events)
+            return found()
+
+
+@contextmanager
+def listening(console: Console, last: int | None = None) -> Iterator[Page]:
+    """A page that is connected."""
+    console.get("/api/glance")  # what is told of before the first look is no change
+    host = console.base.removeprefix("http://")
+    port = host.rpartition(":")[2]
+    headers = [f"Host: {host}", f"Cookie: posedrop-{port}={TOKEN}"]
+    if last is not None:
+        headers.append(f"Last-Event-ID: {last}")
+    page = Page()
+    # HTTP/1.0 has no chunks, and a bare socket can be closed while it is read.
+    with socket.create_connection(("127.0.0.1", int(port))) as connection, connection.makefile("rb") as lines:
+        connection.sendall("\r\n".join(["GET /api/events HTTP/1.0", *headers, "", ""]).encode())
+        assert b" 200 " in lines.readline()
+        reader = threading.Thread(target=page.read, args=(lines,), daemon=True)
+        reader.start()
+        try:
+            yield page
+        finally:
+            connection.shutdown(socket.SHUT_RDWR)
+            reader.join(10)
+
+
+# ---- over a connection -----------------------------------------------------------------------------------------------
+
+
+def test_a_change_is_told_within_two_seconds(console: Console) -> None:
+    running = console.seed(4)[3]
+    with listening(console) as page:
+        page.wait("hello")
+        page.wait("state", connected=True)
+        began = time.monotonic()
+        now = rfc3339(time.time())
+        console.change(running, status=Status.SUCCEEDED, completed_at=now, outputs=console.seed(1)[0].outputs)
+        page.wait("job", job_id=running.job_id, state="delivering")
+        assert time.monotonic() - began < 2
+        console.change(running, status=Status.SUCCEEDED, completed_at=now, notified_at=now)
+        page.wait("job", job_id=running.job_id, state="done")
+        page.wait("glance", done=3)
+    ids = [number for number, _, _ in page.events]
+    assert ids == sorted(ids)
+
+
+def test_what_waits_no_more_is_gone(console: Console) -> None:
+    waiting = console.seed(6)[5]
+    with listening(console) as page:
+        page.wait("hello")
+        console.stack.ledger.stop_waiting(waiting.character, waiting.pose)
+        page.wait("gone", job_id=waiting.job_id)
+
+
+def test_an_upload_is_told_as_it_goes(console: Console) -> None:
+    with listening(console) as page:
+        page.wait("hello")
+        fields = [
+            ("character", "hero"),
+            ("face", ("face.png", image())),
+            ("poses", ("walk.png", image("png", (900, 900)))),
+        ]
+        found = console.post("/api/uploads", fields=fields, status=202)
+        for key in found["keys"]:
+            told = page.wait("upload", key=key["key"], done=True)
+            assert told == {"upload": found["upload"], **key, "sent": key["bytes"], "done": True, "error": None}
+
+
+def test_an_upload_that_fails_says_so_and_nothing_more_is_sent(console: Console) -> None:
+    console.get("/api/glance")
+    console.pipeline.break_call("s3", "PutObject")
+    with listening(console) as page:
+        page.wait("hello")
+        fields = [("character", "hero"), ("face", ("face.png", image())), ("poses", ("walk.png", image()))]
+        console.post("/api/uploads", fields=fields, status=202)
+        assert "AccessDenied" in page.wait("upload", key="incoming/hero/face.png", done=False)["error"]
+        assert page.wait("upload", key="incoming/hero/poses/walk.png")["error"].startswith("not sent")
+
+
+def test_a_job_that_is_refused_at_once_is_told(console: Console) -> None:
+    with listening(console) as page:
+        page.wait("hello")
+        fields = [("character", "hero"), ("face", ("face.png", image())), ("poses", ("walk.png", image()))]
+        console.post("/api/uploads", fields=fields, status=202)
+        page.wait("upload", key="incoming/hero/poses/walk.png", done=True)
+        console.pipeline.put("incoming/hero/job.json", {"quality": 1000})
+        console.handle()
+        console.finish()
+        assert page.wait("job", state="failed")["error"]["type"] == "InvalidInput"
+
+
+def test_a_page_that_was_away_catches_up(console: Console) -> None:
+    seeded = console.seed(5)
+    with listening(console) as page:
+        last = page.wait("hello")["id"]
+        other = console.change(seeded[4], status=Status.SUBMITTING, claimed_at=time.time())
+        page.wait("job", job_id=other.job_id, state="submitting")
+    with listening(console, last) as back:
+        back.wait("job", job_id=other.job_id, state="submitting")
+        assert back.events[0][0] == last + 1
+    with listening(console, 10**6) as lost:
+        lost.wait("reset")
+        lost.wait("state")
+
+
+def test_the_stack_goes_away_and_comes_back(console: Console) -> None:
+    seeded = console.seed(5)
+    with listening(console) as page:
+        page.wait("hello")
+        console.down = True
+        assert page.wait("state", connected=False)["error"]
+        assert console.get("/api/jobs")["total"] == 5
+        console.change(seeded[3], status=Status.FAILED, notified_at=rfc3339(time.time()))
+        console.seed(1, states=("failed",), characters=1)
+        console.down = False
+        page.wait("job", job_id=seeded[3].job_id, state="failed")
+        page.wait("job", job_id=seeded[0].job_id, state="failed")
+        assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
+
+
+def test_the_server_ends_quietly_though_pages_are_open(console: Console, capfd: pytest.CaptureFixture[str]) -> None:
+    with listening(console) as page:
+        page.wait("hello")
+        console.stop()
+        assert not console.thread.is_alive()
+    assert "ERROR" not in capfd.readouterr().err
+
+
+# ---- by itself -------------------------------------------------------------------------------------------------------
+
+
+def collect(events: Events, after: int | None, count: int) -> list[Event]:
+    """The first events that a page gets."""
+
+    async def first() -> list[Event]:
+        found: list[Event] = []
+        stream = events.follow(after)
+        with anyio.fail_after(5):
+            async for event in stream:
+                found.append(event)
+                if len(found) == count:
+                    break
+        await stream.aclose()  # type: ignore[attr-defined]
+        return found
+
+    return anyio.run(first)
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        (None, [(10, "hello")]),
+        (8, [(9, "job"), (10, "job")]),
+        (5, [(6, "job"), (7, "job")]),
+        (4, [(10, "reset")]),
+        (11, [(10, "reset")]),
+    ],
+)
+def test_events_that_are_kept(after: int | None, expected: list[tuple[int, str]]) -> None:
+    async def publish() -> Events:
+        events = Events(kept=5)
+        for number in range(10):
+            events.publish("job", {"number": number})
+        return events
+
+    found = collect(anyio.run(publish), after, len(expected))
+    assert [(event.id, event.name) for event in found] == expected
+
+
+def test_a_look_reads_only_what_changed(console: Console) -> None:
+    seeded = console.seed(30)
+    looker = Looker(console.stack)
+    known = looker.whole(None)
+    calls: list[str] = []
+    for operation in ("Scan", "Query", "BatchGetItem", "GetItem"):
+        console.pipeline.hook("dynamodb", operation, lambda operation=operation, **_: calls.append(operation))
+    same = looker.changes(known, {})
+    assert differences(known, same) == ([], [])
+    assert calls.count("Scan") == calls.count("BatchGetItem") == 0
+    running = console.change(seeded[3], status=Status.FAILED, error={"type": "TimedOut", "message": ""})
+    changed = looker.changes(same, {})
+    assert differences(same, changed) == ([running], [])
+    assert (calls.count("Scan"), calls.count("BatchGetItem")) == (0, 1)
+
+
+def test_nothing_is_read_while_no_page_is_open(console: Console) -> None:
+    console.seed(5)
+    console.get("/api/jobs")
+    calls: list[int] = []
+    console.pipeline.hook("dynamodb", "Query", lambda **_: calls.append(1))
+    time.sleep(2.5)
+    assert calls == []
+    with listening(console) as page:
+        page.wait("hello")
+        page.wait("state")
+        time.sleep(0.5)
+    assert calls
+
+
+def test_a_pause_makes_new_cards_of_what_is_queued(console: Console) -> None:
+    queued = console.seed(5)[4]
+    with listening(console) as page:
+        page.wait("hello")
+        console.stack.governor.change(lambda pacing: pacing.account_refused(time.time(), "it answered 406", 600))
+        card = page.wait("job", job_id=queued.job_id, headline="paused")
+        assert "406" in card["sentence"]
+    assert console.get("/api/glance")["pause"]["reason"] == "it answered 406"

@@ -1,0 +1,336 @@
+"""What each role may do: all that it uses, and nothing else."""
+
+import ast
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
+
+import pytest
+
+from tests.cloudformation import ACCOUNT, REGION, Stack
+from tests.support import ROOT
+
+KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/0"
+OWN = f"{REGION}:{ACCOUNT}"
+TABLE = f"arn:aws:dynamodb:{OWN}:table/JobsTable"
+SECRET = f"arn:aws:secretsmanager:{OWN}:secret:SegmindSecret"
+TOPIC = f"arn:aws:sns:{OWN}:NotificationTopic"
+UPLOAD_QUEUE = f"arn:aws:sqs:{OWN}:UploadQueue"
+DEAD_LETTERS = f"arn:aws:sqs:{OWN}:DeadLetterQueue"
+EVENT_DEAD_LETTERS = f"arn:aws:sqs:{OWN}:EventDeadLetterQueue"
+POLL = f"arn:aws:lambda:{OWN}:function:PollFunction"
+DELIVER = f"arn:aws:lambda:{OWN}:function:DeliverFunction"
+TRACING = {"xray:PutTraceSegments": {"*"}, "xray:PutTelemetryRecords": {"*"}}
+
+
+def logs(function: str) -> dict[str, set[str]]:
+    """The grants for a function's own log group."""
+    group = f"arn:aws:logs:{OWN}:log-group:/posedrop/posedrop/{function}:*"
+    return {"logs:CreateLogStream": {group}, "logs:PutLogEvents": {group}}
+
+
+ROLES: dict[str, dict[str, set[str]]] = {
+    "SubmitRole": {
+        **logs("submit"),
+        **TRACING,
+        "secretsmanager:GetSecretValue": {SECRET},
+        "sqs:ReceiveMessage": {UPLOAD_QUEUE},  # with the next two: the event source
+        "sqs:DeleteMessage": {UPLOAD_QUEUE},
+        "sqs:GetQueueAttributes": {UPLOAD_QUEUE},
+        "sqs:ChangeMessageVisibility": {UPLOAD_QUEUE},
+        "sqs:SendMessage": {UPLOAD_QUEUE, DEAD_LETTERS},
+        "s3:GetObject": {"arn:aws:s3:::UploadBucket/incoming/*"},
+        "s3:GetObjectVersion": {"arn:aws:s3:::UploadBucket/incoming/*"},
+        "s3:ListBucket": {"arn:aws:s3:::UploadBucket"},
+        "dynamodb:GetItem": {TABLE},
+        "dynamodb:PutItem": {TABLE},
+        "dynamodb:UpdateItem": {TABLE},
+        "dynamodb:DeleteItem": {TABLE},
+        "states:StartExecution": {f"arn:aws:states:{OWN}:stateMachine:JobStateMachine"},
+    },
+    "PollRole": {
+        **logs("poll"),
+        **TRACING,
+        "secretsmanager:GetSecretValue": {SECRET},
+        "dynamodb:GetItem": {TABLE},
+        "dynamodb:UpdateItem": {TABLE},
+    },
+    "DeliverRole": {
+        **logs("deliver"),
+        **TRACING,
+        "secretsmanager:GetSecretValue": {SECRET},
+        "dynamodb:GetItem": {TABLE},
+        "dynamodb:UpdateItem": {TABLE},
+        "s3:PutObject": {"arn:aws:s3:::OutputBucket/outputs/*"},
+        "s3:AbortMultipartUpload": {"arn:aws:s3:::OutputBucket/outputs/*"},
+        "sns:Publish": {TOPIC},
+        "sqs:SendMessage": {EVENT_DEAD_LETTERS},  # the function's on-failure destination
+    },
+    "SweepRole": {
+        **logs("sweep"),
+        **TRACING,
+        "dynamodb:GetItem": {TABLE},
+        "dynamodb:UpdateItem": {TABLE},
+        "dynamodb:Query": {f"{TABLE}/index/unfinished"},
+        "sqs:SendMessage": {UPLOAD_QUEUE, EVENT_DEAD_LETTERS},
+        "states:DescribeExecution": {f"arn:aws:states:{OWN}:execution:JobStateMachine:*"},
+        "lambda:InvokeFunction": {DELIVER},
+        "sns:Publish": {TOPIC},
+    },
+    "JobStateMachineRole": {
+        **TRACING,
+        "xray:GetSamplingRules": {"*"},
+        "xray:GetSamplingTargets": {"*"},
+        "lambda:InvokeFunction": {POLL, DELIVER},
+    },
+}
+WITH_KEY = {
+    "SubmitRole": {"kms:Decrypt": {"s3", "dynamodb", "secretsmanager"}},
+    "PollRole": {"kms:Decrypt": {"dynamodb", "secretsmanager"}},
+    "DeliverRole": {"kms:Decrypt": {"s3", "dynamodb", "secretsmanager", "sns"}, "kms:GenerateDataKey": {"s3", "sns"}},
+    "SweepRole": {"kms:Decrypt": {"dynamodb", "sns"}, "kms:GenerateDataKey": {"sns"}},
+    "JobStateMachineRole": {},
+}
+"""What a key of the user's own adds, and through which services alone it may be used."""
+
+
+@cache
+def stack(key: str = "") -> Stack:
+    """The stack under AWS's keys, or under a key of the user's own."""
+    return Stack(KmsKeyArn=key)
+
+
+def as_list(value: Any) -> list[Any]:
+    """IAM takes one value for a list of one."""
+    return value if isinstance(value, list) else [value]
+
+
+def granted(role: str, key: str = "") -> dict[str, set[str]]:
+    """The resources on which a role may do each action."""
+    grants: dict[str, set[str]] = {}
+    for statement in stack(key).statements(role):
+        assert statement["Effect"] == "Allow"
+        for action in as_list(statement["Action"]):
+            grants.setdefault(action, set()).update(as_list(statement["Resource"]))
+    return grants
+
+
+def allowed(role: str, action: str, resource: str, key: str = "", **context: str) -> bool:
+    """Whether a role may do something, as IAM decides it: no statement denies, so that one must allow."""
+    return any(
+        action in as_list(statement["Action"])
+        and any(fnmatchcase(resource, pattern) for pattern in as_list(statement["Resource"]))
+        and all(
+            operator.split(":")[-1] in ("StringEquals", "StringLike")
+            and any(fnmatchcase(context.get(name.split(":")[1], ""), pattern) for pattern in as_list(patterns))
+            for operator, tests in statement.get("Condition", {}).items()
+            for name, patterns in tests.items()
+        )
+        for statement in stack(key).statements(role)
+    )
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_roles_may_do_what_they_use_and_no_more(role: str) -> None:
+    assert granted(role) == ROLES[role]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_key_of_ones_own_adds_its_use_through_the_services_that_hold_the_data(role: str) -> None:
+    added = {action: found for action, found in granted(role, KEY_ARN).items() if action not in ROLES[role]}
+    assert added == {action: {KEY_ARN} for action in WITH_KEY[role]}
+    services = {
+        statement["Action"]: set(statement["Condition"]["StringEquals"]["kms:ViaService"])
+        for statement in stack(KEY_ARN).statements(role)
+        if statement["Resource"] == KEY_ARN
+    }
+    assert services == {
+        action: {f"{name}.{REGION}.amazonaws.com" for name in names} for action, names in WITH_KEY[role].items()
+    }
+
+
+def test_there_is_no_other_role_and_no_managed_policy() -> None:
+    roles = stack().of_type("AWS::IAM::Role")
+    assert set(roles) == set(ROLES)
+    assert all("ManagedPolicyArns" not in properties for properties in roles.values())
+    assert not {kind for kind in ("Policy", "ManagedPolicy", "RolePolicy") if stack().of_type(f"AWS::IAM::{kind}")}
+
+
+def test_each_role_is_assumed_by_its_service_alone() -> None:
+    for name, properties in stack().of_type("AWS::IAM::Role").items():
+        (statement,) = properties["AssumeRolePolicyDocument"]["Statement"]
+        service = "states" if name == "JobStateMachineRole" else "lambda"
+        assert statement["Principal"] == {"Service": f"{service}.amazonaws.com"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_resource_is_named_wherever_aws_lets_it_be_named(role: str) -> None:
+    grants = granted(role, KEY_ARN)
+    assert not [action for action in grants if "*" in action]
+    # X-Ray's actions have no resources (service authorization reference, AWS X-Ray).
+    assert all(action.startswith("xray:") for action, resources in grants.items() if "*" in resources)
+    for resource in {resource for resources in grants.values() for resource in resources} - {"*"}:
+        kind, name = resource.split(":", 5)[2], resource.split(":", 5)[5]
+        # A wildcard stands only below a name of the stack's: a log group's streams, a machine's executions, a prefix.
+        assert not name.startswith("*"), resource
+        assert "*" not in name or (kind in ("logs", "states", "s3") and name.endswith("*") and name.count("*") == 1)
+
+
+def test_a_grant_on_all_resources_says_why_beside_it() -> None:
+    lines = (ROOT / "template.yaml").read_text(encoding="utf-8").splitlines()
+    # A queue's or bucket's own policy is bound to it already.
+    found = [line for line in lines if 'Resource: "*"' in line and "#" in line]
+    bare = [line for line in lines if line.strip() == 'Resource: "*"']
+    assert len(found) == 2
+    assert len(bare) == 1
+
+
+UPLOAD = "arn:aws:s3:::UploadBucket/incoming/hero/face.png"
+OUTPUT = "arn:aws:s3:::OutputBucket/outputs/hero/walk/1.png"
+
+
+@pytest.mark.parametrize(
+    ("role", "action", "resource"),
+    [
+        ("SubmitRole", "sns:Publish", TOPIC),
+        ("SubmitRole", "s3:PutObject", UPLOAD),
+        ("SubmitRole", "s3:DeleteObject", UPLOAD),
+        ("SubmitRole", "s3:GetObject", "arn:aws:s3:::UploadBucket/elsewhere/face.png"),
+        ("SubmitRole", "s3:PutObject", OUTPUT),
+        ("SubmitRole", "s3:GetObject", OUTPUT),
+        ("SubmitRole", "dynamodb:Scan", TABLE),
+        ("SubmitRole", "lambda:InvokeFunction", DELIVER),
+        ("PollRole", "s3:GetObject", UPLOAD),
+        ("PollRole", "s3:PutObject", OUTPUT),
+        ("PollRole", "sns:Publish", TOPIC),
+        ("PollRole", "sqs:SendMessage", UPLOAD_QUEUE),
+        ("PollRole", "dynamodb:PutItem", TABLE),
+        ("PollRole", "dynamodb:DeleteItem", TABLE),
+        ("PollRole", "states:StartExecution", f"arn:aws:states:{OWN}:stateMachine:JobStateMachine"),
+        ("DeliverRole", "s3:GetObject", UPLOAD),
+        ("DeliverRole", "s3:GetObjectVersion", UPLOAD),
+        ("DeliverRole", "s3:ListBucket", "arn:aws:s3:::UploadBucket"),
+        ("DeliverRole", "s3:PutObject", UPLOAD),
+        ("DeliverRole", "s3:PutObject", "arn:aws:s3:::OutputBucket/elsewhere/1.png"),
+        ("DeliverRole", "s3:DeleteObject", OUTPUT),
+        ("DeliverRole", "sqs:SendMessage", UPLOAD_QUEUE),
+        ("DeliverRole", "dynamodb:DeleteItem", TABLE),
+        ("DeliverRole", "states:StartExecution", f"arn:aws:states:{OWN}:stateMachine:JobStateMachine"),
+        ("SweepRole", "secretsmanager:GetSecretValue", SECRET),
+        ("SweepRole", "s3:GetObject", UPLOAD),
+        ("SweepRole", "s3:PutObject", OUTPUT),
+        ("SweepRole", "dynamodb:Query", f"{TABLE}/index/by-character"),
+        ("SweepRole", "dynamodb:Scan", TABLE),
+        ("SweepRole", "dynamodb:DeleteItem", TABLE),
+        ("SweepRole", "states:StartExecution", f"arn:aws:states:{OWN}:stateMachine:JobStateMachine"),
+        ("SweepRole", "states:DescribeExecution", f"arn:aws:states:{OWN}:execution:other:1"),
+        ("SweepRole", "lambda:InvokeFunction", POLL),
+        ("JobStateMachineRole", "lambda:InvokeFunction", f"arn:aws:lambda:{OWN}:function:SubmitFunction"),
+        ("JobStateMachineRole", "sns:Publish", TOPIC),
+    ],
+)
+def test_roles_lack_what_they_do_not_need(role: str, action: str, resource: str) -> None:
+    assert not allowed(role, action, resource)
+
+
+@pytest.mark.parametrize("role", ["SubmitRole", "PollRole", "DeliverRole", "SweepRole"])
+def test_no_function_may_change_what_guards_it(role: str) -> None:
+    services = {action.split(":")[0] for action in granted(role, KEY_ARN)}
+    assert not services & {"iam", "sts", "cloudformation", "events", "cloudwatch"}
+    assert "secretsmanager:PutSecretValue" not in granted(role)
+
+
+def test_poll_sees_the_shared_schedule_and_no_job() -> None:
+    for action in ("dynamodb:GetItem", "dynamodb:UpdateItem"):
+        assert allowed("PollRole", action, TABLE, LeadingKeys="pacing")
+        assert not allowed("PollRole", action, TABLE, LeadingKeys="hero-walk-0123456789abcdef")
+
+
+def test_submit_lists_its_own_prefix_alone() -> None:
+    assert allowed("SubmitRole", "s3:ListBucket", "arn:aws:s3:::UploadBucket", prefix="incoming/hero/")
+    assert not allowed("SubmitRole", "s3:ListBucket", "arn:aws:s3:::UploadBucket", prefix="")
+
+
+@pytest.mark.parametrize(
+    ("role", "action", "service"),
+    [
+        ("SubmitRole", "kms:GenerateDataKey", "s3"),
+        ("PollRole", "kms:Decrypt", "s3"),
+        ("SweepRole", "kms:Decrypt", "secretsmanager"),
+        ("DeliverRole", "kms:Encrypt", "s3"),
+    ],
+)
+def test_roles_lack_what_they_do_not_need_of_a_key(role: str, action: str, service: str) -> None:
+    assert not allowed(role, action, KEY_ARN, KEY_ARN, ViaService=f"{service}.{REGION}.amazonaws.com")
+
+
+def test_a_key_may_not_be_used_directly() -> None:
+    assert allowed("SubmitRole", "kms:Decrypt", KEY_ARN, KEY_ARN, ViaService=f"s3.{REGION}.amazonaws.com")
+    assert not allowed("SubmitRole", "kms:Decrypt", KEY_ARN, KEY_ARN)
+
+
+def test_an_existing_bucket_is_read_below_the_contracts_prefix_alone() -> None:
+    statements = Stack(ExistingUploadBucket="theirs").statements("SubmitRole")
+    buckets = {resource for found in statements for resource in as_list(found["Resource"]) if ":s3:" in resource}
+    assert buckets == {"arn:aws:s3:::theirs/incoming/*", "arn:aws:s3:::theirs"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "service"),
+    [
+        ("AWS::SQS::QueuePolicy", "events.amazonaws.com"),
+        ("AWS::SNS::TopicPolicy", "cloudwatch.amazonaws.com"),
+        ("AWS::S3::BucketPolicy", None),
+    ],
+)
+def test_only_a_service_is_let_in_by_a_resource_and_only_for_this_stack_or_account(kind: str, service: str) -> None:
+    found = [
+        statement
+        for properties in stack().of_type(kind).values()
+        for statement in properties["PolicyDocument"]["Statement"]
+        if statement["Effect"] == "Allow"
+    ]
+    assert {statement["Principal"]["Service"] for statement in found} == ({service} if service else set())
+    for statement in found:
+        (test,) = statement["Condition"].values()
+        assert set(test) <= {"aws:SourceArn", "aws:SourceAccount"}
+
+
+# ---- the code ------------------------------------------------------------------------------------------------------
+
+CALLS = {
+    "get_item": "dynamodb:GetItem",
+    "put_item": "dynamodb:PutItem",
+    "update_item": "dynamodb:UpdateItem",
+    "delete_item": "dynamodb:DeleteItem",
+    "put_object": "s3:PutObject",
+    "upload_fileobj": "s3:AbortMultipartUpload",
+    "get_object": "s3:GetObject",
+    "publish": "sns:Publish",
+    "start_execution": "states:StartExecution",
+    "describe_execution": "states:DescribeExecution",
+    "send_message": "sqs:SendMessage",
+    "send_message_batch": "sqs:SendMessage",
+    "change_message_visibility": "sqs:ChangeMessageVisibility",
+    "get_secret": "secretsmanager:GetSecretValue",
+}
+MODULES = {
+    "poll": ["secret", "governor"],
+    "deliver": ["secret", "governor", "latency_store", "storage", "notification"],
+    "submit": ["secret", "governor", "latency_store", "ledger", "executions", "submission", "arrivals", "uploads"],
+    "sweep": ["sweeping", "notification"],
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_call_that_a_function_makes_is_granted(name: str) -> None:
+    paths = [ROOT / "layers" / "posedrop" / "posedrop" / f"{module}.py" for module in MODULES[name]]
+    calls = {
+        node.func.attr
+        for path in [*paths, ROOT / "functions" / name / "app.py"]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    needed = {action for call, action in CALLS.items() if call in calls}
+    assert needed
+    assert needed <= set(ROLES[f"{name.capitalize()}Role"])
