@@ -188,10 +188,12 @@ class Studio:
             return record
         number = CHARACTERS.index(character) if character in CHARACTERS else 0
         keys = {"face": f"studio/{character}/face.png", "pose": f"studio/{character}/poses/{name}.png"}
-        self._put(BUCKET, keys["face"], "face", number)
-        self._put(BUCKET, keys["pose"], "pose", name)
+        tags = {
+            "face": self._put(BUCKET, keys["face"], "face", number),
+            "pose": self._put(BUCKET, keys["pose"], "pose", name),
+        }
         inputs = {
-            role: {"bucket": BUCKET, "key": key, "version_id": None, "content_type": "image/png"}
+            role: {"bucket": BUCKET, "key": key, "version_id": None, "etag": tags[role], "content_type": "image/png"}
             for role, key in keys.items()
         }
         seed = 2778725438 + self.made
@@ -248,8 +250,10 @@ class Studio:
                 self.job("failed", CHARACTERS[index % 3], names[index], age=4 + 9 * index)
             self.job("waiting", "night shoot", "wide", age=5, missing=["prompt"])
 
-    def _put(self, bucket: str, key: str, kind: str, *which: Any) -> None:
-        self.console.pipeline.s3.put_object(Bucket=bucket, Key=key, Body=data(kind, *which))
+    def _put(self, bucket: str, key: str, kind: str, *which: Any) -> str:
+        """Store a picture; return its ETag."""
+        answer = self.console.pipeline.s3.put_object(Bucket=bucket, Key=key, Body=data(kind, *which))
+        return str(answer["ETag"]).strip('"')
 
 
 @pytest.fixture

@@ -41,8 +41,10 @@ def test_two_thousand_jobs_are_there_soon_and_scroll_smoothly(
     from playwright.sync_api import expect
 
     console.seed(MANY, characters=25)
-    page = visit(console)  # the table is read, and the connection is warm
-    page.reload()
+    page = visit(console)  # the table is read
+    page.goto("about:blank")
+    page.wait_for_timeout(2000)  # the thumbnails that were asked for are made: they would be ahead of the page
+    page.goto(console.base)
     page.wait_for_selector(".card")
     paint = page.evaluate(
         """() => new Promise((done) => new PerformanceObserver((list) => done(list.getEntries().at(-1).startTime))
@@ -77,6 +79,8 @@ def test_two_thousand_jobs_are_there_soon_and_scroll_smoothly(
             f"\n{MANY} jobs: first paint {first:.0f} ms, largest {paint:.0f} ms, first cards {cards:.0f} ms; "
             f"a frame while scrolling: median {median:.0f} ms, 95 % {frames[int(len(frames) * 0.95)]:.0f} ms"
         )
+    assert max(first, cards) < 1000
+    assert median < 150  # the emulated AWS takes its share of the same processor
 
 
 def _picture(page: "Page", name: str) -> None:

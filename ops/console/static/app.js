@@ -74,7 +74,8 @@ async function load() {
     shown.clear();
     forgetAll();
     gallery.clear();
-    jobs.className = filters.view === "look" ? "look" : "cards";
+    jobs.replaceChildren();
+    jobs.className = filters.view;
     take(page);
     for (const [id, card] of late) change(id, card);
     notice("jobs", null);
@@ -122,7 +123,8 @@ function take(page) {
     if (filters.view === "look") gallery.put(card, false);
     else rows.push(cardElement(card, viewer.open));
   }
-  jobs.append(...rows);
+  // A page is a grid of its own: the browser lays out and paints only those that are near.
+  if (rows.length) jobs.append(h("div", { class: "cards" }, rows));
   $("more").hidden = !cursor;
   showCharacters(page.characters);
   showTotal();
@@ -279,7 +281,7 @@ function flush() {
   }
   changes.clear();
   for (const element of fresh) element.dataset.fresh = "";
-  jobs.prepend(...fresh);
+  if (fresh.length) (jobs.querySelector(".cards") ?? jobs.appendChild(h("div", { class: "cards" }))).prepend(...fresh);
   showTotal();
 }
 
