@@ -48,7 +48,7 @@ test: setup ## run every test but those in a browser
 	$(BIN)/python -m pytest
 
 test-browser: setup ## the console's tests in a browser; needs Chromium
-	$(BIN)/python -m pytest -o addopts="--import-mode=importlib -ra --strict-markers" tests/console/test_browser_*.py
+	BROWSER_TESTS=1 $(BIN)/python -m pytest tests/console/test_browser_*.py
 
 check: setup ## all that CI checks besides the tests
 	$(BIN)/ruff check .
