@@ -11,7 +11,7 @@ export SEGMIND_API_KEY
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
-.PHONY: help setup demo up down chaos redrive test test-browser check audit bench bench-limit lock clean
+.PHONY: help setup demo up down chaos redrive test check audit bench bench-limit lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -43,12 +43,8 @@ chaos: setup ## 200 jobs against a provider that misbehaves; SEED=1
 redrive: setup ## send dead letters round again; STACK=name for a stack on AWS
 	$(BIN)/python -m ops $(if $(STACK),--stack $(STACK),--local) redrive
 
-test: setup ## run every test but those in a browser
-	@echo "Left out: tests/console/test_browser_*.py (make test-browser)"
+test: setup ## run every test
 	$(BIN)/python -m pytest
-
-test-browser: setup ## the console's tests in a browser; needs Chromium
-	BROWSER_TESTS=1 $(BIN)/python -m pytest tests/console/test_browser_*.py
 
 check: setup ## all that CI checks besides the tests
 	$(BIN)/ruff check .

@@ -120,7 +120,8 @@ class LocalStack:
     def client(self, service: str) -> Any:
         """Return the boto3 client of a service, with the administrator's credentials."""
         if service not in self._clients:
-            self._clients[service] = boto3.session.Session().client(  # type: ignore[call-overload]
+            session: Any = boto3.session.Session()  # typed, it takes no name that is known only now
+            self._clients[service] = session.client(
                 service,
                 endpoint_url=self.endpoint_url,
                 region_name=self.region,

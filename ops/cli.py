@@ -435,7 +435,7 @@ def console(shell: Shell, port: int, no_open: bool) -> None:
     It is served on this machine to nobody else, and acts with your credentials. Ctrl-C ends it.
     """
     # What only the page needs is no part of what the other commands need.
-    from ops.console.app import serve
+    from ops.console.server import serve
 
     serve(shell.stack, port, open_browser=not no_open, say=click.echo)
 

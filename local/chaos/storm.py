@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,11 @@ class Storm:
         self.control("POST", "faults", {"faults": self._scenario.plan})
         self._started = time.monotonic()
         for upload in self._scenario.uploads:
-            self._at(upload.at, lambda upload=upload: self._uploader.begin(upload))  # type: ignore[misc]
+            self._at(upload.at, partial(self._uploader.begin, upload))
             if upload.again_at is not None:
-                self._at(upload.again_at, lambda upload=upload: self._uploader.begin(upload, again=True))  # type: ignore[misc]
+                self._at(upload.again_at, partial(self._uploader.begin, upload, again=True))
         for kill in self._scenario.kills:
-            self._at(kill.at, lambda kill=kill: self._kill(kill, kill.at))  # type: ignore[misc]
+            self._at(kill.at, partial(self._kill, kill, kill.at))
         for at in self._scenario.refusals:
             self._at(at, self._refuse)
         try:

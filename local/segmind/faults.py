@@ -65,6 +65,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 CALLS = ("submit", "status", "result", "media", "history")
 JOB = "job"
@@ -152,7 +153,7 @@ def _points(name: str, on: object) -> tuple[str, ...]:
     return points
 
 
-def _number(value: object) -> bool:
+def _number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
@@ -167,7 +168,7 @@ def _text(value: object) -> bool:
 CHECKS: dict[str, Callable[[object], bool]] = {
     "fault": _text,
     "on": lambda value: _text(value) or (isinstance(value, list) and all(map(_text, value))),
-    "share": lambda value: _number(value) and value <= 1,  # type: ignore[operator]
+    "share": lambda value: _number(value) and value <= 1,
     "nth": lambda value: isinstance(value, list) and bool(value) and all(_whole(n) and n > 0 for n in value),
     "times": _whole,
     "match": _text,

@@ -1,20 +1,14 @@
-"""The console's routes, and the server that has them."""
+"""The console's routes."""
 
 import json
-import os
 import re
-import secrets
-import socket
-import sys
-import webbrowser
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
-import uvicorn
 from anyio import to_thread
 from anyio.abc import TaskGroup
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -356,51 +350,8 @@ def _error(_request: Request, exc: Exception) -> Response:
     return JSONResponse({"error": "the console has a fault: its terminal says more"}, 500)
 
 
-# ---- the server ------------------------------------------------------------------------------------------------------
-
-
 def create_app(console: Console, token: str, port: int) -> ASGIApp:
     """A console on a port of this machine, for whoever has the token."""
     kinds: tuple[type[Exception], ...] = (HTTPException, OpsError, *TROUBLE, Exception)
     app = Starlette(routes=console.routes(), lifespan=console.lifespan, exception_handlers=dict.fromkeys(kinds, _error))
     return Guard(app, token, port)
-
-
-class Server(uvicorn.Server):
-    """Serves a stack's console on a port of this machine: quietly, since its log would hold the token."""
-
-    def __init__(self, stack: Stack, token: str, port: int) -> None:
-        self._console = Console(stack)
-        app = create_app(self._console, token, port)
-        super().__init__(
-            uvicorn.Config(
-                app, log_level="warning", access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=1
-            )
-        )
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams of events, which have no end of their own, and then all else."""
-        self._console.feed.events.close()
-        await super().shutdown(sockets)
-
-
-def serve(stack: Stack, port: int = 0, *, open_browser: bool = True, say: Callable[[str], None] = print) -> None:
-    """Serve the console on 127.0.0.1 until it is interrupted; `say` is told the address. Raises OSError."""
-    token = secrets.token_urlsafe(32)
-    with closing(socket.socket()) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-        port = listener.getsockname()[1]
-        url = f"http://127.0.0.1:{port}/?token={token}"
-        server = Server(stack, token, port)
-        listener.listen()  # the browser may be faster than the server
-        say(url)
-        if open_browser and _has_screen():
-            webbrowser.open(url)
-        with suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
-
-
-def _has_screen() -> bool:
-    """Whether a browser would open a window: one in the terminal would take its place."""
-    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from ops import actions, uploading
+from ops.console.feed import sentence
 from ops.errors import NotFound, Refused
 from ops.explain import Situation, explain_record
 from ops.plan import Outcome, Plan, PlannedJob, job_file, place, plan, stem
@@ -134,9 +135,8 @@ def send(stack: Stack, upload: str, files: Mapping[str, bytes], tell: Tell) -> N
         if failed is None:
             try:
                 uploading.store(stack, {key: data}, progress.add)
-            # Whatever it is, the page waits for a word on each file.
-            except Exception as exc:  # noqa: BLE001
-                failed = " ".join(str(exc).split()) or type(exc).__name__
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the page waits for a word on each file
+                failed = sentence(exc)
                 progress.end(failed)
             else:
                 progress.end(None)

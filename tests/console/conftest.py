@@ -15,7 +15,7 @@ import urllib3
 from botocore.client import BaseClient
 from botocore.exceptions import EndpointConnectionError
 
-from ops.console.app import Server
+from ops.console.server import Server
 from ops.stack import Stack
 from posedrop.clock import rfc3339
 from posedrop.job import waiting_id
@@ -273,9 +273,3 @@ def console(stack: Stack, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(BaseClient, "_make_api_call", one_at_a_time)
     yield found
     found.stop()
-
-
-import os  # noqa: E402
-
-collect_ignore_glob = [] if os.environ.get("BROWSER_TESTS") else ["test_browser_*.py"]
-"""Not all green yet: make test-browser runs them."""

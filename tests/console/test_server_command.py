@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from ops.console import app
+from ops.console import server
 from ops.stack import Stack
 from tests.ops.conftest import Run, run
 
@@ -16,9 +16,9 @@ __all__ = ["run"]
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses that a browser was opened with; the server ends at once."""
     found: list[str] = []
-    monkeypatch.setattr(app.webbrowser, "open", found.append)
-    monkeypatch.setattr(app, "_has_screen", lambda: True)
-    monkeypatch.setattr(app.Server, "run", lambda self, sockets: found.append(sockets[0].getsockname()[0]))
+    monkeypatch.setattr(server.webbrowser, "open", found.append)
+    monkeypatch.setattr(server, "_has_screen", lambda: True)
+    monkeypatch.setattr(server.Server, "run", lambda self, sockets: found.append(sockets[0].getsockname()[0]))
     return found
 
 

@@ -46,7 +46,8 @@ function draw(entry, open) {
     h("span", { class: "pose" }, card.pose || "no pose yet"),
     h("span", { class: "who" }, card.character),
   );
-  const why = card.state === "failed" || card.state === "waiting" ? card.sentence : null;
+  // The card itself says which job it is.
+  const why = card.state === "failed" || card.state === "waiting" ? card.sentence?.replace(`Job ${card.job_id} `, "It ") : null;
   const parts = [
     h(
       "div",
@@ -58,8 +59,6 @@ function draw(entry, open) {
     h("h3", {}, name),
     h("p", { class: "line" }, stateMark(card), entry.left, entry.when),
     why && h("p", { class: "why" }, why),
-    card.can_retry &&
-      h("p", { class: "does" }, button("Retry", { sign: "again", kind: "small", "data-does": "retry", onclick: () => retry(card) })),
   ];
   element.replaceChildren(...parts.filter(Boolean));
   tickOne(entry);
@@ -107,7 +106,10 @@ function result(entry) {
     case "running":
       return entry.ring.element;
     case "failed":
-      return h("span", { class: "sign failed" }, icon("alert"), h("span", {}, failure(card)));
+      return [
+        h("span", { class: "sign failed" }, icon("alert"), h("span", {}, failure(card))),
+        card.can_retry && button("Retry", { sign: "again", kind: "small", "data-does": "retry", onclick: () => retry(card) }),
+      ];
     case "waiting":
       return h("span", { class: "sign" }, icon("plus"), h("span", {}, card.missing.length ? `needs a ${card.missing.join(", a ")}` : "waits"));
     case "queued":

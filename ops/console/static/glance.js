@@ -46,7 +46,7 @@ export function show(glance) {
   cells.meter.toggleAttribute("data-full", percent >= 95);
   put("spend", usd(glance.spend_today_usd), many(glance.jobs_today, "job"));
   const ended = glance.done + glance.failed;
-  put("done", count(glance.done), ended ? `${Math.floor((glance.done / ended) * 100)}% of what ended` : "nothing yet");
+  put("done", count(glance.done), ended ? `${Math.floor((glance.done / ended) * 100)}% of ended` : "nothing yet");
   put("failed", count(glance.failed), glance.failed ? "" : "none");
   failures(glance.failures);
   cells.failed.value.parentElement.toggleAttribute("data-some", glance.failed > 0);
