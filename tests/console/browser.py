@@ -29,9 +29,7 @@ PICTURES = ROOT / ".local" / "console"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 LEFT_OUT = "no browser for the console's page"
 PATIENCE = 15_000
-"""Milliseconds that a test waits for what must come."""
-SOON = 2_000
-"""Milliseconds after which a change of state must be on the page."""
+"""Milliseconds that a test waits for what must come: how soon it came is a figure, and is printed."""
 
 
 def executable() -> str | None:
@@ -57,8 +55,9 @@ def browser() -> Iterator["Browser"]:
     path = executable()
     if path is None:
         pytest.skip(LEFT_OUT)
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         # A container has no namespaces for the browser's own sandbox.
         found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.console.browser import SOON, data, drop_files
+from tests.console.browser import data, drop_files
 from tests.console.conftest import Console
 from tests.integration.conftest import BUCKET
 
@@ -23,11 +23,6 @@ POSES = ("at-the-camera", "close-up", "wide")
 def pictures() -> dict[str, bytes]:
     """A face and three poses."""
     return {"face-astrid.png": data("face", 0), **{f"{name}.png": data("pose", name) for name in POSES}}
-
-
-def state(page: "Page", pose: str) -> str | None:
-    """The state of a pose's card."""
-    return page.locator(".card", has_text=pose).first.get_attribute("data-state")
 
 
 def test_a_face_and_three_poses_go_all_the_way(console: Console, visit: Visit) -> None:
@@ -56,10 +51,10 @@ def test_a_face_and_three_poses_go_all_the_way(console: Console, visit: Visit) -
     expect(page.locator(".tray h2")).to_have_text("Uploaded")
     console.handle()
     cards = page.locator(".card")
-    expect(cards).to_have_count(3, timeout=SOON)
+    expect(cards).to_have_count(3)
     expect(page.locator('.card[data-state="running"] .ring')).to_have_count(3)
     console.finish()
-    expect(page.locator('.card[data-state="done"] .result img')).to_have_count(3, timeout=SOON)
+    expect(page.locator('.card[data-state="done"] .result img')).to_have_count(3)
 
     page.locator(".card .open").first.click()
     expect(page.locator(".viewer .stage img")).to_be_visible()

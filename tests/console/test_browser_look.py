@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.console.browser import SOON, Studio, data
+from tests.console.browser import Studio, data
 from tests.console.conftest import Console
 from tests.integration.conftest import BUCKET
 
@@ -54,6 +54,8 @@ def test_pictures_are_large_and_follow_the_arrow_keys(console: Console, studio: 
 def test_a_picture_is_downloaded_and_its_seed_and_parameters_are_copied(
     console: Console, studio: Studio, visit: Visit
 ) -> None:
+    from playwright.sync_api import expect
+
     job = studio.job("done", parameters={"prompt": "rain", "seed": 9223372036854775807, "samples": 1})
     page = visit(console, "look", permissions=["clipboard-read", "clipboard-write"])
     page.locator(".tile .output").click()
@@ -62,10 +64,13 @@ def test_a_picture_is_downloaded_and_its_seed_and_parameters_are_copied(
     assert download.value.path().read_bytes().startswith(b"\x89PNG")
     assert download.value.suggested_filename.endswith(".png")
     page.get_by_role("button", name="Copy the seed").click()
+    expect(page.locator(".toast")).to_contain_text("copied")
     assert page.evaluate("navigator.clipboard.readText()") == str(job.parameters["seed"])
     page.get_by_text("Parameters", exact=True).click()
     page.get_by_role("button", name="Copy as JSON").click()
-    assert '"seed":9223372036854775807' in page.evaluate("navigator.clipboard.readText()")
+    page.wait_for_function(
+        "navigator.clipboard.readText().then((text) => text.includes('\"seed\":9223372036854775807'))"
+    )
 
 
 def test_another_seed_is_asked_about_before_it_is_paid(console: Console, studio: Studio, visit: Visit) -> None:
@@ -131,4 +136,4 @@ def test_a_result_joins_the_gallery_by_itself(console: Console, studio: Studio, 
     page = visit(console, "look")
     expect(page.locator(".tile")).to_have_count(1)
     console.change(record, notified_at=record.completed_at)
-    expect(page.locator(".character h2")).to_have_text(["client-a/hero", "astrid"], timeout=SOON)
+    expect(page.locator(".character h2")).to_have_text(["client-a/hero", "astrid"])
