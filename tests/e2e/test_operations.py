@@ -141,7 +141,8 @@ def test_a_key_that_breaks_holds_the_jobs_and_fails_none(
     cloudwatch.collect(log, at=0.0)
     assert cloudwatch.state(alarm, 0.0) == "ALARM"
     held = statuses(own, "patient")  # a probe is SUBMITTING for a moment, one at a time
-    assert set(held) <= {"QUEUED", "SUBMITTING"} and held.count("SUBMITTING") <= 1
+    assert set(held) <= {"QUEUED", "SUBMITTING"}
+    assert held.count("SUBMITTING") <= 1
     own.client("secretsmanager").put_secret_value(SecretId=own.resource("SegmindSecret"), SecretString=NEW_KEY)
     told = wait_for_all(own, own_inbox, "patient", 3)
     assert [(message["status"], message["attempt"]) for message in told] == [("SUCCEEDED", 1)] * 3
