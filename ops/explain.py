@@ -166,7 +166,9 @@ def _queued(record: Record, situation: Situation) -> Explanation:
     _, taken = situation.pacing.take(situation.now, situation.limits, Slot(**record.slot) if record.slot else None)
     if isinstance(taken, Held) and taken.paused:
         sentence = f"{job} waits because submitting is paused for the whole account: {_clause(taken.reason)}."
-        return Explanation(Reason.PAUSED, sentence, account_step(taken.reason, taken.until - situation.now))
+        return Explanation(
+            Reason.PAUSED, sentence, account_step(taken.reason, (taken.pause_ends or taken.until) - situation.now)
+        )
     if isinstance(taken, Held):
         when = span((taken.slot.at if taken.slot else taken.until) - situation.now)
         if taken.reason == WAITS_FOR_LIMIT:
@@ -308,7 +310,7 @@ class Explainer:
 
     def _of_all_poses(self, key: str, upload: Upload) -> Explanation:
         """A face or a job file serves all poses of its character."""
-        poses = self._bucket.poses(upload.character)
+        poses = list(self._bucket.poses(upload.character))
         if len(poses) == 1:
             return self._of_pose(key, upload, poses[0])
         files = self._bucket.files(upload.character, "")

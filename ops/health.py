@@ -9,7 +9,7 @@ from ops.records import Counts, Records
 from ops.stack import Stack
 from ops.words import command, many
 from posedrop.clock import rfc3339
-from posedrop.pacing import DAY, Held, Limits, Pacing
+from posedrop.pacing import DAY, WAITS_FOR_LIMIT, Held, Limits, Pacing
 from posedrop.telemetry import PRICE
 
 MINUTE = 60.0
@@ -108,9 +108,9 @@ def limit_use(pacing: Pacing, limits: Limits, now: float) -> tuple[Rate, Pause |
     _, taken = pacing.take(now, limits)
     pause = None
     next_free = now
-    if isinstance(taken, Held) and taken.slot is None:
-        pause = Pause(taken.reason, rfc3339(taken.until), taken.paused)
-        next_free = taken.until
+    if isinstance(taken, Held) and taken.reason != WAITS_FOR_LIMIT:
+        next_free = taken.pause_ends or taken.until
+        pause = Pause(taken.reason, rfc3339(next_free), taken.paused)
     elif isinstance(taken, Held) and taken.slot:
         next_free = taken.slot.at
     elif not isinstance(taken, Held):

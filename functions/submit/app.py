@@ -25,11 +25,20 @@ from posedrop.messages import (
     UploadMessage,
     parse_message,
 )
+from posedrop.naming import execution_name
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import SubmitSettings, from_environment
 from posedrop.submission import Deferred, Submission, backoff
 from posedrop.telemetry import flush
+
+LONGEST_DELAY = 900
+"""Seconds for which SQS delays a message at most (API reference, SendMessage)."""
+LONGEST_VISIBILITY = 43200 - 900
+"""Seconds. SQS counts its twelve hours from the receipt (API reference, ChangeMessageVisibility): less the longest that
+a function runs."""
+RENEWED_AFTER = 900
+"""So often a message is received before a new one goes on in its place: the queue's maxReceiveCount is 1000."""
 
 logger = Logger()
 processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
@@ -55,15 +64,18 @@ def handle(context: LambdaContext, record: SQSRecord) -> None:
         set_aside(record, str(exc))
     except Deferred as exc:
         logger.info("deferred", reason=str(exc), seconds=exc.seconds)
-        come_back(record, exc.seconds)
-        raise
+        if receive_count < RENEWED_AFTER:
+            come_back(record, exc.seconds)
+            raise
+        # Waiting is not failing: at the queue's maxReceiveCount it would be a dead letter.
+        send(record.body, exc.seconds)
     except Exception as exc:
         if not isinstance(exc, FolderUnsteady):
             logger.exception("unexpected error")
         come_back(record, backoff(receive_count))
         raise
     finally:
-        logger.remove_keys(["message_id", "character", "pose", "job_id", "attempt"])
+        logger.remove_keys(["message_id", "character", "pose", "job_id", "attempt", "execution"])
 
 
 def find_job(message: SQSRecord) -> Record | None:
@@ -81,10 +93,16 @@ def find_job(message: SQSRecord) -> Record | None:
 
 def advance(record: Record, message: SQSRecord, receive_count: int, context: LambdaContext) -> None:
     """Go on with a job. If it must wait, a message of its own does: the uploads may change meanwhile, the job not."""
-    logger.append_keys(job_id=record.job_id, attempt=record.attempt, character=record.character, pose=record.pose)
+    logger.append_keys(
+        job_id=record.job_id,
+        attempt=record.attempt,
+        character=record.character,
+        pose=record.pose,
+        execution=execution_name(record.job_id, record.attempt),
+    )
     own = SubmitMessage(record.job_id).to_json()
     # Who put the job off sends it a message of its own before it is done. One that is received again was not done.
-    if message.body != own and receive_count == 1 and submission().waits_for_slot(record):
+    if message.body != own and receive_count == 1 and submission().is_held(record):
         logger.info("left to the job's own message", until=record.hold_until)
         return
     try:
@@ -93,10 +111,7 @@ def advance(record: Record, message: SQSRecord, receive_count: int, context: Lam
         if message.body == own:
             raise
         logger.info("deferred", reason=str(exc), seconds=exc.seconds)
-        # SQS delays a message by 15 minutes at most (API reference, SendMessage); after that it is deferred again.
-        sqs().send_message(
-            QueueUrl=settings().upload_queue_url, MessageBody=own, DelaySeconds=min(round(exc.seconds), 900)
-        )
+        send(own, exc.seconds)
 
 
 def known_job(job_id: str) -> Record:
@@ -108,11 +123,18 @@ def known_job(job_id: str) -> Record:
 
 
 def come_back(message: SQSRecord, seconds: float) -> None:
-    """Hide a message for so many seconds. SQS allows twelve hours (API reference, ChangeMessageVisibility)."""
+    """Hide a message for so many seconds, or for the longest that SQS allows; then it is deferred again."""
     sqs().change_message_visibility(
         QueueUrl=settings().upload_queue_url,
         ReceiptHandle=message.receipt_handle,
-        VisibilityTimeout=min(round(seconds), 43200),
+        VisibilityTimeout=min(round(seconds), LONGEST_VISIBILITY),
+    )
+
+
+def send(body: str, seconds: float) -> None:
+    """Send a message that comes after so many seconds, or after the longest that SQS allows."""
+    sqs().send_message(
+        QueueUrl=settings().upload_queue_url, MessageBody=body, DelaySeconds=min(round(seconds), LONGEST_DELAY)
     )
 
 

@@ -170,6 +170,15 @@ class Pipeline:
         self.later.append((message["MessageBody"], message["DelaySeconds"]))
         return SimpleNamespace(status_code=200), {"MessageId": "later"}
 
+    def _send_batch_later(self, params: dict[str, Any], **_: Any) -> Any:
+        """As _send_later, for the delayed messages of a batch."""
+        batch = json.loads(params["body"])
+        delayed = [entry for entry in batch["Entries"] if entry.get("DelaySeconds")]
+        self.later += [(entry["MessageBody"], entry["DelaySeconds"]) for entry in delayed]
+        now = [entry for entry in batch["Entries"] if entry not in delayed]
+        params["body"] = json.dumps({**batch, "Entries": now}).encode()
+        return None if now else (SimpleNamespace(status_code=200), {"Successful": []})
+
     def _come_back_later(self, params: dict[str, Any], **_: Any) -> Any:
         self.later.append(("", json.loads(params["body"])["VisibilityTimeout"]))
         return SimpleNamespace(status_code=200), {}
@@ -177,6 +186,7 @@ class Pipeline:
     def watch_queue(self) -> None:
         """Take note of what submit puts off."""
         self.hook("sqs", "SendMessage", self._send_later)
+        self.hook("sqs", "SendMessageBatch", self._send_batch_later)
         self.hook("sqs", "ChangeMessageVisibility", self._come_back_later)
 
     def hook(self, service: str, operation: str, action: Callable[..., Any]) -> Callable[[], None]:

@@ -143,6 +143,34 @@ def test_a_404_that_lasts_is_the_end(polling: Pipeline) -> None:
     assert poll(polling, **first)["error"]["type"] == "ResultExpired"
 
 
+def test_where_the_result_waits_for_its_slot_the_look_s_own_wait_is_kept(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("LIMIT_COUNTS", "all")
+    monkeypatch.setenv("SEGMIND_REQUESTS_PER_MINUTE", "5")
+    polling = request.getfixturevalue("polling")
+    for _ in range(2):
+        Governor(boto3.client("dynamodb"), TABLE, Limits(5, "all")).take_poll(polling.clock(), polling.clock())
+    polling.provider.statuses = [httpx.Response(200, json={"status": "COMPLETED"})]
+    completed = poll(polling, wait_seconds=40)
+    assert (completed["finished"], completed["completed"]) == (False, True)
+    assert completed["wait_seconds"] != 40
+    ended = poll(polling, **completed)
+    # What deliver learns from: between the last two looks the job ended.
+    assert (ended["finished"], ended["wait_seconds"]) == (True, 40)
+
+
+def test_a_poll_goes_on_without_a_slot_where_the_schedule_is_broken(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("LIMIT_COUNTS", "all")
+    polling = request.getfixturevalue("polling")
+    polling.break_call("dynamodb", "UpdateItem")
+    answer = poll(polling)
+    assert not answer["finished"]
+    assert answer["wait_seconds"] >= 1
+
+
 def test_where_polls_count_each_takes_a_slot_of_its_own(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

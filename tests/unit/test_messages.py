@@ -1,6 +1,7 @@
 """The messages on the upload queue: each kind there and back, and what no one can read."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from posedrop.messages import (
 from tests.support import load_event
 
 ORIGIN = Origin("incoming/hero/face.png", "d41d8cd98f00b204e9800998ecf8427e")
+DONE_AT = datetime(2026, 11, 23, 10, 15, 30, tzinfo=UTC).timestamp()
 JOB_ID = "hero-walk-0123456789abcdef"
 
 
@@ -30,12 +32,13 @@ def body(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("submit-face.json", UploadMessage("posedrop-uploads", ORIGIN)),
+        ("submit-face.json", UploadMessage("posedrop-uploads", ORIGIN, DONE_AT)),
         (
             "submit-unusual-key.json",
             UploadMessage(
                 "posedrop-uploads",
                 Origin("incoming/Kundin Ä/held + heldin/poses/geh langsam+weit ü.png", ORIGIN.etag),
+                DONE_AT,
             ),
         ),
         ("submit-pose-message.json", PoseMessage("posedrop-uploads", "hero", "walk", ORIGIN)),
@@ -45,12 +48,19 @@ def test_the_sample_events_are_read(name: str, message: Message) -> None:
     assert parse_message(body(name)) == message
 
 
+@pytest.mark.parametrize("time", [None, 7, "", "yesterday", {}])
+def test_an_upload_without_a_time_is_read(time: object) -> None:
+    event = {**json.loads(body("submit-face.json")), "time": time}
+    assert parse_message(json.dumps(event)) == UploadMessage("posedrop-uploads", ORIGIN)
+
+
 @pytest.mark.parametrize(
     "message",
     [
         PoseMessage("bucket", "client ä/hero", "walk + run", ORIGIN),
         PoseMessage("bucket", "hero", "walk", None),
         PoseMessage("bucket", "hero", "", ORIGIN),
+        PoseMessage("bucket", "hero", "walk", Origin("incoming/hero/face.png", "")),
         SubmitMessage(JOB_ID),
         RetryMessage(JOB_ID),
     ],

@@ -13,6 +13,7 @@ from posedrop.pacing import (
     DAY,
     GRACE,
     HORIZON,
+    LEAD,
     LONGEST_PAUSE,
     PATIENCE,
     PROBE_SECONDS,
@@ -177,6 +178,71 @@ def test_auto_learns_from_a_429_that_all_calls_count_and_forgets_it_after_a_day(
     assert not Pacing().rate_limited(NOW, 1, SUBMITS).counts_all(SUBMITS, NOW)
 
 
+def test_in_the_minute_after_the_limit_has_changed_a_429_shows_nothing() -> None:
+    larger = Limits(100, "auto")
+    pacing = turn(turn(Pacing(), NOW, AUTO)[0], NOW + 1, larger)[0]
+    assert not pacing.rate_limited(NOW + 60, 1, larger).counts_all(larger, NOW + 60)
+    assert pacing.rate_limited(NOW + 61, 1, larger).counts_all(larger, NOW + 61)
+
+
+# ---- the order after a pause -----------------------------------------------------------------------------------------
+
+
+def paused_at(job: int, pause: str) -> list[int]:
+    """The order in which 40 jobs are sent that arrive one after the other, where submitting pauses at one of them."""
+    pacing = Pacing()
+    waiting: list[tuple[float, int, Slot | None]] = [(NOW + number / 100, number, None) for number in range(40)]
+    order: list[int] = []
+    while waiting:
+        now, number, kept = min(waiting, key=lambda entry: entry[:2])
+        waiting.remove((now, number, kept))
+        pacing, taken = pacing.take(now, SUBMITS, kept)
+        if isinstance(taken, Turn):
+            if len(order) == job:
+                job = -1
+                pacing = pacing.not_taken()
+                pacing = pacing.rate_limited(now, 20, SUBMITS) if pause == "429" else refused(pacing, now, 20)
+                waiting.append((now + 20, number, kept))
+                continue
+            pacing = pacing.answered()
+            order.append(number)
+        else:
+            waiting.append((taken.until, number, taken.slot))
+    return order
+
+
+@pytest.mark.parametrize("pause", ["429", "401"])
+def test_after_a_pause_jobs_are_sent_in_the_order_in_which_they_came(pause: str) -> None:
+    order = paused_at(5, pause)
+    assert sorted(order) == list(range(40))
+    # The one that was refused comes after those that came in the pause; all others keep their places.
+    order.remove(5)
+    assert order == sorted(order)
+
+
+@pytest.mark.parametrize("pause", ["429", "401"])
+def test_who_comes_in_a_pause_takes_a_slot_of_the_time_after_it(pause: str) -> None:
+    pacing = Pacing().rate_limited(NOW, 100, SUBMITS) if pause == "429" else refused(Pacing(), NOW, 100)
+    slots = []
+    for number in range(30):
+        pacing, taken = pacing.take(NOW + number, SUBMITS)
+        assert isinstance(taken, Held)
+        assert taken.slot is not None
+        assert (taken.pause_ends, taken.paused) == (NOW + 100, pause == "401")
+        assert taken.until == max(NOW + 100, taken.slot.at - LEAD)
+        slots.append(taken.slot.at)
+    assert slots == pytest.approx([NOW + 100 + number * SUBMITS.interval for number in range(30)])
+    last = taken.slot
+    assert turn(pacing, last.at - 1, kept=last)[1].at == last.at
+
+
+def test_a_turn_that_is_waited_for_is_stopped_by_what_comes_meanwhile() -> None:
+    assert not Pacing().stopped(NOW)
+    assert refused(Pacing(), NOW).stopped(NOW + 899)
+    assert not refused(Pacing(), NOW).stopped(NOW + 900)
+    assert Pacing().rate_limited(NOW, 5, SUBMITS).stopped(NOW + 4)
+
+
 # ---- the breaker -----------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +277,8 @@ def test_one_probe_at_a_time() -> None:
     assert probe == Turn(NOW + 900, probe=True)
     assert NOW + 901 < held(pacing, NOW + 901).until <= NOW + 900 + PROBE_SECONDS
     assert "probe" in held(pacing, NOW + 901).reason
+    kept = Slot(NOW + 902, pacing.generation)
+    assert held(pacing, NOW + 901, kept=kept).slot == kept
     # A probe that never tells how it went does not block for ever.
     assert turn(pacing, NOW + 900 + PROBE_SECONDS)[1].probe
 
@@ -237,8 +305,8 @@ def test_how_a_probe_ends_decides(end: partial[Pacing], again: str) -> None:
 
 def test_after_a_success_the_next_refusal_starts_small() -> None:
     pacing = refused(refused(Pacing(), NOW), NOW + 900).answered()
-    assert pacing == Pacing()
-    assert refused(pacing, NOW).open_until == NOW + 900
+    assert turn(pacing, NOW + 5000)[1] == Turn(NOW + 5000)
+    assert refused(pacing, NOW + 5000).open_until == NOW + 5900
 
 
 def test_two_unknown_outcomes_in_a_row_open_the_breaker() -> None:

@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
@@ -26,6 +27,10 @@ logger = Logger(child=True)
 
 LONGEST_DELAY = 900
 """Seconds for which SQS delays a message at most (API reference, SendMessage)."""
+NET_DELAY = 60
+"""Seconds after which the net under a pose's own event is looked into..."""
+NET_INTERVAL = 2.0
+"""...one pose after the other, so many seconds apart."""
 READS = 5
 """How often a folder is read that changes meanwhile."""
 
@@ -65,17 +70,20 @@ class Arrivals:
             return None
         logger.append_keys(character=upload.character)
         pose = "" if upload.role in (Role.FACE, Role.JOB_FILE) else upload.pose
-        return self.pose(PoseMessage(message.bucket, upload.character, pose, message.origin))
+        return self.pose(PoseMessage(message.bucket, upload.character, pose, message.origin), message.done_at)
 
-    def pose(self, message: PoseMessage) -> Record | None:
-        """Handle one pose, or all there are: the record of its job, or None. Raises FolderUnsteady."""
+    def pose(self, message: PoseMessage, done_at: float | None = None) -> Record | None:
+        """Handle one pose, or all there are: the record of its job, or None. Raises FolderUnsteady.
+
+        `done_at` is when the upload that the message is about was done (seconds since the epoch), if that is known.
+        """
         logger.append_keys(character=message.character, pose=message.pose)
         found = None
         try:
             if message.pose:
                 found = self._read(message)
             else:
-                self._expand(message)
+                self._expand(message, done_at)
         except PosedropError:
             raise
         except Exception as exc:  # noqa: BLE001 - whatever it is, it is counted
@@ -90,8 +98,8 @@ class Arrivals:
             self._ledger.stop_waiting(message.character, waiting)
         return record
 
-    def _expand(self, message: PoseMessage) -> None:
-        """Send a message for each pose of a character."""
+    def _expand(self, message: PoseMessage, done_at: float | None) -> None:
+        """Send a message for each pose of a character, first for those whose own upload tells nothing of this one."""
         bucket = UploadBucket(self._s3, message.bucket)
         poses = bucket.poses(message.character)
         if not poses:
@@ -102,21 +110,32 @@ class Arrivals:
                 return
             self._wait(message, ["pose"] if found.face else ["face", "pose"])
             poses = bucket.poses(message.character)  # read once more, for a pose that came meanwhile
-        for start in range(0, len(poses), 10):
-            self._send(
-                [
-                    PoseMessage(message.bucket, message.character, pose, message.origin)
-                    for pose in poses[start : start + 10]
-                ]
-            )
-        logger.info("expanded", poses=len(poses))
+        later = self._on_their_way(poses, done_at)
+        spread = min(NET_INTERVAL, (LONGEST_DELAY - NET_DELAY) / max(1, len(later)))
+        delays = {pose: 0 for pose in poses if pose not in later}
+        delays |= {pose: NET_DELAY + int(number * spread) for number, pose in enumerate(later)}
+        for start in range(0, len(delays), 10):
+            self._send(message, dict(list(delays.items())[start : start + 10]))
+        logger.info("expanded", poses=len(poses), later=len(later))
 
-    def _send(self, messages: list[PoseMessage]) -> None:
+    def _on_their_way(self, poses: Mapping[str, datetime], done_at: float | None) -> list[str]:
+        """The poses whose own event comes when this upload was done, and so sees it: an event waits until it settles.
+
+        What the folder's events would do at once, and thrice, would keep jobs from their slots. So for these poses the
+        message is only the net under their own. Both times may be cut to whole seconds.
+        """
+        if done_at is None or self._clock() - done_at > LONGEST_DELAY:
+            return []
+        since = done_at + 1 - self._settings.settle_seconds
+        return [pose for pose, modified in poses.items() if modified.timestamp() >= since]
+
+    def _send(self, message: PoseMessage, delays: Mapping[str, int]) -> None:
+        """Send the message for some poses, at most ten, each with its delay in seconds."""
         answer = self._sqs.send_message_batch(
             QueueUrl=self._settings.upload_queue_url,
             Entries=[
-                {"Id": str(number), "MessageBody": message.to_json(), "DelaySeconds": 0}
-                for number, message in enumerate(messages)
+                {"Id": str(number), "MessageBody": replace(message, pose=pose).to_json(), "DelaySeconds": delay}
+                for number, (pose, delay) in enumerate(delays.items())
             ],
         )
         if answer.get("Failed"):
@@ -163,10 +182,11 @@ class Arrivals:
         )
 
     def _wait(self, message: PoseMessage, missing: list[str]) -> None:
-        self._ledger.wait(message.bucket, message.character, message.pose, missing, self._clock())
+        record = self._ledger.wait(message.bucket, message.character, message.pose, missing, self._clock())
         if message.pose:
             self._ledger.stop_waiting(message.character, "")  # a pose is not missing any more
-        count("Waiting")
+        if record.created_at == record.updated_at:  # it is looked at again and again
+            count("Waiting")
         logger.info("waiting", missing=missing)
 
     def _count(self, message: PoseMessage, exc: Exception) -> Record:

@@ -27,7 +27,8 @@ class JobState:
 
     faults: GETs without an answer, in a row; not_found_at: when the provider first did not know the request id;
     tenths: the latency as it was when the job was submitted; completed: only a slot for the result is waited for;
-    elapsed_seconds: how long after the submission the end was seen.
+    look_wait_seconds: the wait before the look that found that; elapsed_seconds: how long after the submission the end
+    was seen.
     """
 
     job_id: str
@@ -44,6 +45,7 @@ class JobState:
     error: dict[str, str] | None = None
     tenths: tuple[int, ...] = ()
     completed: bool = False
+    look_wait_seconds: int = 1
     elapsed_seconds: float | None = None
 
     @classmethod

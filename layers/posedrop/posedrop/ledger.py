@@ -167,9 +167,9 @@ class Ledger:
             return record
         return from_item(_to_item(item))
 
-    def wait(self, bucket: str, character: str, pose: str, missing: list[str], now: float) -> None:
+    def wait(self, bucket: str, character: str, pose: str, missing: list[str], now: float) -> Record:
         """Write what is missing until these uploads are a job. The pose is empty where there is none at all."""
-        self._update(
+        return self._update(
             waiting_id(character, pose),
             None,
             {

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from posedrop.clock import epoch
 from posedrop.job import JOB_ID
 
 
@@ -21,10 +22,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class UploadMessage:
-    """An upload, as EventBridge tells it."""
+    """An upload, as EventBridge tells it. `done_at` is when it was done, in whole seconds since the epoch."""
 
     bucket: str
     origin: Origin
+    done_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,15 @@ def _upload(event: dict[str, Any]) -> UploadMessage:
         raise UnreadableMessage(f"an event of another kind: {event['detail-type']!a}")
     # The key is taken as it is: EventBridge does not encode it, unlike S3's own notifications.
     found = event["detail"]["object"]
-    return UploadMessage(_text(event["detail"]["bucket"]["name"]), Origin(_text(found["key"]), found.get("etag", "")))
+    bucket = _text(event["detail"]["bucket"]["name"])
+    return UploadMessage(bucket, Origin(_text(found["key"]), found.get("etag", "")), _time(event.get("time")))
+
+
+def _time(value: object) -> float | None:
+    try:
+        return epoch(str(value))
+    except ValueError:
+        return None
 
 
 def _pose(job: dict[str, Any]) -> PoseMessage:
@@ -107,7 +117,7 @@ def _pose(job: dict[str, Any]) -> PoseMessage:
         _text(job["bucket"]),
         _text(job["character"]),
         _text(job["pose"]) if job["pose"] != "" else "",
-        Origin(_text(origin["key"]), _text(origin["etag"])) if origin else None,
+        Origin(_text(origin["key"]), str(origin["etag"])) if origin else None,
     )
 
 

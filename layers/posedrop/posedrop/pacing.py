@@ -2,7 +2,8 @@
 
 Calls that count take slots of a grid: evenly spaced, one call each. A submit takes the next free one; if that is far,
 its message comes back shortly before it. So a backlog of any length is received about twice, first come, first served.
-A poll takes a slot where its wait ends. A breaker stops submitting where the account is refused.
+A poll takes a slot where its wait ends. A breaker stops submitting where the account is refused; who comes meanwhile
+takes a slot of the time after it.
 """
 
 import math
@@ -32,6 +33,7 @@ PROBE_LOOK = 10.0
 """Seconds after which a held job looks how the probe went."""
 UNKNOWN_STREAK = 2
 """So many unknown outcomes in a row open the breaker."""
+MINUTE = 60.0
 DAY = 86400
 
 Counting = Literal["submits", "all", "auto"]
@@ -74,13 +76,14 @@ class Slot:
 class Held:
     """No request may be sent before `until` (seconds since the epoch), for `reason`. `slot` is kept for it.
 
-    `paused`: it is the account that is refused, not the limit.
+    `paused`: it is the account that is refused, not the limit. `pause_ends`: when a pause of all jobs ends.
     """
 
     until: float
     reason: str
     slot: Slot | None = None
     paused: bool = False
+    pause_ends: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Pacing:
     """The state. Times are seconds since the epoch.
 
     interval, base, taken, generation: the grid of slots, from the time `base` on; bit n of `taken` (hex) is slot n.
+    limit_changed_at: when the plan's limit was last seen to have changed, 0 if it was not.
     submit_due: when the next submit is due, where all calls count.
     all_since: when it was seen that all calls count, 0 if it was not.
     paused_until: no call before it (429).
@@ -100,6 +104,7 @@ class Pacing:
     base: float = 0.0
     taken: str = "0"
     generation: int = 0
+    limit_changed_at: float = 0.0
     submit_due: float = 0.0
     all_since: float = 0.0
     paused_until: float = 0.0
@@ -119,18 +124,21 @@ class Pacing:
 
     def take(self, now: float, limits: Limits, kept: Slot | None = None) -> tuple["Pacing", Turn | Held]:
         """Take a slot for a submit, or use the one that was `kept` for it."""
-        held = self._held(now, limits)
-        if held:
+        held = self._held(now, limits, kept)
+        if held and held.pause_ends is None:
             return self, held
-        state = self._at(now, limits)
-        if kept and kept.generation == state.generation and now <= kept.at + GRACE:
+        begin = held.until if held else now
+        state = self._at(begin, limits)
+        if kept and kept.generation == state.generation and begin <= kept.at + GRACE:
             at = kept.at
         else:
-            due = max(now, state.submit_due) if self.counts_all(limits, now) else now
+            due = max(begin, state.submit_due) if self.counts_all(limits, now) else begin
             slot, at = state._free(due)
             if slot >= HORIZON:
                 return self, Held(at - HORIZON * state.interval / 2, WAITS_FOR_LIMIT)
             state = replace(state._reserve(slot), submit_due=due + SLOTS_A_JOB * state.interval)
+        if held:
+            return state, replace(held, until=max(begin, at - LEAD), slot=Slot(at, state.generation))
         if at > now + PATIENCE:
             return state, Held(at - LEAD, WAITS_FOR_LIMIT, Slot(at, state.generation))
         probe = bool(self.open_reason)
@@ -151,14 +159,18 @@ class Pacing:
         slot, at = state._free(due)
         return state._reserve(slot), at
 
-    def _held(self, now: float, limits: Limits) -> Held | None:
-        if self.paused_until > now:
-            return Held(self.paused_until, "rate limit: the provider answered 429")
+    def stopped(self, now: float) -> bool:
+        """Whether no submit may be sent now, not even one that has its turn: what was answered meanwhile stops it."""
+        return max(self.paused_until, self.open_until if self.open_reason else 0.0) > now
+
+    def _held(self, now: float, limits: Limits, kept: Slot | None) -> Held | None:
         if self.open_reason and self.open_until > now:
-            return Held(self.open_until, self.open_reason, paused=True)
+            return Held(self.open_until, self.open_reason, paused=True, pause_ends=self.open_until)
+        if self.paused_until > now:
+            return Held(self.paused_until, "rate limit: the provider answered 429", pause_ends=self.paused_until)
         if self.open_reason and self.probe_until > now:
             reason = f"{self.open_reason}; a probe is under way"
-            return Held(min(self.probe_until, now + PROBE_LOOK), reason, paused=True)
+            return Held(min(self.probe_until, now + PROBE_LOOK), reason, kept, paused=True)
         day = int(now // DAY)
         if limits.daily_jobs and self._jobs_of(day) >= limits.daily_jobs:
             return Held((day + 1) * DAY, f"the day's limit of {limits.daily_jobs:g} jobs (DailyJobLimit) is reached")
@@ -171,7 +183,8 @@ class Pacing:
         """The state with the grid from now on. Where nothing is taken, or the limit has changed, it begins anew."""
         taken = int(self.taken, 16)
         if not math.isclose(self.interval, limits.interval):
-            return self._new_grid(now, limits)
+            changed_at = now if self.interval else 0.0
+            return replace(self._new_grid(now), interval=limits.interval, limit_changed_at=changed_at)
         if now >= self.base + taken.bit_length() * self.interval:
             return replace(self, base=now, taken="0")
         # A clock that is behind another function's must not bring taken slots back.
@@ -188,32 +201,36 @@ class Pacing:
     def _reserve(self, slot: int) -> "Pacing":
         return replace(self, taken=f"{int(self.taken, 16) | 1 << slot:x}")
 
-    def _new_grid(self, now: float, limits: Limits) -> "Pacing":
-        generation = self.generation + 1
-        return replace(self, interval=limits.interval, base=now, taken="0", generation=generation, submit_due=0.0)
+    def _new_grid(self, begin: float) -> "Pacing":
+        """A grid with no slot taken. Those that are kept are void: their jobs come in their order, and take others."""
+        return replace(self, base=begin, taken="0", generation=self.generation + 1, submit_due=0.0)
 
     # ---- what the provider answered --------------------------------------------------------------------------------
 
     def rate_limited(self, now: float, retry_after: float | None, limits: Limits) -> "Pacing":
         """After a 429: pause all calls.
 
-        Slots keep the submits of any minute within the limit. So a 429 shows that polls count as well.
+        Slots keep the submits of any minute within the limit, but for the minute after that has changed. So a 429 shows
+        that polls count as well.
         """
         until = max(self.paused_until, now + (RATE_LIMIT_PAUSE if retry_after is None else max(retry_after, 1.0)))
         state = replace(self, paused_until=until, probe_until=0.0)
-        if limits.counting == "auto" and not self.counts_all(limits, now):
-            # Submits have taken all slots in advance: they are given out anew, with room for polls.
-            return replace(state._new_grid(until, limits), all_since=now)
-        return state
+        if self.counts_all(limits, now):
+            return state  # polls keep their slots
+        if limits.counting == "auto" and now >= self.limit_changed_at + MINUTE:
+            state = replace(state, all_since=now)
+        # All slots may be taken in advance: they are given out anew, from the end of the pause on.
+        return state._new_grid(until)
 
     def account_refused(self, now: float, reason: str, pause: float) -> "Pacing":
         """After 401, 403, 404, 406: open the breaker, for longer each time in a row, up to an hour."""
         if self.open_until > now:
             return self
-        seconds = min(pause * 2**self.openings, LONGEST_PAUSE)
-        return replace(
-            self, open_until=now + seconds, open_reason=reason, openings=min(self.openings + 1, 20), probe_until=0.0
+        until = now + min(pause * 2**self.openings, LONGEST_PAUSE)
+        state = replace(
+            self, open_until=until, open_reason=reason, openings=min(self.openings + 1, 20), probe_until=0.0
         )
+        return state._new_grid(until)
 
     def outcome_unknown(self, now: float, pause: float) -> "Pacing":
         """After an unknown outcome: the second in a row opens the breaker."""

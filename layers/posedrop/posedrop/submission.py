@@ -24,7 +24,7 @@ from posedrop.errors import (
     SubmitOutcomeUnknown,
 )
 from posedrop.executions import Executions
-from posedrop.governor import Governor
+from posedrop.governor import Governor, PacingBusy
 from posedrop.history import History, HistoryUnavailable
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import UNEXPECTED_ERRORS, Conflict, Ledger, Record, Status
@@ -51,10 +51,18 @@ LONGEST_BACKOFF = 900.0
 HISTORY_GRACE = 60.0
 """Seconds that a request may take to appear in the provider's history."""
 HISTORY_INTERVAL = 15.0
+LONG_SLEEP = 1.0
+"""Seconds of waiting for a slot after which it is looked whether submitting was paused meanwhile."""
+FRESH = 3600.0
+"""Seconds for which a version that was read is taken to be there: buckets expire theirs after days."""
 TOLD_SOON = 5.0
 """Seconds that a new attempt waits until the one before is told."""
 GONE_APART = 31.0
 """Seconds between two looks at an earlier attempt's request that the provider does not know."""
+
+
+FirstLook = Callable[[float, float], float]
+"""From the time now and that at which a look is due, when it may be made."""
 
 
 class Deferred(PosedropError):
@@ -97,10 +105,9 @@ class Submission:
         self._sleep = sleep
         self._timeouts = Timeouts.within(min(LONGEST_REQUEST, settings.submit_timeout_seconds / 2))
 
-    def waits_for_slot(self, record: Record) -> bool:
-        """Whether a slot is kept for a queued job: then a message comes back for it."""
-        kept = record.status is Status.QUEUED and record.slot is not None
-        return kept and self._clock() < epoch(record.hold_until or record.created_at)
+    def is_held(self, record: Record) -> bool:
+        """Whether a queued job is put off: then a message of its own comes back for it."""
+        return record.status is Status.QUEUED and self._clock() < epoch(record.hold_until or record.created_at)
 
     def advance(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
         """Do what the record's status asks for next.
@@ -112,6 +119,8 @@ class Submission:
             self._advance(record, receive_count, remaining)
         except Conflict as exc:
             raise Deferred("another function went ahead with the job", 5) from exc
+        except PacingBusy as exc:
+            raise Deferred(str(exc), 2) from exc
         except PosedropError:
             raise
         except Exception as exc:
@@ -173,10 +182,9 @@ class Submission:
             self._fail(claimed, exc)
             self._governor.change(Pacing.answered)
         except SubmitOutcomeUnknown as exc:
-            count("OutcomeUnknown")
+            suspected = self._suspect(claimed, str(exc))
             now = self._clock()
             pause = self._settings.account_pause_seconds
-            suspected = self._ledger.suspect(claimed, str(exc), now)
             self._governor.change(lambda pacing: pacing.outcome_unknown(now, pause))
             self._look_up(suspected, exc)
         except NotTaken as exc:
@@ -187,23 +195,33 @@ class Submission:
             self._ledger.hold(released, str(exc), now + seconds, now)
             raise Deferred(str(exc), seconds) from exc
         else:
-            self._submitted(claimed, request_id)
-            count("Submitted")
             count("EstimatedSpend", PRICE)
+            self._submitted(claimed, request_id, self._governor.accepted)
 
-    def _submitted(self, claimed: Record, request_id: str) -> None:
-        logger.info("submitted", request_id=request_id)
-        self._watch(self._ledger.submitted(claimed, request_id, self._clock()))
+    def _submitted(self, claimed: Record, request_id: str, first_look: FirstLook) -> None:
+        logger.info(
+            "submitted", request_id=request_id
+        )  # first of all: should the ledger fail, it is known at least here
+        record = self._ledger.submitted(claimed, request_id, self._clock())
+        count("Submitted")
+        self._watch(record, first_look)
 
     def _wait_for_slot(self, record: Record) -> None:
-        now = self._clock()
-        taken = self._governor.take(now, Slot(**record.slot) if record.slot else None)
-        if isinstance(taken, Held):
-            self._ledger.hold(record, taken.reason, taken.until, now, taken.slot)
-            if taken.paused:
-                count("Paused")
-            raise Deferred(taken.reason, taken.until - now)
-        self._sleep(max(0.0, taken.at - now))
+        kept = Slot(**record.slot) if record.slot else None
+        while True:
+            now = self._clock()
+            taken = self._governor.take(now, kept)
+            if isinstance(taken, Held):
+                self._ledger.hold(record, taken.reason, taken.until, now, taken.slot)
+                if taken.paused:
+                    count("Paused")
+                raise Deferred(taken.reason, taken.until - now)
+            wait = max(0.0, taken.at - self._clock())
+            self._sleep(wait)
+            # Meanwhile another request may have been answered with a 429, or the account refused.
+            if wait < LONG_SLEEP or not self._governor.read().stopped(self._clock()):
+                return
+            self._governor.change(Pacing.not_taken)
 
     def _not_taken(self, exc: NotTaken, receive_count: int) -> float:
         """Tell the governor what the provider said, and return the seconds after which the job is tried again."""
@@ -235,8 +253,9 @@ class Submission:
         stored = record.inputs[name]
         if self._settings.image_transport == "base64":
             return base64.b64encode(read_stored(self._s3, stored)).decode()
-        if not stored["version_id"]:
-            # Without versions the URL serves what is there then: at least it is what was read until now.
+        if not stored["version_id"] or self._clock() - epoch(record.created_at) > FRESH:
+            # What has gone would be paid for in vain. Without versions the URL serves what is there then: at least it
+            # is what was read until now.
             check_stored(self._s3, stored)
         return presigned_url(self._s3, stored, execution_name(record.job_id, record.attempt), URL_SECONDS)
 
@@ -251,7 +270,13 @@ class Submission:
         age = now - (record.claimed_at or 0.0)
         if age <= self._settings.submit_timeout_seconds:
             raise Deferred("another function is submitting the job", self._settings.submit_timeout_seconds - age + 1)
-        self._look_up(self._ledger.suspect(record, str(error), now), error)
+        self._look_up(self._suspect(record, str(error)), error)
+
+    def _suspect(self, claimed: Record, reason: str) -> Record:
+        suspected = self._ledger.suspect(claimed, reason, self._clock())
+        count("OutcomeUnknown")
+        count("EstimatedSpend", PRICE)  # it may be billed
+        return suspected
 
     def _look_up(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
         """Ask the provider's history for a request of unknown outcome; go on with it, or tell that it is unknown."""
@@ -263,7 +288,8 @@ class Submission:
         else:
             if found:
                 logger.info("a request without an answer was found in the history")
-                self._submitted(claimed, found)
+                # That the history has it does not say that requests are answered: the breaker stays as it is.
+                self._submitted(claimed, found, self._governor.take_poll)
                 return
             if now - (claimed.unknown_at or now) < HISTORY_GRACE:
                 raise Deferred(f"{error}; the provider's history is asked again", HISTORY_INTERVAL)
@@ -288,6 +314,8 @@ class Submission:
         try:
             state = self._segmind.status(request_id).state
         except StatusUnavailable as exc:
+            if exc.status == 429:
+                self._governor.rate_limited(self._clock(), exc.retry_after)
             if exc.status != 404:
                 raise Deferred(f"an earlier request is asked for first: {exc}", 30) from exc
             now = self._clock()
@@ -297,7 +325,7 @@ class Submission:
         if state == FAILED:
             return False
         logger.info("an earlier request goes on", request_id=request_id, state=state)
-        self._watch(self._ledger.adopt(record, request_id, self._clock()))
+        self._watch(self._ledger.adopt(record, request_id, self._clock()), self._governor.take_poll)
         return True
 
     def _find_earlier(self, record: Record) -> str | None:
@@ -316,12 +344,12 @@ class Submission:
         logger.warning("failed", error_type=error.type, reason=str(error))
         self._start(self._ledger.fail(record, error, self._clock()))
 
-    def _watch(self, record: Record) -> None:
-        """Start the wait loop of a job that the provider has taken."""
+    def _watch(self, record: Record, first_look: FirstLook) -> None:
+        """Start the wait loop of a job that the provider has taken; `first_look` takes the slot where its wait ends."""
         latency = self._latency.read()
         now = self._clock()
-        first_look = self._governor.accepted(now, now + first_wait(latency))
-        self._executions.start(record, math.ceil(first_look - now), latency)
+        look = first_look(now, now + first_wait(latency))
+        self._executions.start(record, math.ceil(look - now), latency)
 
     def _start(self, record: Record) -> None:
         """Start the execution of a job again, or that of one that ended before it was sent."""

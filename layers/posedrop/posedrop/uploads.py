@@ -95,10 +95,10 @@ class UploadBucket:
             newest.get(Role.FACE), newest.get(Role.POSE), newest.get(Role.JOB_FILE), newest.get(Role.POSE_FILE)
         )
 
-    def poses(self, character: str) -> list[str]:
-        """The names of all poses in a character's folder, those with only a pose file among them."""
+    def poses(self, character: str) -> dict[str, datetime]:
+        """All poses in a character's folder, those with only a pose file among them, and when each was last changed."""
         folder = Folder(character)
-        names = set()
+        changed: dict[str, datetime] = {}
         for prefix in (f"{folder.prefix}{SINGLE_POSE}.", folder.poses_prefix):
             for entry in self._list(prefix):
                 try:
@@ -106,8 +106,8 @@ class UploadBucket:
                 except OutsideContract:
                     continue
                 if upload.character == character and upload.pose:
-                    names.add(upload.pose)
-        return sorted(names)
+                    changed[upload.pose] = max(changed.get(upload.pose, entry.modified), entry.modified)
+        return dict(sorted(changed.items()))
 
     def read(self, listed: Listed, limit: int) -> Blob:
         """Read a file as it was listed, at most `limit` bytes of it.

@@ -9,6 +9,7 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.checking import JobState, check
+from posedrop.errors import PosedropError
 from posedrop.governor import Governor
 from posedrop.pacing import Limits, Pacing
 from posedrop.polling import Latency
@@ -49,7 +50,7 @@ class Watch:
         Where polls count, the wait ends on a slot that was taken for the next call: no function waits for one.
         """
         if state.completed:
-            return replace(state, finished=True)
+            return replace(state, finished=True, wait_seconds=state.look_wait_seconds)
         now = self._clock()
         pacing = self._read_pacing()
         deadline = state.submitted_at + self._timeout_seconds
@@ -72,14 +73,20 @@ class Watch:
             return looked
         waiting = self._in_step(looked, pacing, 0)
         # Fetching the result is a call too.
-        return replace(waiting, finished=False, completed=True) if waiting.wait_seconds > SOON else looked
+        if waiting.wait_seconds <= SOON:
+            return looked
+        return replace(waiting, finished=False, completed=True, look_wait_seconds=looked.wait_seconds)
 
     def _in_step(self, state: JobState, pacing: Pacing, seconds: float) -> JobState:
         """Let the state's wait of so many seconds end on a slot, if polls count."""
         now = self._clock()
         due = now + seconds
         if pacing.counts_all(self._limits, now):
-            due = self._governor.take_poll(now, due)
+            try:
+                due = self._governor.take_poll(now, due)
+            except (PosedropError, BotoCoreError, ClientError) as exc:
+                # As in _read_pacing: rather a look too many than a job that is given up.
+                logger.warning("no slot can be taken", reason=str(exc))
         return replace(state, wait_seconds=max(1, math.ceil(due - now)))
 
     def _read_pacing(self) -> Pacing:
