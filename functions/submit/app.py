@@ -72,8 +72,10 @@ def handle(context: LambdaContext, record: SQSRecord) -> None:
     except Exception as exc:
         if not isinstance(exc, FolderUnsteady):
             logger.exception("unexpected error")
-        come_back(record, backoff(receive_count))
-        raise
+        if receive_count < RENEWED_AFTER:
+            come_back(record, backoff(receive_count))
+            raise
+        set_aside(record, f"{type(exc).__name__}: {exc}")
     finally:
         logger.remove_keys(["message_id", "character", "pose", "job_id", "attempt", "execution"])
 
@@ -112,6 +114,11 @@ def advance(record: Record, message: SQSRecord, receive_count: int, context: Lam
             raise
         logger.info("deferred", reason=str(exc), seconds=exc.seconds)
         send(own, exc.seconds)
+    except Exception:
+        # This message comes back; but by then its uploads may make another job.
+        if message.body != own and receive_count == 1:
+            send(own, backoff(receive_count))
+        raise
 
 
 def known_job(job_id: str) -> Record:

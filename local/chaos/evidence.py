@@ -58,7 +58,8 @@ class Evidence:
 
     executions: name and status; late_tasks: of executions that timed out, how many calls of a function failed, since it
     was killed or throttled; stored: by key; letters: the bodies of the messages that are left, by queue; struck: how
-    often, by line of the plan; deaths: processes that died at work, by function; healed: records, by what was done.
+    often, by line of the plan; deaths: processes that died at work, by function; healed: records, by what was done;
+    unasked: attempts for which the provider's history could not be asked.
     """
 
     records: list[Record]
@@ -75,6 +76,7 @@ class Evidence:
     deaths: Counter[str]
     healed: dict[str, set[str]]
     errors: Counter[str]
+    unasked: frozenset[str] = frozenset()
 
 
 class Ledger:
@@ -144,6 +146,11 @@ def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Ev
         deaths=Counter({name: sum("Worker process died" in line for line in lines) for name, lines in logs.items()}),
         healed=_healed(logs.get("sweep", [])),
         errors=_errors(logs),
+        unasked=frozenset(
+            str(json.loads(line).get("execution"))
+            for line in logs.get("submit", [])
+            if '"message":"no history"' in line
+        ),
     )
 
 

@@ -81,6 +81,7 @@ class _Judge:
             told = self._told[name]
             if told and told[0]["error"]:
                 errors.append(told[0]["error"]["type"])
+                yield from self._payment(name, f"{job_id}-{number + 1}", errors[-1], self._struck[job.name])
             if told and number < attempt and told[0]["status"] != "FAILED":
                 yield f"attempt {number} was told as {told[0]['status']}, and another one was made"
         yield from self._last(record, f"{job_id}-{attempt}")
@@ -100,6 +101,21 @@ class _Judge:
             yield f"{name}: its notifications differ: {'; '.join(sorted(ends))}"
         if told and runs and runs[0] != told[0]["status"]:
             yield f"{name}: the execution ended as {runs[0]}, the notification says {told[0]['status']}"
+
+    def _payment(self, name: str, following: str, error: str, struck: list[Trouble]) -> Iterator[str]:
+        """Whether an attempt that was taken, and ended with this error, was given up or bought again without need."""
+        if not self._accepted[name]:
+            return
+        if error == "SubmitOutcomeUnknown":
+            if name in self._evidence.unasked:
+                self.explained.append(f"{name}: of unknown outcome: the history could not be asked")
+            else:
+                yield f"{name}: told as SubmitOutcomeUnknown, and the provider's history has it"
+        if not self._accepted[following] or following in self._evidence.unasked:
+            return
+        gone = {"InferenceFailed", "ResultExpired"}
+        if not gone & {error, *(end for trouble in struck for end in trouble.explains)}:
+            yield f"{following}: bought although the attempt before was, and ended as {error}"
 
     def _last(self, record: Record, name: str) -> Iterator[str]:
         for message in self._told[name][:1]:

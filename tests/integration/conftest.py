@@ -130,17 +130,8 @@ class Pipeline:
 
     def handle(self, body: object, seconds: float = 60.0) -> bool:
         """Let submit handle a message, and all that it sends to the queue. Return whether it was done."""
-        text = body if isinstance(body, str) else json.dumps(body)
-        record = {
-            "messageId": str(uuid.uuid4()),
-            "receiptHandle": "receipt",
-            "body": text,
-            "attributes": {"ApproximateReceiveCount": str(self.receive_count)},
-            "messageAttributes": {},
-            "eventSource": "aws:sqs",
-            "eventSourceARN": f"arn:aws:sqs:{REGION}:123456789012:uploads",
-            "awsRegion": REGION,
-        }
+        record = self.record_of(body)
+        text = record["body"]
         came_back = len(self.later)
         answer = self.submit.handler({"Records": [record]}, Context(seconds))
         self.later[came_back:] = [(body or text, delay) for body, delay in self.later[came_back:]]
@@ -148,6 +139,19 @@ class Pipeline:
         for message in self.receive(self.queue_url):
             done = self.handle(message["Body"]) and done
         return done
+
+    def record_of(self, body: object) -> dict[str, Any]:
+        """A message as Lambda hands it to submit."""
+        return {
+            "messageId": str(uuid.uuid4()),
+            "receiptHandle": "receipt",
+            "body": body if isinstance(body, str) else json.dumps(body),
+            "attributes": {"ApproximateReceiveCount": str(self.receive_count)},
+            "messageAttributes": {},
+            "eventSource": "aws:sqs",
+            "eventSourceARN": f"arn:aws:sqs:{REGION}:123456789012:uploads",
+            "awsRegion": REGION,
+        }
 
     def upload(self, *files: tuple[str, bytes | str | dict[str, Any]]) -> bool:
         """Upload files and handle their events in this order."""

@@ -1,12 +1,15 @@
 """Input that attacks reaches no place it should not, and costs a bounded amount of memory and time."""
 
+import io
 import struct
 import tracemalloc
 import zlib
 from typing import Any
 
+import boto3
 import httpx
 import pytest
+from botocore.response import StreamingBody
 
 from posedrop.errors import InvalidInput, OutputInvalid
 from posedrop.images import BadImage, ImageChecker
@@ -73,6 +76,35 @@ def test_a_job_file_of_ten_megabytes_is_refused_unread() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < JOB_FILE_LIMIT
+
+
+def test_of_a_job_file_of_ten_megabytes_only_its_beginning_is_read(pipeline: Pipeline) -> None:
+    taken: list[int] = []
+
+    class Counted(io.RawIOBase):
+        def __init__(self, body: StreamingBody) -> None:
+            self.body = body
+
+        def read(self, size: int = -1) -> bytes:
+            data: bytes = self.body.read(size if size >= 0 else None)
+            taken.append(len(data))
+            return data
+
+    def count(parsed: dict[str, Any], **_: object) -> None:
+        if parsed.get("ContentLength", 0) > MEGABYTE:
+            parsed["Body"] = Counted(parsed["Body"])
+
+    pipeline.upload(*GOOD)
+    events = boto3.client("s3").meta.events
+    events.register("after-call.s3.GetObject", count)
+    try:
+        pipeline.upload(("incoming/hero/job.json", '{"prompt": "' + "x" * 10 * MEGABYTE + '"}'))
+    finally:
+        events.unregister("after-call.s3.GetObject", count)
+    assert taken
+    assert set(taken) == {JOB_FILE_LIMIT + 1}
+    pipeline.run_all()
+    assert "InvalidInput" in [told["error"]["type"] for told in pipeline.notifications() if told["error"]]
 
 
 def png(width: int, height: int) -> bytes:

@@ -1,6 +1,5 @@
 """A request without an answer is looked up in the provider's history before it is told to be of unknown outcome."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -151,16 +150,6 @@ def test_a_missing_secret_is_a_fault_too(pipeline: Pipeline, provider: WithHisto
     assert pipeline.record()["error"]["type"] == "SubmitOutcomeUnknown"
 
 
-def test_a_job_with_a_longer_id_is_not_taken_for_this_one(pipeline: Pipeline, provider: WithHistory) -> None:
-    job_id = submit(pipeline)
-    (body,) = provider.posts
-    provider.requests.clear()
-    assert provider.posts == []
-    text = json.dumps(body)
-    assert f"{job_id}-1%22" in text  # the name is quoted, so that attempt 1 is not found in attempt 11
-    assert f"{job_id}-11" not in text
-
-
 def test_the_key_goes_to_the_history_and_to_the_provider_only(pipeline: Pipeline, provider: WithHistory) -> None:
     submit(pipeline)
     pipeline.run_all()
@@ -200,6 +189,53 @@ def test_a_new_attempt_looks_for_the_request_of_the_one_before(pipeline: Pipelin
     (message,) = pipeline.notifications()
     assert (message["attempt"], message["status"], message["request_id"]) == (2, "SUCCEEDED", "request-1")
     assert len(provider.posts) == 1
+
+
+def unknown_twice(pipeline: Pipeline, provider: WithHistory) -> str:
+    """Let a job's first attempt be of unknown outcome, and its second be bought without a look; return its id."""
+    provider.visible = lambda: False
+    job_id = submit(pipeline)
+    go_on(pipeline, job_id, 60)
+    pipeline.run_all()
+    provider.submits = [TAKEN]
+    provider.fault = httpx.Response(503)
+    for _ in range(5):
+        pipeline.receive_count += 1
+        pipeline.handle({"retry": job_id} if pipeline.receive_count == 2 else {"submit": job_id})
+    provider.fault, provider.visible, pipeline.receive_count = None, lambda: True, 1
+    return job_id
+
+
+def test_a_history_that_cannot_be_asked_is_asked_again_before_anything_is_bought(
+    pipeline: Pipeline, provider: WithHistory
+) -> None:
+    provider.visible = lambda: False
+    job_id = submit(pipeline)
+    go_on(pipeline, job_id, 60)
+    pipeline.run_all()
+    provider.fault = httpx.Response(503)
+    pipeline.later.clear()
+    assert pipeline.handle({"retry": job_id})
+    assert [delay for _, delay in pipeline.later] == [15]
+    provider.fault, provider.visible = None, lambda: True
+    assert pipeline.resume()
+    assert (pipeline.record()["status"], pipeline.record()["request_id"]) == ("SUBMITTED", "request-1")
+    assert len(provider.posts) == 1
+
+
+def test_a_third_attempt_looks_for_the_first_whose_outcome_was_unknown(
+    pipeline: Pipeline, provider: WithHistory
+) -> None:
+    completed = provider.statuses[0]
+    job_id = unknown_twice(pipeline, provider)
+    assert len(provider.posts) == 2
+    provider.statuses = [httpx.Response(422, json={"status": "FAILED", "error": "out of luck"})]
+    pipeline.run(list(pipeline.executions().values())[-1])
+    # The second attempt has failed at the provider, the first is there: it is not bought a third time.
+    provider.statuses = [completed]
+    assert pipeline.handle({"retry": job_id})
+    assert (pipeline.record()["attempt"], pipeline.record()["request_id"]) == (3, "request-1")
+    assert len(provider.posts) == 2
 
 
 def test_a_third_attempt_looks_for_the_second_though_the_first_is_known(

@@ -511,8 +511,72 @@ def test_a_failure_whose_execution_did_not_start_is_told_later(pipeline: Pipelin
     pipeline.provider.submits = [answer(400)]
     pipeline.break_call("stepfunctions", "StartExecution", "ServiceUnavailable", times=1)
     assert not pipeline.handle(walk)
-    assert pipeline.resume()
+    while pipeline.later:
+        assert pipeline.resume()
     check_failed(pipeline, "Rejected", "400")
+
+
+def test_a_job_goes_on_though_its_uploads_make_another_one_meanwhile(pipeline: Pipeline, walk: object) -> None:
+    pipeline.break_call("stepfunctions", "StartExecution", "ServiceUnavailable", times=1)
+    assert not pipeline.handle(walk)
+    pipeline.put(WALK[0], image("png", (11, 11), "red"))
+    while pipeline.later:
+        assert pipeline.resume()
+    assert len(pipeline.executions()) == len(pipeline.records()) == len(pipeline.provider.posts) == 2
+
+
+def test_files_that_cannot_be_read_are_told_each_time_that_happens(pipeline: Pipeline, walk: object) -> None:
+    for round_ in (1, 2):
+        pipeline.break_call("s3", "GetObject", times=5)
+        for _ in range(5):
+            pipeline.handle(walk)
+        pipeline.later.clear()
+        pipeline.clock.now += 3600
+        assert len(pipeline.executions()) == round_
+    pipeline.run_all()
+    assert [told["error"]["type"] for told in pipeline.notifications()] == ["InternalError"] * 2
+    assert pipeline.handle(walk)
+    assert len(pipeline.provider.posts) == 1
+
+
+def test_an_error_is_not_counted_for_an_attempt_that_is_over(pipeline: Pipeline, walk: object) -> None:
+    def expire(**_: Any) -> None:
+        end()
+        pipeline.dynamodb.delete_item(Key={"job_id": pipeline.record()["job_id"]})
+        raise RuntimeError("broken by the test")
+
+    end = pipeline.hook("stepfunctions", "StartExecution", expire)
+    assert not pipeline.handle(walk)
+    assert pipeline.records() == {}
+
+
+@pytest.mark.parametrize("days", ["0", "30"])
+def test_a_job_that_comes_again_after_its_record_has_expired_is_delivered_beside_the_earlier_one(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, days: str
+) -> None:
+    monkeypatch.setenv("RECORD_RETENTION_DAYS", days)
+    pipeline: Pipeline = request.getfixturevalue("pipeline")
+    pipeline.put(*FACE)
+    event = pipeline.put(*WALK)
+    assert pipeline.handle(event)
+    pipeline.run_all()
+    assert pipeline.handle(event)
+    assert len(pipeline.provider.posts) == 1
+    job_id = pipeline.record()["job_id"]
+    if days == "0":
+        return
+    pipeline.clock.now += 40 * 86400
+    pipeline.dynamodb.delete_item(Key={"job_id": job_id})
+    for _ in range(2):
+        assert pipeline.handle(event)
+    assert list(pipeline.executions()) == [f"{job_id}-1", f"{job_id}-2"]
+    pipeline.run(pipeline.executions()[f"{job_id}-2"])
+    assert [(told["attempt"], told["status"]) for told in pipeline.notifications()] == [
+        (1, "SUCCEEDED"),
+        (2, "SUCCEEDED"),
+    ]
+    assert {key.split("/")[4] for key in pipeline.outputs()} == {"1", "2"}
+    assert len(pipeline.provider.posts) == 2
 
 
 def test_a_queue_that_takes_no_messages_costs_no_pose(pipeline: Pipeline) -> None:

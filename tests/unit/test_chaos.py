@@ -110,9 +110,35 @@ def test_a_fault_that_changes_nothing_is_named() -> None:
 
 def test_a_killed_function_explains_one_unknown_outcome() -> None:
     error = {"type": "SubmitOutcomeUnknown", "message": "?"}
-    found = replace(sound(), notifications=[told(1, "FAILED", error=error), sound().notifications[1]], struck=[0])
+    notifications = [told(1, "FAILED", error=error), sound().notifications[1]]
+    second = [Accepted("b", f"{JOB}-2", "x")]
+    found = replace(sound(), notifications=notifications, struck=[0], accepted=second, accepted_in_all=1)
     assert judge(scenario(), replace(found, deaths=Counter(submit=1)), ASKED_FOR).violations == []
     assert judge(scenario(), found, ASKED_FOR).violations
+
+
+def ended_first(error: str) -> Evidence:
+    """The first attempt was taken and told as this error; a second one was bought."""
+    first = told(1, "FAILED", error={"type": error, "message": "?"})
+    return replace(sound(), notifications=[first, sound().notifications[1]], struck=[1])
+
+
+def test_an_unknown_outcome_that_the_history_knew_is_named() -> None:
+    lost = next(trouble for trouble in TROUBLES if trouble.name == "submit reset, taken")
+    violations = judge(scenario(lost), ended_first("SubmitOutcomeUnknown"), ASKED_FOR).violations
+    assert any("the provider's history has it" in violation for violation in violations)
+    asked_in_vain = replace(ended_first("SubmitOutcomeUnknown"), unasked=frozenset({f"{JOB}-1", f"{JOB}-2"}))
+    verdict = judge(scenario(lost), asked_in_vain, ASKED_FOR)
+    assert verdict.violations == []
+    assert any("could not be asked" in line for line in verdict.explained)
+
+
+@pytest.mark.parametrize("name", ["output-missing", "media truncated", "never ends"])
+def test_what_is_bought_again_without_need_is_named(name: str) -> None:
+    trouble = next(trouble for trouble in TROUBLES if trouble.name == name)
+    (error,) = trouble.explains
+    violations = judge(scenario(trouble), ended_first(error), ASKED_FOR).violations
+    assert violations == [f"hero/walk ({JOB}): {JOB}-2: bought although the attempt before was, and ended as {error}"]
 
 
 def test_the_seed_decides_the_scenario() -> None:

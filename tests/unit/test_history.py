@@ -59,7 +59,7 @@ def test_what_is_asked() -> None:
     # The day before: nobody says in which time zone the provider's days begin.
     assert dict(request.url.params) == {
         **{"page": "1", "per_page": str(PAGE)},
-        **{"from_date": "2026-11-22", "model_name": MODEL},
+        **{"from_date": "2026-11-22", "to_date": "2026-11-24", "model_name": MODEL},
     }
 
 
@@ -117,7 +117,8 @@ def test_the_number_of_pages_is_bounded() -> None:
         pages.append(request.url.params["page"])
         return httpx.Response(200, json={"generations": [row("other")] * PAGE})
 
-    assert History("https://history.test", lambda: KEY, httpx.MockTransport(handle)).find(NAME, SINCE) is None
+    with pytest.raises(HistoryUnavailable, match="more than 3000 rows"):
+        History("https://history.test", lambda: KEY, httpx.MockTransport(handle)).find(NAME, SINCE)
     assert pages == [str(number) for number in range(1, PAGES + 1)]
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from posedrop import bodies as module
+from posedrop.answers import Answer, parse_answer
 from posedrop.downloads import OUTPUT_LIMIT, Downloader
 from posedrop.errors import OutputInvalid, PosedropError, StatusUnavailable, SubmitOutcomeUnknown
 from posedrop.segmind import GET_TIMEOUTS, RESULT_ANSWER, SMALL_ANSWER, Segmind, Timeouts
@@ -54,6 +55,16 @@ def peak(act: Callable[[], object]) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("part", [b"[],", b"{},", b'{"a":[]},'])
+def test_an_answer_of_millions_of_parts_is_no_answer(part: bytes) -> None:
+    body = b"[" + part * (RESULT_ANSWER // len(part) - 1) + b"0]"
+
+    def act() -> None:
+        assert parse_answer(200, body) == Answer()
+
+    assert peak(act) < 3 * RESULT_ANSWER
 
 
 @calls

@@ -164,6 +164,16 @@ def test_a_429_pauses_all_calls(retry_after: float | None, pause: float) -> None
     assert turn(pacing, NOW + pause, ALL)[1].at == pytest.approx(NOW + pause)
 
 
+def test_pauses_grow_while_nothing_is_taken() -> None:
+    pacing, now, pauses = Pacing(), NOW, []
+    for _ in range(8):
+        pacing = pacing.rate_limited(now, None, ALL).rate_limited(now + 1, None, ALL)  # two that were under way
+        pauses.append(pacing.paused_until - now)
+        now = pacing.paused_until
+    assert pauses == [11, 21, 41, 81, 161, 321, 321, 321]
+    assert pacing.answered().rate_limited(now, None, ALL).paused_until == now + RATE_LIMIT_PAUSE
+
+
 def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
     pacing = Pacing().rate_limited(NOW, 100, SUBMITS).rate_limited(NOW, 1, SUBMITS)
     assert held(pacing, NOW).until == NOW + 100

@@ -47,6 +47,7 @@ ROLES: dict[str, dict[str, set[str]]] = {
         "dynamodb:UpdateItem": {TABLE},
         "dynamodb:DeleteItem": {TABLE},
         "states:StartExecution": {f"arn:aws:states:{OWN}:stateMachine:JobStateMachine"},
+        "states:DescribeExecution": {f"arn:aws:states:{OWN}:execution:JobStateMachine:*"},
     },
     "PollRole": {
         **logs("poll"),

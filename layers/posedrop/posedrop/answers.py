@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 ERROR_BYTES = 1024
 MAX_DEPTH = 6
+MAX_PARTS = 100_000  # lists and objects: each takes far more memory than its two bytes
 LONGEST_SECONDS = 1e6  # a measured time beyond it is none, and the ledger cannot hold any number
 READ_CHARACTERS = 16 * 1024  # of a text from the provider; its first KiB is kept
 
@@ -59,6 +60,8 @@ def parse_answer(status_code: int, body: bytes) -> Answer:
 
 def load_json(text: str) -> object:
     """Parse JSON leniently (control characters in strings, numbers of any length). Raises ValueError only."""
+    if text.count("[") + text.count("{") > MAX_PARTS:
+        raise ValueError("of too many parts")
     try:
         value: object = json.loads(text, strict=False, parse_int=_number)
     except RecursionError:

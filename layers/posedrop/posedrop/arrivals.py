@@ -12,8 +12,8 @@ from aws_lambda_powertools import Logger
 from posedrop.contract import OutsideContract, Role, parse
 from posedrop.errors import InternalError, PosedropError
 from posedrop.intake import Draft, draft, unsettled
-from posedrop.job import Job, job_id, waiting_id
-from posedrop.ledger import UNEXPECTED_ERRORS, Ledger, Record, Status
+from posedrop.job import Job, job_id
+from posedrop.ledger import UNEXPECTED_ERRORS, Ledger, Record
 from posedrop.messages import PoseMessage, UploadMessage
 from posedrop.settings import SubmitSettings
 from posedrop.telemetry import count
@@ -191,21 +191,14 @@ class Arrivals:
 
     def _count(self, message: PoseMessage, exc: Exception) -> Record:
         """Count an unexpected error before there is a job; return the record of the job that the last of them ends."""
-        values = {
-            "bucket": message.bucket,
-            "character": message.character,
-            "pose": message.pose,
-            "status": Status.WAITING,
-            "unfinished": Status.WAITING,
-            "missing": [],
-        }
-        waiting = waiting_id(message.character, message.pose)
         text = f"unexpected error: {type(exc).__name__}: {exc}"
-        if self._ledger.count_error(waiting, values, text, self._clock()) < UNEXPECTED_ERRORS:
+        now = self._clock()
+        waiting = self._ledger.count_unread(message.bucket, message.character, message.pose, text, now)
+        if waiting.errors < UNEXPECTED_ERRORS:
             raise exc
         logger.exception("the last unexpected error: the job ends")
         origin = [message.origin.key, message.origin.etag] if message.origin else None
-        name = job_id(message.bucket, message.character, message.pose, {"unread": origin})
+        name = job_id(message.bucket, message.character, message.pose, {"unread": origin, "since": waiting.created_at})
         error = InternalError(f"the files could not be read: {type(exc).__name__}: {exc}")
         job = Job(name, message.bucket, message.character, message.pose, {})
         record = self._ledger.refuse(job, error, self._clock())

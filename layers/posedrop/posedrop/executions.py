@@ -20,6 +20,7 @@ class Executions:
     def __init__(self, sfn: "SFNClient", state_machine_arn: str) -> None:
         self._sfn = sfn
         self._state_machine_arn = state_machine_arn
+        self._execution_arn = state_machine_arn.replace(":stateMachine:", ":execution:")
 
     def start(self, record: Record, first_wait: int, latency: Latency) -> None:
         """Start the execution of the record's attempt, or leave the one that there is. `first_wait` is in seconds.
@@ -36,6 +37,16 @@ class Executions:
             # Its name is taken: the execution was started before, which is what is wanted.
             if exc.response["Error"]["Code"] != "ExecutionAlreadyExists":
                 raise
+
+    def is_taken(self, name: str, before: float) -> bool:
+        """Whether there is an execution of that name which began before a time (seconds since the epoch)."""
+        try:
+            found = self._sfn.describe_execution(executionArn=f"{self._execution_arn}:{name}")
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
+                raise
+            return False
+        return found["startDate"].timestamp() < before
 
 
 def execution_input(record: Record, first_wait: int, latency: Latency) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from posedrop.segmind import MODEL
 
 PATH = "/inference-request/request-history"
 PAGE = 100
-PAGES = 5
+PAGES = 30
 PAGE_BYTES = 8 * 1024 * 1024
 TIMEOUT = httpx.Timeout(5)
 SECONDS = 15.0
@@ -46,32 +46,35 @@ class History:
             headers={"accept-encoding": "identity"},
         )
 
-    def find(self, name: str, since: float) -> str | None:
+    def find(self, name: str, sent_at: float) -> str | None:
         """The id of the request whose images were served under the file name `name`, or None.
 
-        `since` is when it was sent at the earliest, in seconds since the epoch. Raises HistoryUnavailable.
+        `sent_at` is when it was sent, in seconds since the epoch. Raises HistoryUnavailable, also where there is more
+        in the history than can be looked through.
         """
-        for row in self._rows(since):
+        for row in self._rows(sent_at):
             request_id = usable_request_id(row.get("request_id"))
             if request_id and _names(row.get("request_body"), name):
                 return request_id
         return None
 
-    def _rows(self, since: float) -> Iterator[Mapping[str, Any]]:
-        # A day earlier: the dates of the window have no time zone.
-        first = datetime.fromtimestamp(since, UTC) - timedelta(days=1)
+    def _rows(self, sent_at: float) -> Iterator[Mapping[str, Any]]:
+        # A day around it: the dates of the window have no time zone. It may span 31 days at most (official SDK 1.3.0).
+        day, sent = timedelta(days=1), datetime.fromtimestamp(sent_at, UTC)
         deadline = time.monotonic() + SECONDS
         for page in range(1, PAGES + 1):
             query: dict[str, str | int] = {
                 "page": page,
                 "per_page": PAGE,
-                "from_date": f"{first:%Y-%m-%d}",
+                "from_date": f"{sent - day:%Y-%m-%d}",
+                "to_date": f"{sent + day:%Y-%m-%d}",
                 "model_name": MODEL,
             }
             rows = _list(self._get(query, deadline))
             yield from rows
             if len(rows) < PAGE:
                 return
+        raise HistoryUnavailable(f"the request history has more than {PAGES * PAGE} rows of that time")
 
     def _get(self, query: Mapping[str, str | int], deadline: float) -> object:
         try:

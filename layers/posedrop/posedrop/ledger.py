@@ -100,6 +100,7 @@ class Record:
     notified_at: str | None = None
     not_found_at: float | None = None
     unknown_at: float | None = None
+    unknown_attempts: list[dict[str, Any]] = field(default_factory=list)
     previous_request_id: str | None = None
     retry_message_id: str | None = None
     alerted_at: str | None = None
@@ -201,18 +202,34 @@ class Ledger:
             },
         )
 
-    def count_error(self, job_id: str, values: Mapping[str, Any], text: str, now: float) -> int:
-        """Count an unexpected error of a job, or of uploads that are none yet, and return how many there were.
-
-        `values` complete a record that is not there yet.
-        """
+    def count_error(self, record: Record, text: str, now: float) -> Record:
+        """Count an unexpected error of an attempt that has not ended. Raises Conflict if it has."""
         return self._update(
-            job_id,
+            record.job_id,
+            {"status": record.status, "attempt": record.attempt},
+            {"updated_at": rfc3339(now), "reason": text},
+            count="errors",
+        )
+
+    def count_unread(self, bucket: str, character: str, pose: str, text: str, now: float) -> Record:
+        """Count an unexpected error of uploads that are no job yet, in the record of what they wait for."""
+        values = {"bucket": bucket, "character": character, "pose": pose, "missing": []}
+        waiting = {"status": Status.WAITING, "unfinished": Status.WAITING}
+        return self._update(
+            waiting_id(character, pose),
             None,
             {"updated_at": rfc3339(now), "reason": text},
-            defaults={**values, "created_at": rfc3339(now)},
+            defaults={**values, **waiting, "created_at": rfc3339(now)},
             count="errors",
-        ).errors
+        )
+
+    def renumber(self, record: Record, attempt: int, now: float) -> Record:
+        """Let a job that nothing was done for yet begin with another attempt's number."""
+        return self._update(
+            record.job_id,
+            {"status": record.status, "attempt": record.attempt, "notified_at": None},
+            {"attempt": attempt, "updated_at": rfc3339(now)},
+        )
 
     # ---- the claim and after it ----------------------------------------------------------------------------------
 
@@ -226,6 +243,7 @@ class Ledger:
                 "unfinished": Status.SUBMITTING,
                 "owner": owner,
                 "claimed_at": now,
+                "unknown_at": None,
                 "reason": None,
                 "hold_until": None,
                 "updated_at": rfc3339(now),
@@ -322,6 +340,7 @@ class Ledger:
                 "unfinished": status,
                 "attempt": record.attempt + 1,
                 "previous_request_id": record.request_id or record.previous_request_id,
+                "unknown_attempts": [*record.unknown_attempts, *_unknown(record)],
                 "retry_message_id": message_id,
                 "updated_at": rfc3339(now),
             },
@@ -414,6 +433,13 @@ class Ledger:
                 raise Conflict(job_id) from exc
             raise
         return from_item(answer["Attributes"])
+
+
+def _unknown(record: Record) -> list[dict[str, Any]]:
+    """An attempt of unknown outcome, and when it was sent: its request may turn up in the provider's history."""
+    if record.request_id or record.claimed_at is None:
+        return []
+    return [{"attempt": record.attempt, "sent_at": record.claimed_at}]
 
 
 def _claim(claimed: Record) -> dict[str, Any]:

@@ -24,7 +24,9 @@ jobs that are looked at twice, lest they fall behind further and further."""
 HORIZON = 4096
 """Slots that are given out in advance."""
 RATE_LIMIT_PAUSE = 10.0
-"""Seconds to pause after a 429 that does not say how long."""
+"""Seconds to pause after a 429 that does not say how long; twice as long after each that follows a pause..."""
+LONGEST_RATE_LIMIT_PAUSE = 320.0
+"""...up to so many: it may be a day's quota."""
 LONGEST_PAUSE = 3600.0
 WAITS_FOR_LIMIT = "waits for the plan's request limit"
 PROBE_SECONDS = 60.0
@@ -94,7 +96,7 @@ class Pacing:
     limit_changed_at: when the plan's limit was last seen to have changed, 0 if it was not.
     submit_due: when the next submit is due, where all calls count.
     all_since: when it was seen that all calls count, 0 if it was not.
-    paused_until: no call before it (429).
+    paused_until: no call before it (429). limited: pauses of that kind in a row.
     open_until, open_reason, openings: the breaker of submits, and how often in a row it has opened.
     probe_until: a probe is under way. unknowns: unknown outcomes in a row.
     day, day_jobs: submits of that day since the epoch.
@@ -108,6 +110,7 @@ class Pacing:
     submit_due: float = 0.0
     all_since: float = 0.0
     paused_until: float = 0.0
+    limited: int = 0
     open_until: float = 0.0
     open_reason: str = ""
     openings: int = 0
@@ -213,8 +216,11 @@ class Pacing:
         Slots keep the submits of any minute within the limit, but for the minute after that has changed. So a 429 shows
         that polls count as well.
         """
-        until = max(self.paused_until, now + (RATE_LIMIT_PAUSE if retry_after is None else max(retry_after, 1.0)))
-        state = replace(self, paused_until=until, probe_until=0.0)
+        # Several calls that were under way are refused at once: that is one pause.
+        limited = self.limited + (now >= self.paused_until)
+        unsaid = min(RATE_LIMIT_PAUSE * 2.0 ** max(0, limited - 1), LONGEST_RATE_LIMIT_PAUSE)
+        until = max(self.paused_until, now + (unsaid if retry_after is None else max(retry_after, 1.0)))
+        state = replace(self, paused_until=until, limited=min(limited, 20), probe_until=0.0)
         if self.counts_all(limits, now):
             return state  # polls keep their slots
         if limits.counting == "auto" and now >= self.limit_changed_at + MINUTE:
@@ -245,4 +251,4 @@ class Pacing:
 
     def answered(self) -> "Pacing":
         """After a submit that the provider took, or refused for its content: all is well, the breaker closes."""
-        return replace(self, open_until=0.0, open_reason="", openings=0, probe_until=0.0, unknowns=0)
+        return replace(self, open_until=0.0, open_reason="", openings=0, probe_until=0.0, unknowns=0, limited=0)

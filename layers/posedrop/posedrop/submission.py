@@ -51,6 +51,12 @@ LONGEST_BACKOFF = 900.0
 HISTORY_GRACE = 60.0
 """Seconds that a request may take to appear in the provider's history."""
 HISTORY_INTERVAL = 15.0
+HISTORY_TRIES = 5
+"""So often a history that cannot be asked is asked again before a new attempt goes on without it."""
+HISTORY_SECONDS = 20.0
+"""Seconds of the function's time that asking it takes at most."""
+CLOCKS_APART = 60.0
+"""Seconds by which an execution of this life of a job may seem to have begun before its record."""
 LONG_SLEEP = 1.0
 """Seconds of waiting for a slot after which it is looked whether submitting was paused meanwhile."""
 FRESH = 3600.0
@@ -144,6 +150,7 @@ class Submission:
         return started
 
     def _advance(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
+        record = self._beside_earlier_life(record)
         if record.status is Status.QUEUED:
             self._send(record, receive_count, remaining)
         elif record.status is Status.SUBMITTING:
@@ -155,10 +162,23 @@ class Submission:
             logger.info("under way, or to be told", status=record.status)
             self._start(record)
 
+    def _beside_earlier_life(self, record: Record) -> Record:
+        """Number the attempt of a job whose record had expired, and that comes again, after those that there were.
+
+        The names of executions stay taken for 90 days (Step Functions API reference, StartExecution).
+        """
+        begun = record.submitted_at or record.claimed_at or record.attempt > 1 or record.notified_at
+        if begun or not self._settings.record_retention_days:
+            return record
+        attempt, created_at = 1, epoch(record.created_at) - CLOCKS_APART
+        while self._executions.is_taken(execution_name(record.job_id, attempt), created_at):
+            attempt += 1
+        return record if attempt == 1 else self._ledger.renumber(record, attempt, self._clock())
+
     # ---- sending ---------------------------------------------------------------------------------------------------
 
     def _send(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
-        if record.attempt > 1 and self._go_on_with_earlier_request(record):
+        if record.attempt > 1 and self._go_on_with_earlier_request(record, receive_count):
             return
         try:
             body = self._body(record)
@@ -182,11 +202,7 @@ class Submission:
             self._fail(claimed, exc)
             self._governor.change(Pacing.answered)
         except SubmitOutcomeUnknown as exc:
-            suspected = self._suspect(claimed, str(exc))
-            now = self._clock()
-            pause = self._settings.account_pause_seconds
-            self._governor.change(lambda pacing: pacing.outcome_unknown(now, pause))
-            self._look_up(suspected, exc)
+            self._without_answer(claimed, exc, remaining)
         except NotTaken as exc:
             now = self._clock()
             # Before all else: a claim that stays would be an unknown outcome.
@@ -272,6 +288,15 @@ class Submission:
             raise Deferred("another function is submitting the job", self._settings.submit_timeout_seconds - age + 1)
         self._look_up(self._suspect(record, str(error)), error)
 
+    def _without_answer(self, claimed: Record, error: SubmitOutcomeUnknown, remaining: Callable[[], float]) -> None:
+        suspected = self._suspect(claimed, str(error))
+        now = self._clock()
+        pause = self._settings.account_pause_seconds
+        self._governor.change(lambda pacing: pacing.outcome_unknown(now, pause))
+        if self._history and remaining() < HISTORY_SECONDS:
+            raise Deferred(f"{error}; the provider's history is asked next", 1) from error
+        self._look_up(suspected, error)
+
     def _suspect(self, claimed: Record, reason: str) -> Record:
         suspected = self._ledger.suspect(claimed, reason, self._clock())
         count("OutcomeUnknown")
@@ -305,12 +330,15 @@ class Submission:
         since = claimed.claimed_at or epoch(claimed.created_at)
         return self._history.find(execution_name(claimed.job_id, claimed.attempt), since)
 
-    def _go_on_with_earlier_request(self, record: Record) -> bool:
+    def _go_on_with_earlier_request(self, record: Record, receive_count: int) -> bool:
         """Whether an earlier attempt's request is alive or well after all: then it is delivered, not bought again."""
-        # The attempt before may be of unknown outcome: its request, if there is one, is the latest.
-        request_id = self._find_earlier(record) or record.previous_request_id
-        if request_id is None:
-            return False
+        known = [record.previous_request_id] if record.previous_request_id else []
+        # Of attempts of unknown outcome there may be requests after all; the latest first.
+        return any(
+            self._goes_on(record, request_id) for request_id in (*self._find_earlier(record, receive_count), *known)
+        )
+
+    def _goes_on(self, record: Record, request_id: str) -> bool:
         try:
             state = self._segmind.status(request_id).state
         except StatusUnavailable as exc:
@@ -328,15 +356,22 @@ class Submission:
         self._watch(self._ledger.adopt(record, request_id, self._clock()), self._governor.take_poll)
         return True
 
-    def _find_earlier(self, record: Record) -> str | None:
-        """The request of an earlier attempt whose outcome was unknown, if the provider's history has it by now."""
+    def _find_earlier(self, record: Record, receive_count: int) -> list[str]:
+        """The requests of earlier attempts whose outcome was unknown, as far as the provider's history has them now."""
+        found: list[str] = []
         if self._history is None:
-            return None
-        try:
-            return self._history.find(execution_name(record.job_id, record.attempt - 1), epoch(record.created_at))
-        except HistoryUnavailable as exc:
-            logger.warning("no history", reason=str(exc))
-            return None
+            return found
+        for unknown in reversed(record.unknown_attempts):
+            name = execution_name(record.job_id, unknown["attempt"])
+            try:
+                request_id = self._history.find(name, unknown["sent_at"])
+            except HistoryUnavailable as exc:
+                logger.warning("no history", reason=str(exc))
+                if receive_count < HISTORY_TRIES:
+                    raise Deferred(f"an earlier request is looked for first: {exc}", HISTORY_INTERVAL) from exc
+            else:
+                found += [request_id] if request_id else []
+        return found
 
     # ---- ends ------------------------------------------------------------------------------------------------------
 
@@ -358,11 +393,15 @@ class Submission:
 
     def _count(self, record: Record, exc: Exception) -> None:
         text = f"unexpected error: {type(exc).__name__}: {exc}"
-        count = self._ledger.count_error(record.job_id, {}, text, self._clock())
         current = self._ledger.get(record.job_id)
-        if count >= UNEXPECTED_ERRORS and current and current.status is Status.QUEUED:
+        if current is None or current.ended or current.attempt != record.attempt:
+            return
+        counted = self._ledger.count_error(current, text, self._clock())
+        if counted.errors >= UNEXPECTED_ERRORS and counted.status is Status.QUEUED:
             logger.exception("the last unexpected error: the job ends")
-            self._fail(current, InternalError(f"{count} unexpected errors, the last: {type(exc).__name__}: {exc}"))
+            self._fail(
+                counted, InternalError(f"{counted.errors} unexpected errors, the last: {type(exc).__name__}: {exc}")
+            )
 
 
 def backoff(receive_count: int) -> float:
