@@ -70,10 +70,21 @@ def test_a_healthy_message_is_renewed_before_it_would_be_a_dead_letter(
     pipeline.clock.now += 60
     pipeline.receive_count = receive_count
     assert pipeline.handle(own)  # done, and it never was a failure
-    assert pipeline.later == [(own, 900)]
+    assert pipeline.later == [(own, 30)]
     pipeline.receive_count = 1
     assert pipeline.resume()
     assert pipeline.record()["status"] == "SUBMITTED"
+
+
+def test_only_an_outage_of_the_provider_makes_a_job_wait_ever_longer(pipeline: Pipeline, walk: object) -> None:
+    pipeline.provider.submits = [answer(429), answer(406), answer(503), answer(503), answer(502), TAKEN]
+    pipeline.handle(walk)
+    waits = []
+    while pipeline.record()["status"] == "QUEUED":
+        pipeline.receive_count += 1
+        waits.append(round(min(delay for _, delay in pipeline.later)))
+        pipeline.resume()
+    assert waits[-3:] == [15, 30, 60]
 
 
 # ---- one message a job -----------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ OF_ONE_ATTEMPT = (
         "submitted_at",
         "not_found_at",
     ),
-    *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "expires_at"),
+    *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "unavailable", "expires_at"),
 )
 """What a record forgets when a new attempt begins."""
 ENDED = (Status.SUCCEEDED, Status.FAILED)
@@ -105,6 +105,7 @@ class Record:
     retry_message_id: str | None = None
     alerted_at: str | None = None
     errors: int = 0
+    unavailable: int = 0
 
     @property
     def ended(self) -> bool:
@@ -250,8 +251,8 @@ class Ledger:
             },
         )
 
-    def release(self, claimed: Record, reason: str, until: float, now: float) -> Record:
-        """Give a claim back: the provider said that it took nothing."""
+    def release(self, claimed: Record, reason: str, until: float, now: float, *, unavailable: bool = False) -> Record:
+        """Give a claim back: the provider said that it took nothing. `unavailable` counts: it is tried ever later."""
         return self._update(
             claimed.job_id,
             _claim(claimed),
@@ -265,6 +266,7 @@ class Ledger:
                 "hold_until": rfc3339(until),
                 "updated_at": rfc3339(now),
             },
+            count="unavailable" if unavailable else None,
         )
 
     def suspect(self, claimed: Record, reason: str, now: float) -> Record:

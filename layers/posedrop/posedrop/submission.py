@@ -18,6 +18,7 @@ from posedrop.errors import (
     JobError,
     NotTaken,
     PosedropError,
+    ProviderUnavailable,
     RateLimited,
     Rejected,
     StatusUnavailable,
@@ -205,9 +206,11 @@ class Submission:
             self._without_answer(claimed, exc, remaining)
         except NotTaken as exc:
             now = self._clock()
+            wait = backoff(claimed.unavailable + 1)
             # Before all else: a claim that stays would be an unknown outcome.
-            released = self._ledger.release(claimed, str(exc), now + backoff(receive_count), now)
-            seconds = self._not_taken(exc, receive_count)
+            unavailable = isinstance(exc, ProviderUnavailable)
+            released = self._ledger.release(claimed, str(exc), now + wait, now, unavailable=unavailable)
+            seconds = self._not_taken(exc, wait)
             self._ledger.hold(released, str(exc), now + seconds, now)
             raise Deferred(str(exc), seconds) from exc
         else:
@@ -239,7 +242,7 @@ class Submission:
                 return
             self._governor.change(Pacing.not_taken)
 
-    def _not_taken(self, exc: NotTaken, receive_count: int) -> float:
+    def _not_taken(self, exc: NotTaken, wait: float) -> float:
         """Tell the governor what the provider said, and return the seconds after which the job is tried again."""
         now = self._clock()
         if isinstance(exc, AccountRefused):
@@ -260,7 +263,7 @@ class Submission:
             return pacing.paused_until - now
         self._governor.change(Pacing.not_taken)
         logger.warning("the provider is not available", reason=str(exc))
-        return backoff(receive_count)
+        return wait
 
     def _body(self, record: Record) -> dict[str, Any]:
         return {**record.parameters, **{f"{name}_image": self._image(record, name) for name in ("face", "pose")}}
@@ -404,6 +407,6 @@ class Submission:
             )
 
 
-def backoff(receive_count: int) -> float:
-    """Seconds until a message is tried again: later and later with each time it was received. Pure."""
-    return min(15.0 * 2.0 ** min(receive_count - 1, 10), LONGEST_BACKOFF)
+def backoff(tries: int) -> float:
+    """Seconds until it is tried again, later and later with each of so many tries. Pure."""
+    return min(15.0 * 2.0 ** min(tries - 1, 10), LONGEST_BACKOFF)
