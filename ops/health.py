@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 from ops.records import Counts, Records
 from ops.stack import Stack
 from ops.words import command, many
+from posedrop.backlog import oldest_job
 from posedrop.clock import rfc3339
 from posedrop.pacing import DAY, Held, Limits, Pacing
 from posedrop.telemetry import PRICE
@@ -68,7 +69,7 @@ def health(stack: Stack) -> Health:
     pacing = stack.governor.read()
     records = Records(stack)
     counts = records.counts()
-    oldest = records.oldest_queued()
+    oldest = oldest_job(stack.client("dynamodb"), stack.output("JobsTableName"))
     rate, pause = limit_use(pacing, stack.limits, now)
     dead = depth(stack, stack.output("DeadLetterQueueUrl"))
     undelivered = _undelivered(stack)

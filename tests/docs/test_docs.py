@@ -192,7 +192,13 @@ def names() -> set[str]:
     body = template()
     of_aws = {"FilterPolicy", "RawMessageDelivery", "Pass", "Fail"}
     found = {*body["Parameters"], *body["Outputs"], *body["Resources"], *JOB_ERRORS, *Status, *states, *classes()}
-    return found | of_aws | {"INCOMPLETE", "TOPIC_ARN", "QUERY"}
+    return found | of_aws | metrics() | {"INCOMPLETE", "TOPIC_ARN", "QUERY"}
+
+
+def metrics() -> set[str]:
+    """The names of the metrics that the functions write."""
+    sources = [path.read_text(encoding="utf-8") for path in (*PACKAGE.glob("*.py"), *ROOT.glob("functions/*/app.py"))]
+    return {name for text in sources for name in re.findall(r'\b(?:count|seconds|add_metric)\("(\w+)"', text)}
 
 
 @each

@@ -98,7 +98,7 @@ def _add_unfinished_index(pipeline: Pipeline) -> None:
     index = {
         "IndexName": "unfinished",
         "KeySchema": [{"AttributeName": name, "KeyType": kind} for name, kind in keys],
-        "Projection": {"ProjectionType": "KEYS_ONLY"},
+        "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "attempt"]},
     }
     boto3.client("dynamodb").update_table(
         TableName=TABLE,

@@ -318,7 +318,7 @@ MODULES = {
     "poll": ["secret", "governor"],
     "deliver": ["secret", "governor", "latency_store", "storage", "notification"],
     "submit": ["secret", "governor", "latency_store", "ledger", "executions", "submission", "arrivals", "uploads"],
-    "sweep": ["sweeping", "notification"],
+    "sweep": ["sweeping", "backlog", "notification"],
 }
 
 

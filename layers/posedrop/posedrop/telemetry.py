@@ -2,7 +2,7 @@
 
 Of submit: Submitted, EstimatedSpend (USD), Waiting, Paused, RateLimited, OutcomeUnknown. Of deliver: Succeeded, Failed,
 FailedByType, ExecutionUntold, Polls, InferenceSeconds, DetectionDelaySeconds, EndToEndSeconds, OutputBytes. Of poll:
-RateLimited. The namespace is that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
+RateLimited. Of sweep: OldestJobSeconds. The namespace is that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
 """
 
 from aws_lambda_powertools.metrics import Metrics, MetricUnit, single_metric
@@ -22,12 +22,12 @@ def count_success(record: Record, detected_after: float | None) -> None:
     """Count a job that succeeded, and what it took; `detected_after` is when its end was seen, in seconds."""
     count("Succeeded")
     count("Polls", record.metrics.get("polls") or 0)
-    _seconds("EndToEndSeconds", record.metrics["total_seconds"])
+    seconds("EndToEndSeconds", record.metrics["total_seconds"])
     inference_seconds = record.metrics.get("inference_seconds")
     if inference_seconds is not None:
-        _seconds("InferenceSeconds", inference_seconds)
+        seconds("InferenceSeconds", inference_seconds)
         if detected_after is not None:
-            _seconds("DetectionDelaySeconds", max(0.0, detected_after - inference_seconds))
+            seconds("DetectionDelaySeconds", max(0.0, detected_after - inference_seconds))
     Metrics().add_metric("OutputBytes", MetricUnit.Bytes, sum(output["bytes"] for output in record.outputs))
 
 
@@ -38,7 +38,8 @@ def count_failure(error_type: str) -> None:
         metric.add_dimension("error_type", error_type)
 
 
-def _seconds(name: str, value: float) -> None:
+def seconds(name: str, value: float) -> None:
+    """Note a duration."""
     Metrics().add_metric(name, MetricUnit.Seconds, value)
 
 
