@@ -112,6 +112,7 @@ class Delivery:
         """
         detail = event["detail"]
         given = json.loads(detail["input"])
+        logger.append_keys(job_id=given["job_id"], attempt=given["attempt"])
         try:
             record = self._record(given["job_id"], given["attempt"])
         except Superseded as exc:

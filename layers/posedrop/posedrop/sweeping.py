@@ -91,6 +91,7 @@ class Sweep:
             if remaining() < RESERVE:
                 logger.warning("the sweep ran out of time", counts=counts)
                 break
+            logger.remove_keys(["attempt", "character", "pose", "execution"])
             logger.append_keys(job_id=job_id)
             try:
                 counts[str(status)] += self._look_after(status, job_id)
@@ -112,6 +113,8 @@ class Sweep:
         if record is None or record.status is not status or record.notified_at:  # the index may be behind
             return False
         logger.append_keys(character=record.character, pose=record.pose)
+        if record.status is not Status.WAITING:  # what waits is no job yet
+            logger.append_keys(attempt=record.attempt, execution=execution_name(record.job_id, record.attempt))
         return self._heal(record)
 
     def _heal(self, record: Record) -> bool:
@@ -139,7 +142,7 @@ class Sweep:
             return True
         if execution["status"] == "RUNNING":
             return False
-        logger.error("an execution has ended without telling", execution=name, status=execution["status"])
+        logger.error("an execution has ended without telling", status=execution["status"])
         detail = {
             "name": name,
             "status": execution["status"],
