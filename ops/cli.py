@@ -20,7 +20,7 @@ from ops.health import health
 from ops.records import SCAN_BOUND, Records, Wanted
 from ops.stack import Stack, Target, find
 from ops.timeline import life
-from ops.words import command, many, printable, usd
+from ops.words import many, printable, usd
 from posedrop.clock import rfc3339
 from posedrop.errors import PosedropError
 from posedrop.ledger import Status
@@ -287,7 +287,9 @@ def retry(shell: Shell, job_ids: Sequence[str], yes: bool, wait: bool, timeout: 
         attempts = {wanted.job_id: wanted.attempt for wanted in planned}
         _follow(shell, attempts, {job_id: job_id for job_id in attempts}, timeout, output)
     else:
-        shell.show(planned, lambda: [display.text(f"Asked for. Follow: {command('show', planned[0].job_id)}")])
+        shell.show(
+            planned, lambda: [display.text(f"Asked for. Follow: {shell.stack.command('show', planned[0].job_id)}")]
+        )
 
 
 @main.command()
@@ -475,7 +477,9 @@ def _follow(
     open_ = [standing.job_id for standing in standings if not standing.ended]
     failed = [standing.job_id for standing in standings if standing.record and standing.record.status is Status.FAILED]
     if open_:
-        raise TooLate(f"{many(len(open_), 'job')} not finished in time; it goes on: {command('explain', open_[0])}")
+        raise TooLate(
+            f"{many(len(open_), 'job')} not finished in time; it goes on: {stack.command('explain', open_[0])}"
+        )
     if failed:
         raise Refused(f"{len(failed)} of {many(len(standings), 'job')} failed")
 

@@ -2,11 +2,11 @@
 
 import difflib
 import re
-import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -89,19 +89,28 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Situation:
-    """What a job's state depends on besides its record. `now` is in seconds since the epoch."""
+    """What a job's state depends on besides its record. `now` is in seconds since the epoch.
+
+    `command` makes the next step, a command on the same stack.
+    """
 
     pacing: Pacing
     limits: Limits
     latency: Latency
     job_timeout_seconds: float
     now: float
+    command: Callable[..., str] = command
 
     @classmethod
     def of(cls, stack: Stack) -> "Situation":
         """The situation of a stack now."""
         return cls(
-            stack.governor.read(), stack.limits, stack.latency(), stack.seconds("JobTimeoutSeconds"), stack.clock()
+            stack.governor.read(),
+            stack.limits,
+            stack.latency(),
+            stack.seconds("JobTimeoutSeconds"),
+            stack.clock(),
+            stack.command,
         )
 
     @property
@@ -129,7 +138,7 @@ def explain_record(record: Record, situation: Situation) -> Explanation:
             ended = _ago(record.completed_at, situation.now)
             found = Explanation(Reason.DONE, f"Job {record.job_id} succeeded{ended}.", f"Its images: {images}")
         case Status.FAILED:
-            found = _failed(record)
+            found = _failed(record, situation)
     return replace(found, job_id=record.job_id)
 
 
@@ -186,7 +195,7 @@ def _queued(record: Record, situation: Situation) -> Explanation:
         return Explanation(Reason.WAITING_LIMIT, sentence, "Nothing: it goes on by itself.")
     sentence = f"{job} is whole and queued{_ago(record.updated_at, situation.now)}; it is sent next."
     return Explanation(
-        Reason.QUEUED, sentence, f"Wait; if it stays so for minutes: {command('sweep', '--older-than', '0')}"
+        Reason.QUEUED, sentence, f"Wait; if it stays so for minutes: {situation.command('sweep', '--older-than', '0')}"
     )
 
 
@@ -212,7 +221,7 @@ def _submitting(record: Record, situation: Situation) -> Explanation:
         return Explanation(Reason.OUTCOME_UNKNOWN, sentence, "Wait a minute or two and ask again.")
     age = situation.now - (record.claimed_at or situation.now)
     sentence = f"Job {record.job_id} is still running: it is being sent to the provider, for {span(age)} now."
-    return Explanation(Reason.RUNNING, sentence, f"Wait: {command('show', record.job_id)}")
+    return Explanation(Reason.RUNNING, sentence, f"Wait: {situation.command('show', record.job_id)}")
 
 
 def _submitted(record: Record, situation: Situation) -> Explanation:
@@ -221,17 +230,17 @@ def _submitted(record: Record, situation: Situation) -> Explanation:
         sentence = (
             f"Job {record.job_id} was submitted {span(age)} ago and has not been told, longer than a job may take."
         )
-        return Explanation(Reason.STUCK, sentence, f"Set it going: {command('sweep')}")
+        return Explanation(Reason.STUCK, sentence, f"Set it going: {situation.command('sweep')}")
     sentence = (
         f"Job {record.job_id} is still running: it has been with the provider for {span(age)}, "
         f"and a job lately took {span(situation.typical_seconds)}."
     )
-    return Explanation(Reason.RUNNING, sentence, f"Wait: {command('show', record.job_id)}")
+    return Explanation(Reason.RUNNING, sentence, f"Wait: {situation.command('show', record.job_id)}")
 
 
-def _failed(record: Record) -> Explanation:
+def _failed(record: Record, situation: Situation) -> Explanation:
     error = record.error or {"type": "InternalError", "message": "no reason was kept"}
-    text, retry = _clause(error["message"]), command("retry", record.job_id)
+    text, retry = _clause(error["message"]), situation.command("retry", record.job_id)
     job = f"Job {record.job_id}"
     match error["type"]:
         case "InvalidInput":
@@ -281,7 +290,9 @@ class Explainer:
             bucket, _, key = name.removeprefix("s3://").partition("/")
             if bucket != self._bucket.name:
                 sentence = f"{name} is in another bucket: this stack takes uploads from {self._bucket.name}."
-                step = f"aws s3 cp {shlex.quote(name)} s3://{self._bucket.name}/{PREFIX}<character>/..."
+                step = self._stack.aws(
+                    "s3", "cp", name, f"s3://{self._bucket.name}/{PREFIX}CHARACTER/{PurePosixPath(key).name}"
+                )
                 return Explanation(Reason.WRONG_BUCKET, sentence, step, key)
             return self.explain_key(key)
         if not name.startswith(PREFIX):
@@ -399,7 +410,7 @@ class Explainer:
         dead = depth(self._stack, self._stack.output("DeadLetterQueueUrl"))
         if dead:
             sentence = f"No job was made of {key}, and {many(dead, 'message')} in the dead-letter queue may be its."
-            return Explanation(Reason.NOT_SEEN, sentence, command("redrive"))
+            return Explanation(Reason.NOT_SEEN, sentence, self._stack.command("redrive"))
         sentence = f"{key} is whole, but no event of it has come: it may be older than the stack."
         return Explanation(Reason.NOT_SEEN, sentence, "Upload it once more.")
 
@@ -422,9 +433,8 @@ class Explainer:
             return Explanation(Reason.DELETED, sentence, "Upload it again if that was not meant.")
         near = difflib.get_close_matches(key, self._neighbours(upload), n=1)
         sentence = f"{key} was never uploaded to {self._bucket.name}, and no job was made of it."
-        step = (
-            f"Did you mean {near[0]}?" if near else f"aws s3 cp FILE {shlex.quote(f's3://{self._bucket.name}/{key}')}"
-        )
+        copy = self._stack.aws("s3", "cp", "FILE", f"s3://{self._bucket.name}/{key}")
+        step = f"Did you mean {near[0]}?" if near else copy
         return Explanation(Reason.NOT_UPLOADED, sentence, step)
 
     def _version(self, key: str) -> str | None:

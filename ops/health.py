@@ -1,5 +1,6 @@
 """Is the stack well: what is queued, sent and stuck, how much of the limit is used, what is paused and why."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from ops.records import Counts, Records
 from ops.stack import Stack
-from ops.words import command, many
+from ops.words import many
 from posedrop.backlog import oldest_job
 from posedrop.clock import rfc3339
 from posedrop.pacing import DAY, Held, Limits, Pacing
@@ -86,7 +87,7 @@ def health(stack: Stack) -> Health:
         pause=pause,
         typical_seconds=tenths[len(tenths) // 2] / 10,
         spend_today=round(rate.jobs_today * PRICE, 4),
-        problems=[*_problems(pause, dead, undelivered), *bucket_problems(stack)],
+        problems=[*_problems(stack, pause, dead, undelivered), *bucket_problems(stack)],
     )
 
 
@@ -94,7 +95,7 @@ def problems(stack: Stack) -> list[Problem]:
     """What somebody must see to, without a look at the jobs. Errors of AWS pass as botocore's."""
     _, pause = limit_use(stack.governor.read(), stack.limits, stack.clock())
     dead = depth(stack, stack.output("DeadLetterQueueUrl"))
-    return [*_problems(pause, dead, _undelivered(stack)), *bucket_problems(stack)]
+    return [*_problems(stack, pause, dead, _undelivered(stack)), *bucket_problems(stack)]
 
 
 def _undelivered(stack: Stack) -> int | None:
@@ -137,14 +138,14 @@ def _taken(pacing: Pacing, now: float) -> int:
     return ((slots >> first) & ((1 << minute) - 1)).bit_count()
 
 
-def _problems(pause: Pause | None, dead: int, undelivered: int | None) -> list[Problem]:
+def _problems(stack: Stack, pause: Pause | None, dead: int, undelivered: int | None) -> list[Problem]:
     found = []
     if pause and pause.account:
         found.append(
             Problem(f"submitting is paused: {pause.reason}", "see to the provider's account; it resumes by itself")
         )
     if dead:
-        found.append(Problem(f"{many(dead, 'message')} in the dead-letter queue", command("redrive")))
+        found.append(Problem(f"{many(dead, 'message')} in the dead-letter queue", stack.command("redrive")))
     if undelivered:
         found.append(
             Problem(f"{many(undelivered, 'event')} could not be delivered", "look at the queue EventDeadLetterQueue")
@@ -168,18 +169,23 @@ def no_versions(stack: Stack) -> Problem | None:
     name = stack.output("UploadBucketName")
     if stack.client("s3").get_bucket_versioning(Bucket=name).get("Status") == "Enabled":
         return None
-    step = f"aws s3api put-bucket-versioning --bucket {name} --versioning-configuration Status=Enabled"
+    step = stack.aws(
+        *("s3api", "put-bucket-versioning", "--bucket", name, "--versioning-configuration", "Status=Enabled")
+    )
     return Problem(f"the upload bucket {name} keeps no versions", step)
 
 
 def no_events(stack: Stack) -> Problem | None:
     """What to do if the upload bucket sends no events to EventBridge."""
     name = stack.output("UploadBucketName")
-    if "EventBridgeConfiguration" in stack.client("s3").get_bucket_notification_configuration(Bucket=name):
+    found = stack.client("s3").get_bucket_notification_configuration(Bucket=name)
+    if "EventBridgeConfiguration" in found:
         return None
-    step = (
-        f"aws s3api put-bucket-notification-configuration --bucket {name} --notification-configuration "
-        "'{\"EventBridgeConfiguration\": {}}' (it replaces the bucket's whole notification configuration)"
+    # The call replaces the whole configuration: what there is stays in it.
+    kept = {key: value for key, value in found.items() if key != "ResponseMetadata"}
+    wanted = json.dumps({**kept, "EventBridgeConfiguration": {}})
+    step = stack.aws(
+        *("s3api", "put-bucket-notification-configuration", "--bucket", name, "--notification-configuration", wanted)
     )
     return Problem(f"the upload bucket {name} sends no events to EventBridge", step)
 

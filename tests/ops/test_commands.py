@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from botocore.response import StreamingBody
+from click.testing import CliRunner
 from rich.console import Console
 
 from ops import cli, display
@@ -20,7 +22,7 @@ from ops.stack import Stack
 from ops.uploading import Standing
 from posedrop.clock import rfc3339
 from posedrop.ledger import Status
-from tests.integration.conftest import BUCKET, Pipeline
+from tests.integration.conftest import BUCKET, REGION, Pipeline
 from tests.ops.conftest import FACE, SIT, WALK, Run
 from tests.support import image
 
@@ -96,7 +98,36 @@ def test_status_tells_of_dead_letters_and_of_a_bucket_that_is_not_set_up(
         f"upload bucket {BUCKET} sends no events to EventBridge",
     ]
     assert "put-bucket-versioning" in found["problems"][2]["next_step"]
+    for problem in (found["problems"][0], *found["problems"][2:]):
+        assert shlex.join(shlex.split(problem["next_step"])) == problem["next_step"]  # it can be pasted as it is
     assert ask("status", "--check", code=5) == found
+
+
+def test_what_a_bucket_tells_others_stays_when_it_tells_eventbridge(
+    ask: Ask, notifications: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notifications.clear()
+    queue = {"QueueConfigurations": [{"QueueArn": "arn:aws:sqs:r:1:it's", "Events": ["s3:ObjectRemoved:*"]}]}
+    notifications.update(queue)
+    step = shlex.split(ask("status")["problems"][0]["next_step"])
+    assert step[:3] == ["aws", "s3api", "put-bucket-notification-configuration"]
+    assert json.loads(step[step.index("--notification-configuration") + 1]) == {**queue, "EventBridgeConfiguration": {}}
+
+
+def test_the_next_steps_are_on_the_same_stack(
+    pipeline: Pipeline, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "find", lambda target: replace(stack, target=target))
+    fail(pipeline)
+    pipeline.handle("not a message")
+
+    def run(*words: str) -> str:
+        return CliRunner(mix_stderr=False).invoke(cli.main, ["--stack", "prod", "--region", REGION, *words]).output
+
+    ours = f".venv/bin/python -m ops --stack prod --region {REGION}"
+    assert f"{ours} redrive" in run("status")
+    assert f"{ours} retry hero-walk-" in run("explain", WALK[0])
+    assert f"{ours} show hero-walk-" in run("retry", str(pipeline.record()["job_id"]), "--yes")
 
 
 def test_status_tells_the_use_of_the_limit(

@@ -65,8 +65,13 @@ TWELVE = {
     "duplicate": (succeed_twice, WALK[0], "the same content as job hero-walk-", "s3://posedrop-outputs/outputs/hero/"),
     "waiting-limit": (uploads(FACE, SIT, WALK), WALK[0], "the plan's request limit (2 a minute)", "goes on by itself"),
     "paused": (refuse_account, WALK[0], "paused for the whole account: the provider answered 401", "valid API key"),
-    "failed-at-provider": (fail, WALK[0], "failed at the provider: out of luck", "python -m ops retry hero-walk-"),
-    "running": (uploads(FACE, WALK), WALK[0], "is still running", "python -m ops show hero-walk-"),
+    "failed-at-provider": (
+        fail,
+        WALK[0],
+        "failed at the provider: out of luck",
+        "-m ops retry hero-walk-",
+    ),
+    "running": (uploads(FACE, WALK), WALK[0], "is still running", ".venv/bin/python -m ops show hero-walk-"),
 }
 
 
@@ -112,7 +117,10 @@ def test_a_key_that_is_not_there(pipeline: Pipeline, ask: Ask) -> None:
 
 
 def test_a_key_in_another_bucket(ask: Ask) -> None:
-    assert ask("explain", "s3://elsewhere/incoming/hero/face.png")["reason"] == "wrong-bucket"
+    found = ask("explain", "s3://elsewhere/my pictures/face.png")
+    assert found["reason"] == "wrong-bucket"
+    copy = f"aws s3 cp 's3://elsewhere/my pictures/face.png' s3://{BUCKET}/incoming/CHARACTER/face.png"
+    assert found["next_step"] == copy
 
 
 def test_any_text_is_explained_or_not_found(run: Run) -> None:
@@ -180,7 +188,7 @@ def test_a_bucket_that_tells_nobody(pipeline: Pipeline, ask: Ask, notifications:
     pipeline.clock.now += 60
     assert ask("explain", WALK[0])["reason"] == "not-seen"
     pipeline.sqs.send_message(QueueUrl=pipeline.dead_letter_url, MessageBody="{}")
-    assert ask("explain", WALK[0])["next_step"] == "python -m ops redrive"
+    assert ask("explain", WALK[0])["next_step"] == ".venv/bin/python -m ops redrive"
     notifications.clear()
     found = ask("explain", WALK[0])
     assert found["reason"] == "no-events"

@@ -93,6 +93,31 @@ def test_what_is_not_clear_is_not_guessed(tmp_path: Path, target: Target, up: bo
         target.named(state)
 
 
+@pytest.mark.parametrize(
+    ("target", "ours", "of_aws"),
+    [
+        (Target(), "", ""),
+        (Target(local=True), "--local ", ""),
+        (Target(stack="mine"), "--stack mine ", ""),
+        (
+            Target(stack="mine", profile="p q", region="r"),
+            "--stack mine --profile 'p q' --region r ",
+            " --profile 'p q' --region r",
+        ),
+    ],
+)
+def test_a_next_step_names_the_stack_as_it_was_named(target: Target, ours: str, of_aws: str) -> None:
+    found = stack.Stack("mine", REGION, {}, {}, client=lambda service: None, target=target)
+    assert found.command("explain", "a b") == f".venv/bin/python -m ops {ours}explain 'a b'"
+    assert found.aws("s3", "ls") == f"aws s3 ls{of_aws}"
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_stack_that_is_found_remembers_how_it_was_named() -> None:
+    target = Target(stack="mine", region=REGION)
+    assert stack.find(target).target == target
+
+
 @pytest.mark.usefixtures("aws")
 def test_a_stack_is_found_by_its_name() -> None:
     found = stack.find(Target(stack="mine", region=REGION))
