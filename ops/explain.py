@@ -15,7 +15,7 @@ from ops.errors import NotFound
 from ops.health import depth, no_events
 from ops.records import Records
 from ops.stack import Stack
-from ops.words import command, many, span
+from ops.words import DAY, command, many, span
 from posedrop.clock import epoch
 from posedrop.contract import (
     IMAGE_EXTENSIONS,
@@ -59,6 +59,7 @@ class Reason(StrEnum):
     BAD_JOB_FILE = "bad-job-file"
     BAD_IMAGE = "bad-image"
     DUPLICATE = "duplicate"
+    OTHER_PARAMETERS = "other-parameters"
     QUEUED = "queued"
     WAITING_LIMIT = "waiting-limit"
     PAUSED = "paused"
@@ -72,6 +73,7 @@ class Reason(StrEnum):
     INTERNAL = "internal"
     NO_EVENTS = "no-events"
     NOT_SEEN = "not-seen"
+    EXPIRED = "expired"
     SEVERAL = "several"
 
 
@@ -352,6 +354,9 @@ class Explainer:
         record = self._stack.ledger.get(found.job.job_id)
         if record:
             return self._of_record(record, found, own, upload.role)
+        earlier = self._earlier(upload.character, pose, files, found)
+        if earlier:
+            return self._of_earlier(earlier, key)
         if found.lacks_prompt:
             return missing(upload.character, pose, ["prompt"])
         return self._without_record(key, own, upload, pose, files, found)
@@ -379,6 +384,26 @@ class Explainer:
             )
             return replace(told, sentence=sentence)
         return told
+
+    def _earlier(self, character: str, pose: str, files: JobFiles, found: Draft) -> Record | None:
+        """The newest job of the very same images, if nothing was uploaded since, so that no event is to be expected."""
+        read = {role: image.sha256 for role, image in found.job.inputs.items()}
+        newest = max(listed.modified.timestamp() for listed in files.present())
+        for record in self._records.of_pose(character, pose):
+            same = read == {role: image.get("sha256") for role, image in record.inputs.items()}
+            if same and newest <= epoch(record.created_at):
+                return record
+        return None
+
+    def _of_earlier(self, record: Record, key: str) -> Explanation:
+        """The images are a known job's, which had other parameters: DefaultPrompt or a job file is not what it was."""
+        told = explain_record(record, self._situation)
+        sentence = (
+            f"{key} was made a job before the parameters changed (DefaultPrompt, or a job file that was deleted), "
+            f"and a change of those makes no job: {told.sentence}"
+        )
+        step = f"{told.next_step.removesuffix('.')}; uploaded once more it makes a new job, which is paid for."
+        return replace(told, reason=Reason.OTHER_PARAMETERS, sentence=sentence, next_step=step)
 
     def _without_record(
         self, key: str, own: Listed, upload: Upload, pose: str, files: JobFiles, found: Draft
@@ -411,6 +436,16 @@ class Explainer:
         if dead:
             sentence = f"No job was made of {key}, and {many(dead, 'message')} in the dead-letter queue may be its."
             return Explanation(Reason.NOT_SEEN, sentence, self._stack.command("redrive"))
+        days = self._stack.seconds("RecordRetentionDays")
+        if days and -left > days * DAY:
+            results = f"s3://{self._stack.output('OutputBucketName')}/outputs/{upload.character}/{pose}/"
+            sentence = (
+                f"{key} is whole, and no job of it is known: its record may have expired (RecordRetentionDays is "
+                f"{days:g}), or no event of it has come."
+            )
+            look = self._stack.aws("s3", "ls", "--recursive", results)
+            step = f"Look for its result first, since uploaded once more it is paid for: {look}"
+            return Explanation(Reason.EXPIRED, sentence, step)
         sentence = f"{key} is whole, but no event of it has come: it may be older than the stack."
         return Explanation(Reason.NOT_SEEN, sentence, "Upload it once more.")
 

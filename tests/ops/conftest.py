@@ -30,6 +30,8 @@ PARAMETERS = {
     "SettleSeconds": "SETTLE_SECONDS",
     "TypicalInferenceSeconds": "TYPICAL_INFERENCE_SECONDS",
     "JobTimeoutSeconds": "JOB_TIMEOUT_SECONDS",
+    "SubmitTimeoutSeconds": "SUBMIT_TIMEOUT_SECONDS",
+    "RecordRetentionDays": "RECORD_RETENTION_DAYS",
 }
 
 Run = Callable[..., Result]

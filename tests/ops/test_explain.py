@@ -7,7 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from ops import cli
 from ops.explain import Reason, Situation, explain_record
+from ops.stack import Stack
+from posedrop.clock import epoch, rfc3339
 from posedrop.ledger import Record, Status
 from posedrop.pacing import Limits, Pacing
 from posedrop.polling import Latency
@@ -202,6 +205,68 @@ def test_a_changed_pose_is_not_explained_by_the_job_before(pipeline: Pipeline, a
     assert ask("explain", WALK[0])["reason"] == "not-seen"
     pipeline.put(WALK[0], b"")
     assert ask("explain", WALK[0])["reason"] == "bad-image"
+
+
+def with_parameters(monkeypatch: pytest.MonkeyPatch, stack: Stack, **changes: str) -> None:
+    """Let the stack have other parameters than it was deployed with."""
+    changed = replace(stack, parameters={**stack.parameters, **changes})
+    monkeypatch.setattr(cli, "find", lambda target: changed)
+
+
+@pytest.mark.parametrize("prompt", ["another prompt", ""])
+@pytest.mark.parametrize("key", [FACE[0], WALK[0]])
+def test_a_job_of_before_the_default_prompt_changed(
+    pipeline: Pipeline, stack: Stack, ask: Ask, monkeypatch: pytest.MonkeyPatch, key: str, prompt: str
+) -> None:
+    pipeline.upload(FACE, WALK)
+    pipeline.run_all()
+    pipeline.clock.now += 3600
+    with_parameters(monkeypatch, stack, DefaultPrompt=prompt)
+    found = ask("explain", key)
+    assert (found["reason"], found["job_id"]) == ("other-parameters", pipeline.record()["job_id"])
+    assert "before the parameters changed" in found["sentence"]
+    assert f"Job {found['job_id']} succeeded" in found["sentence"]
+    assert found["sentence"].count(". ") == 0
+    assert "s3://posedrop-outputs/outputs/hero/walk/" in found["next_step"]
+    assert "a new job, which is paid for" in found["next_step"]
+
+
+def test_a_job_of_before_its_job_file_was_deleted(pipeline: Pipeline, ask: Ask) -> None:
+    job_file = ("incoming/hero/job.json", {"seed": 7})
+    pipeline.upload(job_file, FACE, WALK)
+    pipeline.s3.delete_object(Bucket=BUCKET, Key=job_file[0])
+    pipeline.clock.now += 3600
+    assert ask("explain", WALK[0])["reason"] == "other-parameters"
+
+
+def test_a_job_file_that_came_since_has_an_event_to_come(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.upload(FACE, WALK)
+    age(pipeline)
+    pipeline.put("incoming/hero/job.json", {"seed": 7})
+    pipeline.clock.now += 3600
+    assert ask("explain", WALK[0])["reason"] == "not-seen"
+
+
+def age(pipeline: Pipeline) -> None:
+    """Let the records be an hour older, before what is uploaded now: moto's S3 has a clock of its own."""
+    for record in pipeline.records().values():
+        before = rfc3339(epoch(record["created_at"]) - 3600)
+        pipeline.dynamodb.put_item(Item={**record, "created_at": before})
+
+
+@pytest.mark.parametrize(("days", "reason"), [("0", "not-seen"), ("30", "not-seen"), ("1", "expired")])
+def test_a_record_that_may_have_expired(
+    pipeline: Pipeline, stack: Stack, ask: Ask, monkeypatch: pytest.MonkeyPatch, days: str, reason: str
+) -> None:
+    pipeline.put(*FACE)
+    pipeline.put(*WALK)
+    pipeline.clock.now += 2 * 86400
+    with_parameters(monkeypatch, stack, RecordRetentionDays=days)
+    found = ask("explain", WALK[0])
+    assert found["reason"] == reason
+    if reason == "expired":
+        assert "RecordRetentionDays is 1" in found["sentence"]
+        assert found["next_step"].endswith("aws s3 ls --recursive s3://posedrop-outputs/outputs/hero/walk/")
 
 
 # ---- jobs ------------------------------------------------------------------------------------------------------------
