@@ -100,6 +100,7 @@ class Situation:
     limits: Limits
     latency: Latency
     job_timeout_seconds: float
+    submit_timeout_seconds: float
     now: float
     command: Callable[..., str] = command
 
@@ -111,6 +112,7 @@ class Situation:
             stack.limits,
             stack.latency(),
             stack.seconds("JobTimeoutSeconds"),
+            stack.seconds("SubmitTimeoutSeconds"),
             stack.clock(),
             stack.command,
         )
@@ -221,7 +223,14 @@ def _submitting(record: Record, situation: Situation) -> Explanation:
             "and the provider's history is asked whether it arrived."
         )
         return Explanation(Reason.OUTCOME_UNKNOWN, sentence, "Wait a minute or two and ask again.")
-    age = situation.now - (record.claimed_at or situation.now)
+    age = situation.now - (record.claimed_at or epoch(record.updated_at))
+    if age > situation.submit_timeout_seconds:
+        sentence = (
+            f"Job {record.job_id} has been on its way to the provider for {span(age)}, longer than a function may run: "
+            "the one that sent it died, and whether it arrived is not known yet."
+        )
+        look = situation.command("sweep", "--older-than", f"{situation.submit_timeout_seconds:g}")
+        return Explanation(Reason.STUCK, sentence, f"It is looked up when its message comes back, or now: {look}")
     sentence = f"Job {record.job_id} is still running: it is being sent to the provider, for {span(age)} now."
     return Explanation(Reason.RUNNING, sentence, f"Wait: {situation.command('show', record.job_id)}")
 

@@ -4,17 +4,21 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from ops.records import Counts, Records
 from ops.stack import Stack
-from ops.words import many
+from ops.words import many, span
 from posedrop.backlog import oldest_job
 from posedrop.clock import rfc3339
+from posedrop.ledger import Status
 from posedrop.pacing import DAY, Held, Limits, Pacing
+from posedrop.sweeping import Ages
 from posedrop.telemetry import PRICE
 
 MINUTE = 60.0
+LONG_WAIT = 6 * 3600.0
+"""Seconds that a job may wait: OldestMessageAlarm's bound."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class Health:
-    """A stack at a glance. Times are RFC 3339, durations seconds, spend USD (an estimate from the jobs sent)."""
+    """A stack at a glance. Times are RFC 3339, durations seconds, spend USD (an estimate from the jobs sent).
+
+    `alarms` are those that are on; None where they cannot be read.
+    """
 
     stack: str
     at: str
@@ -61,6 +68,7 @@ class Health:
     pause: Pause | None
     typical_seconds: float
     spend_today: float
+    alarms: list[str] | None
     problems: list[Problem]
 
 
@@ -71,7 +79,9 @@ def health(stack: Stack) -> Health:
     records = Records(stack)
     counts = records.counts()
     oldest = oldest_job(stack.client("dynamodb"), stack.output("JobsTableName"))
+    waited = None if oldest is None else max(0.0, round(now - oldest, 1))
     rate, pause = limit_use(pacing, stack.limits, now)
+    alarms = alarms_on(stack)
     dead = depth(stack, stack.output("DeadLetterQueueUrl"))
     undelivered = _undelivered(stack)
     tenths = sorted(stack.latency().tenths)
@@ -80,14 +90,21 @@ def health(stack: Stack) -> Health:
         at=rfc3339(now),
         jobs=counts,
         queue=depth(stack, stack.output("UploadQueueUrl")),
-        oldest_queued_seconds=None if oldest is None else max(0.0, round(now - oldest, 1)),
+        oldest_queued_seconds=waited,
         dead_letters=dead,
         undelivered_events=undelivered,
         rate=rate,
         pause=pause,
         typical_seconds=tenths[len(tenths) // 2] / 10,
         spend_today=round(rate.jobs_today * PRICE, 4),
-        problems=[*_problems(stack, pause, dead, undelivered), *bucket_problems(stack)],
+        alarms=None if alarms is None else sorted(alarms),
+        problems=[
+            *_problems(stack, pause, dead, undelivered),
+            *_late(stack, waited),
+            *_stuck(stack, records, now),
+            *(Problem(f"the alarm {name} is on", text) for name, text in sorted((alarms or {}).items())),
+            *bucket_problems(stack),
+        ],
     )
 
 
@@ -151,6 +168,43 @@ def _problems(stack: Stack, pause: Pause | None, dead: int, undelivered: int | N
             Problem(f"{many(undelivered, 'event')} could not be delivered", "look at the queue EventDeadLetterQueue")
         )
     return found
+
+
+def _late(stack: Stack, waited: float | None) -> list[Problem]:
+    """What to do if the oldest job has waited for as long as the alarm on it bears."""
+    if waited is None or waited <= LONG_WAIT:
+        return []
+    step = stack.command("jobs", "--status", "QUEUED", "--status", "SUBMITTING")
+    return [Problem(f"the oldest job has waited for {span(waited)} to be sent", step)]
+
+
+def _stuck(stack: Stack, records: Records, now: float) -> list[Problem]:
+    """What to do if records have not changed for longer than anything takes: nobody works on those jobs."""
+    ages = Ages()
+    limits = {
+        Status.SUBMITTING: ages.submitting,
+        # A job at the provider has its time, and after it the delivery's retries.
+        Status.SUBMITTED: stack.seconds("JobTimeoutSeconds") + ages.ended,
+        Status.SUCCEEDED: ages.ended,
+        Status.FAILED: ages.ended,
+    }
+    counts = {status: records.unchanged(status, rfc3339(now - limit)) for status, limit in limits.items()}
+    told = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
+    if not told:
+        return []
+    return [Problem(f"jobs are stuck, and their ends not told: {told}", stack.command("sweep"))]
+
+
+def alarms_on(stack: Stack) -> dict[str, str] | None:
+    """The stack's alarms that are on, each with its description, which says what to do; None if they cannot be read."""
+    try:
+        pages = stack.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{stack.name}-")
+        found = [alarm for page in pages for alarm in page["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
+    except (ClientError, EndpointConnectionError):
+        return None
+    # Another stack's name may begin with this one's.
+    own = [alarm for alarm in found if stack.output("AlarmTopicArn") in alarm.get("AlarmActions", [])]
+    return {str(alarm["AlarmName"]): str(alarm.get("AlarmDescription", "")) for alarm in own}
 
 
 def bucket_problems(stack: Stack) -> list[Problem]:

@@ -110,6 +110,10 @@ class Records:
         found = self._of_character(Wanted(character))
         return [record for record in found if record.pose == pose and record.status is not Status.WAITING]
 
+    def unchanged(self, status: Status, since: str) -> int:
+        """How many records of this status, not told yet, nobody has changed since a time (RFC 3339)."""
+        return self._count(self._unfinished_query(Wanted(until=since), status))
+
     def counts(self) -> Counts:
         """How many records there are of each status: the unfinished exactly, the ended by a bounded scan."""
         by_status = {

@@ -48,7 +48,16 @@ def used(stack: Any) -> Iterator[Callable[[], set[str]]]:
 
     clients = [
         boto3.client(name)
-        for name in ("cloudformation", "dynamodb", "lambda", "s3", "secretsmanager", "sqs", "stepfunctions")
+        for name in (
+            "cloudformation",
+            "cloudwatch",
+            "dynamodb",
+            "lambda",
+            "s3",
+            "secretsmanager",
+            "sqs",
+            "stepfunctions",
+        )
     ]
     for client in clients:
         client.meta.events.register("provide-client-params", note)

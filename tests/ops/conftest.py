@@ -34,6 +34,8 @@ PARAMETERS = {
     "RecordRetentionDays": "RECORD_RETENTION_DAYS",
 }
 
+ALARM_TOPIC = f"arn:aws:sns:{REGION}:123456789012:alarms"
+
 Run = Callable[..., Result]
 
 
@@ -65,6 +67,7 @@ def stack(pipeline: Pipeline, notifications: dict[str, Any], monkeypatch: pytest
             "DeadLetterQueueUrl": pipeline.dead_letter_url,
             "JobStateMachineArn": os.environ["STATE_MACHINE_ARN"],
             "SweepFunctionName": "sweep",
+            "AlarmTopicArn": ALARM_TOPIC,
         },
         parameters={name: os.environ[variable] for name, variable in PARAMETERS.items()},
         client=boto3.client,

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import httpx
 import pytest
 from botocore.response import StreamingBody
@@ -23,7 +24,7 @@ from ops.uploading import Standing
 from posedrop.clock import rfc3339
 from posedrop.ledger import Status
 from tests.integration.conftest import BUCKET, REGION, Pipeline
-from tests.ops.conftest import FACE, SIT, WALK, Run
+from tests.ops.conftest import ALARM_TOPIC, FACE, SIT, WALK, Run
 from tests.support import image
 
 Ask = Callable[..., Any]
@@ -101,6 +102,65 @@ def test_status_tells_of_dead_letters_and_of_a_bucket_that_is_not_set_up(
     for problem in (found["problems"][0], *found["problems"][2:]):
         assert shlex.join(shlex.split(problem["next_step"])) == problem["next_step"]  # it can be pasted as it is
     assert ask("status", "--check", code=5) == found
+
+
+def test_status_tells_of_a_job_that_waits_for_long(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.provider.submits = [httpx.Response(503)]
+    pipeline.upload(FACE, WALK)
+    pipeline.clock.now += 5.9 * 3600
+    assert ask("status", "--check")["problems"] == []
+    pipeline.clock.now += 3 * 86400
+    (problem,) = ask("status", "--check", code=5)["problems"]
+    assert problem["what"] == "the oldest job has waited for 3 d to be sent"
+    assert problem["next_step"].endswith("jobs --status QUEUED --status SUBMITTING")
+
+
+@pytest.mark.parametrize(
+    ("status", "well", "stuck"),
+    [("SUBMITTING", 599, 601), ("SUBMITTED", 3899, 3901), ("SUCCEEDED", 899, 901), ("FAILED", 899, 901)],
+)
+def test_status_tells_of_what_nobody_works_on(
+    pipeline: Pipeline, ask: Ask, status: str, well: float, stuck: float
+) -> None:
+    changed = rfc3339(pipeline.clock.now)
+    item = {"job_id": "hero-walk-0123456789abcdef", "status": status, "unfinished": status, "attempt": 1}
+    times = {"created_at": changed, "updated_at": changed, "character": "hero", "pose": "walk"}
+    pipeline.dynamodb.put_item(Item={**item, **times})
+    pipeline.clock.now += well
+    assert ask("status", "--check")["problems"] == []
+    pipeline.clock.now += stuck - well
+    (problem,) = ask("status", "--check", code=5)["problems"]
+    assert problem["what"] == f"jobs are stuck, and their ends not told: 1 {status}"
+    assert problem["next_step"].endswith("-m ops sweep")
+
+
+def test_status_tells_of_alarms_that_are_on(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    cloudwatch = boto3.client("cloudwatch")
+    for name, topic, state in (
+        ("posedrop-DeadLettersAlarm-1", ALARM_TOPIC, "ALARM"),
+        ("posedrop-NoSuccessAlarm-1", ALARM_TOPIC, "OK"),
+        ("posedrop-prod-NoSuccessAlarm-1", f"{ALARM_TOPIC}-prod", "ALARM"),
+    ):
+        cloudwatch.put_metric_alarm(
+            AlarmName=name,
+            AlarmDescription="Read their reason.",
+            AlarmActions=[topic],
+            Namespace="n",
+            MetricName="m",
+            Statistic="Sum",
+            Period=60,
+            EvaluationPeriods=1,
+            ComparisonOperator="GreaterThanThreshold",
+            Threshold=0,
+        )
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="the test's")
+    found = ask("status", "--check", code=5)
+    assert found["alarms"] == ["posedrop-DeadLettersAlarm-1"]
+    told = {"what": "the alarm posedrop-DeadLettersAlarm-1 is on", "next_step": "Read their reason."}
+    assert found["problems"] == [told]
+    pipeline.break_call("cloudwatch", "DescribeAlarms")
+    assert ask("status", "--check")["alarms"] is None
+    assert "cannot be read" in run("status").stdout
 
 
 def test_what_a_bucket_tells_others_stays_when_it_tells_eventbridge(

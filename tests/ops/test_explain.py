@@ -299,7 +299,7 @@ def test_a_failure_that_was_uploaded_again(pipeline: Pipeline, ask: Ask) -> None
 
 RECORD = Record("hero-walk-0123456789abcdef", Status.FAILED, "hero", "walk", updated_at="2027-01-15T08:00:00.000Z")
 NOW = 1_800_000_000.0  # that is 2027-01-15T08:00:00Z
-SITUATION = Situation(Pacing(), Limits(50, "submits"), Latency.typical(31), 3000, NOW)
+SITUATION = Situation(Pacing(), Limits(50, "submits"), Latency.typical(31), 3000, 60, NOW)
 
 
 @pytest.mark.parametrize(
@@ -329,6 +329,8 @@ SITUATION = Situation(Pacing(), Limits(50, "submits"), Latency.typical(31), 3000
             Reason.BAD_JOB_FILE,
         ),
         ({"status": Status.SUBMITTING, "claimed_at": NOW - 3}, Reason.RUNNING),
+        ({"status": Status.SUBMITTING, "claimed_at": NOW - 59}, Reason.RUNNING),
+        ({"status": Status.SUBMITTING, "claimed_at": NOW - 61}, Reason.STUCK),
         ({"status": Status.SUBMITTING, "unknown_at": NOW, "reason": "no answer"}, Reason.OUTCOME_UNKNOWN),
         ({"status": Status.SUBMITTED, "submitted_at": "2027-01-15T07:00:00.000Z"}, Reason.STUCK),
         ({"status": Status.QUEUED}, Reason.QUEUED),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ops.health import LONG_WAIT
 from tests.alarms import CloudWatch, calculate, metrics, period
 from tests.cloudformation import Stack
 from tests.support import ROOT
@@ -64,6 +65,10 @@ def test_an_alarm_is_within_cloudwatchs_limits(name: str) -> None:
     queries = alarm.get("Metrics", [])
     assert all(re.fullmatch(r"[a-z][A-Za-z0-9_]*", query["Id"]) for query in queries)
     assert sum(query.get("ReturnData", True) for query in queries) == bool(queries)
+
+
+def test_status_finds_a_wait_too_long_when_the_alarm_does() -> None:
+    assert ALARMS["OldestMessageAlarm"]["Threshold"] == LONG_WAIT
 
 
 @pytest.mark.parametrize("name", ALARMS)
