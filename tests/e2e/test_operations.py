@@ -14,10 +14,10 @@ from local.pipeline import Inbox, drop, records, wait_for
 from local.stack import LOCAL_API_KEY, LocalStack
 from tests.alarms import CloudWatch
 from tests.cloudformation import Stack
+from tests.e2e.leaks import NEW_KEY, check_logs
 from tests.support import ROOT, image
 
 BUCKET = "bucket-of-their-own"
-NEW_KEY = "SG_fedcba9876543210"
 PAUSE_SECONDS = 8
 TIMEOUT_SECONDS = 90
 
@@ -47,6 +47,7 @@ def own(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     directory = tmp_path_factory.mktemp("own")
     with OwnBucketStack(directory, parameters=parameters, segmind_base_url=stack.segmind_base_url) as running:
         yield running
+        check_logs(running)  # of the whole run
 
 
 @pytest.fixture(scope="module")
