@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from ops.errors import NotFound
-from ops.health import depth, no_events
+from ops.health import depth, elsewhere, no_events
 from ops.records import Records
 from ops.stack import Stack
 from ops.words import DAY, command, many, span
@@ -434,9 +434,9 @@ class Explainer:
         waiting = self._stack.ledger.get(waiting_id(upload.character, pose))
         if waiting and waiting.errors:
             return explain_record(waiting, self._situation)
-        problem = no_events(self._stack)
+        problem = elsewhere(self._stack) or no_events(self._stack)
         if problem:
-            return Explanation(Reason.NO_EVENTS, f"No event of {key} was sent: {problem.what}.", problem.next_step)
+            return Explanation(Reason.NO_EVENTS, f"No event of {key} came: {problem.what}.", problem.next_step)
         ahead = depth(self._stack, self._stack.output("UploadQueueUrl"))
         if ahead or left > -PROBABLY_LOST:
             sentence = f"{key} is whole and in the upload queue, with {many(ahead, 'message')} there now."

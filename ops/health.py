@@ -210,12 +210,22 @@ def alarms_on(stack: Stack) -> dict[str, str] | None:
 def bucket_problems(stack: Stack) -> list[Problem]:
     """What the upload bucket lacks, which its owner must switch on if the stack did not make it."""
     try:
-        return [problem for problem in (no_versions(stack), no_events(stack)) if problem]
+        return [problem for problem in (elsewhere(stack), no_versions(stack), no_events(stack)) if problem]
     except ClientError as exc:
         text = (
             f"the upload bucket {stack.output('UploadBucketName')} cannot be checked: {exc.response['Error']['Code']}"
         )
         return [Problem(text, "look at it with its owner")]
+
+
+def elsewhere(stack: Stack) -> Problem | None:
+    """What to do if the upload bucket is in another region: its events stay there, and no rule here sees them."""
+    name = stack.output("UploadBucketName")
+    region = stack.client("s3").head_bucket(Bucket=name).get("BucketRegion", stack.region)
+    if region == stack.region:
+        return None
+    step = f"deploy the stack in {region}, or take a bucket in {stack.region}"
+    return Problem(f"the upload bucket {name} is in {region}, and its events do not come to {stack.region}", step)
 
 
 def no_versions(stack: Stack) -> Problem | None:

@@ -22,6 +22,7 @@ READS, ACTS = (set(json.loads(text)) for text in DOCUMENT.under("Operators", "js
 # The IAM actions that are not called as the operation is (Service authorization reference).
 ACTIONS = {
     "s3:HeadObject": "s3:GetObject",
+    "s3:HeadBucket": "s3:ListBucket",
     "s3:ListObjectsV2": "s3:ListBucket",
     "s3:ListObjectVersions": "s3:ListBucketVersions",
     "s3:GetBucketNotificationConfiguration": "s3:GetBucketNotification",

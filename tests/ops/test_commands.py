@@ -163,6 +163,18 @@ def test_status_tells_of_alarms_that_are_on(pipeline: Pipeline, ask: Ask, run: R
     assert "cannot be read" in run("status").stdout
 
 
+def test_status_and_explain_tell_of_a_bucket_in_another_region(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.put(*FACE)
+    pipeline.put(*WALK)
+    answer = (SimpleNamespace(status_code=200), {"BucketRegion": "us-west-2"})
+    pipeline.hook("s3", "HeadBucket", lambda **_: answer)
+    (problem,) = ask("status", "--check", code=5)["problems"]
+    assert problem["what"].endswith(f"{BUCKET} is in us-west-2, and its events do not come to {REGION}")
+    assert problem["next_step"] == f"deploy the stack in us-west-2, or take a bucket in {REGION}"
+    found = ask("explain", WALK[0])
+    assert (found["reason"], found["next_step"]) == ("no-events", problem["next_step"])
+
+
 def test_what_a_bucket_tells_others_stays_when_it_tells_eventbridge(
     ask: Ask, notifications: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
