@@ -192,7 +192,15 @@ def life(found: Life, *, with_notification: bool) -> list[Part]:
     if found.execution:
         status = found.execution.status or "not started, or forgotten"
         rows.append(("Execution", text(f"{found.execution.url or found.execution.arn} ({status})")))
-    parts: list[Part] = [*_rows(rows), Text(), *_moments(found.moments), Text(), *explanation(found.explanation)]
+    unread = [text(f"  Not known: {what}", "dim") for what in found.unread]
+    parts: list[Part] = [
+        *_rows(rows),
+        Text(),
+        *_moments(found.moments),
+        *unread,
+        Text(),
+        *explanation(found.explanation),
+    ]
     if with_notification:
         told = json.dumps(found.notification, indent=2, ensure_ascii=False) if found.notification else "Not told yet."
         parts += [Text(), text(told)]

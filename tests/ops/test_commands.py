@@ -319,6 +319,18 @@ def test_show_tells_a_job_s_life(pipeline: Pipeline, ask: Ask, run: Run) -> None
         assert text in shown
 
 
+def test_show_says_what_it_could_not_read(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    pipeline.upload(FACE, WALK)
+    record = pipeline.record()
+    pipeline.s3.delete_object(Bucket=BUCKET, Key=FACE[0], VersionId=record["inputs"]["face"]["version_id"])
+    found = ask("show", record["job_id"])
+    assert found["unread"] == ["when the face was uploaded: it is not there any more"]
+    pipeline.break_call("s3", "HeadObject")
+    found = ask("show", record["job_id"])
+    assert found["unread"][1] == "when the pose was uploaded: S3 says AccessDenied"
+    assert "Not known: when the face was uploaded: S3 says AccessDenied" in run("show", record["job_id"]).stdout
+
+
 def test_show_of_what_waits(pipeline: Pipeline, run: Run) -> None:
     pipeline.upload(WALK)
     shown = run("show", "waiting/hero/walk").stdout
