@@ -33,8 +33,8 @@ it is up (make up), never one on AWS. Each command first says on stderr where it
 Exit codes:
   0  done
   1  AWS, the network or the stack would not do it; or you said no
-  2  the command line is wrong, or does not say which stack
-  3  there is no such stack, job or file
+  2  the command line is wrong, names a file that is not there, or does not say which stack
+  3  there is no such stack or job
   4  a job failed, or the contract or the ledger forbids what was asked for
   5  status --check: something needs attention
   6  not finished within --timeout; it goes on

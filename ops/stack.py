@@ -28,6 +28,8 @@ from posedrop.uploads import UploadBucket
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL_STATE = ROOT / ".local" / "stack.json"
 LOCAL_NAME = "posedrop"
+STATE_KEYS = {"aws_access_key_id", "aws_secret_access_key", "region", "endpoint_url"}
+"""What a local stack's state file says at least."""
 
 LONGEST_FUNCTION = 900
 """Seconds that a function may run (AWS Lambda developer guide, quotas)."""
@@ -180,7 +182,9 @@ def find(target: Target) -> Stack:
     named = target.named()
     if named.endswith(".json"):
         return _local(Path(named), target)
-    session = boto3.session.Session(profile_name=target.profile, region_name=target.region)
+    # boto3 knows AWS_DEFAULT_REGION alone; for the AWS CLI AWS_REGION comes before it.
+    region = target.region or os.environ.get("AWS_REGION")
+    session = boto3.session.Session(profile_name=target.profile, region_name=region)
     client = cache(lambda service: session.client(service, config=_config(service)))
     try:
         found = _describe(client, named)
@@ -200,6 +204,8 @@ def _local(state_file: Path, target: Target) -> Stack:
         raise NotFound(f"there is no {_shown(state_file)}: start the local stack with make up") from None
     except ValueError as exc:
         raise OpsError(f"{_shown(state_file)} cannot be read: {exc}") from exc
+    if not isinstance(state, dict) or not state.keys() >= STATE_KEYS:
+        raise OpsError(f"{_shown(state_file)} is no local stack's state: it must have {', '.join(sorted(STATE_KEYS))}")
     session = boto3.session.Session(
         aws_access_key_id=state["aws_access_key_id"],
         aws_secret_access_key=state["aws_secret_access_key"],

@@ -127,6 +127,14 @@ def test_a_stack_is_found_by_its_name() -> None:
 
 
 @pytest.mark.usefixtures("aws")
+def test_the_region_of_the_environment_is_the_aws_clis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    monkeypatch.setenv("AWS_REGION", REGION)
+    assert stack.find(Target(stack="mine")).client("sqs").meta.region_name == REGION
+    assert stack.find(Target(stack="mine", region="us-east-1")).client("sqs").meta.region_name == "us-east-1"
+
+
+@pytest.mark.usefixtures("aws")
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [
@@ -157,6 +165,22 @@ def test_a_local_stack_that_is_gone(tmp_path: Path) -> None:
     result = run("status", "--stack", str(state))
     assert result.exit_code == 1
     assert "does not answer: start it with make up" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "7", '{"region": "r"}', "not json"])
+def test_a_file_that_is_no_state(tmp_path: Path, text: str) -> None:
+    state = tmp_path / "stack.json"
+    state.write_text(text)
+    result = run("status", "--stack", str(state))
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert "stack.json" in line
+
+
+def test_a_picture_that_is_not_there(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.png")
+    for words in (("upload", missing, missing), ("dry-run", missing, missing)):
+        assert run(*words).exit_code == 2
 
 
 def test_the_help_names_the_exit_codes() -> None:
