@@ -23,7 +23,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     ages = Ages(**event.get("ages", {}))
     tell_oldest()
     counts = sweep().run(ages, lambda: context.get_remaining_time_in_millis() / 1000)
-    logger.remove_keys(["job_id", "attempt", "character", "pose", "execution"])
     logger.info("swept", counts=counts)
     return counts
 

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from posedrop.sweeping import Ages
 from tests.integration.conftest import Pipeline
 from tests.integration.test_alarms import told_by_eventbridge
 from tests.integration.test_sweep import FACE, HOUR, WALK, Swept, stop_execution, sweep
@@ -147,6 +148,19 @@ def test_what_the_sweep_does(sweep: Swept, logs: Lines) -> None:
     lines = lines_of(logs, "sweep")
     check(lines, pipeline)
     assert [line["message"] for line in lines] == ["sent again", "an execution has ended without telling"]
+
+
+def test_the_sweep_s_own_lines_are_about_no_job(sweep: Swept, logs: Lines) -> None:
+    pipeline = sweep.pipeline
+    pipeline.upload(FACE, WALK, ("incoming/other/pose.png", WALK[1]))
+    stop_execution(pipeline)
+    pipeline.clock.now += 2 * HOUR
+    left = iter([300.0, 1.0])
+    sweep.module.sweep().run(Ages(), lambda: next(left))
+    sweep.module.handler({}, Context(300))
+    lines = [line for line in logs() if line.get("message") in ("the sweep ran out of time", "swept")]
+    assert len(lines) == 2
+    assert not [line for line in lines if line.keys() & NAMES]
 
 
 def test_the_sweep_does_not_mix_up_its_records(sweep: Swept, logs: Lines) -> None:

@@ -27,6 +27,8 @@ logger = Logger(child=True)
 HOUR = 3600.0
 RESERVE = 15.0
 """Seconds of the function's time in which no further record is begun."""
+RECORD_KEYS = ("job_id", "attempt", "character", "pose", "execution")
+"""What the log lines about a record have, and no others."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,17 @@ class Sweep:
         counts = dict.fromkeys(map(str, Status), 0)
         failures: list[str] = []
         for status, job_id in self._stuck(ages):
+            logger.remove_keys(RECORD_KEYS)
             if remaining() < RESERVE:
                 logger.warning("the sweep ran out of time", counts=counts)
                 break
-            logger.remove_keys(["attempt", "character", "pose", "execution"])
             logger.append_keys(job_id=job_id)
             try:
                 counts[str(status)] += self._look_after(status, job_id)
             except Exception as exc:  # one record must not keep the others from their turn
                 logger.exception("not taken care of")
                 failures.append(f"{job_id}: {type(exc).__name__}: {exc}")
+        logger.remove_keys(RECORD_KEYS)
         if failures:
             raise SweepIncomplete(f"{len(failures)} records were not taken care of, {counts}; the first: {failures[0]}")
         return counts
