@@ -95,6 +95,13 @@ def wait_for_all(stack: LocalStack, inbox: Inbox, character: str, poses: int) ->
     return wait_for(look, f"{poses} notifications of {character}", TIMEOUT_SECONDS)
 
 
+def oldest_job_seconds(stack: LocalStack) -> float | None:
+    """The last age of the oldest job that the sweep has written, in seconds."""
+    log = next(path for path in stack.save_function_logs() if path.stem == "function-sweep").read_text()
+    found = [json.loads(line) for line in log.splitlines() if '"OldestJobSeconds"' in line]
+    return max(found[-1]["OldestJobSeconds"]) if found else None
+
+
 def paid(emulator: httpx.Client, prompt: str) -> int:
     """How many requests with a prompt the provider has taken."""
     return [request["prompt"] for request in emulator.get("requests").json()].count(prompt)
@@ -149,6 +156,8 @@ def test_a_key_that_breaks_holds_the_jobs_and_fails_none(
 
     wait_for(held, "the return of a refused probe", TIMEOUT_SECONDS)
     assert paid(emulator, "patient") == 0
+    ops(own, "sweep")
+    assert wait_for(lambda: oldest_job_seconds(own), "the age of the oldest job", TIMEOUT_SECONDS) > 0
     own.client("secretsmanager").put_secret_value(SecretId=own.resource("SegmindSecret"), SecretString=NEW_KEY)
     told = wait_for_all(own, own_inbox, "patient", 3)
     assert [(message["status"], message["attempt"]) for message in told] == [("SUCCEEDED", 1)] * 3
