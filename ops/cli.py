@@ -20,7 +20,7 @@ from ops.health import health
 from ops.records import SCAN_BOUND, Records, Wanted
 from ops.stack import Stack, Target, find
 from ops.timeline import life
-from ops.words import command, many, printable, usd
+from ops.words import many, printable, usd
 from posedrop.clock import rfc3339
 from posedrop.errors import PosedropError
 from posedrop.ledger import Status
@@ -33,8 +33,8 @@ it is up (make up), never one on AWS. Each command first says on stderr where it
 Exit codes:
   0  done
   1  AWS, the network or the stack would not do it; or you said no
-  2  the command line is wrong, or does not say which stack
-  3  there is no such stack, job or file
+  2  the command line is wrong, names a file that is not there, or does not say which stack
+  3  there is no such stack or job
   4  a job failed, or the contract or the ledger forbids what was asked for
   5  status --check: something needs attention
   6  not finished within --timeout; it goes on
@@ -287,7 +287,9 @@ def retry(shell: Shell, job_ids: Sequence[str], yes: bool, wait: bool, timeout: 
         attempts = {wanted.job_id: wanted.attempt for wanted in planned}
         _follow(shell, attempts, {job_id: job_id for job_id in attempts}, timeout, output)
     else:
-        shell.show(planned, lambda: [display.text(f"Asked for. Follow: {command('show', planned[0].job_id)}")])
+        shell.show(
+            planned, lambda: [display.text(f"Asked for. Follow: {shell.stack.command('show', planned[0].job_id)}")]
+        )
 
 
 @main.command()
@@ -475,7 +477,9 @@ def _follow(
     open_ = [standing.job_id for standing in standings if not standing.ended]
     failed = [standing.job_id for standing in standings if standing.record and standing.record.status is Status.FAILED]
     if open_:
-        raise TooLate(f"{many(len(open_), 'job')} not finished in time; it goes on: {command('explain', open_[0])}")
+        raise TooLate(
+            f"{many(len(open_), 'job')} not finished in time; it goes on: {stack.command('explain', open_[0])}"
+        )
     if failed:
         raise Refused(f"{len(failed)} of {many(len(standings), 'job')} failed")
 

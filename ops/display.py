@@ -109,6 +109,7 @@ def health(found: Health) -> list[Part]:
             f"{rate.requests_per_minute:g} {rate.counting} a minute; {rate.taken} taken of the coming minute, {free}",
         ),
         ("Submitting", _pause(found)),
+        ("Alarms", _alarms(found)),
         ("Model", f"takes about {span(found.typical_seconds)}"),
         ("Today (UTC)", f"{many(rate.jobs_today, 'job')}{day} sent, about {usd(found.spend_today)}"),
     ]
@@ -122,6 +123,12 @@ def health(found: Health) -> list[Part]:
         lines.append(Text.assemble(("  ! ", "bold red"), printable(problem.what)))
         lines.append(Text.assemble(("    → ", "dim"), printable(problem.next_step)))
     return lines if found.problems else [*lines, Text("  All is well.", "green")]
+
+
+def _alarms(found: Health) -> Text:
+    if found.alarms is None:
+        return Text("cannot be read", "dim")
+    return text(", ".join(found.alarms), "red") if found.alarms else Text("none is on", "green")
 
 
 def _pause(found: Health) -> Text:
@@ -185,7 +192,15 @@ def life(found: Life, *, with_notification: bool) -> list[Part]:
     if found.execution:
         status = found.execution.status or "not started, or forgotten"
         rows.append(("Execution", text(f"{found.execution.url or found.execution.arn} ({status})")))
-    parts: list[Part] = [*_rows(rows), Text(), *_moments(found.moments), Text(), *explanation(found.explanation)]
+    unread = [text(f"  Not known: {what}", "dim") for what in found.unread]
+    parts: list[Part] = [
+        *_rows(rows),
+        Text(),
+        *_moments(found.moments),
+        *unread,
+        Text(),
+        *explanation(found.explanation),
+    ]
     if with_notification:
         told = json.dumps(found.notification, indent=2, ensure_ascii=False) if found.notification else "Not told yet."
         parts += [Text(), text(told)]

@@ -2,7 +2,7 @@
 
 OpsError                 1: AWS, the network or the stack would not do it
 ├── UnclearTarget        2: it is not said which stack is meant, or not clearly
-├── NotFound             3: no such stack, job or file
+├── NotFound             3: no such stack or job
 ├── Refused              4: a job failed, or the contract or the ledger forbids what was asked for
 ├── NeedsAttention       5: `status --check` found something
 └── TooLate              6: not finished in the time that was given; it goes on
@@ -22,7 +22,7 @@ class UnclearTarget(OpsError):
 
 
 class NotFound(OpsError):
-    """There is no such stack, job or file."""
+    """There is no such stack or job."""
 
     exit_code = 3
 

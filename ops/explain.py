@@ -2,20 +2,20 @@
 
 import difflib
 import re
-import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from ops.errors import NotFound
-from ops.health import depth, no_events
+from ops.health import depth, elsewhere, no_events
 from ops.records import Records
 from ops.stack import Stack
-from ops.words import command, many, span
+from ops.words import DAY, command, many, span
 from posedrop.clock import epoch
 from posedrop.contract import (
     IMAGE_EXTENSIONS,
@@ -59,6 +59,7 @@ class Reason(StrEnum):
     BAD_JOB_FILE = "bad-job-file"
     BAD_IMAGE = "bad-image"
     DUPLICATE = "duplicate"
+    OTHER_PARAMETERS = "other-parameters"
     QUEUED = "queued"
     WAITING_LIMIT = "waiting-limit"
     PAUSED = "paused"
@@ -72,6 +73,7 @@ class Reason(StrEnum):
     INTERNAL = "internal"
     NO_EVENTS = "no-events"
     NOT_SEEN = "not-seen"
+    EXPIRED = "expired"
     SEVERAL = "several"
 
 
@@ -89,19 +91,30 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Situation:
-    """What a job's state depends on besides its record. `now` is in seconds since the epoch."""
+    """What a job's state depends on besides its record. `now` is in seconds since the epoch.
+
+    `command` makes the next step, a command on the same stack.
+    """
 
     pacing: Pacing
     limits: Limits
     latency: Latency
     job_timeout_seconds: float
+    submit_timeout_seconds: float
     now: float
+    command: Callable[..., str] = command
 
     @classmethod
     def of(cls, stack: Stack) -> "Situation":
         """The situation of a stack now."""
         return cls(
-            stack.governor.read(), stack.limits, stack.latency(), stack.seconds("JobTimeoutSeconds"), stack.clock()
+            stack.governor.read(),
+            stack.limits,
+            stack.latency(),
+            stack.seconds("JobTimeoutSeconds"),
+            stack.seconds("SubmitTimeoutSeconds"),
+            stack.clock(),
+            stack.command,
         )
 
     @property
@@ -129,7 +142,7 @@ def explain_record(record: Record, situation: Situation) -> Explanation:
             ended = _ago(record.completed_at, situation.now)
             found = Explanation(Reason.DONE, f"Job {record.job_id} succeeded{ended}.", f"Its images: {images}")
         case Status.FAILED:
-            found = _failed(record)
+            found = _failed(record, situation)
     return replace(found, job_id=record.job_id)
 
 
@@ -188,7 +201,7 @@ def _queued(record: Record, situation: Situation) -> Explanation:
         return Explanation(Reason.WAITING_LIMIT, sentence, "Nothing: it goes on by itself.")
     sentence = f"{job} is whole and queued{_ago(record.updated_at, situation.now)}; it is sent next."
     return Explanation(
-        Reason.QUEUED, sentence, f"Wait; if it stays so for minutes: {command('sweep', '--older-than', '0')}"
+        Reason.QUEUED, sentence, f"Wait; if it stays so for minutes: {situation.command('sweep', '--older-than', '0')}"
     )
 
 
@@ -212,9 +225,16 @@ def _submitting(record: Record, situation: Situation) -> Explanation:
             "and the provider's history is asked whether it arrived."
         )
         return Explanation(Reason.OUTCOME_UNKNOWN, sentence, "Wait a minute or two and ask again.")
-    age = situation.now - (record.claimed_at or situation.now)
+    age = situation.now - (record.claimed_at or epoch(record.updated_at))
+    if age > situation.submit_timeout_seconds:
+        sentence = (
+            f"Job {record.job_id} has been on its way to the provider for {span(age)}, longer than a function may run: "
+            "the one that sent it died, and whether it arrived is not known yet."
+        )
+        look = situation.command("sweep", "--older-than", f"{situation.submit_timeout_seconds:g}")
+        return Explanation(Reason.STUCK, sentence, f"It is looked up when its message comes back, or now: {look}")
     sentence = f"Job {record.job_id} is still running: it is being sent to the provider, for {span(age)} now."
-    return Explanation(Reason.RUNNING, sentence, f"Wait: {command('show', record.job_id)}")
+    return Explanation(Reason.RUNNING, sentence, f"Wait: {situation.command('show', record.job_id)}")
 
 
 def _submitted(record: Record, situation: Situation) -> Explanation:
@@ -223,17 +243,17 @@ def _submitted(record: Record, situation: Situation) -> Explanation:
         sentence = (
             f"Job {record.job_id} was submitted {span(age)} ago and has not been told, longer than a job may take."
         )
-        return Explanation(Reason.STUCK, sentence, f"Set it going: {command('sweep')}")
+        return Explanation(Reason.STUCK, sentence, f"Set it going: {situation.command('sweep')}")
     sentence = (
         f"Job {record.job_id} is still running: it has been with the provider for {span(age)}, "
         f"and a job lately took {span(situation.typical_seconds)}."
     )
-    return Explanation(Reason.RUNNING, sentence, f"Wait: {command('show', record.job_id)}")
+    return Explanation(Reason.RUNNING, sentence, f"Wait: {situation.command('show', record.job_id)}")
 
 
-def _failed(record: Record) -> Explanation:
+def _failed(record: Record, situation: Situation) -> Explanation:
     error = record.error or {"type": "InternalError", "message": "no reason was kept"}
-    text, retry = _clause(error["message"]), command("retry", record.job_id)
+    text, retry = _clause(error["message"]), situation.command("retry", record.job_id)
     job = f"Job {record.job_id}"
     match error["type"]:
         case "InvalidInput":
@@ -283,7 +303,9 @@ class Explainer:
             bucket, _, key = name.removeprefix("s3://").partition("/")
             if bucket != self._bucket.name:
                 sentence = f"{name} is in another bucket: this stack takes uploads from {self._bucket.name}."
-                step = f"aws s3 cp {shlex.quote(name)} s3://{self._bucket.name}/{PREFIX}<character>/..."
+                step = self._stack.aws(
+                    "s3", "cp", name, f"s3://{self._bucket.name}/{PREFIX}CHARACTER/{PurePosixPath(key).name}"
+                )
                 return Explanation(Reason.WRONG_BUCKET, sentence, step, key)
             return self.explain_key(key)
         if not name.startswith(PREFIX):
@@ -343,6 +365,9 @@ class Explainer:
         record = self._stack.ledger.get(found.job.job_id)
         if record:
             return self._of_record(record, found, own, upload.role)
+        earlier = self._earlier(upload.character, pose, files, found)
+        if earlier:
+            return self._of_earlier(earlier, key)
         if found.lacks_prompt:
             return missing(upload.character, pose, ["prompt"])
         return self._without_record(key, own, upload, pose, files, found)
@@ -371,6 +396,26 @@ class Explainer:
             return replace(told, sentence=sentence)
         return told
 
+    def _earlier(self, character: str, pose: str, files: JobFiles, found: Draft) -> Record | None:
+        """The newest job of the very same images, if nothing was uploaded since, so that no event is to be expected."""
+        read = {role: image.sha256 for role, image in found.job.inputs.items()}
+        newest = max(listed.modified.timestamp() for listed in files.present())
+        for record in self._records.of_pose(character, pose):
+            same = read == {role: image.get("sha256") for role, image in record.inputs.items()}
+            if same and newest <= epoch(record.created_at):
+                return record
+        return None
+
+    def _of_earlier(self, record: Record, key: str) -> Explanation:
+        """The images are a known job's, which had other parameters: DefaultPrompt or a job file is not what it was."""
+        told = explain_record(record, self._situation)
+        sentence = (
+            f"{key} was made a job before the parameters changed (DefaultPrompt, or a job file that was deleted), "
+            f"and a change of those makes no job: {told.sentence}"
+        )
+        step = f"{told.next_step.removesuffix('.')}; uploaded once more it makes a new job, which is paid for."
+        return replace(told, reason=Reason.OTHER_PARAMETERS, sentence=sentence, next_step=step)
+
     def _without_record(
         self, key: str, own: Listed, upload: Upload, pose: str, files: JobFiles, found: Draft
     ) -> Explanation:
@@ -391,9 +436,9 @@ class Explainer:
         waiting = self._stack.ledger.get(waiting_id(upload.character, pose))
         if waiting and waiting.errors:
             return explain_record(waiting, self._situation)
-        problem = no_events(self._stack)
+        problem = elsewhere(self._stack) or no_events(self._stack)
         if problem:
-            return Explanation(Reason.NO_EVENTS, f"No event of {key} was sent: {problem.what}.", problem.next_step)
+            return Explanation(Reason.NO_EVENTS, f"No event of {key} came: {problem.what}.", problem.next_step)
         ahead = depth(self._stack, self._stack.output("UploadQueueUrl"))
         if ahead or left > -PROBABLY_LOST:
             sentence = f"{key} is whole and in the upload queue, with {many(ahead, 'message')} there now."
@@ -401,7 +446,17 @@ class Explainer:
         dead = depth(self._stack, self._stack.output("DeadLetterQueueUrl"))
         if dead:
             sentence = f"No job was made of {key}, and {many(dead, 'message')} in the dead-letter queue may be its."
-            return Explanation(Reason.NOT_SEEN, sentence, command("redrive"))
+            return Explanation(Reason.NOT_SEEN, sentence, self._stack.command("redrive"))
+        days = self._stack.seconds("RecordRetentionDays")
+        if days and -left > days * DAY:
+            results = f"s3://{self._stack.output('OutputBucketName')}/outputs/{upload.character}/{pose}/"
+            sentence = (
+                f"{key} is whole, and no job of it is known: its record may have expired (RecordRetentionDays is "
+                f"{days:g}), or no event of it has come."
+            )
+            look = self._stack.aws("s3", "ls", "--recursive", results)
+            step = f"Look for its result first, since uploaded once more it is paid for: {look}"
+            return Explanation(Reason.EXPIRED, sentence, step)
         sentence = f"{key} is whole, but no event of it has come: it may be older than the stack."
         return Explanation(Reason.NOT_SEEN, sentence, "Upload it once more.")
 
@@ -424,9 +479,8 @@ class Explainer:
             return Explanation(Reason.DELETED, sentence, "Upload it again if that was not meant.")
         near = difflib.get_close_matches(key, self._neighbours(upload), n=1)
         sentence = f"{key} was never uploaded to {self._bucket.name}, and no job was made of it."
-        step = (
-            f"Did you mean {near[0]}?" if near else f"aws s3 cp FILE {shlex.quote(f's3://{self._bucket.name}/{key}')}"
-        )
+        copy = self._stack.aws("s3", "cp", "FILE", f"s3://{self._bucket.name}/{key}")
+        step = f"Did you mean {near[0]}?" if near else copy
         return Explanation(Reason.NOT_UPLOADED, sentence, step)
 
     def _version(self, key: str) -> str | None:

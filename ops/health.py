@@ -1,18 +1,24 @@
 """Is the stack well: what is queued, sent and stuck, how much of the limit is used, what is paused and why."""
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from ops.records import Counts, Records
 from ops.stack import Stack
-from ops.words import command, many
+from ops.words import many, span
+from posedrop.backlog import oldest_job
 from posedrop.clock import rfc3339
+from posedrop.ledger import Status
 from posedrop.pacing import DAY, WAITS_FOR_LIMIT, Held, Limits, Pacing
+from posedrop.sweeping import Ages
 from posedrop.telemetry import PRICE
 
 MINUTE = 60.0
+LONG_WAIT = 6 * 3600.0
+"""Seconds that a job may wait: OldestMessageAlarm's bound."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class Health:
-    """A stack at a glance. Times are RFC 3339, durations seconds, spend USD (an estimate from the jobs sent)."""
+    """A stack at a glance. Times are RFC 3339, durations seconds, spend USD (an estimate from the jobs sent).
+
+    `alarms` are those that are on; None where they cannot be read.
+    """
 
     stack: str
     at: str
@@ -59,6 +68,7 @@ class Health:
     pause: Pause | None
     typical_seconds: float
     spend_today: float
+    alarms: list[str] | None
     problems: list[Problem]
 
 
@@ -68,8 +78,10 @@ def health(stack: Stack) -> Health:
     pacing = stack.governor.read()
     records = Records(stack)
     counts = records.counts()
-    oldest = records.oldest_queued()
+    oldest = oldest_job(stack.client("dynamodb"), stack.output("JobsTableName"))
+    waited = None if oldest is None else max(0.0, round(now - oldest, 1))
     rate, pause = limit_use(pacing, stack.limits, now)
+    alarms = alarms_on(stack)
     dead = depth(stack, stack.output("DeadLetterQueueUrl"))
     undelivered = _undelivered(stack)
     tenths = sorted(stack.latency().tenths)
@@ -78,14 +90,21 @@ def health(stack: Stack) -> Health:
         at=rfc3339(now),
         jobs=counts,
         queue=depth(stack, stack.output("UploadQueueUrl")),
-        oldest_queued_seconds=None if oldest is None else max(0.0, round(now - oldest, 1)),
+        oldest_queued_seconds=waited,
         dead_letters=dead,
         undelivered_events=undelivered,
         rate=rate,
         pause=pause,
         typical_seconds=tenths[len(tenths) // 2] / 10,
         spend_today=round(rate.jobs_today * PRICE, 4),
-        problems=[*_problems(pause, dead, undelivered), *bucket_problems(stack)],
+        alarms=None if alarms is None else sorted(alarms),
+        problems=[
+            *_problems(stack, pause, dead, undelivered),
+            *_late(stack, waited),
+            *_stuck(stack, records, now),
+            *(Problem(f"the alarm {name} is on", text) for name, text in sorted((alarms or {}).items())),
+            *bucket_problems(stack),
+        ],
     )
 
 
@@ -93,7 +112,7 @@ def problems(stack: Stack) -> list[Problem]:
     """What somebody must see to, without a look at the jobs. Errors of AWS pass as botocore's."""
     _, pause = limit_use(stack.governor.read(), stack.limits, stack.clock())
     dead = depth(stack, stack.output("DeadLetterQueueUrl"))
-    return [*_problems(pause, dead, _undelivered(stack)), *bucket_problems(stack)]
+    return [*_problems(stack, pause, dead, _undelivered(stack)), *bucket_problems(stack)]
 
 
 def _undelivered(stack: Stack) -> int | None:
@@ -136,14 +155,14 @@ def _taken(pacing: Pacing, now: float) -> int:
     return ((slots >> first) & ((1 << minute) - 1)).bit_count()
 
 
-def _problems(pause: Pause | None, dead: int, undelivered: int | None) -> list[Problem]:
+def _problems(stack: Stack, pause: Pause | None, dead: int, undelivered: int | None) -> list[Problem]:
     found = []
     if pause and pause.account:
         found.append(
             Problem(f"submitting is paused: {pause.reason}", "see to the provider's account; it resumes by itself")
         )
     if dead:
-        found.append(Problem(f"{many(dead, 'message')} in the dead-letter queue", command("redrive")))
+        found.append(Problem(f"{many(dead, 'message')} in the dead-letter queue", stack.command("redrive")))
     if undelivered:
         found.append(
             Problem(f"{many(undelivered, 'event')} could not be delivered", "look at the queue EventDeadLetterQueue")
@@ -151,10 +170,47 @@ def _problems(pause: Pause | None, dead: int, undelivered: int | None) -> list[P
     return found
 
 
+def _late(stack: Stack, waited: float | None) -> list[Problem]:
+    """What to do if the oldest job has waited for as long as the alarm on it bears."""
+    if waited is None or waited <= LONG_WAIT:
+        return []
+    step = stack.command("jobs", "--status", "QUEUED", "--status", "SUBMITTING")
+    return [Problem(f"the oldest job has waited for {span(waited)} to be sent", step)]
+
+
+def _stuck(stack: Stack, records: Records, now: float) -> list[Problem]:
+    """What to do if records have not changed for longer than anything takes: nobody works on those jobs."""
+    ages = Ages()
+    limits = {
+        Status.SUBMITTING: ages.submitting,
+        # A job at the provider has its time, and after it the delivery's retries.
+        Status.SUBMITTED: stack.seconds("JobTimeoutSeconds") + ages.ended,
+        Status.SUCCEEDED: ages.ended,
+        Status.FAILED: ages.ended,
+    }
+    counts = {status: records.unchanged(status, rfc3339(now - limit)) for status, limit in limits.items()}
+    told = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
+    if not told:
+        return []
+    return [Problem(f"jobs are stuck, and their ends not told: {told}", stack.command("sweep"))]
+
+
+def alarms_on(stack: Stack) -> dict[str, str] | None:
+    """The stack's alarms that are on, each with its description, which says what to do; None if they cannot be read."""
+    try:
+        pages = stack.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{stack.name}-")
+        found = [alarm for page in pages for alarm in page["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
+    except (ClientError, EndpointConnectionError):
+        return None
+    # Another stack's name may begin with this one's.
+    own = [alarm for alarm in found if stack.output("AlarmTopicArn") in alarm.get("AlarmActions", [])]
+    return {str(alarm["AlarmName"]): str(alarm.get("AlarmDescription", "")) for alarm in own}
+
+
 def bucket_problems(stack: Stack) -> list[Problem]:
     """What the upload bucket lacks, which its owner must switch on if the stack did not make it."""
     try:
-        return [problem for problem in (no_versions(stack), no_events(stack)) if problem]
+        return [problem for problem in (elsewhere(stack), no_versions(stack), no_events(stack)) if problem]
     except ClientError as exc:
         text = (
             f"the upload bucket {stack.output('UploadBucketName')} cannot be checked: {exc.response['Error']['Code']}"
@@ -162,23 +218,38 @@ def bucket_problems(stack: Stack) -> list[Problem]:
         return [Problem(text, "look at it with its owner")]
 
 
+def elsewhere(stack: Stack) -> Problem | None:
+    """What to do if the upload bucket is in another region: its events stay there, and no rule here sees them."""
+    name = stack.output("UploadBucketName")
+    region = stack.client("s3").head_bucket(Bucket=name).get("BucketRegion", stack.region)
+    if region == stack.region:
+        return None
+    step = f"deploy the stack in {region}, or take a bucket in {stack.region}"
+    return Problem(f"the upload bucket {name} is in {region}, and its events do not come to {stack.region}", step)
+
+
 def no_versions(stack: Stack) -> Problem | None:
     """What to do if the upload bucket keeps no versions."""
     name = stack.output("UploadBucketName")
     if stack.client("s3").get_bucket_versioning(Bucket=name).get("Status") == "Enabled":
         return None
-    step = f"aws s3api put-bucket-versioning --bucket {name} --versioning-configuration Status=Enabled"
+    step = stack.aws(
+        *("s3api", "put-bucket-versioning", "--bucket", name, "--versioning-configuration", "Status=Enabled")
+    )
     return Problem(f"the upload bucket {name} keeps no versions", step)
 
 
 def no_events(stack: Stack) -> Problem | None:
     """What to do if the upload bucket sends no events to EventBridge."""
     name = stack.output("UploadBucketName")
-    if "EventBridgeConfiguration" in stack.client("s3").get_bucket_notification_configuration(Bucket=name):
+    found = stack.client("s3").get_bucket_notification_configuration(Bucket=name)
+    if "EventBridgeConfiguration" in found:
         return None
-    step = (
-        f"aws s3api put-bucket-notification-configuration --bucket {name} --notification-configuration "
-        "'{\"EventBridgeConfiguration\": {}}' (it replaces the bucket's whole notification configuration)"
+    # The call replaces the whole configuration: what there is stays in it.
+    kept = {key: value for key, value in found.items() if key != "ResponseMetadata"}
+    wanted = json.dumps({**kept, "EventBridgeConfiguration": {}})
+    step = stack.aws(
+        *("s3api", "put-bucket-notification-configuration", "--bucket", name, "--notification-configuration", wanted)
     )
     return Problem(f"the upload bucket {name} sends no events to EventBridge", step)
 

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 from ops.stack import Stack
-from posedrop.clock import epoch, rfc3339
+from posedrop.clock import rfc3339
 from posedrop.ledger import ENDED, UNFINISHED_INDEX, Record, Status, from_item
 
 CHARACTER_INDEX = "by-character"
@@ -110,12 +110,9 @@ class Records:
         found = self._of_character(Wanted(character))
         return [record for record in found if record.pose == pose and record.status is not Status.WAITING]
 
-    def oldest_queued(self) -> float | None:
-        """Since when (seconds since the epoch) the oldest queued job waits, as far as a hundred of them tell."""
-        answer = self._dynamodb.query(**self._unfinished_query(Wanted(), Status.QUEUED), Limit=BATCH)
-        records = [record for record in self._get(answer["Items"]) if record.status is Status.QUEUED]
-        # A new attempt began when its record last changed, at the earliest.
-        return min((epoch(r.created_at if r.attempt == 1 else r.updated_at) for r in records), default=None)
+    def unchanged(self, status: Status, since: str) -> int:
+        """How many records of this status, not told yet, nobody has changed since a time (RFC 3339)."""
+        return self._count(self._unfinished_query(Wanted(until=since), status))
 
     def counts(self) -> Counts:
         """How many records there are of each status: the unfinished exactly, the ended by a bounded scan."""

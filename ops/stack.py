@@ -2,9 +2,10 @@
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from ops.errors import NotFound, OpsError, UnclearTarget
+from ops.words import command
 from posedrop.governor import Governor
 from posedrop.job import JOB_ID, waiting_id
 from posedrop.latency_store import LatencyStore
@@ -26,6 +28,8 @@ from posedrop.uploads import UploadBucket
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL_STATE = ROOT / ".local" / "stack.json"
 LOCAL_NAME = "posedrop"
+STATE_KEYS = {"aws_access_key_id", "aws_secret_access_key", "region", "endpoint_url"}
+"""What a local stack's state file says at least."""
 
 LONGEST_FUNCTION = 900
 """Seconds that a function may run (AWS Lambda developer guide, quotas)."""
@@ -60,6 +64,15 @@ class Target:
             raise UnclearTarget("--profile and --region have no meaning for a local stack")
         return named
 
+    def options(self) -> list[str]:
+        """The options that say the same again."""
+        named = (("--stack", self.stack), ("--profile", self.profile), ("--region", self.region))
+        return ["--local"] * self.local + [word for option, value in named if value for word in (option, value)]
+
+    def aws_options(self) -> list[str]:
+        """The options of the AWS CLI that say the same of account and region."""
+        return replace(self, stack=None, local=False).options()
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -72,6 +85,7 @@ class Stack:
     client: Client
     account: str = ""
     endpoint: str | None = None  # where it is not AWS's own
+    target: Target = Target()
     clock: Callable[[], float] = field(default=time.time, compare=False)
     sleep: Callable[[float], None] = field(default=time.sleep, compare=False)
 
@@ -145,6 +159,17 @@ class Stack:
         machine = self.output("JobStateMachineArn").replace(":stateMachine:", ":execution:")
         return f"{machine}:{execution_name(record.job_id, record.attempt)}"
 
+    # ---- what to do next ---------------------------------------------------------------------------------------------
+
+    def command(self, *words: str) -> str:
+        """A command of this program on the same stack, quoted for a shell."""
+        return command(*self.target.options(), *words)
+
+    def aws(self, *words: str) -> str:
+        """A command of the AWS CLI in the same account and region, quoted for a shell."""
+        endpoint = ["--endpoint-url", self.endpoint] if self.endpoint else []
+        return shlex.join(["aws", *words, *self.target.aws_options(), *endpoint])
+
     def __str__(self) -> str:
         """What the operator sees first: on which stack a command acts."""
         return f"{self.name} in {self.region}, account {self.account}" + (
@@ -156,8 +181,10 @@ def find(target: Target) -> Stack:
     """Look a stack up. Raises UnclearTarget, NotFound and OpsError; other errors of AWS pass as botocore's."""
     named = target.named()
     if named.endswith(".json"):
-        return _local(Path(named))
-    session = boto3.session.Session(profile_name=target.profile, region_name=target.region)
+        return _local(Path(named), target)
+    # boto3 knows AWS_DEFAULT_REGION alone; for the AWS CLI AWS_REGION comes before it.
+    region = target.region or os.environ.get("AWS_REGION")
+    session = boto3.session.Session(profile_name=target.profile, region_name=region)
     client = cache(lambda service: session.client(service, config=_config(service)))
     try:
         found = _describe(client, named)
@@ -167,16 +194,18 @@ def find(target: Target) -> Stack:
             raise NotFound(f"there is no stack {named} in {where}") from exc
         raise
     endpoint: str = client("cloudformation").meta.endpoint_url
-    return _stack(named, found, client, None if ".amazonaws.com" in endpoint else endpoint)
+    return _stack(named, found, client, None if ".amazonaws.com" in endpoint else endpoint, target)
 
 
-def _local(state_file: Path) -> Stack:
+def _local(state_file: Path, target: Target) -> Stack:
     try:
         state = json.loads(state_file.read_text())
     except FileNotFoundError:
         raise NotFound(f"there is no {_shown(state_file)}: start the local stack with make up") from None
     except ValueError as exc:
         raise OpsError(f"{_shown(state_file)} cannot be read: {exc}") from exc
+    if not isinstance(state, dict) or not state.keys() >= STATE_KEYS:
+        raise OpsError(f"{_shown(state_file)} is no local stack's state: it must have {', '.join(sorted(STATE_KEYS))}")
     session = boto3.session.Session(
         aws_access_key_id=state["aws_access_key_id"],
         aws_secret_access_key=state["aws_secret_access_key"],
@@ -188,7 +217,7 @@ def _local(state_file: Path) -> Stack:
         found = _describe(client, LOCAL_NAME)
     except EndpointConnectionError as exc:
         raise OpsError(f"the local stack at {endpoint} does not answer: start it with make up") from exc
-    return _stack(LOCAL_NAME, found, client, endpoint)
+    return _stack(LOCAL_NAME, found, client, endpoint, target)
 
 
 def _describe(client: Client, name: str) -> dict[str, Any]:
@@ -196,7 +225,7 @@ def _describe(client: Client, name: str) -> dict[str, Any]:
     return found
 
 
-def _stack(name: str, found: Mapping[str, Any], client: Client, endpoint: str | None) -> Stack:
+def _stack(name: str, found: Mapping[str, Any], client: Client, endpoint: str | None, target: Target) -> Stack:
     _, _, _, region, account, _ = found["StackId"].split(":", 5)
     return Stack(
         name=name,
@@ -208,6 +237,7 @@ def _stack(name: str, found: Mapping[str, Any], client: Client, endpoint: str | 
         },
         client=client,
         endpoint=endpoint,
+        target=target,
     )
 
 

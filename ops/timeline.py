@@ -12,6 +12,7 @@ from ops.stack import Stack
 from posedrop.clock import epoch, rfc3339
 from posedrop.ledger import Record, Status
 from posedrop.notification import incomplete, notification
+from posedrop.uploads import GONE
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,10 @@ class Execution:
 
 @dataclass(frozen=True)
 class Life:
-    """All there is to say of a job. `notification` is what was told, or will be; None before the end."""
+    """All there is to say of a job. `notification` is what was told, or will be; None before the end.
+
+    `unread` says what else there might have been to say, and why it is not known.
+    """
 
     record: Record
     explanation: Explanation
@@ -43,6 +47,7 @@ class Life:
     outputs: list[str]
     execution: Execution | None
     notification: dict[str, Any] | None
+    unread: list[str]
 
 
 def life(stack: Stack, job_id: str) -> Life:
@@ -55,14 +60,16 @@ def life(stack: Stack, job_id: str) -> Life:
         told = notification(record)
     elif record.status is Status.WAITING:
         told = incomplete(record) if record.alerted_at else None
+    uploads, unread = _uploads(stack, record)
     return Life(
         record=record,
         explanation=explain_record(record, Situation.of(stack)),
-        moments=sorted([*_uploads(stack, record), *_moments(record)], key=lambda moment: moment.at),
+        moments=sorted([*uploads, *_moments(record)], key=lambda moment: moment.at),
         inputs={name: f"s3://{found['bucket']}/{found['key']}" for name, found in record.inputs.items()},
         outputs=[str(output["uri"]) for output in record.outputs],
         execution=_execution(stack, record),
         notification=told,
+        unread=unread,
     )
 
 
@@ -82,17 +89,20 @@ def _moments(record: Record) -> list[Moment]:
     return [Moment(at, what, detail) for at, what, detail in found if at]
 
 
-def _uploads(stack: Stack, record: Record) -> list[Moment]:
-    """When the images came that were read: S3 knows as long as it has them."""
-    found = []
+def _uploads(stack: Stack, record: Record) -> tuple[list[Moment], list[str]]:
+    """When the images came that were read, and what cannot be told of that: S3 knows as long as it has them."""
+    found, unread = [], []
     for name, stored in record.inputs.items():
         version = {"VersionId": stored["version_id"]} if stored.get("version_id") else {}
         try:
             head = stack.client("s3").head_object(Bucket=stored["bucket"], Key=stored["key"], **version)
-        except ClientError:
+        except ClientError as exc:
+            code = exc.response["Error"]["Code"]
+            why = "it is not there any more" if code in GONE else f"S3 says {code}"
+            unread.append(f"when the {name} was uploaded: {why}")
             continue
         found.append(Moment(rfc3339(head["LastModified"].timestamp()), f"{name} uploaded", stored["key"]))
-    return found
+    return found, unread
 
 
 def _execution(stack: Stack, record: Record) -> Execution | None:

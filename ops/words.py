@@ -3,7 +3,8 @@
 import shlex
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
-COMMAND = "python -m ops"
+COMMAND = (".venv/bin/python", "-m", "ops")
+"""How it is called from a clone."""
 
 
 def span(seconds: float) -> str:
@@ -33,7 +34,7 @@ def many(count: int, what: str) -> str:
 
 def command(*words: str) -> str:
     """A command of this program, quoted for a shell."""
-    return f"{COMMAND} {shlex.join(words)}"
+    return shlex.join([*COMMAND, *words])
 
 
 def printable(text: str) -> str:

@@ -37,6 +37,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
             execution=execution_name(event["job_id"], event["attempt"]),
         )
         return delivery().deliver(event, lambda: context.get_remaining_time_in_millis() / 1000)
+    except Exception as exc:
+        # What leaves the function is logged by the runtime too, but not as JSON, and without the job.
+        logger.warning("not delivered", reason=f"{type(exc).__name__}: {exc}")
+        raise
     finally:
         flush()
 

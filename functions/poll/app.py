@@ -29,7 +29,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         pose=state.pose,
         execution=execution_name(state.job_id, state.attempt),
     )
-    answer = watch().look(state)
+    try:
+        answer = watch().look(state)
+    except Exception as exc:
+        # What leaves the function is logged by the runtime too, but not as JSON, and without the job.
+        logger.warning("not checked", reason=f"{type(exc).__name__}: {exc}")
+        raise
     logger.info("checked", polls=answer.polls, finished=answer.finished, wait_seconds=answer.wait_seconds)
     return answer.to_dict()
 

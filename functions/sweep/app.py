@@ -8,9 +8,11 @@ import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from posedrop.backlog import oldest_job
 from posedrop.ledger import Ledger
 from posedrop.settings import SweepSettings, from_environment
 from posedrop.sweeping import Ages, Sweep
+from posedrop.telemetry import flush, seconds
 
 logger = Logger()
 
@@ -19,26 +21,45 @@ logger = Logger()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Sweep once, and answer how many records of each status were set going."""
     ages = Ages(**event.get("ages", {}))
+    tell_oldest()
     counts = sweep().run(ages, lambda: context.get_remaining_time_in_millis() / 1000)
-    logger.remove_keys(["job_id", "character", "pose"])
     logger.info("swept", counts=counts)
     return counts
+
+
+def tell_oldest() -> None:
+    """Write how long (seconds) the oldest job has waited to be sent; 0 if none waits."""
+    oldest = oldest_job(dynamodb(), settings().jobs_table)
+    seconds("OldestJobSeconds", 0.0 if oldest is None else max(0.0, time.time() - oldest))
+    flush()
+
+
+def settings() -> SweepSettings:
+    """The function's settings."""
+    found: SweepSettings = from_environment(SweepSettings)
+    return found
+
+
+@cache
+def dynamodb() -> Any:
+    """The DynamoDB client."""
+    return boto3.client("dynamodb")
 
 
 @cache
 def sweep() -> Sweep:
     """The sweep of this process."""
-    settings: SweepSettings = from_environment(SweepSettings)
+    found = settings()
     return Sweep(
-        ledger=Ledger(boto3.client("dynamodb"), settings.jobs_table, settings.record_retention_days),
+        ledger=Ledger(dynamodb(), found.jobs_table, found.record_retention_days),
         sqs=boto3.client("sqs"),
         sfn=boto3.client("stepfunctions"),
         sns=boto3.client("sns"),
         invoker=boto3.client("lambda"),
-        upload_queue_url=settings.upload_queue_url,
-        state_machine_arn=settings.state_machine_arn,
-        deliver_function=settings.deliver_function,
-        topic_arn=settings.notification_topic_arn,
-        alert_hours=settings.waiting_alert_hours,
+        upload_queue_url=found.upload_queue_url,
+        state_machine_arn=found.state_machine_arn,
+        deliver_function=found.deliver_function,
+        topic_arn=found.notification_topic_arn,
+        alert_hours=found.waiting_alert_hours,
         clock=time.time,
     )

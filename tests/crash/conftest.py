@@ -304,7 +304,7 @@ class World:
                 {
                     "IndexName": "unfinished",
                     "KeySchema": [{"AttributeName": key, "KeyType": kind} for key, kind in keys.items()],
-                    "Projection": {"ProjectionType": "KEYS_ONLY"},
+                    "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "attempt"]},
                 }
             ],
         )

@@ -15,6 +15,7 @@ import yaml
 
 from ops import cli, errors
 from posedrop import answers, downloads, history, intake, parameters, polling, secret, submission, uploads
+from posedrop.contract import Role, parse
 from posedrop.errors import JOB_ERRORS
 from posedrop.ledger import Status
 from tests.docs.documents import Document, aws_commands, call, document, documents
@@ -192,7 +193,13 @@ def names() -> set[str]:
     body = template()
     of_aws = {"FilterPolicy", "RawMessageDelivery", "Pass", "Fail"}
     found = {*body["Parameters"], *body["Outputs"], *body["Resources"], *JOB_ERRORS, *Status, *states, *classes()}
-    return found | of_aws | {"INCOMPLETE", "TOPIC_ARN", "QUERY"}
+    return found | of_aws | metrics() | {"INCOMPLETE", "TOPIC_ARN", "QUERY"}
+
+
+def metrics() -> set[str]:
+    """The names of the metrics that the functions write."""
+    sources = [path.read_text(encoding="utf-8") for path in (*PACKAGE.glob("*.py"), *ROOT.glob("functions/*/app.py"))]
+    return {name for text in sources for name in re.findall(r'\b(?:count|seconds|add_metric)\("(\w+)"', text)}
 
 
 @each
@@ -239,6 +246,28 @@ def test_the_modules_that_are_called_pure_are() -> None:
             )
         }
         assert not imported & IMPURE, name
+
+
+def test_the_readme_says_which_parameters_need_an_answer() -> None:
+    parameters = template()["Parameters"]
+    (needed,) = (name for name, found in parameters.items() if "Default" not in found)
+    text = " ".join(DOCS["README.md"].path.read_text(encoding="utf-8").split())
+    assert f"Only `{needed}` needs an answer; for all else Enter is right." in text
+    # Those that are asked for first.
+    assert {name for name in list(parameters)[:6] if f"`{name}`" in text} == set(list(parameters)[:6])
+
+
+def test_the_quick_start_uploads_all_that_a_job_needs() -> None:
+    lines = [line.split() for line in DOCS["README.md"].lines() if line.strip().startswith("aws s3 cp")]
+    uploads = [parse(line[4].partition("UPLOAD_BUCKET/")[2]) for line in lines]
+    assert {(found.role, found.character) for found in uploads} == {(Role.FACE, "hero"), (Role.POSE, "hero")}
+    assert any('"prompt=' in word for line in lines for word in line)
+
+
+def test_the_changelog_names_every_command() -> None:
+    text = DOCS["CHANGELOG.md"].path.read_text(encoding="utf-8")
+    (listed,) = re.findall(r"`python -m ops`: ([^.]+)\.", text)
+    assert set(re.findall(r"[a-z-]+", listed)) == set(cli.main.commands)
 
 
 def test_the_readme_tells_every_error_type() -> None:

@@ -10,6 +10,12 @@ import boto3
 import httpx
 import pytest
 
+from ops.console.glance import glance
+from ops.console.pictures import Pictures
+from ops.explain import Situation
+from ops.health import problems
+from ops.records import Records
+from ops.stack import Stack
 from tests.docs.documents import aws_commands, call, document
 from tests.integration.conftest import API_KEY, Pipeline, environment, pipeline, provider
 from tests.ops.conftest import FACE, SIT, WALK, notifications, run, stack
@@ -22,6 +28,7 @@ READS, ACTS = (set(json.loads(text)) for text in DOCUMENT.under("Operators", "js
 # The IAM actions that are not called as the operation is (Service authorization reference).
 ACTIONS = {
     "s3:HeadObject": "s3:GetObject",
+    "s3:HeadBucket": "s3:ListBucket",
     "s3:ListObjectsV2": "s3:ListBucket",
     "s3:ListObjectVersions": "s3:ListBucketVersions",
     "s3:GetBucketNotificationConfiguration": "s3:GetBucketNotification",
@@ -36,10 +43,12 @@ def used(stack: Any) -> Iterator[Callable[[], set[str]]]:
     """Gives the actions that were needed since it was last asked."""
     needed: set[str] = set()
 
-    def note(model: Any, **_: Any) -> None:
+    def note(model: Any, params: Any, **_: Any) -> None:
         service = SERVICES.get(model.service_model.service_name, model.service_model.service_name)
         action = f"{service}:{model.name}"
-        needed.add(ACTIONS.get(action, action))
+        action = ACTIONS.get(action, action)
+        # To read a version is an action of its own.
+        needed.add("s3:GetObjectVersion" if action == "s3:GetObject" and "VersionId" in params else action)
 
     def take() -> set[str]:
         found = set(needed)
@@ -48,7 +57,16 @@ def used(stack: Any) -> Iterator[Callable[[], set[str]]]:
 
     clients = [
         boto3.client(name)
-        for name in ("cloudformation", "dynamodb", "lambda", "s3", "secretsmanager", "sqs", "stepfunctions")
+        for name in (
+            "cloudformation",
+            "cloudwatch",
+            "dynamodb",
+            "lambda",
+            "s3",
+            "secretsmanager",
+            "sqs",
+            "stepfunctions",
+        )
     ]
     for client in clients:
         client.meta.events.register("provide-client-params", note)
@@ -57,7 +75,18 @@ def used(stack: Any) -> Iterator[Callable[[], set[str]]]:
         client.meta.events.unregister("provide-client-params", note)
 
 
-def test_looking_needs_what_the_document_names(pipeline: Pipeline, run: Any, used: Any) -> None:
+def look_at_the_page(stack: Stack) -> None:
+    """What the console reads: the records, the problems, and pictures as they were read."""
+    assert problems(stack) == []
+    records, _ = Records(stack).all()
+    Records(stack).get([record.job_id for record in records])
+    glance(records, Situation.of(stack))
+    record = next(record for record in records if record.pose == "walk")
+    pictures = Pictures(stack)
+    assert pictures.get(pictures.source(record, "face"), "original").data == FACE[1]
+
+
+def test_looking_needs_what_the_document_names(pipeline: Pipeline, stack: Stack, run: Any, used: Any) -> None:
     pipeline.provider.results = [httpx.Response(422, json={"status": "FAILED", "error": "blocked"})]
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
@@ -73,6 +102,7 @@ def test_looking_needs_what_the_document_names(pipeline: Pipeline, run: Any, use
     run("explain", "incoming/other/face.png")
     run("show", job_id)
     run("dry-run", "hero")
+    look_at_the_page(stack)
     assert used() | {FOUND_BY_NAME} == READS
 
 

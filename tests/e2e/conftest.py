@@ -8,6 +8,7 @@ import pytest
 
 from local.pipeline import Inbox, drop, records, wait_for
 from local.stack import LocalStack
+from tests.e2e.leaks import check_logs
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "local" / "samples"
@@ -22,6 +23,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     parameters = {"SettleSeconds": 1, "TypicalInferenceSeconds": 1, "QueueVisibilitySeconds": 70}
     with LocalStack(tmp_path_factory.mktemp("stack"), parameters=parameters, emulator=["--latency", "1"]) as running:
         yield running
+        check_logs(running)  # of the whole run
 
 
 @pytest.fixture(scope="session")

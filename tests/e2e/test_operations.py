@@ -14,10 +14,10 @@ from local.pipeline import Inbox, drop, records, wait_for
 from local.stack import LOCAL_API_KEY, LocalStack
 from tests.alarms import CloudWatch
 from tests.cloudformation import Stack
+from tests.e2e.leaks import NEW_KEY, check_logs
 from tests.support import ROOT, image
 
 BUCKET = "bucket-of-their-own"
-NEW_KEY = "SG_fedcba9876543210"
 PAUSE_SECONDS = 8
 TIMEOUT_SECONDS = 90
 
@@ -47,6 +47,7 @@ def own(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     directory = tmp_path_factory.mktemp("own")
     with OwnBucketStack(directory, parameters=parameters, segmind_base_url=stack.segmind_base_url) as running:
         yield running
+        check_logs(running)  # of the whole run
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,13 @@ def wait_for_all(stack: LocalStack, inbox: Inbox, character: str, poses: int) ->
         return told if len({message["job_id"] for message in told}) == poses else None
 
     return wait_for(look, f"{poses} notifications of {character}", TIMEOUT_SECONDS)
+
+
+def oldest_job_seconds(stack: LocalStack) -> float | None:
+    """The last age of the oldest job that the sweep has written, in seconds."""
+    log = next(path for path in stack.save_function_logs() if path.stem == "function-sweep").read_text()
+    found = [json.loads(line) for line in log.splitlines() if '"OldestJobSeconds"' in line]
+    return max(found[-1]["OldestJobSeconds"]) if found else None
 
 
 def paid(emulator: httpx.Client, prompt: str) -> int:
@@ -148,6 +156,8 @@ def test_a_key_that_breaks_holds_the_jobs_and_fails_none(
 
     wait_for(held, "the return of a refused probe", TIMEOUT_SECONDS)
     assert paid(emulator, "patient") == 0
+    ops(own, "sweep")
+    assert wait_for(lambda: oldest_job_seconds(own), "the age of the oldest job", TIMEOUT_SECONDS) > 0
     own.client("secretsmanager").put_secret_value(SecretId=own.resource("SegmindSecret"), SecretString=NEW_KEY)
     told = wait_for_all(own, own_inbox, "patient", 3)
     assert [(message["status"], message["attempt"]) for message in told] == [("SUCCEEDED", 1)] * 3

@@ -54,9 +54,10 @@ def test_a_pair_is_uploaded_and_followed_to_its_result(ops: Ops, tmp_path: Path)
     assert status["problems"] == []
 
 
-def test_a_failed_job_is_explained_and_tried_again(ops: Ops) -> None:
+def test_a_failed_job_is_explained_and_tried_again(ops: Ops, stack: LocalStack) -> None:
     done = ops("upload", FACE, POSE, "--character", "ops-fail", "--prompt", "blocked-content", "--wait", code=4)
     assert "failed at the provider" in done.stdout
+    assert f".venv/bin/python -m ops --stack {stack.state_file} retry ops-fail-" in done.stdout
     (job,) = asked(ops("jobs", "--character", "ops-fail", "--status", "failed", "--json"))["records"]
     again = asked(ops("retry", job["job_id"], "--yes", "--wait", "--json", code=4))
     assert again[0]["explanation"]["reason"] == "failed-at-provider"

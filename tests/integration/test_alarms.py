@@ -13,7 +13,10 @@ import pytest
 from tests.alarms import CloudWatch
 from tests.cloudformation import Stack
 from tests.integration.conftest import Pipeline
+from tests.integration.test_sweep import Swept, sweep
 from tests.support import Context, image
+
+__all__ = ["sweep"]
 
 ALARMS = Stack().of_type("AWS::CloudWatch::Alarm")
 MINUTE = 60.0
@@ -63,6 +66,11 @@ class Watched:
         found = self.pipeline.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         self.sample(queue, **{metric: float(found[attribute]) for attribute, metric in COUNTS.items()})
 
+    def sample_age(self, sent: float, received: int) -> None:
+        """Let SQS report the age of its only message, as it does: not of one that was received three times."""
+        if received < 3:
+            self.sample("UploadQueue", ApproximateAgeOfOldestMessage=self.now - sent)
+
     def wait(self, seconds: float, state: str = "") -> None:
         """Pass the time, with a message in one state all the while: Visible, NotVisible, Delayed, or none."""
         self.collect()
@@ -81,6 +89,13 @@ def watched(pipeline: Pipeline, capsys: pytest.CaptureFixture[str], monkeypatch:
         monkeypatch.setattr(module, "handler", _as_service(service, module.handler, monkeypatch))
     pipeline.put(*FACE)
     return Watched(pipeline, lambda: capsys.readouterr().out)
+
+
+@pytest.fixture(name="sweep")
+def watched_sweep(sweep: Swept, monkeypatch: pytest.MonkeyPatch) -> Swept:
+    """The sweep, which writes the metrics of its own service too."""
+    monkeypatch.setattr(sweep.module, "handler", _as_service("sweep", sweep.module.handler, monkeypatch))
+    return sweep
 
 
 def _as_service(service: str, handler: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
@@ -140,14 +155,70 @@ def test_an_event_that_could_not_be_delivered(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize(("hours", "expected"), [(5.9, set()), (6.1, {"OldestMessageAlarm"})])
-def test_an_upload_that_waits_for_six_hours(watched: Watched, hours: float, expected: set[str]) -> None:
+def test_an_upload_that_waits_for_six_hours_unread(watched: Watched, hours: float, expected: set[str]) -> None:
     queue = watched.pipeline.queue_url
     watched.pipeline.sqs.send_message(QueueUrl=queue, MessageBody="{}")
     (message,) = watched.pipeline.sqs.receive_message(QueueUrl=queue, AttributeNames=["All"])["Messages"]
     sent = int(message["Attributes"]["SentTimestamp"]) / 1000
     watched.pipeline.clock.now = sent + hours * HOUR
-    watched.sample("UploadQueue", ApproximateAgeOfOldestMessage=watched.now - sent)
+    watched.sample_age(sent, int(message["Attributes"]["ApproximateReceiveCount"]))
     assert watched.alarms() == expected
+
+
+def wait_for_the_provider(watched: Watched, sweep: Swept, hours: float) -> None:
+    """Let one job wait, its message coming back whenever it does; the sweep comes every hour."""
+    watched.pipeline.provider.submits = [answer(503)]
+    sent, received, swept = watched.now, 1, watched.now
+    watched.pose(1)
+    while watched.now < sent + hours * HOUR:
+        received += 1
+        watched.pipeline.receive_count = received  # the later, the longer it is put off
+        assert not watched.pipeline.resume()
+        watched.sample_age(sent, received)
+        if watched.now >= swept + HOUR:
+            swept = watched.now
+            sweep()
+        watched.collect()
+    assert received > 3
+
+
+@pytest.mark.parametrize(("hours", "expected"), [(5.0, set()), (7.5, {"OldestMessageAlarm"})])
+def test_a_job_that_waits_for_six_hours_though_its_message_is_received_again_and_again(
+    watched: Watched, sweep: Swept, hours: float, expected: set[str]
+) -> None:
+    wait_for_the_provider(watched, sweep, hours)
+    assert watched.pipeline.record()["status"] == "QUEUED"
+    assert watched.alarms() == expected
+
+
+def test_there_is_no_all_clear_between_two_sweeps_and_there_is_one_after_the_job(
+    watched: Watched, sweep: Swept
+) -> None:
+    wait_for_the_provider(watched, sweep, 7.5)
+    sweep()
+    for _ in range(65):
+        watched.alarms()
+        watched.pipeline.clock.now += MINUTE
+        assert watched.alarms() == {"OldestMessageAlarm"}
+    watched.pipeline.provider.submits = [accepted(1)]
+    watched.pipeline.later = [(body, 0.0) for body, _ in watched.pipeline.later]
+    assert watched.pipeline.resume()
+    sweep()
+    watched.alarms()
+    watched.pipeline.clock.now += 6 * MINUTE
+    assert watched.alarms() == set()
+
+
+def test_a_new_attempt_is_not_as_old_as_its_job(watched: Watched, sweep: Swept) -> None:
+    watched.pipeline.provider.submits = [answer(400), answer(503)]
+    watched.pose(1)
+    watched.pipeline.run_all()
+    watched.pipeline.clock.now += 100 * HOUR
+    watched.pipeline.handle({"retry": watched.pipeline.record()["job_id"]})
+    watched.pipeline.clock.now += MINUTE
+    sweep()
+    assert watched.pipeline.record()["attempt"] == 2
+    assert watched.alarms() == set()
 
 
 # ---- the account ---------------------------------------------------------------------------------------------------

@@ -168,6 +168,57 @@ def test_what_is_told_of_a_success(delivering: Delivering) -> None:
     assert record["notified_at"]
 
 
+@pytest.fixture
+def metrics(capsys: pytest.CaptureFixture[str]) -> Callable[[], dict[str, list[float]]]:
+    """Gives the values of the metrics that were written since it was last asked, by their names."""
+
+    def read() -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for line in capsys.readouterr().out.splitlines():
+            data = json.loads(line)
+            for directive in data.get("_aws", {}).get("CloudWatchMetrics", []):
+                for metric in directive["Metrics"]:
+                    found.setdefault(metric["Name"], []).extend(data[metric["Name"]])
+        return found
+
+    return read
+
+
+def test_the_metrics_of_a_success(delivering: Delivering, metrics: Callable[[], dict[str, list[float]]]) -> None:
+    delivering.pipeline.clock.now += 36.25
+    metrics()
+    delivering.deliver()
+    found = metrics()
+    assert (found["Succeeded"], found["Polls"], found["InferenceSeconds"]) == ([1], [3], [31.06])
+    assert found["EndToEndSeconds"] == [pytest.approx(36.25, abs=0.002)]
+
+
+def test_the_metrics_of_a_failure_count_its_polls_too(
+    delivering: Delivering, metrics: Callable[[], dict[str, list[float]]]
+) -> None:
+    delivering.provider.results = [httpx.Response(422, json={"status": "FAILED", "error": "blocked"})]
+    metrics()
+    delivering.deliver()
+    found = metrics()
+    assert (found["Failed"], found["FailedByType"], found["Polls"]) == ([1], [1], [3])
+    assert "EndToEndSeconds" not in found
+
+
+def test_a_second_attempt_tells_no_time_since_the_first(
+    delivering: Delivering, metrics: Callable[[], dict[str, list[float]]]
+) -> None:
+    delivering.pipeline.dynamodb.update_item(
+        Key={"job_id": delivering.job_id},
+        UpdateExpression="SET attempt = :two",
+        ExpressionAttributeValues={":two": 2},
+    )
+    metrics()
+    delivering.deliver({**delivering.event(), "attempt": 2})
+    found = metrics()
+    assert (found["Succeeded"], found["InferenceSeconds"]) == ([1], [31.06])
+    assert "EndToEndSeconds" not in found
+
+
 def test_result_json_is_written_last(delivering: Delivering) -> None:
     keys: list[str] = []
     delivering.pipeline.hook("s3", "PutObject", lambda params, **_: keys.append(params["url_path"]))
@@ -436,12 +487,13 @@ def test_a_job_that_poll_lost_sight_of_for_good_is_our_fault(delivering: Deliver
     assert "Runtime.ExitError" in message
 
 
-def test_a_429_at_the_result_pauses_all(delivering: Delivering) -> None:
+def test_a_429_at_the_result_pauses_all(delivering: Delivering, metrics: Callable[[], dict[str, list[float]]]) -> None:
     delivering.provider.results = [httpx.Response(429, headers={"retry-after": "17"})]
     with pytest.raises(DeliveryFailed):
         delivering.deliver()
     state = json.loads(delivering.pipeline.dynamodb.get_item(Key={"job_id": "pacing"})["Item"]["state"])
     assert state["paused_until"] == delivering.pipeline.clock() + 17
+    assert metrics()["RateLimited"] == [1]
 
 
 @pytest.mark.parametrize("which", [".png", "result.json"])

@@ -58,7 +58,7 @@ def sweep(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Swept:
                     "Create": {
                         "IndexName": "unfinished",
                         "KeySchema": [{"AttributeName": name, "KeyType": kind} for name, kind in keys],
-                        "Projection": {"ProjectionType": "KEYS_ONLY"},
+                        "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "attempt"]},
                     }
                 }
             ],

@@ -30,7 +30,11 @@ PARAMETERS = {
     "SettleSeconds": "SETTLE_SECONDS",
     "TypicalInferenceSeconds": "TYPICAL_INFERENCE_SECONDS",
     "JobTimeoutSeconds": "JOB_TIMEOUT_SECONDS",
+    "SubmitTimeoutSeconds": "SUBMIT_TIMEOUT_SECONDS",
+    "RecordRetentionDays": "RECORD_RETENTION_DAYS",
 }
+
+ALARM_TOPIC = f"arn:aws:sns:{REGION}:123456789012:alarms"
 
 Run = Callable[..., Result]
 
@@ -63,6 +67,7 @@ def stack(pipeline: Pipeline, notifications: dict[str, Any], monkeypatch: pytest
             "DeadLetterQueueUrl": pipeline.dead_letter_url,
             "JobStateMachineArn": os.environ["STATE_MACHINE_ARN"],
             "SweepFunctionName": "sweep",
+            "AlarmTopicArn": ALARM_TOPIC,
         },
         parameters={name: os.environ[variable] for name, variable in PARAMETERS.items()},
         client=boto3.client,
@@ -98,7 +103,7 @@ def _add_unfinished_index(pipeline: Pipeline) -> None:
     index = {
         "IndexName": "unfinished",
         "KeySchema": [{"AttributeName": name, "KeyType": kind} for name, kind in keys],
-        "Projection": {"ProjectionType": "KEYS_ONLY"},
+        "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "attempt"]},
     }
     boto3.client("dynamodb").update_table(
         TableName=TABLE,

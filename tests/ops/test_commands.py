@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -9,9 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import httpx
 import pytest
 from botocore.response import StreamingBody
+from click.testing import CliRunner
 from rich.console import Console
 
 from ops import cli, display
@@ -20,8 +23,8 @@ from ops.stack import Stack
 from ops.uploading import Standing
 from posedrop.clock import rfc3339
 from posedrop.ledger import Status
-from tests.integration.conftest import BUCKET, Pipeline
-from tests.ops.conftest import FACE, SIT, WALK, Run
+from tests.integration.conftest import BUCKET, REGION, Pipeline
+from tests.ops.conftest import ALARM_TOPIC, FACE, SIT, WALK, Run
 from tests.support import image
 
 Ask = Callable[..., Any]
@@ -96,7 +99,107 @@ def test_status_tells_of_dead_letters_and_of_a_bucket_that_is_not_set_up(
         f"upload bucket {BUCKET} sends no events to EventBridge",
     ]
     assert "put-bucket-versioning" in found["problems"][2]["next_step"]
+    for problem in (found["problems"][0], *found["problems"][2:]):
+        assert shlex.join(shlex.split(problem["next_step"])) == problem["next_step"]  # it can be pasted as it is
     assert ask("status", "--check", code=5) == found
+
+
+def test_status_tells_of_a_job_that_waits_for_long(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.provider.submits = [httpx.Response(503)]
+    pipeline.upload(FACE, WALK)
+    pipeline.clock.now += 5.9 * 3600
+    assert ask("status", "--check")["problems"] == []
+    pipeline.clock.now += 3 * 86400
+    (problem,) = ask("status", "--check", code=5)["problems"]
+    assert problem["what"] == "the oldest job has waited for 3 d to be sent"
+    assert problem["next_step"].endswith("jobs --status QUEUED --status SUBMITTING")
+
+
+@pytest.mark.parametrize(
+    ("status", "well", "stuck"),
+    [("SUBMITTING", 599, 601), ("SUBMITTED", 3899, 3901), ("SUCCEEDED", 899, 901), ("FAILED", 899, 901)],
+)
+def test_status_tells_of_what_nobody_works_on(
+    pipeline: Pipeline, ask: Ask, status: str, well: float, stuck: float
+) -> None:
+    changed = rfc3339(pipeline.clock.now)
+    item = {"job_id": "hero-walk-0123456789abcdef", "status": status, "unfinished": status, "attempt": 1}
+    times = {"created_at": changed, "updated_at": changed, "character": "hero", "pose": "walk"}
+    pipeline.dynamodb.put_item(Item={**item, **times})
+    pipeline.clock.now += well
+    assert ask("status", "--check")["problems"] == []
+    pipeline.clock.now += stuck - well
+    (problem,) = ask("status", "--check", code=5)["problems"]
+    assert problem["what"] == f"jobs are stuck, and their ends not told: 1 {status}"
+    assert problem["next_step"].endswith("-m ops sweep")
+
+
+def test_status_tells_of_alarms_that_are_on(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    cloudwatch = boto3.client("cloudwatch")
+    for name, topic, state in (
+        ("posedrop-DeadLettersAlarm-1", ALARM_TOPIC, "ALARM"),
+        ("posedrop-NoSuccessAlarm-1", ALARM_TOPIC, "OK"),
+        ("posedrop-prod-NoSuccessAlarm-1", f"{ALARM_TOPIC}-prod", "ALARM"),
+    ):
+        cloudwatch.put_metric_alarm(
+            AlarmName=name,
+            AlarmDescription="Read their reason.",
+            AlarmActions=[topic],
+            Namespace="n",
+            MetricName="m",
+            Statistic="Sum",
+            Period=60,
+            EvaluationPeriods=1,
+            ComparisonOperator="GreaterThanThreshold",
+            Threshold=0,
+        )
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="the test's")
+    found = ask("status", "--check", code=5)
+    assert found["alarms"] == ["posedrop-DeadLettersAlarm-1"]
+    told = {"what": "the alarm posedrop-DeadLettersAlarm-1 is on", "next_step": "Read their reason."}
+    assert found["problems"] == [told]
+    pipeline.break_call("cloudwatch", "DescribeAlarms")
+    assert ask("status", "--check")["alarms"] is None
+    assert "cannot be read" in run("status").stdout
+
+
+def test_status_and_explain_tell_of_a_bucket_in_another_region(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.put(*FACE)
+    pipeline.put(*WALK)
+    answer = (SimpleNamespace(status_code=200), {"BucketRegion": "us-west-2"})
+    pipeline.hook("s3", "HeadBucket", lambda **_: answer)
+    (problem,) = ask("status", "--check", code=5)["problems"]
+    assert problem["what"].endswith(f"{BUCKET} is in us-west-2, and its events do not come to {REGION}")
+    assert problem["next_step"] == f"deploy the stack in us-west-2, or take a bucket in {REGION}"
+    found = ask("explain", WALK[0])
+    assert (found["reason"], found["next_step"]) == ("no-events", problem["next_step"])
+
+
+def test_what_a_bucket_tells_others_stays_when_it_tells_eventbridge(
+    ask: Ask, notifications: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notifications.clear()
+    queue = {"QueueConfigurations": [{"QueueArn": "arn:aws:sqs:r:1:it's", "Events": ["s3:ObjectRemoved:*"]}]}
+    notifications.update(queue)
+    step = shlex.split(ask("status")["problems"][0]["next_step"])
+    assert step[:3] == ["aws", "s3api", "put-bucket-notification-configuration"]
+    assert json.loads(step[step.index("--notification-configuration") + 1]) == {**queue, "EventBridgeConfiguration": {}}
+
+
+def test_the_next_steps_are_on_the_same_stack(
+    pipeline: Pipeline, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "find", lambda target: replace(stack, target=target))
+    fail(pipeline)
+    pipeline.handle("not a message")
+
+    def run(*words: str) -> str:
+        return CliRunner(mix_stderr=False).invoke(cli.main, ["--stack", "prod", "--region", REGION, *words]).output
+
+    ours = f".venv/bin/python -m ops --stack prod --region {REGION}"
+    assert f"{ours} redrive" in run("status")
+    assert f"{ours} retry hero-walk-" in run("explain", WALK[0])
+    assert f"{ours} show hero-walk-" in run("retry", str(pipeline.record()["job_id"]), "--yes")
 
 
 def test_status_tells_the_use_of_the_limit(
@@ -214,6 +317,18 @@ def test_show_tells_a_job_s_life(pipeline: Pipeline, ask: Ask, run: Run) -> None
     shown = run("show", record["job_id"], "--notification").stdout
     for text in ("request-1", f"s3://{BUCKET}/{WALK[0]}", found["outputs"][0], '"version": "1"'):
         assert text in shown
+
+
+def test_show_says_what_it_could_not_read(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    pipeline.upload(FACE, WALK)
+    record = pipeline.record()
+    pipeline.s3.delete_object(Bucket=BUCKET, Key=FACE[0], VersionId=record["inputs"]["face"]["version_id"])
+    found = ask("show", record["job_id"])
+    assert found["unread"] == ["when the face was uploaded: it is not there any more"]
+    pipeline.break_call("s3", "HeadObject")
+    found = ask("show", record["job_id"])
+    assert found["unread"][1] == "when the pose was uploaded: S3 says AccessDenied"
+    assert "Not known: when the face was uploaded: S3 says AccessDenied" in run("show", record["job_id"]).stdout
 
 
 def test_show_of_what_waits(pipeline: Pipeline, run: Run) -> None:

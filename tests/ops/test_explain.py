@@ -7,7 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
+from ops import cli
 from ops.explain import Reason, Situation, explain_record
+from ops.stack import Stack
+from posedrop.clock import epoch, rfc3339
 from posedrop.ledger import Record, Status
 from posedrop.pacing import Limits, Pacing
 from posedrop.polling import Latency
@@ -65,8 +68,13 @@ TWELVE = {
     "duplicate": (succeed_twice, WALK[0], "the same content as job hero-walk-", "s3://posedrop-outputs/outputs/hero/"),
     "waiting-limit": (uploads(FACE, SIT, WALK), WALK[0], "the plan's request limit (2 a minute)", "goes on by itself"),
     "paused": (refuse_account, WALK[0], "paused for the whole account: the provider answered 401", "valid API key"),
-    "failed-at-provider": (fail, WALK[0], "failed at the provider: out of luck", "python -m ops retry hero-walk-"),
-    "running": (uploads(FACE, WALK), WALK[0], "is still running", "python -m ops show hero-walk-"),
+    "failed-at-provider": (
+        fail,
+        WALK[0],
+        "failed at the provider: out of luck",
+        "-m ops retry hero-walk-",
+    ),
+    "running": (uploads(FACE, WALK), WALK[0], "is still running", ".venv/bin/python -m ops show hero-walk-"),
 }
 
 
@@ -112,7 +120,10 @@ def test_a_key_that_is_not_there(pipeline: Pipeline, ask: Ask) -> None:
 
 
 def test_a_key_in_another_bucket(ask: Ask) -> None:
-    assert ask("explain", "s3://elsewhere/incoming/hero/face.png")["reason"] == "wrong-bucket"
+    found = ask("explain", "s3://elsewhere/my pictures/face.png")
+    assert found["reason"] == "wrong-bucket"
+    copy = f"aws s3 cp 's3://elsewhere/my pictures/face.png' s3://{BUCKET}/incoming/CHARACTER/face.png"
+    assert found["next_step"] == copy
 
 
 def test_any_text_is_explained_or_not_found(run: Run) -> None:
@@ -180,7 +191,7 @@ def test_a_bucket_that_tells_nobody(pipeline: Pipeline, ask: Ask, notifications:
     pipeline.clock.now += 60
     assert ask("explain", WALK[0])["reason"] == "not-seen"
     pipeline.sqs.send_message(QueueUrl=pipeline.dead_letter_url, MessageBody="{}")
-    assert ask("explain", WALK[0])["next_step"] == "python -m ops redrive"
+    assert ask("explain", WALK[0])["next_step"] == ".venv/bin/python -m ops redrive"
     notifications.clear()
     found = ask("explain", WALK[0])
     assert found["reason"] == "no-events"
@@ -194,6 +205,68 @@ def test_a_changed_pose_is_not_explained_by_the_job_before(pipeline: Pipeline, a
     assert ask("explain", WALK[0])["reason"] == "not-seen"
     pipeline.put(WALK[0], b"")
     assert ask("explain", WALK[0])["reason"] == "bad-image"
+
+
+def with_parameters(monkeypatch: pytest.MonkeyPatch, stack: Stack, **changes: str) -> None:
+    """Let the stack have other parameters than it was deployed with."""
+    changed = replace(stack, parameters={**stack.parameters, **changes})
+    monkeypatch.setattr(cli, "find", lambda target: changed)
+
+
+@pytest.mark.parametrize("prompt", ["another prompt", ""])
+@pytest.mark.parametrize("key", [FACE[0], WALK[0]])
+def test_a_job_of_before_the_default_prompt_changed(
+    pipeline: Pipeline, stack: Stack, ask: Ask, monkeypatch: pytest.MonkeyPatch, key: str, prompt: str
+) -> None:
+    pipeline.upload(FACE, WALK)
+    pipeline.run_all()
+    pipeline.clock.now += 3600
+    with_parameters(monkeypatch, stack, DefaultPrompt=prompt)
+    found = ask("explain", key)
+    assert (found["reason"], found["job_id"]) == ("other-parameters", pipeline.record()["job_id"])
+    assert "before the parameters changed" in found["sentence"]
+    assert f"Job {found['job_id']} succeeded" in found["sentence"]
+    assert found["sentence"].count(". ") == 0
+    assert "s3://posedrop-outputs/outputs/hero/walk/" in found["next_step"]
+    assert "a new job, which is paid for" in found["next_step"]
+
+
+def test_a_job_of_before_its_job_file_was_deleted(pipeline: Pipeline, ask: Ask) -> None:
+    job_file = ("incoming/hero/job.json", {"seed": 7})
+    pipeline.upload(job_file, FACE, WALK)
+    pipeline.s3.delete_object(Bucket=BUCKET, Key=job_file[0])
+    pipeline.clock.now += 3600
+    assert ask("explain", WALK[0])["reason"] == "other-parameters"
+
+
+def test_a_job_file_that_came_since_has_an_event_to_come(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.upload(FACE, WALK)
+    age(pipeline)
+    pipeline.put("incoming/hero/job.json", {"seed": 7})
+    pipeline.clock.now += 3600
+    assert ask("explain", WALK[0])["reason"] == "not-seen"
+
+
+def age(pipeline: Pipeline) -> None:
+    """Let the records be an hour older, before what is uploaded now: moto's S3 has a clock of its own."""
+    for record in pipeline.records().values():
+        before = rfc3339(epoch(record["created_at"]) - 3600)
+        pipeline.dynamodb.put_item(Item={**record, "created_at": before})
+
+
+@pytest.mark.parametrize(("days", "reason"), [("0", "not-seen"), ("30", "not-seen"), ("1", "expired")])
+def test_a_record_that_may_have_expired(
+    pipeline: Pipeline, stack: Stack, ask: Ask, monkeypatch: pytest.MonkeyPatch, days: str, reason: str
+) -> None:
+    pipeline.put(*FACE)
+    pipeline.put(*WALK)
+    pipeline.clock.now += 2 * 86400
+    with_parameters(monkeypatch, stack, RecordRetentionDays=days)
+    found = ask("explain", WALK[0])
+    assert found["reason"] == reason
+    if reason == "expired":
+        assert "RecordRetentionDays is 1" in found["sentence"]
+        assert found["next_step"].endswith("aws s3 ls --recursive s3://posedrop-outputs/outputs/hero/walk/")
 
 
 # ---- jobs ------------------------------------------------------------------------------------------------------------
@@ -226,7 +299,7 @@ def test_a_failure_that_was_uploaded_again(pipeline: Pipeline, ask: Ask) -> None
 
 RECORD = Record("hero-walk-0123456789abcdef", Status.FAILED, "hero", "walk", updated_at="2027-01-15T08:00:00.000Z")
 NOW = 1_800_000_000.0  # that is 2027-01-15T08:00:00Z
-SITUATION = Situation(Pacing(), Limits(50, "submits"), Latency.typical(31), 3000, NOW)
+SITUATION = Situation(Pacing(), Limits(50, "submits"), Latency.typical(31), 3000, 60, NOW)
 
 
 @pytest.mark.parametrize(
@@ -256,6 +329,8 @@ SITUATION = Situation(Pacing(), Limits(50, "submits"), Latency.typical(31), 3000
             Reason.BAD_JOB_FILE,
         ),
         ({"status": Status.SUBMITTING, "claimed_at": NOW - 3}, Reason.RUNNING),
+        ({"status": Status.SUBMITTING, "claimed_at": NOW - 59}, Reason.RUNNING),
+        ({"status": Status.SUBMITTING, "claimed_at": NOW - 61}, Reason.STUCK),
         ({"status": Status.SUBMITTING, "unknown_at": NOW, "reason": "no answer"}, Reason.OUTCOME_UNKNOWN),
         ({"status": Status.SUBMITTED, "submitted_at": "2027-01-15T07:00:00.000Z"}, Reason.STUCK),
         ({"status": Status.QUEUED}, Reason.QUEUED),

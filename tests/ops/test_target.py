@@ -93,12 +93,45 @@ def test_what_is_not_clear_is_not_guessed(tmp_path: Path, target: Target, up: bo
         target.named(state)
 
 
+@pytest.mark.parametrize(
+    ("target", "ours", "of_aws"),
+    [
+        (Target(), "", ""),
+        (Target(local=True), "--local ", ""),
+        (Target(stack="mine"), "--stack mine ", ""),
+        (
+            Target(stack="mine", profile="p q", region="r"),
+            "--stack mine --profile 'p q' --region r ",
+            " --profile 'p q' --region r",
+        ),
+    ],
+)
+def test_a_next_step_names_the_stack_as_it_was_named(target: Target, ours: str, of_aws: str) -> None:
+    found = stack.Stack("mine", REGION, {}, {}, client=lambda service: None, target=target)
+    assert found.command("explain", "a b") == f".venv/bin/python -m ops {ours}explain 'a b'"
+    assert found.aws("s3", "ls") == f"aws s3 ls{of_aws}"
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_stack_that_is_found_remembers_how_it_was_named() -> None:
+    target = Target(stack="mine", region=REGION)
+    assert stack.find(target).target == target
+
+
 @pytest.mark.usefixtures("aws")
 def test_a_stack_is_found_by_its_name() -> None:
     found = stack.find(Target(stack="mine", region=REGION))
     assert found.output("UploadQueueUrl") == "https://sqs/uploads"
     assert found.parameter("SegmindRequestsPerMinute") == "50"
     assert str(found) == "mine in eu-central-1, account 123456789012"
+
+
+@pytest.mark.usefixtures("aws")
+def test_the_region_of_the_environment_is_the_aws_clis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    monkeypatch.setenv("AWS_REGION", REGION)
+    assert stack.find(Target(stack="mine")).client("sqs").meta.region_name == REGION
+    assert stack.find(Target(stack="mine", region="us-east-1")).client("sqs").meta.region_name == "us-east-1"
 
 
 @pytest.mark.usefixtures("aws")
@@ -132,6 +165,22 @@ def test_a_local_stack_that_is_gone(tmp_path: Path) -> None:
     result = run("status", "--stack", str(state))
     assert result.exit_code == 1
     assert "does not answer: start it with make up" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "7", '{"region": "r"}', "not json"])
+def test_a_file_that_is_no_state(tmp_path: Path, text: str) -> None:
+    state = tmp_path / "stack.json"
+    state.write_text(text)
+    result = run("status", "--stack", str(state))
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert "stack.json" in line
+
+
+def test_a_picture_that_is_not_there(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.png")
+    for words in (("upload", missing, missing), ("dry-run", missing, missing)):
+        assert run(*words).exit_code == 2
 
 
 def test_the_help_names_the_exit_codes() -> None:

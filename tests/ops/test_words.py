@@ -31,7 +31,9 @@ def test_amounts_and_counts() -> None:
 
 
 def test_commands_are_quoted() -> None:
-    assert command("explain", "incoming/my hero/face.png") == "python -m ops explain 'incoming/my hero/face.png'"
+    assert (
+        command("explain", "incoming/my hero/face.png") == ".venv/bin/python -m ops explain 'incoming/my hero/face.png'"
+    )
 
 
 def test_texts_of_others_do_not_steer_the_terminal() -> None:

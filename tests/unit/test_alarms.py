@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ops.health import LONG_WAIT
 from tests.alarms import CloudWatch, calculate, metrics, period
 from tests.cloudformation import Stack
 from tests.support import ROOT
@@ -47,6 +48,16 @@ def test_an_alarm_says_what_to_do_and_where_it_is_written(name: str) -> None:
     assert len(ALARMS[name]["AlarmDescription"]) <= 1024  # CloudWatch API reference, PutMetricAlarm
 
 
+IMPERATIVES = r"(Read|See|Look|Mend|Put|Try)"
+
+
+@pytest.mark.parametrize("name", ALARMS)
+def test_an_alarm_is_imperative(name: str) -> None:
+    first, *steps = re.split(r"(?<=[.;:]) ", ALARMS[name]["AlarmDescription"])
+    assert not re.match(IMPERATIVES, first)  # what there is comes first
+    assert any(re.match(rf"{IMPERATIVES} ", step) for step in steps)
+
+
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_tells_its_topic_and_when_it_is_over(name: str) -> None:
     topic = "arn:aws:sns:eu-central-1:123456789012:AlarmTopic"
@@ -64,6 +75,10 @@ def test_an_alarm_is_within_cloudwatchs_limits(name: str) -> None:
     queries = alarm.get("Metrics", [])
     assert all(re.fullmatch(r"[a-z][A-Za-z0-9_]*", query["Id"]) for query in queries)
     assert sum(query.get("ReturnData", True) for query in queries) == bool(queries)
+
+
+def test_status_finds_a_wait_too_long_when_the_alarm_does() -> None:
+    assert ALARMS["OldestMessageAlarm"]["Threshold"] == LONG_WAIT
 
 
 @pytest.mark.parametrize("name", ALARMS)
@@ -89,6 +104,47 @@ def test_the_dashboard_shows_every_alarm() -> None:
     body = json.loads(STACK.properties("Dashboard")["DashboardBody"])
     (widget,) = (widget for widget in body["widgets"] if widget["type"] == "alarm")
     assert {arn.split(":")[-1] for arn in widget["properties"]["alarms"]} == set(ALARMS)
+
+
+def dashboard() -> dict[str, list[Any]]:
+    """The metrics of each of the dashboard's graphs, by its title, each written out."""
+    graphs = {}
+    for widget in json.loads(STACK.properties("Dashboard")["DashboardBody"])["widgets"]:
+        last: list[Any] = []
+        if widget["type"] == "metric":
+            graphs[widget["properties"]["title"]] = []
+            for row in widget["properties"]["metrics"]:
+                last = [*last[:4], *row[1:]] if row[0] == "..." else row
+                graphs[widget["properties"]["title"]].append(last)
+    return graphs
+
+
+def test_the_dashboard_draws_metrics_that_there_are() -> None:
+    telemetry = (ROOT / "layers" / "posedrop" / "posedrop" / "telemetry.py").read_text(encoding="utf-8")
+    told = {name: re.findall(r"\w+", text) for name, text in re.findall(r"Of (\w+): ([^.]+)\.", telemetry)}
+    drawn = [row for rows in dashboard().values() for row in rows if isinstance(row[0], str)]
+    assert drawn
+    for namespace, metric, dimension, value, *_ in drawn:
+        if namespace == "AWS/SQS":
+            assert (dimension, value) == ("QueueName", "UploadQueue")
+        else:
+            assert (namespace, dimension) == ("posedrop/posedrop", "service")
+            assert metric in told[value], metric
+
+
+def test_the_dashboard_shows_all_calls_and_every_429() -> None:
+    rows = dashboard()["Calls, percent of the plan's limit"]
+    expressions = [row[0]["expression"] for row in rows if isinstance(row[0], dict)]
+    ids = {row[4]["id"]: row[1] for row in rows if len(row) > 4 and "id" in row[4]}
+    assert ids == {"submitted": "Submitted", "polls": "Polls", "results": "Succeeded"}
+    per_minute = {"submitted": 20.0, "polls": 15.0, "results": None}
+    assert [calculate(expression, per_minute) for expression in expressions] == [40, 70]
+    assert {row[3] for row in rows if row[1:2] == ["RateLimited"]} == {"submit", "poll", "deliver"}
+
+
+def test_the_search_quotes_what_is_no_plain_word() -> None:
+    ((search,),) = dashboard()["Failures by type"]
+    assert re.match(r"""SEARCH\('\{"posedrop/posedrop","error_type","service"\} """, search["expression"])
 
 
 # ---- the evaluator -------------------------------------------------------------------------------------------------

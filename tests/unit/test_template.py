@@ -222,6 +222,8 @@ def test_topic_and_table_are_encrypted_and_the_ledger_outlives_the_stack() -> No
         for index in table["GlobalSecondaryIndexes"]
     }
     assert keys == {"by-character": ["character", "updated_at"], "unfinished": ["unfinished", "updated_at"]}
+    (sparse,) = (index for index in table["GlobalSecondaryIndexes"] if index["IndexName"] == "unfinished")
+    assert sparse["Projection"] == {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "attempt"]}
     for name in ("JobsTable", "UploadBucket", "OutputBucket"):
-        assert template()["Resources"][name]["DeletionPolicy"] == "Retain"
+        assert template()["Resources"][name]["DeletionPolicy"] == "RetainExceptOnCreate"
         assert template()["Resources"][name]["UpdateReplacePolicy"] == "Retain"

@@ -247,9 +247,18 @@ def test_poll_sees_the_shared_schedule_and_no_job() -> None:
         assert not allowed("PollRole", action, TABLE, LeadingKeys="hero-walk-0123456789abcdef")
 
 
-def test_submit_lists_its_own_prefix_alone() -> None:
-    assert allowed("SubmitRole", "s3:ListBucket", "arn:aws:s3:::UploadBucket", prefix="incoming/hero/")
-    assert not allowed("SubmitRole", "s3:ListBucket", "arn:aws:s3:::UploadBucket", prefix="")
+@pytest.mark.parametrize("bucket", ["", "theirs"])
+def test_submit_learns_that_a_file_is_not_there(bucket: str) -> None:
+    """S3 answers 404 to who may list the bucket, 403 to others; a GET has no prefix to hold against a condition."""
+    statements = Stack(ExistingUploadBucket=bucket).statements("SubmitRole")
+    (statement,) = (found for found in statements if "s3:ListBucket" in as_list(found["Action"]))
+    assert as_list(statement["Resource"]) == [f"arn:aws:s3:::{bucket or 'UploadBucket'}"]
+    assert "Condition" not in statement
+
+
+def test_submit_lists_no_other_bucket() -> None:
+    assert allowed("SubmitRole", "s3:ListBucket", "arn:aws:s3:::UploadBucket")
+    assert not allowed("SubmitRole", "s3:ListBucket", "arn:aws:s3:::OutputBucket")
 
 
 @pytest.mark.parametrize(
@@ -319,7 +328,7 @@ MODULES = {
     "poll": ["secret", "governor"],
     "deliver": ["secret", "governor", "latency_store", "storage", "notification"],
     "submit": ["secret", "governor", "latency_store", "ledger", "executions", "submission", "arrivals", "uploads"],
-    "sweep": ["sweeping", "notification"],
+    "sweep": ["sweeping", "backlog", "notification"],
 }
 
 

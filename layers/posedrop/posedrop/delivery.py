@@ -112,6 +112,7 @@ class Delivery:
         """
         detail = event["detail"]
         given = json.loads(detail["input"])
+        logger.append_keys(job_id=given["job_id"], attempt=given["attempt"])
         try:
             record = self._record(given["job_id"], given["attempt"])
         except Superseded as exc:
@@ -200,6 +201,7 @@ class Delivery:
                 self._api_key.renew()
             if exc.status == 429:
                 self._governor.rate_limited(self._clock(), exc.retry_after)
+                count("RateLimited")
             raise DeliveryFailed(f"the result cannot be fetched: {exc}") from exc
         if answer.state == FAILED:
             raise InferenceFailed(answer.error or "the provider gave no reason")
@@ -231,7 +233,7 @@ class Delivery:
         publish(self._sns, self._topic_arn, notification(record))
         self._ledger.notified(record, self._clock())
         if record.error:
-            count_failure(record.error["type"])
+            count_failure(record, record.error["type"])
         else:
             count_success(record, event.get("elapsed_seconds"))
 

@@ -27,6 +27,8 @@ logger = Logger(child=True)
 HOUR = 3600.0
 RESERVE = 15.0
 """Seconds of the function's time in which no further record is begun."""
+RECORD_KEYS = ("job_id", "attempt", "character", "pose", "execution")
+"""What the log lines about a record have, and no others."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Sweep:
         counts = dict.fromkeys(map(str, Status), 0)
         failures: list[str] = []
         for status, job_id in self._stuck(ages):
+            logger.remove_keys(RECORD_KEYS)
             if remaining() < RESERVE:
                 logger.warning("the sweep ran out of time", counts=counts)
                 break
@@ -97,6 +100,7 @@ class Sweep:
             except Exception as exc:  # one record must not keep the others from their turn
                 logger.exception("not taken care of")
                 failures.append(f"{job_id}: {type(exc).__name__}: {exc}")
+        logger.remove_keys(RECORD_KEYS)
         if failures:
             raise SweepIncomplete(f"{len(failures)} records were not taken care of, {counts}; the first: {failures[0]}")
         return counts
@@ -112,6 +116,8 @@ class Sweep:
         if record is None or record.status is not status or record.notified_at:  # the index may be behind
             return False
         logger.append_keys(character=record.character, pose=record.pose)
+        if record.status is not Status.WAITING:  # what waits is no job yet
+            logger.append_keys(attempt=record.attempt, execution=execution_name(record.job_id, record.attempt))
         return self._heal(record)
 
     def _heal(self, record: Record) -> bool:
@@ -139,7 +145,7 @@ class Sweep:
             return True
         if execution["status"] == "RUNNING":
             return False
-        logger.error("an execution has ended without telling", execution=name, status=execution["status"])
+        logger.error("an execution has ended without telling", status=execution["status"])
         detail = {
             "name": name,
             "status": execution["status"],

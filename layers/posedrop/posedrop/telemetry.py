@@ -1,8 +1,12 @@
 """The metrics, in CloudWatch's embedded format: written with the logs, without a call.
 
-Of submit: Submitted, EstimatedSpend (USD), Waiting, Paused, RateLimited, OutcomeUnknown. Of deliver: Succeeded, Failed,
-FailedByType, ExecutionUntold, Polls, InferenceSeconds, DetectionDelaySeconds, EndToEndSeconds, OutputBytes. Of poll:
-RateLimited. The namespace is that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
+Of submit: Submitted, EstimatedSpend (USD), Waiting, Paused, RateLimited, OutcomeUnknown.
+Of poll: RateLimited.
+Of deliver: Succeeded, Failed, FailedByType, ExecutionUntold, RateLimited, Polls (of a job's whole wait, at its end),
+InferenceSeconds, DetectionDelaySeconds (with the provider's queue: InferenceSeconds is the model's time alone),
+EndToEndSeconds (from the record to the end, of first attempts), OutputBytes.
+Of sweep: OldestJobSeconds.
+The namespace is that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
 """
 
 from aws_lambda_powertools.metrics import Metrics, MetricUnit, single_metric
@@ -21,24 +25,31 @@ def count(name: str, value: float = 1) -> None:
 def count_success(record: Record, detected_after: float | None) -> None:
     """Count a job that succeeded, and what it took; `detected_after` is when its end was seen, in seconds."""
     count("Succeeded")
-    count("Polls", record.metrics.get("polls") or 0)
-    _seconds("EndToEndSeconds", record.metrics["total_seconds"])
+    _count_polls(record)
+    if record.attempt == 1:  # a later one's seconds would be since the first one began
+        seconds("EndToEndSeconds", record.metrics["total_seconds"])
     inference_seconds = record.metrics.get("inference_seconds")
     if inference_seconds is not None:
-        _seconds("InferenceSeconds", inference_seconds)
+        seconds("InferenceSeconds", inference_seconds)
         if detected_after is not None:
-            _seconds("DetectionDelaySeconds", max(0.0, detected_after - inference_seconds))
+            seconds("DetectionDelaySeconds", max(0.0, detected_after - inference_seconds))
     Metrics().add_metric("OutputBytes", MetricUnit.Bytes, sum(output["bytes"] for output in record.outputs))
 
 
-def count_failure(error_type: str) -> None:
+def count_failure(record: Record, error_type: str) -> None:
     """Count a failed job, and its error type, which is a dimension of its own."""
     count("Failed")
+    _count_polls(record)
     with single_metric("FailedByType", MetricUnit.Count, 1) as metric:
         metric.add_dimension("error_type", error_type)
 
 
-def _seconds(name: str, value: float) -> None:
+def _count_polls(record: Record) -> None:
+    count("Polls", record.metrics.get("polls") or 0)
+
+
+def seconds(name: str, value: float) -> None:
+    """Note a duration."""
     Metrics().add_metric(name, MetricUnit.Seconds, value)
 
 
