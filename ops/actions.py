@@ -15,6 +15,7 @@ from posedrop.messages import RetryMessage
 from posedrop.sweeping import Ages
 from posedrop.telemetry import PRICE
 
+VISIBLE = "ApproximateNumberOfMessages"
 UNKNOWN_ACTION = ("InvalidAction", "UnknownOperationException", "UnsupportedOperation")
 PEEK = 10
 
@@ -100,15 +101,17 @@ def redrive(stack: Stack) -> str:
 
 
 def _move(sqs: Any, source: str, destination: str) -> int:
-    moved: set[str] = set()
-    while messages := sqs.receive_message(QueueUrl=source, MaxNumberOfMessages=10).get("Messages"):
+    moved = 0
+    # What submit cannot read it puts back: only those that are there at the beginning are moved.
+    left = int(sqs.get_queue_attributes(QueueUrl=source, AttributeNames=[VISIBLE])["Attributes"][VISIBLE])
+    while moved < left and (
+        messages := sqs.receive_message(QueueUrl=source, MaxNumberOfMessages=min(10, left - moved)).get("Messages")
+    ):
         for message in messages:
-            if message["Body"] in moved:
-                return len(moved)  # submit cannot read it, and has put it back
             sqs.send_message(QueueUrl=destination, MessageBody=message["Body"], DelaySeconds=0)
             sqs.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
-            moved.add(message["Body"])
-    return len(moved)
+        moved += len(messages)
+    return moved
 
 
 def _arn(sqs: Any, url: str) -> str:

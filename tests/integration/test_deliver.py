@@ -277,8 +277,8 @@ def ledger_write(attribute: str) -> Callable[..., None]:
 
 
 CRASHES = {
-    "before result.json": ("s3", "PutObject", result_json(killed)),
     "before the ledger": ("dynamodb", "UpdateItem", ledger_write("outputs")),
+    "before result.json": ("s3", "PutObject", result_json(killed)),
     "before publishing": ("sns", "Publish", killed),
     "before notified_at": ("dynamodb", "UpdateItem", ledger_write("notified_at")),
 }
@@ -598,11 +598,23 @@ def test_a_delivery_that_loses_against_the_report_of_its_execution(delivering: D
         end()
         delivering.pipeline.deliver.handler(ended(delivering, "TIMED_OUT"), Context())
 
-    end = delivering.pipeline.hook("s3", "PutObject", result_json(report))
+    end = delivering.pipeline.hook("s3", "PutObject", report)
     assert delivering.deliver()["status"] == "FAILED"
     assert delivering.told()["error"]["type"] == "InternalError"
-    stored = json.loads(delivering.pipeline.outputs()[f"{delivering.folder}/result.json"])
-    assert (stored["status"], stored["outputs"]) == ("FAILED", [])
+    assert f"{delivering.folder}/result.json" not in delivering.pipeline.outputs()
+
+
+def test_an_end_whose_result_json_cannot_be_stored_for_good_is_told_all_the_same(delivering: Delivering) -> None:
+    def refuse(params: dict[str, Any], **_: Any) -> Any:
+        if params["url_path"].endswith("result.json"):
+            return httpx.Response(403), {"Error": {"Code": "AccessDenied", "Message": "no"}}
+        return None
+
+    delivering.pipeline.hook("s3", "PutObject", refuse)
+    with pytest.raises(DeliveryFailed, match="AccessDenied"):
+        delivering.deliver()
+    assert delivering.deliver("deliver-given-up.json")["status"] == "SUCCEEDED"
+    assert delivering.told()["status"] == "SUCCEEDED"
 
 
 # ---- records that are not as the event expects ---------------------------------------------------------------------

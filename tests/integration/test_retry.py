@@ -299,6 +299,8 @@ def test_an_attempt_that_is_overtaken_while_it_stores_writes_only_what_is_its_ow
     assert (first["attempt"], first["status"], first["error"]["type"]) == (1, "FAILED", "InternalError")
     assert (second["attempt"], second["status"]) == (2, "SUCCEEDED")
     assert {output["key"] for output in second["outputs"]} == {f"outputs/hero/walk/{job_id}/2/1.png"}
+    folders = {key.rpartition("/")[0] for key in pipeline.outputs() if key.endswith("result.json")}
+    assert folders == {f"outputs/hero/walk/{job_id}/2"}
     stored = pipeline.s3.get_object(Bucket=OUTPUTS, Key=f"outputs/hero/walk/{job_id}/2/result.json")["Body"].read()
     assert json.loads(stored) == second
     assert len(pipeline.provider.posts) == 1

@@ -184,7 +184,7 @@ def test_a_claim_whose_function_died_is_told(sweep: Swept, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "age"), [(None, "SUBMITTED", HOUR), (httpx.Response(400), "FAILED", 15 * MINUTE)]
+    ("answer", "status", "age"), [(None, "SUBMITTED", 10 * MINUTE), (httpx.Response(400), "FAILED", 15 * MINUTE)]
 )
 def test_an_execution_that_was_never_started_is_started(sweep: Swept, answer: Any, status: str, age: float) -> None:
     pipeline = sweep.pipeline

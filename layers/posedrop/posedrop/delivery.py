@@ -4,14 +4,13 @@ import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.checking import expired
-from posedrop.clock import epoch, rfc3339
+from posedrop.clock import epoch
 from posedrop.downloads import Downloader
 from posedrop.errors import (
     JOB_ERRORS,
@@ -160,21 +159,15 @@ class Delivery:
             else:
                 with self._downloader.open(source.url, remaining() - RESERVE) as chunks:
                     outputs.append(self._outputs.store_image(folder, number, chunks))
-        return self._succeed(record, event, folder, outputs, self._metrics(record, event, inference_seconds))
+        return self._succeed(record, event, outputs, self._metrics(record, event, inference_seconds))
 
     def _succeed(
-        self, record: Record, event: dict[str, Any], folder: str, outputs: list[dict[str, Any]], metrics: dict[str, Any]
+        self, record: Record, event: dict[str, Any], outputs: list[dict[str, Any]], metrics: dict[str, Any]
     ) -> Record:
-        now = self._clock()
-        ended = replace(record, status=Status.SUCCEEDED, outputs=outputs, metrics=metrics, completed_at=rfc3339(now))
-        # result.json comes before the ledger: who finds the job ended finds it complete.
-        self._outputs.store_result(folder, notification(ended))
         try:
-            ended = self._ledger.succeed(record, outputs, metrics, now)
+            ended = self._ledger.succeed(record, outputs, metrics, self._clock())
         except Conflict:
-            ended = self._record(record.job_id, record.attempt)
-            self._outputs.store_result(folder, notification(ended))
-            return ended
+            return self._record(record.job_id, record.attempt)
         logger.info("succeeded", outputs=len(outputs), **metrics)
         self._learn(record, event, metrics["inference_seconds"])
         return ended
@@ -230,12 +223,24 @@ class Delivery:
     def _tell(self, record: Record, event: dict[str, Any]) -> None:
         if record.notified_at:
             return
+        if record.status is Status.SUCCEEDED:
+            self._store_result(record, event)
         publish(self._sns, self._topic_arn, notification(record))
         self._ledger.notified(record, self._clock())
         if record.error:
             count_failure(record, record.error["type"])
         else:
             count_success(record, event.get("elapsed_seconds"))
+
+    def _store_result(self, record: Record, event: dict[str, Any]) -> None:
+        """Write result.json, once the ledger says that this attempt has succeeded: no other one leaves such a file."""
+        folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
+        try:
+            self._outputs.store_result(folder, notification(record))
+        except DeliveryFailed:
+            if not event.get("deliver_fault"):
+                raise
+            logger.exception("no result.json: the end is told without it")
 
     def _metrics(self, record: Record, event: dict[str, Any], inference_seconds: float | None) -> dict[str, Any]:
         return {

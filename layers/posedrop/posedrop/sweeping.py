@@ -38,7 +38,7 @@ class Ages:
     waiting: float = 600.0
     queued: float = 24 * HOUR
     submitting: float = 600.0
-    submitted: float = HOUR
+    submitted: float = 600.0  # the provider keeps a result for an hour; a living execution is left alone
     ended: float = 900.0
 
     def of(self, status: Status) -> float:
@@ -106,7 +106,8 @@ class Sweep:
         return counts
 
     def _stuck(self, ages: Ages) -> Iterator[tuple[Status, str]]:
-        for status in Status:
+        # First what is paid for: those that wait may be many, and are looked at anew each time.
+        for status in reversed(Status):
             for job_id in self._ledger.unfinished(status, self._clock() - ages.of(status)):
                 yield status, job_id
 
