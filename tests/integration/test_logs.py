@@ -169,7 +169,13 @@ def test_the_sweep_does_not_mix_up_its_records(sweep: Swept, logs: Lines) -> Non
     pipeline.upload(FACE, WALK)
     stop_execution(pipeline)
     pipeline.dynamodb.put_item(
-        Item={"job_id": "odd", "status": "QUEUED", "unfinished": "QUEUED", "updated_at": "2020-01-01T00:00:00Z"}
+        Item={
+            "job_id": "odd",
+            "status": "QUEUED",
+            "unfinished": "QUEUED",
+            "attempt": 1,
+            **dict.fromkeys(("created_at", "updated_at"), "2020-01-01T00:00:00Z"),
+        }
     )
     pipeline.break_call("stepfunctions", "DescribeExecution")
     with pytest.raises(Exception, match="2 records"):
