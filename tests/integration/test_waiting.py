@@ -87,6 +87,12 @@ def test_only_an_outage_of_the_provider_makes_a_job_wait_ever_longer(pipeline: P
     assert waits[-3:] == [15, 30, 60]
 
 
+def test_a_503_is_waited_out_for_as_long_as_it_asks_for(pipeline: Pipeline, walk: object) -> None:
+    pipeline.provider.submits = [answer(503, retry_after="70"), TAKEN]
+    assert pipeline.handle(walk)
+    assert [delay for _, delay in pipeline.later] == [70]
+
+
 # ---- one message a job -----------------------------------------------------------------------------------------------
 
 

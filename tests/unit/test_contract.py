@@ -69,6 +69,7 @@ def test_the_contract_s_keys(key: str, upload: Upload) -> None:
         ("incoming/hero/poses/walk\x7f.png", "control characters"),
         ("incoming/hero/poses/walk\x85.png", "control characters"),
         ("incoming/hero/poses/\ud800.png", "control characters"),
+        ("incoming/hero/poses/\uffff.png", "control characters"),
         ("incoming/face.png", "no character"),
         ("incoming/job.json", "no character"),
         ("incoming/poses/walk.png", "no character"),

@@ -102,7 +102,8 @@ def _role(below_poses: bool, stem: str, extension: str) -> tuple[Role, str]:
 def _check_segment(segment: str) -> None:
     if segment in ("", ".", ".."):
         raise OutsideContract(f"the segment {segment!r} of the key is empty, '.' or '..'")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in segment):
+    # U+FFFE and U+FFFF are no characters: SNS takes no text with them.
+    if any(unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff" for character in segment):
         raise OutsideContract("the key has control characters")
 
 

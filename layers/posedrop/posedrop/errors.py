@@ -102,7 +102,14 @@ class RateLimited(NotTaken):
 
 
 class ProviderUnavailable(NotTaken):
-    """The provider answered 500, 502 or 503, or the connection failed before the request could land."""
+    """The provider answered 500, 502 or 503, or the connection failed before the request could land.
+
+    `retry_after` is what it asked for, in seconds, or None.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class StatusUnavailable(PosedropError):

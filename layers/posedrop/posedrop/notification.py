@@ -57,12 +57,13 @@ def publish(sns: "SNSClient", topic_arn: str, message: dict[str, Any]) -> None:
     attributes = {"status": message["status"], "character": message["character"]}
     if message["error"]:
         attributes["error_type"] = message["error"]["type"]
-    text = json.dumps(message, ensure_ascii=False)
+    # In ASCII: SNS does not take every character that a prompt may have.
+    text = json.dumps(message)
     sns.publish(
         TopicArn=topic_arn,
         Subject=subject(message),
         MessageStructure="json",
-        Message=json.dumps({"default": text, "email": email(message)}, ensure_ascii=False),
+        Message=json.dumps({"default": text, "email": email(message)}),
         MessageAttributes={
             name: {"DataType": "String", "StringValue": value} for name, value in attributes.items() if value
         },

@@ -164,7 +164,7 @@ def submit_error(status: int, text: str | None, retry_after_header: str | None) 
         case 429:
             error = RateLimited(message, retry_after(retry_after_header))
         case 500 | 502 | 503:
-            error = ProviderUnavailable(message)
+            error = ProviderUnavailable(message, retry_after(retry_after_header))
         case _:
             error = SubmitOutcomeUnknown(message)
     return error

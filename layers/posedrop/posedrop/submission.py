@@ -206,7 +206,8 @@ class Submission:
             self._without_answer(claimed, exc, remaining)
         except NotTaken as exc:
             now = self._clock()
-            wait = backoff(claimed.unavailable + 1)
+            asked_for = exc.retry_after if isinstance(exc, ProviderUnavailable) else None
+            wait = max(backoff(claimed.unavailable + 1), asked_for or 0.0)
             # Before all else: a claim that stays would be an unknown outcome.
             unavailable = isinstance(exc, ProviderUnavailable)
             released = self._ledger.release(claimed, str(exc), now + wait, now, unavailable=unavailable)
