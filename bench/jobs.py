@@ -23,6 +23,7 @@ from bench.stage import (
     upload_folder,
     usage,
 )
+from local.chaos.evidence import depth
 from local.deploy import ROOT
 from local.pipeline import drop, wait_for
 from local.stack import LocalStack
@@ -36,7 +37,7 @@ SINGLE_JOBS, WARM_UP_JOBS, EVERY_SECONDS = 24, 4, 2.5
 FOLDER_JOBS = 40
 TIMEOUT = 300.0
 AT_REST_SECONDS = 5.0
-METRICS_PER_STACK = 15
+METRICS_PER_STACK = 17
 """Custom metrics that a stack writes (posedrop/telemetry.py)."""
 
 
@@ -132,7 +133,7 @@ def folder(stack: LocalStack, inbox: Notifications, jobs: int) -> cost.Batch:
 
 
 def at_rest(stack: LocalStack) -> None:
-    """Wait until no execution runs, and a little more, until all logs are written."""
+    """Wait until no execution runs and no message is left, the delayed ones too; and a little more, for the logs."""
     states = stack.client("stepfunctions")
     machine = stack.outputs["JobStateMachineArn"]
     wait_for(
@@ -140,6 +141,8 @@ def at_rest(stack: LocalStack) -> None:
         "the end of all executions",
         TIMEOUT,
     )
+    queue = stack.outputs["UploadQueueUrl"]
+    wait_for(lambda: depth(stack, queue) == 0 or None, "the end of all messages", TIMEOUT)
     time.sleep(AT_REST_SECONDS)
 
 

@@ -1,7 +1,8 @@
 """Use of the plan's request limit: jobs at once against the emulator's, which counts submits only or all calls.
 
 All of them take about 25 minutes; python -m bench.limit NAME makes one. What counts is taken from the emulator's log of
-calls. The stack is not told which calls count (LimitCounts auto).
+calls. The stack is not told which calls count (LimitCounts auto), but in the run named so: at 600 a minute this machine
+is too slow for the 429 from which it would learn.
 """
 
 import argparse
@@ -18,15 +19,16 @@ from bench.plots import COLOURS, plot, save
 from bench.stage import Notifications, percentile, provider, stage, upload_folder, usage
 from bench.tables import table
 from local.chaos.evidence import depth
+from local.processes import LocalError
 
 LATENCY = "29.5:0.25"
 MINUTE = 60.0
-ROUTES = ("submit", "status", "result", "history")
+ROUTES = ("submit", "status", "result")  # the history is another host's
 CALLS_A_JOB = {"submits": 1, "all": 3}
 """At the least: a submit; and one look that finds the job ended, and the result."""
 USE_GOAL, REFUSED_GOAL = 0.90, 0.02
 HEAD = (
-    *("run", "calls", "use", "most/60 s", "429", "after 60 s", "share", "drain s", "ideal s", "DLQ"),
+    *("run", "succeeded", "calls", "use", "most/60 s", "429", "in that time", "share", "drain s", "ideal s", "DLQ"),
     *("receives", "polls", "transitions", "submit s", "billed s"),
 )
 SIZE = 128  # pixels a side: the pictures are not what is measured
@@ -40,14 +42,14 @@ class Plan:
     jobs: int
     rpm: int
     counts: str
-    concurrency: int = 5
+    limit_counts: str = "auto"
 
 
 PLANS = (
     Plan("50-submits", 150, 50, "submits"),
     Plan("50-all", 150, 50, "all"),
     Plan("600-submits", 300, 600, "submits"),
-    Plan("600-all", 300, 600, "all"),
+    Plan("600-all", 300, 600, "all", limit_counts="all"),
     Plan("5-submits", 15, 5, "submits"),
 )
 
@@ -66,8 +68,8 @@ class Result:
     """What came out. Seconds, but for `use` and `refused_share`, which are shares, and counts.
 
     use: accepted calls that count, of limit x minutes, from the second minute on to the last submit, or, in a run that
-    is over by then, of all the time (`whole`); busiest: the most of them in any 60 seconds; refused_late: 429s after
-    the first minute.
+    is over by then, of all the time (`whole`); busiest: the most of them in any 60 seconds; refused_late: 429s in that
+    time; drain: from the first upload to the last notification.
     """
 
     plan: Plan
@@ -95,12 +97,13 @@ def run(plan: Plan) -> tuple[Result, list[Call]]:
     parameters: dict[str, str | int] = {
         "SegmindRequestsPerMinute": plan.rpm,
         "SettleSeconds": 1,
-        "SubmitConcurrency": plan.concurrency,
+        "LimitCounts": plan.limit_counts,
     }
     emulator = ["--latency", LATENCY, "--rpm", str(plan.rpm), "--rpm-counts", plan.counts, "--seed", "1"]
     with stage(f"limit-{plan.name}", parameters, emulator) as stack:
         inbox = Notifications(stack)
-        uploaded = upload_folder(stack, "hero", [f"{number:03}" for number in range(plan.jobs)], _image(), _image())
+        began = time.time()
+        upload_folder(stack, "hero", [f"{number:03}" for number in range(plan.jobs)], _image(), _image())
         inbox.wait(plan.jobs, timeout=300 + 3 * plan.jobs * CALLS_A_JOB[plan.counts] / plan.rpm * MINUTE)
         time.sleep(3)  # the last executions end
         calls = provider(stack, "calls")["calls"]
@@ -115,7 +118,7 @@ def run(plan: Plan) -> tuple[Result, list[Call]]:
     result = Result(
         **limit_use(plan, log),
         plan=plan,
-        drain=max(inbox.sent.values()) - uploaded,
+        drain=max(inbox.sent.values()) - began,
         ideal=jobs * CALLS_A_JOB[plan.counts] / plan.rpm * MINUTE + sum(inference) / jobs,
         dead_letters=letters,
         succeeded=sum(message["status"] == "SUCCEEDED" for message in inbox.messages),
@@ -145,7 +148,7 @@ def limit_use(plan: Plan, calls: Sequence[Call]) -> dict[str, Any]:
     whole = last < 1.5 * MINUTE
     begin = 0.0 if whole else MINUTE
     used = sum(begin < at <= last for at in counted)
-    late = [call for call in calls if call.at > MINUTE]
+    late = [call for call in calls if call.at > begin]
     refused_late = sum(call.refused for call in late)
     return {
         "accepted": len(counted),
@@ -163,6 +166,7 @@ def rows(results: Sequence[Result]) -> list[list[str]]:
     return [
         [
             f"{result.plan.jobs} at {result.plan.rpm}, {result.plan.counts} count",
+            f"{result.succeeded}",
             f"{result.accepted}",
             f"{result.use:.1%}" + ("*" if result.whole else ""),
             f"{result.busiest}",
@@ -217,15 +221,23 @@ def draw(results: Sequence[tuple[Result, list[Call]]]) -> None:
 
 def main(names: Sequence[str] = (), jobs: int | None = None) -> list[dict[str, Any]]:
     """Make the runs that are named, or all; print the table, and return the figures of each run."""
-    results = []
+    results, failures = [], []
     for plan in PLANS:
-        if not names or plan.name in names:
-            print(f"{plan.name} ...", flush=True)
+        if names and plan.name not in names:
+            continue
+        print(f"{plan.name} ...", flush=True)
+        try:
             results.append(run(replace(plan, jobs=jobs or plan.jobs)))
+        except LocalError as exc:  # the others' figures are not lost for it
+            failures.append(f"{plan.name}: {exc}")
+    if failures and not results:
+        raise LocalError("; ".join(failures))
     draw(results)
-    title = f"Use of the request limit (goals: {USE_GOAL:.0%}; 429s after 60 s {REFUSED_GOAL:.0%}; DLQ empty)"
+    title = f"Use of the request limit (goals: {USE_GOAL:.0%}; 429s {REFUSED_GOAL:.0%}; DLQ empty)"
     print(table(title, HEAD, rows([result for result, _ in results])))
     print("* of the whole time: the run is over before its second minute is. receives to billed s: a job.")
+    for failure in failures:
+        print(f"FAILED {failure}")
     return [{**asdict(result), "calls": [[round(call.at, 3), call.route, call.refused] for call in calls]}
             for result, calls in results]  # fmt: skip
 
