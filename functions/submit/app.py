@@ -38,7 +38,9 @@ LONGEST_VISIBILITY = 43200 - 900
 """Seconds. SQS counts its twelve hours from the receipt (API reference, ChangeMessageVisibility): less the longest that
 a function runs."""
 RENEWED_AFTER = 900
-"""So often a message is received before a new one goes on in its place: the queue's maxReceiveCount is 1000."""
+"""So often a message is received before a new one goes on in its place: the queue's maxReceiveCount is 1000..."""
+LAST_RECEIVED = 950
+"""...and after so many times it is set aside, with its reason."""
 
 logger = Logger()
 processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
@@ -57,6 +59,8 @@ def handle(context: LambdaContext, record: SQSRecord) -> None:
     logger.append_keys(message_id=record.message_id)
     receive_count = int(record.attributes.approximate_receive_count)
     try:
+        if receive_count > LAST_RECEIVED:
+            raise UnreadableMessage(f"received {receive_count} times: the functions that had it have died")
         job = find_job(record)
         if job:
             advance(job, record, receive_count, context)

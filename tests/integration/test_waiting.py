@@ -59,7 +59,7 @@ def test_a_message_is_hidden_for_less_than_the_twelve_hours_that_sqs_counts_from
     assert json.loads(own).keys() == {"submit"}
 
 
-@pytest.mark.parametrize("receive_count", [900, 1000])
+@pytest.mark.parametrize("receive_count", [900, 950])
 def test_a_healthy_message_is_renewed_before_it_would_be_a_dead_letter(
     pipeline: Pipeline, walk: object, receive_count: int
 ) -> None:
@@ -91,6 +91,14 @@ def test_a_503_is_waited_out_for_as_long_as_it_asks_for(pipeline: Pipeline, walk
     pipeline.provider.submits = [answer(503, retry_after="70"), TAKEN]
     assert pipeline.handle(walk)
     assert [delay for _, delay in pipeline.later] == [70]
+
+
+def test_a_message_whose_functions_die_becomes_a_dead_letter_with_its_reason(pipeline: Pipeline, walk: object) -> None:
+    pipeline.receive_count = 951
+    assert pipeline.handle(walk)
+    (letter,) = pipeline.receive(pipeline.dead_letter_url)
+    assert "951 times" in letter["MessageAttributes"]["reason"]["StringValue"]
+    assert pipeline.provider.requests == []
 
 
 # ---- one message a job -----------------------------------------------------------------------------------------------
