@@ -16,6 +16,7 @@ from posedrop.sweeping import Ages
 from posedrop.telemetry import PRICE
 
 VISIBLE = "ApproximateNumberOfMessages"
+EVENT_QUEUE = "EventDeadLetterQueue"
 UNKNOWN_ACTION = ("InvalidAction", "UnknownOperationException", "UnsupportedOperation")
 PEEK = 10
 
@@ -98,6 +99,43 @@ def redrive(stack: Stack) -> str:
         # Emulators do not know that call.
         return f"moved {_move(sqs, source, destination)}"
     return "SQS is moving them"
+
+
+def undelivered(stack: Stack) -> int:
+    """How many events could not be delivered. 0 too where the queue of them cannot be told."""
+    url = stack.resource(EVENT_QUEUE)
+    return depth(stack, url) if url else 0
+
+
+def redrive_events(stack: Stack) -> int:
+    """See to the events that could not be delivered, and return how many there were. Raises OpsError if a sweep failed.
+
+    Uploads go to the upload queue; all else the sweep finds in the ledger.
+    """
+    sqs, url = stack.client("sqs"), stack.resource(EVENT_QUEUE)
+    done: list[dict[str, Any]] = []
+    swept = False
+    left = int(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[VISIBLE])["Attributes"][VISIBLE])
+    while len(done) < left and (messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages")):
+        for message in messages:
+            upload = _upload(message["Body"])
+            if upload:
+                sqs.send_message(QueueUrl=stack.output("UploadQueueUrl"), MessageBody=upload)
+            elif not swept:
+                sweep(stack, older_than=0)
+                swept = True
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        done += messages
+    return len(done)
+
+
+def _upload(body: str) -> str | None:
+    """The message itself if it is an upload's event, as EventBridge leaves it."""
+    try:
+        event = json.loads(body)
+    except ValueError:
+        return None
+    return body if isinstance(event, dict) and event.get("detail-type") == "Object Created" else None
 
 
 def _move(sqs: Any, source: str, destination: str) -> int:

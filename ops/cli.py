@@ -392,21 +392,29 @@ def dry_run(
 @common
 @pass_shell
 def redrive(shell: Shell, yes: bool) -> None:
-    """Move dead letters back to the queue.
+    """Move dead letters back to the queue, and see to events that could not be delivered.
 
     It shows some of them first, with the reason where one is known, and asks.
     """
-    found = actions.dead_letters(shell.stack)
-    if not found.count:
-        shell.show(found, lambda: [display.text("The dead-letter queue is empty.", "dim")])
+    found, undelivered = actions.dead_letters(shell.stack), actions.undelivered(shell.stack)
+    if not found.count and not undelivered:
+        shell.show(
+            {**asdict(found), "undelivered": 0}, lambda: [display.text("The dead-letter queues are empty.", "dim")]
+        )
         return
-    if not shell.json:
+    if found.count and not shell.json:
         display.show(shell.err, display.dead(found))
-    shell.confirm(
-        f"Move {many(found.count, 'message')} back to the upload queue? What becomes a job is paid for.", yes=yes
+    letters, events = many(found.count, "message"), many(undelivered, "undelivered event")
+    wanted = [f"Move {letters} back to the upload queue?"] if found.count else []
+    wanted += [f"See to {events}?"] if undelivered else []
+    shell.confirm(f"{' '.join(wanted)} What becomes a job is paid for.", yes=yes)
+    told = actions.redrive(shell.stack) if found.count else "nothing to move"
+    seen_to = actions.redrive_events(shell.stack) if undelivered else 0
+    lines = [f"{letters}: {told}."] if found.count else []
+    lines += [f"{events}: {seen_to} seen to."] if undelivered else []
+    shell.show(
+        {**asdict(found), "redrive": told, "undelivered": seen_to}, lambda: [display.text(line) for line in lines]
     )
-    told = actions.redrive(shell.stack)
-    shell.show({**asdict(found), "redrive": told}, lambda: [display.text(f"{many(found.count, 'message')}: {told}.")])
 
 
 @main.command()

@@ -164,9 +164,7 @@ def _problems(stack: Stack, pause: Pause | None, dead: int, undelivered: int | N
     if dead:
         found.append(Problem(f"{many(dead, 'message')} in the dead-letter queue", stack.command("redrive")))
     if undelivered:
-        found.append(
-            Problem(f"{many(undelivered, 'event')} could not be delivered", "look at the queue EventDeadLetterQueue")
-        )
+        found.append(Problem(f"{many(undelivered, 'event')} could not be delivered", stack.command("redrive")))
     return found
 
 

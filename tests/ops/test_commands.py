@@ -529,11 +529,11 @@ def test_dry_run_of_a_face_alone(run: Run, files: tuple[str, str]) -> None:
 
 
 def test_redrive_moves_the_dead_letters(pipeline: Pipeline, run: Run) -> None:
-    assert "is empty" in run("redrive").stdout
+    assert "are empty" in run("redrive").stdout
     pipeline.handle("not a message")
     asked = run("redrive", code=1, answer="n\n")
     assert "not JSON" in asked.stderr
-    assert "Move 1 message back to the upload queue?" in asked.stderr
+    assert "Move 1 message back to the upload queue? What" in asked.stderr
     tasks: list[dict[str, Any]] = []
 
     def start(params: dict[str, Any], **_: Any) -> Any:
@@ -550,6 +550,22 @@ def test_redrive_moves_the_dead_letters(pipeline: Pipeline, run: Run) -> None:
     run("redrive", "--yes")
     assert [message["Body"] for message in pipeline.receive(pipeline.queue_url)] == ["not a message"]
     assert pipeline.receive(pipeline.dead_letter_url) == []
+
+
+def test_redrive_sees_to_events_that_could_not_be_delivered(
+    pipeline: Pipeline, run: Run, ask: Callable[..., Any]
+) -> None:
+    url = pipeline.sqs.get_queue_url(QueueName="undelivered")["QueueUrl"]
+    upload = json.dumps(pipeline.put(*WALK))
+    for body in (upload, json.dumps({"requestPayload": {"detail-type": "Step Functions"}}), "{}", "no JSON"):
+        pipeline.sqs.send_message(QueueUrl=url, MessageBody=body)
+    swept = answer_invoke(pipeline, {})
+    asked = run("redrive", code=1, answer="n\n")
+    assert "See to 4 undelivered events?" in asked.stderr
+    assert ask("redrive", "--yes")["undelivered"] == 4
+    assert [message["Body"] for message in pipeline.receive(pipeline.queue_url)] == [upload]
+    assert pipeline.receive(url) == []
+    assert len(swept) == 1
 
 
 @pytest.mark.parametrize(
