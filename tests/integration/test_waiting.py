@@ -104,17 +104,27 @@ def test_a_message_whose_functions_die_becomes_a_dead_letter_with_its_reason(pip
 # ---- one message a job -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hold", [answer(503), answer(429), answer(402 + 4)])
-def test_a_held_job_has_one_message_however_often_its_uploads_are_told(
-    pipeline: Pipeline, walk: object, hold: httpx.Response
-) -> None:
-    pipeline.provider.submits = [hold, TAKEN]
+def test_a_job_that_waits_has_one_message_however_often_its_uploads_are_told(pipeline: Pipeline, walk: object) -> None:
+    governor().change(lambda pacing: pacing.account_refused(pipeline.clock.now, "406", 900))
     for _ in range(3):
         assert pipeline.handle(walk)
     assert len(pipeline.later) == 1
-    assert len(pipeline.provider.posts) == 1
+    assert pipeline.provider.posts == []
     assert pipeline.resume()
     assert pipeline.record()["status"] == "SUBMITTED"
+
+
+def test_a_job_beyond_the_day_s_limit_has_one_message(
+    environment: object, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("DAILY_JOB_LIMIT", "1")
+    pipeline: Pipeline = request.getfixturevalue("pipeline")
+    pipeline.clock.now = pipeline.clock.now // DAY * DAY + DAY + 60
+    pipeline.upload(FACE, WALK)
+    sit = pipeline.put(*SIT)
+    for _ in range(3):
+        assert pipeline.handle(sit)
+    assert len(pipeline.later) == 1
 
 
 def test_own_events_go_before_what_other_files_tell_of_the_same_poses(

@@ -113,8 +113,12 @@ class Submission:
         self._timeouts = Timeouts.within(min(LONGEST_REQUEST, settings.submit_timeout_seconds / 2))
 
     def is_held(self, record: Record) -> bool:
-        """Whether a queued job is put off: then a message of its own comes back for it."""
-        return record.status is Status.QUEUED and self._clock() < epoch(record.hold_until or record.created_at)
+        """Whether a queued job has a place, or waits for long: then a message of its own comes back for it.
+
+        After an outage it may be tried as soon as anybody asks.
+        """
+        left = epoch(record.hold_until or record.created_at) - self._clock()
+        return record.status is Status.QUEUED and left > (0 if record.slot else LONGEST_BACKOFF)
 
     def advance(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
         """Do what the record's status asks for next.
