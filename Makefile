@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGE := layers/posedrop
+SCREENSHOT := .local/console/readme.png
 UV_COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --universal \
 	--python-version 3.11 --no-strip-extras
 
@@ -11,7 +12,7 @@ export SEGMIND_API_KEY
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
-.PHONY: help setup demo up down chaos redrive test check audit bench bench-limit lock clean
+.PHONY: help setup demo up down chaos redrive test check audit bench bench-limit screenshot lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -72,6 +73,11 @@ bench: setup ## run the benchmarks (some minutes)
 
 bench-limit: setup ## use of the plan's request limit (half an hour)
 	$(BIN)/python -m bench limit
+
+screenshot: setup ## renew the README's picture of the page, as a browser test sees it
+	@rm -f $(SCREENSHOT)
+	$(BIN)/python -m pytest -q tests/console/test_browser_readme.py
+	$(BIN)/python -c 'from PIL import Image; Image.open("$(SCREENSHOT)").save("docs/console.png", optimize=True)'
 
 lock: setup ## pin the requirements anew
 	$(BIN)/python -m pip install --quiet uv

@@ -9,12 +9,14 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 from uuid import uuid4
@@ -39,6 +41,7 @@ USD_EACH = 0.03  # the provider's published average is 0.0294
 
 EMULATED_TIMEOUT_SECONDS = 90
 REAL_TIMEOUT_SECONDS = 900  # a cold boot of the model takes several minutes
+PAGE_GRACE_SECONDS = 5.0
 
 PROMPT = "the same woman in her orange flight suit, looking through a camera on a tripod"
 BLOCKED_PROMPT = "blocked-content: something that the provider refuses"
@@ -68,10 +71,22 @@ def main() -> int:
     work = RESULTS.with_name(f"demo-{uuid4().hex[:8]}")
     stack = _stack(arguments, key, work)
     timeout = REAL_TIMEOUT_SECONDS if key else EMULATED_TIMEOUT_SECONDS + 3 * arguments.latency
-    kept = False
+    kept = arguments.keep or arguments.console
+    if kept and stack.running():
+        console.print("A stack is running, which this one would replace: `make down` stops it.", style="red")
+        return 1
+    left = False
     try:
         summary = run(stack, console, work, real=bool(key), timeout=timeout)
-        kept = arguments.keep or arguments.console
+        if not kept:
+            stack.stop()
+            shutil.move(stack.logs, work / "logs")
+            shutil.rmtree(stack.directory)
+        _publish(work)
+        _tell(console, summary, stack.logs if kept else None)
+        if arguments.console:
+            return _show_page(stack, console)
+        left = kept
     except (KeyboardInterrupt, SystemExit):
         stack.stop()
         shutil.rmtree(work, ignore_errors=True)
@@ -82,15 +97,10 @@ def main() -> int:
         console.print(f"All logs: {os.path.relpath(stack.logs)}", soft_wrap=True)
         return 1
     finally:
-        if not kept:
+        if not left:
             stack.stop()
-    if not kept:
-        shutil.move(stack.logs, work / "logs")
-        shutil.rmtree(stack.directory)
-    _publish(work)
-    _tell(console, summary, stack if kept else None)
-    if arguments.console:
-        _leave_open(stack, console)
+    if left:
+        console.print("The stack is still running; `make down` stops it.")
     return 0
 
 
@@ -241,7 +251,7 @@ def _publish(work: Path) -> None:
         work.rename(RESULTS)
 
 
-def _tell(console: Console, summary: dict[str, Any], kept: LocalStack | None) -> None:
+def _tell(console: Console, summary: dict[str, Any], logs: Path | None) -> None:
     here = Path(os.path.relpath(RESULTS))
     console.print(f"Done in {summary['seconds']:.0f} s.")
     for what, where in {
@@ -249,34 +259,49 @@ def _tell(console: Console, summary: dict[str, Any], kept: LocalStack | None) ->
         "images": here / "outputs",
         "notifications": here / "notifications.json",
         "summary": here / "summary.json",
-        "logs": kept.logs if kept else here / "logs",
+        "logs": os.path.relpath(logs) if logs else here / "logs",
     }.items():
         console.print(f"  {what:14} {where}", soft_wrap=True)
-    if kept:
-        console.print("The stack is still running; `make down` stops it.")
 
 
-def _leave_open(stack: LocalStack, console: Console) -> None:
-    """Show the console's page until Ctrl-C, or until the stack is stopped from elsewhere; then stop both."""
-    console.print("The page of it all (Ctrl-C ends it, and the stack with it):")
-    command = [sys.executable, "-m", "ops", "--local", "console"]
+def _show_page(stack: LocalStack, console: Console) -> int:
+    """Leave the stack up and the console's page open until Ctrl-C or `make down`; then stop both.
+
+    Returns the exit code: 1 if the page ended by itself.
+    """
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True  # no exception: a second Ctrl-C must not end what stops the stack
+
+    signal.signal(signal.SIGINT, interrupt)
+    console.print("The stack stays up, and its page open, until Ctrl-C (or `make down`) stops both:")
+    command = [sys.executable, "-m", "ops", "--stack", str(stack.state_file), "console"]
     page = subprocess.Popen(command, cwd=ROOT)  # nosec B603 # the operator's command, no shell
     try:
-        while page.poll() is None and stack.state_file.exists():
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        pass
+        while (ended := page.poll()) is None and not interrupted and stack.state_file.exists():
+            time.sleep(0.25)
     finally:
         page.terminate()
-        page.wait()
+        try:
+            page.wait(PAGE_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            page.kill()
+            page.wait()
         stack.stop()
+    if ended is None or interrupted:
+        console.print("The page and the stack are stopped.")
+        return 0
+    console.print(f"The page ended by itself, with exit code {ended}; the stack is stopped.", style="red")
+    return 1
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--latency", type=float, default=3, help="seconds that the emulated model takes (default 3)")
     parser.add_argument("--segmind-base-url", default="", help=f"where the real model is (default {REAL_URL})")
-    parser.add_argument("--console", action="store_true", help="leave the stack running and its page open, to Ctrl-C")
+    parser.add_argument("--console", action="store_true", help="leave the stack up and its page open until Ctrl-C")
     parser.add_argument("--keep", action="store_true", help="leave the stack running, as `make up` does")
     return parser.parse_args()
 

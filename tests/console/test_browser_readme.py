@@ -1,0 +1,72 @@
+"""The README's picture of the page: a stack at work, every state in sight. `make screenshot` renews it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from posedrop.clock import rfc3339
+from posedrop.pacing import DAY, WAITS_FOR_LIMIT, Held
+from tests.console.browser import Studio, picture
+from tests.console.conftest import Console
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytest_plugins = ["tests.console.browser"]
+
+Visit = Callable[..., "Page"]
+SCENE = (
+    ("submitting", "astrid", "low-angle", 1),
+    ("running", "client-a/hero", "at-the-camera", 5),
+    ("queued", "mission/commander", "portrait", 8),
+    ("done", "astrid", "wide", 12),
+    ("running", "mission/commander", "dusk", 19),
+    ("failed", "client-a/hero", "close-up", 24),
+    ("done", "client-a/hero", "portrait", 31),
+    ("waiting", "night shoot", "dusk", 42),
+    ("done", "astrid", "at-the-camera", 54),
+    ("done", "mission/commander", "close-up", 71),
+    ("done", "client-a/hero", "dusk", 88),
+    ("done", "astrid", "portrait", 105),
+)
+EARLIER = 36
+"""Jobs that were done before."""
+
+
+def use_the_limit(console: Console) -> Held:
+    """Give out slots of a plan of 50 a minute until one has to wait, which is returned."""
+    console.stack.parameters["SegmindRequestsPerMinute"] = "50"  # type: ignore[index]
+    governor, now = console.stack.governor, time.time()
+    governor.change(lambda pacing: replace(pacing, day=int(now // DAY), day_jobs=len(SCENE) + EARLIER))
+    for _ in range(24):
+        taken = governor.take(now, None)
+    assert isinstance(taken, Held)
+    return taken
+
+
+def test_the_picture_for_the_readme(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    held = use_the_limit(console)
+    assert held.slot
+    turn = {"reason": WAITS_FOR_LIMIT, "hold_until": rfc3339(held.until), "slot": asdict(held.slot)}
+    for index in range(EARLIER):
+        at = time.time() - 130 - 37 * index
+        studio.job("done", "astrid", "wide", age=130 + 37 * index, created_at=rfc3339(at - 38 - index * 11 % 17))
+    more = {"queued": turn, "failed": {"error": {"type": "InferenceFailed", "message": "CUDA out of memory"}}}
+    for state, character, pose, age in SCENE:
+        studio.job(state, character, pose, age, **more.get(state, {}))
+    page = visit(console, width=1000, height=930, color_scheme="light")
+    cards = page.get_by_role("article")
+    expect(cards).to_have_count(len(SCENE) + EARLIER)
+    assert cards.evaluate_all("cards => cards.map(card => card.dataset.state)")[: len(SCENE)] == [
+        state for state, *_ in SCENE
+    ]
+    expect(page.get_by_role("img", name="wide of astrid").first).to_be_visible()
+    page.evaluate(
+        """() => Promise.all([...document.images]
+            .filter((image) => image.getBoundingClientRect().top < innerHeight)
+            .map((image) => image.decode()))"""
+    )
+    picture(page, "readme")
