@@ -100,7 +100,6 @@ class Console:
         """What the page must know of the stack."""
         stack = self.stack
         found = await _thread(problems, stack)
-        known = await self.feed.known()
         return JSONResponse(
             {
                 "stack": stack.name,
@@ -108,7 +107,6 @@ class Console:
                 "local": stack.endpoint is not None,
                 "schema": schema(),
                 "price_usd": PRICE,
-                "typical_seconds": known.situation.typical_seconds,
                 "default_prompt": stack.parameter("DefaultPrompt"),
                 "upload_bucket": stack.output("UploadBucketName"),
                 "output_bucket": stack.output("OutputBucketName"),

@@ -19,6 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.console import cards
 from ops.console.glance import glance
+from ops.console.turns import turns
 from ops.errors import OpsError
 from ops.explain import Situation
 from ops.records import Records, Wanted
@@ -115,16 +116,20 @@ class Events:
 
 @dataclass(frozen=True)
 class Known:
-    """What was read, all of it at one time. `versions` are of the cards that may change by themselves."""
+    """What was read, all of it at one time. `turns` are those of queued jobs.
+
+    `aspects`: what of the cards may change by itself.
+    """
 
     situation: Situation
     records: Mapping[str, Record] = field(default_factory=dict)
     unfinished: Mapping[str, tuple[Status, str]] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
+    turns: Mapping[str, float] = field(default_factory=dict)
+    aspects: Mapping[str, tuple[str, int | None]] = field(default_factory=dict)
 
     def card(self, record: Record) -> dict[str, Any]:
         """The card of a record."""
-        return cards.card(record, self.situation)
+        return cards.card(record, self.situation, self.turns.get(record.job_id))
 
     def glance(self) -> dict[str, Any]:
         """All of them at a glance."""
@@ -171,12 +176,10 @@ class Looker:
 
     def _known(self, records: Mapping[str, Record], unfinished: Mapping[str, tuple[Status, str]]) -> Known:
         situation = Situation.of(self._stack)
-        versions = {
-            job_id: str(cards.card(record, situation)["version"])
-            for job_id, record in records.items()
-            if not record.ended
-        }
-        return Known(situation, records, unfinished, versions)
+        moving = [record for record in records.values() if not record.ended]
+        places = turns(moving, situation)
+        aspects = {record.job_id: cards.aspect(record, situation, places.get(record.job_id)) for record in moving}
+        return Known(situation, records, unfinished, places, aspects)
 
 
 def differences(before: Known, after: Known) -> tuple[list[Record], list[str]]:
@@ -184,7 +187,7 @@ def differences(before: Known, after: Known) -> tuple[list[Record], list[str]]:
     changed = [
         record
         for job_id, record in after.records.items()
-        if before.records.get(job_id) != record or before.versions.get(job_id) != after.versions.get(job_id)
+        if before.records.get(job_id) != record or before.aspects.get(job_id) != after.aspects.get(job_id)
     ]
     gone = [job_id for job_id in before.records if job_id not in after.records]
     return sorted(changed, key=lambda record: record.updated_at), gone

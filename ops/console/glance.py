@@ -10,9 +10,12 @@ from ops.explain import Situation, account_step
 from ops.health import limit_use
 from posedrop.clock import epoch
 from posedrop.ledger import Record, Status
+from posedrop.polling import Latency, next_wait
 from posedrop.telemetry import PRICE
 
 DURATIONS = 100
+LATE = 0.95
+"""The share of the last jobs that were found sooner than one that takes longer than usual."""
 
 
 def glance(records: Iterable[Record], situation: Situation) -> dict[str, Any]:
@@ -44,6 +47,8 @@ def glance(records: Iterable[Record], situation: Situation) -> dict[str, Any]:
         "waiting": states["waiting"],
         "use": {"taken": rate.taken, "limit": limit, "percent": round(100 * rate.taken / limit, 1) if limit else 0.0},
         "pause": told,
+        "typical_seconds": situation.typical_seconds,
+        "late_seconds": late_seconds(situation.latency),
         "spend_today_usd": round(rate.jobs_today * PRICE, 4),
         "jobs_today": rate.jobs_today,
         "done": states["done"],
@@ -57,3 +62,10 @@ def glance(records: Iterable[Record], situation: Situation) -> dict[str, Any]:
             for record in reversed(newest)
         ],
     }
+
+
+def late_seconds(latency: Latency) -> float:
+    """After how many seconds a job takes longer than usual: a job's end is seen at the next look only."""
+    lately = sorted(latency.tenths)
+    seconds = lately[min(len(lately) - 1, int(len(lately) * LATE))] / 10
+    return seconds + next_wait(seconds, latency)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from posedrop.clock import rfc3339
 from posedrop.ledger import Status
 from tests.console.browser import FAILURES, Studio, axe, hang_up
 from tests.console.conftest import TOKEN, Console
+from tests.console.test_server_events import listening
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -82,6 +84,56 @@ def test_a_failed_job_says_why_and_is_tried_again_once_the_price_is_agreed_to(
     expect(page.locator(".toast")).to_contain_text("is tried again")
     console.handle()
     expect(card).not_to_have_attribute("data-state", "failed")
+
+
+def test_a_change_far_down_waits_for_its_page(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    far = console.seed(150, states=("queued",))[-1]
+    console.write([replace(far, reason="the provider is busy", hold_until=rfc3339(time.time() + 12))])
+    page = visit(console)
+    total, cards = page.locator("#total"), page.locator(".card")
+    expect(total).to_have_text("150 jobs")
+    newest = cards.first.get_attribute("data-job")
+    with listening(console) as other:
+        other.wait("job", seconds=20, job_id=far.job_id, headline="in line")
+    page.wait_for_timeout(1500)
+    assert cards.first.get_attribute("data-job") == newest
+    expect(page.locator(f'[data-job="{far.job_id}"]')).to_have_count(0)
+    expect(total).to_have_text("150 jobs")
+    while cards.count() < 150:
+        page.mouse.wheel(0, 20_000)
+        page.wait_for_timeout(50)
+    assert cards.last.get_attribute("data-job") == far.job_id
+
+
+def test_what_pauses_all_is_on_every_queued_card(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("queued")
+    page = visit(console)
+    state = page.locator(".card .state")
+    expect(state).to_have_text("In line")
+    console.stack.governor.change(lambda pacing: pacing.account_refused(time.time(), "it answered 406", 600))
+    expect(state).to_have_text("Paused")
+    expect(page.get_by_text("Submitting is paused")).to_be_visible()
+    page.locator(".open").click()
+    expect(page.locator(".explains")).to_contain_text("paused for the whole account: it answered 406")
+
+
+@pytest.mark.parametrize(
+    ("age", "state", "left"),
+    [(5, "In the model", "left"), (36, "Finishing or being delivered", ""), (500, "In the model", "longer than usual")],
+)
+def test_a_job_in_the_model_says_how_far_it_probably_is(
+    console: Console, studio: Studio, visit: Visit, age: float, state: str, left: str
+) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("running", age=age)
+    page = visit(console)
+    expect(page.locator(".card .state")).to_have_text(state)
+    expect(page.locator(".card .left")).to_contain_text(left)
 
 
 def test_two_browsers_see_the_same(console: Console, studio: Studio, visit: Visit) -> None:

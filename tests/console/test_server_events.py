@@ -4,15 +4,17 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
+import boto3
 import pytest
 
 from ops.console.feed import Event, Events, Looker, differences
 from posedrop.clock import rfc3339
+from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Status
 from tests.console.conftest import TOKEN, Console
 from tests.support import image
@@ -26,27 +28,31 @@ class Page:
         self._news = threading.Condition()
 
     def read(self, lines: Iterable[bytes]) -> None:
-        """Take the lines of a stream."""
+        """Take the lines of a stream, until it is closed on either side."""
         event: dict[str, str] = {}
-        for line in lines:
-            name, _, value = line.decode().strip().partition(": ")
-            if value:
-                event[name] = value
-            elif event.keys() >= {"id", "event", "data"}:
-                with self._news:
-                    self.events.append((int(event["id"]), event["event"], json.loads(event["data"])))
-                    self._news.notify_all()
-                event = {}
+        with suppress(ConnectionResetError):
+            for line in lines:
+                name, _, value = line.decode().strip().partition(": ")
+                if value:
+                    event[name] = value
+                elif event.keys() >= {"id", "event", "data"}:
+                    with self._news:
+                        self.events.append((int(event["id"]), event["event"], json.loads(event["data"])))
+                        self._news.notify_all()
+                    event = {}
 
     def wait(self, name: str, seconds: float = 10, **values: Any) -> Any:
         """The data of the first event of a name with these values."""
+        return self.wait_for(name, lambda data: values.items() <= data.items(), seconds)
+
+    def wait_for(self, name: str, fits: Callable[[Any], Any], seconds: float = 10) -> Any:
+        """The data of the first event of a name that fits."""
 
         def found() -> Any:
-            data = [data for _, kind, data in self.events if kind == name]
-            return next((item for item in data if values.items() <= item.items()), None)
+            return next((data for _, kind, data in self.events if kind == name and fits(data)), None)
 
         with self._news:
-            assert self._news.wait_for(lambda: found() is not None, seconds), (name, values, self.events)
+            assert self._news.wait_for(lambda: found() is not None, seconds), (name, self.events)
             return found()
 
 
@@ -246,11 +252,26 @@ def test_nothing_is_read_while_no_page_is_open(console: Console) -> None:
     assert calls
 
 
-def test_a_pause_makes_new_cards_of_what_is_queued(console: Console) -> None:
-    queued = console.seed(5)[4]
+def test_what_moves_all_cards_is_told_once(console: Console) -> None:
+    seeded = console.seed(200, states=("queued", "queued", "running"))
+    table = console.stack.output("JobsTableName")
     with listening(console) as page:
-        page.wait("hello")
+        usual = page.wait("state") and console.get("/api/glance")["typical_seconds"]
+        for _ in range(20):
+            LatencyStore(boto3.client("dynamodb"), table, 31).observe(50)
         console.stack.governor.change(lambda pacing: pacing.account_refused(time.time(), "it answered 406", 600))
-        card = page.wait("job", job_id=queued.job_id, headline="paused")
-        assert "406" in card["sentence"]
-    assert console.get("/api/glance")["pause"]["reason"] == "it answered 406"
+        now = page.wait("glance", typical_seconds=50)
+        assert usual < now["typical_seconds"] < now["late_seconds"]
+        assert page.wait_for("glance", lambda glance: glance["pause"])["pause"]["reason"] == "it answered 406"
+        # One change is told after all that: of that job alone.
+        console.change(seeded[0], status=Status.SUBMITTING, claimed_at=time.time())
+        page.wait("job", job_id=seeded[0].job_id)
+        assert [data["job_id"] for _, name, data in page.events if name == "job"] == [seeded[0].job_id]
+
+
+def test_the_sentence_on_a_queued_job_is_where_it_is_looked_at(console: Console) -> None:
+    queued = console.seed(5)[4]
+    console.stack.governor.change(lambda pacing: pacing.account_refused(time.time(), "it answered 406", 600))
+    found = console.get(f"/api/jobs/{queued.job_id}")
+    assert found["card"]["sentence"] is None
+    assert "406" in found["explanation"]["sentence"]

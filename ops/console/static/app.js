@@ -2,7 +2,7 @@
 
 import { $, h, icon, say } from "./dom.js";
 import { get } from "./api.js";
-import { cardElement, forget, forgetAll, headline, tick } from "./card.js";
+import { cardElement, forget, forgetAll, headline, situate, tick } from "./card.js";
 import * as drop from "./drop.js";
 import { listen } from "./feed.js";
 import { Gallery } from "./gallery.js";
@@ -14,6 +14,7 @@ import { count, hourAndMinute, many } from "./words.js";
 
 const PAGE = 60;
 const TYPING = 250; // milliseconds
+const COUNTING = 1000; // milliseconds
 const OFFERED = {
   "": "All",
   waiting: "Waiting",
@@ -29,9 +30,11 @@ const filters = { view: "watch", character: "", state: "", hours: "", text: "" }
 const changes = new Map(); // what came in live: job id -> card, or null if it is gone
 const late = new Map(); // of that, what came while a first page was on its way
 let characters = [];
+let first = ""; // what was asked for the first page
 let cursor = null;
 let loading = null;
 let total = 0;
+let counting = 0; // timer
 let gone = 0; // timer: a short break is not worth a word
 let since = null; // when the console was lost
 let away = false; // the stack is
@@ -56,6 +59,7 @@ function fits(card) {
   return (
     (!wanted.has("character") || card.character === wanted.get("character")) &&
     (!state || state.split(",").includes(card.state)) &&
+    (!wanted.has("hours") || Date.now() - Date.parse(card.updated_at) <= Number(wanted.get("hours")) * 3.6e6) &&
     (!text || [card.job_id, card.character, card.pose, card.prompt, card.error?.type, card.error?.message].some((part) => part?.toLowerCase().includes(text)))
   );
 }
@@ -66,6 +70,7 @@ async function load() {
   const mine = (loading = new AbortController());
   const asked = query();
   asked.set("limit", PAGE);
+  first = asked.toString();
   late.clear();
   $("main").setAttribute("aria-busy", "true");
   try {
@@ -141,7 +146,7 @@ function lookAhead() {
 function showTotal() {
   const filtered = filters.character || filters.text || filters.hours || (filters.state && filters.view === "watch");
   const what = filters.view === "look" ? "finished job" : "job";
-  say($("total"), shown.size || filtered ? `${many(total, what)}${filtered ? " found" : ""}` : "");
+  say($("total"), shown.size || filtered ? `${many(Math.max(total, shown.size), what)}${filtered ? " found" : ""}` : "");
   const empty = !shown.size && !cursor;
   $("main").toggleAttribute("data-empty", empty);
   document.body.toggleAttribute("data-new", empty && !filtered && !characters.length);
@@ -264,18 +269,15 @@ function flush() {
     if (before && before.state !== card.state) tell(`${card.pose} of ${card.character}: ${headline(card)}.`);
     if (!fits(card)) {
       if (shown.has(id)) hide(id);
+    } else if (!shown.has(id) && isFurtherDown(card)) {
+      // It comes with its page.
     } else if (filters.view === "look") {
-      if (!shown.has(id)) total += 1;
       if (before?.version !== card.version || !shown.has(id)) gallery.put(card, true);
       shown.add(id);
     } else if (shown.has(id)) cardElement(card, viewer.open);
     else {
-      total += 1;
       shown.add(id);
       fresh.unshift(cardElement(card, viewer.open));
-    }
-    if (!characters.some(({ name }) => name === card.character)) {
-      showCharacters([...characters, { name: card.character, jobs: 1 }].sort((a, b) => (a.name < b.name ? -1 : 1)));
     }
     viewer.changed(card);
   }
@@ -283,11 +285,31 @@ function flush() {
   for (const element of fresh) element.dataset.fresh = "";
   if (fresh.length) (jobs.querySelector(".cards") ?? jobs.appendChild(h("div", { class: "cards" }))).prepend(...fresh);
   showTotal();
+  counting ||= setTimeout(recount, COUNTING);
+}
+
+/** Whether a card belongs to a page that was not loaded yet. */
+const isFurtherDown = (card) => cursor !== null && card.updated_at < cursor.slice(0, cursor.indexOf("/"));
+
+/** How many there are, and of whom: the server knows those too that were not loaded. */
+async function recount() {
+  counting = 0;
+  const asked = query();
+  asked.set("limit", 1);
+  try {
+    const page = await get(`/api/jobs?${asked}`);
+    asked.set("limit", PAGE);
+    if (loading || asked.toString() !== first) return;
+    total = page.total;
+    showCharacters(page.characters);
+    showTotal();
+  } catch {
+    // The next change asks again.
+  }
 }
 
 function hide(id) {
   shown.delete(id);
-  total = Math.max(0, total - 1);
   forget(id);
   gallery.remove(id);
 }
@@ -328,9 +350,14 @@ function stackState({ connected, error }) {
   }
 }
 
+function showGlance(found) {
+  glance.show(found);
+  situate(found);
+}
+
 async function loadGlance() {
   try {
-    glance.show(await get("/api/glance"));
+    showGlance(await get("/api/glance"));
   } catch {
     // The feed brings the next one.
   }
@@ -367,7 +394,7 @@ listen({
   hello: () => (greeted ? null : ((greeted = true), load())),
   job: (card) => change(card.job_id, card),
   gone: ({ job_id: id }) => change(id, null),
-  glance: glance.show,
+  glance: showGlance,
   upload: moved,
   state: stackState,
   reset: () => {

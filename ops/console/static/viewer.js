@@ -138,7 +138,7 @@ function drawFacts(card, found, problem = null) {
   const { n } = current;
   const download = (what, words) =>
     h("a", { class: "button", href: picture(card, what, { n, size: "original", download: true }), download: "" }, icon("download"), words);
-  const left = card.state === "running" ? progress(card).left : null;
+  const left = card.state === "running" ? progress(card).left : 0;
   ui.facts.replaceChildren(
     ...[
       h("p", { class: "line" }, stateMark(card), left > 0 && h("span", { class: "left" }, `about ${span(left)} left`), h("time", { datetime: card.updated_at, title: dateAndTime(card.updated_at) }, ago(card.updated_at))),

@@ -1,14 +1,4 @@
-/** Times, money and states in words. */
-
-export const STATES = {
-  waiting: "Waiting",
-  queued: "Queued",
-  submitting: "Sending",
-  running: "In the model",
-  delivering: "Delivering",
-  failed: "Failed",
-  done: "Done",
-};
+/** Times and money in words. */
 
 /** A length of time: "8 s", "4 min", "2 h 5 min", "3 days". */
 export function span(seconds) {
