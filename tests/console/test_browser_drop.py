@@ -82,6 +82,25 @@ def test_without_a_prompt_a_pose_will_wait_and_costs_nothing(console: Console, v
     expect(page.locator(".composer .primary")).to_have_text("Upload, nothing is paid yet")
 
 
+def test_every_drop_has_a_character_of_its_own(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    page = visit(console)
+    character = page.locator("#new-character")
+    drop_files(page, "body", {"face-astrid.png": data("face", 0), "wide.png": data("pose", "wide")})
+    expect(character).to_have_value("astrid")
+    drop_files(page, ".composer", {"face-ulrike.png": data("face", 1)})
+    expect(character).to_have_value("ulrike")
+    page.get_by_role("textbox", name="Prompt").fill("rain")
+    page.get_by_role("button", name="Send 1 job").click()
+    expect(page.locator(".composer")).to_be_hidden()
+    drop_files(page, "body", {"close-up.png": data("pose", "close-up")})
+    expect(page.locator(".summary")).to_have_text("Give the character a name.")
+    character.fill("mine")
+    drop_files(page, ".composer", {"face-astrid.png": data("face", 0)})
+    expect(character).to_have_value("mine")
+
+
 def test_files_are_chosen_by_keyboard_alone(console: Console, visit: Visit) -> None:
     from playwright.sync_api import FilePayload, expect
 

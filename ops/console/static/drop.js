@@ -19,6 +19,7 @@ let planned = null;
 let timer = 0;
 let asking = null;
 let sending = false;
+let named = ""; // the character as the face's file named it
 
 /** Make the composer of a stack. `characters()` are the names that are known. */
 export function build(stack, characters) {
@@ -107,10 +108,8 @@ function setFace(file) {
   const image = h("img", { src: face.url, alt: "The face", onerror: () => image.replaceWith(icon("alert")) });
   ui.faceWell.inside.replaceChildren(image, h("span", { class: "caption" }, file.name));
   ui.faceWell.element.dataset.full = "";
-  if (!ui.character.value) {
-    const stem = stemOf(file.name).replace(/^face[-_. ]*/i, "");
-    if (stem) ui.character.value = stem;
-  }
+  // Only a name that somebody typed outlives a new face.
+  if (ui.character.value === named) ui.character.value = named = stemOf(file.name).replace(/^face[-_. ]*/i, "");
   for (const pose of poses) pose.faceImage.replaceChildren(faceThumb());
   plan();
 }
@@ -272,6 +271,7 @@ function clear() {
   poses = [];
   planned = null;
   sending = false;
+  ui.character.value = named = "";
   delete ui.faceWell.element.dataset.full;
   ui.faceWell.empty();
   showSummary();
