@@ -4,13 +4,15 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
+from botocore.config import Config
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
 from starlette.datastructures import FormData, UploadFile
@@ -43,6 +45,8 @@ DROP_BYTES = 1024 * 1024 * 1024
 DROP_FILES = 500
 BODY_BYTES = 64 * 1024
 STATUS = {NotFound: 404, Refused: 409, NoPicture: 415, Unreachable: 503}
+HASTY = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
+"""For what the page waits for: a stack that hangs is told soon."""
 IMMUTABLE = "private, max-age=31536000, immutable"
 
 R = TypeVar("R")
@@ -52,22 +56,26 @@ class Console:
     """The routes of one stack's console."""
 
     def __init__(self, stack: Stack) -> None:
+        # Pictures may be large and the way to them slow.
+        self._patient = stack
+        self.stack = replace(stack, client=cache(partial(stack.client, config=HASTY)))
         for service in ("dynamodb", "s3", "sqs", "stepfunctions", "cloudformation"):
-            stack.client(service)  # boto3 makes clients in one thread only
-        self.stack = stack
-        self.feed = Feed(stack)
-        self.pictures = Pictures(stack)
-        self._tasks: TaskGroup
+            self.stack.client(service)  # boto3 makes clients in one thread only
+        self._patient.client("s3")
+        self.feed = Feed(self.stack)
+        self.pictures = Pictures(self._patient)
+        self._uploads: TaskGroup
         self._decoders = anyio.CapacityLimiter(4)
         self._senders = anyio.CapacityLimiter(2)
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """Watch the stack as long as the server runs."""
-        async with anyio.create_task_group() as self._tasks:
-            self._tasks.start_soon(self.feed.run)
+        """Watch the stack, and upload, as long as the server runs."""
+        async with anyio.create_task_group() as watching, anyio.create_task_group() as self._uploads:
+            watching.start_soon(self.feed.run)
             yield
-            self._tasks.cancel_scope.cancel()
+            self._uploads.cancel_scope.cancel()
+            watching.cancel_scope.cancel()
 
     def routes(self) -> list[Route | Mount]:
         """All of them."""
@@ -262,7 +270,7 @@ class Console:
         """Begin to upload; return its name."""
         upload = sending.upload_id()
         self.feed.watch(character)
-        self._tasks.start_soon(self._sending, upload, files)
+        self._uploads.start_soon(self._sending, upload, files)
         return upload
 
     async def _sending(self, upload: str, files: Mapping[str, bytes]) -> None:
@@ -272,7 +280,7 @@ class Console:
             # boto3 calls from threads of its own.
             anyio.from_thread.run_sync(self.feed.events.publish, "upload", data, token=token)
 
-        await to_thread.run_sync(sending.send, self.stack, upload, files, tell, limiter=self._senders)
+        await to_thread.run_sync(sending.send, self._patient, upload, files, tell, limiter=self._senders)
 
 
 # ---- requests and errors ---------------------------------------------------------------------------------------------

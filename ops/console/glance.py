@@ -18,8 +18,12 @@ LATE = 0.95
 """The share of the last jobs that were found sooner than one that takes longer than usual."""
 
 
-def glance(records: Iterable[Record], situation: Situation) -> dict[str, Any]:
-    """What the page shows above the cards. Durations are seconds, amounts USD."""
+def glance(records: Iterable[Record], situation: Situation, queue: int = 0) -> dict[str, Any]:
+    """What the page shows above the cards. Durations are seconds, amounts USD.
+
+    `queue`: how many messages the upload queue has. A queued job has one there; the others are uploads that were not
+    looked at yet.
+    """
     states: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     queued: list[float] = []
@@ -41,7 +45,8 @@ def glance(records: Iterable[Record], situation: Situation) -> dict[str, Any]:
         told = {"reason": pause.reason, "seconds": seconds, "step": step}
     limit = rate.requests_per_minute
     return {
-        "backlog": states["queued"],
+        "backlog": max(states["queued"], queue),
+        "arriving": max(0, queue - states["queued"]),
         "oldest_seconds": round(max(0.0, situation.now - min(queued)), 1) if queued else None,
         "running": states["submitting"] + states["running"] + states["delivering"],
         "waiting": states["waiting"],

@@ -60,11 +60,12 @@ class LiveClock(Clock):
 
 @dataclass
 class Console:
-    """A console that runs, and the stack behind it. `down`: AWS does not answer."""
+    """A console that runs, and the stack behind it. `down`: AWS cannot be reached. `answering`: it does not hang."""
 
     stack: Stack
     pipeline: Pipeline
     down: bool = False
+    answering: threading.Event = field(default_factory=threading.Event)
     handled: set[str] = field(default_factory=set)
     server: Server | None = None
 
@@ -264,6 +265,8 @@ def console(stack: Stack, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -
     lock, call = threading.RLock(), BaseClient._make_api_call  # type: ignore[attr-defined]
 
     def one_at_a_time(client: Any, operation: str, arguments: dict[str, Any]) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            found.answering.wait(60)
         # moto is not made for threads.
         with lock:
             if found.down and threading.current_thread() is not threading.main_thread():
@@ -271,5 +274,7 @@ def console(stack: Stack, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -
             return call(client, operation, arguments)
 
     monkeypatch.setattr(BaseClient, "_make_api_call", one_at_a_time)
+    found.answering.set()
     yield found
+    found.answering.set()
     found.stop()

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -171,6 +172,75 @@ def test_the_stack_goes_away_and_comes_back(console: Console) -> None:
         page.wait("job", job_id=seeded[3].job_id, state="failed")
         page.wait("job", job_id=seeded[0].job_id, state="failed")
         assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
+
+
+def test_a_stack_that_hangs_holds_up_nobody(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.console.feed.LOOK_DEADLINE", 1.5)
+    seeded = console.seed(5)
+    with listening(console) as page:
+        page.wait("state", connected=True)
+        console.answering.clear()
+        took = []
+        for _ in range(4):
+            began = time.monotonic()
+            assert console.get("/api/jobs")["total"] == 5
+            took.append(time.monotonic() - began)
+            time.sleep(0.8)
+        assert max(took) < 2
+        assert "1.5 seconds" in page.wait("state", connected=False)["error"]
+        console.answering.set()
+        console.change(seeded[3], status=Status.FAILED, notified_at=rfc3339(time.time()))
+        page.wait("job", job_id=seeded[3].job_id, state="failed")
+        assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
+
+
+def test_a_record_of_an_unknown_form_is_left_out_and_told(console: Console) -> None:
+    seeded = console.seed(5)
+    key = {"job_id": {"S": "strange-0000000000000000"}}
+    values = {"status": "PONDERING", "unfinished": "QUEUED", "character": "hero", "pose": "x", "updated_at": "2026"}
+    item = {**key, **{name: {"S": value} for name, value in values.items()}}
+    with listening(console) as page:
+        page.wait("state", connected=True)
+        boto3.client("dynamodb").put_item(TableName=console.stack.output("JobsTableName"), Item=item)
+        assert page.wait_for("glance", lambda glance: glance["unreadable"])["unreadable"] == [key["job_id"]["S"]]
+        console.change(seeded[4], status=Status.SUBMITTING, claimed_at=time.time())
+        page.wait("job", job_id=seeded[4].job_id)
+        assert all(data["connected"] for _, name, data in page.events if name == "state")
+
+
+def test_a_fault_of_a_look_is_told_and_ends_nothing(
+    console: Console, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with listening(console) as page:
+        page.wait("state", connected=True)
+        with monkeypatch.context() as broken:
+            broken.setattr("ops.console.feed.turns", lambda *_: {}["no such turn"])
+            assert "KeyError" in page.wait("state", connected=False)["error"]
+            fields = [("character", "hero"), ("face", ("face.png", image())), ("poses", ("walk.png", image()))]
+            console.post("/api/uploads", fields=fields, status=202)
+            page.wait("upload", key="incoming/hero/poses/walk.png", done=True)
+        console.change(console.seed(4)[3], status=Status.SUBMITTING, claimed_at=time.time())
+        page.wait("job", state="submitting")
+        assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
+    assert "a look at the stack failed" in caplog.text
+
+
+def test_what_no_scan_reads_is_told_and_nothing_unfinished_is_left_out(console: Console) -> None:
+    seeded = console.seed(30)
+    console.write([replace(record, parameters={"prompt": 60_000 * "x"}) for record in seeded])  # a scan's page is 1 MB
+    known = Looker(console.stack, scan_bound=10).whole(None)
+    unfinished = {record.job_id for record in seeded if not (record.ended and record.notified_at)}
+    assert unfinished <= known.records.keys()
+    assert known.glance()["cut"] == len(known.records) < 30
+    assert Looker(console.stack).whole(None).glance()["cut"] is None
+
+
+def test_uploads_that_nobody_looked_at_yet_are_seen(console: Console) -> None:
+    console.seed(5)
+    for number in range(12):
+        console.pipeline.sqs.send_message(QueueUrl=console.pipeline.queue_url, MessageBody=str(number), DelaySeconds=0)
+    found = console.get("/api/glance")
+    assert (found["backlog"], found["arriving"]) == (12, 11)
 
 
 def test_the_server_ends_quietly_though_pages_are_open(console: Console, capfd: pytest.CaptureFixture[str]) -> None:

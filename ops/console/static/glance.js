@@ -38,7 +38,8 @@ export function build() {
 
 /** Show a glance. */
 export function show(glance) {
-  put("backlog", count(glance.backlog), glance.oldest_seconds ? `oldest ${span(glance.oldest_seconds)}` : "none behind the limit");
+  const arriving = glance.arriving && `${count(glance.arriving)} not looked at yet`;
+  put("backlog", count(glance.backlog), arriving || (glance.oldest_seconds ? `oldest ${span(glance.oldest_seconds)}` : "none behind the limit"));
   put("running", count(glance.running), glance.waiting ? `${count(glance.waiting)} incomplete` : "none incomplete");
   const { taken, limit, percent } = glance.use;
   put("use", `${Math.round(percent)}%`, `${count(taken)} of ${count(limit)} a minute`);
@@ -52,6 +53,18 @@ export function show(glance) {
   cells.failed.value.parentElement.toggleAttribute("data-some", glance.failed > 0);
   plot(glance.durations);
   pause(glance.pause);
+  leftOut(glance);
+}
+
+/** What the page does not show, so that nobody looks for it in vain. */
+function leftOut({ cut, unreadable }) {
+  notice("cut", cut === null ? null : `There are more jobs than the ${count(cut)} that were read.`, {
+    step: "All that are unfinished are here; python -m ops jobs --character lists the others.",
+  });
+  notice("unreadable", unreadable.length ? `${many(unreadable.length, "record")} cannot be read by this version.` : null, {
+    step: unreadable.slice(0, 3).join(", "),
+    tone: "warn",
+  });
 }
 
 /** The most frequent types; the others as one. */
