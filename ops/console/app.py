@@ -15,7 +15,6 @@ from anyio.abc import TaskGroup
 from botocore.config import Config
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
-from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
@@ -29,21 +28,21 @@ from ops.console.feed import TROUBLE, Feed, Unreachable, sentence
 from ops.console.guard import Guard
 from ops.console.pictures import SIZES, NoPicture, Pictures, file_name
 from ops.console.sheet import sheet
+from ops.console.shelf import Lost, Shelf
 from ops.errors import NotFound, OpsError, Refused
 from ops.health import problems
+from ops.plan import Plan
 from ops.stack import Stack
 from ops.timeline import life
 from posedrop.clock import rfc3339
 from posedrop.ledger import Record
 from posedrop.parameters import schema
 from posedrop.telemetry import PRICE
+from posedrop.uploads import IMAGE_LIMIT
 
 STATIC = Path(__file__).parent / "static"
 PAGE_LIMIT = 200
-DROP_BYTES = 1024 * 1024 * 1024
-"""Of all files that are dropped at once: they are held in memory."""
-DROP_FILES = 500
-BODY_BYTES = 64 * 1024
+BODY_BYTES = 256 * 1024
 STATUS = {NotFound: 404, Refused: 409, NoPicture: 415, Unreachable: 503}
 HASTY = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
 """For what the page waits for: a stack that hangs is told soon."""
@@ -64,9 +63,11 @@ class Console:
         self._patient.client("s3")
         self.feed = Feed(self.stack)
         self.pictures = Pictures(self._patient)
+        self.shelf = Shelf()
         self._uploads: TaskGroup
         self._decoders = anyio.CapacityLimiter(4)
         self._senders = anyio.CapacityLimiter(2)
+        self._planner = anyio.CapacityLimiter(1)
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -92,6 +93,7 @@ class Console:
             Route("/api/jobs/{job_id:path}", self.job),
             Route("/api/pictures/{job_id:path}", self.picture),
             Route("/api/sheet/{character:path}.png", self.sheet),
+            Route("/api/files", self.file, methods=post),
             Route("/api/plan", self.plan, methods=post),
             Route("/api/uploads", self.uploads, methods=post),
         ]
@@ -115,6 +117,7 @@ class Console:
                 "local": stack.endpoint is not None,
                 "schema": schema(),
                 "price_usd": PRICE,
+                "file_bytes": IMAGE_LIMIT,
                 "default_prompt": stack.parameter("DefaultPrompt"),
                 "upload_bucket": stack.output("UploadBucketName"),
                 "output_bucket": stack.output("OutputBucketName"),
@@ -212,26 +215,26 @@ class Console:
 
     # ---- acting ------------------------------------------------------------------------------------------------------
 
+    async def file(self, request: Request) -> Response:
+        """Keep a file that was dropped: what is made of it is asked for by its hash."""
+        data = await _read(request, IMAGE_LIMIT)
+        return JSONResponse({"sha256": await _thread(self.shelf.put, data), "bytes": len(data)})
+
     async def plan(self, request: Request) -> Response:
         """What would become of a drop. Nothing is sent."""
-        drop = await _drop(request)
-        planned = await _thread(sending.plan_drop, self.stack, drop)
+        drop = self.shelf.drop(await _body(request))
+        planned = await self._plan(drop)
         return JSONResponse({"jobs": sending.told(planned), "usd": planned.usd, "refused": drop.refused})
 
     async def uploads(self, request: Request) -> Response:
-        """Upload a drop; how far it is, the events tell."""
-        drop = await _drop(request)
-        planned = await _thread(sending.plan_drop, self.stack, drop)
-        files = sending.accepted(drop, planned)
-        return JSONResponse(
-            {
-                "upload": self._send(drop.character, files),
-                "keys": [{"key": key, "bytes": len(data)} for key, data in files.items()],
-                "jobs": sending.told(planned),
-                "refused": drop.refused,
-            },
-            202,
-        )
+        """Upload a drop for the price that was agreed to; how far it is, the events tell."""
+        body = await _body(request)
+        drop = self.shelf.drop(body)
+        planned = await self._plan(drop)
+        files = sending.accepted(drop, planned, _agreed(body))
+        upload = self._send(drop.character, files)
+        self.shelf.clear(body)
+        return JSONResponse({"upload": upload, "files": len(files), "jobs": sending.told(planned)}, 202)
 
     async def retry(self, request: Request) -> Response:
         """Begin a new attempt of a failed job, once it is confirmed."""
@@ -266,10 +269,15 @@ class Console:
     async def _decode(self, function: Callable[..., R], *arguments: Any) -> R:
         return await to_thread.run_sync(partial(function, *arguments), limiter=self._decoders)
 
+    async def _plan(self, drop: sending.Drop) -> Plan:
+        return await to_thread.run_sync(partial(sending.plan_drop, self.stack, drop), limiter=self._planner)
+
     def _send(self, character: str, files: Mapping[str, bytes]) -> str:
         """Begin to upload; return its name."""
         upload = sending.upload_id()
         self.feed.watch(character)
+        coming = [{"key": key, "bytes": len(data)} for key, data in files.items()]
+        self.feed.events.publish("uploads", {"upload": upload, "files": coming})
         self._uploads.start_soon(self._sending, upload, files)
         return upload
 
@@ -290,49 +298,30 @@ async def _thread(function: Callable[..., R], *arguments: Any) -> R:
     return await to_thread.run_sync(partial(function, *arguments))
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    data = b""
+async def _read(request: Request, limit: int) -> bytes:
+    data = bytearray()
     async for chunk in request.stream():
         data += chunk
-        if len(data) > BODY_BYTES:
-            raise HTTPException(413, f"the body has more than {BODY_BYTES} bytes")
+        if len(data) > limit:
+            raise HTTPException(413, f"the body has more than {limit} bytes")
+    return bytes(data)
+
+
+async def _body(request: Request) -> dict[str, Any]:
     try:
-        body = json.loads(data or b"{}")
-    except ValueError as exc:
+        body = json.loads(await _read(request, BODY_BYTES) or b"{}")
+    except (ValueError, RecursionError) as exc:
         raise HTTPException(400, "the body is not JSON") from exc
     if not isinstance(body, dict):
         raise HTTPException(400, "the body is no JSON object")
     return body
 
 
-async def _drop(request: Request) -> sending.Drop:
-    length = request.headers.get("content-length", "")
-    if not length.isdecimal() or int(length) > DROP_BYTES:
-        raise HTTPException(413, f"drop at most {DROP_BYTES >> 20} MB at once")
-    async with request.form(max_files=DROP_FILES, max_fields=10) as form:
-        face = form.get("face")
-        poses = [await _named(pose) for pose in form.getlist("poses") if isinstance(pose, UploadFile) and pose.filename]
-        parameters = _parameters(form)
-        return sending.lay_out(
-            str(form.get("character") or "").strip(),
-            await _named(face) if isinstance(face, UploadFile) and face.filename else None,
-            poses,
-            parameters,
-        )
-
-
-def _parameters(form: FormData) -> dict[str, Any]:
-    try:
-        found = json.loads(str(form.get("parameters") or "{}"))
-    except (ValueError, RecursionError) as exc:
-        raise HTTPException(400, "the parameters are not JSON") from exc
-    if not isinstance(found, dict):
-        raise HTTPException(400, "the parameters are no JSON object")
-    return found
-
-
-async def _named(file: UploadFile) -> sending.Named:
-    return sending.Named(file.filename or "", await file.read())
+def _agreed(body: Mapping[str, Any]) -> float:
+    usd = body.get("usd")
+    if not isinstance(usd, int | float) or isinstance(usd, bool):
+        raise HTTPException(400, "it is not said at which price")
+    return usd
 
 
 def _number(text: str, name: str, least: float, most: float) -> float:
@@ -349,6 +338,8 @@ def _error(_request: Request, exc: Exception) -> Response:
     """Every error is one clear sentence."""
     if isinstance(exc, HTTPException):
         return JSONResponse({"error": exc.detail}, exc.status_code, headers=exc.headers)
+    if isinstance(exc, Lost):
+        return JSONResponse({"error": str(exc), "lost": exc.hashes}, 410)
     if isinstance(exc, OpsError):
         return JSONResponse({"error": sentence(exc)}, STATUS.get(type(exc), 502))
     if isinstance(exc, TROUBLE):

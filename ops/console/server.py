@@ -18,8 +18,8 @@ class Server(uvicorn.Server):
     """Serves a stack's console on a port of this machine: quietly, since its log would hold the token."""
 
     def __init__(self, stack: Stack, token: str, port: int) -> None:
-        self._console = Console(stack)
-        app = create_app(self._console, token, port)
+        self.console = Console(stack)
+        app = create_app(self.console, token, port)
         super().__init__(
             uvicorn.Config(
                 app, log_level="warning", access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=1
@@ -28,7 +28,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams of events, which have no end of their own, and then all else."""
-        self._console.feed.events.close()
+        self.console.feed.events.close()
         await super().shutdown(sockets)
 
 

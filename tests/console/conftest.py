@@ -58,6 +58,10 @@ class LiveClock(Clock):
         self.shift = value - time.time()
 
 
+Dropped = tuple[str, bytes]
+"""A file as it is dropped: its name and its bytes."""
+
+
 @dataclass
 class Console:
     """A console that runs, and the stack behind it. `down`: AWS cannot be reached. `answering`: it does not hang."""
@@ -100,7 +104,6 @@ class Console:
         method: str,
         path: str,
         body: object = None,
-        fields: list[tuple[str, Any]] | None = None,
         headers: Mapping[str, str | None] = {},
         **options: Any,
     ) -> urllib3.BaseHTTPResponse:
@@ -113,9 +116,7 @@ class Console:
         sent = {name: value for name, value in {**own, **headers}.items() if value is not None}
         options = {"timeout": 20, "redirect": False, "retries": False, **options}
         if body is not None:
-            options["body"] = json.dumps(body)
-        if fields is not None:
-            options["fields"] = fields
+            options["body"] = body if isinstance(body, bytes) else json.dumps(body)
         return urllib3.PoolManager().request(method, f"{self.base}{path}", headers=sent, **options)
 
     def get(self, path: str, status: int = 200, **options: Any) -> Any:
@@ -123,8 +124,23 @@ class Console:
         return self._json(self.request("GET", path, **options), status)
 
     def post(self, path: str, body: object = None, status: int = 200, **options: Any) -> Any:
-        """Post JSON, or a form's fields, and return the JSON that is answered."""
+        """Post JSON, or a file's bytes, and return the JSON that is answered."""
         return self._json(self.request("POST", path, body, **options), status)
+
+    def plan(self, *files: Dropped, status: int = 200, **values: Any) -> Any:
+        """What would become of files that are dropped, the face among them named so."""
+        return self.post("/api/plan", self.drop(*files, **values), status)
+
+    def upload(self, *files: Dropped, status: int = 202, **values: Any) -> Any:
+        """Upload files that are dropped, at any price."""
+        return self.post("/api/uploads", self.drop(*files, **{"usd": 9.0, **values}), status)
+
+    def drop(self, *files: Dropped, character: str = "hero", **values: Any) -> dict[str, Any]:
+        """Send files as the page does, and describe them. What is called a face is the face."""
+        told = [{"file": name, "sha256": self.post("/api/files", data)["sha256"]} for name, data in files]
+        face = next((file for file in told if file["file"].startswith("face")), None)
+        poses = [file for file in told if file is not face]
+        return {"character": character, "face": face, "poses": poses, **values}
 
     @staticmethod
     def _json(response: urllib3.BaseHTTPResponse, status: int) -> Any:

@@ -111,15 +111,14 @@ def test_what_waits_no_more_is_gone(console: Console) -> None:
 def test_an_upload_is_told_as_it_goes(console: Console) -> None:
     with listening(console) as page:
         page.wait("hello")
-        fields = [
-            ("character", "hero"),
-            ("face", ("face.png", image())),
-            ("poses", ("walk.png", image("png", (900, 900)))),
-        ]
-        found = console.post("/api/uploads", fields=fields, status=202)
-        for key in found["keys"]:
-            told = page.wait("upload", key=key["key"], done=True)
-            assert told == {"upload": found["upload"], **key, "sent": key["bytes"], "done": True, "error": None}
+        found = console.upload(("face.png", image()), ("walk.png", image("png", (900, 900))))
+        files = page.wait("uploads", upload=found["upload"])["files"]
+        assert [file["key"] for file in files] == ["incoming/hero/face.png", "incoming/hero/poses/walk.png"]
+        for file in files:
+            told = page.wait("upload", key=file["key"], done=True)
+            assert told == {"upload": found["upload"], **file, "sent": file["bytes"], "done": True, "error": None}
+        names = [name for _, name, _ in page.events]
+        assert names.index("uploads") < names.index("upload")
 
 
 def test_an_upload_that_fails_says_so_and_nothing_more_is_sent(console: Console) -> None:
@@ -127,8 +126,7 @@ def test_an_upload_that_fails_says_so_and_nothing_more_is_sent(console: Console)
     console.pipeline.break_call("s3", "PutObject")
     with listening(console) as page:
         page.wait("hello")
-        fields = [("character", "hero"), ("face", ("face.png", image())), ("poses", ("walk.png", image()))]
-        console.post("/api/uploads", fields=fields, status=202)
+        console.upload(("face.png", image()), ("walk.png", image()))
         assert "AccessDenied" in page.wait("upload", key="incoming/hero/face.png", done=False)["error"]
         assert page.wait("upload", key="incoming/hero/poses/walk.png")["error"].startswith("not sent")
 
@@ -136,8 +134,7 @@ def test_an_upload_that_fails_says_so_and_nothing_more_is_sent(console: Console)
 def test_a_job_that_is_refused_at_once_is_told(console: Console) -> None:
     with listening(console) as page:
         page.wait("hello")
-        fields = [("character", "hero"), ("face", ("face.png", image())), ("poses", ("walk.png", image()))]
-        console.post("/api/uploads", fields=fields, status=202)
+        console.upload(("face.png", image()), ("walk.png", image()))
         page.wait("upload", key="incoming/hero/poses/walk.png", done=True)
         console.pipeline.put("incoming/hero/job.json", {"quality": 1000})
         console.handle()
@@ -216,8 +213,7 @@ def test_a_fault_of_a_look_is_told_and_ends_nothing(
         with monkeypatch.context() as broken:
             broken.setattr("ops.console.feed.turns", lambda *_: {}["no such turn"])
             assert "KeyError" in page.wait("state", connected=False)["error"]
-            fields = [("character", "hero"), ("face", ("face.png", image())), ("poses", ("walk.png", image()))]
-            console.post("/api/uploads", fields=fields, status=202)
+            console.upload(("face.png", image()), ("walk.png", image()))
             page.wait("upload", key="incoming/hero/poses/walk.png", done=True)
         console.change(console.seed(4)[3], status=Status.SUBMITTING, claimed_at=time.time())
         page.wait("job", state="submitting")

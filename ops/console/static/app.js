@@ -8,7 +8,7 @@ import { listen } from "./feed.js";
 import { Gallery } from "./gallery.js";
 import * as glance from "./glance.js";
 import { notice, tell, toast } from "./notices.js";
-import { moved } from "./tray.js";
+import { begun, moved } from "./tray.js";
 import * as viewer from "./viewer.js";
 import { count, hourAndMinute, many } from "./words.js";
 
@@ -395,6 +395,7 @@ listen({
   job: (card) => change(card.job_id, card),
   gone: ({ job_id: id }) => change(id, null),
   glance: showGlance,
+  uploads: begun,
   upload: moved,
   state: stackState,
   reset: () => {

@@ -1,6 +1,8 @@
 /** Server-sent events: what changed, in order. A lost connection is taken up again where it was. */
 
-const EVENTS = ["hello", "job", "gone", "glance", "upload", "state", "reset"];
+import { parse } from "./api.js";
+
+const EVENTS = ["hello", "job", "gone", "glance", "uploads", "upload", "state", "reset"];
 const AGAIN = 2000; // milliseconds
 
 /** Listen. `on` has a function for each event, and `link(up)` for the connection to the console itself. */
@@ -22,7 +24,7 @@ export function listen(on) {
       setTimeout(open, AGAIN);
     });
     for (const name of EVENTS) {
-      source.addEventListener(name, (event) => on[name]?.(JSON.parse(event.data)));
+      source.addEventListener(name, (event) => on[name]?.(parse(event.data)));
     }
   }
 
