@@ -2,19 +2,25 @@
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from ops.console import pictures
 from ops.console.shelf import Lost, Shelf
 from posedrop.parameters import schema
 from tests.console.conftest import CYCLE, Console, Dropped
 from tests.integration.conftest import API_KEY, BUCKET, OUTPUTS
-from tests.support import image
+from tests.support import ROOT, image
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 FACE = ("face.png", image("png", (10, 10), "white"))
@@ -243,6 +249,56 @@ def test_what_is_no_image_is_not_served(console: Console, data: bytes, size: str
     assert answer.status == 415
     assert answer.headers["Content-Type"] == "application/json"
     assert b"script" not in answer.data
+
+
+def test_what_cannot_be_shown_is_read_once(console: Console) -> None:
+    done = console.seed(1)[0]
+    console.pipeline.s3.put_object(Bucket=OUTPUTS, Key=done.outputs[0]["key"], Body=b"no image")
+    reads: list[str] = []
+    console.pipeline.hook("s3", "GetObject", lambda **_: reads.append("read"))
+    path = f"/api/pictures/{done.job_id}?what=output"
+    assert [console.request("GET", path).status for _ in range(3)] == [415] * 3
+    assert len(reads) == 1
+
+
+def test_large_images_are_decoded_one_at_a_time(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = console.seed(1)[0]
+    large = image("png", (2100, 2000))
+    for stored in (made.outputs[0], *made.inputs.values()):
+        console.pipeline.s3.put_object(Bucket=stored["bucket"], Key=stored["key"], Body=large)
+    under_way: list[int] = []
+    most: list[int] = []
+
+    def slow(picture: pictures.Picture, _side: int) -> pictures.Picture:
+        under_way.append(1)
+        most.append(len(under_way))
+        time.sleep(0.1)
+        under_way.pop()
+        return picture
+
+    monkeypatch.setattr(pictures, "_smaller", slow)
+    found = pictures.Pictures(console.stack)
+    with ThreadPoolExecutor(3) as pool:
+        sources = [found.source(made, what) for what in ("face", "pose", "output")]
+        assert [picture.data for picture in pool.map(found.get, sources, ["thumb"] * 3)] == [large] * 3
+    assert most == [1] * 3
+
+
+def test_the_largest_image_of_the_contract_takes_little_more_than_its_pixels() -> None:
+    code = """
+import resource, sys
+from ops.console.pictures import Pictures, checked
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+Pictures(None)._smaller(checked("a", open(sys.argv[1], "rb").read()), 480)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        Image.new("RGBA", (8192, 8192), "teal").save(file, "PNG")
+        file.flush()
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'layers' / 'posedrop'}"}
+        command = [sys.executable, "-c", code, file.name]
+        taken = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert int(taken.stdout) < 400  # MB; the pixels alone are 256
 
 
 def test_whole_in_its_container_yet_nothing_inside(console: Console) -> None:
