@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -34,6 +35,7 @@ from ops.health import problems
 from ops.plan import Plan
 from ops.stack import Stack
 from ops.timeline import life
+from ops.words import COMMAND
 from posedrop.clock import rfc3339
 from posedrop.ledger import Record
 from posedrop.parameters import schema
@@ -85,6 +87,7 @@ class Console:
             Route("/", self.index),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
             Route("/api/stack", self.about),
+            Route("/api/problems", self.problems),
             Route("/api/glance", self.glance),
             Route("/api/events", self.events),
             Route("/api/jobs", self.jobs),
@@ -109,23 +112,24 @@ class Console:
     async def about(self, _request: Request) -> Response:
         """What the page must know of the stack."""
         stack = self.stack
-        found = await _thread(problems, stack)
+        named = f"--stack {shlex.quote(stack.name)} --region {stack.region}"
         return JSONResponse(
             {
                 "stack": stack.name,
                 "region": stack.region,
                 "local": stack.endpoint is not None,
+                "command": f"{COMMAND} {'--local' if stack.endpoint else named}",
                 "schema": schema(),
                 "price_usd": PRICE,
                 "file_bytes": IMAGE_LIMIT,
                 "default_prompt": stack.parameter("DefaultPrompt"),
-                "upload_bucket": stack.output("UploadBucketName"),
-                "output_bucket": stack.output("OutputBucketName"),
-                "requests_per_minute": stack.limits.requests_per_minute,
-                "settle_seconds": stack.seconds("SettleSeconds"),
-                "problems": [{"what": problem.what, "step": problem.next_step} for problem in found],
             }
         )
+
+    async def problems(self, _request: Request) -> Response:
+        """What somebody must see to; a pause is told at a glance."""
+        found = await _thread(problems, self.stack)
+        return JSONResponse([{"what": problem.what, "step": problem.next_step} for problem in found])
 
     async def glance(self, _request: Request) -> Response:
         """The stack at a glance."""
@@ -165,14 +169,11 @@ class Console:
                 "card": known.card(found.record),
                 "moments": [{"at": each.at, "what": each.what, "detail": each.detail} for each in found.moments],
                 "parameters": found.record.parameters,
-                "inputs": found.inputs,
-                "context": found.record.context,
                 "explanation": {
                     "reason": str(explanation.reason),
                     "sentence": explanation.sentence,
                     "step": explanation.next_step,
                 },
-                "execution": vars(found.execution) if found.execution else None,
             }
         )
 
@@ -347,8 +348,8 @@ def _error(_request: Request, exc: Exception) -> Response:
     return JSONResponse({"error": "the console has a fault: its terminal says more"}, 500)
 
 
-def create_app(console: Console, token: str, port: int) -> ASGIApp:
-    """A console on a port of this machine, for whoever has the token."""
+def create_app(console: Console, token: str, port: int, code: str = "") -> ASGIApp:
+    """A console on a port of this machine, for whoever has the token; `code` is good for it once."""
     kinds: tuple[type[Exception], ...] = (HTTPException, OpsError, *TROUBLE, Exception)
     app = Starlette(routes=console.routes(), lifespan=console.lifespan, exception_handlers=dict.fromkeys(kinds, _error))
-    return Guard(app, token, port)
+    return Guard(app, token, port, code)

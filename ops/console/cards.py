@@ -63,7 +63,6 @@ def card(record: Record, situation: Situation, turn: float | None = None) -> dic
         "character": record.character,
         "pose": record.pose,
         "state": state(record),
-        "status": str(record.status),
         "headline": _headline(record, situation, turn),
         "missing": record.missing,
         "created_at": record.created_at or None,

@@ -34,7 +34,7 @@ def glance(records: Iterable[Record], situation: Situation, queue: int = 0) -> d
             failures[record.error["type"]] += 1
         if record.status is Status.QUEUED:
             queued.append(epoch(record.created_at if record.attempt == 1 else record.updated_at))
-        if record.status is Status.SUCCEEDED and record.attempt == 1 and record.completed_at:
+        if record.status is Status.SUCCEEDED and record.attempt == 1 and record.completed_at and record.created_at:
             done.append(record)
     rate, pause = limit_use(situation.pacing, situation.limits, situation.now)
     newest = heapq.nlargest(DURATIONS, done, key=lambda record: str(record.completed_at))
@@ -60,11 +60,7 @@ def glance(records: Iterable[Record], situation: Situation, queue: int = 0) -> d
         "failed": states["failed"],
         "failures": [{"type": kind, "count": count} for kind, count in failures.most_common()],
         "durations": [
-            {
-                "at": record.completed_at,
-                "seconds": round(epoch(str(record.completed_at)) - epoch(record.created_at), 1),
-            }
-            for record in reversed(newest)
+            round(epoch(str(record.completed_at)) - epoch(record.created_at), 1) for record in reversed(newest)
         ],
     }
 

@@ -29,6 +29,7 @@ from tests.support import image
 __all__ = ["environment", "notifications", "pipeline", "provider", "stack"]
 
 TOKEN = "token-of-this-start"
+CODE = "code-for-the-browser"
 COLORS = ("teal", "coral", "indigo", "olive", "orchid", "sienna")
 CYCLE = ("done", "done", "failed", "running", "queued", "waiting", "done", "submitting", "delivering", "done")
 """The states that seeded jobs have, one after another."""
@@ -76,15 +77,20 @@ class Console:
     @cached_property
     def base(self) -> str:
         """The address without token and slash, http://127.0.0.1:port. The server starts when it is first asked for."""
-        listener = socket.create_server(("127.0.0.1", 0))
+        port = self.start(0, TOKEN)
+        return f"http://127.0.0.1:{port}"
+
+    def start(self, port: int, token: str) -> int:
+        """Start the server, and return its port."""
+        listener = socket.create_server(("127.0.0.1", port))
         port = listener.getsockname()[1]
-        self.server = Server(self.stack, TOKEN, port)
+        self.server = Server(self.stack, token, port, CODE)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]}, daemon=True)
         self.thread.start()
         while not self.server.started:
             assert self.thread.is_alive()
             time.sleep(0.01)
-        return f"http://127.0.0.1:{port}"
+        return port
 
     @property
     def url(self) -> str:

@@ -2,7 +2,7 @@
 
 import { $, h, icon, say } from "./dom.js";
 import { get } from "./api.js";
-import { cardElement, forget, forgetAll, headline, situate, tick } from "./card.js";
+import { cardElement, forget, forgetAll, headline, imagesAgain, situate, tick } from "./card.js";
 import * as drop from "./drop.js";
 import { listen } from "./feed.js";
 import { Gallery } from "./gallery.js";
@@ -10,13 +10,14 @@ import * as glance from "./glance.js";
 import { notice, tell, toast } from "./notices.js";
 import { begun, moved } from "./tray.js";
 import * as viewer from "./viewer.js";
-import { count, hourAndMinute, many } from "./words.js";
+import { count, hourAndMinute, many, naming, step } from "./words.js";
 
 const PAGE = 60;
 const TYPING = 250; // milliseconds
 const COUNTING = 1000; // milliseconds
+const PROBLEMS = 60_000; // milliseconds
 const OFFERED = {
-  "": "All",
+  all: "All",
   waiting: "Waiting",
   queued: "Queued",
   "submitting,running,delivering": "Running",
@@ -41,13 +42,20 @@ let away = false; // the stack is
 let greeted = false;
 
 const jobs = $("jobs");
-const gallery = new Gallery(jobs, { open: viewer.open, only: (name) => choose({ character: name }) });
+const gallery = new Gallery(jobs, {
+  open: viewer.open,
+  only: (name) => choose({ character: name }),
+  jobs: (name) => characters.find((character) => character.name === name)?.jobs ?? 0,
+});
 
 // ---- which jobs -----------------------------------------------------------------------------------------------------
 
+/** The state that is asked for; where none was chosen, the gallery shows what is done. */
+const chosen = () => filters.state || (filters.view === "look" ? "done" : "all");
+
 function query() {
-  const { view, character, state, hours, text } = filters;
-  const wanted = { character, state: view === "look" ? "done" : state, hours, text };
+  const { character, hours, text } = filters;
+  const wanted = { character, state: chosen() === "all" ? "" : chosen(), hours, text };
   return new URLSearchParams(Object.entries(wanted).filter(([, value]) => value));
 }
 
@@ -144,8 +152,8 @@ function lookAhead() {
 }
 
 function showTotal() {
-  const filtered = filters.character || filters.text || filters.hours || (filters.state && filters.view === "watch");
-  const what = filters.view === "look" ? "finished job" : "job";
+  const filtered = filters.character || filters.text || filters.hours || filters.state;
+  const what = filters.view === "look" && chosen() === "done" ? "finished job" : "job";
   say($("total"), shown.size || filtered ? `${many(Math.max(total, shown.size), what)}${filtered ? " found" : ""}` : "");
   const empty = !shown.size && !cursor;
   $("main").toggleAttribute("data-empty", empty);
@@ -182,6 +190,7 @@ function emptiness(filtered) {
 function showCharacters(found) {
   if (JSON.stringify(found) === JSON.stringify(characters)) return;
   characters = found;
+  gallery.recount();
   const options = characters.map(({ name, jobs: n }) => h("option", { value: name }, `${name} (${count(n)})`));
   $("character").replaceChildren(h("option", { value: "" }, "All characters"), ...options);
   if (filters.character && !characters.some(({ name }) => name === filters.character))
@@ -211,8 +220,7 @@ function apply() {
     if (view === filters.view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  $("states").hidden = filters.view === "look";
-  for (const chip of $("states").children) chip.setAttribute("aria-pressed", String(chip.value === filters.state));
+  for (const chip of $("states").children) chip.setAttribute("aria-pressed", String(chip.value === chosen()));
   for (const name of ["character", "hours"]) $(name).value = filters[name];
   if ($("text").value.trim() !== filters.text) $("text").value = filters.text;
   load();
@@ -233,7 +241,7 @@ function buildFilters() {
     $(`view-${view}`).addEventListener("click", (event) => {
       event.preventDefault();
       scrollTo(0, 0);
-      choose({ view });
+      choose({ view, state: "" });
     });
   }
   addEventListener("popstate", () => {
@@ -314,32 +322,43 @@ function hide(id) {
   gallery.remove(id);
 }
 
-function link(up) {
+/** The connection to the console: there, lost, or refused to this page. */
+function link(up, refusal = null) {
   if (up) {
     clearTimeout(gone);
-    gone = 0;
     $("link").dataset.link = "live";
     say($("link"), "Live");
     if (since) notice("console", null);
     since = null;
     return;
   }
+  if (refusal) {
+    clearTimeout(gone);
+    lost("This page belongs to an earlier start of the console.", refusal);
+  }
   if (since) return;
   since = new Date();
   $("link").dataset.link = "joining";
   say($("link"), "Reconnecting");
   gone = setTimeout(() => {
-    $("link").dataset.link = "away";
-    say($("link"), "Not connected");
     const text = `The console does not answer. The page shows what was known at ${hourAndMinute(since)}.`;
-    notice("console", text, { step: "It goes on by itself when python -m ops console runs again on this port with this start's token." });
+    lost(text, "If it has ended, start python -m ops console again and open the address that it prints.");
   }, 2500);
+}
+
+function lost(text, advice) {
+  $("link").dataset.link = "away";
+  say($("link"), "Not connected");
+  notice("console", text, { step: advice });
 }
 
 function stackState({ connected, error }) {
   if (connected) {
     notice("stack", null);
-    if (away) toast("The stack is back; everything is up to date.");
+    if (away) {
+      imagesAgain();
+      toast("The stack is back; everything is up to date.");
+    }
   } else if (!away) {
     const text = `The stack cannot be reached. The page shows what was known at ${hourAndMinute(new Date())}.`;
     notice("stack", text, { step: `${error ?? ""} It goes on by itself.`.trim() });
@@ -369,13 +388,28 @@ async function loadStack() {
     notice("about", null);
     $("stack").textContent = `${stack.stack} · ${stack.local ? "local" : stack.region}`;
     document.title = `${stack.stack} · posedrop`;
-    for (const [at, problem] of stack.problems.entries()) notice(`problem-${at}`, `${problem.what}.`, { step: problem.step, tone: "warn" });
+    naming(stack.command);
     drop.build(stack, () => characters);
     viewer.build({ cards: (id) => cards.get(id), order: () => [...jobs.querySelectorAll("[data-job]")].map((element) => element.dataset.job), price: stack.price_usd });
   } catch (problem) {
     notice("about", problem.message);
     setTimeout(loadStack, 3000);
   }
+}
+
+let problems = []; // what was said last
+
+/** What somebody must see to; what is seen to goes by itself. */
+async function loadProblems() {
+  let found;
+  try {
+    found = await get("/api/problems");
+  } catch {
+    return; // That the stack is away is told by the feed.
+  }
+  for (const { what } of problems) if (!found.some((problem) => problem.what === what)) notice(`problem ${what}`, null);
+  for (const { what, step: next } of found) notice(`problem ${what}`, `${what}.`, { step: step(next), tone: "warn" });
+  problems = found;
 }
 
 // ---- begin ----------------------------------------------------------------------------------------------------------
@@ -385,7 +419,7 @@ glance.build();
 readHash();
 apply();
 loadGlance();
-loadStack();
+loadStack().then(loadProblems);
 drop.watchPage();
 $("drop").addEventListener("click", () => drop.open());
 listen({
@@ -404,3 +438,5 @@ listen({
   },
 });
 setInterval(() => document.hidden || tick(), 1000);
+setInterval(() => document.hidden || loadProblems(), PROBLEMS);
+addEventListener("visibilitychange", () => document.hidden || loadProblems(), true);

@@ -6,6 +6,7 @@ import { retry } from "./confirm.js";
 import { ago, dateAndTime, span, until } from "./words.js";
 
 const elements = new Map(); // job id -> its card on the page
+const lacking = new Map(); // frame without its picture -> what asks for it again
 let glance = { typical_seconds: 30, late_seconds: 90, pause: null }; // what moves all cards at once
 const RADIUS = 19;
 const ROUND = 2 * Math.PI * RADIUS;
@@ -39,6 +40,7 @@ export function forget(id) {
 
 export function forgetAll() {
   elements.clear();
+  lacking.clear();
 }
 
 function draw(entry, open) {
@@ -66,7 +68,7 @@ function draw(entry, open) {
     ),
     h("h3", {}, name),
     h("p", { class: "line" }, entry.mark, entry.left, entry.when),
-    why && h("p", { class: "why" }, why),
+    why && h("p", { class: "why", title: why }, why),
   ];
   element.replaceChildren(...parts.filter(Boolean));
   tickOne(entry);
@@ -89,15 +91,19 @@ export function headline(card) {
 /** A picture that turns into a quiet frame if there is none. */
 export function image(card, what, options = {}, properties = {}) {
   const { alt = "", ...rest } = properties;
-  return h("img", {
-    src: picture(card, what, options),
-    alt,
-    loading: "lazy",
-    decoding: "async",
-    draggable: "false",
-    onerror: (event) => event.target.replaceWith(h("span", { class: "none" }, icon(what === "face" ? "face" : "pose"))),
-    ...rest,
-  });
+  const onerror = ({ target }) => {
+    const none = h("span", { class: "none" }, icon(what === "face" ? "face" : "pose"));
+    lacking.set(none, () => none.replaceWith(image(card, what, options, properties)));
+    target.replaceWith(none);
+  };
+  return h("img", { src: picture(card, what, options), alt, loading: "lazy", decoding: "async", draggable: "false", onerror, ...rest });
+}
+
+/** Ask once more for the pictures that did not come: the stack was away. */
+export function imagesAgain() {
+  const again = [...lacking];
+  lacking.clear();
+  for (const [none, ask] of again) if (none.isConnected) ask();
 }
 
 function frame(card, what) {

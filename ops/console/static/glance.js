@@ -1,7 +1,7 @@
 /** At a glance: numbers, the use of the limit, what failed, and how long jobs took lately. */
 
 import { $, h, say, svg } from "./dom.js";
-import { count, hourAndMinute, many, span, usd } from "./words.js";
+import { count, hourAndMinute, many, span, step, usd } from "./words.js";
 import { notice } from "./notices.js";
 
 const KINDS = 3; // types of failures that are shown by name
@@ -59,7 +59,7 @@ export function show(glance) {
 /** What the page does not show, so that nobody looks for it in vain. */
 function leftOut({ cut, unreadable }) {
   notice("cut", cut === null ? null : `There are more jobs than the ${count(cut)} that were read.`, {
-    step: "All that are unfinished are here; python -m ops jobs --character lists the others.",
+    step: step("All that are unfinished are here; python -m ops jobs --character lists the others."),
   });
   notice("unreadable", unreadable.length ? `${many(unreadable.length, "record")} cannot be read by this version.` : null, {
     step: unreadable.slice(0, 3).join(", "),
@@ -93,8 +93,7 @@ function pause(found) {
 }
 
 /** A bar for each job, the newest on the right, and a line at the median. */
-function plot(durations) {
-  const seconds = durations.map((job) => job.seconds);
+function plot(seconds) {
   if (!seconds.length) {
     cells.plot.replaceChildren();
     cells.plot.setAttribute("aria-label", "No durations yet");
@@ -107,10 +106,10 @@ function plot(durations) {
   const top = Math.max(median * 1.4, Math.min(slowest, median * 2)); // one slow job must not flatten all others
   const wide = Math.max(40, seconds.length);
   cells.plot.setAttribute("viewBox", `0 0 ${wide * 4} 100`);
-  const bars = durations.map((job, at) => {
-    const height = Math.max(3, (Math.min(job.seconds, top) / top) * 100);
+  const bars = seconds.map((each, at) => {
+    const height = Math.max(3, (Math.min(each, top) / top) * 100);
     const x = (wide - seconds.length + at) * 4;
-    return svg("rect", { x, y: 100 - height, width: 2.6, height, class: job.seconds > median * 2 ? "slow" : "" });
+    return svg("rect", { x, y: 100 - height, width: 2.6, height, class: each > median * 2 ? "slow" : "" });
   });
   const y = 100 - (median / top) * 100;
   cells.plot.replaceChildren(...bars, svg("line", { x1: 0, x2: wide * 4, y1: y, y2: y }));

@@ -5,7 +5,7 @@ import { get, jobPath, json, picture } from "./api.js";
 import { image, progress, stateMark } from "./card.js";
 import { again, retry } from "./confirm.js";
 import { toast } from "./notices.js";
-import { ago, dateAndTime, span, timeOfDay, usd } from "./words.js";
+import { ago, dateAndTime, span, step as inWords, timeOfDay, usd } from "./words.js";
 
 let ui = null;
 let current = null; // {id, what, n}
@@ -145,7 +145,7 @@ function drawFacts(card, found, problem = null) {
       h("h2", {}, card.pose || "No pose yet"),
       h("p", { class: "who" }, card.character),
       problem && h("p", { class: "error" }, problem),
-      sentence && h("div", { class: "explains", "data-state": card.state }, h("p", {}, sentence), nextStep && h("p", { class: "step" }, nextStep)),
+      sentence && h("div", { class: "explains", "data-state": card.state }, h("p", {}, sentence), nextStep && h("p", { class: "step" }, inWords(nextStep))),
       h(
         "div",
         { class: "actions" },

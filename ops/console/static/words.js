@@ -1,4 +1,4 @@
-/** Times and money in words. */
+/** Times, money and commands in words. */
 
 /** A length of time: "8 s", "4 min", "2 h 5 min", "3 days". */
 export function span(seconds) {
@@ -40,3 +40,12 @@ export const many = (n, what, plural = `${what}s`) => `${count(n)} ${n === 1 ? w
 export function bytes(n) {
   return n < 1e6 ? `${Math.max(1, Math.round(n / 1000))} kB` : `${(n / 1e6).toFixed(1)} MB`;
 }
+
+const COMMAND = "python -m ops";
+let own = COMMAND;
+
+/** How the operator's command names this stack. */
+export const naming = (command) => (own = command);
+
+/** A text whose commands act on this stack. */
+export const step = (text) => text?.replaceAll(COMMAND, own) ?? null;
