@@ -220,7 +220,11 @@ function apply() {
     if (view === filters.view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  for (const chip of $("states").children) chip.setAttribute("aria-pressed", String(chip.value === chosen()));
+  for (const chip of $("states").children) {
+    const pressed = chip.value === chosen();
+    chip.setAttribute("aria-pressed", String(pressed));
+    if (pressed) $("states").scrollLeft = chip.offsetLeft - $("states").offsetLeft - 48; // a narrow page has not all in sight
+  }
   for (const name of ["character", "hours"]) $(name).value = filters[name];
   if ($("text").value.trim() !== filters.text) $("text").value = filters.text;
   load();

@@ -32,7 +32,7 @@ export class Parameters {
       const field = this.field(name, rule, name === "prompt" ? defaultPrompt : undefined);
       (ADVANCED.includes(name) ? more : basic).append(field);
     }
-    this.back = button("Set back", { kind: "small", onclick: () => { this.reset(); this.changed(); } });
+    this.back = button("Reset", { kind: "small", onclick: () => { this.reset(); this.changed(); } });
     this.element = h("div", {}, basic, h("details", { class: "advanced" }, h("summary", {}, "More"), more), this.back);
     this.reset();
   }
