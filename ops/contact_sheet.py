@@ -31,12 +31,12 @@ class Row:
     reason: str = ""
 
 
-def draw(rows: Sequence[Row], target: Stored) -> None:
-    """Draw the rows and write the picture (PNG)."""
+def draw(rows: Sequence[Row], target: Stored, title: str = "posedrop") -> None:
+    """Draw the rows below a title, and write the picture (PNG)."""
     width = 3 * CELL + 4 * GAP
     sheet = Image.new("RGB", (width, HEADER + len(rows) * (CELL + CAPTION) + GAP), BACKGROUND)
     canvas = ImageDraw.Draw(sheet)
-    canvas.text((GAP, 20), "posedrop", font=_font(30), fill=INK)
+    canvas.text((GAP, 20), title, font=_font(30), fill=INK)
     for column, name in enumerate(COLUMNS):
         canvas.text((_left(column), HEADER - 8), name, font=_font(17), fill=FAINT, anchor="ls")
     for index, row in enumerate(rows):

@@ -109,10 +109,9 @@ def health(stack: Stack) -> Health:
 
 
 def problems(stack: Stack) -> list[Problem]:
-    """What somebody must see to, without a look at the jobs. Errors of AWS pass as botocore's."""
-    _, pause = limit_use(stack.governor.read(), stack.limits, stack.clock())
+    """What somebody must see to, without a look at jobs and pauses. Errors of AWS pass as botocore's."""
     dead = depth(stack, stack.output("DeadLetterQueueUrl"))
-    return [*_problems(stack, pause, dead, _undelivered(stack)), *bucket_problems(stack)]
+    return [*_problems(stack, None, dead, _undelivered(stack)), *bucket_problems(stack)]
 
 
 def _undelivered(stack: Stack) -> int | None:

@@ -77,13 +77,15 @@ class Plan:
 
 
 class Overlay(UploadBucket):
-    """The upload bucket as it would be once `files` (bytes by their keys) were in it."""
+    """The upload bucket as it would be once `files` (bytes by their keys) were in it. Each folder is listed once."""
 
     def __init__(self, s3: "S3Client", name: str, files: Mapping[str, bytes], clock: Callable[[], float] = time.time):
         super().__init__(s3, name)
         self._files = files
-        self._clock = clock
         self._shared: dict[tuple[str, str], Blob] = {}
+        self._folders: dict[str, list[Listed]] = {}
+        now = datetime.fromtimestamp(clock(), UTC)
+        self._own = [Listed(key, hashlib.sha256(data).hexdigest(), len(data), now) for key, data in files.items()]
 
     def read(self, listed: Listed, limit: int) -> Blob:
         """Read a file; one that serves all poses of a character is read once."""
@@ -99,13 +101,13 @@ class Overlay(UploadBucket):
         return self._shared[shared]
 
     def _list(self, prefix: str, *, below: bool = True) -> list[Listed]:
-        there = [listed for listed in super()._list(prefix, below=below) if listed.key not in self._files]
-        now = datetime.fromtimestamp(self._clock(), UTC)
-        return there + [
-            Listed(key, hashlib.sha256(data).hexdigest(), len(data), now)
-            for key, data in self._files.items()
-            if key.startswith(prefix) and (below or "/" not in key[len(prefix) :])
-        ]
+        """The files of a prefix: no contract's file lies deeper than in the folder that the prefix is in."""
+        folder = prefix[: prefix.rindex("/") + 1]
+        if folder not in self._folders:
+            there = [listed for listed in super()._list(folder, below=False) if listed.key not in self._files]
+            own = [listed for listed in self._own if listed.key.rpartition("/")[0] == folder[:-1]]
+            self._folders[folder] = there + own
+        return [listed for listed in self._folders[folder] if listed.key.startswith(prefix)]
 
 
 def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequence[str] | None = None) -> Plan:
@@ -161,24 +163,23 @@ def folder(
     The parameters go beside each pose, not into job.json: so they change no other job. Raises Refused.
     """
     character = character or stem(face.name, Role.FACE)
-    files = {place(character, Role.FACE, face.name)[0]: face.read_bytes()}
+    files = {place(character, Role.FACE, face.suffix): face.read_bytes()}
     names = [stem(pose.name, Role.POSE) for pose in poses]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise Refused(f"two poses have the same name: {', '.join(sorted(twice))}")
-    for pose in poses:
-        key, name = place(character, Role.POSE, pose.name)
+    for pose, name in zip(poses, names, strict=True):
+        key = place(character, Role.POSE, pose.suffix, name)
         if parameters:
             files[Folder(character).pose_file(name)] = job_file(parameters)
         files[key] = pose.read_bytes()
     return character, files, names
 
 
-def place(character: str, role: Role, file_name: str) -> tuple[str, str]:
-    """The key under which a face or a pose would be uploaded, and the name of the pose. Raises Refused."""
-    ending = PurePath(file_name).suffix.lower()
-    name = stem(file_name, role) if role is Role.POSE else ""
+def place(character: str, role: Role, ending: str, name: str = "") -> str:
+    """The key under which a face, or the pose of a name, is uploaded; `ending` is .png or alike. Raises Refused."""
     where = Folder(character)
+    ending = ending.lower()
     key = f"{where.poses_prefix}{name}{ending}" if role is Role.POSE else f"{where.prefix}face{ending}"
     try:
         upload = parse(key)
@@ -186,7 +187,7 @@ def place(character: str, role: Role, file_name: str) -> tuple[str, str]:
         raise Refused(f"{key.removeprefix(PREFIX)}: {why}") from why
     if upload != Upload(role, character, name):
         raise Refused(f"{key.removeprefix(PREFIX)} would be another upload than is meant: choose other names")
-    return key, name
+    return key
 
 
 def job_file(parameters: Mapping[str, Any]) -> bytes:

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import attrgetter
@@ -61,12 +61,18 @@ class Counts:
 
 
 class Records:
-    """The records of one stack. Errors of DynamoDB pass as botocore's ClientError."""
+    """The records of one stack. Errors of DynamoDB pass as botocore's ClientError.
 
-    def __init__(self, stack: Stack, scan_bound: int = SCAN_BOUND) -> None:
+    `unreadable` is told the id of a record that is of no known form, which is left out; without it that is an error.
+    """
+
+    def __init__(
+        self, stack: Stack, scan_bound: int = SCAN_BOUND, unreadable: Callable[[str], object] | None = None
+    ) -> None:
         self._dynamodb = stack.client("dynamodb")
         self._table = stack.output("JobsTableName")
         self._scan_bound = scan_bound
+        self._unreadable = unreadable
 
     def page(self, wanted: Wanted, limit: int, cursor: str | None = None) -> Page:
         """One page of the records that are wanted. `cursor` is the last page's. Raises ValueError if it is none."""
@@ -143,8 +149,7 @@ class Records:
     # ---- the ways to read --------------------------------------------------------------------------------------------
 
     def _of_character(self, wanted: Wanted) -> Iterator[Record]:
-        yield from map(
-            from_item,
+        yield from self._read(
             self._items(
                 "query",
                 IndexName=CHARACTER_INDEX,
@@ -186,7 +191,7 @@ class Records:
         read = 0
         for page in self._pages("scan", **projection):
             # The table keeps the pacing and the latency too, which have no status.
-            found += [from_item(item) for item in page["Items"] if "status" in item]
+            found += self._read(item for item in page["Items"] if "status" in item)
             read += page["ScannedCount"]
             if read >= self._scan_bound and "LastEvaluatedKey" in page:
                 return found, True
@@ -198,9 +203,18 @@ class Records:
         asked = [{"job_id": key["job_id"]} for key in keys]
         while asked:
             answer = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": asked, **options}})
-            found += map(from_item, answer["Responses"].get(self._table, []))
+            found += self._read(answer["Responses"].get(self._table, []))
             asked = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
         return found
+
+    def _read(self, items: Iterable[dict[str, Any]]) -> Iterator[Record]:
+        for item in items:
+            try:
+                yield from_item(item)
+            except (ValueError, TypeError, KeyError):
+                if self._unreadable is None:
+                    raise
+                self._unreadable(item["job_id"]["S"])
 
     def _count(self, query: dict[str, Any]) -> int:
         pages = self._dynamodb.get_paginator("query").paginate(**query, Select="COUNT")

@@ -34,7 +34,8 @@ STATE_KEYS = {"aws_access_key_id", "aws_secret_access_key", "region", "endpoint_
 LONGEST_FUNCTION = 900
 """Seconds that a function may run (AWS Lambda developer guide, quotas)."""
 
-Client = Callable[[str], Any]
+Client = Callable[..., Any]
+"""Makes the boto3 client of a service; a `config` goes over what all clients have."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,7 @@ def find(target: Target) -> Stack:
     # boto3 knows AWS_DEFAULT_REGION alone; for the AWS CLI AWS_REGION comes before it.
     region = target.region or os.environ.get("AWS_REGION")
     session = boto3.session.Session(profile_name=target.profile, region_name=region)
-    client = cache(lambda service: session.client(service, config=_config(service)))
+    client = cache(lambda service, config=None: session.client(service, config=_config(service, config)))
     try:
         found = _describe(client, named)
     except ClientError as exc:
@@ -212,7 +213,11 @@ def _local(state_file: Path, target: Target) -> Stack:
         region_name=state["region"],
     )
     endpoint: str = state["endpoint_url"]
-    client = cache(lambda service: session.client(service, endpoint_url=endpoint, config=_config(service, proxies={})))
+    client = cache(
+        lambda service, config=None: session.client(
+            service, endpoint_url=endpoint, config=_config(service, config, proxies={})
+        )
+    )
     try:
         found = _describe(client, LOCAL_NAME)
     except EndpointConnectionError as exc:
@@ -241,12 +246,13 @@ def _stack(name: str, found: Mapping[str, Any], client: Client, endpoint: str | 
     )
 
 
-def _config(service: str, **options: Any) -> Config:
+def _config(service: str, over: Config | None, **options: Any) -> Config:
     # A wrong endpoint is told at once, not after a minute of retries. A function is waited for, and invoked once.
     attempts = 1 if service == "lambda" else 3
     read = LONGEST_FUNCTION if service == "lambda" else 60
     retries: Any = {"mode": "standard", "total_max_attempts": attempts}
-    return Config(connect_timeout=5, read_timeout=read, retries=retries, **options)
+    found = Config(connect_timeout=5, read_timeout=read, retries=retries, **options)
+    return found.merge(over) if over else found
 
 
 def _shown(path: Path) -> str:

@@ -4,16 +4,17 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
+from botocore.config import Config
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
-from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
@@ -27,22 +28,24 @@ from ops.console.feed import TROUBLE, Feed, Unreachable, sentence
 from ops.console.guard import Guard
 from ops.console.pictures import SIZES, NoPicture, Pictures, file_name
 from ops.console.sheet import sheet
+from ops.console.shelf import Lost, Shelf
 from ops.errors import NotFound, OpsError, Refused
 from ops.health import problems
+from ops.plan import Plan
 from ops.stack import Stack
 from ops.timeline import life
 from posedrop.clock import rfc3339
 from posedrop.ledger import Record
 from posedrop.parameters import schema
 from posedrop.telemetry import PRICE
+from posedrop.uploads import IMAGE_LIMIT
 
 STATIC = Path(__file__).parent / "static"
 PAGE_LIMIT = 200
-DROP_BYTES = 1024 * 1024 * 1024
-"""Of all files that are dropped at once: they are held in memory."""
-DROP_FILES = 500
-BODY_BYTES = 64 * 1024
+BODY_BYTES = 256 * 1024
 STATUS = {NotFound: 404, Refused: 409, NoPicture: 415, Unreachable: 503}
+HASTY = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
+"""For what the page waits for: a stack that hangs is told soon."""
 IMMUTABLE = "private, max-age=31536000, immutable"
 
 R = TypeVar("R")
@@ -52,22 +55,28 @@ class Console:
     """The routes of one stack's console."""
 
     def __init__(self, stack: Stack) -> None:
+        # Pictures may be large and the way to them slow.
+        self._patient = stack
+        self.stack = replace(stack, client=cache(partial(stack.client, config=HASTY)))
         for service in ("dynamodb", "s3", "sqs", "stepfunctions", "cloudformation"):
-            stack.client(service)  # boto3 makes clients in one thread only
-        self.stack = stack
-        self.feed = Feed(stack)
-        self.pictures = Pictures(stack)
-        self._tasks: TaskGroup
+            self.stack.client(service)  # boto3 makes clients in one thread only
+        self._patient.client("s3")
+        self.feed = Feed(self.stack)
+        self.pictures = Pictures(self._patient)
+        self.shelf = Shelf()
+        self._uploads: TaskGroup
         self._decoders = anyio.CapacityLimiter(4)
         self._senders = anyio.CapacityLimiter(2)
+        self._planner = anyio.CapacityLimiter(1)
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """Watch the stack as long as the server runs."""
-        async with anyio.create_task_group() as self._tasks:
-            self._tasks.start_soon(self.feed.run)
+        """Watch the stack, and upload, as long as the server runs."""
+        async with anyio.create_task_group() as watching, anyio.create_task_group() as self._uploads:
+            watching.start_soon(self.feed.run)
             yield
-            self._tasks.cancel_scope.cancel()
+            self._uploads.cancel_scope.cancel()
+            watching.cancel_scope.cancel()
 
     def routes(self) -> list[Route | Mount]:
         """All of them."""
@@ -76,6 +85,7 @@ class Console:
             Route("/", self.index),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
             Route("/api/stack", self.about),
+            Route("/api/problems", self.problems),
             Route("/api/glance", self.glance),
             Route("/api/events", self.events),
             Route("/api/jobs", self.jobs),
@@ -84,6 +94,7 @@ class Console:
             Route("/api/jobs/{job_id:path}", self.job),
             Route("/api/pictures/{job_id:path}", self.picture),
             Route("/api/sheet/{character:path}.png", self.sheet),
+            Route("/api/files", self.file, methods=post),
             Route("/api/plan", self.plan, methods=post),
             Route("/api/uploads", self.uploads, methods=post),
         ]
@@ -99,24 +110,23 @@ class Console:
     async def about(self, _request: Request) -> Response:
         """What the page must know of the stack."""
         stack = self.stack
-        found = await _thread(problems, stack)
-        known = await self.feed.known()
         return JSONResponse(
             {
                 "stack": stack.name,
                 "region": stack.region,
                 "local": stack.endpoint is not None,
+                "command": stack.command(),
                 "schema": schema(),
                 "price_usd": PRICE,
-                "typical_seconds": known.situation.typical_seconds,
+                "file_bytes": IMAGE_LIMIT,
                 "default_prompt": stack.parameter("DefaultPrompt"),
-                "upload_bucket": stack.output("UploadBucketName"),
-                "output_bucket": stack.output("OutputBucketName"),
-                "requests_per_minute": stack.limits.requests_per_minute,
-                "settle_seconds": stack.seconds("SettleSeconds"),
-                "problems": [{"what": problem.what, "step": problem.next_step} for problem in found],
             }
         )
+
+    async def problems(self, _request: Request) -> Response:
+        """What somebody must see to; a pause is told at a glance."""
+        found = await _thread(problems, self.stack)
+        return JSONResponse([{"what": problem.what, "step": problem.next_step} for problem in found])
 
     async def glance(self, _request: Request) -> Response:
         """The stack at a glance."""
@@ -156,14 +166,11 @@ class Console:
                 "card": known.card(found.record),
                 "moments": [{"at": each.at, "what": each.what, "detail": each.detail} for each in found.moments],
                 "parameters": found.record.parameters,
-                "inputs": found.inputs,
-                "context": found.record.context,
                 "explanation": {
                     "reason": str(explanation.reason),
                     "sentence": explanation.sentence,
                     "step": explanation.next_step,
                 },
-                "execution": vars(found.execution) if found.execution else None,
             }
         )
 
@@ -206,26 +213,26 @@ class Console:
 
     # ---- acting ------------------------------------------------------------------------------------------------------
 
+    async def file(self, request: Request) -> Response:
+        """Keep a file that was dropped: what is made of it is asked for by its hash."""
+        data = await _read(request, IMAGE_LIMIT)
+        return JSONResponse({"sha256": await _thread(self.shelf.put, data), "bytes": len(data)})
+
     async def plan(self, request: Request) -> Response:
         """What would become of a drop. Nothing is sent."""
-        drop = await _drop(request)
-        planned = await _thread(sending.plan_drop, self.stack, drop)
+        drop = self.shelf.drop(await _body(request))
+        planned = await self._plan(drop)
         return JSONResponse({"jobs": sending.told(planned), "usd": planned.usd, "refused": drop.refused})
 
     async def uploads(self, request: Request) -> Response:
-        """Upload a drop; how far it is, the events tell."""
-        drop = await _drop(request)
-        planned = await _thread(sending.plan_drop, self.stack, drop)
-        files = sending.accepted(drop, planned)
-        return JSONResponse(
-            {
-                "upload": self._send(drop.character, files),
-                "keys": [{"key": key, "bytes": len(data)} for key, data in files.items()],
-                "jobs": sending.told(planned),
-                "refused": drop.refused,
-            },
-            202,
-        )
+        """Upload a drop for the price that was agreed to; how far it is, the events tell."""
+        body = await _body(request)
+        drop = self.shelf.drop(body)
+        planned = await self._plan(drop)
+        files = sending.accepted(drop, planned, _agreed(body))
+        upload = self._send(drop.character, files)
+        self.shelf.clear(body)
+        return JSONResponse({"upload": upload, "files": len(files), "jobs": sending.told(planned)}, 202)
 
     async def retry(self, request: Request) -> Response:
         """Begin a new attempt of a failed job, once it is confirmed."""
@@ -260,11 +267,16 @@ class Console:
     async def _decode(self, function: Callable[..., R], *arguments: Any) -> R:
         return await to_thread.run_sync(partial(function, *arguments), limiter=self._decoders)
 
+    async def _plan(self, drop: sending.Drop) -> Plan:
+        return await to_thread.run_sync(partial(sending.plan_drop, self.stack, drop), limiter=self._planner)
+
     def _send(self, character: str, files: Mapping[str, bytes]) -> str:
         """Begin to upload; return its name."""
         upload = sending.upload_id()
         self.feed.watch(character)
-        self._tasks.start_soon(self._sending, upload, files)
+        coming = [{"key": key, "bytes": len(data)} for key, data in files.items()]
+        self.feed.events.publish("uploads", {"upload": upload, "files": coming})
+        self._uploads.start_soon(self._sending, upload, files)
         return upload
 
     async def _sending(self, upload: str, files: Mapping[str, bytes]) -> None:
@@ -274,7 +286,7 @@ class Console:
             # boto3 calls from threads of its own.
             anyio.from_thread.run_sync(self.feed.events.publish, "upload", data, token=token)
 
-        await to_thread.run_sync(sending.send, self.stack, upload, files, tell, limiter=self._senders)
+        await to_thread.run_sync(sending.send, self._patient, upload, files, tell, limiter=self._senders)
 
 
 # ---- requests and errors ---------------------------------------------------------------------------------------------
@@ -284,49 +296,30 @@ async def _thread(function: Callable[..., R], *arguments: Any) -> R:
     return await to_thread.run_sync(partial(function, *arguments))
 
 
-async def _body(request: Request) -> dict[str, Any]:
-    data = b""
+async def _read(request: Request, limit: int) -> bytes:
+    data = bytearray()
     async for chunk in request.stream():
         data += chunk
-        if len(data) > BODY_BYTES:
-            raise HTTPException(413, f"the body has more than {BODY_BYTES} bytes")
+        if len(data) > limit:
+            raise HTTPException(413, f"the body has more than {limit} bytes")
+    return bytes(data)
+
+
+async def _body(request: Request) -> dict[str, Any]:
     try:
-        body = json.loads(data or b"{}")
-    except ValueError as exc:
+        body = json.loads(await _read(request, BODY_BYTES) or b"{}")
+    except (ValueError, RecursionError) as exc:
         raise HTTPException(400, "the body is not JSON") from exc
     if not isinstance(body, dict):
         raise HTTPException(400, "the body is no JSON object")
     return body
 
 
-async def _drop(request: Request) -> sending.Drop:
-    length = request.headers.get("content-length", "")
-    if not length.isdecimal() or int(length) > DROP_BYTES:
-        raise HTTPException(413, f"drop at most {DROP_BYTES >> 20} MB at once")
-    async with request.form(max_files=DROP_FILES, max_fields=10) as form:
-        face = form.get("face")
-        poses = [await _named(pose) for pose in form.getlist("poses") if isinstance(pose, UploadFile) and pose.filename]
-        parameters = _parameters(form)
-        return sending.lay_out(
-            str(form.get("character") or "").strip(),
-            await _named(face) if isinstance(face, UploadFile) and face.filename else None,
-            poses,
-            parameters,
-        )
-
-
-def _parameters(form: FormData) -> dict[str, Any]:
-    try:
-        found = json.loads(str(form.get("parameters") or "{}"))
-    except (ValueError, RecursionError) as exc:
-        raise HTTPException(400, "the parameters are not JSON") from exc
-    if not isinstance(found, dict):
-        raise HTTPException(400, "the parameters are no JSON object")
-    return found
-
-
-async def _named(file: UploadFile) -> sending.Named:
-    return sending.Named(file.filename or "", await file.read())
+def _agreed(body: Mapping[str, Any]) -> float:
+    usd = body.get("usd")
+    if not isinstance(usd, int | float) or isinstance(usd, bool):
+        raise HTTPException(400, "it is not said at which price")
+    return usd
 
 
 def _number(text: str, name: str, least: float, most: float) -> float:
@@ -343,6 +336,8 @@ def _error(_request: Request, exc: Exception) -> Response:
     """Every error is one clear sentence."""
     if isinstance(exc, HTTPException):
         return JSONResponse({"error": exc.detail}, exc.status_code, headers=exc.headers)
+    if isinstance(exc, Lost):
+        return JSONResponse({"error": str(exc), "lost": exc.hashes}, 410)
     if isinstance(exc, OpsError):
         return JSONResponse({"error": sentence(exc)}, STATUS.get(type(exc), 502))
     if isinstance(exc, TROUBLE):
@@ -350,8 +345,8 @@ def _error(_request: Request, exc: Exception) -> Response:
     return JSONResponse({"error": "the console has a fault: its terminal says more"}, 500)
 
 
-def create_app(console: Console, token: str, port: int) -> ASGIApp:
-    """A console on a port of this machine, for whoever has the token."""
+def create_app(console: Console, token: str, port: int, code: str = "") -> ASGIApp:
+    """A console on a port of this machine, for whoever has the token; `code` is good for it once."""
     kinds: tuple[type[Exception], ...] = (HTTPException, OpsError, *TROUBLE, Exception)
     app = Starlette(routes=console.routes(), lifespan=console.lifespan, exception_handlers=dict.fromkeys(kinds, _error))
-    return Guard(app, token, port)
+    return Guard(app, token, port, code)

@@ -7,24 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ops.explain import Explanation, Reason, Situation, explain_record
+from ops.explain import Reason, Situation, explain_record
 from ops.records import ALWAYS, cursor_after, newest, parse_cursor
 from ops.words import span
 from posedrop.clock import epoch, rfc3339
 from posedrop.ledger import Record, Status
-from posedrop.pacing import Held, Slot
 
 STATES = ("waiting", "queued", "submitting", "running", "delivering", "done", "failed")
 ETA_STEP = 10
 """Seconds: an expected time that moves by less makes no new version of a card."""
 
-_HEADLINES = {
-    Reason.PAUSED: "paused",
-    Reason.WAITING_LIMIT: "waits for its turn",
-    Reason.HELD: "held back",
-    Reason.QUEUED: "next to be sent",
-    Reason.STUCK: "overdue",
-}
 _FAILURES = {
     "InvalidInput": "refused before sending",
     "Rejected": "refused by the provider",
@@ -55,10 +47,15 @@ def can_retry(record: Record) -> bool:
     return record.status is Status.FAILED and bool(record.inputs) and (record.error or {}).get("type") != "InvalidInput"
 
 
-def card(record: Record, situation: Situation) -> dict[str, Any]:
-    """All that a card shows. Its version changes with it, but not with a sentence that only tells the time."""
-    explanation = explain_record(record, situation)
-    told = explanation.reason not in (Reason.RUNNING, Reason.DONE)
+def card(record: Record, situation: Situation, turn: float | None = None) -> dict[str, Any]:
+    """All that a card shows; `turn` is when a queued job is sent (seconds since the epoch), as far as that is known.
+
+    What moves all of them at once, how long jobs take and a pause, is told at a glance and not here.
+    """
+    # The sentence on a queued job is read where it is looked at alone: it would ask for its place anew.
+    told = None if record.status in (Status.QUEUED, Status.SUCCEEDED) else explain_record(record, situation)
+    if told and told.reason is Reason.RUNNING:
+        told = None
     first = record.outputs[0] if record.outputs else {}
     found: dict[str, Any] = {
         "job_id": record.job_id,
@@ -66,15 +63,13 @@ def card(record: Record, situation: Situation) -> dict[str, Any]:
         "character": record.character,
         "pose": record.pose,
         "state": state(record),
-        "status": str(record.status),
-        "headline": _headline(record, explanation),
+        "headline": _headline(record, situation, turn),
         "missing": record.missing,
         "created_at": record.created_at or None,
         "updated_at": record.updated_at or None,
         "submitted_at": record.submitted_at,
         "completed_at": record.completed_at,
-        "eta": _eta(record, situation),
-        "typical_seconds": situation.typical_seconds,
+        "eta": rfc3339(turn) if turn else None,
         "outputs": len(record.outputs),
         "width": first.get("width"),
         "height": first.get("height"),
@@ -84,42 +79,40 @@ def card(record: Record, situation: Situation) -> dict[str, Any]:
         "metrics": record.metrics or None,
         "can_retry": can_retry(record),
     }
-    eta = found["eta"] and epoch(found["eta"]) // ETA_STEP
-    found["version"] = _digest({**found, "eta": eta, "reason": explanation.reason})
-    found["sentence"] = explanation.sentence if told else None
-    found["step"] = explanation.next_step if told else None
+    found["version"] = _digest({**found, "eta": _step(turn)})
+    found["sentence"] = told.sentence if told else None
+    found["step"] = told.next_step if told else None
     return found
 
 
-def _headline(record: Record, explanation: Explanation) -> str:
+def aspect(record: Record, situation: Situation, turn: float | None = None) -> tuple[str, int | None]:
+    """What of a card may change by itself: where it differs, the card is another one."""
+    return _headline(record, situation, turn), _step(turn)
+
+
+def _step(turn: float | None) -> int | None:
+    return int(turn // ETA_STEP) if turn else None
+
+
+def _headline(record: Record, situation: Situation, turn: float | None) -> str:
     match state(record):
         case "waiting":
             return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "held up"
+        case "queued":
+            if turn:
+                return "waits for its turn"
+            held = record.reason and record.hold_until and epoch(record.hold_until) > situation.now
+            return "held back" if held else "in line"
         case "submitting":
             return "being sent" if record.unknown_at is None else "no answer yet"
         case "running":
-            return _HEADLINES.get(explanation.reason, "in the model")
+            return "overdue" if explain_record(record, situation).reason is Reason.STUCK else "in the model"
         case "delivering":
             return "being told"
         case "done":
             ended, began = record.completed_at, record.submitted_at
             return f"done in {span(epoch(ended) - epoch(began))}" if ended and began else "done"
-        case "failed":
-            return _FAILURES.get((record.error or {}).get("type", ""), "failed inside the stack")
-    return _HEADLINES.get(explanation.reason, "queued")
-
-
-def _eta(record: Record, situation: Situation) -> str | None:
-    """When a queued job is sent, or a running one ends, as far as can be told."""
-    if record.status is Status.SUBMITTED and record.submitted_at:
-        return rfc3339(epoch(record.submitted_at) + situation.typical_seconds)
-    if record.status is not Status.QUEUED:
-        return None
-    slot = Slot(**record.slot) if record.slot else None
-    _, taken = situation.pacing.take(situation.now, situation.limits, slot)
-    if isinstance(taken, Held):
-        return rfc3339(taken.slot.at if taken.slot else taken.until)
-    return record.hold_until if record.hold_until and epoch(record.hold_until) > situation.now else None
+    return _FAILURES.get((record.error or {}).get("type", ""), "failed inside the stack")
 
 
 def _digest(value: object) -> str:

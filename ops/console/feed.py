@@ -5,6 +5,7 @@ records changed. While no page is open nothing is read.
 """
 
 import json
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,9 +20,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.console import cards
 from ops.console.glance import glance
+from ops.console.turns import turns
 from ops.errors import OpsError
 from ops.explain import Situation
-from ops.records import Records, Wanted
+from ops.health import depth
+from ops.records import SCAN_BOUND, Records, Wanted
 from ops.stack import Stack
 from posedrop.answers import redact
 from posedrop.clock import rfc3339
@@ -40,6 +43,14 @@ WATCH_SECONDS = 120.0
 """How long a character is watched after an upload: a job that is refused ends too soon for the index to show it."""
 KEPT = 4000
 """Events for pages that come back."""
+QUEUE_SECONDS = 5.0
+"""Between two looks at how many messages the upload queue has."""
+LOOK_DEADLINE = 8.0
+"""Seconds after which a look is given up: the stack hangs."""
+PATIENCE = 1.0
+"""Seconds that a request waits for a new look before it is answered with what is known."""
+
+log = logging.getLogger(__name__)
 
 
 class Unreachable(OpsError):
@@ -72,7 +83,7 @@ class Events:
         self._closed = False
         self.last = 0
         self.pages = 0
-        self.opened = anyio.Event()
+        self.on_open: Callable[[], None] = lambda: None
 
     def publish(self, name: str, data: object) -> None:
         """Tell all pages."""
@@ -89,7 +100,7 @@ class Events:
     async def follow(self, after: int | None = None) -> AsyncIterator[Event]:
         """All events after one, as they come, until it is closed; `reset` where some of them are not kept any more."""
         self.pages += 1
-        self.opened.set()
+        self.on_open()
         try:
             if after is None:
                 after = self.last
@@ -106,8 +117,6 @@ class Events:
                     await self._news.wait()
         finally:
             self.pages -= 1
-            if not self.pages:
-                self.opened = anyio.Event()
 
 
 # ---- what is read ----------------------------------------------------------------------------------------------------
@@ -115,36 +124,54 @@ class Events:
 
 @dataclass(frozen=True)
 class Known:
-    """What was read, all of it at one time. `versions` are of the cards that may change by themselves."""
+    """What was read, all of it at one time. `turns` are those of queued jobs.
+
+    `aspects`: what of the cards may change by itself. `queue`: how many messages the upload queue has. `cut`: there are
+    more records than were read. `unreadable`: the ids of those that this version cannot read.
+    """
 
     situation: Situation
     records: Mapping[str, Record] = field(default_factory=dict)
     unfinished: Mapping[str, tuple[Status, str]] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=dict)
+    turns: Mapping[str, float] = field(default_factory=dict)
+    aspects: Mapping[str, tuple[str, int | None]] = field(default_factory=dict)
+    queue: int = 0
+    cut: bool = False
+    unreadable: frozenset[str] = frozenset()
 
     def card(self, record: Record) -> dict[str, Any]:
         """The card of a record."""
-        return cards.card(record, self.situation)
+        return cards.card(record, self.situation, self.turns.get(record.job_id))
 
     def glance(self) -> dict[str, Any]:
         """All of them at a glance."""
-        return glance(self.records.values(), self.situation)
+        return {
+            **glance(self.records.values(), self.situation, self.queue),
+            "cut": len(self.records) if self.cut else None,
+            "unreadable": sorted(self.unreadable),
+        }
 
 
 class Looker:
     """Reads a stack's table. Its methods wait for AWS: they belong in a thread. AWS's errors pass."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, scan_bound: int = SCAN_BOUND) -> None:
         self._stack = stack
-        self._records = Records(stack)
+        self._unreadable: set[str] = set()
+        self._records = Records(stack, scan_bound, self._unreadable.add)
         self._pool = ThreadPoolExecutor(len(Status), "look")
+        self._queue, self._queue_due = 0, 0.0
 
     def whole(self, known: Known | None) -> Known:
         """Read everything; what a scan that is cut short leaves out stays as it was known."""
         unfinished = self._unfinished()  # before the table: what changes in between is seen by the next look
+        self._unreadable.clear()
         found, cut = self._records.all()
-        left = known.records if known and cut else {}
-        return self._known({**left, **{record.job_id: record for record in found}}, unfinished)
+        records = {**(known.records if known and cut else {}), **{record.job_id: record for record in found}}
+        if cut:
+            # A scan has no order: what is unfinished must not be what it leaves out.
+            records |= self._records.get(unfinished.keys() - {record.job_id for record in found})
+        return self._known(records, unfinished, cut)
 
     def changes(self, known: Known, characters: Mapping[str, float]) -> Known:
         """Read what changed. `characters` are watched beside the index, each since a time (seconds)."""
@@ -161,7 +188,7 @@ class Looker:
                 # This index may be behind the table.
                 if record.job_id not in records or records[record.job_id].updated_at < record.updated_at:
                     records[record.job_id] = record
-        return self._known(records, unfinished)
+        return self._known(records, unfinished, known.cut)
 
     def _unfinished(self) -> dict[str, tuple[Status, str]]:
         found: dict[str, tuple[Status, str]] = {}
@@ -169,14 +196,16 @@ class Looker:
             found |= {job_id: (status, at) for job_id, at in times.items()}
         return found
 
-    def _known(self, records: Mapping[str, Record], unfinished: Mapping[str, tuple[Status, str]]) -> Known:
+    def _known(self, records: Mapping[str, Record], unfinished: Mapping[str, tuple[Status, str]], cut: bool) -> Known:
         situation = Situation.of(self._stack)
-        versions = {
-            job_id: str(cards.card(record, situation)["version"])
-            for job_id, record in records.items()
-            if not record.ended
-        }
-        return Known(situation, records, unfinished, versions)
+        if situation.now >= self._queue_due:
+            self._queue = depth(self._stack, self._stack.output("UploadQueueUrl"))
+            self._queue_due = situation.now + QUEUE_SECONDS
+        moving = [record for record in records.values() if not record.ended]
+        places = turns(moving, situation)
+        aspects = {record.job_id: cards.aspect(record, situation, places.get(record.job_id)) for record in moving}
+        unreadable = frozenset(self._unreadable)
+        return Known(situation, records, unfinished, places, aspects, self._queue, cut, unreadable)
 
 
 def differences(before: Known, after: Known) -> tuple[list[Record], list[str]]:
@@ -184,7 +213,8 @@ def differences(before: Known, after: Known) -> tuple[list[Record], list[str]]:
     changed = [
         record
         for job_id, record in after.records.items()
-        if before.records.get(job_id) != record or before.versions.get(job_id) != after.versions.get(job_id)
+        if ((known := before.records.get(job_id)) is not record and known != record)
+        or before.aspects.get(job_id) != after.aspects.get(job_id)
     ]
     gone = [job_id for job_id in before.records if job_id not in after.records]
     return sorted(changed, key=lambda record: record.updated_at), gone
@@ -200,13 +230,14 @@ class Feed:
         self._stack = stack
         self._looker = Looker(stack)
         self._clock = clock
-        self._looking = anyio.Lock()
         self._known: Known | None = None
-        self._looked = self._glanced = -1e9
-        self._whole_due = -1e9
+        self._looked = self._glanced = self._whole_due = -1e9
+        self._looking = False
+        self._wanted, self._done = anyio.Event(), anyio.Event()
         self._characters: dict[str, float] = {}
         self._last_glance: dict[str, Any] | None = None
         self.events = Events()
+        self.events.on_open = self._want
         self.trouble: str | None = None
 
     @property
@@ -219,46 +250,60 @@ class Feed:
         self._characters[character] = self._stack.clock()
 
     async def run(self) -> None:
-        """Look again and again. Endless."""
-        await self._look()
+        """Look while a page is open, and when somebody asks. Endless: whatever goes wrong is told."""
         while True:
-            await self.events.opened.wait()
+            self._looking, self._wanted = True, anyio.Event()
             await self._look()
-            await anyio.sleep(max(0.05, self._looked + LOOK_SECONDS - self._clock()))
+            self._looking, self._looked = False, self._clock()
+            self._done.set()
+            self._done = anyio.Event()
+            with anyio.move_on_after(LOOK_SECONDS if self.events.pages else None):
+                await self._wanted.wait()
 
     async def known(self) -> Known:
-        """What is known, not older than two looks. Raises Unreachable if nothing ever was."""
+        """What is known, not older than two looks if the stack answers. Raises Unreachable if nothing ever was."""
         if self._clock() - self._looked > 2 * LOOK_SECONDS:
-            await self._look()
+            self._want()
+            with anyio.move_on_after(PATIENCE if self._known else None):
+                await self._done.wait()
         if self._known is None:
             raise Unreachable(self.trouble or "the stack was not read yet")
         return self._known
 
-    async def _look(self) -> None:
-        begun = self._clock()
-        async with self._looking:
-            if self._looked > begun:
-                return  # another one has looked while this one waited
-            try:
-                known = await to_thread.run_sync(self._read, abandon_on_cancel=True)
-            except TROUBLE as exc:
-                # What happens in the meantime is in no index any more.
-                self._whole_due = self._looked = self._clock()
-                self._tell_state(sentence(exc))
-            else:
-                self._looked = self._clock()
-                self._tell_state(None)
-                self._tell(known)
+    def _want(self) -> None:
+        """Look now; one that is under way is new enough."""
+        if not self._looking:
+            self._wanted.set()
 
-    def _read(self) -> Known:
+    async def _look(self) -> None:
+        try:
+            with anyio.fail_after(LOOK_DEADLINE):
+                known, whole_due = await to_thread.run_sync(self._read, abandon_on_cancel=True)
+            self._tell(known)
+            self._whole_due = whole_due
+        except TimeoutError:
+            self._tell_trouble(f"the stack did not answer within {LOOK_DEADLINE:g} seconds")
+        except TROUBLE as exc:
+            self._tell_trouble(sentence(exc))
+        except Exception as exc:
+            # Nothing that one record holds may end the feed.
+            log.exception("a look at the stack failed")
+            self._tell_trouble(f"a fault of the console: {type(exc).__name__}; its terminal says more.")
+
+    def _read(self) -> tuple[Known, float]:
+        """What is known now, and when to read everything anew."""
         began = self._clock()
         if self._known is None or began >= self._whole_due:
             known = self._looker.whole(self._known)
-            self._whole_due = self._clock() + max(WHOLE_SECONDS, (self._clock() - began) / WHOLE_SHARE)
-            return known
+            return known, self._clock() + max(WHOLE_SECONDS, (self._clock() - began) / WHOLE_SHARE)
         now = self._stack.clock()
         self._characters = {name: at for name, at in self._characters.items() if now - at < WATCH_SECONDS}
-        return self._looker.changes(self._known, self._characters)
+        return self._looker.changes(self._known, self._characters), self._whole_due
+
+    def _tell_trouble(self, what: str) -> None:
+        # What happens in the meantime is in no index any more.
+        self._whole_due = self._clock()
+        self._tell_state(what)
 
     def _tell_state(self, trouble: str | None) -> None:
         news = (trouble is None) != (self.trouble is None)
@@ -267,17 +312,21 @@ class Feed:
             self.events.publish("state", self.state)
 
     def _tell(self, known: Known) -> None:
-        before, self._known = self._known, known
-        if before is None:
-            return  # no page can have seen anything
+        # All that may go wrong is done before anything is told.
+        news = self._news(self._known, known) if self._known else []  # at first no page can have seen anything
+        self._known = known
+        self._tell_state(None)
+        for name, data in news:
+            self.events.publish(name, data)
+
+    def _news(self, before: Known, known: Known) -> list[tuple[str, dict[str, Any]]]:
         changed, gone = differences(before, known)
-        for record in changed:
-            self.events.publish("job", known.card(record))
-        for job_id in gone:
-            self.events.publish("gone", {"job_id": job_id})
-        if changed or gone or self._clock() - self._glanced >= GLANCE_SECONDS:
+        news = [("job", known.card(record)) for record in changed]
+        news += [("gone", {"job_id": job_id}) for job_id in gone]
+        if news or self._clock() - self._glanced >= GLANCE_SECONDS:
             now = known.glance()
             if now != self._last_glance:
                 self._last_glance = now
                 self._glanced = self._clock()
-                self.events.publish("glance", now)
+                news.append(("glance", now))
+        return news

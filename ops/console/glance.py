@@ -10,13 +10,20 @@ from ops.explain import Situation, account_step
 from ops.health import limit_use
 from posedrop.clock import epoch
 from posedrop.ledger import Record, Status
+from posedrop.polling import Latency, next_wait
 from posedrop.telemetry import PRICE
 
 DURATIONS = 100
+LATE = 0.95
+"""The share of the last jobs that were found sooner than one that takes longer than usual."""
 
 
-def glance(records: Iterable[Record], situation: Situation) -> dict[str, Any]:
-    """What the page shows above the cards. Durations are seconds, amounts USD."""
+def glance(records: Iterable[Record], situation: Situation, queue: int = 0) -> dict[str, Any]:
+    """What the page shows above the cards. Durations are seconds, amounts USD.
+
+    `queue`: how many messages the upload queue has. A queued job has one there; the others are uploads that were not
+    looked at yet.
+    """
     states: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     queued: list[float] = []
@@ -27,7 +34,7 @@ def glance(records: Iterable[Record], situation: Situation) -> dict[str, Any]:
             failures[record.error["type"]] += 1
         if record.status is Status.QUEUED:
             queued.append(epoch(record.created_at if record.attempt == 1 else record.updated_at))
-        if record.status is Status.SUCCEEDED and record.attempt == 1 and record.completed_at:
+        if record.status is Status.SUCCEEDED and record.attempt == 1 and record.completed_at and record.created_at:
             done.append(record)
     rate, pause = limit_use(situation.pacing, situation.limits, situation.now)
     newest = heapq.nlargest(DURATIONS, done, key=lambda record: str(record.completed_at))
@@ -38,22 +45,28 @@ def glance(records: Iterable[Record], situation: Situation) -> dict[str, Any]:
         told = {"reason": pause.reason, "seconds": seconds, "step": step}
     limit = rate.requests_per_minute
     return {
-        "backlog": states["queued"],
+        "backlog": max(states["queued"], queue),
+        "arriving": max(0, queue - states["queued"]),
         "oldest_seconds": round(max(0.0, situation.now - min(queued)), 1) if queued else None,
         "running": states["submitting"] + states["running"] + states["delivering"],
         "waiting": states["waiting"],
         "use": {"taken": rate.taken, "limit": limit, "percent": round(100 * rate.taken / limit, 1) if limit else 0.0},
         "pause": told,
+        "typical_seconds": situation.typical_seconds,
+        "late_seconds": late_seconds(situation.latency),
         "spend_today_usd": round(rate.jobs_today * PRICE, 4),
         "jobs_today": rate.jobs_today,
         "done": states["done"],
         "failed": states["failed"],
         "failures": [{"type": kind, "count": count} for kind, count in failures.most_common()],
         "durations": [
-            {
-                "at": record.completed_at,
-                "seconds": round(epoch(str(record.completed_at)) - epoch(record.created_at), 1),
-            }
-            for record in reversed(newest)
+            round(epoch(str(record.completed_at)) - epoch(record.created_at), 1) for record in reversed(newest)
         ],
     }
+
+
+def late_seconds(latency: Latency) -> float:
+    """After how many seconds a job takes longer than usual: a job's end is seen at the next look only."""
+    lately = sorted(latency.tenths)
+    seconds = lately[min(len(lately) - 1, int(len(lately) * LATE))] / 10
+    return seconds + next_wait(seconds, latency)

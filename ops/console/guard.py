@@ -26,12 +26,14 @@ class Guard:
     """Lets only those requests through that the operator's own browser makes from this page.
 
     A page elsewhere that a browser has open may send requests here, under a name of its own that leads to this
-    machine too: so the Host and the Origin count, and the token of this start that only the operator was told.
+    machine too: so the Host and the Origin count, and the token of this start that only the operator was told. A
+    browser that is opened is given `code` instead, which is good once: everybody here may read its command line.
     """
 
-    def __init__(self, app: ASGIApp, token: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, token: str, port: int, code: str = "") -> None:
         self._app = app
         self._token = token.encode()
+        self._code = code.encode()
         self._hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
         self._cookie = f"posedrop-{port}"
 
@@ -58,9 +60,10 @@ class Guard:
         return None
 
     def _entrance(self, scope: Scope) -> Response | None:
-        """Take the token from the address into a cookie; refuse whoever has neither. None: come in."""
-        told = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
-        if scope["path"] == "/" and scope["method"] in READS and any(map(self._is_token, told)):
+        """Take the token, or what is good for it, from the address into a cookie; refuse the others. None: come in."""
+        told = parse_qs(scope["query_string"].decode("latin-1"))
+        atop = scope["path"] == "/" and scope["method"] == "GET"
+        if atop and (any(map(self._is_token, told.get("token", []))) or any(map(self._is_code, told.get("code", [])))):
             response = RedirectResponse("/", 303)
             response.set_cookie(self._cookie, self._token.decode(), httponly=True, samesite="strict", path="/")
             return response
@@ -70,6 +73,12 @@ class Guard:
 
     def _is_token(self, told: str) -> bool:
         return secrets.compare_digest(told.encode(), self._token)
+
+    def _is_code(self, told: str) -> bool:
+        right = bool(self._code) and secrets.compare_digest(told.encode(), self._code)
+        if right:
+            self._code = b""
+        return right
 
 
 def _cookie(headers: Headers, name: str) -> str:

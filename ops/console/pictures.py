@@ -5,6 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,12 @@ SIZES = {"thumb": 480, "large": 1600}
 """Pixels of the longer side."""
 BYTE_LIMIT = 128 * 1024 * 1024
 CACHE_BYTES = 128 * 1024 * 1024
+FAILURE_BYTES = 4096
+"""Of the cache, for what cannot be shown: it is not read and decoded again and again."""
+LARGE = 4_000_000
+"""Pixels of which one image is decoded at a time: its bytes may be a thousandth of what it takes in memory."""
+WEBP_PIXELS = 40_000_000
+"""Its decoder takes 16 bytes for each."""
 QUALITY = 82
 
 
@@ -47,6 +54,7 @@ class Picture:
     data: bytes
     content_type: str
     extension: str
+    pixels: int = 0
 
 
 class Pictures:
@@ -58,7 +66,7 @@ class Pictures:
     def __init__(self, stack: Stack, cache_bytes: int = CACHE_BYTES) -> None:
         self._stack = stack
         self._limit = cache_bytes
-        self._lock = threading.Lock()
+        self._lock, self._large = threading.Lock(), threading.Lock()
         self._made: OrderedDict[tuple[Source, str], Future[Picture]] = OrderedDict()
         self._bytes = 0
 
@@ -91,15 +99,25 @@ class Pictures:
             self._made.move_to_end(wanted)
         if mine:
             try:
-                picture = _smaller(self._read(source), SIZES[size])
+                picture = self._smaller(self._read(source), SIZES[size])
+            except NoPicture as exc:
+                future.set_exception(exc)
+                self._keep_within_limit(FAILURE_BYTES)
             except BaseException as exc:
                 with self._lock:
                     del self._made[wanted]
                 future.set_exception(exc)
                 raise
-            future.set_result(picture)
-            self._keep_within_limit(len(picture.data))
+            else:
+                future.set_result(picture)
+                self._keep_within_limit(len(picture.data))
         return future.result()
+
+    def _smaller(self, picture: Picture, side: int) -> Picture:
+        if picture.extension == "webp" and picture.pixels > WEBP_PIXELS:
+            raise NoPicture("the image is too large to be shown here: download it")
+        with self._large if picture.pixels > LARGE else nullcontext():
+            return _smaller(picture, side)
 
     def _keep_within_limit(self, more: int) -> None:
         with self._lock:
@@ -109,7 +127,7 @@ class Pictures:
                     break
                 if future.done():
                     del self._made[wanted]
-                    self._bytes -= len(future.result().data)
+                    self._bytes -= FAILURE_BYTES if future.exception() else len(future.result().data)
 
     def _read(self, source: Source) -> Picture:
         which: dict[str, Any] = {"VersionId": source.version} if source.version else {}
@@ -135,7 +153,7 @@ def checked(name: str, data: bytes) -> Picture:
         raise NoPicture(f"{name} is no image that can be shown: {exc}") from exc
     if max(info.width, info.height) > SIDE_LIMIT:
         raise NoPicture(f"{name} has {info.width} x {info.height} pixels, more than {SIDE_LIMIT} a side")
-    return Picture(data, info.content_type, info.extension)
+    return Picture(data, info.content_type, info.extension, info.width * info.height)
 
 
 def file_name(record: Record, what: str, number: int, picture: Picture) -> str:
@@ -153,6 +171,11 @@ def _smaller(picture: Picture, side: int) -> Picture:
     try:
         with Image.open(io.BytesIO(picture.data), formats=("PNG", "JPEG", "WEBP")) as image:
             image.draft("RGB", (side, side))  # a large JPEG is not decoded whole
+            # Before anything copies it; what has no colours of its own or is transparent would be copied for that, too.
+            if image.mode in ("RGB", "L"):
+                image.thumbnail((side, side), Image.Resampling.LANCZOS)
+            else:
+                image.thumbnail((4 * side, 4 * side), Image.Resampling.NEAREST)
             small = ImageOps.exif_transpose(image)
             small = small.convert("RGBA" if small.has_transparency_data else "RGB")
         small.thumbnail((side, side), Image.Resampling.LANCZOS)

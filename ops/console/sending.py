@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from ops import actions, uploading
 from ops.console.feed import sentence
+from ops.console.pictures import NoPicture, checked
 from ops.errors import NotFound, Refused
 from ops.explain import Situation, explain_record
 from ops.plan import Outcome, Plan, PlannedJob, job_file, place, plan, stem
@@ -30,10 +31,14 @@ Tell = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Named:
-    """A file as the page gives it."""
+    """A file as the page gives it: its name there, and that of the pose if somebody named it.
 
-    name: str
-    data: bytes
+    `data` is None where the file has more than IMAGE_LIMIT bytes.
+    """
+
+    file: str
+    data: bytes | None
+    pose: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,21 +59,25 @@ class Drop:
 
 def lay_out(character: str, face: Named | None, poses: Sequence[Named], parameters: Mapping[str, Any]) -> Drop:
     """Lay out what was dropped. The character is named by the face where it has no name. Raises Refused."""
-    character = character or (stem(face.name, Role.FACE) if face else "")
+    character = character or (stem(face.file, Role.FACE) if face else "")
     if not character:
         raise Refused("name the character, or drop a face whose file name names it")
     if not face and not poses:
         raise Refused("drop a face or a pose")
     drop = Drop(character, {}, {})
     for role, file in [*([(Role.FACE, face)] if face else []), *((Role.POSE, pose) for pose in poses)]:
+        ending = PurePath(file.file).suffix
+        name = (file.pose or stem(PurePath(file.file).name, Role.POSE)) if role is Role.POSE else ""
         try:
-            if len(file.data) > IMAGE_LIMIT:
-                raise Refused(f"the file has {len(file.data)} bytes, more than {IMAGE_LIMIT}")
-            key, name = place(character, role, PurePath(file.name).name)
+            if file.data is None:
+                raise Refused(f"the file has more than {IMAGE_LIMIT} bytes")
+            key = place(character, role, ending, name)
             if name in drop.poses:
                 raise Refused(f"another pose is named {name}, too")
-        except Refused as why:
-            drop.refused.append({"file": file.name, "why": str(why)})
+            if role is Role.FACE and not poses:
+                checked(file.file, file.data)  # no pose of this drop says what is wrong with it
+        except (Refused, NoPicture) as why:
+            drop.refused.append({"file": file.file, "pose": name, "why": str(why)})
             continue
         if role is Role.POSE:
             drop.poses[name] = key
@@ -95,6 +104,7 @@ def told(planned: Plan) -> list[dict[str, Any]]:
             "outcome": str(job.outcome),
             "why": _why(job),
             "usd": job.usd,
+            "parameters": {name: value for name, value in (job.request or {}).items() if not name.endswith("_image")},
             "job_id": job.job_id or (waiting_id(job.character, job.pose) if job.missing else None),
         }
         for job in planned.jobs
@@ -112,8 +122,13 @@ def _why(job: PlannedJob) -> str | None:
     return job.error
 
 
-def accepted(drop: Drop, planned: Plan) -> dict[str, bytes]:
-    """The files to upload: without those of poses that would be refused. Raises Refused if no pose is left."""
+def accepted(drop: Drop, planned: Plan, agreed_usd: float) -> dict[str, bytes]:
+    """The files to upload: without those of poses that would be refused.
+
+    Raises Refused if no pose is left, or if it costs more by now than was agreed to.
+    """
+    if planned.usd > agreed_usd + 1e-6:
+        raise Refused(f"it would cost {usd(planned.usd)} by now, not {usd(agreed_usd)}: look at it again")
     refused = {job.pose: job.error for job in planned.asked if job.outcome is Outcome.REFUSED}
     if drop.poses and refused.keys() >= drop.poses.keys():
         raise Refused(next(iter(refused.values())) or "the contract refuses all of it")
@@ -223,7 +238,7 @@ def plan_again(stack: Stack, record: Record | None, seed: int | None) -> Again:
         raise Refused(f"the face of {record.character} is another one now: upload the pose again to make it anew")
     last = record.parameters.get("seed")
     name = f"{record.pose.removesuffix(f'-{last}')}-{seed}"
-    key, _ = place(record.character, Role.POSE, f"{name}{PurePath(record.inputs['pose']['key']).suffix}")
+    key = place(record.character, Role.POSE, PurePath(record.inputs["pose"]["key"]).suffix, name)
     parameters = {**record.parameters, "seed": seed}
     if record.context is not None:
         parameters["context"] = record.context

@@ -17,9 +17,9 @@ from ops.stack import Stack
 class Server(uvicorn.Server):
     """Serves a stack's console on a port of this machine: quietly, since its log would hold the token."""
 
-    def __init__(self, stack: Stack, token: str, port: int) -> None:
-        self._console = Console(stack)
-        app = create_app(self._console, token, port)
+    def __init__(self, stack: Stack, token: str, port: int, code: str = "") -> None:
+        self.console = Console(stack)
+        app = create_app(self.console, token, port, code)
         super().__init__(
             uvicorn.Config(
                 app, log_level="warning", access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=1
@@ -28,23 +28,23 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams of events, which have no end of their own, and then all else."""
-        self._console.feed.events.close()
+        self.console.feed.events.close()
         await super().shutdown(sockets)
 
 
 def serve(stack: Stack, port: int = 0, *, open_browser: bool = True, say: Callable[[str], None] = print) -> None:
     """Serve the console on 127.0.0.1 until it is interrupted; `say` is told the address. Raises OSError."""
-    token = secrets.token_urlsafe(32)
+    token, code = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     with closing(socket.socket()) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         port = listener.getsockname()[1]
-        url = f"http://127.0.0.1:{port}/?token={token}"
-        server = Server(stack, token, port)
+        address = f"http://127.0.0.1:{port}/"
+        server = Server(stack, token, port, code)
         listener.listen()  # the browser may be faster than the server
-        say(url)
+        say(f"{address}?token={token}")
         if open_browser and _has_screen():
-            webbrowser.open(url)
+            webbrowser.open(f"{address}?code={code}")
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
 

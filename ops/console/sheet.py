@@ -14,6 +14,7 @@ ROWS = 40
 """The newest outputs: a sheet is one picture in memory."""
 DETAIL = 110
 """Characters of a prompt that fit on a line."""
+TITLE = 60
 
 
 def sheet(pictures: Pictures, records: Iterable[Record], character: str) -> bytes:
@@ -26,8 +27,12 @@ def sheet(pictures: Pictures, records: Iterable[Record], character: str) -> byte
                 rows.append(row)
     if not rows:
         raise NotFound(f"{character} has no pictures yet")
+    pictures_there = sum(len(record.outputs) for record in done)
+    title = textwrap.shorten(character, TITLE, placeholder="...") or character[:TITLE]
+    if pictures_there > len(rows):
+        title += f": {len(rows)} of {pictures_there} pictures, the newest"
     buffer = io.BytesIO()
-    draw(rows, buffer)
+    draw(rows, buffer, title)
     return buffer.getvalue()
 
 

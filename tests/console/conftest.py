@@ -29,6 +29,7 @@ from tests.support import image
 __all__ = ["environment", "notifications", "pipeline", "provider", "stack"]
 
 TOKEN = "token-of-this-start"
+CODE = "code-for-the-browser"
 COLORS = ("teal", "coral", "indigo", "olive", "orchid", "sienna")
 CYCLE = ("done", "done", "failed", "running", "queued", "waiting", "done", "submitting", "delivering", "done")
 """The states that seeded jobs have, one after another."""
@@ -58,28 +59,38 @@ class LiveClock(Clock):
         self.shift = value - time.time()
 
 
+Dropped = tuple[str, bytes]
+"""A file as it is dropped: its name and its bytes."""
+
+
 @dataclass
 class Console:
-    """A console that runs, and the stack behind it. `down`: AWS does not answer."""
+    """A console that runs, and the stack behind it. `down`: AWS cannot be reached. `answering`: it does not hang."""
 
     stack: Stack
     pipeline: Pipeline
     down: bool = False
+    answering: threading.Event = field(default_factory=threading.Event)
     handled: set[str] = field(default_factory=set)
     server: Server | None = None
 
     @cached_property
     def base(self) -> str:
         """The address without token and slash, http://127.0.0.1:port. The server starts when it is first asked for."""
-        listener = socket.create_server(("127.0.0.1", 0))
+        port = self.start(0, TOKEN)
+        return f"http://127.0.0.1:{port}"
+
+    def start(self, port: int, token: str) -> int:
+        """Start the server, and return its port."""
+        listener = socket.create_server(("127.0.0.1", port))
         port = listener.getsockname()[1]
-        self.server = Server(self.stack, TOKEN, port)
+        self.server = Server(self.stack, token, port, CODE)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]}, daemon=True)
         self.thread.start()
         while not self.server.started:
             assert self.thread.is_alive()
             time.sleep(0.01)
-        return f"http://127.0.0.1:{port}"
+        return port
 
     @property
     def url(self) -> str:
@@ -99,7 +110,6 @@ class Console:
         method: str,
         path: str,
         body: object = None,
-        fields: list[tuple[str, Any]] | None = None,
         headers: Mapping[str, str | None] = {},
         **options: Any,
     ) -> urllib3.BaseHTTPResponse:
@@ -112,9 +122,7 @@ class Console:
         sent = {name: value for name, value in {**own, **headers}.items() if value is not None}
         options = {"timeout": 20, "redirect": False, "retries": False, **options}
         if body is not None:
-            options["body"] = json.dumps(body)
-        if fields is not None:
-            options["fields"] = fields
+            options["body"] = body if isinstance(body, bytes) else json.dumps(body)
         return urllib3.PoolManager().request(method, f"{self.base}{path}", headers=sent, **options)
 
     def get(self, path: str, status: int = 200, **options: Any) -> Any:
@@ -122,8 +130,23 @@ class Console:
         return self._json(self.request("GET", path, **options), status)
 
     def post(self, path: str, body: object = None, status: int = 200, **options: Any) -> Any:
-        """Post JSON, or a form's fields, and return the JSON that is answered."""
+        """Post JSON, or a file's bytes, and return the JSON that is answered."""
         return self._json(self.request("POST", path, body, **options), status)
+
+    def plan(self, *files: Dropped, status: int = 200, **values: Any) -> Any:
+        """What would become of files that are dropped, the face among them named so."""
+        return self.post("/api/plan", self.drop(*files, **values), status)
+
+    def upload(self, *files: Dropped, status: int = 202, **values: Any) -> Any:
+        """Upload files that are dropped, at any price."""
+        return self.post("/api/uploads", self.drop(*files, **{"usd": 9.0, **values}), status)
+
+    def drop(self, *files: Dropped, character: str = "hero", **values: Any) -> dict[str, Any]:
+        """Send files as the page does, and describe them. What is called a face is the face."""
+        told = [{"file": name, "sha256": self.post("/api/files", data)["sha256"]} for name, data in files]
+        face = next((file for file in told if file["file"].startswith("face")), None)
+        poses = [file for file in told if file is not face]
+        return {"character": character, "face": face, "poses": poses, **values}
 
     @staticmethod
     def _json(response: urllib3.BaseHTTPResponse, status: int) -> Any:
@@ -264,6 +287,8 @@ def console(stack: Stack, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -
     lock, call = threading.RLock(), BaseClient._make_api_call  # type: ignore[attr-defined]
 
     def one_at_a_time(client: Any, operation: str, arguments: dict[str, Any]) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            found.answering.wait(60)
         # moto is not made for threads.
         with lock:
             if found.down and threading.current_thread() is not threading.main_thread():
@@ -271,5 +296,7 @@ def console(stack: Stack, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -
             return call(client, operation, arguments)
 
     monkeypatch.setattr(BaseClient, "_make_api_call", one_at_a_time)
+    found.answering.set()
     yield found
+    found.answering.set()
     found.stop()

@@ -82,6 +82,25 @@ def test_without_a_prompt_a_pose_will_wait_and_costs_nothing(console: Console, v
     expect(page.locator(".composer .primary")).to_have_text("Upload, nothing is paid yet")
 
 
+def test_every_drop_has_a_character_of_its_own(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    page = visit(console)
+    character = page.locator("#new-character")
+    drop_files(page, "body", {"face-astrid.png": data("face", 0), "wide.png": data("pose", "wide")})
+    expect(character).to_have_value("astrid")
+    drop_files(page, ".composer", {"face-ulrike.png": data("face", 1)})
+    expect(character).to_have_value("ulrike")
+    page.get_by_role("textbox", name="Prompt").fill("rain")
+    page.get_by_role("button", name="Send 1 job").click()
+    expect(page.locator(".composer")).to_be_hidden()
+    drop_files(page, "body", {"close-up.png": data("pose", "close-up")})
+    expect(page.locator(".summary")).to_have_text("Give the character a name.")
+    character.fill("mine")
+    drop_files(page, ".composer", {"face-astrid.png": data("face", 0)})
+    expect(character).to_have_value("mine")
+
+
 def test_files_are_chosen_by_keyboard_alone(console: Console, visit: Visit) -> None:
     from playwright.sync_api import FilePayload, expect
 
@@ -123,3 +142,99 @@ def test_parameters_come_from_the_schema_and_keep_64_bits(console: Console, visi
     sent = console.pipeline.s3.get_object(Bucket=BUCKET, Key="incoming/astrid/poses/wide.json")["Body"].read()
     expected = {"prompt": "rain", "samples": 4, "seed": 9223372036854775807, "use_input_img_dimension": False}
     assert json.loads(sent) == expected
+
+
+def test_what_nobody_set_is_shown_and_stays_as_the_files_there_say(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    console.pipeline.put("incoming/astrid/job.json", {"samples": 4, "prompt": "in a hall", "seed": 2**63 - 1})
+    page = visit(console)
+    drop_files(page, "body", {"face-astrid.png": data("face", 0), "wide.png": data("pose", "wide")})
+    pictures = page.get_by_role("group", name="Pictures")
+    expect(pictures.get_by_role("radio", name="4")).to_be_checked()
+    expect(page.locator("#p-samples-there")).to_have_text("As the files that are there say.")
+    expect(page.get_by_role("textbox", name="Prompt")).to_have_attribute("placeholder", "in a hall")
+    expect(page.locator("#p-seed")).to_have_attribute("placeholder", str(2**63 - 1))
+    expect(page.locator("#p-seed-hint")).to_contain_text(f"{-(2**63)} to {2**63 - 1}")
+    page.get_by_label("Quality").fill("50")
+    pictures.get_by_role("radio", name="1").check()
+    expect(page.locator("#p-samples-there")).to_be_hidden()
+    page.get_by_role("button", name="Send 1 job").click()
+    expect(page.locator(".tray h2")).to_have_text("Uploaded")
+    sent = console.pipeline.s3.get_object(Bucket=BUCKET, Key="incoming/astrid/poses/wide.json")["Body"].read()
+    assert json.loads(sent) == {"quality": 50, "samples": 1}
+
+
+def test_a_pose_keeps_the_name_that_is_typed_and_files_are_sent_once(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    page = visit(console)
+    sent: list[str] = []
+    page.on("request", lambda request: "/api/files" in request.url and sent.append(request.url))
+    drop_files(page, "body", {"face-astrid.png": data("face", 0), "wide.png": data("pose", "wide")})
+    page.get_by_role("textbox", name="Prompt").fill("rain")
+    send = page.get_by_role("button", name="Send 1 job")
+    name = page.get_by_role("textbox", name="Name of the pose")
+    for typed in ("a/b", "pose-1"):
+        expect(send).to_be_enabled()
+        name.fill(typed)
+        expect(page.locator(".composer .primary")).to_be_disabled()
+        if typed == "a/b":
+            expect(page.locator(".pairs .why")).to_contain_text("poses/a/b.png")
+            name.fill("x")
+    send.click()
+    expect(page.locator(".tray h2")).to_have_text("Uploaded")
+    assert len(sent) == 2
+    keys = [entry["Key"] for entry in console.pipeline.s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
+    assert "incoming/astrid/poses/pose-1.png" in keys
+
+
+def test_files_that_the_console_does_not_keep_any_more_are_sent_again(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    page = visit(console)
+    drop_files(page, "body", {"face-astrid.png": data("face", 0), "wide.png": data("pose", "wide")})
+    page.get_by_role("textbox", name="Prompt").fill("rain")
+    send = page.get_by_role("button", name="Send 1 job")
+    expect(send).to_be_enabled()
+    assert console.server
+    console.server.console.shelf._files.clear()
+    send.click()
+    expect(page.locator(".tray h2")).to_have_text("Uploaded")
+
+
+def test_a_face_alone_that_is_no_image_is_refused(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    page = visit(console)
+    drop_files(page, "body", {"face-astrid.png": b"no image"})
+    expect(page.locator(".refusals")).to_contain_text("face-astrid.png is no image")
+    expect(page.locator(".composer .primary")).to_be_disabled()
+
+
+def test_what_costs_more_by_now_is_asked_about_again(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    page = visit(console)
+    drop_files(page, "body", {"face-astrid.png": data("face", 0), "wide.png": data("pose", "wide")})
+    page.get_by_role("textbox", name="Prompt").fill("rain")
+    send = page.locator(".composer .primary")
+    expect(send).to_have_text("Send 1 job for about $0.029")
+    console.pipeline.put("incoming/astrid/poses/dusk.png", data("pose", "dusk"))
+    console.pipeline.put("incoming/astrid/poses/dusk.json", {"prompt": "rain"})
+    send.click()
+    expect(page.locator(".toast")).to_contain_text("look at it again")
+    expect(send).to_have_text("Send 2 jobs for about $0.059")
+    expect(page.locator(".refusals")).to_contain_text("dusk")
+
+
+def test_an_upload_is_seen_in_every_browser(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    other, page = visit(console), visit(console)
+    console.pipeline.break_call("s3", "PutObject")
+    drop_files(page, "body", {"face-astrid.png": data("face", 0), "wide.png": data("pose", "wide")})
+    page.get_by_role("button", name="Send 1 job").click()
+    for each in (page, other):
+        expect(each.locator(".tray li")).to_have_count(2)
+        expect(each.locator(".tray h2")).to_have_text("Not all was uploaded")

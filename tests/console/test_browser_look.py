@@ -137,3 +137,40 @@ def test_a_result_joins_the_gallery_by_itself(console: Console, studio: Studio, 
     expect(page.locator(".tile")).to_have_count(1)
     console.change(record, notified_at=record.completed_at)
     expect(page.locator(".character h2")).to_have_text(["client-a/hero", "astrid"])
+
+
+def test_the_gallery_shows_other_states_when_they_are_asked_for(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("done", "astrid", "wide", age=60)
+    failed = studio.job("failed", "astrid", "portrait", age=5)
+    page = visit(console, "look")
+    expect(page.get_by_role("button", name="Done")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".tile .name")).to_have_text(["wide"])
+    expect(page.locator(".character .number").first).to_have_text("1 of 2 jobs here")
+    page.get_by_role("button", name="Failed").click()
+    expect(page.locator(".tile .name")).to_have_text(["portrait"])
+    page.locator(".tile .output").click()
+    expect(page.locator(".explains")).to_contain_text(failed.error["message"])
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="All", exact=True).click()
+    expect(page.locator(".tile .name")).to_have_text(["portrait", "wide"])
+    expect(page.locator(".character .number").first).to_have_text("2 jobs")
+
+
+def test_what_is_told_over_a_dialog_can_be_reached_there(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("done")
+    page = visit(console, "look")
+    page.locator(".tile .output").click()
+    page.get_by_role("button", name="Another seed").click()  # the face is not in the bucket any more
+    told = page.locator(".viewer .toast")
+    expect(told).to_contain_text("another one now")
+    expect(page.locator(".viewer > [aria-live]")).to_be_visible()
+    told.get_by_role("button", name="Close").click()
+    expect(told).to_have_count(0)
+    page.get_by_role("button", name="Another seed").click()
+    expect(told).to_be_visible()
+    page.locator(".viewer").get_by_role("button", name="Close", exact=True).first.click()
+    expect(page.locator("body > .toasts .toast")).to_contain_text("another one now")

@@ -1,15 +1,18 @@
 """Watching jobs in a real browser: everything comes by itself."""
 
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from posedrop.clock import rfc3339
 from posedrop.ledger import Status
-from tests.console.browser import FAILURES, Studio, axe, hang_up
+from tests.console.browser import FAILURES, Studio, axe, data, drop_files, hang_up
 from tests.console.conftest import TOKEN, Console
+from tests.console.test_server_events import listening
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -84,6 +87,56 @@ def test_a_failed_job_says_why_and_is_tried_again_once_the_price_is_agreed_to(
     expect(card).not_to_have_attribute("data-state", "failed")
 
 
+def test_a_change_far_down_waits_for_its_page(console: Console, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    far = console.seed(150, states=("queued",))[-1]
+    console.write([replace(far, reason="the provider is busy", hold_until=rfc3339(time.time() + 12))])
+    page = visit(console)
+    total, cards = page.locator("#total"), page.locator(".card")
+    expect(total).to_have_text("150 jobs")
+    newest = cards.first.get_attribute("data-job")
+    with listening(console) as other:
+        other.wait("job", seconds=20, job_id=far.job_id, headline="in line")
+    page.wait_for_timeout(1500)
+    assert cards.first.get_attribute("data-job") == newest
+    expect(page.locator(f'[data-job="{far.job_id}"]')).to_have_count(0)
+    expect(total).to_have_text("150 jobs")
+    while cards.count() < 150:
+        page.mouse.wheel(0, 20_000)
+        page.wait_for_timeout(50)
+    assert cards.last.get_attribute("data-job") == far.job_id
+
+
+def test_what_pauses_all_is_on_every_queued_card(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("queued")
+    page = visit(console)
+    state = page.locator(".card .state")
+    expect(state).to_have_text("In line")
+    console.stack.governor.change(lambda pacing: pacing.account_refused(time.time(), "it answered 406", 600))
+    expect(state).to_have_text("Paused")
+    expect(page.get_by_text("Submitting is paused")).to_be_visible()
+    page.locator(".open").click()
+    expect(page.locator(".explains")).to_contain_text("paused for the whole account: it answered 406")
+
+
+@pytest.mark.parametrize(
+    ("age", "state", "left"),
+    [(5, "In the model", "left"), (36, "Finishing or being delivered", ""), (500, "In the model", "longer than usual")],
+)
+def test_a_job_in_the_model_says_how_far_it_probably_is(
+    console: Console, studio: Studio, visit: Visit, age: float, state: str, left: str
+) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("running", age=age)
+    page = visit(console)
+    expect(page.locator(".card .state")).to_have_text(state)
+    expect(page.locator(".card .left")).to_contain_text(left)
+
+
 def test_two_browsers_see_the_same(console: Console, studio: Studio, visit: Visit) -> None:
     from playwright.sync_api import expect
 
@@ -108,6 +161,19 @@ def test_the_stack_may_go_away_and_come_back(console: Console, studio: Studio, v
     expect(away).to_be_hidden()
     expect(page.get_by_text("The stack is back")).to_be_visible()
     expect(page.locator(".card")).to_have_attribute("data-state", "running")
+
+
+def test_pictures_that_did_not_come_come_when_the_stack_is_back(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("done")
+    page = visit(console)
+    console.down = True
+    expect(page.get_by_text("The stack cannot be reached.")).to_be_visible()
+    page.locator(".open").click()
+    expect(page.locator(".stage .none")).to_be_visible()
+    console.down = False
+    expect(page.locator(".stage img")).to_be_visible()
 
 
 def test_a_lost_connection_catches_up(console: Console, studio: Studio, visit: Visit) -> None:
@@ -155,21 +221,123 @@ def test_a_page_of_an_earlier_start_says_what_to_do(console: Console, visit: Vis
     assert TOKEN not in page.content()
 
 
+def test_a_page_that_missed_too_much_is_loaded_anew(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    record = studio.job("queued")
+    page, watching = visit(console), visit(console)
+    assert console.server
+    events = console.server.console.feed.events
+    events._kept = deque(maxlen=1)
+    page.context.set_offline(True)
+    hang_up(console)
+    expect(page.locator("#link")).not_to_have_attribute("data-link", "live")
+    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=rfc3339(time.time()))
+    expect(watching.locator(".card")).to_have_attribute("data-state", "running")
+    expect(page.locator(".card")).to_have_attribute("data-state", "queued")
+    with page.expect_request(lambda request: "/api/jobs?limit=60" in request.url):
+        page.context.set_offline(False)
+    expect(page.locator(".card")).to_have_attribute("data-state", "running")
+    expect(page.locator("#link")).to_have_attribute("data-link", "live")
+
+
+def test_a_stack_that_hangs_is_told_while_the_page_goes_on(
+    console: Console, studio: Studio, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from playwright.sync_api import expect
+
+    monkeypatch.setattr("ops.console.feed.LOOK_DEADLINE", 1.5)
+    studio.job("queued")
+    studio.job("failed")
+    page = visit(console)
+    console.answering.clear()
+    away = page.get_by_text("The stack cannot be reached.")
+    expect(away).to_be_visible()
+    expect(page.get_by_text("did not answer within 1.5 seconds")).to_be_visible()
+    page.get_by_role("button", name="Failed").click()
+    expect(page.locator(".card")).to_have_count(1)
+    expect(page.locator("#link")).to_have_attribute("data-link", "live")
+    console.answering.set()
+    expect(away).to_be_hidden()
+
+
+def test_a_new_start_is_told_from_one_that_does_not_answer(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("queued")
+    page = visit(console)
+    port = int(console.base.rpartition(":")[2])
+    console.stop()
+    expect(page.get_by_text("The console does not answer.")).to_be_visible()
+    console.start(port, "token-of-the-next-start")
+    expect(page.get_by_text("This page belongs to an earlier start of the console.")).to_be_visible()
+    expect(page.get_by_text("The console does not answer.")).to_be_hidden()
+    expect(page.locator("#notices")).to_contain_text("Open the address that python -m ops console printed")
+    page.context.new_page().goto(f"{console.base}/?token=token-of-the-next-start")
+    expect(page.locator("#link")).to_have_attribute("data-link", "live")
+    expect(page.locator("#notices")).to_be_empty()
+
+
+def test_what_somebody_must_see_to_goes_once_it_is_seen_to(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("queued")
+    page = visit(console)
+    sqs, url = console.pipeline.sqs, console.pipeline.dead_letter_url
+    for messages, texts in ((1, [f"1 message in the dead-letter queue.{console.stack.command('redrive')}"]), (0, [])):
+        if messages:
+            sqs.send_message(QueueUrl=url, MessageBody="?", DelaySeconds=0)
+        else:
+            sqs.purge_queue(QueueUrl=url)
+        page.evaluate("dispatchEvent(new Event('visibilitychange'))")
+        expect(page.locator(".notice")).to_contain_text(texts)
+        expect(page.locator(".notice")).to_have_count(len(texts))
+
+
+@pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(console: Console, studio: Studio, visit: Visit, scheme: str) -> None:
+def test_axe_finds_nothing(console: Console, studio: Studio, visit: Visit, scheme: str, width: int) -> None:
     from playwright.sync_api import expect
 
     studio.busy(failures=True)
-    page = visit(console, color_scheme=scheme, reduced_motion="reduce")
+    page = visit(console, width=width, color_scheme=scheme, reduced_motion="reduce")
     assert axe(page) == ""
     page.locator(".open").first.click()
     expect(page.locator(".history li").first).to_be_visible()
     assert axe(page) == ""
     page.keyboard.press("Escape")
-    page.locator("#drop").click()
-    page.get_by_text("More", exact=True).click()
+    page.locator(".card").get_by_role("button", name="Retry").first.click()
+    expect(page.get_by_role("dialog", name="again?")).to_be_visible()
     assert axe(page) == ""
-    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Cancel").click()
     page.locator("#view-look").click()
     expect(page.locator(".tile").first).to_be_visible()
+    assert axe(page) == ""
+    page.get_by_role("button", name="All", exact=True).click()
+    expect(page.locator(".tile .none").first).to_be_visible()
+    assert axe(page) == ""
+    console.down = True
+    expect(page.get_by_text("The stack cannot be reached.")).to_be_visible()
+    assert axe(page) == ""
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_while_pictures_are_dropped(console: Console, visit: Visit, scheme: str, width: int) -> None:
+    from playwright.sync_api import expect
+
+    console.pipeline.break_call("s3", "PutObject")
+    page = visit(console, width=width, color_scheme=scheme, reduced_motion="reduce")
+    expect(page.locator("#empty")).to_be_visible()
+    assert axe(page) == ""
+    files = {"face-astrid.png": data("face", 0), "broken.png": b"no image", "wide.png": data("pose", "wide")}
+    drop_files(page, "body", files)
+    page.get_by_label("Quality").fill("50")
+    page.get_by_text("More", exact=True).click()
+    expect(page.locator('.pairs [data-outcome="new"]')).to_be_visible()
+    expect(page.locator('.pairs [data-outcome="refused"]')).to_be_visible()
+    assert axe(page) == ""
+    page.get_by_role("button", name="Send 1 job").click()
+    expect(page.locator(".tray h2")).to_have_text("Not all was uploaded")
+    expect(page.locator(".toast")).to_be_visible()
     assert axe(page) == ""

@@ -2,31 +2,39 @@
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from ops.console import pictures
+from ops.console.sheet import sheet
+from ops.console.shelf import Lost, Shelf
 from posedrop.parameters import schema
-from tests.console.conftest import CYCLE, Console
+from tests.console.conftest import CYCLE, Console, Dropped
 from tests.integration.conftest import API_KEY, BUCKET, OUTPUTS
-from tests.support import image
+from tests.support import ROOT, image
 
 HOSTILE = '<img src=x onerror="alert(1)">'
-FACE = ("face", ("face.png", image("png", (10, 10), "white")))
+FACE = ("face.png", image("png", (10, 10), "white"))
 CARD = {
-    *("job_id", "attempt", "character", "pose", "state", "status", "headline", "sentence", "step", "missing"),
-    *("created_at", "updated_at", "submitted_at", "completed_at", "eta", "typical_seconds", "outputs", "width"),
-    *("height", "prompt", "seed", "error", "metrics", "can_retry", "version"),
+    *("job_id", "attempt", "character", "pose", "state", "headline", "sentence", "step", "missing"),
+    *("created_at", "updated_at", "submitted_at", "completed_at", "eta", "outputs", "width", "height"),
+    *("prompt", "seed", "error", "metrics", "can_retry", "version"),
 }
 
 
-def pose(name: str, color: str = "black") -> tuple[str, tuple[str, bytes]]:
-    """A pose as a form carries it."""
-    return "poses", (f"{name}.png", image("png", (12, 8), color))
+def pose(name: str, color: str = "black") -> Dropped:
+    """A pose as it is dropped."""
+    return f"{name}.png", image("png", (12, 8), color)
 
 
 def until(found: Callable[[], Any], seconds: float = 10) -> Any:
@@ -51,9 +59,17 @@ def test_the_stack(console: Console) -> None:
     found = console.get("/api/stack")
     assert found["schema"] == schema()
     assert found["price_usd"] == 0.0294
-    assert (found["upload_bucket"], found["output_bucket"]) == (BUCKET, OUTPUTS)
-    assert (found["default_prompt"], found["requests_per_minute"]) == ("a walk in the rain", 600)
-    assert found["problems"] == []
+    assert found["default_prompt"] == "a walk in the rain"
+    assert found["command"] == console.stack.command()
+
+
+def test_what_somebody_must_see_to_without_what_is_at_a_glance(console: Console) -> None:
+    assert console.get("/api/problems") == []
+    console.stack.governor.change(lambda pacing: pacing.account_refused(time.time(), "it answered 406", 600))
+    console.pipeline.sqs.send_message(QueueUrl=console.pipeline.dead_letter_url, MessageBody="?", DelaySeconds=0)
+    (problem,) = console.get("/api/problems")
+    assert "1 message in the dead-letter queue" in problem["what"]
+    assert problem["step"] == console.stack.command("redrive")
 
 
 def test_pages_of_cards_hold_every_job_once_the_newest_first(console: Console) -> None:
@@ -112,8 +128,7 @@ def test_one_job(console: Console) -> None:
     moments = [moment["what"] for moment in found["moments"]]
     assert moments == ["queued", "taken", "failed", "told", "face uploaded", "pose uploaded"]
     assert found["parameters"] == failed.parameters
-    assert found["explanation"]["sentence"] in found["card"]["sentence"]
-    assert found["execution"]["status"] is None
+    assert found["explanation"]["sentence"] == found["card"]["sentence"]
 
 
 def test_one_pose_that_waits(console: Console) -> None:
@@ -133,7 +148,8 @@ def test_at_a_glance(console: Console) -> None:
     assert found["use"] == {"taken": 0, "limit": 600, "percent": 0}
     assert found["pause"] is None
     assert len(found["durations"]) == 10
-    assert {duration["seconds"] for duration in found["durations"]} == {60}
+    assert set(found["durations"]) == {60}
+    assert 20 < found["typical_seconds"] < 40 < found["late_seconds"] < 120
 
 
 def test_a_pause_is_told_with_its_reason(console: Console) -> None:
@@ -243,6 +259,56 @@ def test_what_is_no_image_is_not_served(console: Console, data: bytes, size: str
     assert b"script" not in answer.data
 
 
+def test_what_cannot_be_shown_is_read_once(console: Console) -> None:
+    done = console.seed(1)[0]
+    console.pipeline.s3.put_object(Bucket=OUTPUTS, Key=done.outputs[0]["key"], Body=b"no image")
+    reads: list[str] = []
+    console.pipeline.hook("s3", "GetObject", lambda **_: reads.append("read"))
+    path = f"/api/pictures/{done.job_id}?what=output"
+    assert [console.request("GET", path).status for _ in range(3)] == [415] * 3
+    assert len(reads) == 1
+
+
+def test_large_images_are_decoded_one_at_a_time(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = console.seed(1)[0]
+    large = image("png", (2100, 2000))
+    for stored in (made.outputs[0], *made.inputs.values()):
+        console.pipeline.s3.put_object(Bucket=stored["bucket"], Key=stored["key"], Body=large)
+    under_way: list[int] = []
+    most: list[int] = []
+
+    def slow(picture: pictures.Picture, _side: int) -> pictures.Picture:
+        under_way.append(1)
+        most.append(len(under_way))
+        time.sleep(0.1)
+        under_way.pop()
+        return picture
+
+    monkeypatch.setattr(pictures, "_smaller", slow)
+    found = pictures.Pictures(console.stack)
+    with ThreadPoolExecutor(3) as pool:
+        sources = [found.source(made, what) for what in ("face", "pose", "output")]
+        assert [picture.data for picture in pool.map(found.get, sources, ["thumb"] * 3)] == [large] * 3
+    assert most == [1] * 3
+
+
+def test_the_largest_image_of_the_contract_takes_little_more_than_its_pixels() -> None:
+    code = """
+import resource, sys
+from ops.console.pictures import Pictures, checked
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+Pictures(None)._smaller(checked("a", open(sys.argv[1], "rb").read()), 480)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        Image.new("RGBA", (8192, 8192), "teal").save(file, "PNG")
+        file.flush()
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'layers' / 'posedrop'}"}
+        command = [sys.executable, "-c", code, file.name]
+        taken = subprocess.run(command, check=True, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert int(taken.stdout) < 400  # MB; the pixels alone are 256
+
+
 def test_whole_in_its_container_yet_nothing_inside(console: Console) -> None:
     done = console.seed(1)[0]
     png = bytearray(huge_png())
@@ -277,12 +343,23 @@ def test_a_contact_sheet(console: Console) -> None:
     assert console.get("/api/sheet/nobody.png", status=404)["error"] == "nobody has no pictures yet"
 
 
+def test_a_contact_sheet_says_whose_it_is_and_what_it_leaves_out(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = console.seed(10, characters=1)
+    titles: list[str] = []
+    monkeypatch.setattr("ops.console.sheet.draw", lambda _rows, _target, title: titles.append(title))
+    for rows in (40, 3):
+        monkeypatch.setattr("ops.console.sheet.ROWS", rows)
+        sheet(pictures.Pictures(console.stack), records, "hero-1")
+    assert titles == ["hero-1", "hero-1: 3 of 5 pictures, the newest"]
+
+
 # ---- dropping --------------------------------------------------------------------------------------------------------
 
 
 def test_a_plan_sends_nothing_and_says_what_it_costs(console: Console) -> None:
-    fields = [("character", "hero"), FACE, pose("walk"), pose("sit", "gray"), ("parameters", '{"seed": 7}')]
-    found = console.post("/api/plan", fields=fields)
+    found = console.plan(FACE, pose("walk"), pose("sit", "gray"), parameters={"seed": 7})
     assert [(job["pose"], job["outcome"], job["usd"]) for job in found["jobs"]] == [
         ("sit", "new", 0.0294),
         ("walk", "new", 0.0294),
@@ -304,8 +381,7 @@ def test_a_plan_sends_nothing_and_says_what_it_costs(console: Console) -> None:
     ],
 )
 def test_a_plan_says_what_the_contract_refuses(console: Console, name: str, data: bytes, why: str) -> None:
-    fields = [("character", "hero"), FACE, pose("sit"), ("poses", (name, data))]
-    found = console.post("/api/plan", fields=fields)
+    found = console.plan(FACE, pose("sit"), (name, data))
     told = [job["why"] for job in found["jobs"] if job["outcome"] == "refused"]
     told += [refused["why"] for refused in found["refused"]]
     assert len(told) == 1
@@ -314,64 +390,144 @@ def test_a_plan_says_what_the_contract_refuses(console: Console, name: str, data
 
 
 def test_a_plan_knows_what_is_there_already(console: Console) -> None:
-    fields = [("character", "hero"), FACE, pose("walk")]
-    console.post("/api/uploads", fields=fields, status=202)
+    console.upload(FACE, pose("walk"))
     until(lambda: len(keys(console)) == 2)
     console.handle()
-    (job,) = console.post("/api/plan", fields=[("character", "hero"), pose("walk")])["jobs"]
+    (job,) = console.plan(pose("walk"))["jobs"]
     assert (job["outcome"], job["usd"]) == ("known", 0)
     assert "submitted" in job["why"]
 
 
 @pytest.mark.parametrize(
-    ("fields", "status", "error"),
+    ("changes", "error"),
     [
-        ([("character", "hero")], 409, "drop a face or a pose"),
-        ([pose("walk")], 409, "name the character"),
-        ([("character", "hero"), pose("walk"), ("parameters", "{")], 400, "not JSON"),
-        ([("character", "hero"), pose("walk"), ("parameters", "[]")], 400, "no JSON object"),
+        ({"poses": []}, "drop a face or a pose"),
+        ({"character": " "}, "name the character"),
+        ({"parameters": []}, ""),
+        ({"parameters": [1]}, "no JSON object"),
+        ({"poses": ["walk.png"]}, "is described by"),
+        ({"poses": [{"file": "walk.png", "sha256": 7}]}, "is described by"),
+        ({"poses": [{"file": "walk.png", "bytes": 7}]}, "is described by"),
+        ({"poses": 501 * [{"file": "walk.png"}]}, "at most 500"),
     ],
 )
-def test_a_drop_that_is_none(console: Console, fields: list[tuple[str, Any]], status: int, error: str) -> None:
-    assert error in console.post("/api/plan", fields=fields, status=status)["error"]
+def test_a_drop_that_is_none(console: Console, changes: dict[str, Any], error: str) -> None:
+    drop = {**console.drop(pose("walk")), **changes}
+    assert error in console.post("/api/plan", drop, status=409 if error else 200).get("error", "")
+
+
+def test_a_file_comes_once_and_is_kept_until_it_is_uploaded(console: Console) -> None:
+    drop = console.drop(FACE, pose("walk"))
+    for seed in (1, 2):
+        assert console.post("/api/plan", {**drop, "parameters": {"seed": seed}})["usd"] == 0.0294
+    assert console.post("/api/uploads", {**drop, "usd": 0.0294}, status=202)["files"] == 2
+    told = console.post("/api/plan", drop, status=410)
+    assert told["lost"] == [drop["face"]["sha256"], drop["poses"][0]["sha256"]]
+
+
+def test_a_file_that_is_too_large_is_refused_without_being_sent(console: Console) -> None:
+    found = console.post("/api/plan", {**console.drop(FACE, pose("sit")), "poses": [{"file": "walk.png"}]})
+    assert "more than 20971520 bytes" in found["refused"][0]["why"]
+    assert "20971520" in console.post("/api/files", bytes(20 * 2**20 + 1), status=413)["error"]
+
+
+def test_what_is_kept_is_bounded() -> None:
+    shelf = Shelf(limit=100)
+    names = [shelf.put(bytes([number]) * 30) for number in range(5)]
+    with pytest.raises(Lost) as lost:
+        shelf.drop({"character": "hero", "poses": [{"file": "walk.png", "sha256": name} for name in names]})
+    assert lost.value.hashes == names[:2]
 
 
 def test_parameters_outside_the_schema_are_refused_by_the_contract(console: Console) -> None:
-    fields = [("character", "hero"), FACE, pose("walk"), ("parameters", '{"quality": 1000}')]
-    (job,) = console.post("/api/plan", fields=fields)["jobs"]
+    (job,) = console.plan(FACE, pose("walk"), parameters={"quality": 1000})["jobs"]
     assert job["outcome"] == "refused"
     assert "quality" in job["why"]
-    assert "quality" in console.post("/api/uploads", fields=fields, status=409)["error"]
+    assert "quality" in console.upload(FACE, pose("walk"), parameters={"quality": 1000}, status=409)["error"]
     assert keys(console) == []
 
 
+def test_a_plan_says_which_parameters_will_count(console: Console) -> None:
+    console.pipeline.put("incoming/hero/job.json", {"samples": 4, "seed": 2**63 - 1})
+    (job,) = console.plan(FACE, pose("walk"), parameters={"quality": 50})["jobs"]
+    assert job["parameters"]["samples"] == 4
+    assert job["parameters"]["seed"] == 2**63 - 1
+    assert job["parameters"]["quality"] == 50
+    assert not {"face_image", "pose_image"} & job["parameters"].keys()
+    # What somebody chose counts, though it is the default.
+    (job,) = console.plan(FACE, pose("walk"), parameters={"samples": 1})["jobs"]
+    assert job["parameters"]["samples"] == 1
+
+
+@pytest.mark.parametrize("data", [b"no image", b"", image("png", (9000, 2))], ids=["text", "empty", "wide"])
+def test_a_face_alone_is_checked_too(console: Console, data: bytes) -> None:
+    found = console.plan(("face.png", data))
+    assert [(refused["file"], bool(refused["why"])) for refused in found["refused"]] == [("face.png", True)]
+    assert "face.png" in console.upload(("face.png", data), status=409)["error"]
+    assert keys(console) == []
+
+
+def test_an_upload_is_bound_to_the_price_that_was_agreed_to(console: Console) -> None:
+    drop = console.drop(FACE, pose("walk"))
+    usd = console.post("/api/plan", drop)["usd"]
+    console.pipeline.put("incoming/hero/poses/sit.png", image("png", (9, 9), "gray"))
+    assert "look at it again" in console.post("/api/uploads", {**drop, "usd": usd}, status=409)["error"]
+    assert console.post("/api/uploads", drop, status=400)["error"]
+    assert keys(console) == ["incoming/hero/poses/sit.png"]
+    assert console.post("/api/uploads", {**drop, "usd": 2 * usd}, status=202)
+
+
+def test_the_folder_is_listed_once_for_any_number_of_poses(console: Console) -> None:
+    drop = console.drop(FACE, *(pose(f"walk-{number}", f"#0000{number:02}") for number in range(20)))
+    lists: list[str] = []
+    console.pipeline.hook("s3", "ListObjectsV2", lambda **_: lists.append("list"))
+    assert len(console.post("/api/plan", drop)["jobs"]) == 20
+    assert len(lists) == 2
+
+
 def test_an_upload_becomes_jobs(console: Console) -> None:
-    fields = [("character", ""), ("face", ("face-anna.png", FACE[1][1])), pose("walk"), pose("pose-sit", "gray")]
-    found = console.post("/api/uploads", fields=[*fields, ("parameters", '{"prompt": "a hall"}')], status=202)
-    assert [key["key"] for key in found["keys"]] == [
+    files = [("face-anna.png", FACE[1]), pose("walk"), pose("pose-sit", "gray")]
+    found = console.upload(*files, character="", parameters={"prompt": "a hall"})
+    until(lambda: len(keys(console)) == 5)
+    assert keys(console) == [
         "incoming/anna/face.png",
-        "incoming/anna/poses/walk.json",
-        "incoming/anna/poses/walk.png",
         "incoming/anna/poses/sit.json",
         "incoming/anna/poses/sit.png",
+        "incoming/anna/poses/walk.json",
+        "incoming/anna/poses/walk.png",
     ]
-    until(lambda: len(keys(console)) == 5)
     console.handle()
     cards = until(lambda: console.get("/api/jobs?character=anna")["jobs"])
     assert {(card["pose"], card["prompt"]) for card in cards} == {("walk", "a hall"), ("sit", "a hall")}
     assert {card["job_id"] for card in cards} == {job["job_id"] for job in found["jobs"]}
 
 
+@pytest.mark.parametrize("name", ["pose-1", "pose_sit", "pose", "face-up", "walk.v2", "größe"])
+def test_a_pose_that_somebody_named_keeps_its_name(console: Console, name: str) -> None:
+    drop = console.drop(FACE, pose("anything"))
+    drop["poses"][0]["pose"] = name
+    (job,) = console.post("/api/plan", drop)["jobs"]
+    assert (job["pose"], job["outcome"]) == (name, "new")
+    console.post("/api/uploads", {**drop, "usd": 1}, status=202)
+    until(lambda: f"incoming/hero/poses/{name}.png" in keys(console))
+
+
+@pytest.mark.parametrize("name", ["a/b", "a\x01"])
+def test_a_name_that_is_no_poses_is_refused_whole(console: Console, name: str) -> None:
+    drop = console.drop(FACE, pose("walk"))
+    drop["poses"][0]["pose"] = name
+    (refused,) = console.post("/api/plan", drop)["refused"]
+    assert (refused["file"], refused["pose"]) == ("walk.png", name)
+
+
 def test_what_is_refused_is_left_out_and_the_rest_is_sent(console: Console) -> None:
-    fields = [("character", "hero"), FACE, pose("walk"), ("poses", ("bad.png", b"no image"))]
-    console.post("/api/uploads", fields=fields, status=202)
+    console.upload(FACE, pose("walk"), ("bad.png", b"no image"))
     until(lambda: len(keys(console)) == 2)
     assert keys(console) == ["incoming/hero/face.png", "incoming/hero/poses/walk.png"]
 
 
 def test_names_that_attack_stay_data(console: Console) -> None:
-    fields = [("character", HOSTILE), FACE, ("poses", (f"{HOSTILE}.png".replace('"', "'"), pose("x")[1][1]))]
-    console.post("/api/uploads", fields=fields, status=202)
+    console.upload(FACE, (f"{HOSTILE}.png".replace('"', "'"), pose("x")[1]), character=HOSTILE)
     until(lambda: len(keys(console)) == 2)
     console.handle()
     answer = until(lambda: (a := console.request("GET", "/api/jobs")) and json.loads(a.data)["jobs"] and a)
@@ -410,10 +566,11 @@ def test_a_body_that_is_no_object_is_refused(console: Console) -> None:
     assert console.post(f"/api/jobs/{failed.job_id}/again", {"seed": 2**63}, status=400)["error"]
 
 
-def made(console: Console) -> dict[str, Any]:
+def made(console: Console, name: str = "walk") -> dict[str, Any]:
     """A job that was made of an upload, and came to its end."""
-    fields = [("character", "hero"), FACE, pose("walk"), ("parameters", '{"prompt": "a hall", "seed": 5}')]
-    console.post("/api/uploads", fields=fields, status=202)
+    drop = console.drop(FACE, pose("walk"), parameters={"prompt": "a hall", "seed": 5}, usd=1)
+    drop["poses"][0]["pose"] = name
+    console.post("/api/uploads", drop, status=202)
     until(lambda: len(keys(console)) == 3)
     console.handle()
     console.finish()
@@ -440,7 +597,26 @@ def test_again_with_another_seed_is_a_new_job_of_the_same_pair(console: Console)
     assert [new["inputs"][name]["sha256"] for name in ("face", "pose")] == [
         old["inputs"][name]["sha256"] for name in ("face", "pose")
     ]
-    assert console.get(f"/api/jobs/{card['job_id']}")["card"]["status"] == "SUCCEEDED"
+    assert console.get(f"/api/jobs/{card['job_id']}")["card"]["state"] == "done"
+
+
+@pytest.mark.parametrize("name", ["pose", "pose-sit", "pose_2"])
+def test_again_with_another_seed_of_a_pose_of_any_name(console: Console, name: str) -> None:
+    card = made(console, name)
+    found = console.post(f"/api/jobs/{card['job_id']}/again", {"seed": 77, "confirm": True}, status=202)
+    assert found["pose"] == f"{name}-77"
+    until(lambda: len(keys(console)) == 5)
+    console.handle()
+    assert until(lambda: console.get(f"/api/jobs?text={name}-77")["jobs"])[0]["seed"] == 77
+
+
+def test_again_with_another_seed_of_the_single_pose(console: Console) -> None:
+    console.pipeline.upload(("incoming/hero/face.png", FACE[1]), ("incoming/hero/pose.png", pose("x")[1]))
+    console.finish()
+    card = until(lambda: console.get("/api/jobs?state=done")["jobs"])[0]
+    found = console.post(f"/api/jobs/{card['job_id']}/again", {"seed": 77, "confirm": True}, status=202)
+    assert (card["pose"], found["pose"]) == ("pose", "pose-77")
+    until(lambda: "incoming/hero/poses/pose-77.png" in keys(console))
 
 
 def test_again_with_the_same_seed_is_known(console: Console) -> None:

@@ -4,15 +4,18 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import anyio
+import boto3
 import pytest
 
 from ops.console.feed import Event, Events, Looker, differences
 from posedrop.clock import rfc3339
+from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Status
 from tests.console.conftest import TOKEN, Console
 from tests.support import image
@@ -26,27 +29,31 @@ class Page:
         self._news = threading.Condition()
 
     def read(self, lines: Iterable[bytes]) -> None:
-        """Take the lines of a stream."""
+        """Take the lines of a stream, until it is closed on either side."""
         event: dict[str, str] = {}
-        for line in lines:
-            name, _, value = line.decode().strip().partition(": ")
-            if value:
-                event[name] = value
-            elif event.keys() >= {"id", "event", "data"}:
-                with self._news:
-                    self.events.append((int(event["id"]), event["event"], json.loads(event["data"])))
-                    self._news.notify_all()
-                event = {}
+        with suppress(ConnectionResetError):
+            for line in lines:
+                name, _, value = line.decode().strip().partition(": ")
+                if value:
+                    event[name] = value
+                elif event.keys() >= {"id", "event", "data"}:
+                    with self._news:
+                        self.events.append((int(event["id"]), event["event"], json.loads(event["data"])))
+                        self._news.notify_all()
+                    event = {}
 
     def wait(self, name: str, seconds: float = 10, **values: Any) -> Any:
         """The data of the first event of a name with these values."""
+        return self.wait_for(name, lambda data: values.items() <= data.items(), seconds)
+
+    def wait_for(self, name: str, fits: Callable[[Any], Any], seconds: float = 10) -> Any:
+        """The data of the first event of a name that fits."""
 
         def found() -> Any:
-            data = [data for _, kind, data in self.events if kind == name]
-            return next((item for item in data if values.items() <= item.items()), None)
+            return next((data for _, kind, data in self.events if kind == name and fits(data)), None)
 
         with self._news:
-            assert self._news.wait_for(lambda: found() is not None, seconds), (name, values, self.events)
+            assert self._news.wait_for(lambda: found() is not None, seconds), (name, self.events)
             return found()
 
 
@@ -104,15 +111,14 @@ def test_what_waits_no_more_is_gone(console: Console) -> None:
 def test_an_upload_is_told_as_it_goes(console: Console) -> None:
     with listening(console) as page:
         page.wait("hello")
-        fields = [
-            ("character", "hero"),
-            ("face", ("face.png", image())),
-            ("poses", ("walk.png", image("png", (900, 900)))),
-        ]
-        found = console.post("/api/uploads", fields=fields, status=202)
-        for key in found["keys"]:
-            told = page.wait("upload", key=key["key"], done=True)
-            assert told == {"upload": found["upload"], **key, "sent": key["bytes"], "done": True, "error": None}
+        found = console.upload(("face.png", image()), ("walk.png", image("png", (900, 900))))
+        files = page.wait("uploads", upload=found["upload"])["files"]
+        assert [file["key"] for file in files] == ["incoming/hero/face.png", "incoming/hero/poses/walk.png"]
+        for file in files:
+            told = page.wait("upload", key=file["key"], done=True)
+            assert told == {"upload": found["upload"], **file, "sent": file["bytes"], "done": True, "error": None}
+        names = [name for _, name, _ in page.events]
+        assert names.index("uploads") < names.index("upload")
 
 
 def test_an_upload_that_fails_says_so_and_nothing_more_is_sent(console: Console) -> None:
@@ -120,8 +126,7 @@ def test_an_upload_that_fails_says_so_and_nothing_more_is_sent(console: Console)
     console.pipeline.break_call("s3", "PutObject")
     with listening(console) as page:
         page.wait("hello")
-        fields = [("character", "hero"), ("face", ("face.png", image())), ("poses", ("walk.png", image()))]
-        console.post("/api/uploads", fields=fields, status=202)
+        console.upload(("face.png", image()), ("walk.png", image()))
         assert "AccessDenied" in page.wait("upload", key="incoming/hero/face.png", done=False)["error"]
         assert page.wait("upload", key="incoming/hero/poses/walk.png")["error"].startswith("not sent")
 
@@ -129,8 +134,7 @@ def test_an_upload_that_fails_says_so_and_nothing_more_is_sent(console: Console)
 def test_a_job_that_is_refused_at_once_is_told(console: Console) -> None:
     with listening(console) as page:
         page.wait("hello")
-        fields = [("character", "hero"), ("face", ("face.png", image())), ("poses", ("walk.png", image()))]
-        console.post("/api/uploads", fields=fields, status=202)
+        console.upload(("face.png", image()), ("walk.png", image()))
         page.wait("upload", key="incoming/hero/poses/walk.png", done=True)
         console.pipeline.put("incoming/hero/job.json", {"quality": 1000})
         console.handle()
@@ -165,6 +169,74 @@ def test_the_stack_goes_away_and_comes_back(console: Console) -> None:
         page.wait("job", job_id=seeded[3].job_id, state="failed")
         page.wait("job", job_id=seeded[0].job_id, state="failed")
         assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
+
+
+def test_a_stack_that_hangs_holds_up_nobody(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.console.feed.LOOK_DEADLINE", 1.5)
+    seeded = console.seed(5)
+    with listening(console) as page:
+        page.wait("state", connected=True)
+        console.answering.clear()
+        took = []
+        for _ in range(4):
+            began = time.monotonic()
+            assert console.get("/api/jobs")["total"] == 5
+            took.append(time.monotonic() - began)
+            time.sleep(0.8)
+        assert max(took) < 2
+        assert "1.5 seconds" in page.wait("state", connected=False)["error"]
+        console.answering.set()
+        console.change(seeded[3], status=Status.FAILED, notified_at=rfc3339(time.time()))
+        page.wait("job", job_id=seeded[3].job_id, state="failed")
+        assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
+
+
+def test_a_record_of_an_unknown_form_is_left_out_and_told(console: Console) -> None:
+    seeded = console.seed(5)
+    key = {"job_id": {"S": "strange-0000000000000000"}}
+    values = {"status": "PONDERING", "unfinished": "QUEUED", "character": "hero", "pose": "x", "updated_at": "2026"}
+    item = {**key, **{name: {"S": value} for name, value in values.items()}}
+    with listening(console) as page:
+        page.wait("state", connected=True)
+        boto3.client("dynamodb").put_item(TableName=console.stack.output("JobsTableName"), Item=item)
+        assert page.wait_for("glance", lambda glance: glance["unreadable"])["unreadable"] == [key["job_id"]["S"]]
+        console.change(seeded[4], status=Status.SUBMITTING, claimed_at=time.time())
+        page.wait("job", job_id=seeded[4].job_id)
+        assert all(data["connected"] for _, name, data in page.events if name == "state")
+
+
+def test_a_fault_of_a_look_is_told_and_ends_nothing(
+    console: Console, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with listening(console) as page:
+        page.wait("state", connected=True)
+        with monkeypatch.context() as broken:
+            broken.setattr("ops.console.feed.turns", lambda *_: {}["no such turn"])
+            assert "KeyError" in page.wait("state", connected=False)["error"]
+            console.upload(("face.png", image()), ("walk.png", image()))
+            page.wait("upload", key="incoming/hero/poses/walk.png", done=True)
+        console.change(console.seed(4)[3], status=Status.SUBMITTING, claimed_at=time.time())
+        page.wait("job", state="submitting")
+        assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
+    assert "a look at the stack failed" in caplog.text
+
+
+def test_what_no_scan_reads_is_told_and_nothing_unfinished_is_left_out(console: Console) -> None:
+    seeded = console.seed(30)
+    console.write([replace(record, parameters={"prompt": 60_000 * "x"}) for record in seeded])  # a scan's page is 1 MB
+    known = Looker(console.stack, scan_bound=10).whole(None)
+    unfinished = {record.job_id for record in seeded if not (record.ended and record.notified_at)}
+    assert unfinished <= known.records.keys()
+    assert known.glance()["cut"] == len(known.records) < 30
+    assert Looker(console.stack).whole(None).glance()["cut"] is None
+
+
+def test_uploads_that_nobody_looked_at_yet_are_seen(console: Console) -> None:
+    console.seed(5)
+    for number in range(12):
+        console.pipeline.sqs.send_message(QueueUrl=console.pipeline.queue_url, MessageBody=str(number), DelaySeconds=0)
+    found = console.get("/api/glance")
+    assert (found["backlog"], found["arriving"]) == (12, 11)
 
 
 def test_the_server_ends_quietly_though_pages_are_open(console: Console, capfd: pytest.CaptureFixture[str]) -> None:
@@ -246,11 +318,26 @@ def test_nothing_is_read_while_no_page_is_open(console: Console) -> None:
     assert calls
 
 
-def test_a_pause_makes_new_cards_of_what_is_queued(console: Console) -> None:
-    queued = console.seed(5)[4]
+def test_what_moves_all_cards_is_told_once(console: Console) -> None:
+    seeded = console.seed(200, states=("queued", "queued", "running"))
+    table = console.stack.output("JobsTableName")
     with listening(console) as page:
-        page.wait("hello")
+        usual = page.wait("state") and console.get("/api/glance")["typical_seconds"]
+        for _ in range(20):
+            LatencyStore(boto3.client("dynamodb"), table, 31).observe(50)
         console.stack.governor.change(lambda pacing: pacing.account_refused(time.time(), "it answered 406", 600))
-        card = page.wait("job", job_id=queued.job_id, headline="paused")
-        assert "406" in card["sentence"]
-    assert console.get("/api/glance")["pause"]["reason"] == "it answered 406"
+        now = page.wait("glance", typical_seconds=50)
+        assert usual < now["typical_seconds"] < now["late_seconds"]
+        assert page.wait_for("glance", lambda glance: glance["pause"])["pause"]["reason"] == "it answered 406"
+        # One change is told after all that: of that job alone.
+        console.change(seeded[0], status=Status.SUBMITTING, claimed_at=time.time())
+        page.wait("job", job_id=seeded[0].job_id)
+        assert [data["job_id"] for _, name, data in page.events if name == "job"] == [seeded[0].job_id]
+
+
+def test_the_sentence_on_a_queued_job_is_where_it_is_looked_at(console: Console) -> None:
+    queued = console.seed(5)[4]
+    console.stack.governor.change(lambda pacing: pacing.account_refused(time.time(), "it answered 406", 600))
+    found = console.get(f"/api/jobs/{queued.job_id}")
+    assert found["card"]["sentence"] is None
+    assert "406" in found["explanation"]["sentence"]

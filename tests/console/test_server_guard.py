@@ -3,7 +3,7 @@
 import pytest
 
 from ops.console.guard import POLICY
-from tests.console.conftest import TOKEN, Console
+from tests.console.conftest import CODE, TOKEN, Console
 
 ELSEWHERE = "http://elsewhere.test"
 
@@ -14,6 +14,19 @@ def test_the_address_of_the_start_leads_in(console: Console) -> None:
     port = console.base.rpartition(":")[2]
     assert answer.headers["Set-Cookie"] == f"posedrop-{port}={TOKEN}; HttpOnly; Path=/; SameSite=strict"
     assert console.request("GET", "/api/glance").status == 200
+
+
+def test_the_address_of_the_browser_that_is_opened_leads_in_once(console: Console) -> None:
+    path, nobody = f"/?code={CODE}", {"Cookie": None}
+    assert console.request("GET", path, headers={**nobody, "Host": "elsewhere.test"}).status == 403
+    assert console.request("HEAD", path, headers=nobody).status == 403
+    assert console.request("GET", f"/api/jobs?code={CODE}", headers=nobody).status == 403
+    answer = console.request("GET", path, headers=nobody)
+    assert (answer.status, answer.headers["Location"]) == (303, "/")
+    assert f"={TOKEN};" in answer.headers["Set-Cookie"]
+    assert console.request("GET", path, headers=nobody).status == 403
+    assert console.request("GET", "/?code=", headers=nobody).status == 403
+    assert console.request("GET", f"/?token={CODE}", headers=nobody).status == 403
 
 
 @pytest.mark.parametrize(

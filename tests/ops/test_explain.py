@@ -288,7 +288,7 @@ def test_a_provider_that_is_not_available(pipeline: Pipeline, ask: Ask) -> None:
     pipeline.upload(FACE, WALK)
     found = ask("explain", WALK[0])
     assert found["reason"] == "held"
-    assert "the provider answered 503; it is tried again in 15 s" in found["sentence"]
+    assert "the provider answered 503; it is tried again in 30 s" in found["sentence"]
 
 
 def test_a_failure_that_was_uploaded_again(pipeline: Pipeline, ask: Ask) -> None:

@@ -1,9 +1,10 @@
 /** The console's server. Every call raises Problem with one clear sentence. */
 
 export class Problem extends Error {
-  constructor(message, status = 0) {
+  constructor(message, status = 0, lost = null) {
     super(message);
     this.status = status;
+    this.lost = lost; // files that have to be sent again
   }
 }
 
@@ -12,6 +13,8 @@ const exact = (_, value, context) =>
   typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value) && context?.source
     ? BigInt(context.source)
     : value;
+
+export const parse = (text) => JSON.parse(text, exact);
 
 async function call(path, options = {}) {
   let answer;
@@ -22,15 +25,14 @@ async function call(path, options = {}) {
     throw new Problem("The console does not answer.");
   }
   const text = await answer.text();
-  if (answer.ok) return JSON.parse(text, exact);
-  let said = "";
+  if (answer.ok) return parse(text);
+  let said = {};
   try {
-    said = JSON.parse(text).error;
+    said = JSON.parse(text);
   } catch {
     // A page in words, or none: the status has to do.
   }
-  if (answer.status === 403) said ||= "This start of the console is over: open the address that it printed last.";
-  throw new Problem(said || `The console answered ${answer.status}.`, answer.status);
+  throw new Problem(said.error || `The console answered ${answer.status}.`, answer.status, said.lost);
 }
 
 export const get = (path, options) => call(path, options);
@@ -46,14 +48,15 @@ export function json(value) {
   return JSON.stringify(value);
 }
 
-export const post = (path, body) =>
+export const post = (path, body, options) =>
   call(path, {
     method: "POST",
     headers: { accept: "application/json", "content-type": "application/json" },
     body: json(body),
+    ...options,
   });
 
-export const send = (path, form, options) => call(path, { method: "POST", body: form, ...options });
+export const send = (path, file) => call(path, { method: "POST", body: file });
 
 /** A path of the API; a waiting job's id has slashes, which stay. */
 export const jobPath = (id) => `/api/jobs/${id.split("/").map(encodeURIComponent).join("/")}`;

@@ -2,20 +2,22 @@
 
 import { $, h, icon, say } from "./dom.js";
 import { get } from "./api.js";
-import { cardElement, forget, forgetAll, headline, tick } from "./card.js";
+import { cardElement, forget, forgetAll, headline, imagesAgain, situate, tick } from "./card.js";
 import * as drop from "./drop.js";
 import { listen } from "./feed.js";
 import { Gallery } from "./gallery.js";
 import * as glance from "./glance.js";
 import { notice, tell, toast } from "./notices.js";
-import { moved } from "./tray.js";
+import { begun, moved } from "./tray.js";
 import * as viewer from "./viewer.js";
-import { count, hourAndMinute, many } from "./words.js";
+import { count, hourAndMinute, many, naming } from "./words.js";
 
 const PAGE = 60;
 const TYPING = 250; // milliseconds
+const COUNTING = 1000; // milliseconds
+const PROBLEMS = 60_000; // milliseconds
 const OFFERED = {
-  "": "All",
+  all: "All",
   waiting: "Waiting",
   queued: "Queued",
   "submitting,running,delivering": "Running",
@@ -29,22 +31,31 @@ const filters = { view: "watch", character: "", state: "", hours: "", text: "" }
 const changes = new Map(); // what came in live: job id -> card, or null if it is gone
 const late = new Map(); // of that, what came while a first page was on its way
 let characters = [];
+let first = ""; // what was asked for the first page
 let cursor = null;
 let loading = null;
 let total = 0;
+let counting = 0; // timer
 let gone = 0; // timer: a short break is not worth a word
 let since = null; // when the console was lost
 let away = false; // the stack is
 let greeted = false;
 
 const jobs = $("jobs");
-const gallery = new Gallery(jobs, { open: viewer.open, only: (name) => choose({ character: name }) });
+const gallery = new Gallery(jobs, {
+  open: viewer.open,
+  only: (name) => choose({ character: name }),
+  jobs: (name) => characters.find((character) => character.name === name)?.jobs ?? 0,
+});
 
 // ---- which jobs -----------------------------------------------------------------------------------------------------
 
+/** The state that is asked for; where none was chosen, the gallery shows what is done. */
+const chosen = () => filters.state || (filters.view === "look" ? "done" : "all");
+
 function query() {
-  const { view, character, state, hours, text } = filters;
-  const wanted = { character, state: view === "look" ? "done" : state, hours, text };
+  const { character, hours, text } = filters;
+  const wanted = { character, state: chosen() === "all" ? "" : chosen(), hours, text };
   return new URLSearchParams(Object.entries(wanted).filter(([, value]) => value));
 }
 
@@ -56,6 +67,7 @@ function fits(card) {
   return (
     (!wanted.has("character") || card.character === wanted.get("character")) &&
     (!state || state.split(",").includes(card.state)) &&
+    (!wanted.has("hours") || Date.now() - Date.parse(card.updated_at) <= Number(wanted.get("hours")) * 3.6e6) &&
     (!text || [card.job_id, card.character, card.pose, card.prompt, card.error?.type, card.error?.message].some((part) => part?.toLowerCase().includes(text)))
   );
 }
@@ -66,6 +78,7 @@ async function load() {
   const mine = (loading = new AbortController());
   const asked = query();
   asked.set("limit", PAGE);
+  first = asked.toString();
   late.clear();
   $("main").setAttribute("aria-busy", "true");
   try {
@@ -139,9 +152,9 @@ function lookAhead() {
 }
 
 function showTotal() {
-  const filtered = filters.character || filters.text || filters.hours || (filters.state && filters.view === "watch");
-  const what = filters.view === "look" ? "finished job" : "job";
-  say($("total"), shown.size || filtered ? `${many(total, what)}${filtered ? " found" : ""}` : "");
+  const filtered = filters.character || filters.text || filters.hours || filters.state;
+  const what = filters.view === "look" && chosen() === "done" ? "finished job" : "job";
+  say($("total"), shown.size || filtered ? `${many(Math.max(total, shown.size), what)}${filtered ? " found" : ""}` : "");
   const empty = !shown.size && !cursor;
   $("main").toggleAttribute("data-empty", empty);
   document.body.toggleAttribute("data-new", empty && !filtered && !characters.length);
@@ -177,6 +190,7 @@ function emptiness(filtered) {
 function showCharacters(found) {
   if (JSON.stringify(found) === JSON.stringify(characters)) return;
   characters = found;
+  gallery.recount();
   const options = characters.map(({ name, jobs: n }) => h("option", { value: name }, `${name} (${count(n)})`));
   $("character").replaceChildren(h("option", { value: "" }, "All characters"), ...options);
   if (filters.character && !characters.some(({ name }) => name === filters.character))
@@ -206,8 +220,11 @@ function apply() {
     if (view === filters.view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  $("states").hidden = filters.view === "look";
-  for (const chip of $("states").children) chip.setAttribute("aria-pressed", String(chip.value === filters.state));
+  for (const chip of $("states").children) {
+    const pressed = chip.value === chosen();
+    chip.setAttribute("aria-pressed", String(pressed));
+    if (pressed) $("states").scrollLeft = chip.offsetLeft - $("states").offsetLeft - 48; // a narrow page has not all in sight
+  }
   for (const name of ["character", "hours"]) $(name).value = filters[name];
   if ($("text").value.trim() !== filters.text) $("text").value = filters.text;
   load();
@@ -228,7 +245,7 @@ function buildFilters() {
     $(`view-${view}`).addEventListener("click", (event) => {
       event.preventDefault();
       scrollTo(0, 0);
-      choose({ view });
+      choose({ view, state: "" });
     });
   }
   addEventListener("popstate", () => {
@@ -264,18 +281,15 @@ function flush() {
     if (before && before.state !== card.state) tell(`${card.pose} of ${card.character}: ${headline(card)}.`);
     if (!fits(card)) {
       if (shown.has(id)) hide(id);
+    } else if (!shown.has(id) && isFurtherDown(card)) {
+      // It comes with its page.
     } else if (filters.view === "look") {
-      if (!shown.has(id)) total += 1;
       if (before?.version !== card.version || !shown.has(id)) gallery.put(card, true);
       shown.add(id);
     } else if (shown.has(id)) cardElement(card, viewer.open);
     else {
-      total += 1;
       shown.add(id);
       fresh.unshift(cardElement(card, viewer.open));
-    }
-    if (!characters.some(({ name }) => name === card.character)) {
-      showCharacters([...characters, { name: card.character, jobs: 1 }].sort((a, b) => (a.name < b.name ? -1 : 1)));
     }
     viewer.changed(card);
   }
@@ -283,41 +297,72 @@ function flush() {
   for (const element of fresh) element.dataset.fresh = "";
   if (fresh.length) (jobs.querySelector(".cards") ?? jobs.appendChild(h("div", { class: "cards" }))).prepend(...fresh);
   showTotal();
+  counting ||= setTimeout(recount, COUNTING);
+}
+
+/** Whether a card belongs to a page that was not loaded yet. */
+const isFurtherDown = (card) => cursor !== null && card.updated_at < cursor.slice(0, cursor.indexOf("/"));
+
+/** How many there are, and of whom: the server knows those too that were not loaded. */
+async function recount() {
+  counting = 0;
+  const asked = query();
+  asked.set("limit", 1);
+  try {
+    const page = await get(`/api/jobs?${asked}`);
+    asked.set("limit", PAGE);
+    if (loading || asked.toString() !== first) return;
+    total = page.total;
+    showCharacters(page.characters);
+    showTotal();
+  } catch {
+    // The next change asks again.
+  }
 }
 
 function hide(id) {
   shown.delete(id);
-  total = Math.max(0, total - 1);
   forget(id);
   gallery.remove(id);
 }
 
-function link(up) {
+/** The connection to the console: there, lost, or refused to this page. */
+function link(up, refusal = null) {
   if (up) {
     clearTimeout(gone);
-    gone = 0;
     $("link").dataset.link = "live";
     say($("link"), "Live");
     if (since) notice("console", null);
     since = null;
     return;
   }
+  if (refusal) {
+    clearTimeout(gone);
+    lost("This page belongs to an earlier start of the console.", refusal);
+  }
   if (since) return;
   since = new Date();
   $("link").dataset.link = "joining";
   say($("link"), "Reconnecting");
   gone = setTimeout(() => {
-    $("link").dataset.link = "away";
-    say($("link"), "Not connected");
     const text = `The console does not answer. The page shows what was known at ${hourAndMinute(since)}.`;
-    notice("console", text, { step: "It goes on by itself when python -m ops console runs again on this port with this start's token." });
+    lost(text, "If it has ended, start python -m ops console again and open the address that it prints.");
   }, 2500);
+}
+
+function lost(text, advice) {
+  $("link").dataset.link = "away";
+  say($("link"), "Not connected");
+  notice("console", text, { step: advice });
 }
 
 function stackState({ connected, error }) {
   if (connected) {
     notice("stack", null);
-    if (away) toast("The stack is back; everything is up to date.");
+    if (away) {
+      imagesAgain();
+      toast("The stack is back; everything is up to date.");
+    }
   } else if (!away) {
     const text = `The stack cannot be reached. The page shows what was known at ${hourAndMinute(new Date())}.`;
     notice("stack", text, { step: `${error ?? ""} It goes on by itself.`.trim() });
@@ -328,9 +373,14 @@ function stackState({ connected, error }) {
   }
 }
 
+function showGlance(found) {
+  glance.show(found);
+  situate(found);
+}
+
 async function loadGlance() {
   try {
-    glance.show(await get("/api/glance"));
+    showGlance(await get("/api/glance"));
   } catch {
     // The feed brings the next one.
   }
@@ -342,13 +392,28 @@ async function loadStack() {
     notice("about", null);
     $("stack").textContent = `${stack.stack} · ${stack.local ? "local" : stack.region}`;
     document.title = `${stack.stack} · posedrop`;
-    for (const [at, problem] of stack.problems.entries()) notice(`problem-${at}`, `${problem.what}.`, { step: problem.step, tone: "warn" });
+    naming(stack.command);
     drop.build(stack, () => characters);
     viewer.build({ cards: (id) => cards.get(id), order: () => [...jobs.querySelectorAll("[data-job]")].map((element) => element.dataset.job), price: stack.price_usd });
   } catch (problem) {
     notice("about", problem.message);
     setTimeout(loadStack, 3000);
   }
+}
+
+let problems = []; // what was said last
+
+/** What somebody must see to; what is seen to goes by itself. */
+async function loadProblems() {
+  let found;
+  try {
+    found = await get("/api/problems");
+  } catch {
+    return; // That the stack is away is told by the feed.
+  }
+  for (const { what } of problems) if (!found.some((problem) => problem.what === what)) notice(`problem ${what}`, null);
+  for (const { what, step: next } of found) notice(`problem ${what}`, `${what}.`, { step: next, tone: "warn" });
+  problems = found;
 }
 
 // ---- begin ----------------------------------------------------------------------------------------------------------
@@ -358,7 +423,7 @@ glance.build();
 readHash();
 apply();
 loadGlance();
-loadStack();
+loadStack().then(loadProblems);
 drop.watchPage();
 $("drop").addEventListener("click", () => drop.open());
 listen({
@@ -367,7 +432,8 @@ listen({
   hello: () => (greeted ? null : ((greeted = true), load())),
   job: (card) => change(card.job_id, card),
   gone: ({ job_id: id }) => change(id, null),
-  glance: glance.show,
+  glance: showGlance,
+  uploads: begun,
   upload: moved,
   state: stackState,
   reset: () => {
@@ -376,3 +442,5 @@ listen({
   },
 });
 setInterval(() => document.hidden || tick(), 1000);
+setInterval(() => document.hidden || loadProblems(), PROBLEMS);
+addEventListener("visibilitychange", () => document.hidden || loadProblems(), true);

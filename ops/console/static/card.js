@@ -3,9 +3,11 @@
 import { button, h, icon, say, svg } from "./dom.js";
 import { picture } from "./api.js";
 import { retry } from "./confirm.js";
-import { STATES, ago, dateAndTime, span, until } from "./words.js";
+import { ago, dateAndTime, span, until } from "./words.js";
 
 const elements = new Map(); // job id -> its card on the page
+const lacking = new Map(); // frame without its picture -> what asks for it again
+let glance = { typical_seconds: 30, late_seconds: 90, pause: null }; // what moves all cards at once
 const RADIUS = 19;
 const ROUND = 2 * Math.PI * RADIUS;
 
@@ -24,6 +26,12 @@ export function cardElement(card, open) {
   return entry.element;
 }
 
+/** What moves all cards at once: how long jobs take, and a pause. */
+export function situate(now) {
+  glance = now;
+  tick();
+}
+
 /** Forget a card that left the page. */
 export function forget(id) {
   elements.get(id)?.element.remove();
@@ -32,12 +40,14 @@ export function forget(id) {
 
 export function forgetAll() {
   elements.clear();
+  lacking.clear();
 }
 
 function draw(entry, open) {
   const { card, element } = entry;
   element.dataset.state = card.state;
   entry.ring = card.state === "running" ? ring(card) : null;
+  entry.mark = stateMark(card);
   entry.left = h("span", { class: "left" });
   entry.when = h("time", { datetime: card.updated_at, title: dateAndTime(card.updated_at) });
   const name = h(
@@ -57,8 +67,8 @@ function draw(entry, open) {
       h("div", { class: "frame result" }, result(entry)),
     ),
     h("h3", {}, name),
-    h("p", { class: "line" }, stateMark(card), entry.left, entry.when),
-    why && h("p", { class: "why" }, why),
+    h("p", { class: "line" }, entry.mark, entry.left, entry.when),
+    why && h("p", { class: "why", title: why }, why),
   ];
   element.replaceChildren(...parts.filter(Boolean));
   tickOne(entry);
@@ -71,22 +81,29 @@ export function stateMark(card) {
 
 /** The state in words, as a sentence begins. */
 export function headline(card) {
-  const words = card.headline || STATES[card.state] || card.state;
+  let words = card.headline || card.state;
+  if (card.state === "queued" && glance.pause) words = "paused";
+  // What fetches a result and stores it leaves no trace until it is done.
+  if (card.state === "running" && progress(card).past && !progress(card).late) words = "finishing or being delivered";
   return words[0].toUpperCase() + words.slice(1);
 }
 
 /** A picture that turns into a quiet frame if there is none. */
 export function image(card, what, options = {}, properties = {}) {
   const { alt = "", ...rest } = properties;
-  return h("img", {
-    src: picture(card, what, options),
-    alt,
-    loading: "lazy",
-    decoding: "async",
-    draggable: "false",
-    onerror: (event) => event.target.replaceWith(h("span", { class: "none" }, icon(what === "face" ? "face" : "pose"))),
-    ...rest,
-  });
+  const onerror = ({ target }) => {
+    const none = h("span", { class: "none" }, icon(what === "face" ? "face" : "pose"));
+    lacking.set(none, () => none.replaceWith(image(card, what, options, properties)));
+    target.replaceWith(none);
+  };
+  return h("img", { src: picture(card, what, options), alt, loading: "lazy", decoding: "async", draggable: "false", onerror, ...rest });
+}
+
+/** Ask once more for the pictures that did not come: the stack was away. */
+export function imagesAgain() {
+  const again = [...lacking];
+  lacking.clear();
+  for (const [none, ask] of again) if (none.isConnected) ask();
 }
 
 function frame(card, what) {
@@ -132,11 +149,11 @@ function ring(card) {
   return { element: h("span", { class: "ring", ...bar }, drawing), arc, inside };
 }
 
-/** How far a job in the model is, 0 to 1, and the seconds that are probably left. */
+/** How far a job in the model is, 0 to 1, the seconds that are probably left, and whether it is past that, or late. */
 export function progress(card) {
-  const typical = card.typical_seconds || 30;
-  const left = card.eta ? until(card.eta) : typical + until(card.submitted_at ?? card.updated_at);
-  return { part: Math.min(1, Math.max(0.02, 1 - left / typical)), left };
+  const { typical_seconds: typical, late_seconds: late } = glance;
+  const age = -until(card.submitted_at ?? card.updated_at);
+  return { part: Math.min(1, Math.max(0.02, age / typical)), left: typical - age, past: age >= typical, late: age >= late };
 }
 
 /** Bring what depends on the time up to date. */
@@ -149,17 +166,19 @@ function tickOne(entry) {
   say(entry.when, ago(card.updated_at));
   switch (card.state) {
     case "running": {
-      const { part, left } = progress(card);
+      const { part, left, past, late } = progress(card);
       entry.ring.arc.setAttribute("stroke-dashoffset", ROUND * (1 - part));
       entry.ring.element.setAttribute("aria-valuenow", Math.round(part * 100));
-      entry.element.toggleAttribute("data-late", left < -2);
-      say(entry.ring.inside, left > 0 ? String(Math.ceil(left)) : "");
-      say(entry.left, left > 0 ? `about ${span(Math.ceil(left))} left` : "longer than usual");
+      entry.element.toggleAttribute("data-past", past);
+      say(entry.ring.inside, past ? "" : String(Math.ceil(left)));
+      say(entry.left, late ? "longer than usual" : past ? "" : `about ${span(Math.ceil(left))} left`);
+      say(entry.mark, headline(card));
       break;
     }
     case "queued": {
-      const left = card.eta ? until(card.eta) : 0;
-      say(entry.turn, left > 5 ? `in about ${span(left)}` : "next");
+      const left = card.eta ? until(card.eta) : null;
+      say(entry.turn, glance.pause ? "paused" : left === null ? "in line" : left > 5 ? `in about ${span(left)}` : "next");
+      say(entry.mark, headline(card));
       break;
     }
     default:

@@ -1,10 +1,9 @@
 /** Drop: a face, poses and parameters; what they would become and cost is shown before anything is sent. */
 
 import { button, h, icon, say } from "./dom.js";
-import { send, json } from "./api.js";
+import { Problem, post, send } from "./api.js";
 import { Parameters } from "./form.js";
 import { toast } from "./notices.js";
-import { expect } from "./tray.js";
 import { bytes, many, usd } from "./words.js";
 
 const PAUSE = 450; // milliseconds without a change, after which the plan is asked for
@@ -19,6 +18,9 @@ let planned = null;
 let timer = 0;
 let asking = null;
 let sending = false;
+let named = ""; // the character as the face's file named it
+const kept = new Map(); // file -> the promise of its hash: each is sent once, however often it is planned
+let sent = Promise.resolve(); // one after another, so that the page's other requests find a connection
 
 /** Make the composer of a stack. `characters()` are the names that are known. */
 export function build(stack, characters) {
@@ -107,16 +109,24 @@ function setFace(file) {
   const image = h("img", { src: face.url, alt: "The face", onerror: () => image.replaceWith(icon("alert")) });
   ui.faceWell.inside.replaceChildren(image, h("span", { class: "caption" }, file.name));
   ui.faceWell.element.dataset.full = "";
-  if (!ui.character.value) {
-    const stem = stemOf(file.name).replace(/^face[-_. ]*/i, "");
-    if (stem) ui.character.value = stem;
-  }
+  // Only a name that somebody typed outlives a new face.
+  if (ui.character.value === named) ui.character.value = named = stemOf(file.name).replace(/^face[-_. ]*/i, "");
   for (const pose of poses) pose.faceImage.replaceChildren(faceThumb());
   plan();
 }
 
+/** The hash under which the server keeps a file; none for one that is too large. */
+function keep(file) {
+  if (file.size > ui.stack.file_bytes) return Promise.resolve("");
+  if (!kept.has(file)) {
+    const hash = sent.then(() => send("/api/files", file)).then(({ sha256 }) => sha256);
+    kept.set(file, hash);
+    sent = hash.catch(() => kept.delete(file));
+  }
+  return kept.get(file);
+}
+
 const stemOf = (name) => name.replace(/\.[^.]*$/, "");
-const endingOf = (name) => name.match(/\.[^.]*$/)?.[0] ?? "";
 const faceThumb = () => (face ? h("img", { src: face.url, alt: "" }) : icon("face"));
 
 function addPoses(files) {
@@ -159,15 +169,27 @@ function remove(pose) {
 
 // ---- the plan -------------------------------------------------------------------------------------------------------
 
-function contents() {
+/** What is asked for; null if a parameter is not right. */
+async function contents() {
   const parameters = ui.parameters.read();
   if (!parameters) return null;
-  const form = new FormData();
-  form.append("character", ui.character.value.trim());
-  if (face) form.append("face", face.file, `face${endingOf(face.file.name)}`);
-  for (const pose of poses) form.append("poses", pose.file, `${pose.name}${endingOf(pose.file.name)}`);
-  form.append("parameters", json(parameters));
-  return form;
+  const described = async ({ file, name = "" }) => ({ file: file.name, pose: name, sha256: await keep(file) });
+  const [mine, ...theirs] = await Promise.all([face && described(face), ...poses.map(described)]);
+  return { character: ui.character.value.trim(), face: mine, poses: theirs, parameters };
+}
+
+/** Ask the server; files that it does not have any more are sent again, once. */
+async function request(path, more = {}, options = {}) {
+  for (let again = true; ; again = false) {
+    const body = await contents();
+    if (!body) throw new Problem("A parameter is not right.");
+    try {
+      return await post(path, { ...body, ...more }, options);
+    } catch (problem) {
+      if (!again || !problem.lost) throw problem;
+      kept.clear();
+    }
+  }
 }
 
 function lacks() {
@@ -187,14 +209,15 @@ function plan() {
 }
 
 async function ask() {
-  const form = contents();
-  if (!form) return showSummary("A parameter is not right.");
   const mine = (asking = new AbortController());
   try {
-    planned = await send("/api/plan", form, { signal: mine.signal });
+    const found = await request("/api/plan", {}, { signal: mine.signal });
+    if (mine !== asking || mine.signal.aborted) return;
+    planned = found;
+    ui.parameters.show(planned.jobs.filter((job) => job.asked).map((job) => job.parameters));
     showSummary();
   } catch (problem) {
-    if (problem.name !== "AbortError") showSummary(problem.message);
+    if (problem.name !== "AbortError" && mine === asking) showSummary(problem.message);
   }
 }
 
@@ -202,7 +225,7 @@ async function ask() {
 function showSummary(problem = null) {
   const missing = lacks();
   const refusals = planned?.refused ?? [];
-  const ofFile = (pose) => refusals.find(({ file }) => file === pose.file.name || file === `${pose.name}${endingOf(pose.file.name)}`);
+  const ofFile = (pose) => refusals.find((refusal) => refusal.pose === pose.name && refusal.file === pose.file.name);
   for (const pose of poses) {
     const job = planned?.jobs.find((found) => found.pose === pose.name);
     const refusal = ofFile(pose);
@@ -212,7 +235,7 @@ function showSummary(problem = null) {
     say(pose.why, refusal?.why ?? job?.why ?? "");
   }
   const jobs = planned?.jobs ?? [];
-  const rest = refusals.filter(({ file }) => !poses.some((pose) => ofFile(pose)?.file === file));
+  const rest = refusals.filter((refusal) => !poses.some((pose) => ofFile(pose) === refusal));
   // What is there already and would be made anew, since it shares the face or the parameters.
   const shared = jobs.filter((job) => !poses.some((pose) => pose.name === job.pose) && job.outcome === "new");
   ui.refused.replaceChildren(
@@ -245,19 +268,21 @@ function inWords(jobs, fresh, waiting) {
 // ---- away with them -------------------------------------------------------------------------------------------------
 
 async function submit() {
-  const form = contents();
-  if (!form || !planned || ui.go.disabled) return;
+  if (!planned || ui.go.disabled) return;
+  const { usd: agreed } = planned;
   sending = true;
   showSummary();
   try {
-    const taken = await send("/api/uploads", form);
-    expect(taken.upload, taken.keys);
+    const taken = await request("/api/uploads", { usd: agreed });
     clear();
     ui.dialog.close();
-    toast(`${many(taken.keys.length, "file")} on the way to the bucket.`);
+    toast(`${many(taken.files, "file")} on the way to the bucket.`);
   } catch (problem) {
     sending = false;
-    showSummary(problem.message);
+    if (problem.status !== 409) return showSummary(problem.message);
+    // It is not what it was: what it is now has to be seen first.
+    toast(problem.message, true);
+    plan();
   }
   sending = false;
 }
@@ -272,6 +297,9 @@ function clear() {
   poses = [];
   planned = null;
   sending = false;
+  kept.clear();
+  ui.parameters.show([]);
+  ui.character.value = named = "";
   delete ui.faceWell.element.dataset.full;
   ui.faceWell.empty();
   showSummary();

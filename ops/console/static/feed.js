@@ -1,9 +1,14 @@
 /** Server-sent events: what changed, in order. A lost connection is taken up again where it was. */
 
-const EVENTS = ["hello", "job", "gone", "glance", "upload", "state", "reset"];
+import { get, parse } from "./api.js";
+
+const EVENTS = ["hello", "job", "gone", "glance", "uploads", "upload", "state", "reset"];
 const AGAIN = 2000; // milliseconds
 
-/** Listen. `on` has a function for each event, and `link(up)` for the connection to the console itself. */
+/**
+ * Listen. `on` has a function for each event, and `link(up, refusal)` for the connection to the console itself: it may
+ * answer, yet refuse this page.
+ */
 export function listen(on) {
   let source;
   let broken = false; // the browser gave up: what was missed is unknown
@@ -20,9 +25,11 @@ export function listen(on) {
       if (source.readyState !== EventSource.CLOSED) return;
       broken = true;
       setTimeout(open, AGAIN);
+      // A stream does not say why it was refused.
+      get("/api/glance").catch((problem) => problem.status === 403 && on.link(false, problem.message));
     });
     for (const name of EVENTS) {
-      source.addEventListener(name, (event) => on[name]?.(JSON.parse(event.data)));
+      source.addEventListener(name, (event) => on[name]?.(parse(event.data)));
     }
   }
 

@@ -1,4 +1,4 @@
-/** A form made from the job's schema. Only what differs from nothing is sent: defaults stay the stack's. */
+/** A form made from the job's schema. Only what somebody set is sent: all else stays as the files in the bucket say. */
 
 import { button, h } from "./dom.js";
 
@@ -22,17 +22,19 @@ const ADVANCED = ["base_64", "context"];
 export class Parameters {
   constructor(schema, { defaultPrompt = "", changed }) {
     this.fields = new Map();
+    this.touched = new Set();
     this.changed = changed;
     const basic = h("div", { class: "parameters" });
     const more = h("div", { class: "parameters" });
     const order = [...new Set([...Object.keys(LABELS), ...Object.keys(schema.properties)])];
     for (const name of order.filter((name) => schema.properties[name])) {
       const rule = schema.properties[name];
-      const field = this.field(name, rule, name === "prompt" ? defaultPrompt : "");
+      const field = this.field(name, rule, name === "prompt" ? defaultPrompt : undefined);
       (ADVANCED.includes(name) ? more : basic).append(field);
     }
-    this.element = h("div", {}, basic, h("details", { class: "advanced" }, h("summary", {}, "More"), more));
-    this.follow();
+    this.back = button("Reset", { kind: "small", onclick: () => { this.reset(); this.changed(); } });
+    this.element = h("div", {}, basic, h("details", { class: "advanced" }, h("summary", {}, "More"), more), this.back);
+    this.reset();
   }
 
   field(name, rule, fallback) {
@@ -41,57 +43,93 @@ export class Parameters {
     const made = this.control(name, rule, fallback, id);
     this.fields.set(name, made);
     made.error = h("p", { class: "error", id: `${id}-error`, hidden: true });
-    const hint = h("p", { class: "hint", id: `${id}-hint` }, made.group ? rule.description : this.hint(rule));
-    for (const control of made.controls) control.setAttribute("aria-describedby", `${id}-hint ${id}-error`);
+    made.rule = rule;
+    made.hint = h("p", { class: "hint", id: `${id}-hint` }, this.hint(rule));
+    made.there = h("p", { class: "hint there", id: `${id}-there`, hidden: true });
+    for (const control of made.controls) control.setAttribute("aria-describedby", `${id}-hint ${id}-there ${id}-error`);
     const changed = () => {
-      this.check(name);
+      this.touched.add(name);
+      made.there.hidden = true;
+      // What was emptied is as if nobody had set it.
+      if (this.check(name) && made.read() === undefined) this.touched.delete(name);
+      this.back.hidden = !this.touched.size;
       this.follow();
       this.changed();
     };
     made.element.addEventListener("input", changed);
     const kind = made.group ? "fieldset" : "div";
     const title = made.group ? h("legend", {}, label) : h("label", { for: id }, label);
-    made.field = h(kind, { class: `field ${name} ${made.kind}` }, title, made.element, hint, made.error);
+    made.field = h(kind, { class: `field ${name} ${made.kind}` }, title, made.element, made.hint, made.there, made.error);
     return made.field;
   }
 
   hint(rule) {
-    const range = rule.minimum !== undefined && Number.isSafeInteger(rule.minimum) ? ` ${rule.minimum} to ${rule.maximum}.` : "";
+    const whole = (bound) => typeof bound === "bigint" || Number.isSafeInteger(bound);
+    const range = rule.type === "integer" && whole(rule.minimum) && rule.maximum - rule.minimum >= FEW ? ` ${rule.minimum} to ${rule.maximum}.` : "";
     const usual = rule.default !== undefined && typeof rule.default !== "boolean" ? ` Default ${rule.default}.` : "";
     return `${rule.description ?? ""}${range}${usual}`;
+  }
+
+  /** Show what will count where nothing was set: the parameters of the jobs that are planned. */
+  show(jobs) {
+    for (const [name, field] of this.fields) {
+      if (this.touched.has(name) || !field.set) continue;
+      const values = [...new Set(jobs.filter((job) => name in job).map((job) => job[name]))];
+      const usual = field.rule.default ?? field.fallback;
+      const alike = values.length === 1;
+      field.set(alike ? values[0] : usual);
+      const other = values.length > 1 || (alike && String(values[0]) !== String(usual));
+      field.there.hidden = !other;
+      field.there.textContent = !other ? "" : alike ? "As the files that are there say." : "The poses differ, as the files that are there say.";
+    }
+    this.follow();
+  }
+
+  /** Forget what was set. */
+  reset() {
+    this.touched.clear();
+    for (const [name, field] of this.fields) {
+      if (field.clear) field.clear();
+      field.set?.(field.rule.default ?? field.fallback);
+      field.there.hidden = true;
+      this.check(name);
+    }
+    this.back.hidden = true;
+    this.follow();
   }
 
   control(name, rule, fallback, id) {
     if (rule.type === "boolean") {
       const box = h("input", { type: "checkbox", id, class: "switch", role: "switch" });
-      box.checked = rule.default === true;
-      return { kind: "boolean", element: box, controls: [box], read: () => (box.checked === (rule.default === true) ? undefined : box.checked) };
+      return { kind: "boolean", element: box, controls: [box], set: (value) => (box.checked = value === true), read: () => box.checked };
     }
     if (rule.enum || (rule.type === "integer" && rule.maximum - rule.minimum < FEW)) {
       const values = rule.enum ?? Array.from({ length: rule.maximum - rule.minimum + 1 }, (_, at) => rule.minimum + at);
-      const radios = values.map((value) => h("input", { type: "radio", name: id, value, checked: value === rule.default }));
+      const radios = values.map((value) => h("input", { type: "radio", name: id, value }));
       const element = h("div", { class: "choices" }, radios.map((radio, at) => h("label", {}, radio, h("span", {}, String(values[at])))));
-      const chosen = () => values[radios.findIndex((radio) => radio.checked)];
-      return { kind: "choice", group: true, element, controls: radios, read: () => (chosen() === rule.default ? undefined : chosen()) };
+      const set = (value) => radios.forEach((radio, at) => (radio.checked = values[at] === value));
+      return { kind: "choice", group: true, element, controls: radios, set, read: () => values[radios.findIndex((radio) => radio.checked)] };
     }
     if (rule.type === "integer" && rule.maximum - rule.minimum <= SMALL) {
-      const slider = h("input", { type: "range", id, min: rule.minimum, max: rule.maximum, value: rule.default });
-      const shown = h("output", { for: id }, String(rule.default));
+      const slider = h("input", { type: "range", id, min: rule.minimum, max: rule.maximum });
+      const shown = h("output", { for: id });
+      const set = (value) => (shown.textContent = slider.value = String(value));
       slider.addEventListener("input", () => (shown.textContent = slider.value));
-      return { kind: "slider", element: h("div", { class: "sliding" }, slider, shown), controls: [slider], read: () => (Number(slider.value) === rule.default ? undefined : Number(slider.value)) };
+      return { kind: "slider", element: h("div", { class: "sliding" }, slider, shown), controls: [slider], set, read: () => Number(slider.value) };
     }
     if (rule.type === "integer") return this.integer(name, rule, id);
     if (rule.type === "object") {
       const area = h("textarea", { id, rows: 3, spellcheck: "false", placeholder: '{"order": 17}', class: "code" });
-      return { kind: "object", element: area, controls: [area], read: () => parseObject(area.value) };
+      return { kind: "object", element: area, controls: [area], clear: () => (area.value = ""), read: () => parseObject(area.value) };
     }
-    const area = h("textarea", { id, rows: 4, maxlength: rule.maxLength, placeholder: fallback ? `Default: ${fallback}` : "A portrait in soft window light, 50 mm" });
-    return { kind: "text", element: area, controls: [area], read: () => readText(area.value, rule) };
+    const area = h("textarea", { id, rows: 4, maxlength: rule.maxLength });
+    const set = (value) => (area.placeholder = value || "A portrait in soft window light, 50 mm");
+    return { kind: "text", element: area, controls: [area], fallback, set, clear: () => (area.value = ""), read: () => readText(area.value, rule) };
   }
 
   integer(name, rule, id) {
     // As text: a number field rounds what has 64 bits.
-    const input = h("input", { type: "text", inputmode: "numeric", id, placeholder: String(rule.default ?? ""), autocomplete: "off" });
+    const input = h("input", { type: "text", inputmode: "numeric", id, autocomplete: "off" });
     const element = h("div", { class: "joined" }, input);
     if (name === "seed") {
       const roll = () => {
@@ -108,7 +146,7 @@ export class Parameters {
       if (value < roughly(rule.minimum, true) || value > roughly(rule.maximum, false)) throw new Error(`From ${rule.minimum} to ${rule.maximum}.`);
       return value;
     };
-    return { kind: "integer", element, controls: [input], read };
+    return { kind: "integer", element, controls: [input], set: (value) => (input.placeholder = String(value ?? "")), clear: () => (input.value = ""), read };
   }
 
   /** Width and height only count where the pose does not decide. */
@@ -143,7 +181,7 @@ export class Parameters {
   read() {
     const values = {};
     for (const [name, field] of this.fields) {
-      if (field.controls[0].disabled) continue;
+      if (field.controls[0].disabled || !this.touched.has(name)) continue;
       if (!this.check(name)) return null;
       const value = field.read();
       if (value !== undefined) values[name] = value;

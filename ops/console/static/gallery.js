@@ -1,16 +1,14 @@
 /** The gallery: a contact sheet of each character, its face once, every pose beside its outputs. */
 
-import { h, icon } from "./dom.js";
+import { h, icon, say } from "./dom.js";
 import { sheet } from "./api.js";
-import { image } from "./card.js";
-import { ago, dateAndTime, many } from "./words.js";
+import { headline, image, stateMark } from "./card.js";
+import { ago, count, dateAndTime, many } from "./words.js";
 
-/** Draws done jobs into `root`. `open(card, what, n)` shows one large, `only(character)` filters. */
+/** Draws jobs into `root`. `open(card, what, n)` shows one large, `only(character)` filters, `jobs(character)` counts. */
 export class Gallery {
-  constructor(root, { open, only }) {
-    this.root = root;
-    this.open = open;
-    this.only = only;
+  constructor(root, { open, only, jobs }) {
+    Object.assign(this, { root, open, only, jobs });
     this.clear();
   }
 
@@ -48,8 +46,15 @@ export class Gallery {
     }
   }
 
+  /** How many jobs the character has; only those that were asked for and came so far are shown. */
   count(section) {
-    section.number.textContent = many(section.tiles.children.length, "job");
+    const here = section.tiles.children.length;
+    const all = this.jobs(section.name);
+    say(section.number, all > here ? `${count(here)} of ${many(all, "job")} here` : many(here, "job"));
+  }
+
+  recount() {
+    for (const section of this.sections.values()) this.count(section);
   }
 
   section(card, first) {
@@ -74,9 +79,15 @@ export class Gallery {
       tiles,
     );
     this.root[first ? "prepend" : "append"](element);
-    const section = { element, tiles, number };
+    const section = { name, element, tiles, number };
     this.sections.set(name, section);
     return section;
+  }
+
+  output(card, n, alt) {
+    if (card.state === "done")
+      return h("button", { type: "button", class: "frame output", "aria-label": alt, onclick: () => this.open(card, "output", n) }, image(card, "output", { n }));
+    return h("button", { type: "button", class: "frame output none", "aria-label": `${alt}: ${headline(card)}`, onclick: () => this.open(card) }, stateMark(card));
   }
 
   tile(card) {
@@ -91,10 +102,7 @@ export class Gallery {
         { class: "strip" },
         h("div", { class: "inputs" }, ["face", "pose"].map((what) =>
           h("button", { type: "button", class: "frame", "aria-label": `The ${what} of ${alt}`, onclick: () => this.open(card, what) }, image(card, what)))),
-        h("div", { class: "outputs", "data-number": outputs.length },
-          outputs.map((n) =>
-            h("button", { type: "button", class: "frame output", onclick: () => this.open(card, "output", n) },
-              image(card, "output", { n }, { alt: outputs.length > 1 ? `${alt}, picture ${n}` : alt })))),
+        h("div", { class: "outputs", "data-number": outputs.length }, outputs.map((n) => this.output(card, n, outputs.length > 1 ? `${alt}, picture ${n}` : alt))),
       ),
       h("figcaption", {},
         h("span", { class: "name" }, card.pose),

@@ -1,7 +1,7 @@
 /** At a glance: numbers, the use of the limit, what failed, and how long jobs took lately. */
 
 import { $, h, say, svg } from "./dom.js";
-import { count, hourAndMinute, many, span, usd } from "./words.js";
+import { command, count, hourAndMinute, many, span, usd } from "./words.js";
 import { notice } from "./notices.js";
 
 const KINDS = 3; // types of failures that are shown by name
@@ -38,7 +38,8 @@ export function build() {
 
 /** Show a glance. */
 export function show(glance) {
-  put("backlog", count(glance.backlog), glance.oldest_seconds ? `oldest ${span(glance.oldest_seconds)}` : "none behind the limit");
+  const arriving = glance.arriving && `${count(glance.arriving)} not looked at yet`;
+  put("backlog", count(glance.backlog), arriving || (glance.oldest_seconds ? `oldest ${span(glance.oldest_seconds)}` : "none behind the limit"));
   put("running", count(glance.running), glance.waiting ? `${count(glance.waiting)} incomplete` : "none incomplete");
   const { taken, limit, percent } = glance.use;
   put("use", `${Math.round(percent)}%`, `${count(taken)} of ${count(limit)} a minute`);
@@ -52,6 +53,18 @@ export function show(glance) {
   cells.failed.value.parentElement.toggleAttribute("data-some", glance.failed > 0);
   plot(glance.durations);
   pause(glance.pause);
+  leftOut(glance);
+}
+
+/** What the page does not show, so that nobody looks for it in vain. */
+function leftOut({ cut, unreadable }) {
+  notice("cut", cut === null ? null : `There are more jobs than the ${count(cut)} that were read.`, {
+    step: `All that are unfinished are here; ${command("jobs --character")} lists the others.`,
+  });
+  notice("unreadable", unreadable.length ? `${many(unreadable.length, "record")} cannot be read by this version.` : null, {
+    step: unreadable.slice(0, 3).join(", "),
+    tone: "warn",
+  });
 }
 
 /** The most frequent types; the others as one. */
@@ -80,8 +93,7 @@ function pause(found) {
 }
 
 /** A bar for each job, the newest on the right, and a line at the median. */
-function plot(durations) {
-  const seconds = durations.map((job) => job.seconds);
+function plot(seconds) {
   if (!seconds.length) {
     cells.plot.replaceChildren();
     cells.plot.setAttribute("aria-label", "No durations yet");
@@ -94,10 +106,10 @@ function plot(durations) {
   const top = Math.max(median * 1.4, Math.min(slowest, median * 2)); // one slow job must not flatten all others
   const wide = Math.max(40, seconds.length);
   cells.plot.setAttribute("viewBox", `0 0 ${wide * 4} 100`);
-  const bars = durations.map((job, at) => {
-    const height = Math.max(3, (Math.min(job.seconds, top) / top) * 100);
+  const bars = seconds.map((each, at) => {
+    const height = Math.max(3, (Math.min(each, top) / top) * 100);
     const x = (wide - seconds.length + at) * 4;
-    return svg("rect", { x, y: 100 - height, width: 2.6, height, class: job.seconds > median * 2 ? "slow" : "" });
+    return svg("rect", { x, y: 100 - height, width: 2.6, height, class: each > median * 2 ? "slow" : "" });
   });
   const y = 100 - (median / top) * 100;
   cells.plot.replaceChildren(...bars, svg("line", { x1: 0, x2: wide * 4, y1: y, y2: y }));

@@ -28,16 +28,25 @@ export function notice(name, text, { step = null, tone = "calm" } = {}) {
 
 /** A sentence that goes by itself; a problem stays until it is closed. */
 export function toast(text, problem = false) {
-  const place = $("toasts") ?? document.body.appendChild(h("div", { id: "toasts", class: "toasts" }));
-  const note = h("div", { class: "toast", role: problem ? "alert" : "status" }, h("span", {}, text));
+  const note = h("div", { class: "toast", role: problem ? "alert" : "status" }, h("span", {}));
   note.append(button("Close", { sign: "close", quiet: true, onclick: () => note.remove() }));
-  place.append(note);
-  // Above an open dialog too.
-  place.popover = "manual";
-  place.hidePopover();
-  place.showPopover();
+  place().append(note);
+  // A screen reader tells what changes in a place that it knows.
+  setTimeout(() => (note.firstChild.textContent = text), 50);
   if (!problem) setTimeout(() => note.remove(), PASSES);
 }
+
+/** Where toasts are: in the dialog on top, since all behind it is inert. */
+function place() {
+  const root = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
+  return root.querySelector(":scope > .toasts") ?? root.appendChild(h("div", { class: "toasts", "aria-live": "polite" }));
+}
+
+// What is told in a dialog outlives it.
+addEventListener("close", ({ target }) => {
+  const notes = target.querySelectorAll?.(":scope > .toasts > .toast") ?? [];
+  if (notes.length) setTimeout(() => place().append(...notes));
+}, true);
 
 let heard = [];
 let timer = 0;

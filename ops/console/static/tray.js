@@ -8,9 +8,10 @@ const STAYS = 4000; // milliseconds that a finished upload is still shown
 const uploads = new Map();
 let tray;
 
-/** The files of an upload that was taken. */
-export function expect(upload, keys) {
-  for (const { key, bytes: size } of keys) row(upload, key, size);
+/** All files of an upload that begins, of whichever page. */
+export function begun({ upload, files }) {
+  for (const { key, bytes: size } of files) row(upload, key, size);
+  say(tray.querySelector("h2"), "Uploading");
 }
 
 /** An event of an upload. */

@@ -138,7 +138,7 @@ function drawFacts(card, found, problem = null) {
   const { n } = current;
   const download = (what, words) =>
     h("a", { class: "button", href: picture(card, what, { n, size: "original", download: true }), download: "" }, icon("download"), words);
-  const left = card.state === "running" ? progress(card).left : null;
+  const left = card.state === "running" ? progress(card).left : 0;
   ui.facts.replaceChildren(
     ...[
       h("p", { class: "line" }, stateMark(card), left > 0 && h("span", { class: "left" }, `about ${span(left)} left`), h("time", { datetime: card.updated_at, title: dateAndTime(card.updated_at) }, ago(card.updated_at))),
@@ -169,7 +169,7 @@ function numbers(card) {
     rows.push(["Seed", h("code", {}, String(card.seed)), button("Copy the seed", { sign: "copy", quiet: true, kind: "small", "data-does": "copy-seed", onclick: () => copy(String(card.seed), "Seed") })]);
   if (card.width && card.height) rows.push(["Size", `${card.width} × ${card.height}`]);
   if (card.metrics?.inference_seconds) rows.push(["In the model", span(card.metrics.inference_seconds)]);
-  if (card.metrics?.total_seconds) rows.push(["From sending to result", span(card.metrics.total_seconds)]);
+  if (card.metrics?.total_seconds) rows.push(["From queue to result", span(card.metrics.total_seconds)]);
   if (card.attempt > 1) rows.push(["Attempt", String(card.attempt)]);
   return rows.length ? h("dl", { class: "numbers" }, rows.map(([name, ...values]) => h("div", {}, h("dt", {}, name), h("dd", {}, values)))) : null;
 }

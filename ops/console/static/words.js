@@ -1,14 +1,4 @@
-/** Times, money and states in words. */
-
-export const STATES = {
-  waiting: "Waiting",
-  queued: "Queued",
-  submitting: "Sending",
-  running: "In the model",
-  delivering: "Delivering",
-  failed: "Failed",
-  done: "Done",
-};
+/** Times, money and commands in words. */
 
 /** A length of time: "8 s", "4 min", "2 h 5 min", "3 days". */
 export function span(seconds) {
@@ -50,3 +40,11 @@ export const many = (n, what, plural = `${what}s`) => `${count(n)} ${n === 1 ? w
 export function bytes(n) {
   return n < 1e6 ? `${Math.max(1, Math.round(n / 1000))} kB` : `${(n / 1e6).toFixed(1)} MB`;
 }
+
+let own = "";
+
+/** How the operator's command names this stack. */
+export const naming = (given) => (own = given);
+
+/** A command on this stack. */
+export const command = (words) => `${own} ${words}`;
