@@ -210,10 +210,10 @@ class Submission:
             self._without_answer(claimed, exc, remaining)
         except NotTaken as exc:
             now = self._clock()
+            unavailable = isinstance(exc, ProviderUnavailable)
             asked_for = exc.retry_after if isinstance(exc, ProviderUnavailable) else None
             wait = max(backoff(claimed.unavailable + 1), asked_for or 0.0)
             # Before all else: a claim that stays would be an unknown outcome.
-            unavailable = isinstance(exc, ProviderUnavailable)
             released = self._ledger.release(claimed, str(exc), now + wait, now, unavailable=unavailable)
             seconds = self._not_taken(exc, wait)
             self._ledger.hold(released, str(exc), now + seconds, now)
@@ -223,9 +223,8 @@ class Submission:
             self._submitted(claimed, request_id, self._governor.accepted)
 
     def _submitted(self, claimed: Record, request_id: str, first_look: FirstLook) -> None:
-        logger.info(
-            "submitted", request_id=request_id
-        )  # first of all: should the ledger fail, it is known at least here
+        # First of all: should the ledger fail, the request id is known at least here.
+        logger.info("submitted", request_id=request_id)
         record = self._ledger.submitted(claimed, request_id, self._clock())
         count("Submitted")
         self._watch(record, first_look)
