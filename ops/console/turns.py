@@ -11,8 +11,8 @@ from posedrop.pacing import Slot, Turn
 def turns(records: Iterable[Record], situation: Situation) -> dict[str, float]:
     """When queued jobs are sent (seconds since the epoch), by their ids; one that cannot be told is left out.
 
-    The question that submit will ask for each of them, in the order in which their messages come back. A pause changes
-    nothing of it, since it is told by itself: else all of them would be told anew when it begins and when it ends.
+    The question that submit will ask for each of them, in the order in which their messages come back. A pause moves
+    them once, when it begins: the grid goes on at its end. Its end itself changes nothing.
     """
     pacing = situation.pacing
     found = {}

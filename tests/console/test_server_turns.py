@@ -21,7 +21,7 @@ JOBS = 60
 
 def situation(pacing: Pacing, now: float = NOW) -> Situation:
     """The situation of a stack whose limit is used so."""
-    return Situation(pacing, LIMITS, Latency.typical(31), 3000, now)
+    return Situation(pacing, LIMITS, Latency.typical(31), job_timeout_seconds=3000, submit_timeout_seconds=60, now=now)
 
 
 def queue() -> tuple[Pacing, list[Record]]:
@@ -58,10 +58,18 @@ def test_after_a_new_grid_every_job_has_a_turn_of_its_own_that_stays() -> None:
     assert later == pytest.approx({name: found[name] for name in later}, abs=0.01)
 
 
-def test_a_pause_moves_no_turn() -> None:
+def test_a_pause_moves_all_turns_once_to_its_end_and_keeps_their_order() -> None:
     pacing, records = queue()
     paused = pacing.account_refused(NOW, "the provider answered 406", 600)
-    assert turns(records, situation(paused)) == turns(records, situation(pacing))
+    found = turns(records, situation(paused))
+    before = turns(records, situation(pacing))
+    kept = [job_id for job_id in before if job_id in found]
+    assert len(kept) > JOBS - 10
+    assert kept == sorted(kept, key=found.__getitem__) == sorted(kept, key=before.__getitem__)
+    assert min(found.values()) >= NOW + 600
+    later = turns(records, situation(paused, NOW + 5))
+    assert len(later) >= len(found) - 5
+    assert later == pytest.approx({name: found[name] for name in later}, abs=0.01)
 
 
 def test_a_job_that_cannot_be_told_has_no_time() -> None:
