@@ -24,6 +24,15 @@ def walk(pipeline: Pipeline) -> dict[str, Any]:
     return pipeline.put(*WALK)
 
 
+@pytest.fixture
+def one_a_day(environment: object, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Pipeline:
+    """A pipeline that may submit one job a day, in the first minute of one."""
+    monkeypatch.setenv("DAILY_JOB_LIMIT", "1")
+    pipeline: Pipeline = request.getfixturevalue("pipeline")
+    pipeline.clock.now = pipeline.clock.now // DAY * DAY + DAY + 60
+    return pipeline
+
+
 def governor(per_minute: float = 600) -> Governor:
     return Governor(boto3.client("dynamodb"), TABLE, Limits(per_minute, "submits"))
 
@@ -44,16 +53,13 @@ def metrics(text: str) -> dict[str, float]:
 
 
 def test_a_message_is_hidden_for_less_than_the_twelve_hours_that_sqs_counts_from_its_receipt(
-    environment: object, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    one_a_day: Pipeline,
 ) -> None:
-    monkeypatch.setenv("DAILY_JOB_LIMIT", "1")
-    pipeline: Pipeline = request.getfixturevalue("pipeline")
-    pipeline.clock.now = pipeline.clock.now // DAY * DAY + DAY + 60
-    pipeline.upload(FACE, WALK, SIT)
-    ((own, delay),) = pipeline.later
+    one_a_day.upload(FACE, WALK, SIT)
+    ((own, delay),) = one_a_day.later
     assert delay == 900
-    assert not pipeline.resume()
-    ((_, hidden),) = pipeline.later
+    assert not one_a_day.resume()
+    ((_, hidden),) = one_a_day.later
     # The longest timeout of the function is 900 s (template.yaml), and the twelve hours began before it.
     assert hidden + 900 <= 12 * 3600
     assert json.loads(own).keys() == {"submit"}
@@ -114,17 +120,12 @@ def test_a_job_that_waits_has_one_message_however_often_its_uploads_are_told(pip
     assert pipeline.record()["status"] == "SUBMITTED"
 
 
-def test_a_job_beyond_the_day_s_limit_has_one_message(
-    environment: object, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    monkeypatch.setenv("DAILY_JOB_LIMIT", "1")
-    pipeline: Pipeline = request.getfixturevalue("pipeline")
-    pipeline.clock.now = pipeline.clock.now // DAY * DAY + DAY + 60
-    pipeline.upload(FACE, WALK)
-    sit = pipeline.put(*SIT)
+def test_a_job_beyond_the_day_s_limit_has_one_message(one_a_day: Pipeline) -> None:
+    one_a_day.upload(FACE, WALK)
+    sit = one_a_day.put(*SIT)
     for _ in range(3):
-        assert pipeline.handle(sit)
-    assert len(pipeline.later) == 1
+        assert one_a_day.handle(sit)
+    assert len(one_a_day.later) == 1
 
 
 def test_own_events_go_before_what_other_files_tell_of_the_same_poses(
