@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PICTURES = ROOT / ".local" / "console"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 LEFT_OUT = "no browser for the console's page"
-PATIENCE = 30_000
+PATIENCE = 15_000
 """Milliseconds that a test waits for what must come: how soon it came is a figure, and is printed."""
 
 
