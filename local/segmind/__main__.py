@@ -63,6 +63,20 @@ def _parser() -> argparse.ArgumentParser:
         "--credits", type=int, default=default.credits, help="jobs that are paid for (default: any number)"
     )
     parser.add_argument("--api-key", default=default.api_key, help="the only key that is right")
+    parser.add_argument(
+        "--history-lag",
+        type=float,
+        default=default.history_lag,
+        metavar="SECONDS",
+        help="a request appears in the history so long after it was accepted (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--history-others",
+        type=int,
+        default=default.history_others,
+        metavar="ROWS",
+        help="requests that others make on the account each day, in the history only (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=default.seed, help="decides all draws (default: %(default)s)")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="a fault plan, JSON: see local/segmind/faults.py")
     return parser

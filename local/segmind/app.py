@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from local.segmind.faults import STATUSES, Fault
-from local.segmind.history import row, rows
+from local.segmind.faults import FIREWALL, STATUSES, Fault
+from local.segmind.history import row, rows, visible
 from local.segmind.jobs import COMPLETED, FAILED, MODEL, Job
 from local.segmind.misbehaviour import Hangup, Reset, bad_media, status_answer
 from local.segmind.outputs import MISSING
@@ -122,7 +122,7 @@ class Api:
 
         async def handle() -> Response:
             job = self._provider.jobs.get(request.path_params["request_id"])
-            if job is None:
+            if job is None or not visible(self._provider, job):
                 raise ApiError(404, "Request not found")
             return JSONResponse(row(self._provider, job))
 
@@ -140,7 +140,7 @@ class Api:
             return Response(await provider.image(job, sample), media_type=media_type)
 
         fault = provider.plan.draw("media", job.parameters.prompt)
-        if fault and fault.fault not in (*STATUSES, "reset", "hang", "refused"):
+        if fault and fault.fault not in (*STATUSES, FIREWALL, "reset", "hang", "refused"):
             request.scope["state"]["fault"] = fault.fault
             image = await provider.image(job, sample, "png" if fault.fault == "huge" else None)
             return bad_media(fault, image, media_type)
@@ -200,7 +200,7 @@ class Api:
                 return taken if handle else Reset()
             case "reset":
                 return Reset()
-            case name if name in STATUSES:
+            case name if name in (*STATUSES, FIREWALL):
                 return status_answer(fault)
         return taken
 

@@ -6,7 +6,7 @@ It needs no key and answers to the loopback interface only.
     GET  /_emulator/requests   a list of the jobs that were taken, oldest first
     GET  /_emulator/calls      calls by route and status, key_leaks, the calls themselves, how often each fault struck
     POST /_emulator/faults     a new fault plan in place of the old one; its clock and counters start anew
-    POST /_emulator/settings   latency, rpm, rpm_counts, retention, credits, api_key: any of them
+    POST /_emulator/settings   any of the settings of `settings.py`, but the seed counts from the start only
     POST /_emulator/refuse     {"seconds": 20}: connections are refused for so long
 """
 

@@ -24,6 +24,8 @@ for itself. Calls are counted once the key is right and the plan's limit lets th
     401 403 404 406 429    any call            that status with a JSON error; a 429 takes no place in the window
     500 503                any call            the same; `taken` false
     502                    any call            an HTML page; `taken` false
+    firewall               any call            403 with the HTML page of a firewall before the provider; with a `match`
+                                               it refuses the jobs of that prompt each time
     504                    any call            JSON; `taken` true
     reset                  any call            the connection is reset without an answer; `taken` true
     hang                   any call            no answer for `seconds` (30). A GET, or a submit with `taken` (true), is
@@ -70,12 +72,13 @@ from typing import TypeGuard
 CALLS = ("submit", "status", "result", "media", "history")
 JOB = "job"
 STATUSES = ("401", "403", "404", "406", "429", "500", "502", "503", "504")
+FIREWALL = "firewall"
 OUTPUTS = (
     *("output-string", "output-list", "output-json-list", "output-json-object", "output-objects", "output-base64"),
     *("output-data-uri", "output-missing", "output-empty", "output-null", "output-foreign"),
 )
 POINTS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys((*STATUSES, "refused", "reset", "hang"), CALLS),
+    **dict.fromkeys((*STATUSES, FIREWALL, "refused", "reset", "hang"), CALLS),
     **dict.fromkeys(("no-request-id", "foreign-urls"), ("submit",)),
     **dict.fromkeys(("failed", "blocked", "expired", "unknown-state", *OUTPUTS), (JOB,)),
     **dict.fromkeys(("broken", "truncated", "cut", "slow", "wrong-type", "huge", "empty", "redirect"), ("media",)),
@@ -84,7 +87,7 @@ POINTS: dict[str, tuple[str, ...]] = {
 
 TAKEN = ("504", "reset", "hang", "no-request-id", "refused", "foreign-urls")
 """Faults behind which the job was taken, if the plan does not say otherwise."""
-NEVER_TAKEN = ("401", "403", "404", "406", "429")
+NEVER_TAKEN = ("401", "403", "404", "406", "429", FIREWALL)
 SECONDS = {"hang": 30.0, "refused": 5.0, "unknown-state": 2.0, "slow": 10.0}
 URL_NEEDED = ("output-foreign", "foreign-urls", "redirect")
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from local.segmind.faults import Fault
+from local.segmind.faults import FIREWALL, Fault
 
 TEXTS = {
     400: "Invalid parameters",
@@ -69,7 +69,9 @@ async def _gone(receive: Receive) -> None:
 
 
 def status_answer(fault: Fault) -> Response:
-    """The answer of a fault whose name is an HTTP status."""
+    """Return the response of a fault that is an HTTP status, or the firewall's."""
+    if fault.fault == FIREWALL:
+        return Response(HTML.format("403 Forbidden"), 403, media_type="text/html")
     status = int(fault.fault)
     headers = {"retry-after": fault.retry_after} if fault.retry_after is not None and status in (429, 503) else {}
     if status == 502:

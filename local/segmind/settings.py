@@ -31,7 +31,11 @@ class Latency:
 
 @dataclass
 class Settings:
-    """The emulator's settings; `rpm` 0 and `credits` None mean without end, `retention` is in seconds."""
+    """The emulator's settings; `rpm` 0 and `credits` None mean without end, `retention` is in seconds.
+
+    `history_lag` is how many seconds a request takes to appear in the history, `history_others` how many requests a day
+    other users of the account make: they fill the history, and take no part in anything else.
+    """
 
     latency: Latency = field(default_factory=Latency)
     rpm: int = 0
@@ -40,6 +44,8 @@ class Settings:
     credits: int | None = None
     api_key: str = DEFAULT_API_KEY
     seed: int = 0
+    history_lag: float = 0.0
+    history_others: int = 0
 
     def change(self, changes: dict[str, object]) -> None:
         """Set several at once, by name. Raises ValueError that names what is wrong; then none is changed."""
@@ -54,11 +60,12 @@ def _checked(name: str, value: object) -> object:
         return value
     if name == "latency" and isinstance(value, str | int | float) and not isinstance(value, bool):
         return Latency.parse(value)
-    if (name in ("rpm", "seed") and whole) or (name == "credits" and (whole or value is None)):
+    if (name in ("rpm", "seed", "history_others") and whole) or (name == "credits" and (whole or value is None)):
         return value
     if name == "rpm_counts" and value in RPM_COUNTS:
         return value
-    if name == "retention" and isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+    seconds = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    if name in ("retention", "history_lag") and seconds:
         return value
     if name == "api_key" and isinstance(value, str) and value:
         return value

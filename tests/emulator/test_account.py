@@ -62,7 +62,16 @@ def test_settings_change_while_it_runs(start: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"rpm": -1}, {"latency": "x"}, {"latency": "1:nan"}, {"rpm_counts": "x"}, {"port": 1}]
+    "change",
+    [
+        {"rpm": -1},
+        {"latency": "x"},
+        {"latency": "1:nan"},
+        {"rpm_counts": "x"},
+        {"history_lag": -1},
+        {"history_others": 0.5},
+        {"port": 1},
+    ],
 )
 def test_a_setting_that_is_wrong_is_refused(emulator: Any, change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r".+"):

@@ -42,6 +42,24 @@ def test_the_job_was_taken_or_not(emulator: Any, client: Any, fault: str, taken:
     assert len(emulator.requests()) - before == taken
 
 
+def test_a_firewall_refuses_a_prompt_each_time(emulator: Any, client: Any) -> None:
+    before = len(emulator.requests())
+    emulator.faults([{"fault": "firewall", "on": "submit", "match": "DROP TABLE"}])
+    for _ in range(3):
+        response = client.send_job(prompt="a robot; DROP TABLE poses")
+        assert (response.status_code, response.headers["content-type"]) == (403, "text/html; charset=utf-8")
+        assert "<h1>403 Forbidden</h1>" in response.text
+        assert client.send_job(prompt="a robot").status_code == 200
+    assert len(emulator.requests()) == before + 3
+
+
+def test_a_job_that_is_always_answered_500(emulator: Any, client: Any) -> None:
+    emulator.faults([{"fault": "500", "on": "submit", "match": "cursed"}])
+    answers = [client.send_job(prompt=prompt).status_code for prompt in ("cursed", "sound") * 3]
+    assert answers == [500, 200] * 3
+    assert emulator.calls()["faults"] == [{"fault": "500", "struck": 3}]
+
+
 def test_a_job_that_is_refused_anyway_is_not_taken(emulator: Any, client: Any) -> None:
     emulator.faults([{"fault": "reset", "on": "submit"}])
     assert client.send_job(samples=9).status_code == 400

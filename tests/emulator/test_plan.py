@@ -58,6 +58,7 @@ def test_the_first_fault_wins_and_each_counts_for_itself() -> None:
         {"fault": "500", "on": "submit", "nth": [0]},
         {"fault": "500", "on": "submit", "chance": 1},
         {"fault": "401", "on": "submit", "taken": True},
+        {"fault": "firewall", "on": "submit", "taken": True},
         {"fault": "redirect"},
         {"fault": "hang", "on": "submit", "seconds": "5"},
     ],
