@@ -12,12 +12,13 @@ export SEGMIND_API_KEY
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
-.PHONY: help setup demo up down chaos redrive test check audit bench bench-limit screenshot lock clean
+.PHONY: help setup hooks demo up down chaos redrive test check lint types bandit template workflows pins audit mutate bench \
+	bench-limit screenshot lock release-notes clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
-		printf '  make %-12s %s\n' "$$name" "$$text"; done
+		printf '  make %-13s %s\n' "$$name" "$$text"; done
 
 setup: .venv/.installed ## make .venv and install what is pinned
 
@@ -26,6 +27,9 @@ setup: .venv/.installed ## make .venv and install what is pinned
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
 	touch $@
+
+hooks: setup ## let git run what fits of make check before each commit
+	$(BIN)/pre-commit install
 
 demo: setup ## run the whole pipeline once; LATENCY=3, CONSOLE=1, or SEGMIND_API_KEY=SG_... for the real model
 	@$(BIN)/python -m local.demo $(if $(LATENCY),--latency $(LATENCY)) $(if $(CONSOLE),--console) \
@@ -47,13 +51,32 @@ redrive: setup ## send dead letters round again; STACK=name for a stack on AWS
 test: setup ## run every test
 	$(BIN)/python -m pytest
 
-check: setup ## all that CI checks besides the tests
+check: lint types bandit template workflows pins ## all that CI checks besides the tests
+
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: setup
 	$(BIN)/mypy $(PACKAGE)/posedrop functions local bench ops
+
+bandit: setup
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(PACKAGE)/posedrop functions ops local bench
+
+template: setup
 	$(BIN)/cfn-lint --append-rules cfn_lint_serverless.rules --template template.yaml
 	$(BIN)/sam validate --lint --template-file template.yaml
+
+workflows: setup
+	$(BIN)/zizmor --offline --quiet --pedantic --collect all --strict-collection .github .pre-commit-config.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms \
+		$(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/pre-commit validate-config
+
+pins: setup
 	@grep -o '^[^ ]*==[^ ]*' $(PACKAGE)/requirements.txt | while read -r pin; do grep -qF "$$pin " requirements-dev.txt \
 		|| { echo "The layer pins $$pin, requirements-dev.txt does not: make lock"; exit 1; }; done
 
@@ -67,6 +90,9 @@ audit: setup ## look the pinned requirements up in PyPI's advisories; SERVICE=os
 		if grep -q 'could not be audited\|ConnectionError\|ServiceError' .audit.log; then \
 			echo "The advisories cannot be reached from here: NOT audited. Try SERVICE=osv, or another network."; fi; \
 	done; rm -f .audit.log; test -z "$$failed"
+
+mutate: setup ## change the code of money and limits, see that a test fails; MODULES="polling.py", SECONDS=480
+	$(BIN)/python -m tests.mutate $(if $(SECONDS),--seconds $(SECONDS)) $(MODULES)
 
 bench: setup ## run the benchmarks (some minutes)
 	$(BIN)/python -m bench
@@ -83,6 +109,9 @@ lock: setup ## pin the requirements anew
 	$(BIN)/python -m pip install --quiet uv
 	$(UV_COMPILE) requirements-dev.in --output-file requirements-dev.txt
 	$(UV_COMPILE) -c requirements-dev.txt $(PACKAGE)/requirements.in --output-file $(PACKAGE)/requirements.txt
+
+release-notes: setup ## the notes of the release to be tagged TAG=v1.2.3, or what is not in order
+	@$(BIN)/python -m local.release "$(TAG)"
 
 clean: down ## stop the stack and remove all that was built
 	rm -rf .aws-sam .local

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 
 from tests.support import ROOT
 
-PATHS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PATHS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @dataclass(frozen=True)

@@ -228,9 +228,3 @@ def test_the_application_repository_gets_all_it_asks_for() -> None:
     assert (ROOT / found["ReadmeUrl"]).is_file()
     assert 1 <= len(found["Labels"]) <= 10
     assert all(re.fullmatch(r"[a-zA-Z0-9+_:/@-]{1,127}", label) for label in found["Labels"])
-
-
-def test_the_version_is_one_everywhere() -> None:
-    version = source()["Metadata"]["AWS::ServerlessRepo::Application"]["SemanticVersion"]
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"] == version
-    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
