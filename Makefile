@@ -79,10 +79,13 @@ workflows: setup
 pins: setup
 	@grep -o '^[^ ]*==[^ ]*' $(PACKAGE)/requirements.txt | while read -r pin; do grep -qF "$$pin " requirements-dev.txt \
 		|| { echo "The layer pins $$pin, requirements-dev.txt does not: make lock"; exit 1; }; done
+	@grep -o '^[^ ]*==[^ ]*' requirements-mutate.txt | while read -r pin; do \
+		! grep -q "^$${pin%%==*}==" requirements-dev.txt || grep -qF "$$pin " requirements-dev.txt \
+		|| { echo "requirements-mutate.txt pins $$pin, requirements-dev.txt another version: make lock"; exit 1; }; done
 
 audit: setup ## look the pinned requirements up in PyPI's advisories; SERVICE=osv asks osv.dev
 	@# --strict: a package that could not be looked up is not taken for a sound one.
-	@for file in $(PACKAGE)/requirements.txt requirements-dev.txt; do \
+	@for file in $(PACKAGE)/requirements.txt requirements-dev.txt requirements-mutate.txt; do \
 		echo "$$file:"; \
 		$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
 			--vulnerability-service $(or $(SERVICE),pypi) --requirement $$file 2>.audit.log || failed=1; \
@@ -91,8 +94,12 @@ audit: setup ## look the pinned requirements up in PyPI's advisories; SERVICE=os
 			echo "The advisories cannot be reached from here: NOT audited. Try SERVICE=osv, or another network."; fi; \
 	done; rm -f .audit.log; test -z "$$failed"
 
-mutate: setup ## change the code of money and limits, see that a test fails; MODULES="polling.py", SECONDS=480
+mutate: .venv/.mutate ## change the code of money and limits, see that a test fails; MODULES="polling.py", SECONDS=480
 	$(BIN)/python -m tests.mutate $(if $(SECONDS),--seconds $(SECONDS)) $(MODULES)
+
+.venv/.mutate: requirements-mutate.txt | setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
+	touch $@
 
 bench: setup ## run the benchmarks (some minutes)
 	$(BIN)/python -m bench
@@ -108,6 +115,7 @@ screenshot: setup ## renew the README's picture of the page, as a browser test s
 lock: setup ## pin the requirements anew
 	$(BIN)/python -m pip install --quiet uv
 	$(UV_COMPILE) requirements-dev.in --output-file requirements-dev.txt
+	$(UV_COMPILE) -c requirements-dev.txt requirements-mutate.in --output-file requirements-mutate.txt
 	$(UV_COMPILE) -c requirements-dev.txt $(PACKAGE)/requirements.in --output-file $(PACKAGE)/requirements.txt
 
 release-notes: setup ## the notes of the release to be tagged TAG=v1.2.3, or what is not in order

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -32,18 +31,10 @@ from cosmic_ray.work_item import WorkItem, WorkResult
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path("layers/posedrop/posedrop")
 WORK = ROOT / ".local" / "mutate"
-COPIED = ("layers", "events", "tests", "local/samples", "pyproject.toml")
+COPIED = ("bench", "events", "layers", "local", "ops", "tests", "pyproject.toml")
 
-MODULES = {
-    "parameters.py": ("unit/test_parameters.py",),
-    "polling.py": ("unit/test_polling.py",),
-    "pacing.py": ("unit/test_pacing.py",),
-    "answers.py": ("unit/test_answers.py", "unit/test_huge_answers.py"),
-    "segmind.py": ("unit/test_segmind_submit.py", "unit/test_segmind_get.py", "unit/test_errors.py"),
-    "history.py": ("unit/test_history.py",),
-}
-"""Below the package: what decides about money and limits; below tests/: the tests that must notice a change of it."""
-
+CONFIGURATION = tomllib.loads((ROOT / "tests" / "mutation.toml").read_text(encoding="utf-8"))
+MODULES: dict[str, list[str]] = CONFIGURATION["modules"]
 # Of each operator's replacements the nearest: a test that tells + from - tells it from << as well.
 OPERATORS = {
     "core/ReplaceBinaryOperator_Add_Sub",
@@ -75,13 +66,6 @@ OPERATORS = {
     "core/RemoveDecorator",
     "core/ZeroIterationForLoop",
 }
-
-
-@cache
-def equivalent() -> dict[str, set[tuple[str, str]]]:
-    """Read the changes that make no difference: for each module the lines before and after."""
-    found = tomllib.loads((ROOT / "tests" / "equivalent.toml").read_text(encoding="utf-8"))
-    return {module: {(change["before"], change["after"]) for change in changes} for module, changes in found.items()}
 
 
 @dataclass(frozen=True)
@@ -122,7 +106,7 @@ def tree(number: int) -> Path:
     return target
 
 
-def test_command(tests: tuple[str, ...]) -> list[str]:
+def test_command(tests: list[str]) -> list[str]:
     """Give the command that runs the tests of a module in such a copy, up to the first that fails."""
     options = ["-q", "-x", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
     return [sys.executable, "-m", "pytest", *options, *(f"tests/{test}" for test in tests)]
@@ -178,7 +162,9 @@ def run(module: str, crew: Crew, until: float) -> list[Change]:
     for number in range(crew.workers):
         subprocess.run(command, cwd=WORK / f"tree-{number}", check=True, stdout=subprocess.DEVNULL)
     timeout = 30 + 10 * (time.monotonic() - started) / crew.workers
-    known = equivalent().get(module, set())
+    known = {
+        (change["before"], change["after"]) for change in CONFIGURATION["equivalent"] if change["module"] == module
+    }
     survived: list[Change] = []
     tried = 0
     with session(module) as (db, items):

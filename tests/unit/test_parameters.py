@@ -124,7 +124,7 @@ def test_what_is_out_of_bounds_is_refused_by_file_field_and_reason(field: str, v
         ("pose_image", "pose_image is not taken from a job file"),
         ("a\nb", r"a\nb is not"),
         ("\ud800", r"\ud800 is not"),
-        ("x" * 60_000, "x" * 60 + " is not"),
+        ("x" * 60_000, ": " + "x" * 60 + " is not"),
         ("", " is not a parameter"),
     ],
 )
@@ -135,6 +135,18 @@ def test_unknown_names_are_refused_with_a_suggestion(field: str, said: str) -> N
     assert said in text
     assert text.isprintable()
     assert len(text) < 300
+
+
+def test_the_limits_are_those_of_the_contract() -> None:
+    assert (JOB_FILE_LIMIT, PROMPT_LIMIT, CONTEXT_LIMIT, CONTEXT_DEPTH) == (65_536, 8_192, 4_096, 32)
+
+
+@pytest.mark.parametrize(("digits", "shown"), [(40, True), (41, False)])
+def test_a_wrong_number_is_shown_unless_it_is_long(digits: int, shown: bool) -> None:
+    number = int("9" * digits)
+    with pytest.raises(InvalidInput) as caught:
+        read({"seed": number})
+    assert str(caught.value).endswith(f" (it is {number})") is shown
 
 
 def test_all_wrong_fields_are_told_up_to_ten() -> None:
