@@ -1,0 +1,181 @@
+"""The local stack's gateway with faults of AWS's own: `GATEWAY_PORT=4566 python -m local.chaos.gateway`.
+
+POST /_chaos/faults sets them (JSON, any of `GatewayFaults`' fields), GET tells how often each has struck. None strikes
+before it is asked for. What each of them stands for:
+
+- lost_replies: DynamoDB applies a write and its reply is lost. The caller sees a 500, which botocore repeats as it does
+  a connection that breaks; the repeated call meets the item as the first one left it (Amazon DynamoDB developer guide,
+  error handling: a write that returns a 5xx may have been applied).
+- twice: SQS delivers a message a second time, under the same message id, although it was deleted.
+- late: SQS delivers a message later than others that were sent after it.
+  (Both: Amazon SQS developer guide, standard queues: at-least-once delivery, best-effort ordering.)
+"""
+
+import json
+import random
+import runpy
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+Channel = Callable[..., Awaitable[Any]]
+Message = dict[str, Any]
+Collect = Callable[[dict[str, Any], int, int], list[Message]]
+"""Hands out messages of a queue: takes the queue, how many at most, and for how many seconds they are hidden."""
+
+FAULTS_PATH = "/_chaos/faults"
+DYNAMODB_TARGET = "DynamoDB_20120810."
+WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "BatchWriteItem"})
+LOST_REPLY = json.dumps(
+    {"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError", "message": "the reply was lost"}
+).encode()
+JSON_HEADERS = [(b"content-type", b"application/x-amz-json-1.0")]
+
+
+@dataclass
+class GatewayFaults:
+    """Shares from 0 to 1, drawn for each write and for each message once; times in seconds."""
+
+    seed: int = 0
+    lost_replies: float = 0.0
+    twice: float = 0.0
+    twice_seconds: float = 40.0
+    """The copy comes at any time until so much later."""
+    late: float = 0.0
+    late_seconds: float = 8.0
+
+    @classmethod
+    def parse(cls, document: object) -> "GatewayFaults":
+        """Check what was asked for. Raises ValueError that names what is wrong."""
+        if not isinstance(document, dict):
+            raise ValueError("the faults must be a JSON object")
+        known = {field.name for field in fields(cls)}
+        for name, value in document.items():
+            if name not in known:
+                raise ValueError(f"no such fault: {name}")
+            if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+                raise ValueError(f"{name} cannot be {value!r}")
+        return cls(**document)
+
+
+class FaultyQueues:
+    """Decides what happens to each message that a queue is about to hand out."""
+
+    def __init__(self, faults: GatewayFaults, struck: Counter[str]) -> None:
+        """`struck` counts what happened."""
+        self._faults = faults
+        self._struck = struck
+        self._random = random.Random(f"{faults.seed}/queues")  # nosec B311 # the same each time
+
+    def hold_back(self, messages: list[Message], now: float) -> None:
+        """Hide some of the messages that were never received, each at most once."""
+        for message in messages:
+            if message["visible_at"] <= now and not message["receive_count"] and "late" not in message:
+                message["late"] = self._random.random() < self._faults.late
+                if message["late"]:
+                    message["visible_at"] = now + self._random.uniform(0, self._faults.late_seconds)
+                    self._struck["late"] += 1
+
+    def copies(self, received: list[Message], now: float) -> list[Message]:
+        """Return the copies that some of the messages leave in their queue, each at most one."""
+        made: list[Message] = []
+        for message in received:
+            if "copied" in message:
+                continue
+            message["copied"] = self._random.random() < self._faults.twice
+            if message["copied"]:
+                visible_at = now + self._random.uniform(0, self._faults.twice_seconds)
+                made.append({**message, "receipt_handle": None, "visible_at": visible_at})
+                self._struck["twice"] += 1
+        return made
+
+
+class FaultyGateway:
+    """MiniStack's ASGI application, with faults."""
+
+    def __init__(self, application: Callable[[Scope, Channel, Channel], Awaitable[None]], collect: Collect) -> None:
+        """`application` and `collect` are MiniStack's own."""
+        self._application = application
+        self._collect = collect
+        self.struck: Counter[str] = Counter()
+        self.set_faults(GatewayFaults())
+
+    def set_faults(self, faults: GatewayFaults) -> None:
+        """Replace all faults; their draws begin anew, the counts go on."""
+        self.faults = faults
+        self._replies = random.Random(f"{faults.seed}/replies")  # nosec B311 # the same each time
+        self._queues = FaultyQueues(faults, self.struck)
+
+    async def __call__(self, scope: Scope, receive: Channel, send: Channel) -> None:
+        """Pass a request on, and lose some replies to writes that were applied."""
+        if scope["type"] == "http" and scope["path"] == FAULTS_PATH:
+            await self._control(scope, receive, send)
+        elif scope["type"] == "http" and is_write(scope) and self._replies.random() < self.faults.lost_replies:
+            await self._lose_reply(scope, receive, send)
+        else:
+            await self._application(scope, receive, send)
+
+    def collect(self, queue: dict[str, Any], most: int, visibility: int) -> list[Message]:
+        """Hand out the messages of a queue in MiniStack's place: some late, some of them twice."""
+        now = time.time()
+        self._queues.hold_back(queue["messages"], now)
+        received = self._collect(queue, most, visibility)
+        queue["messages"] += self._queues.copies(received, now)
+        return received
+
+    async def _lose_reply(self, scope: Scope, receive: Channel, send: Channel) -> None:
+        replies: list[MutableMapping[str, Any]] = []
+
+        async def keep(message: MutableMapping[str, Any]) -> None:
+            replies.append(message)
+
+        await self._application(scope, receive, keep)
+        if replies and replies[0].get("status") == 200:
+            self.struck["lost_replies"] += 1
+            await _answer(send, 500, LOST_REPLY)
+            return
+        for message in replies:  # it was not applied, so nothing is lost with its reply
+            await send(message)
+
+    async def _control(self, scope: Scope, receive: Channel, send: Channel) -> None:
+        if scope["method"] == "POST":
+            body, more = b"", True
+            while more:
+                part = await receive()
+                body, more = body + part.get("body", b""), part.get("more_body", False)
+            try:
+                self.set_faults(GatewayFaults.parse(json.loads(body)))
+            except ValueError as error:
+                await _answer(send, 400, json.dumps({"error": str(error)}).encode())
+                return
+        await _answer(send, 200, json.dumps({"struck": self.struck}).encode())
+
+
+def is_write(scope: Scope) -> bool:
+    """Whether a request writes to DynamoDB."""
+    target: bytes = next((value for name, value in scope["headers"] if name.lower() == b"x-amz-target"), b"")
+    service, _, action = target.decode("latin-1").partition(".")
+    return f"{service}." == DYNAMODB_TARGET and action in WRITES
+
+
+async def _answer(send: Channel, status: int, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": JSON_HEADERS})
+    await send({"type": "http.response.body", "body": body})
+
+
+def main() -> None:
+    """Serve the local stack's gateway with these faults in it."""
+    import ministack.app  # type: ignore[import-untyped]
+    from ministack.services import sqs  # type: ignore[import-untyped]
+
+    gateway = FaultyGateway(ministack.app.app, sqs._collect_msgs)
+    ministack.app.app = gateway
+    sqs._collect_msgs = gateway.collect
+    runpy.run_module("local.gateway", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
