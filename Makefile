@@ -18,28 +18,27 @@ export LOCAL_EMULATOR = $(EMULATOR)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; do \
-		printf '  make %-13s %s\n' "$$name" "$$text"; done
+		echo "$$text" | fold -s -w 58 | { read -r line; printf '  make %-14s %s\n' "$$name" "$$line"; \
+		while read -r line; do printf '%21s %s\n' '' "$$line"; done; }; done
 
-setup: .venv/.installed ## make .venv and install what is pinned
+setup: .venv/.installed ## make .venv and install what is pinned (two minutes, once)
 
 .venv/.installed: requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit("posedrop needs Python 3.11 or later: make PYTHON=python3.13" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $<
-	touch $@
+	@$(PYTHON) local/environment.py
+	@touch $@
 
 hooks: setup ## let git run what fits of make check before each commit
 	$(BIN)/pre-commit install
 
-demo: setup ## run the whole pipeline once; LATENCY=3, CONSOLE=1, or SEGMIND_API_KEY=SG_... for the real model
+demo: setup ## run the whole pipeline once (half a minute); LATENCY=3, CONSOLE=1, or SEGMIND_API_KEY=SG_... for the real model
 	@$(BIN)/python -m local.demo $(if $(LATENCY),--latency $(LATENCY)) $(if $(CONSOLE),--console) \
 		$(if $(SEGMIND_BASE_URL),--segmind-base-url $(SEGMIND_BASE_URL))
 
-up: setup ## start the stack; SEGMIND_BASE_URL=http://..., PARAMS="Name=Value ...", EMULATOR="--latency 1"
+up: setup ## start the local stack and leave it running; SEGMIND_BASE_URL=http://..., PARAMS="Name=Value ...", EMULATOR="--latency 1"
 	@$(BIN)/python -m local up --segmind-base-url "$(SEGMIND_BASE_URL)" --params "$$LOCAL_PARAMS" \
 		--emulator "$$LOCAL_EMULATOR"
 
-down: setup ## stop the stack
+down: setup ## stop the local stack
 	@$(BIN)/python -m local down
 
 chaos: setup ## 200 jobs against a provider that misbehaves; SEED=1

@@ -13,6 +13,13 @@ from local.stack import LocalStack
 
 DIRECTORY = ROOT / ".local" / "up"
 STATE_FILE = ROOT / ".local" / "stack.json"
+NEXT = (
+    ".venv/bin/python -m ops upload local/samples/face-astronaut.png \\",
+    '    local/samples/pose-cameraman.png --prompt "on the moon" --wait',
+    ".venv/bin/python -m ops console",
+    "make down",
+)
+"""What one does with a stack that is up."""
 
 
 def main() -> int:
@@ -41,18 +48,25 @@ def up(segmind_base_url: str | None, parameters: dict[str, str], emulator: list[
         state_file=STATE_FILE,
     )
     if stack.running():
-        print("A stack is running: deploying on it ...")
+        print("A stack is running: deploying on it ...", flush=True)
         stack.update()
     else:
-        print("Starting the stack ...")
+        print("Starting the local stack and deploying the template (some ten seconds) ...", flush=True)
         stack.start()
-    print(f"Up after {time.monotonic() - started:.0f} s.")
-    for name, value in stack.outputs.items():
-        print(f"  {name:22} {value}")
-    print(f"  {'AWS endpoint':22} {stack.endpoint_url}")
-    print(f"  {'Segmind':22} {stack.segmind_base_url}")
-    print(f"  {'all of this':22} {_shown(STATE_FILE)}")
-    print(f"  {'logs':22} {_shown(stack.logs)}")
+    print(f"The stack is up after {time.monotonic() - started:.0f} s.")
+    provider = "the emulator" if segmind_base_url is None else "not the emulator"
+    for what, where in {
+        "uploads": f"s3://{stack.outputs['UploadBucketName']}/incoming/<character>/",
+        "images": f"s3://{stack.outputs['OutputBucketName']}/outputs/",
+        "AWS endpoint": stack.endpoint_url,
+        "provider": f"{stack.segmind_base_url} ({provider})",
+        "all names": _shown(STATE_FILE),
+        "logs": f"{_shown(stack.logs)}/",
+    }.items():
+        print(f"  {what:14} {where}")
+    print("Next:")
+    for command in NEXT:
+        print(f"  {command}")
 
 
 def down() -> None:
@@ -60,7 +74,7 @@ def down() -> None:
     stack = LocalStack(DIRECTORY, state_file=STATE_FILE)
     was_running = stack.running()
     stack.stop()
-    print("Stopped." if was_running else "No stack is running.")
+    print("The stack is stopped." if was_running else "No stack was running.")
 
 
 def _arguments() -> argparse.Namespace:

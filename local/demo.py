@@ -30,7 +30,7 @@ from local.__main__ import STATE_FILE as UP_STATE_FILE
 from local.deploy import ROOT
 from local.pipeline import Inbox, drop, records
 from local.processes import LocalError
-from local.progress import ENDED, Line, Progress
+from local.progress import ENDED, Line, Progress, show
 from local.stack import LocalStack
 from ops.contact_sheet import Row, draw
 
@@ -83,7 +83,7 @@ def main() -> int:
             shutil.move(stack.logs, work / "logs")
             shutil.rmtree(stack.directory)
         _publish(work)
-        _tell(console, summary, stack.logs if kept else None)
+        _report(console, summary, stack.logs if kept else None, stays=arguments.keep and not arguments.console)
         if arguments.console:
             return _show_page(stack, console)
         left = kept
@@ -99,8 +99,6 @@ def main() -> int:
     finally:
         if not left:
             stack.stop()
-    if left:
-        console.print("The stack is still running; `make down` stops it.")
     return 0
 
 
@@ -111,8 +109,6 @@ def _stack(arguments: argparse.Namespace, key: str, work: Path) -> LocalStack:
     parameters: dict[str, str | int] = {"SettleSeconds": 1, "SubmitConcurrency": 2}
     if key:  # the provider cannot fetch an image from this machine
         parameters |= {"SegmindApiKey": key, "ImageTransport": "base64"}
-    else:
-        parameters |= {"TypicalInferenceSeconds": max(1, round(arguments.latency))}
     return LocalStack(
         UP_DIRECTORY if kept else work / "stack",
         parameters=parameters,
@@ -180,20 +176,18 @@ def _inputs(inputs: Path, *, real: bool) -> tuple[Path, list[DemoJob]]:
 
 
 def _watch(stack: LocalStack, console: Console, jobs: Sequence[DemoJob], inbox: Inbox, timeout: float) -> None:
-    """Show the jobs until each has ended and has been told of."""
+    """Show the jobs until each has ended and its notification has come."""
     lines = {(job.character, job.pose): Line(f"{job.character} / {job.pose}") for job in jobs}
     with Progress(console, list(lines.values())) as progress:
         while True:
-            for record in [item for character in {job.character for job in jobs} for item in records(stack, character)]:
-                if line := lines.get((record["character"], record["pose"])):
-                    error = record.get("error") or {}
-                    progress.change(line, record["status"], error.get("message") or record.get("reason") or "")
-            told = {(message["character"], message["pose"]) for message in inbox.receive()}
-            if told == set(lines) and all(line.state in ENDED for line in lines.values()):
+            for character in {job.character for job in jobs}:
+                show(progress, lines, records(stack, character))
+            notified = {(message["character"], message["pose"]) for message in inbox.receive()}
+            if notified == set(lines) and all(line.state in ENDED for line in lines.values()):
                 break
             if progress.elapsed > timeout:
-                late = [line.name for place, line in lines.items() if line.state not in ENDED or place not in told]
-                raise LocalError(f"not finished and told of after {timeout:.0f} s: {', '.join(late)}")
+                late = [line.name for place, line in lines.items() if line.state not in ENDED or place not in notified]
+                raise LocalError(f"not finished, or not notified, after {timeout:.0f} s: {', '.join(late)}")
             time.sleep(0.25)
     for message in inbox.messages:
         job = next(job for job in jobs if (job.character, job.pose) == (message["character"], message["pose"]))
@@ -251,17 +245,25 @@ def _publish(work: Path) -> None:
         work.rename(RESULTS)
 
 
-def _tell(console: Console, summary: dict[str, Any], logs: Path | None) -> None:
+def _report(console: Console, summary: dict[str, Any], logs: Path | None, *, stays: bool) -> None:
+    """Say where the results are, and in the last line which of them to open first.
+
+    `logs` is where the logs are if not among the results; `stays` says that the stack is left running.
+    """
     here = Path(os.path.relpath(RESULTS))
-    console.print(f"Done in {summary['seconds']:.0f} s.")
+    console.print(f"Done in {summary['seconds']:.0f} s. The results are in {here}/:", soft_wrap=True)
     for what, where in {
-        "contact sheet": here / "contact-sheet.png",
-        "images": here / "outputs",
-        "notifications": here / "notifications.json",
-        "summary": here / "summary.json",
-        "logs": os.path.relpath(logs) if logs else here / "logs",
+        "images": "outputs/",
+        "notifications": "notifications.json",
+        "summary": "summary.json",
+        "logs": os.path.relpath(logs) if logs else "logs/",
     }.items():
         console.print(f"  {what:14} {where}", soft_wrap=True)
+    if any(job["expected"] == "FAILED" for job in summary["jobs"]):
+        console.print("One job was meant to fail: it shows what a refused prompt looks like.")
+    if stays:
+        console.print("The stack is still running; `make down` stops it.")
+    console.print(f"Look at this first: {here / 'contact-sheet.png'}", style="bold", soft_wrap=True)
 
 
 def _show_page(stack: LocalStack, console: Console) -> int:

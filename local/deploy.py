@@ -1,11 +1,12 @@
 """The template, built and deployed with the SAM CLI."""
 
 import fcntl
+import hashlib
 import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,43 +14,85 @@ from local.processes import run
 
 ROOT = Path(__file__).resolve().parent.parent
 STACK_NAME = "posedrop"
+AREA = ROOT / ".aws-sam" / "local"
+SOURCES = ("template.yaml", "functions", "layers", "statemachine", "requirements-dev.txt")
+"""What a build is made from; the last pins the SAM CLI."""
 
 BUILD_TIMEOUT_SECONDS = 300
 DEPLOY_TIMEOUT_SECONDS = 120
 
 
 @contextmanager
-def built(name: str, env: Mapping[str, str], log: Path) -> Iterator[Path]:
-    """Build the template and yield the built one's path; `name` keeps builds apart that run at the same time.
+def built(env: Mapping[str, str], log: Path) -> Iterator[Path]:
+    """Build the template, unless these very sources are built already, and yield the built one's path.
 
-    Raises LocalError, with the log, if the build fails.
+    All stacks of this clone share a build, and must not write into it. It stays as long as a stack uses it; a build of
+    other sources that nobody uses is removed. Raises LocalError, with the log, if the build fails.
     """
-    area = ROOT / ".aws-sam" / "local"  # build.toml and the cache beside it serve all builds of this clone
-    area.mkdir(parents=True, exist_ok=True)
-    build = area / name
-    try:
-        with (area / "lock").open("w") as lock:
+    AREA.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with (AREA / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            run(
-                [
-                    *_sam("build"),
-                    *("--template-file", str(ROOT / "template.yaml")),
-                    *("--build-dir", str(build)),
-                    *("--cached", "--cache-dir", str(area / "cache")),
-                ],
-                cwd=ROOT,
-                env=env,
-                log=log,
-                timeout=BUILD_TIMEOUT_SECONDS,
-            )
+            while not (build := AREA / sources_digest()).exists():
+                _remove_unused()
+                _build(build, env, log)
+            used = stack.enter_context(build.with_suffix(".lock").open("w"))
+            fcntl.flock(used, fcntl.LOCK_SH)
         yield build / "template.yaml"
-    finally:
-        shutil.rmtree(build, ignore_errors=True)
 
 
-def deploy(template: Path, parameters: Mapping[str, str], bucket: str, env: Mapping[str, str], log: Path) -> None:
+def sources_digest(root: Path = ROOT) -> str:
+    """Return the SHA-256 of the paths and contents of all that a build is made from, in hexadecimal."""
+    digest = hashlib.sha256()
+    for source in SOURCES:
+        path = root / source
+        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        for file in files:
+            if "__pycache__" not in file.parts:
+                digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _build(target: Path, env: Mapping[str, str], log: Path) -> None:
+    draft = target.with_suffix(".partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    run(
+        [
+            *_sam("build"),
+            *("--template-file", str(ROOT / "template.yaml")),
+            *("--build-dir", str(draft)),
+            *("--cached", "--cache-dir", str(AREA / "cache")),
+        ],
+        cwd=ROOT,
+        env=env,
+        log=log,
+        timeout=BUILD_TIMEOUT_SECONDS,
+    )
+    # The SAM CLI parses a template seven times to deploy it: as YAML that takes two seconds longer than as JSON.
+    from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]  # here: it takes 0.3 s to import
+
+    template = draft / "template.yaml"
+    template.write_text(json.dumps(yaml_parse(template.read_text())))
+    if sources_digest() == target.name:  # else someone has edited a source meanwhile
+        draft.rename(target)
+
+
+def _remove_unused() -> None:
+    """Remove each build that no stack uses: one that does holds a lock."""
+    for lock in AREA.glob("*.lock"):
+        with lock.open() as file, suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink()
+
+
+def deploy(
+    template: Path, parameters: Mapping[str, str], bucket: str, env: Mapping[str, str], log: Path, config: Path
+) -> None:
     """Deploy a built template; its artifacts go to `bucket`. On an update, parameters not named keep their values.
 
+    `config` is a file to write, which holds the parameters and so the API key: it must be a place of this stack's own.
     Raises LocalError, with the log, if the deployment fails.
     """
     options: dict[str, Any] = {
@@ -61,7 +104,7 @@ def deploy(template: Path, parameters: Mapping[str, str], bucket: str, env: Mapp
         "parameter_overrides": [f"{name}={_quoted(value)}" for name, value in parameters.items()],
     }
     # In a file, not as arguments: every user of the machine can list those, and one of the values is the API key.
-    config = template.with_name("samconfig.yaml")
+    config.unlink(missing_ok=True)
     config.touch(mode=0o600)
     config.write_text(json.dumps({"version": 0.1, "default": {"deploy": {"parameters": options}}}))
     run(

@@ -1,6 +1,6 @@
-"""MiniStack, made to judge requests as AWS does: `GATEWAY_PORT=4566 python -m local.gateway`.
+"""MiniStack, changed where it differs from AWS: `GATEWAY_PORT=4566 python -m local.gateway`.
 
-Four things would otherwise force a template that is wrong on AWS:
+Four differences would otherwise force a template that is wrong on AWS:
 - The template's policies deny whatever does not come over TLS, and MiniStack evaluates them. Here, as behind a load
   balancer that ends TLS, the connection itself is plain; so its scheme is told to be https.
 - MiniStack asks for a grant of sqs:SendMessageBatch, which IAM does not know: on AWS the batch calls of SQS need the
@@ -8,15 +8,30 @@ Four things would otherwise force a template that is wrong on AWS:
 - MiniStack refuses alarms on metric math. Here such an alarm is made, and never goes off.
 - MiniStack hides a message whose function is throttled until its visibility ends. Lambda goes on trying meanwhile (AWS
   Lambda developer guide, Amazon SQS: backoff strategy for failed invocations).
+
+One would make a job end otherwise than on AWS:
+- MiniStack names every error of a function `Runtime.HandlerError`. Lambda's `errorType` is the exception's class name
+  (AWS Lambda developer guide, Python: handler errors and exceptions), which Step Functions passes on as `Error`.
+
+And one would make every first invocation take twice as long:
+- MiniStack unpacks the layers for each process that it starts, and Python compiles them there. Here the processes share
+  one directory for each archive, and so the compiled modules.
 """
 
+import hashlib
+import re
+import tempfile
+import threading
 import time
+import zipfile
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextvars import ContextVar
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ministack.app  # type: ignore[import-untyped]
-from ministack.core import iam_actions  # type: ignore[import-untyped]
+from ministack.core import iam_actions, lambda_runtime  # type: ignore[import-untyped]
 from ministack.services import lambda_svc, sqs  # type: ignore[import-untyped]
 from ministack.services.cloudformation import provisioners  # type: ignore[import-untyped]
 
@@ -31,6 +46,13 @@ _execute_function = lambda_svc._execute_function
 
 THROTTLED_SECONDS = 0.2
 """After which a throttled invocation is tried again."""
+UNNAMED = "Runtime.HandlerError"
+PROCESS_DIED = "Worker process died"
+CLASS_NAME = re.compile(r"(?:[\w<>]+\.)*([^\W\d]\w*)")
+"""A class's name in the last line of a traceback, behind its module's."""
+_unpacked: dict[str, Path] = {}
+"""The directory of each archive, by its SHA-256."""
+_unpacking = threading.Lock()
 _give_up: ContextVar[float] = ContextVar("give_up", default=0.0)
 
 
@@ -66,12 +88,44 @@ def run_sqs_batch(esm: dict[str, Any], function: Any, event: Any, batch: Any, qu
 
 
 def execute_function(function: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
-    """Invoke a function; where a queue invokes it and it is throttled, again and again."""
+    """Invoke a function; where a queue invokes it and it is throttled, again and again. Errors have Lambda's names."""
     result: dict[str, Any] = _execute_function(function, event)
     while result.get("throttle") and time.monotonic() < _give_up.get():
         time.sleep(THROTTLED_SECONDS)
         result = _execute_function(function, event)
+    body = result.get("body")
+    if result.get("error") and isinstance(body, dict) and body.get("errorType") == UNNAMED:
+        body["errorType"] = error_type(body["errorMessage"], result.get("log", ""))
     return result
+
+
+def error_type(message: str, log: str) -> str:
+    """Return the `errorType` that Lambda reports for a function's error.
+
+    `message` is the error's text. `log` is what the function printed, with a traceback at its end that names the
+    exception's class before that text. A process that has died leaves none: Lambda calls that `Runtime.ExitError`.
+    """
+    if message == PROCESS_DIED:
+        return "Runtime.ExitError"
+    text = log.removesuffix("\n")
+    heading = text.removesuffix(message).removesuffix(": ").rpartition("\n")[2] if text.endswith(message) else ""
+    name = CLASS_NAME.fullmatch(heading)
+    return name[1] if name else UNNAMED
+
+
+class SharedArchive(zipfile.ZipFile):
+    """An archive that is unpacked once; each later target is a link to the first one's directory."""
+
+    def extractall(self, path: Any = None, members: Any = None, pwd: Any = None) -> None:
+        """Make `path`, which is an empty directory, a link to the unpacked archive."""
+        target = Path(path)
+        digest = hashlib.sha256(Path(str(self.filename)).read_bytes()).hexdigest()
+        with _unpacking:
+            if digest not in _unpacked:
+                _unpacked[digest] = Path(tempfile.mkdtemp(prefix="unpacked-"))
+                super().extractall(_unpacked[digest])
+        target.rmdir()
+        target.symlink_to(_unpacked[digest], target_is_directory=True)
 
 
 if __name__ == "__main__":
@@ -80,4 +134,5 @@ if __name__ == "__main__":
     provisioners._cw_metric_alarm_record = alarm
     lambda_svc._run_sqs_batch = run_sqs_batch
     lambda_svc._execute_function = execute_function
+    lambda_runtime.zipfile = SimpleNamespace(**vars(zipfile) | {"ZipFile": SharedArchive})
     ministack.app.main()

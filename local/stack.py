@@ -1,5 +1,6 @@
 """`LocalStack`: the deployed template on this machine, with an upstream to talk to."""
 
+import argparse
 import json
 import os
 import shutil
@@ -13,7 +14,6 @@ from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType
 from typing import Any, Self
-from uuid import uuid4
 
 import boto3
 from botocore.config import Config
@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local.deploy import ROOT, STACK_NAME, built, deploy
 from local.processes import LocalError, Process, answers, free_port, is_free
+from local.segmind.settings import Latency
 
 REGION = "us-east-1"
 ACCESS_KEY_ID = SECRET_ACCESS_KEY = "test"  # nosec B105 # MiniStack's administrator
@@ -29,6 +30,7 @@ LOCAL_API_KEY = "SG_0123456789abcdef"  # what the emulator of the provider takes
 ARTIFACT_BUCKET = "artifacts"
 LAMBDA_CONCURRENCY = 16  # each concurrent invocation is a process of 30 to 55 MB
 START_TIMEOUT_SECONDS = 30
+MOST_TYPICAL_SECONDS = 600  # the template takes no more
 PORT_ATTEMPTS = 3
 
 
@@ -178,7 +180,7 @@ class LocalStack:
         """Start services and build meanwhile; then deploy."""
         env = self._environment()
         self.temporary.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor() as pool, built(uuid4().hex, env, self.logs / "sam-build.log") as template:
+        with ThreadPoolExecutor() as pool, built(env, self.logs / "sam-build.log") as template:
             for started in [pool.submit(service) for service in services]:
                 started.result()
             self._deploy(template, env)
@@ -222,6 +224,7 @@ class LocalStack:
             "SegmindApiKey": LOCAL_API_KEY,
             "SegmindBaseUrl": self.segmind_base_url,
             "SegmindHistoryUrl": self.segmind_base_url,
+            **({"TypicalInferenceSeconds": typical_seconds(self.emulator_options)} if self._own_upstream else {}),
             **self.parameters,
         }
         access = {
@@ -230,7 +233,8 @@ class LocalStack:
             "AWS_ACCESS_KEY_ID": ACCESS_KEY_ID,
             "AWS_SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
         }
-        deploy(template, parameters, ARTIFACT_BUCKET, {**env, **access}, self.logs / "sam-deploy.log")
+        log, config = self.logs / "sam-deploy.log", self.temporary / "samconfig.yaml"
+        deploy(template, parameters, ARTIFACT_BUCKET, {**env, **access}, log, config)
         # MiniStack keeps a parameter's value as text here, which its poller cannot compare; boto3 sends numbers.
         functions = self.client("lambda")
         for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
@@ -268,6 +272,17 @@ class LocalStack:
             "__SAM_CLI_APP_DIR": str(self.temporary / "sam"),
             "TMPDIR": str(self.temporary),
         }
+
+
+def typical_seconds(emulator: Sequence[str]) -> str:
+    """Return the TypicalInferenceSeconds that suit an emulator with these options, which must be valid.
+
+    The template's default suits the real model: its first wait would make a job of 3 seconds take half a minute.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--latency", type=Latency.parse, default=Latency())
+    median = parser.parse_known_args(emulator)[0].latency.median
+    return str(min(max(1, round(median)), MOST_TYPICAL_SECONDS))
 
 
 def _serve(

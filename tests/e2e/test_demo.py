@@ -1,4 +1,4 @@
-"""The demo that ends with the page, in a process of its own as people run it."""
+"""The demo that ends with the page, in a terminal as people run it."""
 
 import os
 import re
@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from local import demo
-from tests.support import ROOT
+from tests.terminal import Terminal
 
 OWN_DIRECTORY = """
 import sys
@@ -35,6 +35,9 @@ JOBS = {
     ("blocked", "cameraman", "failed"),
 }
 
+ROW = re.compile(r"(\S+ / \S+) +([A-Z]+) +\d+\.\d s")
+"""A line of the table: a job that has ended, its state and its time."""
+
 
 def living(directory: Path) -> list[int]:
     """The ids of all processes whose temporary files are below a directory. Linux only."""
@@ -46,45 +49,42 @@ def living(directory: Path) -> list[int]:
     return found
 
 
-def test_the_page_shows_the_jobs_until_ctrl_c_and_nothing_is_left_running(tmp_path: Path) -> None:
-    screens = ("DISPLAY", "WAYLAND_DISPLAY")
-    environment = {name: value for name, value in os.environ.items() if name not in screens}
-    demonstration = subprocess.Popen(
-        [sys.executable, "-c", OWN_DIRECTORY, str(tmp_path), "--console", "--latency", "1"],
-        cwd=ROOT,
-        env={**environment, "TMPDIR": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,  # Ctrl-C reaches it and the page, as in a terminal
-    )
-    said = []
-    try:
-        assert demonstration.stdout
-        for line in demonstration.stdout:
-            said.append(line)
-            if line.startswith("http://127.0.0.1:"):
-                break
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}\n", said[-1]), "".join(said)
-        page = urlsplit(said[-1].strip())
-        with httpx.Client(base_url=f"http://{page.netloc}", trust_env=False, follow_redirects=True) as browser:
-            assert "posedrop" in browser.get(f"/?{page.query}").text
-            jobs = browser.get("/api/jobs").json()["jobs"]
-        assert {(job["character"], job["pose"], job["state"]) for job in jobs} == JOBS
-        assert len(living(tmp_path)) >= 4  # the demo, the page, AWS and the provider
-        for _ in range(2):  # a second Ctrl-C changes nothing
-            os.killpg(demonstration.pid, signal.SIGINT)
-        rest = demonstration.communicate(timeout=60)[0]
-        assert demonstration.returncode == 0, rest
-        assert "The page and the stack are stopped." in rest
-        assert "Traceback" not in rest
-        assert living(tmp_path) == []
-        assert not (tmp_path / "stack.json").exists()
-        assert (tmp_path / "demo" / "contact-sheet.png").exists()
-    finally:
-        for pid in living(tmp_path):
-            os.kill(pid, signal.SIGKILL)
-        demonstration.wait()
+def test_the_demo_on_a_terminal_of_80_columns_and_its_page_until_ctrl_c(tmp_path: Path) -> None:
+    screens = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    argv = [sys.executable, "-c", OWN_DIRECTORY, str(tmp_path), "--console", "--latency", "1"]
+    with Terminal(argv, columns=80, rows=60, env={**screens, "TMPDIR": str(tmp_path)}) as terminal:
+        try:
+            lines = terminal.wait_for(lambda lines: any(line.startswith("http://127.0.0.1:") for line in lines))
+            ends = [match.groups() for line in lines if (match := ROW.fullmatch(line))]
+            assert sorted(ends) == [
+                ("astronaut / cameraman", "SUCCEEDED"),
+                ("astronaut / cameraman-mirrored", "SUCCEEDED"),
+                ("blocked / cameraman", "FAILED"),
+            ]
+            failed = next(number for number, line in enumerate(lines) if line.startswith("blocked / cameraman"))
+            assert lines[failed + 1].startswith("  The request was blocked by")
+            assert (terminal.colour("SUCCEEDED"), terminal.colour("FAILED")) == ("green", "red")
+            first = next(number for number, line in enumerate(lines) if line.startswith("Look at this first: "))
+            assert "".join(lines[first : first + 3]).partition("contact-sheet.png")[1]
+            (url,) = [line for line in lines if line.startswith("http://127.0.0.1:")]
+            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", url)
+            page = urlsplit(url)
+            with httpx.Client(base_url=f"http://{page.netloc}", trust_env=False, follow_redirects=True) as browser:
+                assert "posedrop" in browser.get(f"/?{page.query}").text
+                jobs = browser.get("/api/jobs").json()["jobs"]
+            assert {(job["character"], job["pose"], job["state"]) for job in jobs} == JOBS
+            assert len(living(tmp_path)) >= 4  # the demo, the page, AWS and the provider
+            for _ in range(2):  # a second Ctrl-C changes nothing
+                terminal.interrupt()
+            assert terminal.wait() == 0, str(terminal)
+            assert terminal.lines[-1] == "The page and the stack are stopped."
+            assert "Traceback" not in str(terminal)
+            assert living(tmp_path) == []
+            assert not (tmp_path / "stack.json").exists()
+            assert (tmp_path / "demo" / "contact-sheet.png").exists()
+        finally:
+            for pid in living(tmp_path):
+                os.kill(pid, signal.SIGKILL)
 
 
 # ---- how it ends -----------------------------------------------------------------------------------------------------

@@ -37,3 +37,10 @@ def test_the_outputs_name_what_exists(stack: LocalStack) -> None:
     machine = stack.client("stepfunctions").describe_state_machine(stateMachineArn=stack.outputs["JobStateMachineArn"])
     assert "by-character" in {index["IndexName"] for index in table["GlobalSecondaryIndexes"]}
     assert machine["status"] == "ACTIVE"
+
+
+def test_the_pipeline_expects_the_latency_of_the_emulator(stack: LocalStack) -> None:
+    functions = stack.client("lambda")
+    environment = functions.get_function_configuration(FunctionName=stack.resource("PollFunction"))["Environment"]
+    assert "TypicalInferenceSeconds" not in stack.parameters
+    assert environment["Variables"]["TYPICAL_INFERENCE_SECONDS"] == "1"

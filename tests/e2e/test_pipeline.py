@@ -3,7 +3,8 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -60,6 +61,33 @@ def test_a_blocked_prompt_is_told_as_a_failure(
     told = wait_for_notification(record["job_id"])
     assert told["error"]["type"] == "InferenceFailed"
     assert told["outputs"] == []
+
+
+def test_a_delivery_that_is_given_up_is_output_invalid(
+    stack: LocalStack, upload: Upload, wait_for_record: WaitForRecord, wait_for_notification: WaitForNotification
+) -> None:
+    """The state machine knows by the exception's class that the output is at fault, after ten tries."""
+    faults = {"faults": [{"fault": "404", "on": "media", "match": "no media"}]}
+    httpx.post(f"{stack.segmind_base_url}/_emulator/faults", json=faults).raise_for_status()
+    upload("given-up", {"face.png": FACE, "pose.png": POSE, "job.json": b'{"prompt": "no media"}'})
+    with hurried(stack):
+        record = wait_for_record("given-up", "pose", "FAILED")
+    notification = wait_for_notification(record["job_id"])
+    assert notification["error"]["type"] == "OutputInvalid"
+    assert "404" in notification["error"]["message"]
+    causes = [line for line in function_log(stack, "deliver") if '"not delivered"' in line]
+    assert len(causes) == 10
+
+
+@contextmanager
+def hurried(stack: LocalStack) -> Iterator[None]:
+    """Let executions wait for a hundredth of their times meanwhile, which would be ten minutes between the tries."""
+    config = f"{stack.endpoint_url}/_ministack/config"
+    httpx.post(config, json={"stepfunctions._SFN_WAIT_SCALE": "0.01"}).raise_for_status()
+    try:
+        yield
+    finally:
+        httpx.post(config, json={"stepfunctions._SFN_WAIT_SCALE": "1"}).raise_for_status()
 
 
 def test_the_same_files_again_are_not_paid_for_again(

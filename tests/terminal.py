@@ -1,0 +1,102 @@
+"""A terminal that tests can read: a program under a pseudo-terminal, and the screen that it draws."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import pexpect  # type: ignore[import-untyped]
+import pyte
+
+ROOT = Path(__file__).resolve().parent.parent
+HANGS_SECONDS = 120
+READ_SECONDS = 0.05
+
+
+class Terminal:
+    """A program in a terminal of `columns` by `rows`. Use it as a context manager: it ends the program."""
+
+    def __init__(self, argv: Sequence[str], columns: int, rows: int = 40, env: Mapping[str, str] | None = None) -> None:
+        """Start the program in the project's directory; `env` adds to this process's environment."""
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
+        self._program = pexpect.spawn(
+            argv[0],
+            list(argv[1:]),
+            cwd=ROOT,
+            dimensions=(rows, columns),
+            echo=False,
+            env={**_plain_environment(), "TERM": "xterm-256color", **(env or {})},
+            timeout=HANGS_SECONDS,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._program.close(force=True)
+
+    @property
+    def pid(self) -> int:
+        """The program's process id; it leads a session of its own."""
+        pid: int = self._program.pid
+        return pid
+
+    @property
+    def lines(self) -> list[str]:
+        """The screen's lines without what is blank at their ends; blank lines at its end are left out."""
+        text = "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+        return text.split("\n")
+
+    def colour(self, text: str) -> str:
+        """Return the colour of the first place on the screen where a text stands, as `green`."""
+        for number, line in enumerate(self._screen.display):
+            if text in line:
+                return str(self._screen.buffer[number][line.index(text)].fg)
+        raise AssertionError(f"{text} is not on the screen:\n{self}")
+
+    def send(self, text: str) -> None:
+        """Type a text."""
+        self._program.send(text)
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self._program.sendintr()
+
+    def wait_for(self, shown: Callable[[list[str]], bool], seconds: float = HANGS_SECONDS) -> list[str]:
+        """Draw what the program prints until its screen is as asked for; return the screen's lines."""
+        deadline = time.monotonic() + seconds
+        while not shown(self.lines):
+            assert time.monotonic() < deadline, f"not shown in {seconds:.0f} s:\n{self}"
+            if not self._draw() and not shown(self.lines):
+                raise AssertionError(f"the program has ended:\n{self}")
+        return self.lines
+
+    def wait(self, seconds: float = HANGS_SECONDS) -> int:
+        """Draw what the program prints until it ends; return its exit code."""
+        deadline = time.monotonic() + seconds
+        while self._draw():
+            assert time.monotonic() < deadline, f"still running after {seconds:.0f} s:\n{self}"
+        self._program.wait()
+        code: int = self._program.exitstatus
+        return code
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+    def _draw(self) -> bool:
+        """Draw what has been printed meanwhile; return whether more may come."""
+        try:
+            self._stream.feed(self._program.read_nonblocking(65536, READ_SECONDS))
+        except pexpect.TIMEOUT:
+            pass
+        except pexpect.EOF:
+            return False
+        return True
+
+
+def _plain_environment() -> dict[str, str]:
+    """This process's environment without what tells a program how its terminal is, or that it has none."""
+    names = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "CI")
+    return {name: value for name, value in os.environ.items() if name not in names}

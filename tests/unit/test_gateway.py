@@ -1,0 +1,120 @@
+"""What the local stack's gateway changes: the names of functions' errors, and archives that are unpacked once."""
+
+import json
+import shutil
+import traceback
+import zipfile
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local import gateway
+from posedrop.errors import DeliveryFailed
+
+THROTTLED = {"Error": {"Code": "ThrottlingException", "Message": "slow down:\n  later"}}
+
+
+class NestedError(Exception):
+    """One whose class is defined in this module."""
+
+
+def failed(error: Exception, printed: str = "", message: str | None = None) -> dict[str, object]:
+    """What MiniStack makes of a function that raises: `printed` is what it logged before."""
+    try:
+        raise error
+    except type(error):
+        log = "\n".join(filter(None, [printed, traceback.format_exc()]))
+    body = {"errorMessage": str(error) if message is None else message, "errorType": "Runtime.HandlerError"}
+    return {"body": body, "error": True, "log": log}
+
+
+def local_class() -> Exception:
+    """An exception whose qualified name has a function in it."""
+
+    class InnerError(Exception):
+        pass
+
+    return InnerError("x")
+
+
+def chained() -> Exception:
+    """An exception with a cause: the traceback has both."""
+    error = DeliveryFailed("the result cannot be fetched: 503")
+    error.__cause__ = ValueError("the cause")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (DeliveryFailed("the media answered 404"), "DeliveryFailed"),
+        (chained(), "DeliveryFailed"),
+        (NestedError(), "NestedError"),
+        (NestedError("Error: a: b"), "NestedError"),
+        (NestedError("first\nSecond: third\n"), "NestedError"),
+        (NestedError("NestedError: x"), "NestedError"),
+        (KeyError("job_id"), "KeyError"),
+        (ClientError(THROTTLED, "PutItem"), "ClientError"),  # type: ignore[arg-type]
+        (local_class(), "InnerError"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("printed", ["", '{"level": "INFO"}\nValueError: printed by the function'])
+def test_an_error_has_the_name_of_the_exceptions_class(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, name: str, printed: str
+) -> None:
+    result = failed(error, printed)
+    monkeypatch.setattr(gateway, "_execute_function", lambda function, event: result)
+    body = gateway.execute_function({}, {})["body"]
+    assert body == {"errorMessage": str(error), "errorType": name}
+
+
+@pytest.mark.parametrize(
+    "error_type", ["Sandbox.Timedout", "RuntimeError"], ids=["of a time-out", "of a process that cannot start"]
+)
+def test_a_name_that_ministack_has_stays(monkeypatch: pytest.MonkeyPatch, error_type: str) -> None:
+    result = {**failed(KeyError("x")), "body": {"errorMessage": "x", "errorType": error_type}}
+    monkeypatch.setattr(gateway, "_execute_function", lambda function, event: result)
+    assert gateway.execute_function({}, {})["body"]["errorType"] == error_type
+
+
+def test_a_process_that_dies_is_an_exit_error() -> None:
+    assert gateway.error_type("Worker process died", "some output\nWorker process died") == "Runtime.ExitError"
+
+
+def test_a_log_without_the_error_gives_no_name() -> None:
+    assert gateway.error_type("a text", "ValueError: another text") == "Runtime.HandlerError"
+    assert gateway.error_type("a text", "a line with words: a text") == "Runtime.HandlerError"
+
+
+def test_a_success_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = {"body": {"errorType": "Runtime.HandlerError"}, "log": ""}
+    monkeypatch.setattr(gateway, "_execute_function", lambda function, event: json.loads(json.dumps(result)))
+    assert gateway.execute_function({}, {}) == result
+
+
+def archive(path: Path, text: str) -> Path:
+    """An archive with one file."""
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("python/module.py", text)
+    return path
+
+
+def unpack(archived: Path, target: Path) -> Path:
+    """Unpack an archive as MiniStack does, into a new directory."""
+    target.mkdir()
+    with gateway.SharedArchive(archived) as file:
+        file.extractall(target)
+    return target
+
+
+def test_processes_share_an_unpacked_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(gateway, "_unpacked", {})
+    one = unpack(archive(tmp_path / "1.zip", "x = 1"), tmp_path / "one")
+    same = unpack(Path(shutil.copyfile(tmp_path / "1.zip", tmp_path / "2.zip")), tmp_path / "same")
+    other = unpack(archive(tmp_path / "3.zip", "x = 2"), tmp_path / "other")
+    assert [(path / "python" / "module.py").read_text() for path in (one, same, other)] == ["x = 1", "x = 1", "x = 2"]
+    assert one.resolve() == same.resolve() != other.resolve()
+    assert one.resolve().parent == tmp_path
