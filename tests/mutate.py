@@ -26,7 +26,7 @@ import click
 from cosmic_ray.commands import init
 from cosmic_ray.mutating import mutate_and_test
 from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import WorkItem, WorkResult
+from cosmic_ray.work_item import TestOutcome, WorkItem, WorkResult
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path("layers/posedrop/posedrop")
@@ -132,7 +132,7 @@ def session(module: str) -> Iterator[tuple[WorkDB, list[WorkItem]]]:
     with use_db(str(path)) as db:
         if new:
             init([PACKAGE / module], db, {})
-        noticed = {job for job, result in db.results if result.is_killed}
+        noticed = {job for job, result in db.results if result.test_outcome == TestOutcome.KILLED}
         chosen = [item for item in db.work_items if item.mutations[0].operator_name in OPERATORS]
         chosen.sort(key=lambda item: item.mutations[0].start_pos)
         yield db, [item for item in chosen if item.job_id not in noticed]
@@ -166,16 +166,21 @@ def run(module: str, crew: Crew, until: float) -> list[Change]:
         (change["before"], change["after"]) for change in CONFIGURATION["equivalent"] if change["module"] == module
     }
     survived: list[Change] = []
-    tried = 0
+    tried = impossible = 0
     with session(module) as (db, items):
         for item, result in results(items, command, timeout, crew, until):
             tried += 1
             change = Change.of(item, result.diff or "")
-            if result.is_killed:
+            if result.test_outcome == TestOutcome.KILLED:
                 db.set_result(item.job_id, result)
+            elif result.test_outcome != TestOutcome.SURVIVED:
+                impossible += 1  # Cosmic Ray cannot change `except (*ERRORS, Another)`
             elif (change.before, change.after) not in known:
                 survived.append(change)
-    print(f"{module}: {tried} of {len(items)} changes tried, {len(survived)} not noticed by any test", flush=True)
+    print(
+        f"{module}: {tried} of {len(items)} changes tried, {len(survived)} not noticed, {impossible} impossible",
+        flush=True,
+    )
     for change in sorted(survived, key=lambda change: change.line):
         print(f"  {module}:{change.line}\n    - {change.before}\n    + {change.after}", flush=True)
     if tried < len(items):

@@ -137,10 +137,6 @@ def test_unknown_names_are_refused_with_a_suggestion(field: str, said: str) -> N
     assert len(text) < 300
 
 
-def test_the_limits_are_those_of_the_contract() -> None:
-    assert (JOB_FILE_LIMIT, PROMPT_LIMIT, CONTEXT_LIMIT, CONTEXT_DEPTH) == (65_536, 8_192, 4_096, 32)
-
-
 @pytest.mark.parametrize(("digits", "shown"), [(40, True), (41, False)])
 def test_a_wrong_number_is_shown_unless_it_is_long(digits: int, shown: bool) -> None:
     number = int("9" * digits)

@@ -54,6 +54,21 @@ def test_looks_first_a_little_before_the_typical_time() -> None:
     assert first_wait(Latency.typical(600)) == 60
 
 
+@pytest.mark.parametrize(
+    ("latency", "times"),
+    [
+        (Latency.typical(31), [26, 32, 36, 39, 43, 47, 51, 56, 67, 81, 97, 116, 139, 167, 200, 240, 288, 346, 406]),
+        (Latency.typical(1), [2, 4, 7, 10, 12, 15, 18, 22, 27, 33, 40, 48, 58, 70, 84, 101, 122, 147, 177, 213]),
+        (after([20.0, 55.0] * 16), [20, 55, 66, 80, 96, 115, 137, 165, 198, 237, 284, 341, 401]),
+        (after([61.0] * 30 + [210.0, 215.0]), [60, 61, 88, 127, 152, 210, 215, 219, 263, 315, 375]),
+    ],
+    ids=["31 s, assumed", "1 s, assumed", "20 s or 55 s", "61 s, cold boots"],
+)
+def test_the_whole_schedule(latency: Latency, times: list[float]) -> None:
+    """A constant or an operator that changes shows here, even where it hardly changes the cost."""
+    assert looks(latency, times[-1]) == times
+
+
 def test_what_a_look_takes_does_not_add_up() -> None:
     latency = Latency.typical(31)
     first = first_wait(latency)
