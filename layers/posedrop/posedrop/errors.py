@@ -1,20 +1,23 @@
 """All errors of posedrop, one tree.
 
 PosedropError
-├── JobError                  ends the job; `type` is told in the ledger and in the notification
+├── JobError                  ends the job; `type` is in the ledger and in the notification
 │   ├── InvalidInput          an image or a parameter is bad; nothing was sent
-│   ├── Rejected              the provider refused the request (400, 422)
-│   ├── InferenceFailed       the provider took the job, and it failed there
+│   ├── Rejected              the provider refused the request (400, 422, other 4xx), or refused it again and again
+│   ├── InferenceFailed       the provider accepted the job, and it failed there
 │   ├── TimedOut              no end within JobTimeoutSeconds
-│   ├── ResultExpired         the provider knows the request id no more
+│   ├── ResultExpired         the provider does not know the request id any more
 │   ├── OutputInvalid         the provider's output is missing, not an image, or cannot be fetched
-│   ├── SubmitOutcomeUnknown  the request may have been taken and billed; it is not sent again
-│   └── InternalError         ours: an unexpected error, or an execution that could not tell its end
-├── NotTaken                  the provider did not take the request: the job stays queued
-│   ├── AccountRefused        401, 403, 404, 406: the account or the configuration, not the job
+│   ├── SubmitOutcomeUnknown  the request may have been accepted and billed; it is not sent again
+│   └── InternalError         ours: an unexpected error, or an execution that ended without notifying
+├── NotAccepted               the provider did not accept the request: the job stays queued
+│   ├── AccountRefused        401, or there is no usable API key
+│   ├── Refused               403, 404, 406: it may be this job, or the account
 │   ├── RateLimited           429
-│   └── ProviderUnavailable   500, 502, 503, or no connection
-├── StatusUnavailable         a GET told nothing about the job: ask again later
+│   └── ProviderUnavailable   no connection: the request never landed
+├── ServerFault               500, 502, 503: the request may have been accepted
+├── TransientFault            an AWS service could not answer just now: do it again later, count nothing
+├── StatusUnavailable         a GET said nothing about the job: ask again later
 ├── DeliveryFailed            an output could not be fetched or stored just now: deliver again later
 └── SettingsError             the function's environment is incomplete or wrong
 """
@@ -38,11 +41,11 @@ class InvalidInput(JobError):
 
 
 class Rejected(JobError):
-    """The provider refused the request for its content (400, 422)."""
+    """The provider refused the request: for its content (400, 422, other 4xx), or this job again and again."""
 
 
 class InferenceFailed(JobError):
-    """The provider took the job and ended it as FAILED, for example because its content was blocked."""
+    """The provider accepted the job and ended it as FAILED, for example because its content was blocked."""
 
 
 class TimedOut(JobError):
@@ -58,11 +61,11 @@ class OutputInvalid(JobError):
 
 
 class SubmitOutcomeUnknown(JobError):
-    """The request was sent and no answer told whether it was taken. It may have been billed."""
+    """The request was sent and no response says whether it was accepted. It may have been billed."""
 
 
 class InternalError(JobError):
-    """Our own fault: an unexpected error, or an execution that ended without telling its job's end."""
+    """Our own fault: an unexpected error, or an execution that ended without notifying."""
 
 
 JOB_ERRORS: dict[str, type[JobError]] = {
@@ -81,19 +84,29 @@ JOB_ERRORS: dict[str, type[JobError]] = {
 """Every `error.type` and its class."""
 
 
-class NotTaken(PosedropError):
-    """The provider did not take the request, and said so: it may be sent again, later."""
+class NotAccepted(PosedropError):
+    """The provider did not accept the request, and said so: it may be sent again, later."""
 
 
-class AccountRefused(NotTaken):
-    """The provider refused the account or the configuration: 401, 403, 404 or 406 (`status`)."""
+class AccountRefused(NotAccepted):
+    """The provider refused the API key (`status` 401), or there is none that can be sent (0)."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
 
 
-class RateLimited(NotTaken):
+class Refused(NotAccepted):
+    """The provider answered 403, 404 or 406 (`status`). A single response cannot say whether the account or the job
+    is refused: a firewall answers 403 to one prompt, an account without credit gets 406 for every job.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RateLimited(NotAccepted):
     """The provider answered 429. `retry_after` is what it asked for, in seconds, or None."""
 
     def __init__(self, message: str, retry_after: float | None) -> None:
@@ -101,10 +114,14 @@ class RateLimited(NotTaken):
         self.retry_after = retry_after
 
 
-class ProviderUnavailable(NotTaken):
-    """The provider answered 500, 502 or 503, or the connection failed before the request could land.
+class ProviderUnavailable(NotAccepted):
+    """The connection failed before the request could land."""
 
-    `retry_after` is what it asked for, in seconds, or None.
+
+class ServerFault(PosedropError):
+    """The provider answered 500, 502 or 503. The request may have been accepted and billed all the same.
+
+    `retry_after` is what the provider asked for, in seconds, or None.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -112,8 +129,12 @@ class ProviderUnavailable(NotTaken):
         self.retry_after = retry_after
 
 
+class TransientFault(PosedropError):
+    """An AWS service was throttled, unreachable or answered 5xx, or a body ended early. It may pass by itself."""
+
+
 class StatusUnavailable(PosedropError):
-    """A GET that told nothing of the job: no connection, or an answer that is none.
+    """A GET that said nothing about the job: no connection, or an unusable response.
 
     `status` is the HTTP status or None, `retry_after` the seconds the provider asked for or None.
     """

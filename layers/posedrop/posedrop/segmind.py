@@ -19,7 +19,9 @@ from posedrop.errors import (
     PosedropError,
     ProviderUnavailable,
     RateLimited,
+    Refused,
     Rejected,
+    ServerFault,
     StatusUnavailable,
     SubmitOutcomeUnknown,
 )
@@ -94,8 +96,9 @@ class Segmind:
     def submit(self, body: dict[str, Any], timeouts: Timeouts) -> str:
         """Submit one job, once, and return its request id.
 
-        Raises Rejected, NotTaken (AccountRefused, RateLimited, ProviderUnavailable) where it was not taken, and
-        SubmitOutcomeUnknown in every other case: the job may exist and be billed.
+        Raises Rejected or NotAccepted (AccountRefused, Refused, RateLimited, ProviderUnavailable) where the provider
+        did not accept it, ServerFault after 500, 502 and 503, and SubmitOutcomeUnknown in every other case: after
+        these two the job may exist and be billed.
         """
         headers = {"x-api-key": self._api_key()}
         url = f"{self._base_url}/v2/{MODEL}"
@@ -157,14 +160,16 @@ def submit_error(status: int, text: str | None, retry_after_header: str | None) 
     message = f"the provider answered {status}" + (f": {text}" if text else "")
     error: PosedropError
     match status:
-        case 400 | 422:
-            error = Rejected(message)
-        case 401 | 403 | 404 | 406:
+        case 401:
             error = AccountRefused(message, status)
+        case 403 | 404 | 406:
+            error = Refused(message, status)
         case 429:
             error = RateLimited(message, retry_after(retry_after_header))
         case 500 | 502 | 503:
-            error = ProviderUnavailable(message, retry_after(retry_after_header))
+            error = ServerFault(message, retry_after(retry_after_header))
+        case _ if 400 <= status < 500 and status != 408:
+            error = Rejected(message)
         case _:
             error = SubmitOutcomeUnknown(message)
     return error
