@@ -12,11 +12,14 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from posedrop.arrivals import Arrivals, FolderUnsteady
+from posedrop.deferral import Deferred
+from posedrop.errors import TransientFault
 from posedrop.executions import Executions
 from posedrop.governor import Governor
 from posedrop.history import History
 from posedrop.latency_store import LatencyStore
-from posedrop.ledger import Ledger, Record
+from posedrop.ledger import Ledger
+from posedrop.lookup import RequestLookup
 from posedrop.messages import (
     PoseMessage,
     RetryMessage,
@@ -26,10 +29,11 @@ from posedrop.messages import (
     parse_message,
 )
 from posedrop.naming import execution_name
+from posedrop.record import Record
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import SubmitSettings, from_environment
-from posedrop.submission import Deferred, Submission, backoff
+from posedrop.submission import Submission, backoff
 from posedrop.telemetry import flush
 
 LONGEST_DELAY = 900
@@ -66,13 +70,14 @@ def handle(context: LambdaContext, record: SQSRecord) -> None:
             advance(job, record, receive_count, context)
     except UnreadableMessage as exc:
         set_aside(record, str(exc))
-    except Deferred as exc:
-        logger.info("deferred", reason=str(exc), seconds=exc.seconds)
+    except (Deferred, TransientFault) as exc:
+        seconds = exc.seconds if isinstance(exc, Deferred) else backoff(receive_count)
+        logger.info("deferred", reason=str(exc), seconds=seconds)
         if receive_count < RENEWED_AFTER:
-            come_back(record, exc.seconds)
+            come_back(record, seconds)
             raise
         # Waiting is not failing: at the queue's maxReceiveCount it would be a dead letter.
-        send(record.body, exc.seconds)
+        send(record.body, seconds)
     except Exception as exc:
         if not isinstance(exc, FolderUnsteady):
             logger.exception("unexpected error")
@@ -93,8 +98,8 @@ def find_job(message: SQSRecord) -> Record | None:
             return arrivals().pose(pose)
         case SubmitMessage(job_id):
             return known_job(job_id)
-        case RetryMessage(job_id):
-            return submission().retry(known_job(job_id), message.message_id)
+        case RetryMessage(job_id, buy_again):
+            return arrivals().retry(known_job(job_id), message.message_id, buy_again=buy_again)
 
 
 def advance(record: Record, message: SQSRecord, receive_count: int, context: LambdaContext) -> None:
@@ -109,7 +114,7 @@ def advance(record: Record, message: SQSRecord, receive_count: int, context: Lam
     own = SubmitMessage(record.job_id).to_json()
     # Who put the job off sends it a message of its own before it is done. One that is received again was not done.
     if message.body != own and receive_count == 1 and submission().is_held(record):
-        logger.info("left to the job's own message", until=record.hold_until)
+        logger.info("left to the job's own message", until=record.deferred_until)
         return
     try:
         submission().advance(record, receive_count, lambda: context.get_remaining_time_in_millis() / 1000)
@@ -200,13 +205,18 @@ def submission() -> Submission:
     """What submits jobs in this process."""
     found = settings()
     api_key = ApiKey(found.segmind_secret_id)
+    segmind = Segmind(found.segmind_base_url, api_key)
+    governor = Governor(dynamodb(), found.jobs_table, found.limits)
+    # Only a URL can carry the job's name into the history.
+    has_history = found.segmind_history_url and found.image_transport == "presigned-url"
+    history = History(found.segmind_history_url, api_key) if has_history else None
     return Submission(
         found,
         s3=s3(),
         ledger=ledger(),
-        governor=Governor(dynamodb(), found.jobs_table, found.limits),
-        segmind=Segmind(found.segmind_base_url, api_key),
-        history=History(found.segmind_history_url, api_key) if found.segmind_history_url else None,
+        governor=governor,
+        segmind=segmind,
+        lookup=RequestLookup(ledger(), segmind, governor, history, clock=time.time),
         api_key=api_key,
         executions=Executions(boto3.client("stepfunctions"), found.state_machine_arn),
         latency=LatencyStore(dynamodb(), found.jobs_table, found.typical_inference_seconds),

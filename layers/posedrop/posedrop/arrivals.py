@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
 
+from posedrop.aws_errors import is_transient
 from posedrop.contract import OutsideContract, Role, parse
-from posedrop.errors import InternalError, PosedropError
+from posedrop.deferral import Deferred
+from posedrop.errors import InternalError, InvalidInput, PosedropError, TransientFault
+from posedrop.gate.reasons import ReasonCode
 from posedrop.intake import Draft, draft, unsettled
 from posedrop.job import Job, job_id
-from posedrop.ledger import UNEXPECTED_ERRORS, Ledger, Record
+from posedrop.ledger import UNEXPECTED_ERRORS, Ledger
 from posedrop.messages import PoseMessage, UploadMessage
+from posedrop.record import Record, Status
 from posedrop.settings import SubmitSettings
 from posedrop.telemetry import count
 from posedrop.uploads import JobFiles, Listed, UploadBucket, UploadChanged
@@ -31,6 +35,8 @@ NET_DELAY = 60
 """Seconds after which the net under a pose's own event is looked into..."""
 NET_INTERVAL = 2.0
 """...one pose after the other, so many seconds apart."""
+NOTIFIED_SOON = 5.0
+"""Seconds that a new attempt waits until the one before is notified."""
 READS = 5
 """How often a folder is read that changes meanwhile."""
 
@@ -86,14 +92,57 @@ class Arrivals:
                 self._expand(message, done_at)
         except PosedropError:
             raise
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is counted
+        except Exception as exc:
+            if is_transient(exc):
+                raise TransientFault(f"the files cannot be read just now: {type(exc).__name__}: {exc}") from exc
             return self._count(message, exc)
+        return self._record(message, found) if found else None
+
+    def retry(self, record: Record, wish: str, *, buy_again: bool) -> Record | None:
+        """Begin a new attempt of a failed job, once for each `wish` (a message's id); return its record.
+
+        Where the job failed before it was sent the folder is read anew: other content is a job of its own. Raises
+        Deferred while the attempt before is not notified.
+        """
+        if record.status is not Status.FAILED or wish in record.wishes:
+            logger.info("no new attempt: the job has not failed, or this message made one", status=record.status)
+            return record
+        if not record.notified_at:
+            raise Deferred(ReasonCode.BUSY, "the attempt before is to be notified first", NOTIFIED_SOON)
+        failed = (record.error or {}).get("type")
+        if failed == InvalidInput.__name__ or (failed == InternalError.__name__ and not record.requests):
+            return self._retry_unsent(record, wish)
+        started = self._ledger.new_attempt(record, wish, self._clock(), buy_again=buy_again)
+        logger.info("a new attempt", attempt=started.attempt)
+        return started
+
+    def _retry_unsent(self, record: Record, wish: str) -> Record | None:
+        message = PoseMessage(record.bucket, record.character, record.pose, None)
+        found = self._read(message)
         if found is None:
-            return None
+            return None  # what is missing now is in the waiting record
+        if found.job.job_id != record.job_id:
+            logger.info("the files have changed: they are a job of their own", other=found.job.job_id)
+            return self._record(message, found)
+        started = self._ledger.new_attempt(record, wish, self._clock(), inputs=found.job.inputs, error=found.error)
+        logger.info("a new attempt", attempt=started.attempt)
+        return started
+
+    def _record(self, message: PoseMessage, found: Draft) -> Record:
+        """The job's record; a newer upload of the same content gives it its versions."""
+        now = self._clock()
         if found.error:
-            record = self._ledger.refuse(found.job, found.error, self._clock())
+            record = self._ledger.refuse(found.job, found.error, now)
         else:
-            record = self._ledger.queue(found.job, self._clock())
+            record = self._ledger.queue(found.job, now)
+            newer = {name: made.version_id for name, made in found.job.inputs.items()}
+            known = {name: made["version_id"] for name, made in record.inputs.items()}
+            if newer != known and record.status is Status.QUEUED:
+                record = self._ledger.renew_inputs(record, found.job.inputs, now)
+            elif newer != known and record.status is Status.FAILED and record.notified_at and not record.requests:
+                # It failed before it was sent, and not for its content, which is sound: uploaded again, it is wanted.
+                wish = ":".join(filter(None, newer.values()))
+                record = self._ledger.new_attempt(record, wish, now, inputs=found.job.inputs)
         for waiting in (message.pose, ""):
             self._ledger.stop_waiting(message.character, waiting)
         return record

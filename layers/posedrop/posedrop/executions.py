@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from posedrop.clock import epoch
+from posedrop.errors import PosedropError
 from posedrop.ledger import Record, Status
 from posedrop.naming import execution_name
 from posedrop.polling import Latency
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
+
+
+class ExecutionNameTaken(PosedropError):
+    """An execution with the name of this attempt runs or ran for another request. Names stay taken for 90 days."""
 
 
 class Executions:
@@ -25,28 +30,32 @@ class Executions:
     def start(self, record: Record, first_wait: int, latency: Latency) -> None:
         """Start the execution of the record's attempt, or leave the one that there is. `first_wait` is in seconds.
 
-        Errors of Step Functions pass as botocore's ClientError.
+        Raises ExecutionNameTaken. Errors of Step Functions pass as botocore's ClientError.
         """
+        name = execution_name(record.job_id, record.attempt)
         try:
             self._sfn.start_execution(
                 stateMachineArn=self._state_machine_arn,
-                name=execution_name(record.job_id, record.attempt),
+                name=name,
                 input=json.dumps(execution_input(record, first_wait, latency)),
             )
         except ClientError as exc:
-            # Its name is taken: the execution was started before, which is what is wanted.
             if exc.response["Error"]["Code"] != "ExecutionAlreadyExists":
                 raise
+            given = self._input(name)
+            if given and given.get("request_id") != record.request_id:
+                raise ExecutionNameTaken(f"{name} was started for another request: {given.get('request_id')}") from exc
 
-    def is_taken(self, name: str, before: float) -> bool:
-        """Whether there is an execution of that name which began before a time (seconds since the epoch)."""
+    def _input(self, name: str) -> dict[str, Any]:
+        """The input of an execution that there is, or nothing once its history has expired (after 90 days)."""
         try:
             found = self._sfn.describe_execution(executionArn=f"{self._execution_arn}:{name}")
         except ClientError as exc:
             if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
                 raise
-            return False
-        return found["startDate"].timestamp() < before
+            return {}
+        given: dict[str, Any] = json.loads(found["input"])
+        return given
 
 
 def execution_input(record: Record, first_wait: int, latency: Latency) -> dict[str, Any]:

@@ -57,7 +57,13 @@ def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, defa
     content: dict[str, object] = {}
     prompt = ""
     for name, listed in (("face", files.face), ("pose", files.pose)):
-        blob = bucket.read(listed, IMAGE_LIMIT)
+        try:
+            blob = bucket.read(listed, IMAGE_LIMIT)
+        except InvalidInput as exc:  # its content is unknown: the job is named after what the listing says
+            problems.append(str(exc))
+            content[name] = ["unreadable", listed.etag]
+            inputs[name] = Input(bucket.name, listed.key, None, listed.etag.strip('"'), listed.size, None, None)
+            continue
         content[name] = blob.digest if blob.whole else [blob.digest, blob.size]
         content_type = None
         try:
@@ -72,7 +78,12 @@ def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, defa
     for found in (files.job_file, files.pose_file):
         if found is None:
             continue
-        blob = bucket.read(found, JOB_FILE_LIMIT + 1)
+        try:
+            blob = bucket.read(found, JOB_FILE_LIMIT + 1)
+        except InvalidInput as exc:
+            problems.append(str(exc))
+            unreadable.append(found.etag)
+            continue
         try:
             layers.append(read_job_file(found.key, blob.data))
         except InvalidInput as exc:

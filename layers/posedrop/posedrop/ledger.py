@@ -2,29 +2,36 @@
 
     WAITING ──▶ QUEUED ──▶ SUBMITTING ──▶ SUBMITTED ──▶ SUCCEEDED | FAILED
     (own key)     ▲            │                                │
-                  ├────────────┘ the provider took nothing      │
-                  └─────────────────────────────────────────────┘ a new attempt is asked for
+                  ├────────────┘ not accepted, or a 5xx         │
+                  └─────────────────────────────────────────────┘ `retry` asks for a new attempt
 
-Every change is one conditional write. A write after a claim holds the claim's owner or the attempt against the record,
-so a late function cannot overwrite what came after it. `unfinished` holds the status until the end is told: the index
-of that name has only what is still to be done.
+Every change is one conditional write. A write after a claim requires the claim's owner or the attempt, so a late
+function cannot overwrite a later state. A reply that is lost makes botocore repeat a write that was applied; the
+condition then fails, and the item is compared: if it is as the write wanted it, the write was ours.
+
+`unfinished` holds the status until the end is notified: the index of that name has only what is still to be done.
+`attempts/<sha256 of the job id>` holds the highest attempt number, without names and without a time to live. No number
+is used twice, not after a record has expired either: names of executions stay taken for 90 days (Step Functions API
+reference, StartExecution).
 """
 
-import json
+import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from decimal import Decimal
-from enum import StrEnum
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 from posedrop.answers import cut
 from posedrop.clock import rfc3339
 from posedrop.errors import JobError, PosedropError
-from posedrop.job import Job, waiting_id
+from posedrop.gate.reasons import ReasonCode
+from posedrop.job import Input, Job, waiting_id
 from posedrop.pacing import Slot
+from posedrop.record import ENDED as ENDED
+from posedrop.record import MAY_EXIST, OF_ONE_ATTEMPT, Fate, Request, from_item, serialize, to_item
+from posedrop.record import Record as Record
+from posedrop.record import Status as Status
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -32,85 +39,18 @@ if TYPE_CHECKING:
 DAY = 86400
 UNFINISHED_INDEX = "unfinished"
 UNEXPECTED_ERRORS = 5
-"""So many unexpected errors end a job."""
+"""So many unexpected errors in a row end a job."""
 MESSAGE_LIMIT = 1024
 """Bytes of an error's message."""
 
 
-class Status(StrEnum):
-    """Where a job stands."""
-
-    WAITING = "WAITING"
-    QUEUED = "QUEUED"
-    SUBMITTING = "SUBMITTING"
-    SUBMITTED = "SUBMITTED"
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-
-
-OF_ONE_ATTEMPT = (
-    *(
-        "reason",
-        "hold_until",
-        "slot",
-        "owner",
-        "claimed_at",
-        "unknown_at",
-        "request_id",
-        "submitted_at",
-        "not_found_at",
-    ),
-    *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "unavailable", "expires_at"),
-)
-"""What a record forgets when a new attempt begins."""
-ENDED = (Status.SUCCEEDED, Status.FAILED)
-
-
 class Conflict(PosedropError):
-    """The record is not, or no longer, as the write expects it: somebody else went ahead."""
+    """The record is not, or no longer, as the write expects it: another function went ahead."""
 
 
-@dataclass(frozen=True)
-class Record:
-    """One job's record. Times are RFC 3339 texts or, where they are compared, seconds since the epoch."""
-
-    job_id: str
-    status: Status
-    character: str
-    pose: str
-    bucket: str = ""
-    attempt: int = 1
-    created_at: str = ""
-    updated_at: str = ""
-    inputs: dict[str, Any] = field(default_factory=dict)
-    parameters: dict[str, Any] = field(default_factory=dict)
-    context: dict[str, Any] | None = None
-    missing: list[str] = field(default_factory=list)
-    reason: str | None = None
-    hold_until: str | None = None
-    slot: dict[str, Any] | None = None
-    owner: str | None = None
-    claimed_at: float | None = None
-    request_id: str | None = None
-    submitted_at: str | None = None
-    completed_at: str | None = None
-    outputs: list[dict[str, Any]] = field(default_factory=list)
-    error: dict[str, str] | None = None
-    metrics: dict[str, Any] = field(default_factory=dict)
-    notified_at: str | None = None
-    not_found_at: float | None = None
-    unknown_at: float | None = None
-    unknown_attempts: list[dict[str, Any]] = field(default_factory=list)
-    previous_request_id: str | None = None
-    retry_message_id: str | None = None
-    alerted_at: str | None = None
-    errors: int = 0
-    unavailable: int = 0
-
-    @property
-    def ended(self) -> bool:
-        """Whether the job has its terminal status."""
-        return self.status in ENDED
+def attempts_id(job_id: str) -> str:
+    """The key of the item with the highest attempt number of a job."""
+    return f"attempts/{hashlib.sha256(job_id.encode()).hexdigest()}"
 
 
 class Ledger:
@@ -126,8 +66,8 @@ class Ledger:
 
     def get(self, job_id: str) -> Record | None:
         """The record of a job, read consistently, or None."""
-        answer = self._dynamodb.get_item(TableName=self._table, Key={"job_id": {"S": job_id}}, ConsistentRead=True)
-        return from_item(answer["Item"]) if "Item" in answer else None
+        item = self._get(job_id)
+        return from_item(item) if item else None
 
     # ---- before the request --------------------------------------------------------------------------------------
 
@@ -137,20 +77,21 @@ class Ledger:
 
     def refuse(self, job: Job, error: JobError, now: float) -> Record:
         """Write the record of a job that ends before anything is sent, or read the one that is there."""
-        return self._create(
-            job, now, status=Status.FAILED, error=_error(error), completed_at=rfc3339(now), **self._expiry(now)
-        )
+        return self._create(job, now, status=Status.FAILED, error=_error(error), completed_at=rfc3339(now))
 
     def _create(self, job: Job, now: float, **values: Any) -> Record:
+        known = self.get(job.job_id)
+        if known:
+            return known
         item = {
             "job_id": job.job_id,
             "bucket": job.bucket,
             "character": job.character,
             "pose": job.pose,
-            "attempt": 1,
+            "attempt": self._highest_attempt(job.job_id) + 1,
             "created_at": rfc3339(now),
             "updated_at": rfc3339(now),
-            "inputs": {name: found.to_dict() for name, found in job.inputs.items()},
+            "inputs": _inputs(job.inputs),
             "parameters": job.parameters,
             "context": job.context,
             "unfinished": values["status"],
@@ -158,7 +99,7 @@ class Ledger:
         }
         try:
             self._dynamodb.put_item(
-                TableName=self._table, Item=_to_item(item), ConditionExpression="attribute_not_exists(job_id)"
+                TableName=self._table, Item=to_item(item), ConditionExpression="attribute_not_exists(job_id)"
             )
         except ClientError as exc:
             if not _is_conflict(exc):
@@ -167,40 +108,40 @@ class Ledger:
             if record is None:
                 raise Conflict(job.job_id) from exc
             return record
-        return from_item(_to_item(item))
+        return from_item(to_item(item))
+
+    def renew_inputs(self, record: Record, inputs: Mapping[str, Input], now: float) -> Record:
+        """Let a queued job use the versions of a newer upload with the same content: older ones may expire."""
+        expected = {"status": Status.QUEUED, "attempt": record.attempt}
+        return self._update(record.job_id, expected, {"inputs": _inputs(inputs), "updated_at": rfc3339(now)})
 
     def wait(self, bucket: str, character: str, pose: str, missing: list[str], now: float) -> Record:
         """Write what is missing until these uploads are a job. The pose is empty where there is none at all."""
-        return self._update(
-            waiting_id(character, pose),
-            None,
-            {
-                "bucket": bucket,
-                "character": character,
-                "pose": pose,
-                "status": Status.WAITING,
-                "unfinished": Status.WAITING,
-                "missing": missing,
-                "updated_at": rfc3339(now),
-            },
-            defaults={"created_at": rfc3339(now)},
-        )
+        values = {"bucket": bucket, "character": character, "pose": pose, "missing": missing, "errors": None}
+        waiting = {"status": Status.WAITING, "unfinished": Status.WAITING, "updated_at": rfc3339(now)}
+        defaults = {"created_at": rfc3339(now)}
+        return self._update(waiting_id(character, pose), None, {**values, **waiting}, defaults)
 
     def stop_waiting(self, character: str, pose: str) -> None:
         """Remove the record of uploads that are a job now."""
         self._dynamodb.delete_item(TableName=self._table, Key={"job_id": {"S": waiting_id(character, pose)}})
 
-    def hold(self, record: Record, reason: str, until: float, now: float, slot: Slot | None = None) -> None:
-        """Say why a queued job is not sent yet, and when it is looked at again (seconds since the epoch)."""
+    def count_unread(self, bucket: str, character: str, pose: str, text: str, now: float) -> Record:
+        """Count an unexpected error of uploads that are no job yet, in the record of what they wait for."""
+        values = {"bucket": bucket, "character": character, "pose": pose, "missing": []}
+        waiting = {"status": Status.WAITING, "unfinished": Status.WAITING, "created_at": rfc3339(now)}
+        changes = {"updated_at": rfc3339(now), "reason": text}
+        return self._update(waiting_id(character, pose), None, changes, {**values, **waiting}, count="errors")
+
+    def defer(
+        self, record: Record, code: ReasonCode, reason: str, until: float, now: float, slot: Slot | None = None
+    ) -> None:
+        """Say why a queued job is not sent yet, and when it is resumed (seconds since the epoch)."""
+        kept = asdict(slot) if slot else None
         self._update(
             record.job_id,
             {"status": Status.QUEUED, "attempt": record.attempt},
-            {
-                "reason": reason,
-                "hold_until": rfc3339(until),
-                "slot": asdict(slot) if slot else None,
-                "updated_at": rfc3339(now),
-            },
+            {**_deferral(code, reason, until, now), "slot": kept, "errors": None},
         )
 
     def count_error(self, record: Record, text: str, now: float) -> Record:
@@ -212,97 +153,121 @@ class Ledger:
             count="errors",
         )
 
-    def count_unread(self, bucket: str, character: str, pose: str, text: str, now: float) -> Record:
-        """Count an unexpected error of uploads that are no job yet, in the record of what they wait for."""
-        values = {"bucket": bucket, "character": character, "pose": pose, "missing": []}
-        waiting = {"status": Status.WAITING, "unfinished": Status.WAITING}
-        return self._update(
-            waiting_id(character, pose),
-            None,
-            {"updated_at": rfc3339(now), "reason": text},
-            defaults={**values, **waiting, "created_at": rfc3339(now)},
-            count="errors",
-        )
-
-    def renumber(self, record: Record, attempt: int, now: float) -> Record:
-        """Let a job that nothing was done for yet begin with another attempt's number."""
-        return self._update(
-            record.job_id,
-            {"status": record.status, "attempt": record.attempt, "notified_at": None},
-            {"attempt": attempt, "updated_at": rfc3339(now)},
-        )
-
     # ---- the claim and after it ----------------------------------------------------------------------------------
 
+    def use_attempt(self, record: Record) -> None:
+        """Keep the number of the record's attempt from being used again, after the record has expired too."""
+        number = {":number": {"N": str(record.attempt)}}
+        try:
+            self._dynamodb.update_item(
+                TableName=self._table,
+                Key={"job_id": {"S": attempts_id(record.job_id)}},
+                UpdateExpression="SET highest = :number",
+                ConditionExpression="attribute_not_exists(highest) OR highest < :number",
+                ExpressionAttributeValues=number,
+            )
+        except ClientError as exc:
+            if not _is_conflict(exc):
+                raise  # otherwise it was written before, for this record: none was created with a number in use
+
     def claim(self, record: Record, owner: str, now: float) -> Record:
-        """Take a queued job for one request. Raises Conflict if it is not queued any more."""
+        """Claim a queued job for one request. Raises Conflict if it is not queued as it was read."""
+        self.use_attempt(record)
         return self._update(
             record.job_id,
-            {"status": Status.QUEUED, "attempt": record.attempt},
+            {"status": Status.QUEUED, "attempt": record.attempt, "requests": record.requests or None},
             {
+                **dict.fromkeys(("reason", "reason_code", "deferred_until", "errors")),
                 "status": Status.SUBMITTING,
                 "unfinished": Status.SUBMITTING,
                 "owner": owner,
-                "claimed_at": now,
-                "unknown_at": None,
-                "reason": None,
-                "hold_until": None,
+                "requests": [*record.requests, Request(record.attempt, now)],
                 "updated_at": rfc3339(now),
             },
         )
 
-    def release(self, claimed: Record, reason: str, until: float, now: float, *, unavailable: bool = False) -> Record:
-        """Give a claim back: the provider said that it took nothing. `unavailable` counts: it is tried ever later."""
-        return self._update(
-            claimed.job_id,
-            _claim(claimed),
-            {
-                "status": Status.QUEUED,
-                "unfinished": Status.QUEUED,
-                "owner": None,
-                "claimed_at": None,
-                "unknown_at": None,
-                "reason": reason,
-                "hold_until": rfc3339(until),
-                "updated_at": rfc3339(now),
-            },
-            count="unavailable" if unavailable else None,
-        )
+    def release(
+        self, claimed: Record, code: ReasonCode, reason: str, until: float, now: float, **changes: Any
+    ) -> Record:
+        """Put a claimed job back: the provider did not accept its request, which leaves the list."""
+        return self._release(claimed, claimed.requests[:-1], {**_deferral(code, reason, until, now), **changes})
 
-    def suspect(self, claimed: Record, reason: str, now: float) -> Record:
-        """Write down that it is unknown whether a claimed job was taken; it is looked up before that is told."""
-        return self._update(
-            claimed.job_id, _claim(claimed), {"unknown_at": now, "reason": reason, "updated_at": rfc3339(now)}
-        )
+    def release_after_fault(self, claimed: Record, reason: str, until: float, now: float) -> Record:
+        """Put a claimed job back after a 5xx: its request may exist, so it stays in the list."""
+        requests = claimed.with_fate(claimed.claimed, Fate.SERVER_FAULT)
+        return self._release(claimed, requests, _deferral(ReasonCode.SERVER_FAULT, reason, until, now))
+
+    def _release(self, claimed: Record, requests: list[Request], values: Mapping[str, Any]) -> Record:
+        queued = {"status": Status.QUEUED, "unfinished": Status.QUEUED, "owner": None, "requests": requests or None}
+        return self._update(claimed.job_id, _claim(claimed), {**queued, **values})
+
+    def mark_outcome_unknown(self, claimed: Record, reason: str, now: float) -> Record:
+        """Record that the provider may have accepted the request. The history is checked before the job fails."""
+        requests = claimed.with_fate(claimed.claimed, Fate.UNKNOWN)
+        values = {"requests": requests, "reason": reason, "updated_at": rfc3339(now)}
+        return self._update(claimed.job_id, _claim(claimed), values)
 
     def submitted(self, claimed: Record, request_id: str, now: float) -> Record:
         """Write down the request id of a claimed job."""
-        return self._submitted(claimed.job_id, _claim(claimed), request_id, now)
+        requests = claimed.with_fate(claimed.claimed, Fate.ACCEPTED, request_id=request_id)
+        return self._submitted(claimed.job_id, _claim(claimed), requests, request_id, now)
 
-    def adopt(self, record: Record, request_id: str, now: float) -> Record:
-        """Let a queued attempt go on with a request that an earlier attempt had made."""
-        return self._submitted(record.job_id, {"status": Status.QUEUED, "attempt": record.attempt}, request_id, now)
+    def adopt(self, record: Record, request: Request, request_id: str, now: float) -> Record:
+        """Let a queued attempt resume a request that was made before."""
+        requests = record.with_fate(request, Fate.ACCEPTED, request_id=request_id, not_found_at=None)
+        expected = {"status": Status.QUEUED, "attempt": record.attempt, "requests": record.requests}
+        return self._submitted(record.job_id, expected, requests, request_id, now)
 
-    def _submitted(self, job_id: str, expected: Mapping[str, Any], request_id: str, now: float) -> Record:
+    def learned(self, record: Record, requests: list[Request], now: float) -> Record:
+        """Keep what was learned of earlier requests, so that the next invocation goes on from there."""
+        expected = {"status": record.status, "attempt": record.attempt, "requests": record.requests}
+        return self._update(record.job_id, expected, {"requests": requests, "updated_at": rfc3339(now)})
+
+    def own_request_id(self, record: Record, request_id: str, now: float) -> bool:
+        """Write down whose request id it is; say whether it is not another job's or attempt's already.
+
+        The item `request/<request id>` names no job, and expires once the provider has forgotten the request.
+        """
+        owner = hashlib.sha256(f"{record.job_id}-{record.attempt}".encode()).hexdigest()
+        try:
+            self._dynamodb.put_item(
+                TableName=self._table,
+                Item=to_item({"job_id": f"request/{request_id}", "owner": owner, "expires_at": int(now + 30 * DAY)}),
+                ConditionExpression="attribute_not_exists(job_id) OR #owner = :owner",
+                ExpressionAttributeNames={"#owner": "owner"},
+                ExpressionAttributeValues={":owner": {"S": owner}},
+            )
+        except ClientError as exc:
+            if not _is_conflict(exc):
+                raise
+            return False
+        return True
+
+    def _submitted(
+        self, job_id: str, expected: Mapping[str, Any], requests: list[Request], request_id: str, now: float
+    ) -> Record:
         return self._update(
             job_id,
             expected,
             {
+                **dict.fromkeys(("reason", "reason_code", "deferred_until")),
                 "status": Status.SUBMITTED,
                 "unfinished": Status.SUBMITTED,
-                "reason": None,
-                "hold_until": None,
-                "not_found_at": None,
+                "requests": requests,
                 "request_id": request_id,
                 "submitted_at": rfc3339(now),
                 "updated_at": rfc3339(now),
             },
         )
 
-    def fail(self, record: Record, error: JobError, now: float) -> Record:
-        """End a queued or claimed job. It is as the caller read it, or Conflict is raised."""
+    def fail(self, record: Record, error: JobError, now: float, *, requests: list[Request] | None = None) -> Record:
+        """End a queued or claimed job. It is as the caller read it, or Conflict is raised.
+
+        `requests` replaces the list where the last request was refused, and so is none that may exist.
+        """
         expected = {"status": record.status, "attempt": record.attempt, "owner": record.owner}
-        return self._end(record.job_id, expected, Status.FAILED, {"error": _error(error)}, now)
+        changed = {} if requests is None else {"requests": requests or None}
+        return self._end(record.job_id, expected, Status.FAILED, {"error": _error(error), **changed}, now)
 
     # ---- the end -------------------------------------------------------------------------------------------------
 
@@ -317,39 +282,59 @@ class Ledger:
         return self._end(record.job_id, expected, Status.FAILED, {"error": _error(error), "metrics": metrics}, now)
 
     def notified(self, record: Record, now: float) -> None:
-        """Write down that an attempt's end was told."""
-        self._update(record.job_id, {"attempt": record.attempt}, {"notified_at": rfc3339(now), "unfinished": None})
+        """Write down that an attempt's end was notified. The record's time to live runs from here."""
+        expires = {"expires_at": int(now + self._retention_days * DAY)} if self._retention_days else {}
+        values = {"notified_at": rfc3339(now), "unfinished": None, **expires}
+        self._update(record.job_id, {"attempt": record.attempt}, values)
 
     def alerted(self, record: Record, now: float) -> None:
-        """Write down that it was told what uploads wait for."""
+        """Write down that it was notified what uploads wait for."""
         self._update(record.job_id, {"status": Status.WAITING}, {"alerted_at": rfc3339(now)})
 
-    def new_attempt(self, record: Record, message_id: str, error: JobError | None, now: float) -> Record:
+    def new_attempt(
+        self,
+        record: Record,
+        wish: str,
+        now: float,
+        *,
+        inputs: Mapping[str, Input] | None = None,
+        error: JobError | None = None,
+        buy_again: bool = False,
+    ) -> Record:
         """Queue a failed job again as its next attempt, or end that at once with `error`.
 
-        `message_id` is that of the message that asked for it: delivered twice, it makes one attempt. Raises Conflict if
-        another one has begun.
+        `wish` is the id of the message that asked for it; each makes one attempt. `inputs` replaces those of the
+        record. What the history did not have or could not say before is asked again. Raises Conflict if another attempt
+        has begun.
         """
         status = Status.FAILED if error else Status.QUEUED
-        end = {"error": _error(error), "completed_at": rfc3339(now), **self._expiry(now)} if error else {}
+        end = {"error": _error(error), "completed_at": rfc3339(now)} if error else {}
+        asked_again = [
+            replace(found, fate=Fate.UNKNOWN, history_page=1)
+            if found.fate in (*MAY_EXIST, Fate.ABSENT, Fate.UNRESOLVED)
+            else found
+            for found in record.requests
+        ]
         return self._update(
             record.job_id,
             {"status": Status.FAILED, "attempt": record.attempt},
             {
                 **dict.fromkeys(OF_ONE_ATTEMPT),
                 **end,
+                **({"inputs": _inputs(inputs)} if inputs else {}),
                 "status": status,
                 "unfinished": status,
-                "attempt": record.attempt + 1,
-                "previous_request_id": record.request_id or record.previous_request_id,
-                "unknown_attempts": [*record.unknown_attempts, *_unknown(record)],
-                "retry_message_id": message_id,
+                "attempt": max(record.attempt, self._highest_attempt(record.job_id)) + 1,
+                "requests": asked_again or None,
+                "began_at": now,
+                "wishes": [*record.wishes, wish],
+                "buy_again": buy_again or None,
                 "updated_at": rfc3339(now),
             },
         )
 
     def unfinished(self, status: Status, before: float) -> Iterator[str]:
-        """The ids of the records with this status, not told yet, that nobody has changed since `before`."""
+        """The ids of the records with this status, not notified yet, that nobody has changed since `before`."""
         pages = self._dynamodb.get_paginator("query").paginate(
             TableName=self._table,
             IndexName=UNFINISHED_INDEX,
@@ -362,8 +347,10 @@ class Ledger:
 
     def not_found(self, record: Record, now: float) -> float:
         """Write down that the provider does not know the request id; return when that was first seen."""
-        updated = self._update(record.job_id, {"attempt": record.attempt}, {}, defaults={"not_found_at": now})
-        return now if updated.not_found_at is None else updated.not_found_at
+        request = next(found for found in reversed(record.requests) if found.request_id == record.request_id)
+        if request.not_found_at is None:
+            self.learned(record, record.with_fate(request, request.fate, not_found_at=now), now)
+        return now if request.not_found_at is None else request.not_found_at
 
     def _end(
         self, job_id: str, expected: Mapping[str, Any], status: Status, values: Mapping[str, Any], now: float
@@ -372,19 +359,23 @@ class Ledger:
             job_id,
             expected,
             {
+                **dict.fromkeys(("reason", "reason_code", "deferred_until")),
                 "status": status,
                 "unfinished": status,
-                "reason": None,
-                "hold_until": None,
                 "completed_at": rfc3339(now),
                 "updated_at": rfc3339(now),
                 **values,
-                **self._expiry(now),
             },
         )
 
-    def _expiry(self, now: float) -> dict[str, int]:
-        return {"expires_at": int(now + self._retention_days * DAY)} if self._retention_days else {}
+    # ---- the table -----------------------------------------------------------------------------------------------
+
+    def _highest_attempt(self, job_id: str) -> int:
+        return int(self._get(attempts_id(job_id)).get("highest", {"N": "0"})["N"])
+
+    def _get(self, key: str) -> dict[str, Any]:
+        response = self._dynamodb.get_item(TableName=self._table, Key={"job_id": {"S": key}}, ConsistentRead=True)
+        return dict(response.get("Item", {}))
 
     def _update(
         self,
@@ -403,7 +394,7 @@ class Ledger:
             return f"#{attribute}"
 
         def argument(kind: str, attribute: str, value: object) -> str:
-            arguments[f":{kind}_{attribute}"] = _serialize(attribute, value)
+            arguments[f":{kind}_{attribute}"] = serialize(attribute, value)
             return f":{kind}_{attribute}"
 
         sets = [f"{name(key)} = {argument('set', key, value)}" for key, value in values.items() if value is not None]
@@ -421,7 +412,7 @@ class Ledger:
         ]
         request: dict[str, Any] = {"ConditionExpression": " AND ".join(conditions)} if conditions else {}
         try:
-            answer = self._dynamodb.update_item(
+            response = self._dynamodb.update_item(
                 TableName=self._table,
                 Key={"job_id": {"S": job_id}},
                 UpdateExpression=expression.strip(),
@@ -431,17 +422,27 @@ class Ledger:
                 **request,
             )
         except ClientError as exc:
-            if _is_conflict(exc):
+            if not _is_conflict(exc):
+                raise
+            item = self._get(job_id)
+            if not item or count or not _is_applied(item, values):
                 raise Conflict(job_id) from exc
-            raise
-        return from_item(answer["Attributes"])
+            return from_item(item)
+        return from_item(response["Attributes"])
 
 
-def _unknown(record: Record) -> list[dict[str, Any]]:
-    """An attempt of unknown outcome, and when it was sent: its request may turn up in the provider's history."""
-    if record.request_id or record.claimed_at is None:
-        return []
-    return [{"attempt": record.attempt, "sent_at": record.claimed_at}]
+def _is_applied(item: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether an item is as a write wanted it: then it was that write, whose reply was lost."""
+    return all(item.get(key) == (None if value is None else serialize(key, value)) for key, value in values.items())
+
+
+def _deferral(code: ReasonCode, reason: str, until: float, now: float) -> dict[str, Any]:
+    times = {"deferred_until": rfc3339(until), "updated_at": rfc3339(now)}
+    return {"reason": reason, "reason_code": code, **times}
+
+
+def _inputs(inputs: Mapping[str, Input]) -> dict[str, Any]:
+    return {name: found.to_dict() for name, found in inputs.items()}
 
 
 def _claim(claimed: Record) -> dict[str, Any]:
@@ -454,45 +455,3 @@ def _error(error: JobError) -> dict[str, str]:
 
 def _is_conflict(exc: ClientError) -> bool:
     return exc.response["Error"]["Code"] == "ConditionalCheckFailedException"
-
-
-_serializer = TypeSerializer()
-_deserializer = TypeDeserializer()
-
-
-def _serialize(attribute: str, value: object) -> Any:
-    # A context may be nested deeper than the 32 levels that DynamoDB takes.
-    return _serializer.serialize(json.dumps(value) if attribute == "context" else _without_floats(value))
-
-
-def _to_item(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _serialize(key, value) for key, value in values.items() if value is not None}
-
-
-def from_item(item: Mapping[str, Any]) -> Record:
-    """The record in an item of the table, as a client of DynamoDB gives it."""
-    values = {key: _without_decimals(_deserializer.deserialize(value)) for key, value in item.items()}
-    if "context" in values:
-        values["context"] = json.loads(values["context"])
-    known = {key: value for key, value in values.items() if key in Record.__dataclass_fields__}
-    return Record(**{**known, "status": Status(known.get("status", Status.WAITING))})
-
-
-def _without_floats(value: object) -> object:
-    if isinstance(value, float):
-        return Decimal(repr(value))
-    if isinstance(value, dict):
-        return {key: _without_floats(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_floats(inner) for inner in value]
-    return value
-
-
-def _without_decimals(value: object) -> Any:
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, dict):
-        return {key: _without_decimals(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_decimals(inner) for inner in value]
-    return value

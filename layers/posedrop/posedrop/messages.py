@@ -61,13 +61,18 @@ class SubmitMessage:
 
 @dataclass(frozen=True)
 class RetryMessage:
-    """A new attempt of a failed job is wanted."""
+    """A new attempt of a failed job is wanted.
+
+    `buy_again` accepts that it is paid although an earlier request may have been accepted, where the provider's history
+    cannot say.
+    """
 
     job_id: str
+    buy_again: bool = False
 
     def to_json(self) -> str:
         """The message's body."""
-        return json.dumps({"retry": self.job_id})
+        return json.dumps({"retry": self.job_id, **({"buy_again": True} if self.buy_again else {})})
 
 
 Message = UploadMessage | PoseMessage | SubmitMessage | RetryMessage
@@ -89,7 +94,7 @@ def parse_message(body: str) -> Message:
         if "submit" in content:
             return SubmitMessage(_job_id(content["submit"]))
         if "retry" in content:
-            return RetryMessage(_job_id(content["retry"]))
+            return RetryMessage(_job_id(content["retry"]), _flag(content.get("buy_again", False)))
     except (KeyError, TypeError, AttributeError) as exc:
         raise UnreadableMessage(f"a field is missing or of the wrong type: {exc}") from exc
     raise UnreadableMessage("none of: an upload event, job, submit, retry")
@@ -124,6 +129,12 @@ def _pose(job: dict[str, Any]) -> PoseMessage:
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"expected a text, got {type(value).__name__}")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, got {type(value).__name__}")
     return value
 
 

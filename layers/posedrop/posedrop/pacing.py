@@ -2,13 +2,15 @@
 
 Calls that count take slots of a grid: evenly spaced, one call each. A submit takes the next free one; if that is far,
 its message comes back shortly before it. So a backlog of any length is received about twice, first come, first served.
-A poll takes a slot where its wait ends. A breaker stops submitting where the account is refused; who comes meanwhile
-takes a slot of the time after it.
+A poll takes a slot where its wait ends. While the breaker (gate/breaker.py) pauses submitting, jobs reserve slots of the
+time after the pause.
 """
 
 import math
 from dataclasses import dataclass, replace
 from typing import Literal
+
+from posedrop.gate.reasons import ReasonCode
 
 USE_OF_LIMIT = 0.97
 """Slots lie evenly at this share of the limit: a window that slides punishes exactly all of it."""
@@ -27,14 +29,7 @@ RATE_LIMIT_PAUSE = 10.0
 """Seconds to pause after a 429 that does not say how long; twice as long after each that follows a pause..."""
 LONGEST_RATE_LIMIT_PAUSE = 320.0
 """...up to so many: it may be a day's quota."""
-LONGEST_PAUSE = 3600.0
 WAITS_FOR_LIMIT = "waits for the plan's request limit"
-PROBE_SECONDS = 60.0
-"""How long one probe has before another may be made."""
-PROBE_LOOK = 10.0
-"""Seconds after which a held job looks how the probe went."""
-UNKNOWN_STREAK = 2
-"""So many unknown outcomes in a row open the breaker."""
 MINUTE = 60.0
 DAY = 86400
 
@@ -60,10 +55,9 @@ class Limits:
 
 @dataclass(frozen=True)
 class Turn:
-    """When a request may be sent (seconds since the epoch). `probe`: submitting had paused, this one tries again."""
+    """When a request may be sent (seconds since the epoch)."""
 
     at: float
-    probe: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,15 +70,15 @@ class Slot:
 
 @dataclass(frozen=True)
 class Held:
-    """No request may be sent before `until` (seconds since the epoch), for `reason`. `slot` is kept for it.
+    """No request may be sent before `until` (seconds since the epoch), because of `code`, in words `reason`.
 
-    `paused`: it is the account that is refused, not the limit. `pause_ends`: when a pause of all jobs ends.
+    `slot` is kept for it. `pause_ends`: when a pause of all jobs ends.
     """
 
     until: float
+    code: ReasonCode
     reason: str
     slot: Slot | None = None
-    paused: bool = False
     pause_ends: float | None = None
 
 
@@ -97,8 +91,6 @@ class Pacing:
     submit_due: when the next submit is due, where all calls count.
     all_since: when it was seen that all calls count, 0 if it was not.
     paused_until: no call before it (429). limited: pauses of that kind in a row.
-    open_until, open_reason, openings: the breaker of submits, and how often in a row it has opened.
-    probe_until: a probe is under way. unknowns: unknown outcomes in a row.
     day, day_jobs: submits of that day since the epoch.
     """
 
@@ -111,11 +103,6 @@ class Pacing:
     all_since: float = 0.0
     paused_until: float = 0.0
     limited: int = 0
-    open_until: float = 0.0
-    open_reason: str = ""
-    openings: int = 0
-    probe_until: float = 0.0
-    unknowns: int = 0
     day: int = 0
     day_jobs: int = 0
 
@@ -125,9 +112,11 @@ class Pacing:
         """Whether polls count too. What was seen of that holds for a day."""
         return limits.counting == "all" or (limits.counting == "auto" and now < self.all_since + DAY)
 
-    def take(self, now: float, limits: Limits, kept: Slot | None = None) -> tuple["Pacing", Turn | Held]:
-        """Take a slot for a submit, or use the one that was `kept` for it."""
-        held = self._held(now, limits, kept)
+    def take(
+        self, now: float, limits: Limits, kept: Slot | None = None, pause: Held | None = None
+    ) -> tuple["Pacing", Turn | Held]:
+        """Take a slot for a submit, or use the one that was `kept` for it. `pause` is that of the breaker."""
+        held = pause or self._held(now, limits)
         if held and held.pause_ends is None:
             return self, held
         begin = held.until if held else now
@@ -138,20 +127,14 @@ class Pacing:
             due = max(begin, state.submit_due) if self.counts_all(limits, now) else begin
             slot, at = state._free(due)
             if slot >= HORIZON:
-                return self, Held(at - HORIZON * state.interval / 2, WAITS_FOR_LIMIT)
+                return self, Held(at - HORIZON * state.interval / 2, ReasonCode.RATE_LIMIT, WAITS_FOR_LIMIT)
             state = replace(state._reserve(slot), submit_due=due + SLOTS_A_JOB * state.interval)
         if held:
             return state, replace(held, until=max(begin, at - LEAD), slot=Slot(at, state.generation))
         if at > now + PATIENCE:
-            return state, Held(at - LEAD, WAITS_FOR_LIMIT, Slot(at, state.generation))
-        probe = bool(self.open_reason)
+            return state, Held(at - LEAD, ReasonCode.RATE_LIMIT, WAITS_FOR_LIMIT, Slot(at, state.generation))
         day = int(now // DAY)
-        return replace(
-            state,
-            probe_until=at + PROBE_SECONDS if probe else 0.0,
-            day=day,
-            day_jobs=self._jobs_of(day) + 1,
-        ), Turn(at, probe)
+        return replace(state, day=day, day_jobs=self._jobs_of(day) + 1), Turn(at)
 
     def take_poll(self, now: float, due: float, limits: Limits) -> tuple["Pacing", float]:
         """Take a slot for a poll that is due at `due`, and return its time. Where polls do not count that is `due`."""
@@ -163,20 +146,17 @@ class Pacing:
         return state._reserve(slot), at
 
     def stopped(self, now: float) -> bool:
-        """Whether no submit may be sent now, not even one that has its turn: what was answered meanwhile stops it."""
-        return max(self.paused_until, self.open_until if self.open_reason else 0.0) > now
+        """Whether no call may be made now, not even one that has its slot: a 429 came meanwhile."""
+        return self.paused_until > now
 
-    def _held(self, now: float, limits: Limits, kept: Slot | None) -> Held | None:
-        if self.open_reason and self.open_until > now:
-            return Held(self.open_until, self.open_reason, paused=True, pause_ends=self.open_until)
+    def _held(self, now: float, limits: Limits) -> Held | None:
         if self.paused_until > now:
-            return Held(self.paused_until, "rate limit: the provider answered 429", pause_ends=self.paused_until)
-        if self.open_reason and self.probe_until > now:
-            reason = f"{self.open_reason}; a probe is under way"
-            return Held(min(self.probe_until, now + PROBE_LOOK), reason, kept, paused=True)
+            reason = "rate limit: the provider answered 429"
+            return Held(self.paused_until, ReasonCode.RATE_LIMIT, reason, pause_ends=self.paused_until)
         day = int(now // DAY)
         if limits.daily_jobs and self._jobs_of(day) >= limits.daily_jobs:
-            return Held((day + 1) * DAY, f"the day's limit of {limits.daily_jobs:g} jobs (DailyJobLimit) is reached")
+            reason = f"the day's limit of {limits.daily_jobs:g} jobs (DailyJobLimit) is reached"
+            return Held((day + 1) * DAY, ReasonCode.DAILY_LIMIT, reason)
         return None
 
     def _jobs_of(self, day: int) -> int:
@@ -220,7 +200,7 @@ class Pacing:
         limited = self.limited + (now >= self.paused_until)
         unsaid = min(RATE_LIMIT_PAUSE * 2.0 ** max(0, limited - 1), LONGEST_RATE_LIMIT_PAUSE)
         until = max(self.paused_until, now + (unsaid if retry_after is None else max(retry_after, 1.0)))
-        state = replace(self, paused_until=until, limited=min(limited, 20), probe_until=0.0)
+        state = replace(self, paused_until=until, limited=min(limited, 20))
         if self.counts_all(limits, now):
             return state  # polls keep their slots
         if limits.counting == "auto" and now >= self.limit_changed_at + MINUTE:
@@ -228,27 +208,14 @@ class Pacing:
         # All slots may be taken in advance: they are given out anew, from the end of the pause on.
         return state._new_grid(until)
 
-    def account_refused(self, now: float, reason: str, pause: float) -> "Pacing":
-        """After 401, 403, 404, 406: open the breaker, for longer each time in a row, up to an hour."""
-        if self.open_until > now:
-            return self
-        until = now + min(pause * 2**self.openings, LONGEST_PAUSE)
-        state = replace(
-            self, open_until=until, open_reason=reason, openings=min(self.openings + 1, 20), probe_until=0.0
-        )
-        return state._new_grid(until)
+    def submits_paused(self, until: float) -> "Pacing":
+        """After the breaker has opened: slots are given out again, from the end of its pause on."""
+        return self._new_grid(until)
 
-    def outcome_unknown(self, now: float, pause: float) -> "Pacing":
-        """After an unknown outcome: the second in a row opens the breaker."""
-        counted = replace(self, unknowns=min(self.unknowns + 1, 1000), probe_until=0.0)
-        if counted.unknowns < UNKNOWN_STREAK:
-            return counted
-        return counted.account_refused(now, "the outcome of the last requests is unknown", pause)
-
-    def not_taken(self) -> "Pacing":
-        """After an answer that took nothing: no job of this day, and a probe leaves the breaker to the next one."""
-        return replace(self, probe_until=0.0, day_jobs=max(0, self.day_jobs - 1))
+    def not_accepted(self) -> "Pacing":
+        """After a response by which nothing was accepted: it is no job of this day."""
+        return replace(self, day_jobs=max(0, self.day_jobs - 1))
 
     def answered(self) -> "Pacing":
-        """After a submit that the provider took, or refused for its content: all is well, the breaker closes."""
-        return replace(self, open_until=0.0, open_reason="", openings=0, probe_until=0.0, unknowns=0, limited=0)
+        """After a submit that the provider accepted, or refused for its content: no 429 came."""
+        return replace(self, limited=0)

@@ -5,7 +5,8 @@ import re
 from aws_lambda_powertools.utilities import parameters
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 
-from posedrop.errors import AccountRefused
+from posedrop.aws_errors import is_transient
+from posedrop.errors import AccountRefused, TransientFault
 
 _SENDABLE = re.compile(r"[!-~]+")
 MAX_AGE = 300
@@ -20,7 +21,7 @@ class ApiKey:
         self._given = ""
 
     def __call__(self) -> str:
-        """The key. Raises AccountRefused if it cannot be read, or cannot be sent."""
+        """The key. Raises AccountRefused if it cannot be read or sent, TransientFault if it can be read later."""
         self._given = self._get(force=False)
         return self._given
 
@@ -28,13 +29,15 @@ class ApiKey:
         """Read the key again, after the provider refused it, and say whether it is another one now."""
         try:
             return self._get(force=True) != self._given
-        except AccountRefused:
+        except (AccountRefused, TransientFault):
             return False
 
     def _get(self, *, force: bool) -> str:
         try:
             value = parameters.get_secret(self._secret_id, max_age=MAX_AGE, force_fetch=force)
         except GetParameterError as exc:
+            if exc.__context__ and is_transient(exc.__context__):
+                raise TransientFault(f"the API key cannot be read just now: {exc}") from exc
             raise AccountRefused(f"the API key cannot be read from Secrets Manager: {exc}", 0) from exc
         key = str(value).strip()
         if not _SENDABLE.fullmatch(key):

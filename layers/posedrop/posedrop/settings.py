@@ -43,7 +43,6 @@ class SubmitSettings(Settings):
     state_machine_arn: str
     settle_seconds: float
     image_transport: str
-    resubmit_unknown: bool
     account_pause_seconds: float
     submit_timeout_seconds: float
     default_prompt: str = ""

@@ -9,31 +9,36 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
+from posedrop.aws_errors import is_transient
 from posedrop.clock import epoch
+from posedrop.deferral import Deferred
 from posedrop.errors import (
-    JOB_ERRORS,
     AccountRefused,
     InternalError,
     InvalidInput,
     JobError,
-    NotTaken,
+    NotAccepted,
     PosedropError,
-    ProviderUnavailable,
     RateLimited,
+    Refused,
     Rejected,
-    StatusUnavailable,
+    ServerFault,
     SubmitOutcomeUnknown,
+    TransientFault,
 )
 from posedrop.executions import Executions
-from posedrop.governor import Governor, PacingBusy
-from posedrop.history import History, HistoryUnavailable
+from posedrop.gate.reasons import ReasonCode
+from posedrop.governor import Governor
+from posedrop.history import HistoryUnavailable
 from posedrop.latency_store import LatencyStore
-from posedrop.ledger import UNEXPECTED_ERRORS, Conflict, Ledger, Record, Status
+from posedrop.ledger import UNEXPECTED_ERRORS, Conflict, Ledger
+from posedrop.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, LOOKUP_SECONDS, RequestLookup
 from posedrop.naming import execution_name
-from posedrop.pacing import PATIENCE, Held, Pacing, Slot
+from posedrop.pacing import PATIENCE, Held, Slot
 from posedrop.polling import first_wait
+from posedrop.record import Fate, Record, Status
 from posedrop.secret import ApiKey
-from posedrop.segmind import FAILED, Segmind, Timeouts
+from posedrop.segmind import Segmind, Timeouts
 from posedrop.settings import SubmitSettings
 from posedrop.telemetry import PRICE, count
 from posedrop.uploads import UploadChanged, check_stored, presigned_url, read_stored
@@ -49,39 +54,23 @@ MARGIN = 1.0
 """Seconds that are left for the ledger and the execution after the request."""
 URL_SECONDS = 3600
 LONGEST_BACKOFF = 900.0
-HISTORY_GRACE = 60.0
-"""Seconds that a request may take to appear in the provider's history."""
-HISTORY_INTERVAL = 15.0
-HISTORY_TRIES = 5
-"""So often a history that cannot be asked is asked again before a new attempt goes on without it."""
-HISTORY_SECONDS = 20.0
-"""Seconds of the function's time that asking it takes at most."""
-CLOCKS_APART = 60.0
-"""Seconds by which an execution of this life of a job may seem to have begun before its record."""
 LONG_SLEEP = 1.0
-"""Seconds of waiting for a slot after which it is looked whether submitting was paused meanwhile."""
+"""Seconds of waiting for a slot after which it is checked whether submitting was paused meanwhile."""
 FRESH = 3600.0
-"""Seconds for which a version that was read is taken to be there: buckets expire theirs after days."""
-TOLD_SOON = 5.0
-"""Seconds that a new attempt waits until the one before is told."""
-GONE_APART = 31.0
-"""Seconds between two looks at an earlier attempt's request that the provider does not know."""
+"""Seconds for which a version that was read is assumed to be there: buckets expire theirs after days."""
+BEHIND = 60.0
+"""Seconds that a refused job waits beyond the pause, so that another job is tried first."""
+MOST_FAULTS = 8
+"""So many requests of an attempt that were answered 5xx end it."""
+MOST_UNRESOLVED = 3
+"""So many requests of an attempt may be sent again although the history could not say."""
 
-
-FirstLook = Callable[[float, float], float]
-"""From the time now and that at which a look is due, when it may be made."""
-
-
-class Deferred(PosedropError):
-    """The message comes back after `seconds`."""
-
-    def __init__(self, reason: str, seconds: float) -> None:
-        super().__init__(reason)
-        self.seconds = max(1.0, seconds)
+FirstPoll = Callable[[float, float], float]
+"""Reserve the first poll: takes now and the due time, returns when it may run."""
 
 
 class Submission:
-    """Takes jobs on from where the ledger says they are. `clock` and `sleep` are for tests."""
+    """Resumes jobs from where the ledger says they are. `clock` and `sleep` are for tests."""
 
     def __init__(
         self,
@@ -91,7 +80,7 @@ class Submission:
         ledger: Ledger,
         governor: Governor,
         segmind: Segmind,
-        history: History | None,
+        lookup: RequestLookup,
         api_key: ApiKey,
         executions: Executions,
         latency: LatencyStore,
@@ -103,8 +92,7 @@ class Submission:
         self._ledger = ledger
         self._governor = governor
         self._segmind = segmind
-        # Only a URL can carry the job's name into the history.
-        self._history = history if settings.image_transport == "presigned-url" else None
+        self._lookup = lookup
         self._api_key = api_key
         self._executions = executions
         self._latency = latency
@@ -113,77 +101,59 @@ class Submission:
         self._timeouts = Timeouts.within(min(LONGEST_REQUEST, settings.submit_timeout_seconds / 2))
 
     def is_held(self, record: Record) -> bool:
-        """Whether a queued job has a place, or waits for long: then a message of its own comes back for it.
+        """Whether a queued job has a slot, or waits for long: then a message of its own is on its way.
 
         After an outage it may be tried as soon as anybody asks.
         """
-        left = epoch(record.hold_until or record.created_at) - self._clock()
+        left = epoch(record.deferred_until or record.created_at) - self._clock()
         return record.status is Status.QUEUED and left > (0 if record.slot else LONGEST_BACKOFF)
 
     def advance(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
         """Do what the record's status asks for next.
 
         `receive_count` is how often the message was received, `remaining` gives the function's seconds left. Raises
-        Deferred if the message must come back. The fifth unexpected error ends the job.
+        Deferred if the message must be redelivered. The fifth unexpected error in a row ends the job.
         """
         try:
-            self._advance(record, receive_count, remaining)
+            self._advance(record, remaining)
+        except Deferred as exc:
+            self._note(record, exc)
+            raise
         except Conflict as exc:
-            raise Deferred("another function went ahead with the job", 5) from exc
-        except PacingBusy as exc:
-            raise Deferred(str(exc), 2) from exc
-        except PosedropError:
-            raise
+            raise Deferred(ReasonCode.BUSY, "another function went ahead with the job", 5) from exc
         except Exception as exc:
-            self._count(record, exc)
+            if is_transient(exc):
+                reason = f"AWS could not answer just now: {type(exc).__name__}: {exc}"
+                raise Deferred(ReasonCode.AWS, reason, backoff(receive_count)) from exc
+            if not isinstance(exc, PosedropError):
+                self._count(record, exc)
             raise
 
-    def retry(self, record: Record, message_id: str) -> Record:
-        """Begin a new attempt of a failed job, at the wish of the message `message_id`; others stay as they are."""
-        if record.status is not Status.FAILED or record.retry_message_id == message_id:
-            logger.info("no new attempt: the job has not failed", status=record.status)
-            return record
-        if not record.notified_at:
-            raise Deferred("the attempt before is to be told first", TOLD_SOON)
-        failed = record.error or {"type": InternalError.__name__, "message": "the files could not be read"}
-        error = None
-        if failed["type"] == InvalidInput.__name__ or not record.inputs:
-            # Its files are as bad as they were: the attempt ends as the one before, and is told.
-            error = JOB_ERRORS[failed["type"]](failed["message"])
-        started = self._ledger.new_attempt(record, message_id, error, self._clock())
-        logger.info("a new attempt", attempt=started.attempt)
-        return started
-
-    def _advance(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
-        record = self._beside_earlier_life(record)
+    def _advance(self, record: Record, remaining: Callable[[], float]) -> None:
         if record.status is Status.QUEUED:
-            self._send(record, receive_count, remaining)
+            self._send(record, remaining)
         elif record.status is Status.SUBMITTING:
-            self._look_after_claim(record)
+            self._resolve_claim(record, remaining)
         elif record.notified_at:
             logger.info("duplicate: the job has ended", status=record.status)
         else:
             # The execution may not have been started: its name makes starting it again harmless.
-            logger.info("under way, or to be told", status=record.status)
+            logger.info("in progress, or not notified yet", status=record.status)
             self._start(record)
-
-    def _beside_earlier_life(self, record: Record) -> Record:
-        """Number the attempt of a job whose record had expired, and that comes again, after those that there were.
-
-        The names of executions stay taken for 90 days (Step Functions API reference, StartExecution).
-        """
-        begun = record.submitted_at or record.claimed_at or record.attempt > 1 or record.notified_at
-        if begun or not self._settings.record_retention_days:
-            return record
-        attempt, created_at = 1, epoch(record.created_at) - CLOCKS_APART
-        while self._executions.is_taken(execution_name(record.job_id, attempt), created_at):
-            attempt += 1
-        return record if attempt == 1 else self._ledger.renumber(record, attempt, self._clock())
 
     # ---- sending ---------------------------------------------------------------------------------------------------
 
-    def _send(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
-        if record.attempt > 1 and self._go_on_with_earlier_request(record, receive_count):
+    def _send(self, record: Record, remaining: Callable[[], float]) -> None:
+        try:
+            record = self._lookup.resolve(record, remaining)
+        except SubmitOutcomeUnknown as exc:
+            self._fail(record, exc)
+            return
+        if record.status is Status.SUBMITTED:
+            self._watch(record, self._governor.take_poll)
+            return
+        if error := self._too_many_faults(record):
+            self._fail(record, error)
             return
         try:
             body = self._body(record)
@@ -192,42 +162,47 @@ class Submission:
             return
         needed = self._timeouts.total + MARGIN
         if remaining() < needed + PATIENCE:
-            raise Deferred("too little time is left for the request", 1)
+            raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
         self._wait_for_slot(record)
         try:
             if remaining() < needed:
-                raise Deferred("too little time is left for the request", 1)
+                raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
             claimed = self._ledger.claim(record, uuid.uuid4().hex, self._clock())
         except (Deferred, Conflict):
-            self._governor.change(Pacing.not_taken)  # two events of one job take two slots, but are one job of the day
+            self._governor.not_accepted()  # two events of one job take two slots, but are one job of the day
             raise
+        self._post(claimed, body)
+
+    def _post(self, claimed: Record, body: dict[str, Any]) -> None:
+        """Send a claimed job, once, and write down what came of it."""
         try:
             request_id = self._segmind.submit(body, self._timeouts)
         except Rejected as exc:
-            self._fail(claimed, exc)
-            self._governor.change(Pacing.answered)
+            self._fail(claimed, exc, claimed.requests[:-1])
+            self._governor.rejected()
         except SubmitOutcomeUnknown as exc:
-            self._without_answer(claimed, exc, remaining)
-        except NotTaken as exc:
-            now = self._clock()
-            unavailable = isinstance(exc, ProviderUnavailable)
-            asked_for = exc.retry_after if isinstance(exc, ProviderUnavailable) else None
-            wait = max(backoff(claimed.unavailable + 1), asked_for or 0.0)
-            # Before all else: a claim that stays would be an unknown outcome.
-            released = self._ledger.release(claimed, str(exc), now + wait, now, unavailable=unavailable)
-            seconds = self._not_taken(exc, wait)
-            self._ledger.hold(released, str(exc), now + seconds, now)
-            raise Deferred(str(exc), seconds) from exc
+            self._outcome_unknown(claimed, exc)
+        except ServerFault as exc:
+            self._server_fault(claimed, exc)
+        except Refused as exc:
+            self._refused(claimed, exc)
+        except (NotAccepted, TransientFault) as exc:
+            self._not_accepted(claimed, exc)
         else:
             count("EstimatedSpend", PRICE)
             self._submitted(claimed, request_id, self._governor.accepted)
 
-    def _submitted(self, claimed: Record, request_id: str, first_look: FirstLook) -> None:
+    def _submitted(self, claimed: Record, request_id: str, first_poll: FirstPoll) -> None:
         # First of all: should the ledger fail, the request id is known at least here.
         logger.info("submitted", request_id=request_id)
+        if not self._ledger.own_request_id(claimed, request_id, self._clock()):
+            text = "the provider gave the request id of another request"
+            logger.error(text, request_id=request_id)
+            self._fail(claimed, SubmitOutcomeUnknown(text), claimed.with_fate(claimed.claimed, Fate.UNRESOLVED))
+            return
         record = self._ledger.submitted(claimed, request_id, self._clock())
         count("Submitted")
-        self._watch(record, first_look)
+        self._watch(record, first_poll)
 
     def _wait_for_slot(self, record: Record) -> None:
         kept = Slot(**record.slot) if record.slot else None
@@ -235,39 +210,15 @@ class Submission:
             now = self._clock()
             taken = self._governor.take(now, kept)
             if isinstance(taken, Held):
-                self._ledger.hold(record, taken.reason, taken.until, now, taken.slot)
-                if taken.paused:
+                if taken.code is ReasonCode.PAUSED:
                     count("Paused")
-                raise Deferred(taken.reason, taken.until - now)
+                raise Deferred(taken.code, taken.reason, taken.until - now, taken.slot)
             wait = max(0.0, taken.at - self._clock())
             self._sleep(wait)
             # Meanwhile another request may have been answered with a 429, or the account refused.
-            if wait < LONG_SLEEP or not self._governor.read().stopped(self._clock()):
+            if wait < LONG_SLEEP or not self._governor.stopped(self._clock()):
                 return
-            self._governor.change(Pacing.not_taken)
-
-    def _not_taken(self, exc: NotTaken, wait: float) -> float:
-        """Tell the governor what the provider said, and return the seconds after which the job is tried again."""
-        now = self._clock()
-        if isinstance(exc, AccountRefused):
-            if exc.status == 401 and self._api_key.renew():
-                self._governor.change(Pacing.not_taken)
-                logger.warning("the API key was refused and has been read again")
-                return 1.0
-            pause = self._settings.account_pause_seconds
-            pacing = self._governor.change(lambda state: state.not_taken().account_refused(now, str(exc), pause))
-            count("Paused")
-            logger.error("submitting is paused", reason=str(exc), until=pacing.open_until)
-            return pacing.open_until - now
-        if isinstance(exc, RateLimited):
-            retry_after, limits = exc.retry_after, self._settings.limits
-            pacing = self._governor.change(lambda state: state.not_taken().rate_limited(now, retry_after, limits))
-            count("RateLimited")
-            logger.warning("rate limited", reason=str(exc), until=pacing.paused_until)
-            return pacing.paused_until - now
-        self._governor.change(Pacing.not_taken)
-        logger.warning("the provider is not available", reason=str(exc))
-        return wait
+            self._governor.not_accepted()
 
     def _body(self, record: Record) -> dict[str, Any]:
         return {**record.parameters, **{f"{name}_image": self._image(record, name) for name in ("face", "pose")}}
@@ -282,121 +233,166 @@ class Submission:
             check_stored(self._s3, stored)
         return presigned_url(self._s3, stored, execution_name(record.job_id, record.attempt), URL_SECONDS)
 
+    # ---- what the provider said ------------------------------------------------------------------------------------
+
+    def _not_accepted(self, claimed: Record, exc: NotAccepted | TransientFault) -> None:
+        """The job stays queued. Before all else the claim ends: one that stays would be an unknown outcome."""
+        now = self._clock()
+        code, seconds, changes = ReasonCode.UNAVAILABLE, backoff(claimed.unavailable + 1), {}
+        if isinstance(exc, RateLimited):
+            code = ReasonCode.RATE_LIMIT
+        elif isinstance(exc, AccountRefused):
+            code = ReasonCode.PAUSED
+        elif isinstance(exc, TransientFault):
+            code = ReasonCode.AWS
+        else:
+            changes = {"unavailable": claimed.unavailable + 1}
+        self._ledger.release(claimed, code, str(exc), now + seconds, now, **changes)
+        self._governor.not_accepted()
+        if isinstance(exc, RateLimited):
+            seconds = self._governor.rate_limited(now, exc.retry_after).paused_until - now
+            count("RateLimited")
+        elif isinstance(exc, AccountRefused):
+            seconds = self._key_refused(exc)
+        logger.warning("not accepted", reason=str(exc), seconds=seconds)
+        raise Deferred(code, str(exc), seconds) from exc
+
+    def _key_refused(self, exc: AccountRefused) -> float:
+        """Read the key again, or pause submitting; return the seconds until the job is tried again."""
+        if exc.status == 401 and self._api_key.renew():
+            logger.warning("the API key was refused and has been read again")
+            return 1.0
+        now, pause = self._clock(), self._settings.account_pause_seconds
+        breaker = self._governor.trip(lambda state: state.key_refused(now, str(exc), pause))
+        self._paused(str(exc), breaker.open_until)
+        return breaker.open_until - now
+
+    def _refused(self, claimed: Record, exc: Refused) -> None:
+        """403, 404, 406: the job's own refusal if others were accepted since its last, or it lasts for a day."""
+        now, pause = self._clock(), self._settings.account_pause_seconds
+        first = claimed.refused_at
+        others_accepted = first is not None and self._governor.read_breaker().accepted_at > first
+        if first is not None and (others_accepted or now - first >= DAY):
+            why = "again, while other jobs were accepted" if others_accepted else "for a day"
+            self._fail(claimed, Rejected(f"{exc} ({why})"), claimed.requests[:-1])
+            self._governor.not_accepted()
+            return
+        until = now + pause + BEHIND
+        refused_at = now if first is None else first
+        text = f"the provider refused this job: {exc}"
+        self._ledger.release(claimed, ReasonCode.REFUSED, text, until, now, refused_at=refused_at)
+        self._governor.not_accepted()
+        breaker = self._governor.trip(lambda state: state.refused(now, str(exc), pause))
+        count("Refused")
+        logger.warning("refused", reason=str(exc), first_refused_at=refused_at)
+        if breaker.is_paused(now):
+            self._paused(str(exc), breaker.open_until)
+        raise Deferred(ReasonCode.REFUSED, text, max(until, breaker.open_until + BEHIND) - now) from exc
+
+    def _server_fault(self, claimed: Record, exc: ServerFault) -> None:
+        """500, 502, 503: the request may exist. The history is asked before the job is sent again."""
+        now, pause = self._clock(), self._settings.account_pause_seconds
+        wait = max(HISTORY_DELAY, backoff(len(claimed.sent_in_attempt)), exc.retry_after or 0.0)
+        self._ledger.release_after_fault(claimed, str(exc), now + wait, now)
+        count("EstimatedSpend", PRICE)  # it may be billed
+        breaker = self._governor.trip(lambda state: state.server_fault(now, claimed.job_id, str(exc), pause))
+        logger.warning("the provider failed", reason=str(exc))
+        if breaker.is_paused(now):
+            self._paused(str(exc), breaker.open_until)
+        raise Deferred(ReasonCode.SERVER_FAULT, str(exc), wait) from exc
+
+    def _outcome_unknown(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
+        marked = self._mark(claimed, str(error))
+        now, pause = self._clock(), self._settings.account_pause_seconds
+        breaker = self._governor.trip(lambda state: state.outcome_unknown(now, pause))
+        if breaker.is_paused(now):
+            self._paused(breaker.reason, breaker.open_until)
+        self._look_up(marked, error)
+
+    def _paused(self, reason: str, until: float) -> None:
+        count("Paused")
+        logger.error("submitting is paused", reason=reason, until=until)
+
+    def _too_many_faults(self, record: Record) -> JobError | None:
+        """The error of an attempt that was answered 5xx too often, for too long, or too often without the history."""
+        faults = record.sent_in_attempt
+        unresolved = sum(request.fate is Fate.UNRESOLVED for request in faults)
+        old = bool(faults) and self._clock() - faults[0].sent_at >= DAY
+        if len(faults) < MOST_FAULTS and unresolved <= MOST_UNRESOLVED and not old:
+            return None
+        text = f"the provider failed {len(faults)} times: {record.reason or 'no reason'}"
+        if unresolved:
+            return SubmitOutcomeUnknown(f"{text}; its history could not say of {unresolved} whether they were accepted")
+        return Rejected(f"{text}; its history has none of these requests")
+
     # ---- what is unknown -------------------------------------------------------------------------------------------
 
-    def _look_after_claim(self, record: Record) -> None:
-        now = self._clock()
+    def _resolve_claim(self, record: Record, remaining: Callable[[], float]) -> None:
+        """Resume a job that was claimed: its function has died, or no usable response came."""
         error = SubmitOutcomeUnknown(record.reason or "the function ended while it submitted the job")
-        if record.unknown_at is not None:
-            self._look_up(record, error)
-            return
-        age = now - (record.claimed_at or 0.0)
-        if age <= self._settings.submit_timeout_seconds:
-            raise Deferred("another function is submitting the job", self._settings.submit_timeout_seconds - age + 1)
-        self._look_up(self._suspect(record, str(error)), error)
+        if record.claimed.fate is not Fate.UNKNOWN:
+            left = record.claimed.sent_at + self._settings.submit_timeout_seconds - self._clock()
+            if left >= 0:
+                raise Deferred(ReasonCode.BUSY, "another function is submitting the job", left + 1)
+            record = self._mark(record, str(error))
+        if remaining() < LOOKUP_SECONDS:
+            raise Deferred(ReasonCode.BUSY, "too little time is left to ask the provider's history", 1)
+        self._look_up(record, error)
 
-    def _without_answer(self, claimed: Record, error: SubmitOutcomeUnknown, remaining: Callable[[], float]) -> None:
-        suspected = self._suspect(claimed, str(error))
-        now = self._clock()
-        pause = self._settings.account_pause_seconds
-        self._governor.change(lambda pacing: pacing.outcome_unknown(now, pause))
-        if self._history and remaining() < HISTORY_SECONDS:
-            raise Deferred(f"{error}; the provider's history is asked next", 1) from error
-        self._look_up(suspected, error)
-
-    def _suspect(self, claimed: Record, reason: str) -> Record:
-        suspected = self._ledger.suspect(claimed, reason, self._clock())
+    def _mark(self, claimed: Record, reason: str) -> Record:
+        marked = self._ledger.mark_outcome_unknown(claimed, reason, self._clock())
         count("OutcomeUnknown")
         count("EstimatedSpend", PRICE)  # it may be billed
-        return suspected
+        return marked
 
     def _look_up(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
-        """Ask the provider's history for a request of unknown outcome; go on with it, or tell that it is unknown."""
-        now = self._clock()
+        """Ask the provider's history for a request of unknown outcome; resume it, or fail the job."""
+        request = claimed.claimed
         try:
-            found = self._find(claimed)
+            request_id = self._lookup.find(claimed, request)
         except HistoryUnavailable as exc:
-            logger.warning("no history", reason=str(exc))
+            logger.warning("the history cannot say", reason=str(exc))
+            if not exc.final and self._clock() < request.sent_at + CANNOT_SAY:
+                raise Deferred(ReasonCode.EARLIER_REQUEST, f"{error}; {exc}", ASK_AGAIN) from exc
+            fate = Fate.UNRESOLVED
         else:
-            if found:
-                logger.info("a request without an answer was found in the history")
-                # That the history has it does not say that requests are answered: the breaker stays as it is.
-                self._submitted(claimed, found, self._governor.take_poll)
+            if request_id:
+                # That the history has it does not say that requests get responses: the breaker stays as it is.
+                self._submitted(claimed, request_id, self._governor.take_poll)
                 return
-            if now - (claimed.unknown_at or now) < HISTORY_GRACE:
-                raise Deferred(f"{error}; the provider's history is asked again", HISTORY_INTERVAL)
+            fate = Fate.ABSENT
         logger.error("the outcome of a request is unknown", reason=str(error))
-        if self._settings.resubmit_unknown:
-            self._ledger.release(claimed, str(error), now, now)
-            raise Deferred(str(error), 1)
-        self._fail(claimed, error)
-
-    def _find(self, claimed: Record) -> str | None:
-        if self._history is None:
-            raise HistoryUnavailable("it is turned off, or the images are in the request")
-        since = claimed.claimed_at or epoch(claimed.created_at)
-        return self._history.find(execution_name(claimed.job_id, claimed.attempt), since)
-
-    def _go_on_with_earlier_request(self, record: Record, receive_count: int) -> bool:
-        """Whether an earlier attempt's request is alive or well after all: then it is delivered, not bought again."""
-        known = [record.previous_request_id] if record.previous_request_id else []
-        # Of attempts of unknown outcome there may be requests after all; the latest first.
-        return any(
-            self._goes_on(record, request_id) for request_id in (*self._find_earlier(record, receive_count), *known)
-        )
-
-    def _goes_on(self, record: Record, request_id: str) -> bool:
-        try:
-            state = self._segmind.status(request_id).state
-        except StatusUnavailable as exc:
-            if exc.status == 429:
-                self._governor.rate_limited(self._clock(), exc.retry_after)
-            if exc.status != 404:
-                raise Deferred(f"an earlier request is asked for first: {exc}", 30) from exc
-            now = self._clock()
-            if now - self._ledger.not_found(record, now) < GONE_APART - 1:
-                raise Deferred("an earlier request is asked for once more", GONE_APART) from exc
-            return False
-        if state == FAILED:
-            return False
-        logger.info("an earlier request goes on", request_id=request_id, state=state)
-        self._watch(self._ledger.adopt(record, request_id, self._clock()), self._governor.take_poll)
-        return True
-
-    def _find_earlier(self, record: Record, receive_count: int) -> list[str]:
-        """The requests of earlier attempts whose outcome was unknown, as far as the provider's history has them now."""
-        found: list[str] = []
-        if self._history is None:
-            return found
-        for unknown in reversed(record.unknown_attempts):
-            name = execution_name(record.job_id, unknown["attempt"])
-            try:
-                request_id = self._history.find(name, unknown["sent_at"])
-            except HistoryUnavailable as exc:
-                logger.warning("no history", reason=str(exc))
-                if receive_count < HISTORY_TRIES:
-                    raise Deferred(f"an earlier request is looked for first: {exc}", HISTORY_INTERVAL) from exc
-            else:
-                found += [request_id] if request_id else []
-        return found
+        self._fail(claimed, error, claimed.with_fate(request, fate))
 
     # ---- ends ------------------------------------------------------------------------------------------------------
 
-    def _fail(self, record: Record, error: JobError) -> None:
+    def _fail(self, record: Record, error: JobError, requests: list[Any] | None = None) -> None:
         logger.warning("failed", error_type=error.type, reason=str(error))
-        self._start(self._ledger.fail(record, error, self._clock()))
+        self._start(self._ledger.fail(record, error, self._clock(), requests=requests))
 
-    def _watch(self, record: Record, first_look: FirstLook) -> None:
-        """Start the wait loop of a job that the provider has taken; `first_look` takes the slot where its wait ends."""
+    def _watch(self, record: Record, first_poll: FirstPoll) -> None:
+        """Start the wait loop of an accepted job; `first_poll` reserves the time where its wait ends."""
         latency = self._latency.read()
         now = self._clock()
-        look = first_look(now, now + first_wait(latency))
-        self._executions.start(record, math.ceil(look - now), latency)
+        due = first_poll(now, now + first_wait(latency))
+        self._executions.start(record, math.ceil(due - now), latency)
 
     def _start(self, record: Record) -> None:
         """Start the execution of a job again, or that of one that ended before it was sent."""
+        self._ledger.use_attempt(record)
         latency = self._latency.read()
         self._executions.start(record, first_wait(latency), latency)
+
+    def _note(self, record: Record, deferred: Deferred) -> None:
+        """Write down why a queued job waits, unless that is over in a moment."""
+        if deferred.code is ReasonCode.BUSY:
+            return
+        now = self._clock()
+        try:
+            until = now + deferred.seconds
+            self._ledger.defer(record, deferred.code, str(deferred), until, now, deferred.slot)
+        except Conflict:
+            logger.info("the job is not queued any more", reason=str(deferred))
 
     def _count(self, record: Record, exc: Exception) -> None:
         text = f"unexpected error: {type(exc).__name__}: {exc}"
@@ -412,5 +408,5 @@ class Submission:
 
 
 def backoff(tries: int) -> float:
-    """Seconds until it is tried again, later and later with each of so many tries. Pure."""
+    """Seconds until the next try, later and later with each of so many tries. Pure."""
     return min(15.0 * 2.0 ** min(tries - 1, 10), LONGEST_BACKOFF)

@@ -11,10 +11,11 @@ from botocore.exceptions import ClientError
 
 from posedrop.clock import epoch
 from posedrop.errors import PosedropError
-from posedrop.ledger import Conflict, Ledger, Record, Status
+from posedrop.ledger import Conflict, Ledger
 from posedrop.messages import PoseMessage, SubmitMessage
 from posedrop.naming import execution_name
 from posedrop.notification import incomplete, publish
+from posedrop.record import Record, Status
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -127,7 +128,7 @@ class Sweep:
             self._send(PoseMessage(record.bucket, record.character, record.pose, None).to_json())
             self._alert(record)
             return True
-        if record.status is Status.QUEUED and record.hold_until and epoch(record.hold_until) > self._clock():
+        if record.status is Status.QUEUED and record.deferred_until and epoch(record.deferred_until) > self._clock():
             return False
         if record.status in (Status.QUEUED, Status.SUBMITTING):
             self._send(SubmitMessage(record.job_id).to_json())

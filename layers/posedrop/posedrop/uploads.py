@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from posedrop.aws_errors import SHORT_READ, is_transient
 from posedrop.contract import SINGLE_POSE, Folder, OutsideContract, Role, parse
+from posedrop.errors import InvalidInput, TransientFault
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -16,6 +18,15 @@ if TYPE_CHECKING:
 IMAGE_LIMIT = 20 * 1024 * 1024
 GONE = ("PreconditionFailed", "412", "NoSuchKey", "NoSuchVersion", "404")
 """What S3 says of a file that is not as it was listed or read."""
+
+
+FORBIDDEN = "the function may not read the file: allow its role in the bucket's policy and key, then `retry` the job"
+UNREADABLE = {
+    "InvalidObjectState": "the file is archived: restore it, then `retry` the job",
+    "AccessDenied": FORBIDDEN,
+    "403": FORBIDDEN,
+}
+"""What S3 says of a file that is there and cannot be read (API reference, GetObject), and what to do."""
 
 
 class UploadChanged(Exception):
@@ -112,16 +123,22 @@ class UploadBucket:
     def read(self, listed: Listed, limit: int) -> Blob:
         """Read a file as it was listed, at most `limit` bytes of it.
 
-        Raises UploadChanged if it is not the same any more.
+        Raises UploadChanged if it is not the same any more, InvalidInput if it is archived or may not be read, and
+        TransientFault if it ends early.
         """
         try:
             answer = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
         except ClientError as exc:
-            if exc.response["Error"]["Code"] in GONE:
+            code = exc.response["Error"]["Code"]
+            if code in GONE:
                 raise UploadChanged(listed.key) from exc
+            if code in UNREADABLE or (code.startswith("KMS.") and not is_transient(exc)):
+                raise InvalidInput(f"{listed.key}: {UNREADABLE.get(code, FORBIDDEN)} ({code})") from exc
             raise
         with answer["Body"] as body:
             data = body.read(limit)
+        if len(data) < min(limit, answer["ContentLength"]):  # read(limit) does not notice a connection that breaks
+            raise TransientFault(f"{listed.key}: {SHORT_READ}")
         version = answer.get("VersionId")
         return Blob(
             key=listed.key,

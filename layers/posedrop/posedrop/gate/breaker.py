@@ -93,7 +93,7 @@ class Breaker:
         return counted._open(now, Cause.SERVER_FAULTS, reason, pause)
 
     def accepted(self, now: float) -> "Breaker":
-        """After an accepted request: close, and end all rows. An unchanged state means that there was nothing to end."""
+        """After an accepted request: close, and end all rows. The state is unchanged if there was nothing to end."""
         quiet = not (self.is_open or self.refusals or self.unknowns or self.faulted_jobs)
         return self if quiet else Breaker(accepted_at=now)
 

@@ -1,0 +1,181 @@
+"""What the ledger knows of a job, and how it is written into an item of DynamoDB."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+
+
+class Status(StrEnum):
+    """Where a job stands."""
+
+    WAITING = "WAITING"
+    QUEUED = "QUEUED"
+    SUBMITTING = "SUBMITTING"
+    SUBMITTED = "SUBMITTED"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+
+
+ENDED = (Status.SUCCEEDED, Status.FAILED)
+
+
+class Fate(StrEnum):
+    """What became of a request."""
+
+    SENT = "SENT"
+    """It is being sent, or the function that sent it has died."""
+    ACCEPTED = "ACCEPTED"
+    """It has a request id."""
+    SERVER_FAULT = "SERVER_FAULT"
+    """Answered 500, 502 or 503: it may exist. The history is to be asked."""
+    UNKNOWN = "UNKNOWN"
+    """No usable response: it may exist. The history is to be asked."""
+    ABSENT = "ABSENT"
+    """The history does not have it."""
+    UNRESOLVED = "UNRESOLVED"
+    """The history could not say, for as long as it was waited for."""
+    FAILED = "FAILED"
+    """It failed at the provider."""
+    GONE = "GONE"
+    """The provider does not know its id any more."""
+
+
+MAY_EXIST = (Fate.SENT, Fate.SERVER_FAULT, Fate.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that may exist at the provider.
+
+    sent_at: when it was claimed. not_found_at: when the provider first did not know its id. Both are seconds since the
+    epoch. history_page: the page of the provider's history at which the next search for it begins.
+    """
+
+    attempt: int
+    sent_at: float
+    fate: Fate = Fate.SENT
+    request_id: str | None = None
+    not_found_at: float | None = None
+    history_page: int = 1
+
+
+OF_ONE_ATTEMPT = (
+    *("reason", "reason_code", "deferred_until", "slot", "owner", "request_id", "submitted_at", "refused_at"),
+    *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "unavailable", "expires_at"),
+)
+"""What a record forgets when a new attempt begins."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One job's record. Times are RFC 3339 texts or, where they are compared, seconds since the epoch.
+
+    requests: all that may exist at the provider, of all attempts, the oldest first; what was not accepted is left out.
+    wishes: the ids of the messages that asked for a new attempt, one each. buy_again: the last of them accepts that an
+    earlier request is paid as well. began_at: when that attempt was queued. refused_at: when the provider first refused this attempt (403, 404, 406).
+    """
+
+    job_id: str
+    status: Status
+    character: str
+    pose: str
+    bucket: str = ""
+    attempt: int = 1
+    created_at: str = ""
+    updated_at: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] | None = None
+    missing: list[str] = field(default_factory=list)
+    reason: str | None = None
+    reason_code: str | None = None
+    deferred_until: str | None = None
+    slot: dict[str, Any] | None = None
+    owner: str | None = None
+    requests: list[Request] = field(default_factory=list)
+    request_id: str | None = None
+    submitted_at: str | None = None
+    completed_at: str | None = None
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    error: dict[str, str] | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    notified_at: str | None = None
+    began_at: float | None = None
+    wishes: list[str] = field(default_factory=list)
+    buy_again: bool = False
+    refused_at: float | None = None
+    alerted_at: str | None = None
+    errors: int = 0
+    unavailable: int = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has its terminal status."""
+        return self.status in ENDED
+
+    @property
+    def claimed(self) -> Request:
+        """The request that the claim of a SUBMITTING record stands for."""
+        return self.requests[-1]
+
+    @property
+    def sent_in_attempt(self) -> list[Request]:
+        """The requests of the record's own attempt, the oldest first."""
+        return [request for request in self.requests if request.attempt == self.attempt]
+
+    def with_fate(self, request: Request, fate: Fate, **changes: Any) -> list[Request]:
+        """The list of requests after something was learned of one of them."""
+        return [replace(other, fate=fate, **changes) if other == request else other for other in self.requests]
+
+
+_serializer = TypeSerializer()
+_deserializer = TypeDeserializer()
+
+
+def serialize(attribute: str, value: object) -> Any:
+    """A value as a client of DynamoDB takes it."""
+    # A context may be nested deeper than the 32 levels that DynamoDB takes.
+    return _serializer.serialize(json.dumps(value) if attribute == "context" else _without_floats(value))
+
+
+def to_item(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An item of the table, without the attributes that are None."""
+    return {key: serialize(key, value) for key, value in values.items() if value is not None}
+
+
+def from_item(item: Mapping[str, Any]) -> Record:
+    """The record in an item of the table, as a client of DynamoDB gives it."""
+    values = {key: _without_decimals(_deserializer.deserialize(value)) for key, value in item.items()}
+    if "context" in values:
+        values["context"] = json.loads(values["context"])
+    known = {key: value for key, value in values.items() if key in Record.__dataclass_fields__}
+    known["status"] = Status(known.get("status", Status.WAITING))
+    known["requests"] = [Request(**{**found, "fate": Fate(found["fate"])}) for found in known.get("requests", [])]
+    return Record(**known)
+
+
+def _without_floats(value: object) -> object:
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, Request):
+        return {key: _without_floats(inner) for key, inner in asdict(value).items() if inner is not None}
+    if isinstance(value, dict):
+        return {key: _without_floats(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_floats(inner) for inner in value]
+    return value
+
+
+def _without_decimals(value: object) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, dict):
+        return {key: _without_decimals(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_decimals(inner) for inner in value]
+    return value
