@@ -36,11 +36,12 @@ Answer = httpx.Response | Exception
 class Provider:
     """Stands for Segmind: records every request, and answers what `submits`, `statuses` and `results` hold.
 
-    The last answer of a list is repeated.
+    The last answer of a list is repeated; a submit that is accepted so again gets a request id of its own.
     """
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
+        self.accepted = 0
         self.submits: list[Answer] = [httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})]
         self.statuses: list[Answer] = [httpx.Response(200, json={"status": "COMPLETED", "metrics": {}})]
         self.results: list[Answer] = [
@@ -69,6 +70,10 @@ class Provider:
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, Exception):
             raise answer
+        if request.method == "POST" and answer.status_code == 200 and b"request-1" in answer.content:
+            self.accepted += 1
+            if self.accepted > 1:
+                answer = httpx.Response(200, json={**answer.json(), "request_id": f"request-{self.accepted}"})
         # A stream, as one from a network, that can be read in any way but once.
         return httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(answer.content))
 
@@ -232,7 +237,12 @@ class Pipeline:
     def records(self) -> dict[str, dict[str, Any]]:
         """The ledger's records by their ids."""
         items = self.dynamodb.scan(ConsistentRead=True)["Items"]
-        return {str(item["job_id"]): item for item in items if item["job_id"] not in ("pacing", "latency")}
+        shared = ("pacing", "breaker", "latency")
+        return {
+            str(item["job_id"]): item
+            for item in items
+            if item["job_id"] not in shared and not item["job_id"].startswith(("attempts/", "request/"))
+        }
 
     def record(self) -> dict[str, Any]:
         """The only record."""
@@ -289,7 +299,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "DEFAULT_PROMPT": "a walk in the rain",
         "SETTLE_SECONDS": "5",
         "IMAGE_TRANSPORT": "presigned-url",
-        "RESUBMIT_UNKNOWN": "false",
         "ACCOUNT_PAUSE_SECONDS": "900",
         "SUBMIT_TIMEOUT_SECONDS": "60",
         "JOB_TIMEOUT_SECONDS": "3000",

@@ -88,9 +88,7 @@ class History:
             if len(rows) < PAGE or (created and max(created) < sent_at - MARGIN):
                 return None
             if page >= LAST_PAGE:
-                raise HistoryUnavailable(
-                    f"the request history has more than {LAST_PAGE} pages of that time", final=True
-                )
+                raise HistoryUnavailable(f"the request history has more than {LAST_PAGE} pages", final=True)
             page += 1
 
     def _get(self, query: Mapping[str, str | int], deadline: float) -> object:

@@ -57,38 +57,22 @@ def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, defa
     content: dict[str, object] = {}
     prompt = ""
     for name, listed in (("face", files.face), ("pose", files.pose)):
-        try:
-            blob = bucket.read(listed, IMAGE_LIMIT)
-        except InvalidInput as exc:  # its content is unknown: the job is named after what the listing says
-            problems.append(str(exc))
-            content[name] = ["unreadable", listed.etag]
-            inputs[name] = Input(bucket.name, listed.key, None, listed.etag.strip('"'), listed.size, None, None)
-            continue
-        content[name] = blob.digest if blob.whole else [blob.digest, blob.size]
-        content_type = None
-        try:
-            content_type = _check_image(blob)
-        except InvalidInput as exc:
-            problems.append(str(exc))
-        digest = blob.digest if blob.whole else None
-        inputs[name] = Input(bucket.name, blob.key, blob.version_id, blob.etag, blob.size, digest, content_type)
-        prompt = metadata_prompt(blob.metadata)  # the pose's: it is read last
+        inputs[name], content[name], metadata, problem = _read_image(bucket, listed)
+        problems += [problem] if problem else []
+        prompt = metadata_prompt(metadata)  # the pose's: it is read last
     layers: list[dict[str, object]] = []
     unreadable: list[str] = []
     for found in (files.job_file, files.pose_file):
         if found is None:
             continue
+        digest = found.etag
         try:
             blob = bucket.read(found, JOB_FILE_LIMIT + 1)
-        except InvalidInput as exc:
-            problems.append(str(exc))
-            unreadable.append(found.etag)
-            continue
-        try:
+            digest = blob.digest if blob.whole else f"{blob.digest} {blob.size}"
             layers.append(read_job_file(found.key, blob.data))
         except InvalidInput as exc:
             problems.append(str(exc))
-            unreadable.append(blob.digest if blob.whole else f"{blob.digest} {blob.size}")
+            unreadable.append(digest)
     if prompt:
         try:
             layers.append({"prompt": check_prompt(f"{files.pose.key}: metadata", prompt)})
@@ -104,6 +88,23 @@ def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, defa
         problems.insert(0, f"the names of character and pose are {too_long}")
     job = Job(name, bucket.name, character, pose, inputs, parameters, context)
     return Draft(job, InvalidInput("; ".join(problems)) if problems else None)
+
+
+def _read_image(bucket: UploadBucket, listed: Listed) -> tuple[Input, object, dict[str, str], str | None]:
+    """One image: the input, what of it counts for the job's id, its metadata, and what is wrong with it."""
+    content_type, problem = None, None
+    try:
+        blob = bucket.read(listed, IMAGE_LIMIT)
+    except InvalidInput as exc:  # its content is not known: what the listing says stands for it
+        unread = Input(bucket.name, listed.key, None, listed.etag.strip('"'), listed.size, None, None)
+        return unread, ["unreadable", listed.etag], {}, str(exc)
+    try:
+        content_type = _check_image(blob)
+    except InvalidInput as exc:
+        problem = str(exc)
+    digest = blob.digest if blob.whole else None
+    made = Input(bucket.name, blob.key, blob.version_id, blob.etag, blob.size, digest, content_type)
+    return made, digest or [blob.digest, blob.size], blob.metadata, problem
 
 
 def _check_image(blob: Blob) -> str:

@@ -2,8 +2,8 @@
 
 Calls that count take slots of a grid: evenly spaced, one call each. A submit takes the next free one; if that is far,
 its message comes back shortly before it. So a backlog of any length is received about twice, first come, first served.
-A poll takes a slot where its wait ends. While the breaker (gate/breaker.py) pauses submitting, jobs reserve slots of the
-time after the pause.
+A poll takes a slot where its wait ends. While the breaker (gate/breaker.py) pauses submitting, jobs reserve slots of
+the time after the pause.
 """
 
 import math

@@ -76,8 +76,9 @@ class Record:
     """One job's record. Times are RFC 3339 texts or, where they are compared, seconds since the epoch.
 
     requests: all that may exist at the provider, of all attempts, the oldest first; what was not accepted is left out.
-    wishes: the ids of the messages that asked for a new attempt, one each. buy_again: the last of them accepts that an
-    earlier request is paid as well. began_at: when that attempt was queued. refused_at: when the provider first refused this attempt (403, 404, 406).
+    began_at: when a later attempt was queued. wishes: the ids of the messages that asked for a new attempt, one each.
+    buy_again: the last of them accepts that an earlier request is paid as well. refused_at: when the provider first
+    refused this attempt (403, 404, 406).
     """
 
     job_id: str
