@@ -111,6 +111,9 @@ def answer(status: int) -> httpx.Response:
     return httpx.Response(status, json={"error": "because"})
 
 
+NO_CONNECTION = httpx.ConnectError("connection refused")
+
+
 def accepted(number: int) -> httpx.Response:
     """A submit that the provider took."""
     return httpx.Response(200, json={"request_id": f"request-{number}", "status": "QUEUED"})
@@ -167,7 +170,7 @@ def test_an_upload_that_waits_for_six_hours_unread(watched: Watched, hours: floa
 
 def wait_for_the_provider(watched: Watched, sweep: Swept, hours: float) -> None:
     """Let one job wait, its message coming back whenever it does; the sweep comes every hour."""
-    watched.pipeline.provider.submits = [answer(503)]
+    watched.pipeline.provider.submits = [NO_CONNECTION]
     sent, received, swept = watched.now, 1, watched.now
     watched.pose(1)
     while watched.now < sent + hours * HOUR:
@@ -210,7 +213,7 @@ def test_there_is_no_all_clear_between_two_sweeps_and_there_is_one_after_the_job
 
 
 def test_a_new_attempt_is_not_as_old_as_its_job(watched: Watched, sweep: Swept) -> None:
-    watched.pipeline.provider.submits = [answer(400), answer(503)]
+    watched.pipeline.provider.submits = [answer(400), NO_CONNECTION]
     watched.pose(1)
     watched.pipeline.run_all()
     watched.pipeline.clock.now += 100 * HOUR
@@ -228,6 +231,8 @@ def test_a_new_attempt_is_not_as_old_as_its_job(watched: Watched, sweep: Swept) 
 def test_a_refused_account(watched: Watched, status: int) -> None:
     watched.pipeline.provider.submits = [answer(status)]
     watched.pose(1)
+    assert watched.alarms() == ({"AccountPausedAlarm"} if status == 401 else set())
+    watched.pose(2)
     assert watched.alarms() == {"AccountPausedAlarm"}
 
 
@@ -326,7 +331,7 @@ def test_an_execution_that_failed_but_told(watched: Watched) -> None:
 
 def stuck(watched: Watched) -> None:
     """One upload that the provider does not take for an hour: delayed first, then hidden, in between visible."""
-    watched.pipeline.provider.submits = [answer(503)]
+    watched.pipeline.provider.submits = [NO_CONNECTION]
     watched.pose(1)
     state = "Delayed"  # the job's own message, sent with a delay
     for _ in range(5):

@@ -69,74 +69,93 @@ def go_on(pipeline: Pipeline, job_id: str, seconds: float = 15.0) -> bool:
     return pipeline.handle({"submit": job_id})
 
 
-def told(pipeline: Pipeline) -> dict[str, Any]:
+def notified(pipeline: Pipeline) -> dict[str, Any]:
     """Run what was started, and return the only notification."""
     pipeline.run_all()
     (message,) = pipeline.notifications()
     return message  # type: ignore[no-any-return]
 
 
-def test_found_at_once(pipeline: Pipeline, provider: WithHistory) -> None:
+def test_found_after_a_minute(pipeline: Pipeline, provider: WithHistory) -> None:
     job_id = submit(pipeline)
+    assert not provider.looks  # a request may take a minute to appear
+    assert [delay for _, delay in pipeline.later] == [60]
+    assert pipeline.resume()
     assert list(pipeline.executions()) == [f"{job_id}-1"]
-    message = told(pipeline)
+    message = notified(pipeline)
     assert (message["status"], message["request_id"]) == ("SUCCEEDED", "request-1")
     assert len(provider.posts) == len(provider.looks) == 1
 
 
-def test_found_later(pipeline: Pipeline, provider: WithHistory) -> None:
-    provider.visible = lambda: len(provider.looks) >= 3
-    job_id = submit(pipeline)
-    assert pipeline.record()["status"] == "SUBMITTING"
-    assert go_on(pipeline, job_id) is False
-    assert go_on(pipeline, job_id)
-    assert told(pipeline)["status"] == "SUCCEEDED"
-    assert len(provider.posts) == len(pipeline.executions()) == 1
-
-
-def test_not_found_within_the_grace_time(pipeline: Pipeline, provider: WithHistory) -> None:
+def test_not_found(pipeline: Pipeline, provider: WithHistory) -> None:
     provider.visible = lambda: False
     job_id = submit(pipeline)
-    for _ in range(3):
-        assert go_on(pipeline, job_id) is False
-    assert not pipeline.executions()
-    assert go_on(pipeline, job_id)
-    assert len(provider.looks) == 5
-    message = told(pipeline)
+    assert go_on(pipeline, job_id, 30) is False  # too early
+    assert not provider.looks
+    assert go_on(pipeline, job_id, 31)
+    message = notified(pipeline)
     assert message["error"]["type"] == "SubmitOutcomeUnknown"
     assert "no answer" in message["error"]["message"]
-    assert len(provider.posts) == 1
+    assert (len(provider.posts), len(provider.looks)) == (1, 1)
+    assert [request["fate"] for request in pipeline.record()["requests"]] == ["ABSENT"]
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("SEGMIND_HISTORY_URL", ""), ("IMAGE_TRANSPORT", "base64")], ids=["turned-off", "base64"]
 )
-def test_without_a_history_it_is_told_at_once(
+def test_without_a_history_it_is_notified_at_once(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, provider: WithHistory, name: str, value: str
 ) -> None:
     request.getfixturevalue("environment")
     monkeypatch.setenv(name, value)
     pipeline: Pipeline = request.getfixturevalue("pipeline")
     submit(pipeline)
-    assert told(pipeline)["error"]["type"] == "SubmitOutcomeUnknown"
+    assert notified(pipeline)["error"]["type"] == "SubmitOutcomeUnknown"
     assert (len(provider.posts), len(provider.looks)) == (1, 0)
 
 
-FAULTS: list[Answer] = [
+PASSING: list[Answer] = [
     httpx.Response(500),
+    httpx.Response(429),
     httpx.Response(200, html="<html>"),
     httpx.ReadTimeout("hang"),
     httpx.Response(200, json={"message": "moved"}),
-    httpx.Response(302, headers={"location": "https://elsewhere.test/"}),
 ]
+FINAL: list[Answer] = [httpx.Response(404), httpx.Response(302, headers={"location": "https://elsewhere.test/"})]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=["500", "html", "hang", "no-rows", "redirect"])
-def test_with_a_faulty_history_it_is_told_at_once(pipeline: Pipeline, provider: WithHistory, fault: Answer) -> None:
+@pytest.mark.parametrize("fault", PASSING, ids=["500", "429", "html", "hang", "no-rows"])
+def test_a_history_that_cannot_say_is_asked_again_for_ten_minutes(
+    pipeline: Pipeline, provider: WithHistory, fault: Answer
+) -> None:
     provider.fault = fault
-    submit(pipeline)
-    assert told(pipeline)["error"]["type"] == "SubmitOutcomeUnknown"
+    job_id = submit(pipeline)
+    assert go_on(pipeline, job_id, 60) is False
+    assert go_on(pipeline, job_id, 530) is False
+    assert pipeline.executions() == {}
+    assert go_on(pipeline, job_id, 30)
+    assert notified(pipeline)["error"]["type"] == "SubmitOutcomeUnknown"
+    assert (len(provider.posts), len(provider.looks)) == (1, 3)
+    assert [request["fate"] for request in pipeline.record()["requests"]] == ["UNRESOLVED"]
+
+
+@pytest.mark.parametrize("fault", FINAL, ids=["404", "redirect"])
+def test_where_there_is_no_history_it_is_asked_once(pipeline: Pipeline, provider: WithHistory, fault: Answer) -> None:
+    provider.fault = fault
+    job_id = submit(pipeline)
+    assert go_on(pipeline, job_id, 60)
+    assert notified(pipeline)["error"]["type"] == "SubmitOutcomeUnknown"
     assert (len(provider.posts), len(provider.looks)) == (1, 1)
+
+
+def test_a_history_that_answers_again_is_believed(pipeline: Pipeline, provider: WithHistory) -> None:
+    provider.fault = httpx.Response(503)
+    job_id = submit(pipeline)
+    assert go_on(pipeline, job_id, 60) is False
+    provider.fault = None
+    assert go_on(pipeline, job_id, 30)
+    assert notified(pipeline)["status"] == "SUCCEEDED"
+    assert len(provider.posts) == 1
 
 
 def test_a_missing_secret_is_a_fault_too(pipeline: Pipeline, provider: WithHistory) -> None:
@@ -146,12 +165,13 @@ def test_a_missing_secret_is_a_fault_too(pipeline: Pipeline, provider: WithHisto
     boto3.client("secretsmanager").delete_secret(SecretId="segmind", ForceDeleteWithoutRecovery=True)
     for secrets in DEFAULT_PROVIDERS.values():
         secrets.clear_cache()
-    assert go_on(pipeline, job_id)
+    assert go_on(pipeline, job_id, 600)
     assert pipeline.record()["error"]["type"] == "SubmitOutcomeUnknown"
 
 
 def test_the_key_goes_to_the_history_and_to_the_provider_only(pipeline: Pipeline, provider: WithHistory) -> None:
     submit(pipeline)
+    assert pipeline.resume()
     pipeline.run_all()
     with_key = {(r.url.host, r.url.path) for r in [*provider.requests, *provider.looks] if "x-api-key" in r.headers}
     assert {host for host, _ in with_key} == {"segmind.test", HISTORY_HOST}
@@ -159,30 +179,11 @@ def test_the_key_goes_to_the_history_and_to_the_provider_only(pipeline: Pipeline
     assert all(API_KEY not in str(look.url) for look in provider.looks)
 
 
-def test_resubmit_unknown_sends_again_only_what_is_not_found(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, provider: WithHistory
-) -> None:
-    request.getfixturevalue("environment")
-    monkeypatch.setenv("RESUBMIT_UNKNOWN", "true")
-    pipeline: Pipeline = request.getfixturevalue("pipeline")
-    provider.visible = lambda: False
-    job_id = submit(pipeline)
-    for _ in range(3):
-        go_on(pipeline, job_id)
-    assert len(provider.posts) == 1
-    go_on(pipeline, job_id)  # the grace time is over
-    assert pipeline.record()["status"] == "QUEUED"
-    provider.submits = [TAKEN]
-    assert go_on(pipeline, job_id)
-    assert len(provider.posts) == 2
-    assert told(pipeline)["status"] == "SUCCEEDED"
-
-
 def test_a_new_attempt_looks_for_the_request_of_the_one_before(pipeline: Pipeline, provider: WithHistory) -> None:
     provider.visible = lambda: False
     job_id = submit(pipeline)
     go_on(pipeline, job_id, 60)
-    assert told(pipeline)["error"]["type"] == "SubmitOutcomeUnknown"
+    assert notified(pipeline)["error"]["type"] == "SubmitOutcomeUnknown"
     provider.visible = lambda: True
     assert pipeline.handle({"retry": job_id})
     pipeline.run(list(pipeline.executions().values())[-1])
@@ -191,51 +192,93 @@ def test_a_new_attempt_looks_for_the_request_of_the_one_before(pipeline: Pipelin
     assert len(provider.posts) == 1
 
 
-def unknown_twice(pipeline: Pipeline, provider: WithHistory) -> str:
-    """Let a job's first attempt be of unknown outcome, and its second be bought without a look; return its id."""
+def test_a_retry_waits_for_a_history_that_is_down(pipeline: Pipeline, provider: WithHistory) -> None:
     provider.visible = lambda: False
     job_id = submit(pipeline)
     go_on(pipeline, job_id, 60)
     pipeline.run_all()
-    provider.submits = [TAKEN]
-    provider.fault = httpx.Response(503)
-    for _ in range(5):
-        pipeline.receive_count += 1
-        pipeline.handle({"retry": job_id} if pipeline.receive_count == 2 else {"submit": job_id})
-    provider.fault, provider.visible, pipeline.receive_count = None, lambda: True, 1
-    return job_id
-
-
-def test_a_history_that_cannot_be_asked_is_asked_again_before_anything_is_bought(
-    pipeline: Pipeline, provider: WithHistory
-) -> None:
-    provider.visible = lambda: False
-    job_id = submit(pipeline)
-    go_on(pipeline, job_id, 60)
-    pipeline.run_all()
+    pipeline.notifications()
     provider.fault = httpx.Response(503)
     pipeline.later.clear()
     assert pipeline.handle({"retry": job_id})
-    assert [delay for _, delay in pipeline.later] == [15]
+    for _ in range(40):
+        ((_, delay),) = pipeline.later
+        assert delay == 30
+        pipeline.resume()
+    assert len(provider.posts) == 1
+    assert pipeline.record()["reason_code"] == "EARLIER_REQUEST"
     provider.fault, provider.visible = None, lambda: True
     assert pipeline.resume()
     assert (pipeline.record()["status"], pipeline.record()["request_id"]) == ("SUBMITTED", "request-1")
     assert len(provider.posts) == 1
 
 
+@pytest.mark.parametrize("gone", ["404", "a day"])
+def test_a_retry_without_a_history_says_how_to_pay_again(pipeline: Pipeline, provider: WithHistory, gone: str) -> None:
+    provider.visible = lambda: False
+    job_id = submit(pipeline)
+    go_on(pipeline, job_id, 60)
+    pipeline.run_all()
+    pipeline.notifications()
+    provider.fault = httpx.Response(404 if gone == "404" else 503)
+    pipeline.handle({"retry": job_id})
+    if gone == "a day":
+        assert go_on(pipeline, job_id, 86401)
+    pipeline.run(list(pipeline.executions().values())[-1])
+    (message,) = pipeline.notifications()
+    assert (message["attempt"], message["error"]["type"]) == (2, "SubmitOutcomeUnknown")
+    assert "--buy-again" in message["error"]["message"]
+    assert len(provider.posts) == 1
+    provider.submits = [TAKEN]
+    assert pipeline.handle({"retry": job_id, "buy_again": True})
+    pipeline.run(list(pipeline.executions().values())[-1])
+    (message,) = pipeline.notifications()
+    assert (message["attempt"], message["status"]) == (3, "SUCCEEDED")
+    assert len(provider.posts) == 2
+
+
 def test_a_third_attempt_looks_for_the_first_whose_outcome_was_unknown(
     pipeline: Pipeline, provider: WithHistory
 ) -> None:
     completed = provider.statuses[0]
-    job_id = unknown_twice(pipeline, provider)
+    provider.visible = lambda: False
+    job_id = submit(pipeline)
+    go_on(pipeline, job_id, 60)
+    pipeline.run_all()
+    provider.submits = [httpx.Response(200, json={"request_id": "request-2"})]
+    pipeline.handle({"retry": job_id})  # the history does not have it, still: it is bought
     assert len(provider.posts) == 2
     provider.statuses = [httpx.Response(422, json={"status": "FAILED", "error": "out of luck"})]
     pipeline.run(list(pipeline.executions().values())[-1])
-    # The second attempt has failed at the provider, the first is there: it is not bought a third time.
-    provider.statuses = [completed]
+    # The second attempt has failed at the provider, and now the first is there: it is not bought a third time.
+    provider.visible = lambda: True
+    provider.statuses = [provider.statuses[0], completed]
     assert pipeline.handle({"retry": job_id})
     assert (pipeline.record()["attempt"], pipeline.record()["request_id"]) == (3, "request-1")
     assert len(provider.posts) == 2
+
+
+def test_two_requests_are_looked_up_in_two_invocations(pipeline: Pipeline, provider: WithHistory) -> None:
+    """A slow history leaves no time for both, or for the request: what was learned is kept (P9)."""
+    provider.visible = lambda: False
+    job_id = submit(pipeline)
+    go_on(pipeline, job_id, 60)
+    pipeline.run_all()
+    pipeline.handle({"retry": job_id})
+    pipeline.clock.now += 1
+    go_on(pipeline, job_id, 60)
+    pipeline.run(list(pipeline.executions().values())[-1])
+    assert [request["fate"] for request in pipeline.record()["requests"]] == ["ABSENT", "ABSENT"]
+    assert len(provider.posts) == 2
+    provider.submits = [httpx.Response(200, json={"request_id": "request-3"})]
+    looks = len(provider.looks)
+    pipeline.clock.now += 900  # two unknown outcomes in a row have paused submitting
+    assert pipeline.handle({"retry": job_id}, seconds=26)
+    assert len(provider.looks) == looks + 2
+    assert len(provider.posts) == 2
+    assert pipeline.handle({"submit": job_id})
+    assert len(provider.looks) == looks + 2
+    assert len(provider.posts) == 3
 
 
 def test_a_third_attempt_looks_for_the_second_though_the_first_is_known(

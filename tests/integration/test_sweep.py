@@ -140,7 +140,7 @@ def test_uploads_that_were_deleted_are_forgotten(sweep: Swept, files: list[Any])
 
 
 def test_a_queued_job_without_a_message_goes_on_after_a_day(sweep: Swept) -> None:
-    sweep.pipeline.provider.submits.insert(0, httpx.Response(503))
+    sweep.pipeline.provider.submits.insert(0, httpx.ConnectError("no connection"))
     sweep.pipeline.put(*FACE)
     sweep.pipeline.upload(WALK)
     assert sweep.pipeline.record()["status"] == "QUEUED"
@@ -156,7 +156,7 @@ def test_a_queued_job_that_is_held_back_is_left_alone(sweep: Swept) -> None:
     sweep.pipeline.upload(WALK)
     sweep.pipeline.dynamodb.update_item(
         Key={"job_id": sweep.pipeline.record()["job_id"]},
-        UpdateExpression="SET hold_until = :until",
+        UpdateExpression="SET deferred_until = :until",
         ExpressionAttributeValues={":until": "2999-01-01T00:00:00.000Z"},
     )
     assert sweep(after=48 * HOUR) == {}

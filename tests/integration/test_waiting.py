@@ -8,10 +8,11 @@ import boto3
 import httpx
 import pytest
 
+from posedrop.gate.breaker import Breaker
 from posedrop.governor import Governor
 from posedrop.pacing import DAY, Limits
 from tests.integration.conftest import BUCKET, TABLE, Pipeline
-from tests.integration.test_submit_errors import FACE, RUN, SIT, WALK, answer
+from tests.integration.test_submit_errors import FACE, REFUSED, RUN, SIT, WALK, answer
 from tests.support import Context
 
 TAKEN = httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})
@@ -35,6 +36,11 @@ def one_a_day(environment: object, monkeypatch: pytest.MonkeyPatch, request: pyt
 
 def governor(per_minute: float = 600) -> Governor:
     return Governor(boto3.client("dynamodb"), TABLE, Limits(per_minute, "submits"))
+
+
+def pause(pipeline: Pipeline) -> None:
+    """Let the account be refused now."""
+    governor().trip(lambda breaker: breaker.key_refused(pipeline.clock.now, "401", 900))
 
 
 def metrics(text: str) -> dict[str, float]:
@@ -69,7 +75,7 @@ def test_a_message_is_hidden_for_less_than_the_twelve_hours_that_sqs_counts_from
 def test_a_healthy_message_is_renewed_before_it_would_be_a_dead_letter(
     pipeline: Pipeline, walk: object, receive_count: int
 ) -> None:
-    pipeline.provider.submits = [answer(503), answer(503), TAKEN]
+    pipeline.provider.submits = [REFUSED, REFUSED, TAKEN]
     assert pipeline.handle(walk)
     ((own, _),) = pipeline.later
     pipeline.later.clear()
@@ -83,7 +89,7 @@ def test_a_healthy_message_is_renewed_before_it_would_be_a_dead_letter(
 
 
 def test_only_an_outage_of_the_provider_makes_a_job_wait_ever_longer(pipeline: Pipeline, walk: object) -> None:
-    pipeline.provider.submits = [answer(429), answer(406), answer(503), answer(503), answer(502), TAKEN]
+    pipeline.provider.submits = [answer(429), answer(406), REFUSED, REFUSED, REFUSED, TAKEN]
     pipeline.handle(walk)
     waits = []
     while pipeline.record()["status"] == "QUEUED":
@@ -111,7 +117,7 @@ def test_a_message_whose_functions_die_becomes_a_dead_letter_with_its_reason(pip
 
 
 def test_a_job_that_waits_has_one_message_however_often_its_uploads_are_told(pipeline: Pipeline, walk: object) -> None:
-    governor().change(lambda pacing: pacing.account_refused(pipeline.clock.now, "406", 900))
+    pause(pipeline)
     for _ in range(3):
         assert pipeline.handle(walk)
     assert len(pipeline.later) == 1
@@ -202,13 +208,13 @@ def test_a_turn_that_is_waited_for_is_given_up_when_the_account_is_refused_meanw
 
     def sleep(seconds: float) -> None:
         pipeline.clock.now += seconds
-        governor().change(lambda pacing: pacing.account_refused(pipeline.clock.now, "406", 900))
+        pause(pipeline)
 
     monkeypatch.setattr(pipeline.submit.time, "sleep", sleep)
     assert pipeline.handle(walk)
     assert pipeline.provider.requests == []
     record = pipeline.record()
-    assert (record["status"], record["reason"]) == ("QUEUED", "406")
+    assert (record["status"], record["reason"]) == ("QUEUED", "401")
     assert governor().read().day_jobs == jobs
     assert len(pipeline.later) == 1
 
@@ -216,9 +222,9 @@ def test_a_turn_that_is_waited_for_is_given_up_when_the_account_is_refused_meanw
 def test_a_schedule_that_is_too_busy_is_asked_again_soon(
     pipeline: Pipeline, walk: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("posedrop.governor.TRIES", 0)
+    monkeypatch.setattr("posedrop.gate.shared_item.TRIES", 0)
     assert pipeline.handle(walk)
-    assert [delay for _, delay in pipeline.later] == [2]
+    assert [delay for _, delay in pipeline.later] == [15]
     assert "errors" not in pipeline.record()
 
 
@@ -226,7 +232,7 @@ def test_a_schedule_that_is_too_busy_is_asked_again_soon(
 
 
 def test_a_version_that_has_expired_while_its_job_waited_is_not_paid_for(pipeline: Pipeline, walk: object) -> None:
-    pipeline.provider.submits = [answer(503), TAKEN]
+    pipeline.provider.submits = [REFUSED, TAKEN]
     assert pipeline.handle(walk)
     ((own, _),) = pipeline.later
     version = pipeline.record()["inputs"]["face"]["version_id"]
@@ -249,10 +255,11 @@ def test_only_an_answer_to_a_submit_closes_the_breaker(pipeline: Pipeline) -> No
         {**execution, "finished": True, "error": {"type": "TimedOut", "message": "late"}}, Context(300)
     )
     now = pipeline.clock.now
-    governor().change(lambda pacing: pacing.account_refused(now, "406", 900))
+    pause(pipeline)
     assert pipeline.handle({"retry": pipeline.record()["job_id"]})
     assert pipeline.record()["status"] == "SUBMITTED"  # the old request goes on: that was a GET
-    assert governor().read().open_until == now + 900
+    breaker: Breaker = governor().read_breaker()
+    assert breaker.open_until == now + 900
 
 
 # ---- what is counted -------------------------------------------------------------------------------------------------

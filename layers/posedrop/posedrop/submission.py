@@ -65,6 +65,9 @@ MOST_FAULTS = 8
 MOST_UNRESOLVED = 3
 """So many requests of an attempt may be sent again although the history could not say."""
 
+PATIENT = (ReasonCode.REFUSED, ReasonCode.SERVER_FAULT)
+"""Such jobs are sent at their time and not before."""
+
 FirstPoll = Callable[[float, float], float]
 """Reserve the first poll: takes now and the due time, returns when it may run."""
 
@@ -101,12 +104,15 @@ class Submission:
         self._timeouts = Timeouts.within(min(LONGEST_REQUEST, settings.submit_timeout_seconds / 2))
 
     def is_held(self, record: Record) -> bool:
-        """Whether a queued job has a slot, or waits for long: then a message of its own is on its way.
+        """Whether a queued job has a slot, a fixed time or waits for long: then a message of its own will come.
 
         After an outage it may be tried as soon as anybody asks.
         """
-        left = epoch(record.deferred_until or record.created_at) - self._clock()
-        return record.status is Status.QUEUED and left > (0 if record.slot else LONGEST_BACKOFF)
+        patient = bool(record.slot) or record.reason_code in PATIENT
+        return record.status is Status.QUEUED and self._left(record) > (0 if patient else LONGEST_BACKOFF)
+
+    def _left(self, record: Record) -> float:
+        return epoch(record.deferred_until or record.created_at) - self._clock()
 
     def advance(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
         """Do what the record's status asks for next.
@@ -144,6 +150,9 @@ class Submission:
     # ---- sending ---------------------------------------------------------------------------------------------------
 
     def _send(self, record: Record, remaining: Callable[[], float]) -> None:
+        if record.reason_code in PATIENT and (left := self._left(record)) > 1:
+            # SQS delays a message for 900 s at most: it came before its time.
+            raise Deferred(ReasonCode(record.reason_code), record.reason or "", left)
         try:
             record = self._lookup.resolve(record, remaining)
         except SubmitOutcomeUnknown as exc:
