@@ -23,6 +23,7 @@ SUBMIT: dict[str, Crash | None] = {
     "before the claim": ("submit", "before", f"{LEDGER}.claim", 1),
     "answered": ("submit", "after", "posedrop.segmind:Segmind.submit", 1),
     "sent": ("submit", "at", "http11.receive_response_headers.complete", 1),
+    "request id is its own": ("submit", "after", f"{LEDGER}.own_request_id", 1),
     "request id written": ("submit", "after", f"{LEDGER}.submitted", 1),
     "before the execution": ("submit", "before", START, 1),
     "execution started": ("submit", "after", START, 1),
@@ -130,7 +131,7 @@ def test_what_stays_unknown_is_told_and_never_sent_again(
 
 
 WHILE_UNKNOWN: dict[str, Crash | None] = {
-    "suspicion written": ("submit", "after", f"{LEDGER}.suspect", 1),
+    "unknown outcome written": ("submit", "after", f"{LEDGER}.mark_outcome_unknown", 1),
     "before the history": ("submit", "before", "posedrop.history:History.find", 1),
     "found": ("submit", "after", "posedrop.history:History.find", 1),
     "request id written": ("submit", "after", f"{LEDGER}.submitted", 1),
@@ -153,13 +154,33 @@ def test_a_request_without_an_answer_is_found(world: World, crash: Crash) -> Non
 NOT_TAKEN: dict[str, Crash | None] = {
     "given back": ("submit", "after", f"{LEDGER}.release", 1),
     "pause told": ("submit", "after", "posedrop.governor:Governor.change", 1),
-    "held back": ("submit", "after", f"{LEDGER}.hold", 1),
+    "deferral written": ("submit", "after", f"{LEDGER}.defer", 1),
 }
 
 
 @points(NOT_TAKEN)
 def test_a_request_that_was_not_taken_is_sent_again(world: World, crash: Crash) -> None:
     world.emulator.faults([{"fault": "429", "on": "submit", "times": 1}])
+    world.upload()
+    drive(world, crash)
+    assert len(world.accepted()) == 1
+    told = attempts(world)
+    assert list(told) == [1]
+    check_success(world, told[1])
+
+
+SERVER_FAULT: dict[str, Crash | None] = {
+    "put back": ("submit", "after", f"{LEDGER}.release_after_fault", 1),
+    "breaker told": ("submit", "after", "posedrop.governor:Governor.trip", 1),
+    "before the history": ("submit", "before", "posedrop.history:History.find", 1),
+    "history asked": ("submit", "after", "posedrop.history:History.find", 1),
+    "what it said written": ("submit", "after", f"{LEDGER}.learned", 1),
+}
+
+
+@points({**SERVER_FAULT, "no crash": NEVER})
+def test_a_request_behind_a_500_is_looked_up_and_sent_once_more(world: World, crash: Crash | None) -> None:
+    world.emulator.faults([{"fault": "500", "on": "submit", "times": 1}])
     world.upload()
     drive(world, crash)
     assert len(world.accepted()) == 1

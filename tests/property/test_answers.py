@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from posedrop.answers import Answer
-from posedrop.errors import NotTaken, Rejected, StatusUnavailable, SubmitOutcomeUnknown
+from posedrop.errors import NotAccepted, Rejected, ServerFault, StatusUnavailable, SubmitOutcomeUnknown
 from posedrop.images import BadImage, ImageInfo, check
 from posedrop.outputs import BadOutput, InlineSource, UrlSource, parse_output
 from posedrop.segmind import Segmind, Timeouts
@@ -71,15 +71,16 @@ def client(status: int, sent: dict[str, str], body: bytes) -> Segmind:
 def test_a_submit(status: int, sent: dict[str, str], body: bytes) -> None:
     try:
         request_id = client(status, sent, body).submit({"prompt": "x"}, Timeouts.within(1))
-    except (Rejected, NotTaken, SubmitOutcomeUnknown) as exc:
+    except (Rejected, NotAccepted, ServerFault, SubmitOutcomeUnknown) as exc:
         error = exc
     else:
         assert 200 <= status < 300
         assert json.loads(body)["request_id"] == request_id
         assert 0 < len(request_id) <= 128
         return
-    # Sent again is only what the provider said it did not take; without an answer that can be read, that is nothing.
-    assert not isinstance(error, NotTaken) or status in (401, 403, 404, 406, 429, 500, 502, 503)
+    # Sent again without a look is only what the provider said it did not accept.
+    assert not isinstance(error, NotAccepted) or status in (401, 403, 404, 406, 429)
+    assert not isinstance(error, ServerFault) or status in (500, 502, 503)
     assert len(str(error).encode()) <= 1200
     assert "SG_0123456789abcdef" not in str(error)
 

@@ -24,40 +24,73 @@ from hypothesis.stateful import (
 )
 
 from posedrop.errors import InferenceFailed, Rejected, SubmitOutcomeUnknown
+from posedrop.gate.reasons import ReasonCode
 from posedrop.job import Job
-from posedrop.ledger import ENDED, Conflict, Ledger, Record, Status
+from posedrop.ledger import Conflict, Ledger
+from posedrop.record import ENDED, Record, Status
+from posedrop.record import Fate as RequestFate
+
+
+JOB = "hero-walk-0123456789abcdef"
+FAILED_CONDITION = ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, "UpdateItem")
 
 
 class Table:
-    """A table of one item, with as much of DynamoDB's language as the ledger speaks: thousands of writes a second."""
+    """A table with as much of DynamoDB's language as the ledger speaks: thousands of writes a second.
+
+    `lose` lets the reply of the next write be lost: it is applied, and botocore repeats it.
+    """
 
     def __init__(self) -> None:
-        self.item: dict[str, Any] = {}
+        self.items: dict[str, dict[str, Any]] = {}
+        self.lose = False
 
-    def get_item(self, **_: Any) -> dict[str, Any]:
-        return {"Item": copy.deepcopy(self.item)}
+    @property
+    def item(self) -> dict[str, Any]:
+        """The job's item."""
+        return self.items[JOB]
+
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        item = self.items.get(request["Key"]["job_id"]["S"])
+        return {"Item": copy.deepcopy(item)} if item else {}
 
     def put_item(self, Item: dict[str, Any], **_: Any) -> None:
-        self.item = copy.deepcopy(Item)
+        if Item["job_id"]["S"] in self.items:
+            raise FAILED_CONDITION
+        self.items[Item["job_id"]["S"]] = copy.deepcopy(Item)
 
     def update_item(self, **request: Any) -> dict[str, Any]:
-        names, values = request["ExpressionAttributeNames"], request["ExpressionAttributeValues"]
+        response = self._update(request)
+        if self.lose:
+            self.lose = False
+            return self._update(request)
+        return response
+
+    def _update(self, request: dict[str, Any]) -> dict[str, Any]:
+        key = request["Key"]["job_id"]["S"]
+        item = self.items.setdefault(key, {"job_id": {"S": key}})
+        names, values = request.get("ExpressionAttributeNames", {}), request["ExpressionAttributeValues"]
+        if request.get("ConditionExpression", "").startswith("attribute_not_exists(highest)"):
+            if "highest" in item and int(item["highest"]["N"]) >= int(values[":number"]["N"]):
+                raise FAILED_CONDITION
+            item["highest"] = values[":number"]
+            return {}
         for condition in filter(None, request.get("ConditionExpression", "").split(" AND ")):
             if condition.startswith("attribute_not_exists("):
-                holds = names[condition[21:-1]] not in self.item
+                holds = names[condition[21:-1]] not in item
             else:
                 name, value = condition.split(" = ")
-                holds = self.item.get(names[name]) == values[value]
+                holds = item.get(names[name]) == values[value]
             if not holds:
-                raise ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, "UpdateItem")
+                raise FAILED_CONDITION
         sets, _, removes = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
         for name, value in re.findall(r"(#\w+) = (:\w+)", sets):
-            self.item[names[name]] = values[value]
+            item[names[name]] = values[value]
         for name, value in re.findall(r"(#\w+) = if_not_exists\(#\w+, (:\w+)\)", sets):
-            self.item.setdefault(names[name], values[value])
+            item.setdefault(names[name], values[value])
         for name in filter(None, removes.split(", ")):
-            self.item.pop(names[name], None)
-        return {"Attributes": copy.deepcopy(self.item)}
+            item.pop(names[name], None)
+        return {"Attributes": copy.deepcopy(item)}
 
 
 class Concurrent(RuleBasedStateMachine):
@@ -76,7 +109,7 @@ class Concurrent(RuleBasedStateMachine):
         """The owners that have sent their request."""
         self.paid: Counter[int] = Counter()
         """Requests by attempt that the provider has taken, or may have."""
-        self.known = self.ledger.queue(Job("hero-walk-0123456789abcdef", "bucket", "hero", "walk", {}), self.now)
+        self.known = self.ledger.queue(Job(JOB, "bucket", "hero", "walk", {}), self.now)
         self.read()
 
     # ---- the rules -------------------------------------------------------------------------------------------------
@@ -98,17 +131,20 @@ class Concurrent(RuleBasedStateMachine):
         self.do(usual.get(read.status), read)
         return read
 
-    @rule(target=records, record=records, choice=st.integers(0, 5))
-    def act(self, record: Record, choice: int) -> Record:
+    @rule(target=records, record=records, choice=st.integers(0, 6), lost=st.booleans())
+    def act(self, record: Record, choice: int, lost: bool) -> Record:
         """Somebody does what follows from a record that may be old."""
         actions: dict[Status, list[Callable[[Record], object]]] = {
             Status.QUEUED: [self.send, self.claim, self.hold, self.adopt],
-            Status.SUBMITTING: [self.post, self.taken, self.not_taken, self.rejected, self.found, self.not_found],
+            Status.SUBMITTING: [
+                *(self.post, self.taken, self.not_taken, self.fault, self.rejected, self.found, self.not_found),
+            ],
             Status.SUBMITTED: [self.succeed, self.fail, self.seen_404],
             Status.FAILED: [self.tell, self.retry],
             Status.SUCCEEDED: [self.tell, self.retry],
         }
         possible = actions[record.status]
+        self.table.lose = lost
         self.do(possible[choice % len(possible)], record)
         return self.known
 
@@ -147,7 +183,15 @@ class Concurrent(RuleBasedStateMachine):
     def not_taken(self, claimed: Record) -> None:
         """The provider said that it took nothing: only then is the attempt sent again."""
         if claimed.owner in self.posted:
-            self.ledger.release(claimed, "503", self.now, self.now)
+            self.ledger.release(claimed, ReasonCode.RATE_LIMIT, "429", self.now, self.now)
+            self.paid[claimed.attempt] -= 1
+
+    def fault(self, claimed: Record) -> None:
+        """The provider answered 500, and its history does not have the request: the attempt is sent again."""
+        if claimed.owner in self.posted:
+            released = self.ledger.release_after_fault(claimed, "500", self.now, self.now)
+            request = released.requests[-1]
+            self.ledger.learned(released, released.with_fate(request, RequestFate.ABSENT), self.now)
             self.paid[claimed.attempt] -= 1
 
     def rejected(self, claimed: Record) -> None:
@@ -155,18 +199,18 @@ class Concurrent(RuleBasedStateMachine):
 
     def found(self, claimed: Record) -> None:
         """Somebody finds an old claim, and its request in the history."""
-        self.ledger.submitted(self.ledger.suspect(claimed, "no answer", self.now), "from the history", self.now)
+        self.ledger.submitted(self.ledger.mark_outcome_unknown(claimed, "no answer", self.now), "from the history", self.now)
 
     def not_found(self, claimed: Record) -> None:
-        suspected = self.ledger.suspect(claimed, "no answer", self.now)
-        self.ledger.fail(suspected, SubmitOutcomeUnknown("unknown"), self.now)
+        marked = self.ledger.mark_outcome_unknown(claimed, "no answer", self.now)
+        self.ledger.fail(marked, SubmitOutcomeUnknown("unknown"), self.now)
 
     def hold(self, record: Record) -> None:
-        self.ledger.hold(record, "429", self.now + 9, self.now)
+        self.ledger.defer(record, ReasonCode.RATE_LIMIT, "429", self.now + 9, self.now)
 
     def adopt(self, record: Record) -> None:
-        if record.attempt > 1:
-            self.ledger.adopt(record, "of an earlier attempt", self.now)
+        if record.requests:
+            self.ledger.adopt(record, record.requests[0], "of an earlier attempt", self.now)
 
     def succeed(self, record: Record) -> None:
         self.ledger.succeed(record, [{"key": "1.png"}], {}, self.now)
@@ -175,13 +219,14 @@ class Concurrent(RuleBasedStateMachine):
         self.ledger.fail_attempt(record, InferenceFailed("no"), {}, self.now)
 
     def seen_404(self, record: Record) -> None:
-        self.ledger.not_found(record, self.now)
+        if record.request_id:
+            self.ledger.not_found(record, self.now)
 
     def tell(self, record: Record) -> None:
         self.ledger.notified(record, self.now)
 
     def retry(self, record: Record) -> None:
-        self.ledger.new_attempt(record, f"wish {record.attempt}", None, self.now)
+        self.ledger.new_attempt(record, f"wish {record.attempt}", self.now)
 
     # ---- what must hold after each ---------------------------------------------------------------------------------
 
@@ -206,7 +251,8 @@ class Concurrent(RuleBasedStateMachine):
             assert (after.status, after.error, after.outputs) == (before.status, before.error, before.outputs)
         if action == self.retry:
             assert (before.status, after.status) == (Status.FAILED, Status.QUEUED)
-            assert after.request_id is after.owner is after.error is after.notified_at is after.not_found_at is None
+            assert after.request_id is after.owner is after.error is after.notified_at is None
+            assert after.wishes == [*before.wishes, f"wish {record.attempt}"]
 
     def read(self) -> Record:
         record = self.ledger.get(self.known.job_id)

@@ -16,7 +16,9 @@ from posedrop.errors import (
     PosedropError,
     ProviderUnavailable,
     RateLimited,
+    Refused,
     Rejected,
+    ServerFault,
     SubmitOutcomeUnknown,
 )
 from posedrop.segmind import RETRY_AFTER_CAP, Segmind, Timeouts, retry_after
@@ -116,15 +118,17 @@ def test_the_transport_s_exceptions_are_all_here() -> None:
 
 
 def expected_error(status: int) -> type[PosedropError]:
-    """design: the table of errors, for an answer without a request id."""
-    if status in (400, 422):
-        return Rejected
-    if status in (401, 403, 404, 406):
+    """design: the table of errors, for a response without a request id."""
+    if status == 401:
         return AccountRefused
+    if status in (403, 404, 406):
+        return Refused
     if status == 429:
         return RateLimited
     if status in (500, 502, 503):
-        return ProviderUnavailable
+        return ServerFault
+    if 400 <= status < 500 and status != 408:
+        return Rejected
     return SubmitOutcomeUnknown
 
 
@@ -134,7 +138,7 @@ def test_every_http_status_is_mapped(status: int) -> None:
         submit(httpx.Response(status, json={"error": "because"}))
     assert type(caught.value) is expected_error(status)
     assert str(status) in str(caught.value)
-    assert not isinstance(caught.value, AccountRefused) or caught.value.status == status
+    assert not isinstance(caught.value, AccountRefused | Refused) or caught.value.status == status
 
 
 @pytest.mark.parametrize("status", [HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.BAD_GATEWAY, 504])

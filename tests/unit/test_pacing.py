@@ -1,22 +1,20 @@
-"""The plan's limit and the breaker, as values: no clock, no table."""
+"""The plan's limit, as values: no clock, no table."""
 
 from collections import deque
 from collections.abc import Iterator
-from functools import partial
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posedrop.gate.reasons import ReasonCode
 from posedrop.pacing import (
     DAY,
     GRACE,
     HORIZON,
     LEAD,
-    LONGEST_PAUSE,
     PATIENCE,
-    PROBE_SECONDS,
     RATE_LIMIT_PAUSE,
     USE_OF_LIMIT,
     Held,
@@ -200,18 +198,22 @@ def test_in_the_minute_after_the_limit_has_changed_a_429_shows_nothing() -> None
 
 def paused_at(job: int, pause: str) -> list[int]:
     """The order in which 40 jobs are sent that arrive one after the other, where submitting pauses at one of them."""
-    pacing = Pacing()
+    pacing, breaker = Pacing(), None
     waiting: list[tuple[float, int, Slot | None]] = [(NOW + number / 100, number, None) for number in range(40)]
     order: list[int] = []
     while waiting:
         now, number, kept = min(waiting, key=lambda entry: entry[:2])
         waiting.remove((now, number, kept))
-        pacing, taken = pacing.take(now, SUBMITS, kept)
+        pacing, taken = pacing.take(now, SUBMITS, kept, breaker if breaker and breaker.until > now else None)
         if isinstance(taken, Turn):
             if len(order) == job:
                 job = -1
-                pacing = pacing.not_taken()
-                pacing = pacing.rate_limited(now, 20, SUBMITS) if pause == "429" else refused(pacing, now, 20)
+                pacing = pacing.not_accepted()
+                if pause == "429":
+                    pacing = pacing.rate_limited(now, 20, SUBMITS)
+                else:
+                    breaker = Held(now + 20, ReasonCode.PAUSED, "401", pause_ends=now + 20)
+                    pacing = pacing.submits_paused(breaker.until)
                 waiting.append((now + 20, number, kept))
                 continue
             pacing = pacing.answered()
@@ -232,13 +234,14 @@ def test_after_a_pause_jobs_are_sent_in_the_order_in_which_they_came(pause: str)
 
 @pytest.mark.parametrize("pause", ["429", "401"])
 def test_who_comes_in_a_pause_takes_a_slot_of_the_time_after_it(pause: str) -> None:
-    pacing = Pacing().rate_limited(NOW, 100, SUBMITS) if pause == "429" else refused(Pacing(), NOW, 100)
+    breaker = None if pause == "429" else Held(NOW + 100, ReasonCode.PAUSED, "401", pause_ends=NOW + 100)
+    pacing = Pacing().submits_paused(NOW + 100) if breaker else Pacing().rate_limited(NOW, 100, SUBMITS)
     slots = []
     for number in range(30):
-        pacing, taken = pacing.take(NOW + number, SUBMITS)
+        pacing, taken = pacing.take(NOW + number, SUBMITS, pause=breaker)
         assert isinstance(taken, Held)
         assert taken.slot is not None
-        assert (taken.pause_ends, taken.paused) == (NOW + 100, pause == "401")
+        assert (taken.pause_ends, taken.code == ReasonCode.PAUSED) == (NOW + 100, pause == "401")
         assert taken.until == max(NOW + 100, taken.slot.at - LEAD)
         slots.append(taken.slot.at)
     assert slots == pytest.approx([NOW + 100 + number * SUBMITS.interval for number in range(30)])
@@ -248,86 +251,7 @@ def test_who_comes_in_a_pause_takes_a_slot_of_the_time_after_it(pause: str) -> N
 
 def test_a_turn_that_is_waited_for_is_stopped_by_what_comes_meanwhile() -> None:
     assert not Pacing().stopped(NOW)
-    assert refused(Pacing(), NOW).stopped(NOW + 899)
-    assert not refused(Pacing(), NOW).stopped(NOW + 900)
     assert Pacing().rate_limited(NOW, 5, SUBMITS).stopped(NOW + 4)
-
-
-# ---- the breaker -----------------------------------------------------------------------------------------------------
-
-
-def refused(pacing: Pacing, now: float, pause: float = 900) -> Pacing:
-    return pacing.account_refused(now, "401", pause)
-
-
-def test_a_refused_account_pauses_submitting_and_no_poll() -> None:
-    pacing = refused(Pacing(), NOW)
-    found = held(pacing, NOW + 899)
-    assert (found.until, found.reason) == (NOW + 900, "401")
-    assert pacing.take_poll(NOW, NOW + 1, SUBMITS)[1] == NOW + 1
-
-
-def test_more_refusals_while_it_is_open_change_nothing() -> None:
-    pacing = refused(Pacing(), NOW)
-    assert refused(pacing, NOW + 5) == pacing
-
-
-def test_it_stays_open_longer_each_time_up_to_an_hour() -> None:
-    pacing, now, pauses = Pacing(), NOW, []
-    for _ in range(30):
-        pacing = refused(pacing, now)
-        pauses.append(pacing.open_until - now)
-        now = pacing.open_until
-    assert pauses[:4] == [900, 1800, 3600, 3600]
-    assert max(pauses) == LONGEST_PAUSE
-
-
-def test_one_probe_at_a_time() -> None:
-    pacing, probe = turn(refused(Pacing(), NOW), NOW + 900)
-    assert probe == Turn(NOW + 900, probe=True)
-    assert NOW + 901 < held(pacing, NOW + 901).until <= NOW + 900 + PROBE_SECONDS
-    assert "probe" in held(pacing, NOW + 901).reason
-    kept = Slot(NOW + 902, pacing.generation)
-    assert held(pacing, NOW + 901, kept=kept).slot == kept
-    # A probe that never tells how it went does not block for ever.
-    assert turn(pacing, NOW + 900 + PROBE_SECONDS)[1].probe
-
-
-@pytest.mark.parametrize(
-    ("end", "again"),
-    [
-        (Pacing.answered, "all"),
-        (Pacing.not_taken, "probe"),
-        (partial(refused, now=NOW + 901), "held"),
-        (partial(Pacing.outcome_unknown, now=NOW + 901, pause=900), "probe"),
-    ],
-)
-def test_how_a_probe_ends_decides(end: partial[Pacing], again: str) -> None:
-    pacing = end(turn(refused(Pacing(), NOW), NOW + 900)[0])
-    now = NOW + 905
-    if again == "held":
-        assert held(pacing, now).until == NOW + 901 + 1800
-        return
-    pacing, first = turn(pacing, now)
-    assert first.probe is (again == "probe")
-    assert isinstance(pacing.take(now, SUBMITS)[1], Held if again == "probe" else Turn)
-
-
-def test_after_a_success_the_next_refusal_starts_small() -> None:
-    pacing = refused(refused(Pacing(), NOW), NOW + 900).answered()
-    assert turn(pacing, NOW + 5000)[1] == Turn(NOW + 5000)
-    assert refused(pacing, NOW + 5000).open_until == NOW + 5900
-
-
-def test_two_unknown_outcomes_in_a_row_open_the_breaker() -> None:
-    once = Pacing().outcome_unknown(NOW, 900)
-    assert turn(once, NOW)[1] == Turn(NOW)
-    assert "unknown" in held(once.outcome_unknown(NOW, 900), NOW).reason
-
-
-def test_an_answer_between_two_unknown_outcomes_keeps_it_closed() -> None:
-    pacing = Pacing().outcome_unknown(NOW, 900).answered().outcome_unknown(NOW, 900)
-    assert turn(pacing, NOW)[1] == Turn(NOW)
 
 
 # ---- the day's limit -------------------------------------------------------------------------------------------------
@@ -341,5 +265,5 @@ def test_beyond_the_day_s_limit_jobs_wait_for_the_next_day() -> None:
     found = held(pacing, noon + 5, limits)
     assert found.until == NOW // DAY * DAY + DAY
     assert "DailyJobLimit" in found.reason
-    assert turn(pacing.not_taken(), noon + 5, limits)[1] == Turn(noon + 5)
+    assert turn(pacing.not_accepted(), noon + 5, limits)[1] == Turn(noon + 5)
     assert turn(pacing, found.until, limits)[1] == Turn(found.until)

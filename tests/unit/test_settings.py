@@ -9,7 +9,7 @@ from posedrop.errors import SettingsError
 from posedrop.settings import DeliverSettings, PollSettings, Settings, SubmitSettings, SweepSettings, read
 
 ALL = (SubmitSettings, PollSettings, DeliverSettings, SweepSettings)
-TEXTS = {"IMAGE_TRANSPORT": "base64", "RESUBMIT_UNKNOWN": "true", "LIMIT_COUNTS": "auto"}
+TEXTS = {"IMAGE_TRANSPORT": "base64", "LIMIT_COUNTS": "auto"}
 
 
 def complete(cls: type[Settings]) -> dict[str, str]:
@@ -21,7 +21,7 @@ def complete(cls: type[Settings]) -> dict[str, str]:
 @pytest.mark.parametrize("cls", ALL)
 def test_every_variable_is_read_in_its_type(cls: type[Settings]) -> None:
     settings = read(cls, complete(cls))
-    expected = {float: 7.5, bool: True}
+    expected = {float: 7.5}
     for field in fields(cls):
         name = field.name.upper()
         assert getattr(settings, field.name) == expected.get(field.type, TEXTS.get(name, f"a {name}"))  # type: ignore[call-overload]
@@ -46,7 +46,6 @@ def test_a_missing_or_empty_variable_is_named_or_has_its_default(cls: type[Setti
     ("name", "value"),
     [
         *(("SETTLE_SECONDS", value) for value in ("five", "nan", "inf", "-1", "1e999", "5 s")),
-        *(("RESUBMIT_UNKNOWN", value) for value in ("True", "yes", "1", " true")),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:

@@ -5,7 +5,7 @@ the history cannot say.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -28,6 +28,7 @@ LAST_PAGE = 1000
 MARGIN = 300.0
 """Seconds before a request at which the search for it ends: clocks differ."""
 URL_FIELDS = ("face_image", "pose_image")
+DEPTH = 4
 
 
 class HistoryUnavailable(PosedropError):
@@ -152,9 +153,18 @@ def _serves(request_body: object, name: str) -> bool:
             request_body = load_json(request_body)
         except ValueError:
             return False
-    if not isinstance(request_body, dict):
-        return False
-    return any(_file_name(request_body.get(field)) == name for field in URL_FIELDS)
+    return any(_file_name(url) == name for url in _image_urls(request_body, DEPTH))
+
+
+def _image_urls(value: object, depth: int) -> Iterator[object]:
+    """What stands in the image fields, wherever they are: the shape of a row's request_body is not documented."""
+    if not isinstance(value, dict) or not depth:
+        return
+    for key, inner in value.items():
+        if key in URL_FIELDS:
+            yield from inner if isinstance(inner, list) else [inner]
+        else:
+            yield from _image_urls(inner, depth - 1)
 
 
 def _file_name(url: object) -> str | None:

@@ -97,11 +97,7 @@ def from_environment(cls: type[S]) -> S:
     return read(cls, os.environ)
 
 
-def _convert(name: str, text: str, kind: object) -> str | float | bool:
-    if kind is bool:
-        if text not in ("true", "false"):
-            raise SettingsError(f"environment variable {name} is neither true nor false: {text!r}")
-        return text == "true"
+def _convert(name: str, text: str, kind: object) -> str | float:
     if kind is float:
         try:
             number = float(text)
