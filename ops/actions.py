@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from ops.errors import NotFound, OpsError, Refused
 from ops.health import depth
+from ops.plan import Outcome, plan_pose
 from ops.stack import Stack
 from posedrop.ledger import Record, Status
 from posedrop.messages import RetryMessage
@@ -26,9 +27,13 @@ PEEK = 10
 
 @dataclass(frozen=True)
 class Retry:
-    """A new attempt of a failed job. `usd` is what it costs at most: a result that is still there is not paid again."""
+    """A new attempt of a failed job. `usd` is what it costs at most: a result that is still there is not paid again.
+
+    `makes` is the job that begins, with its attempt: another one where the files have changed since it failed unsent.
+    """
 
     job_id: str
+    makes: str
     attempt: int
     error_type: str
     error_message: str
@@ -37,25 +42,43 @@ class Retry:
 
 def plan_retries(stack: Stack, job_ids: Sequence[str]) -> list[Retry]:
     """The attempts that would begin. Raises NotFound, and Refused for a job whose new attempt would be in vain."""
-    return [_retry(job_id, stack.record(job_id)) for job_id in dict.fromkeys(job_ids)]
+    return [_retry(stack, job_id) for job_id in dict.fromkeys(job_ids)]
 
 
-def _retry(job_id: str, record: Record | None) -> Retry:
+def _retry(stack: Stack, job_id: str) -> Retry:
+    record = stack.record(job_id)
     if record is None:
         raise NotFound(f"there is no job {job_id}")
     if record.status is not Status.FAILED:
         raise Refused(f"{job_id} has not failed: it is {record.status}")
     error = record.error or {"type": "InternalError", "message": ""}
-    if error["type"] == "InvalidInput" or not record.inputs:
-        raise Refused(f"{job_id} would fail again: {error['message']}; upload the corrected file instead")
-    return Retry(job_id, record.attempt + 1, error["type"], error["message"])
+    makes = _read_again(stack, record) if record.failed_unsent else job_id
+    attempt = record.attempt + 1 if makes == job_id else 1
+    return Retry(job_id, makes, attempt, error["type"], error["message"])
 
 
-def retry(stack: Stack, planned: Sequence[Retry]) -> None:
-    """Ask for new attempts. Errors of SQS pass as botocore's ClientError."""
+def _read_again(stack: Stack, record: Record) -> str:
+    """The id of the job that a folder's files make now. Raises Refused where they make none, or one that is known."""
+    found = plan_pose(stack, record.character, record.pose)
+    if found.outcome is Outcome.WAITING:
+        lacks = " and ".join(f"a {what}" for what in found.missing)
+        raise Refused(f"{record.job_id} lacks {lacks}: upload that instead")
+    if found.outcome is Outcome.REFUSED or found.job_id is None:
+        raise Refused(f"{record.job_id} would fail again: {found.error}; fix the file first, then retry or upload it")
+    if found.outcome is Outcome.KNOWN and found.job_id != record.job_id:
+        raise Refused(f"the files of {record.job_id} have changed: they are {found.job_id}, which is {found.status}")
+    return found.job_id
+
+
+def retry(stack: Stack, planned: Sequence[Retry], *, buy_again: bool = False) -> None:
+    """Ask for new attempts. Errors of SQS pass as botocore's ClientError.
+
+    `buy_again`: pay although an earlier request may have been accepted, where the provider's history cannot say.
+    """
     for wanted in planned:
+        message = RetryMessage(wanted.job_id, buy_again)
         stack.client("sqs").send_message(
-            QueueUrl=stack.output("UploadQueueUrl"), MessageBody=RetryMessage(wanted.job_id).to_json(), DelaySeconds=0
+            QueueUrl=stack.output("UploadQueueUrl"), MessageBody=message.to_json(), DelaySeconds=0
         )
 
 

@@ -266,29 +266,38 @@ output_option = click.option(
 
 @main.command()
 @click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@click.option(
+    "--buy-again",
+    is_flag=True,
+    help="Pay again although an earlier request may have been accepted, where the provider's history cannot say.",
+)
 @yes_option
 @wait_option
 @timeout_option
 @output_option
 @common
 @pass_shell
-def retry(shell: Shell, job_ids: Sequence[str], yes: bool, wait: bool, timeout: float, output: Path | None) -> None:
+def retry(
+    shell: Shell, job_ids: Sequence[str], buy_again: bool, yes: bool, wait: bool, timeout: float, output: Path | None
+) -> None:
     """Try failed jobs again.
 
-    A new attempt of each. A result that is still at the provider is not paid for again.
+    A new attempt of each. A result that is still at the provider is not paid for again. A job that failed before it was
+    sent is made from the files that are in its folder now.
     """
     planned = actions.plan_retries(shell.stack, job_ids)
     most = sum(wanted.usd for wanted in planned)
     if not shell.json:
         display.show(shell.err, display.retries(planned))
-    shell.confirm(f"{many(len(planned), 'new attempt')}, at most {usd(most)}. Begin?", yes=yes)
-    actions.retry(shell.stack, planned)
+    twice = " An earlier request may have been accepted and billed: then it is paid twice." if buy_again else ""
+    shell.confirm(f"{many(len(planned), 'new attempt')}, at most {usd(most)}.{twice} Begin?", yes=yes)
+    actions.retry(shell.stack, planned, buy_again=buy_again)
     if wait:
-        attempts = {wanted.job_id: wanted.attempt for wanted in planned}
+        attempts = {wanted.makes: wanted.attempt for wanted in planned}
         _follow(shell, attempts, {job_id: job_id for job_id in attempts}, timeout, output)
     else:
         shell.show(
-            planned, lambda: [display.text(f"Asked for. Follow: {shell.stack.command('show', planned[0].job_id)}")]
+            planned, lambda: [display.text(f"Asked for. Follow: {shell.stack.command('show', planned[0].makes)}")]
         )
 
 

@@ -116,6 +116,9 @@ def health(found: Health) -> list[Part]:
     if jobs.failures:
         failures = ", ".join(f"{count:,} {name}" for name, count in jobs.failures.items())
         rows.insert(1, ("Failed", text(failures)))
+    if jobs.refused:
+        alone = "tried again later, behind the others, which go on"
+        rows.insert(1, ("Refused", Text(f"{many(jobs.refused, 'queued job')}: {alone}", "yellow")))
     if jobs.untold:
         rows.insert(1, ("Being told", f"{many(jobs.untold, 'job')} ended, the notification is on its way"))
     lines: list[Part] = [*_rows(rows), Text()]
@@ -134,8 +137,10 @@ def _alarms(found: Health) -> Text:
 def _pause(found: Health) -> Text:
     if found.pause is None:
         return Text("open", "green")
-    left = span(epoch(found.pause.until) - epoch(found.at))
-    return text(f"paused for another {left}: {found.pause.reason}", "red" if found.pause.account else "yellow")
+    left = epoch(found.pause.until) - epoch(found.at)
+    how = f"paused for another {span(left)}" if left > 0 else "one request at a time, until one is accepted"
+    whom = "the account, so all jobs" if found.pause.cause else "all jobs"
+    return text(f"{how} ({whom}): {found.pause.reason}", "red" if found.pause.cause else "yellow")
 
 
 # ---- jobs ------------------------------------------------------------------------------------------------------------
@@ -252,9 +257,10 @@ def retries(found: Sequence[Retry]) -> list[Part]:
     """The attempts that would begin."""
     table = _table("Job", "Attempt", "")
     for wanted in found:
-        table.add_row(
-            text(wanted.job_id), str(wanted.attempt), text(f"{wanted.error_type}: {wanted.error_message}", "dim")
-        )
+        why = f"{wanted.error_type}: {wanted.error_message}"
+        if wanted.makes != wanted.job_id:
+            why = f"its files have changed: it becomes {wanted.makes}; {why}"
+        table.add_row(text(wanted.job_id), str(wanted.attempt), text(why, "dim"))
     return [table]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from ops.errors import NotFound
-from ops.health import depth, elsewhere, no_events
+from ops.health import breaker_step, depth, elsewhere, no_events, waits_for_all
 from ops.records import Records
 from ops.stack import Stack
 from ops.words import DAY, command, many, span
@@ -28,12 +28,15 @@ from posedrop.contract import (
     Upload,
     parse,
 )
+from posedrop.gate.breaker import Breaker
+from posedrop.gate.reasons import ReasonCode
 from posedrop.intake import Draft, draft, unsettled
 from posedrop.job import waiting_id
 from posedrop.ledger import Record, Status
 from posedrop.messages import Origin
-from posedrop.pacing import WAITS_FOR_LIMIT, Held, Limits, Pacing, Slot
+from posedrop.pacing import Held, Limits, Pacing, Slot
 from posedrop.polling import Latency
+from posedrop.record import Fate
 from posedrop.uploads import GONE, JobFiles, Listed, UploadBucket, UploadChanged
 
 PROBABLY_LOST = 60.0
@@ -63,6 +66,7 @@ class Reason(StrEnum):
     QUEUED = "queued"
     WAITING_LIMIT = "waiting-limit"
     PAUSED = "paused"
+    REFUSED = "refused"
     HELD = "held"
     RUNNING = "running"
     STUCK = "stuck"
@@ -97,6 +101,7 @@ class Situation:
     """
 
     pacing: Pacing
+    breaker: Breaker
     limits: Limits
     latency: Latency
     job_timeout_seconds: float
@@ -109,6 +114,7 @@ class Situation:
         """The situation of a stack now."""
         return cls(
             stack.governor.read(),
+            stack.governor.read_breaker(),
             stack.limits,
             stack.latency(),
             stack.seconds("JobTimeoutSeconds"),
@@ -173,59 +179,88 @@ def missing(character: str, pose: str, what: list[str]) -> Explanation:
     )
 
 
+OWN_DEFERRALS: dict[str | None, tuple[str, str]] = {
+    ReasonCode.SERVER_FAULT: (
+        "its request may exist, so the provider's history is asked in {when} before it is sent again",
+        "Nothing: it goes on by itself, and fails after several such responses or a day of them.",
+    ),
+    ReasonCode.EARLIER_REQUEST: (
+        "nothing is paid before that is known, and it is looked up again in {when}",
+        "Nothing: it goes on by itself.",
+    ),
+    ReasonCode.UNAVAILABLE: ("it is tried again in {when}", "Nothing: it goes on by itself."),
+    ReasonCode.AWS: ("it is tried again in {when}", "Nothing: it goes on by itself."),
+}
+"""Why one job alone is deferred: what happens next, and what there is to do."""
+
+
 def _queued(record: Record, situation: Situation) -> Explanation:
-    job = f"Job {record.job_id}"
+    job, now = f"Job {record.job_id}", situation.now
+    left = epoch(record.deferred_until) - now if record.deferred_until else 0.0
+    # A look-up is no new request: the breaker does not stop it.
+    if situation.breaker.is_open and not (left > 0 and record.reason_code == ReasonCode.EARLIER_REQUEST):
+        return _paused(record, situation)
+    if left > 0 and record.reason_code == ReasonCode.REFUSED:
+        return _refused(record, left)
+    if left > 0 and record.reason_code in OWN_DEFERRALS:
+        happens, step = OWN_DEFERRALS[record.reason_code]
+        sentence = f"{job} is deferred: {_clause(record.reason)}; {happens.format(when=span(left))}."
+        return Explanation(Reason.HELD, sentence, step)
     # The same question that submit will ask; what it would change is thrown away.
-    _, taken = situation.pacing.take(situation.now, situation.limits, Slot(**record.slot) if record.slot else None)
-    if isinstance(taken, Held) and taken.paused:
-        sentence = f"{job} waits because submitting is paused for the whole account: {_clause(taken.reason)}."
-        return Explanation(
-            Reason.PAUSED, sentence, account_step(taken.reason, (taken.pause_ends or taken.until) - situation.now)
-        )
+    _, taken = situation.pacing.take(now, situation.limits, Slot(**record.slot) if record.slot else None)
     if isinstance(taken, Held):
-        when = span((taken.slot.at if taken.slot else taken.until) - situation.now)
-        if taken.reason == WAITS_FOR_LIMIT:
+        when = span((taken.slot.at if taken.slot else taken.until) - now)
+        if waits_for_all(taken):
+            sentence = f"{job} waits for the limit: {_clause(taken.reason)}; it goes on in about {when}."
+        else:
             plan = f"{situation.limits.requests_per_minute:g} a minute"
             sentence = f"{job} waits for the plan's request limit ({plan}); its turn comes in about {when}."
-        else:
-            sentence = f"{job} waits for the limit: {_clause(taken.reason)}; it goes on in about {when}."
         return Explanation(
             Reason.WAITING_LIMIT, sentence, "Nothing: it goes on by itself. A larger plan or limit makes it sooner."
         )
-    until = epoch(record.hold_until) if record.hold_until else situation.now
-    if record.reason and record.slot is None and until > situation.now:
-        sentence = f"{job} is held back: {_clause(record.reason)}; it is tried again in {span(until - situation.now)}."
-        return Explanation(Reason.HELD, sentence, "Nothing: it goes on by itself.")
-    if record.slot and until > situation.now:
-        sentence = f"{job} has its place within the plan's request limit and is sent in {span(until - situation.now)}."
+    if record.slot and left > 0:
+        sentence = f"{job} has its place within the plan's request limit and is sent in {span(left)}."
         return Explanation(Reason.WAITING_LIMIT, sentence, "Nothing: it goes on by itself.")
-    sentence = f"{job} is whole and queued{_ago(record.updated_at, situation.now)}; it is sent next."
+    if record.reason and left > 0:
+        sentence = f"{job} is deferred: {_clause(record.reason)}; it is tried again in {span(left)}."
+        return Explanation(Reason.HELD, sentence, "Nothing: it goes on by itself.")
+    sentence = f"{job} is whole and queued{_ago(record.updated_at, now)}; it is sent next."
     return Explanation(
         Reason.QUEUED, sentence, f"Wait; if it stays so for minutes: {situation.command('sweep', '--older-than', '0')}"
     )
 
 
-def account_step(reason: str, seconds: float) -> str:
-    """What to do when the provider refuses the account; the next try is in so many seconds."""
-    status = re.search(r"answered (\d{3})", reason)
-    steps = {
-        "401": "Put a valid API key into the stack's secret",
-        "403": "Give the API key's account access to the model",
-        "404": "Correct SegmindBaseUrl",
-        "406": "Buy credits at the provider",
-    }
-    step = steps.get(status[1] if status else "", "Look at the provider's account")
-    return f"{step}; it is tried again by itself in {span(seconds)}, and no job is lost."
+def _paused(record: Record, situation: Situation) -> Explanation:
+    """All jobs wait, whatever this one waited for before."""
+    breaker = situation.breaker
+    sentence = (
+        f"Job {record.job_id} waits because submitting is paused for the whole account: {_clause(breaker.reason)}"
+    )
+    if record.refused_at:
+        sentence += "; this job was refused itself, and fails if it is refused again after others were accepted"
+    return Explanation(Reason.PAUSED, f"{sentence}.", breaker_step(breaker, situation.now))
+
+
+def _refused(record: Record, left: float) -> Explanation:
+    """This job alone waits: the account is not in doubt."""
+    sentence = f"Job {record.job_id} is deferred, and it alone, while others go on: {_clause(record.reason)}."
+    step = (
+        f"Nothing: it is tried again in {span(left)}, behind the others, and ends as FAILED (Rejected) if it is "
+        "refused again after others were accepted, or for a day. If its prompt or an image may be the cause, change "
+        "that: it makes a new job."
+    )
+    return Explanation(Reason.REFUSED, sentence, step)
 
 
 def _submitting(record: Record, situation: Situation) -> Explanation:
-    if record.unknown_at is not None:
+    claim = record.requests[-1] if record.requests else None
+    if claim and claim.fate is Fate.UNKNOWN:
         sentence = (
-            f"Job {record.job_id} was sent without an answer ({_clause(record.reason)}), "
+            f"Job {record.job_id} was sent and got no usable response ({_clause(record.reason)}), "
             "and the provider's history is asked whether it arrived."
         )
         return Explanation(Reason.OUTCOME_UNKNOWN, sentence, "Wait a minute or two and ask again.")
-    age = situation.now - (record.claimed_at or epoch(record.updated_at))
+    age = situation.now - (claim.sent_at if claim else epoch(record.updated_at))
     if age > situation.submit_timeout_seconds:
         sentence = (
             f"Job {record.job_id} has been on its way to the provider for {span(age)}, longer than a function may run: "
@@ -258,7 +293,7 @@ def _failed(record: Record, situation: Situation) -> Explanation:
     match error["type"]:
         case "InvalidInput":
             reason = _bad_input([found["key"] for found in record.inputs.values()], error["message"])
-            step = "Upload the corrected file: that makes a new job."
+            step = f"Fix the file, then upload it again, or have the folder read again as it is then: {retry}"
             return Explanation(reason, f"{job} was refused before anything was sent: {text}.", step)
         case "Rejected" | "InferenceFailed":
             sentence = f"{job} failed at the provider: {text}."
@@ -266,12 +301,20 @@ def _failed(record: Record, situation: Situation) -> Explanation:
                 Reason.FAILED_AT_PROVIDER, sentence, f"Change the prompt or the images, or try as it is: {retry}"
             )
         case "SubmitOutcomeUnknown":
-            sentence = f"{job} may have been taken and billed, but no answer came: {text}."
-            return Explanation(Reason.OUTCOME_UNKNOWN, sentence, f"Look at the provider's account, then: {retry}")
+            sentence = f"{job} may have been accepted and billed, but no usable response came: {text}."
+            again = situation.command("retry", "--buy-again", record.job_id)
+            step = (
+                f"Look at the provider's account, then: {retry}. It asks the provider's history first; where that "
+                f"cannot say, this pays again all the same: {again}"
+            )
+            return Explanation(Reason.OUTCOME_UNKNOWN, sentence, step)
         case "TimedOut" | "ResultExpired" | "OutputInvalid":
             sentence = f"{job} brought no usable result: {text}."
             return Explanation(Reason.NO_RESULT, sentence, f"Try again, paid for only if the result is gone: {retry}")
-    return Explanation(Reason.INTERNAL, f"{job} ended by a fault of ours: {text}.", f"Try again: {retry}")
+    step = (
+        "Nothing was sent: see to the cause, then have the folder read again" if record.failed_unsent else "Try again"
+    )
+    return Explanation(Reason.INTERNAL, f"{job} ended by a fault of ours: {text}.", f"{step}: {retry}")
 
 
 def _bad_input(images: Iterable[str], message: str) -> Reason:
@@ -389,7 +432,9 @@ class Explainer:
             )
             step = f"{told.next_step}; for another picture change the prompt or the seed."
             return replace(told, reason=Reason.DUPLICATE, sentence=sentence, next_step=step)
-        if told.reason in (Reason.FAILED_AT_PROVIDER, Reason.NO_RESULT, Reason.OUTCOME_UNKNOWN, Reason.INTERNAL):
+        tried_again_by_itself = not record.requests  # nothing was accepted: the upload makes a new attempt
+        failed = (Reason.FAILED_AT_PROVIDER, Reason.NO_RESULT, Reason.OUTCOME_UNKNOWN, Reason.INTERNAL)
+        if told.reason in failed and not tried_again_by_itself:
             sentence = (
                 f"{told.sentence.removesuffix('.')}; the same content uploaded again is not tried again by itself."
             )

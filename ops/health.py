@@ -11,14 +11,29 @@ from ops.stack import Stack
 from ops.words import many, span
 from posedrop.backlog import oldest_job
 from posedrop.clock import rfc3339
+from posedrop.gate.breaker import Breaker, Cause
+from posedrop.gate.reasons import ReasonCode
 from posedrop.ledger import Status
-from posedrop.pacing import DAY, WAITS_FOR_LIMIT, Held, Limits, Pacing
+from posedrop.pacing import DAY, Held, Limits, Pacing
 from posedrop.sweeping import Ages
 from posedrop.telemetry import PRICE
 
 MINUTE = 60.0
 LONG_WAIT = 6 * 3600.0
 """Seconds that a job may wait: OldestMessageAlarm's bound."""
+STEPS: dict[str, str] = {
+    Cause.KEY_REFUSED: "Put a valid API key into the stack's secret",
+    Cause.ACCOUNT_REFUSED: (
+        "See to the provider's account: give it access to the model (403) or buy credits (406), "
+        "or correct SegmindBaseUrl (404)"
+    ),
+    Cause.OUTCOMES_UNKNOWN: (
+        "See whether the provider works, and what its request history has: the last requests got no usable response, "
+        "and may be billed"
+    ),
+    Cause.SERVER_FAULTS: "See whether the provider works: it answers the requests of different jobs with 5xx",
+}
+"""What to do for each cause of an open breaker."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +46,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class Pause:
-    """Submitting waits: `reason`, and until when (RFC 3339). `account`: refused, not limited."""
+    """Submitting waits for all jobs: `reason`, until when (RFC 3339), and what to do.
+
+    `cause` is the breaker's; None where it is closed, and the plan's or the day's limit is reached.
+    """
 
     reason: str
     until: str
-    account: bool
+    next_step: str
+    cause: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,7 @@ def health(stack: Stack) -> Health:
     counts = records.counts()
     oldest = oldest_job(stack.client("dynamodb"), stack.output("JobsTableName"))
     waited = None if oldest is None else max(0.0, round(now - oldest, 1))
-    rate, pause = limit_use(pacing, stack.limits, now)
+    rate, pause = limit_use(pacing, stack.governor.read_breaker(), stack.limits, now)
     alarms = alarms_on(stack)
     dead = depth(stack, stack.output("DeadLetterQueueUrl"))
     undelivered = _undelivered(stack)
@@ -120,15 +139,34 @@ def _undelivered(stack: Stack) -> int | None:
     return depth(stack, url) if url else None
 
 
-def limit_use(pacing: Pacing, limits: Limits, now: float) -> tuple[Rate, Pause | None]:
+def breaker_step(breaker: Breaker, now: float) -> str:
+    """What to do while the breaker is open, and when the next probe is made. `now` is in seconds since the epoch."""
+    if breaker.is_paused(now):
+        probe = f"the next probe goes out by itself in {span(breaker.open_until - now)}"
+    elif breaker.probe_until > now:
+        probe = "a probe is under way"
+    else:
+        probe = "the next job that is tried is the probe"
+    return f"{STEPS.get(breaker.cause, 'See to the provider')}; {probe}, and no job is lost."
+
+
+def waits_for_all(held: Held) -> bool:
+    """Whether all jobs wait, after a 429 or for the next day; otherwise this one waits for its slot."""
+    return held.code is not ReasonCode.RATE_LIMIT or held.pause_ends is not None
+
+
+def limit_use(pacing: Pacing, breaker: Breaker, limits: Limits, now: float) -> tuple[Rate, Pause | None]:
     """How much of the plan's limit is given out, and whether and why submitting waits altogether. Pure."""
     # The question that submit asks; what it would change is thrown away.
     _, taken = pacing.take(now, limits)
     pause = None
     next_free = now
-    if isinstance(taken, Held) and taken.reason != WAITS_FOR_LIMIT:
+    if breaker.is_open:
+        next_free = max(breaker.open_until, now)
+        pause = Pause(breaker.reason, rfc3339(next_free), breaker_step(breaker, now), breaker.cause)
+    elif isinstance(taken, Held) and waits_for_all(taken):
         next_free = taken.pause_ends or taken.until
-        pause = Pause(taken.reason, rfc3339(next_free), taken.paused)
+        pause = Pause(taken.reason, rfc3339(next_free), "Nothing: it goes on by itself.")
     elif isinstance(taken, Held) and taken.slot:
         next_free = taken.slot.at
     elif not isinstance(taken, Held):
@@ -156,10 +194,8 @@ def _taken(pacing: Pacing, now: float) -> int:
 
 def _problems(stack: Stack, pause: Pause | None, dead: int, undelivered: int | None) -> list[Problem]:
     found = []
-    if pause and pause.account:
-        found.append(
-            Problem(f"submitting is paused: {pause.reason}", "see to the provider's account; it resumes by itself")
-        )
+    if pause and pause.cause:
+        found.append(Problem(f"submitting is paused for all jobs: {pause.reason}", pause.next_step))
     if dead:
         found.append(Problem(f"{many(dead, 'message')} in the dead-letter queue", stack.command("redrive")))
     if undelivered:

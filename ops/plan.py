@@ -123,6 +123,11 @@ def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequen
     return Plan(url, [_job(stack, bucket, character, pose, asked is None or pose in asked) for pose in poses])
 
 
+def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
+    """What one pose is by the files that are there now. Raises Refused; errors of AWS pass as botocore's."""
+    return _job(stack, stack.uploads, character, pose, asked=True)
+
+
 def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: bool) -> PlannedJob:
     files = bucket.files(character, pose)
     if files.missing:

@@ -10,11 +10,15 @@ from typing import Any
 
 from ops.stack import Stack
 from posedrop.clock import rfc3339
-from posedrop.ledger import ENDED, UNFINISHED_INDEX, Record, Status, from_item
+from posedrop.gate.reasons import ReasonCode
+from posedrop.ledger import ENDED, UNFINISHED_INDEX, Record, Status
+from posedrop.record import from_item, is_record
 
 CHARACTER_INDEX = "by-character"
 SCAN_BOUND = 20_000
 """Records that a scan reads at most: about 40 calls."""
+ITEMS_A_JOB = 3
+"""A job's record, the item of its attempts and that of its request: a scan reads them all."""
 BATCH = 100
 """Keys that one BatchGetItem takes (DynamoDB API reference)."""
 ALWAYS = rfc3339(0)
@@ -52,11 +56,15 @@ class Page:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many records there are. `cut`: at least so many have ended, the scan's bound was reached."""
+    """How many records there are. `cut`: at least so many have ended, the scan's bound was reached.
+
+    `refused`: queued jobs that the provider refused by themselves.
+    """
 
     by_status: dict[str, int]
     failures: dict[str, int] = field(default_factory=dict)
     untold: int = 0
+    refused: int = 0
     cut: bool = False
 
 
@@ -130,8 +138,9 @@ class Records:
         untold = sum(self._count(self._unfinished_query(Wanted(), status)) for status in ENDED)
         ended: Counter[str] = Counter()
         failures: Counter[str] = Counter()
+        refused = 0
         scanned, cut = self._scan(
-            ProjectionExpression="job_id, #status, #character, pose, #error.#type",
+            ProjectionExpression="job_id, #status, #character, pose, #error.#type, reason_code",
             ExpressionAttributeNames={f"#{name}": name for name in ("status", "character", "error", "type")},
         )
         for record in scanned:
@@ -139,10 +148,12 @@ class Records:
                 ended[record.status] += 1
             if record.error:
                 failures[record.error["type"]] += 1
+            refused += is_refused(record)
         return Counts(
             {**by_status, **{str(status): ended[status] for status in ENDED}},
             dict(failures.most_common()),
             untold,
+            refused,
             cut,
         )
 
@@ -190,10 +201,10 @@ class Records:
         found: list[Record] = []
         read = 0
         for page in self._pages("scan", **projection):
-            # The table keeps the pacing and the latency too, which have no status.
-            found += self._read(item for item in page["Items"] if "status" in item)
+            found += self._read(item for item in page["Items"] if is_record(item))
             read += page["ScannedCount"]
-            if read >= self._scan_bound and "LastEvaluatedKey" in page:
+            bound = len(found) >= self._scan_bound or read >= self._scan_bound * ITEMS_A_JOB
+            if bound and "LastEvaluatedKey" in page:
                 return found, True
         return found, False
 
@@ -226,6 +237,11 @@ class Records:
 
     def _pages(self, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         yield from self._dynamodb.get_paginator(operation).paginate(**{"TableName": self._table, **arguments})
+
+
+def is_refused(record: Record) -> bool:
+    """Whether the provider refused this job by itself, while it is not decided yet whose fault that is."""
+    return record.status is Status.QUEUED and record.reason_code == ReasonCode.REFUSED
 
 
 def _first(records: Iterable[Record], count: int) -> list[Record]:

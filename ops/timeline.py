@@ -12,7 +12,20 @@ from ops.stack import Stack
 from posedrop.clock import epoch, rfc3339
 from posedrop.ledger import Record, Status
 from posedrop.notification import incomplete, notification
+from posedrop.record import Fate, Request
 from posedrop.uploads import GONE
+
+FATES = {
+    Fate.SENT: "no response yet",
+    Fate.ACCEPTED: "accepted",
+    Fate.SERVER_FAULT: "answered 5xx, the provider's history is to be asked",
+    Fate.UNKNOWN: "no usable response, the provider's history is to be asked",
+    Fate.ABSENT: "the provider's history does not have it",
+    Fate.UNRESOLVED: "the provider's history cannot say whether it exists",
+    Fate.FAILED: "failed at the provider",
+    Fate.GONE: "the provider does not know it any more",
+}
+"""What became of a request, in words."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +87,31 @@ def life(stack: Stack, job_id: str) -> Life:
 
 
 def _moments(record: Record) -> list[Moment]:
+    begins = "waiting" if record.status is Status.WAITING else "queued"
     found: list[tuple[str | None, str, str]] = [
-        (record.created_at, "waiting" if record.status is Status.WAITING else "queued", ", ".join(record.missing)),
-        (_time(record.claimed_at), "sent", f"attempt {record.attempt}"),
-        (_time(record.unknown_at), "no answer", record.reason or ""),
-        (record.submitted_at, "taken", f"request {record.request_id}"),
-        (_time(record.not_found_at), "unknown there", "the provider did not know the request"),
+        (record.created_at, begins, ", ".join(record.missing)),
+        (_time(record.began_at), "queued again", f"attempt {record.attempt}"),
+        *(moment for request in record.requests for moment in _request(request)),
+        (_time(record.refused_at), "refused", "for the first time in this attempt"),
+        (record.submitted_at, "accepted", f"request {record.request_id}"),
         (record.completed_at, str(record.status).lower(), (record.error or {}).get("message", "")),
-        (record.notified_at, "told", "the notification was published"),
-        (record.alerted_at, "told", "INCOMPLETE"),
+        (record.notified_at, "notified", "the notification was published"),
+        (record.alerted_at, "notified", "INCOMPLETE"),
     ]
     if record.status is Status.QUEUED and record.reason:
-        found.append((record.updated_at, "held", f"{record.reason}, until {record.hold_until}"))
+        until = f", until {record.deferred_until}" if record.deferred_until else ""
+        found.append((record.updated_at, "deferred", f"{record.reason}{until}"))
     return [Moment(at, what, detail) for at, what, detail in found if at]
+
+
+def _request(request: Request) -> list[tuple[str | None, str, str]]:
+    """When a request was sent, with what became of it."""
+    attempt = f"attempt {request.attempt}"
+    known = f" ({request.request_id})" if request.request_id else ""
+    return [
+        (_time(request.sent_at), "sent", f"{attempt}: {FATES[request.fate]}{known}"),
+        (_time(request.not_found_at), "not found", f"{attempt}: the provider did not know the request"),
+    ]
 
 
 def _uploads(stack: Stack, record: Record) -> tuple[list[Moment], list[str]]:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ops.explain import Reason, Situation, explain_record
-from ops.records import ALWAYS, cursor_after, newest, parse_cursor
+from ops.records import ALWAYS, cursor_after, is_refused, newest, parse_cursor
 from ops.words import span
 from posedrop.clock import epoch, rfc3339
+from posedrop.gate.reasons import ReasonCode
 from posedrop.ledger import Record, Status
+from posedrop.record import Fate
 
 STATES = ("waiting", "queued", "submitting", "running", "delivering", "done", "failed")
 ETA_STEP = 10
@@ -26,6 +28,14 @@ _FAILURES = {
     "ResultExpired": "result expired",
     "OutputInvalid": "no usable image",
 }
+_DEFERRALS: dict[str | None, str] = {
+    ReasonCode.REFUSED: "refused for now",
+    ReasonCode.SERVER_FAULT: "the provider failed",
+    ReasonCode.EARLIER_REQUEST: "looked up before it is paid",
+    ReasonCode.UNAVAILABLE: "the provider cannot be reached",
+    ReasonCode.AWS: "AWS cannot answer",
+}
+"""Why one job alone is deferred."""
 
 
 # ---- one card --------------------------------------------------------------------------------------------------------
@@ -43,8 +53,8 @@ def state(record: Record) -> str:
 
 
 def can_retry(record: Record) -> bool:
-    """Whether a new attempt may bring something: the same input outside the contract would fail again."""
-    return record.status is Status.FAILED and bool(record.inputs) and (record.error or {}).get("type") != "InvalidInput"
+    """Whether a new attempt may be asked for. One that would be in vain is refused with the reason."""
+    return record.status is Status.FAILED
 
 
 def card(record: Record, situation: Situation, turn: float | None = None) -> dict[str, Any]:
@@ -53,8 +63,10 @@ def card(record: Record, situation: Situation, turn: float | None = None) -> dic
     What moves all of them at once, how long jobs take and a pause, is told at a glance and not here.
     """
     # The sentence on a queued job is read where it is looked at alone: it would ask for its place anew.
-    told = None if record.status in (Status.QUEUED, Status.SUCCEEDED) else explain_record(record, situation)
-    if told and told.reason is Reason.RUNNING:
+    silent = record.status is Status.SUCCEEDED or (record.status is Status.QUEUED and not is_refused(record))
+    told = None if silent else explain_record(record, situation)
+    queued = record.status is Status.QUEUED
+    if told and (told.reason is Reason.RUNNING or (queued and told.reason is not Reason.REFUSED)):
         told = None
     first = record.outputs[0] if record.outputs else {}
     found: dict[str, Any] = {
@@ -99,12 +111,15 @@ def _headline(record: Record, situation: Situation, turn: float | None) -> str:
         case "waiting":
             return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "held up"
         case "queued":
+            deferred = record.deferred_until is not None and epoch(record.deferred_until) > situation.now
+            if deferred and record.reason_code in _DEFERRALS and not situation.breaker.is_open:
+                return _DEFERRALS[record.reason_code]
             if turn:
                 return "waits for its turn"
-            held = record.reason and record.hold_until and epoch(record.hold_until) > situation.now
-            return "held back" if held else "in line"
+            return "deferred" if record.reason and deferred else "in line"
         case "submitting":
-            return "being sent" if record.unknown_at is None else "no answer yet"
+            unknown = record.requests and record.requests[-1].fate is Fate.UNKNOWN
+            return "no response yet" if unknown else "being sent"
         case "running":
             return "overdue" if explain_record(record, situation).reason is Reason.STUCK else "in the model"
         case "delivering":

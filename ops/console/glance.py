@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ops.console import cards
-from ops.explain import Situation, account_step
+from ops.explain import Situation
 from ops.health import limit_use
+from ops.records import is_refused
 from posedrop.clock import epoch
 from posedrop.ledger import Record, Status
 from posedrop.polling import Latency, next_wait
@@ -27,22 +28,23 @@ def glance(records: Iterable[Record], situation: Situation, queue: int = 0) -> d
     states: Counter[str] = Counter()
     failures: Counter[str] = Counter()
     queued: list[float] = []
+    refused = 0
     done: list[Record] = []
     for record in records:
         states[cards.state(record)] += 1
+        refused += is_refused(record)
         if record.error:
             failures[record.error["type"]] += 1
         if record.status is Status.QUEUED:
             queued.append(epoch(record.created_at if record.attempt == 1 else record.updated_at))
         if record.status is Status.SUCCEEDED and record.attempt == 1 and record.completed_at and record.created_at:
             done.append(record)
-    rate, pause = limit_use(situation.pacing, situation.limits, situation.now)
+    rate, pause = limit_use(situation.pacing, situation.breaker, situation.limits, situation.now)
     newest = heapq.nlargest(DURATIONS, done, key=lambda record: str(record.completed_at))
     told = None
     if pause:
         seconds = round(max(0.0, epoch(pause.until) - situation.now), 1)
-        step = account_step(pause.reason, seconds) if pause.account else "Nothing: it goes on by itself."
-        told = {"reason": pause.reason, "seconds": seconds, "step": step}
+        told = {"reason": pause.reason, "seconds": seconds, "step": pause.next_step, "account": bool(pause.cause)}
     limit = rate.requests_per_minute
     return {
         "backlog": max(states["queued"], queue),
@@ -50,6 +52,7 @@ def glance(records: Iterable[Record], situation: Situation, queue: int = 0) -> d
         "oldest_seconds": round(max(0.0, situation.now - min(queued)), 1) if queued else None,
         "running": states["submitting"] + states["running"] + states["delivering"],
         "waiting": states["waiting"],
+        "refused": refused,
         "use": {"taken": rate.taken, "limit": limit, "percent": round(100 * rate.taken / limit, 1) if limit else 0.0},
         "pause": told,
         "typical_seconds": situation.typical_seconds,

@@ -14,10 +14,10 @@ def turns(records: Iterable[Record], situation: Situation) -> dict[str, float]:
     The question that submit will ask for each of them, in the order in which their messages come back. A pause moves
     them once, when it begins: the grid goes on at its end. Its end itself changes nothing.
     """
-    pacing = situation.pacing
+    pacing, opens = situation.pacing, max(situation.pacing.paused_until, situation.breaker.open_until)
     found = {}
     for due, _, job_id, kept in _in_order(records, situation.now):
-        pacing, taken = pacing.answered().take(max(due, pacing.paused_until), situation.limits, kept)
+        pacing, taken = pacing.answered().take(max(due, opens), situation.limits, kept)
         slot = taken if isinstance(taken, Turn) else taken.slot
         # One that should have been taken up by now has no time that would hold.
         if slot and (due > situation.now or (kept and slot.at == kept.at)):
@@ -29,7 +29,7 @@ def _in_order(records: Iterable[Record], now: float) -> list[tuple[float, str, s
     """The queued jobs as their messages come back: when, since when they are there, their ids, and their slots."""
     return sorted(
         (
-            max(now, epoch(record.hold_until)) if record.hold_until else now,
+            max(now, epoch(record.deferred_until)) if record.deferred_until else now,
             record.created_at,
             record.job_id,
             Slot(**record.slot) if record.slot else None,

@@ -18,6 +18,7 @@ from local.segmind.render import Order, compose
 from posedrop.clock import rfc3339
 from posedrop.job import waiting_id
 from posedrop.ledger import Record, Status
+from posedrop.record import Request
 from tests.console.conftest import Console
 from tests.integration.conftest import BUCKET, OUTPUTS
 from tests.support import ROOT, SAMPLES
@@ -207,7 +208,7 @@ class Studio:
                 "submitted_at": rfc3339(at - (0 if state == "running" else 36)),
             }
         if state == "submitting":
-            found |= {"owner": "somebody", "claimed_at": at}
+            found |= {"owner": "somebody", "requests": [Request(1, at)]}
         if state in ("delivering", "done"):
             drawn = CHARACTERS[number]
             key = f"outputs/{character}/{name}/{seed}/1.png"

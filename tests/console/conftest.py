@@ -19,8 +19,9 @@ from ops.console.server import Server
 from ops.stack import Stack
 from posedrop.clock import rfc3339
 from posedrop.job import waiting_id
-from posedrop.ledger import Record, Status, _to_item
+from posedrop.ledger import Record, Status
 from posedrop.naming import execution_name
+from posedrop.record import Fate, Request, to_item
 from tests.integration import conftest as integration
 from tests.integration.conftest import BUCKET, OUTPUTS, TABLE, Clock, Pipeline, environment, pipeline, provider
 from tests.ops.conftest import notifications, stack
@@ -193,13 +194,18 @@ class Console:
             values = {name: value for name, value in vars(record).items() if value not in (None, [], {})}
             told = record.ended and record.notified_at
             item = values if told else {**values, "unfinished": record.status}
-            boto3.client("dynamodb").put_item(TableName=TABLE, Item=_to_item(item))
+            boto3.client("dynamodb").put_item(TableName=TABLE, Item=to_item(item))
 
     def change(self, record: Record, **values: Any) -> Record:
         """Change a record now, and return it."""
         changed = replace(record, **{"updated_at": rfc3339(time.time()), **values})
         self.write([changed])
         return changed
+
+    def refuse_account(self, reason: str) -> None:
+        """Let the provider refuse two requests in a row: submitting is paused for ten minutes."""
+        now = time.time()
+        self.stack.governor.trip(lambda breaker: breaker.refused(now, reason, 600).refused(now, reason, 600))
 
     def handle(self) -> None:
         """Let the stack handle what was uploaded or asked for since the last time; jobs are submitted by that."""
@@ -247,11 +253,12 @@ def _record(
         return Record(waiting_id(character, pose), Status.WAITING, character, pose, BUCKET, missing=["face"], **times)
     values: dict[str, Any] = {}
     if state in ("running", "delivering", "done", "failed"):
-        values |= {"request_id": f"request-{index}", "submitted_at": rfc3339(at - 40)}
+        accepted = Request(1, at - 41, Fate.ACCEPTED, f"request-{index}")
+        values |= {"request_id": accepted.request_id, "submitted_at": rfc3339(at - 40), "requests": [accepted]}
     if state == "running":
         values |= {"submitted_at": rfc3339(at)}
     if state == "submitting":
-        values |= {"owner": "somebody", "claimed_at": at}
+        values |= {"owner": "somebody", "requests": [Request(1, at)]}
     if state in ("delivering", "done"):
         metrics = {"inference_seconds": 31.06, "total_seconds": 38.2, "polls": 2}
         values |= {"completed_at": rfc3339(at), "outputs": [output], "metrics": metrics}

@@ -50,7 +50,12 @@ def test_the_picture_for_the_readme(console: Console, studio: Studio, visit: Vis
 
     held = use_the_limit(console)
     assert held.slot
-    turn = {"reason": WAITS_FOR_LIMIT, "hold_until": rfc3339(held.until), "slot": asdict(held.slot)}
+    turn = {
+        "reason": WAITS_FOR_LIMIT,
+        "reason_code": held.code,
+        "deferred_until": rfc3339(held.until),
+        "slot": asdict(held.slot),
+    }
     for index in range(EARLIER):
         at = time.time() - 130 - 37 * index
         studio.job("done", "astrid", "wide", age=130 + 37 * index, created_at=rfc3339(at - 38 - index * 11 % 17))

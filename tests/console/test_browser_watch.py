@@ -10,6 +10,7 @@ import pytest
 
 from posedrop.clock import rfc3339
 from posedrop.ledger import Status
+from posedrop.record import Request
 from tests.console.browser import FAILURES, Studio, axe, data, drop_files, hang_up
 from tests.console.conftest import TOKEN, Console
 from tests.console.test_server_events import listening
@@ -35,7 +36,7 @@ def test_all_states_go_by(console: Console, studio: Studio, visit: Visit, capsys
     sent = {"request_id": "request-9", "submitted_at": rfc3339(now)}
     ended = {"completed_at": rfc3339(now + 30), "outputs": done.outputs, "metrics": done.metrics}
     for state, values in (
-        ("submitting", {"status": Status.SUBMITTING, "owner": "somebody", "claimed_at": now}),
+        ("submitting", {"status": Status.SUBMITTING, "owner": "somebody", "requests": [Request(1, now)]}),
         ("running", {"status": Status.SUBMITTED, **sent}),
         ("delivering", {"status": Status.SUCCEEDED, **ended}),
         ("done", {"notified_at": rfc3339(now + 31)}),
@@ -91,7 +92,7 @@ def test_a_change_far_down_waits_for_its_page(console: Console, visit: Visit) ->
     from playwright.sync_api import expect
 
     far = console.seed(150, states=("queued",))[-1]
-    console.write([replace(far, reason="the provider is busy", hold_until=rfc3339(time.time() + 12))])
+    console.write([replace(far, reason="the provider is busy", deferred_until=rfc3339(time.time() + 12))])
     page = visit(console)
     total, cards = page.locator("#total"), page.locator(".card")
     expect(total).to_have_text("150 jobs")
@@ -115,7 +116,7 @@ def test_what_pauses_all_is_on_every_queued_card(console: Console, studio: Studi
     page = visit(console)
     state = page.locator(".card .state")
     expect(state).to_have_text("In line")
-    console.stack.governor.change(lambda pacing: pacing.account_refused(time.time(), "it answered 406", 600))
+    console.refuse_account("it answered 406")
     expect(state).to_have_text("Paused")
     expect(page.get_by_text("Submitting is paused")).to_be_visible()
     page.locator(".open").click()

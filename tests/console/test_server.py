@@ -18,6 +18,8 @@ from PIL import Image
 from ops.console import pictures
 from ops.console.sheet import sheet
 from ops.console.shelf import Lost, Shelf
+from posedrop.clock import rfc3339
+from posedrop.gate.reasons import ReasonCode
 from posedrop.parameters import schema
 from tests.console.conftest import CYCLE, Console, Dropped
 from tests.integration.conftest import API_KEY, BUCKET, OUTPUTS
@@ -65,7 +67,7 @@ def test_the_stack(console: Console) -> None:
 
 def test_what_somebody_must_see_to_without_what_is_at_a_glance(console: Console) -> None:
     assert console.get("/api/problems") == []
-    console.stack.governor.change(lambda pacing: pacing.account_refused(time.time(), "it answered 406", 600))
+    console.refuse_account("it answered 406")
     console.pipeline.sqs.send_message(QueueUrl=console.pipeline.dead_letter_url, MessageBody="?", DelaySeconds=0)
     (problem,) = console.get("/api/problems")
     assert "1 message in the dead-letter queue" in problem["what"]
@@ -126,7 +128,7 @@ def test_one_job(console: Console) -> None:
     found = console.get(f"/api/jobs/{failed.job_id}")
     assert found["card"]["error"] == failed.error
     moments = [moment["what"] for moment in found["moments"]]
-    assert moments == ["queued", "taken", "failed", "told", "face uploaded", "pose uploaded"]
+    assert moments == ["queued", "sent", "accepted", "failed", "notified", "face uploaded", "pose uploaded"]
     assert found["parameters"] == failed.parameters
     assert found["explanation"]["sentence"] == found["card"]["sentence"]
 
@@ -153,12 +155,39 @@ def test_at_a_glance(console: Console) -> None:
 
 
 def test_a_pause_is_told_with_its_reason(console: Console) -> None:
-    governor = console.stack.governor
-    governor.change(lambda pacing: pacing.account_refused(time.time(), "the provider answered 406: no credits", 600))
+    console.refuse_account("the provider answered 406: no credits")
     found = console.get("/api/glance")["pause"]
+    assert found["account"]
     assert "no credits" in found["reason"]
     assert 0 < found["seconds"] <= 600
-    assert found["step"].startswith("Buy credits")
+    assert "buy credits (406)" in found["step"]
+    assert "the next probe goes out by itself in 10 min" in found["step"]
+
+
+def test_one_job_that_is_refused_is_no_pause(console: Console) -> None:
+    queued = console.seed(5)[4]
+    text = "the provider refused this job: it answered 403: blocked"
+    deferred = {"reason": text, "reason_code": ReasonCode.REFUSED, "deferred_until": rfc3339(time.time() + 900)}
+    job = console.change(queued, refused_at=time.time(), **deferred)
+    glance = console.get("/api/glance")
+    assert (glance["refused"], glance["pause"]) == (1, None)
+    found = console.get(f"/api/jobs/{job.job_id}")
+    assert found["card"]["headline"] == "refused for now"
+    assert "it alone, while others go on: the provider refused this job: it answered 403" in found["card"]["sentence"]
+    assert found["card"]["sentence"] == found["explanation"]["sentence"]
+    assert [moment["what"] for moment in found["moments"]].count("refused") == 1
+
+
+def test_a_refused_job_is_one_of_all_while_the_account_is_paused(console: Console) -> None:
+    queued = console.seed(5)[4]
+    deferred = {"reason": "403", "reason_code": ReasonCode.REFUSED, "deferred_until": rfc3339(time.time() + 900)}
+    job = console.change(queued, refused_at=time.time(), **deferred)
+    console.refuse_account("it answered 403")
+    found = console.get(f"/api/jobs/{job.job_id}")
+    assert found["card"]["headline"] != "refused for now"
+    assert found["card"]["sentence"] is None
+    assert found["explanation"]["reason"] == "paused"
+    assert "this job was refused itself" in found["explanation"]["sentence"]
 
 
 def test_no_answer_tells_a_key(console: Console) -> None:

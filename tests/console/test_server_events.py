@@ -17,6 +17,7 @@ from ops.console.feed import Event, Events, Looker, differences
 from posedrop.clock import rfc3339
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Status
+from posedrop.record import Request
 from tests.console.conftest import TOKEN, Console
 from tests.support import image
 
@@ -146,7 +147,7 @@ def test_a_page_that_was_away_catches_up(console: Console) -> None:
     seeded = console.seed(5)
     with listening(console) as page:
         last = page.wait("hello")["id"]
-        other = console.change(seeded[4], status=Status.SUBMITTING, claimed_at=time.time())
+        other = console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", job_id=other.job_id, state="submitting")
     with listening(console, last) as back:
         back.wait("job", job_id=other.job_id, state="submitting")
@@ -200,7 +201,7 @@ def test_a_record_of_an_unknown_form_is_left_out_and_told(console: Console) -> N
         page.wait("state", connected=True)
         boto3.client("dynamodb").put_item(TableName=console.stack.output("JobsTableName"), Item=item)
         assert page.wait_for("glance", lambda glance: glance["unreadable"])["unreadable"] == [key["job_id"]["S"]]
-        console.change(seeded[4], status=Status.SUBMITTING, claimed_at=time.time())
+        console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", job_id=seeded[4].job_id)
         assert all(data["connected"] for _, name, data in page.events if name == "state")
 
@@ -215,7 +216,7 @@ def test_a_fault_of_a_look_is_told_and_ends_nothing(
             assert "KeyError" in page.wait("state", connected=False)["error"]
             console.upload(("face.png", image()), ("walk.png", image()))
             page.wait("upload", key="incoming/hero/poses/walk.png", done=True)
-        console.change(console.seed(4)[3], status=Status.SUBMITTING, claimed_at=time.time())
+        console.change(console.seed(4)[3], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", state="submitting")
         assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
     assert "a look at the stack failed" in caplog.text
@@ -325,19 +326,19 @@ def test_what_moves_all_cards_is_told_once(console: Console) -> None:
         usual = page.wait("state") and console.get("/api/glance")["typical_seconds"]
         for _ in range(20):
             LatencyStore(boto3.client("dynamodb"), table, 31).observe(50)
-        console.stack.governor.change(lambda pacing: pacing.account_refused(time.time(), "it answered 406", 600))
+        console.refuse_account("it answered 406")
         now = page.wait("glance", typical_seconds=50)
         assert usual < now["typical_seconds"] < now["late_seconds"]
         assert page.wait_for("glance", lambda glance: glance["pause"])["pause"]["reason"] == "it answered 406"
         # One change is told after all that: of that job alone.
-        console.change(seeded[0], status=Status.SUBMITTING, claimed_at=time.time())
+        console.change(seeded[0], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", job_id=seeded[0].job_id)
         assert [data["job_id"] for _, name, data in page.events if name == "job"] == [seeded[0].job_id]
 
 
 def test_the_sentence_on_a_queued_job_is_where_it_is_looked_at(console: Console) -> None:
     queued = console.seed(5)[4]
-    console.stack.governor.change(lambda pacing: pacing.account_refused(time.time(), "it answered 406", 600))
+    console.refuse_account("it answered 406")
     found = console.get(f"/api/jobs/{queued.job_id}")
     assert found["card"]["sentence"] is None
     assert "406" in found["explanation"]["sentence"]

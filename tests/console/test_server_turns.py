@@ -10,18 +10,20 @@ from ops.console.glance import late_seconds
 from ops.console.turns import turns
 from ops.explain import Situation
 from posedrop.clock import rfc3339
+from posedrop.gate.breaker import Breaker
 from posedrop.ledger import Record, Status
 from posedrop.pacing import LEAD, Held, Limits, Pacing
 from posedrop.polling import Latency
 
 NOW = 1_800_000_000.0
 LIMITS = Limits(50)
+CLOSED = Breaker()
 JOBS = 60
 
 
-def situation(pacing: Pacing, now: float = NOW) -> Situation:
+def situation(pacing: Pacing, now: float = NOW, breaker: Breaker = CLOSED) -> Situation:
     """The situation of a stack whose limit is used so."""
-    return Situation(pacing, LIMITS, Latency.typical(31), job_timeout_seconds=3000, submit_timeout_seconds=60, now=now)
+    return Situation(pacing, breaker, LIMITS, Latency.typical(31), 3000, submit_timeout_seconds=60, now=now)
 
 
 def queue() -> tuple[Pacing, list[Record]]:
@@ -31,7 +33,7 @@ def queue() -> tuple[Pacing, list[Record]]:
         pacing, taken = pacing.take(NOW, LIMITS)
         values: dict[str, Any] = {}
         if isinstance(taken, Held) and taken.slot:
-            values = {"slot": vars(taken.slot), "hold_until": rfc3339(taken.slot.at - LEAD), "reason": taken.reason}
+            values = {"slot": vars(taken.slot), "deferred_until": rfc3339(taken.slot.at - LEAD), "reason": taken.reason}
         created = rfc3339(NOW + index / 1000)
         records.append(Record(f"job-{index:03}", Status.QUEUED, "hero", f"pose-{index}", created_at=created, **values))
     return pacing, records
@@ -60,23 +62,27 @@ def test_after_a_new_grid_every_job_has_a_turn_of_its_own_that_stays() -> None:
 
 def test_a_pause_moves_all_turns_once_to_its_end_and_keeps_their_order() -> None:
     pacing, records = queue()
-    paused = pacing.account_refused(NOW, "the provider answered 406", 600)
-    found = turns(records, situation(paused))
+    breaker = Breaker().key_refused(NOW, "the provider answered 401", 600)
+    paused = pacing.submits_paused(breaker.open_until)
+    found = turns(records, situation(paused, breaker=breaker))
     before = turns(records, situation(pacing))
     kept = [job_id for job_id in before if job_id in found]
     assert len(kept) > JOBS - 10
     assert kept == sorted(kept, key=found.__getitem__) == sorted(kept, key=before.__getitem__)
     assert min(found.values()) >= NOW + 600
-    later = turns(records, situation(paused, NOW + 5))
+    later = turns(records, situation(paused, NOW + 5, breaker))
     assert len(later) >= len(found) - 5
     assert later == pytest.approx({name: found[name] for name in later}, abs=0.01)
 
 
 def test_a_job_that_cannot_be_told_has_no_time() -> None:
     overdue = Record(
-        "late", Status.QUEUED, "hero", "walk", created_at=rfc3339(NOW - 60), hold_until=rfc3339(NOW - 30), reason="429"
+        *("late", Status.QUEUED, "hero", "walk"),
+        created_at=rfc3339(NOW - 60),
+        deferred_until=rfc3339(NOW - 30),
+        reason="429",
     )
-    fresh = replace(overdue, job_id="fresh", hold_until=None, reason=None)
+    fresh = replace(overdue, job_id="fresh", deferred_until=None, reason=None)
     assert turns([overdue, fresh], situation(Pacing())) == {}
     assert card(fresh, situation(Pacing()))["headline"] == "in line"
 

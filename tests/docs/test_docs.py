@@ -280,7 +280,7 @@ KIB, MIB = 1024, 1024 * 1024
 @pytest.mark.parametrize(
     ("doc", "words", "value", "meant"),
     [
-        ("guarantees", "the newest 3,000 rows", history.PAGE * history.PAGES, 3000),
+        ("guarantees", "the newest 100,000 rows", history.PAGE * history.LAST_PAGE, 100_000),
         ("architecture", "the last 32 jobs", polling.MEMORY, 32),
         ("security", "within five minutes", secret.MAX_AGE, 300),
         ("security", "20 MiB", uploads.IMAGE_LIMIT, 20 * MIB),

@@ -74,13 +74,25 @@ def test_status_of_a_stack_that_is_well(pipeline: Pipeline, ask: Ask, run: Run) 
 
 def test_status_tells_a_pause_and_until_when(pipeline: Pipeline, ask: Ask, run: Run) -> None:
     pipeline.provider.submits = [httpx.Response(406, json={"error": "not enough credits"})]
-    pipeline.upload(FACE, WALK)
+    pipeline.upload(FACE, WALK, SIT)
     found = ask("status", "--check", code=5)
-    assert found["pause"]["account"]
+    assert found["pause"]["cause"] == "ACCOUNT_REFUSED"
+    assert found["problems"][0]["next_step"] == found["pause"]["next_step"]
+    assert "buy credits (406)" in found["pause"]["next_step"]
     assert "not enough credits" in found["pause"]["reason"]
     assert found["oldest_queued_seconds"] == 0
     assert found["spend_today"] == 0
-    assert "paused for another 15 min: the provider answered 406" in run("status").stdout
+    assert "paused for another 15 min (the account, so all jobs): the provider answered 406" in run("status").stdout
+    pipeline.clock.now += 901
+    assert "one request at a time, until one is accepted" in run("status").stdout
+
+
+def test_status_tells_one_refused_job_from_a_refused_account(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    pipeline.provider.submits = [httpx.Response(403, text="<html>")]
+    pipeline.upload(FACE, WALK)
+    found = ask("status", "--check")
+    assert (found["jobs"]["refused"], found["pause"], found["problems"]) == (1, None, [])
+    assert "1 queued job: tried again later, behind the others, which go on" in run("status").stdout
 
 
 def test_status_tells_of_dead_letters_and_of_a_bucket_that_is_not_set_up(
@@ -275,6 +287,8 @@ def test_a_scan_is_bounded_and_says_so(pipeline: Pipeline, stack: Stack) -> None
         for number in range(12):  # a page ends at a megabyte
             item = {"job_id": str(number), "status": "FAILED", "character": "x", "pose": "y", "updated_at": "2027"}
             batch.put_item({**item, "reason": "x" * 200_000})
+    for number in range(50):
+        pipeline.dynamodb.put_item(Item={"job_id": f"attempts/{number}", "highest": 1})
     records = Records(stack, scan_bound=3)
     assert records.page(Wanted(), 10).cut
     assert records.counts().cut
@@ -309,7 +323,7 @@ def test_show_tells_a_job_s_life(pipeline: Pipeline, ask: Ask, run: Run) -> None
     (told,) = pipeline.notifications()
     found = ask("show", record["job_id"])
     assert [moment["what"] for moment in found["moments"]] == [
-        *("face uploaded", "pose uploaded", "queued", "sent", "taken", "succeeded", "told"),
+        *("face uploaded", "pose uploaded", "queued", "sent", "accepted", "succeeded", "notified"),
     ]
     assert found["notification"] == told
     assert found["outputs"] == [output["uri"] for output in told["outputs"]]
@@ -372,9 +386,33 @@ def test_retry_refuses_what_is_in_vain(pipeline: Pipeline, run: Run) -> None:
     pipeline.upload(FACE, WALK, (SIT[0], b""))
     jobs = {record["pose"]: job_id for job_id, record in pipeline.records().items()}
     assert "has not failed: it is SUBMITTED" in run("retry", jobs["walk"], "--yes", code=4).stderr
-    assert "upload the corrected file instead" in run("retry", jobs["sit"], "--yes", code=4).stderr
+    assert "would fail again: incoming/hero/poses/sit.png" in run("retry", jobs["sit"], "--yes", code=4).stderr
     assert "there is no job nothing" in run("retry", "nothing", "--yes", code=3).stderr
     assert pipeline.receive(pipeline.queue_url) == []
+
+
+def test_retry_reads_the_folder_of_a_job_that_was_never_sent(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    pipeline.upload(FACE, (WALK[0], b"no image"))
+    pipeline.run_all()
+    job_id = str(pipeline.record()["job_id"])
+    pipeline.put(*WALK)
+    (planned,) = ask("retry", job_id, "--yes")
+    assert (planned["job_id"], planned["attempt"]) == (job_id, 1)
+    assert planned["makes"] != job_id
+    (message,) = pipeline.receive(pipeline.queue_url)
+    pipeline.handle(message["Body"])
+    assert pipeline.records()[planned["makes"]]["status"] == Status.SUBMITTED
+    assert f"they are {planned['makes']}, which is SUBMITTED" in run("retry", job_id, "--yes", code=4).stderr
+    pipeline.s3.delete_object(Bucket=BUCKET, Key=FACE[0])
+    assert "lacks a face" in run("retry", job_id, "--yes", code=4).stderr
+
+
+def test_retry_can_insist(pipeline: Pipeline, run: Run) -> None:
+    job_id = fail(pipeline)
+    asked = run("retry", "--buy-again", job_id, answer="y\n")
+    assert "then it is paid twice. Begin?" in asked.stderr
+    (message,) = pipeline.receive(pipeline.queue_url)
+    assert json.loads(message["Body"]) == {"retry": job_id, "buy_again": True}
 
 
 # ---- upload, dry-run -------------------------------------------------------------------------------------------------

@@ -11,9 +11,12 @@ from ops import cli
 from ops.explain import Reason, Situation, explain_record
 from ops.stack import Stack
 from posedrop.clock import epoch, rfc3339
+from posedrop.gate.breaker import Breaker, Cause
+from posedrop.gate.reasons import ReasonCode
 from posedrop.ledger import Record, Status
 from posedrop.pacing import Limits, Pacing
 from posedrop.polling import Latency
+from posedrop.record import Fate, Request
 from tests.integration.conftest import BUCKET, Pipeline
 from tests.ops.conftest import FACE, SIT, WALK, Run
 from tests.support import image
@@ -24,6 +27,7 @@ RUNNING = httpx.Response(200, json={"status": "PROCESSING", "metrics": {}})
 FAILED = httpx.Response(422, json={"status": "FAILED", "error": "out of luck"})
 REFUSED = httpx.Response(401, json={"error": "Invalid API key"})
 UNAVAILABLE = httpx.Response(503)
+FIREWALL = httpx.Response(403, text="<html>blocked</html>")
 ELSEWHERE = ("hero/face.png", FACE[1])
 PORTRAIT = ("incoming/hero/portrait.png", FACE[1])
 
@@ -62,9 +66,14 @@ TWELVE = {
         uploads(FACE, WALK, ("incoming/hero/job.json", {"smaples": 2})),
         WALK[0],
         "did you mean samples?",
-        "corrected file",
+        "Fix the file",
     ),
-    "bad-image": (uploads((FACE[0], b"hello"), WALK), FACE[0], "not a PNG, JPEG or WebP image", "corrected file"),
+    "bad-image": (
+        uploads((FACE[0], b"hello"), WALK),
+        FACE[0],
+        "not a PNG, JPEG or WebP image",
+        "-m ops retry hero-walk-",
+    ),
     "duplicate": (succeed_twice, WALK[0], "the same content as job hero-walk-", "s3://posedrop-outputs/outputs/hero/"),
     "waiting-limit": (uploads(FACE, SIT, WALK), WALK[0], "the plan's request limit (2 a minute)", "goes on by itself"),
     "paused": (refuse_account, WALK[0], "paused for the whole account: the provider answered 401", "valid API key"),
@@ -277,7 +286,7 @@ def test_what_waits_is_explained_by_its_record(pipeline: Pipeline, ask: Ask) -> 
     assert ask("explain", "waiting/hero/walk")["reason"] == "missing-face"
 
 
-@pytest.mark.parametrize("name", ["hero-walk-0123456789abcdef", "waiting/hero/run", "pacing", "latency"])
+@pytest.mark.parametrize("name", ["hero-walk-0123456789abcdef", "waiting/hero/run", "pacing", "latency", "breaker"])
 def test_a_job_that_there_is_not(pipeline: Pipeline, run: Run, name: str) -> None:
     pipeline.upload(FACE, WALK)
     assert name in run("explain", name, code=3).stderr
@@ -285,10 +294,36 @@ def test_a_job_that_there_is_not(pipeline: Pipeline, run: Run, name: str) -> Non
 
 def test_a_provider_that_is_not_available(pipeline: Pipeline, ask: Ask) -> None:
     pipeline.provider.submits = [UNAVAILABLE]
-    pipeline.upload(FACE, WALK)
+    pipeline.put(*FACE)
+    pipeline.upload(WALK)
     found = ask("explain", WALK[0])
     assert found["reason"] == "held"
-    assert "the provider answered 503; it is tried again in 30 s" in found["sentence"]
+    assert "the provider answered 503" in found["sentence"]
+    assert "the provider's history is asked in 60 s before it is sent again" in found["sentence"]
+
+
+def test_a_job_that_is_refused_alone(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.provider.submits = [FIREWALL]
+    pipeline.upload(FACE, WALK)
+    found = ask("explain", WALK[0])
+    assert found["reason"] == "refused"
+    assert "it alone, while others go on" in found["sentence"]
+    assert "403" in found["sentence"]
+    assert "tried again in 16 min, behind the others" in found["next_step"]
+    assert "Rejected" in found["next_step"]
+
+
+def test_an_account_that_is_refused(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.provider.submits = [FIREWALL]
+    pipeline.upload(FACE, WALK)
+    pipeline.upload(SIT)
+    for key in (WALK[0], SIT[0]):
+        found = ask("explain", key)
+        assert found["reason"] == "paused"
+        assert "paused for the whole account: the provider answered 403" in found["sentence"]
+        assert "this job was refused itself" in found["sentence"]
+        assert "give it access to the model (403)" in found["next_step"]
+        assert "the next probe goes out by itself in 15 min" in found["next_step"]
 
 
 def test_a_failure_that_was_uploaded_again(pipeline: Pipeline, ask: Ask) -> None:
@@ -299,7 +334,7 @@ def test_a_failure_that_was_uploaded_again(pipeline: Pipeline, ask: Ask) -> None
 
 RECORD = Record("hero-walk-0123456789abcdef", Status.FAILED, "hero", "walk", updated_at="2027-01-15T08:00:00.000Z")
 NOW = 1_800_000_000.0  # that is 2027-01-15T08:00:00Z
-SITUATION = Situation(Pacing(), Limits(50, "submits"), Latency.typical(31), 3000, 60, NOW)
+SITUATION = Situation(Pacing(), Breaker(), Limits(50, "submits"), Latency.typical(31), 3000, 60, NOW)
 
 
 @pytest.mark.parametrize(
@@ -328,10 +363,14 @@ SITUATION = Situation(Pacing(), Limits(50, "submits"), Latency.typical(31), 3000
             },
             Reason.BAD_JOB_FILE,
         ),
-        ({"status": Status.SUBMITTING, "claimed_at": NOW - 3}, Reason.RUNNING),
-        ({"status": Status.SUBMITTING, "claimed_at": NOW - 59}, Reason.RUNNING),
-        ({"status": Status.SUBMITTING, "claimed_at": NOW - 61}, Reason.STUCK),
-        ({"status": Status.SUBMITTING, "unknown_at": NOW, "reason": "no answer"}, Reason.OUTCOME_UNKNOWN),
+        ({"status": Status.SUBMITTING, "requests": [Request(1, NOW - 3)]}, Reason.RUNNING),
+        ({"status": Status.SUBMITTING, "requests": [Request(1, NOW - 59)]}, Reason.RUNNING),
+        ({"status": Status.SUBMITTING, "requests": [Request(1, NOW - 61)]}, Reason.STUCK),
+        ({"status": Status.SUBMITTING}, Reason.RUNNING),
+        (
+            {"status": Status.SUBMITTING, "requests": [Request(1, NOW, Fate.UNKNOWN)], "reason": "no response"},
+            Reason.OUTCOME_UNKNOWN,
+        ),
         ({"status": Status.SUBMITTED, "submitted_at": "2027-01-15T07:00:00.000Z"}, Reason.STUCK),
         ({"status": Status.QUEUED}, Reason.QUEUED),
         ({"status": Status.WAITING, "errors": 2, "reason": "unexpected error: x"}, Reason.INTERNAL),
@@ -356,3 +395,73 @@ def test_limits_of_other_kinds(pacing: Pacing, words: str) -> None:
     found = explain_record(replace(RECORD, status=Status.QUEUED), situation)
     assert found.reason is Reason.WAITING_LIMIT
     assert words in found.sentence
+
+
+def queued(**changes: Any) -> Record:
+    """A queued job that is deferred for a minute."""
+    return replace(RECORD, status=Status.QUEUED, deferred_until=rfc3339(NOW + 60), **changes)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "words"),
+    [
+        (ReasonCode.REFUSED, Reason.REFUSED, "it alone, while others go on: x"),
+        (ReasonCode.SERVER_FAULT, Reason.HELD, "the provider's history is asked in 60 s"),
+        (ReasonCode.EARLIER_REQUEST, Reason.HELD, "nothing is paid before that is known"),
+        (ReasonCode.UNAVAILABLE, Reason.HELD, "x; it is tried again in 60 s"),
+        (ReasonCode.AWS, Reason.HELD, "x; it is tried again in 60 s"),
+        (ReasonCode.PAUSED, Reason.HELD, "x; it is tried again in 60 s"),
+        ("SOMETHING_NEW", Reason.HELD, "x; it is tried again in 60 s"),
+    ],
+)
+def test_why_one_job_is_deferred_is_read_from_its_code(code: str, reason: Reason, words: str) -> None:
+    found = explain_record(queued(reason="x", reason_code=code), SITUATION)
+    assert found.reason is reason
+    assert words in found.sentence
+
+
+@pytest.mark.parametrize("code", [code for code in ReasonCode if code is not ReasonCode.EARLIER_REQUEST])
+def test_an_open_breaker_is_why_any_job_waits(code: ReasonCode) -> None:
+    breaker = Breaker().key_refused(NOW, "the provider answered 401", 900)
+    found = explain_record(queued(reason="x", reason_code=code), replace(SITUATION, breaker=breaker))
+    assert found.reason is Reason.PAUSED
+
+
+def test_a_look_up_goes_on_while_the_breaker_is_open() -> None:
+    breaker = Breaker().key_refused(NOW, "the provider answered 401", 900)
+    record = queued(reason="x", reason_code=ReasonCode.EARLIER_REQUEST)
+    assert explain_record(record, replace(SITUATION, breaker=breaker)).reason is Reason.HELD
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (Cause.KEY_REFUSED, "valid API key"),
+        (Cause.ACCOUNT_REFUSED, "buy credits (406)"),
+        (Cause.OUTCOMES_UNKNOWN, "no usable response, and may be billed"),
+        (Cause.SERVER_FAULTS, "5xx"),
+    ],
+)
+def test_what_to_do_for_each_cause_of_a_pause(cause: Cause, words: str) -> None:
+    breaker = Breaker(open_until=NOW + 120, cause=cause, reason="x")
+    found = explain_record(replace(RECORD, status=Status.QUEUED), replace(SITUATION, breaker=breaker))
+    assert words in found.next_step
+    assert "the next probe goes out by itself in 2 min" in found.next_step
+
+
+@pytest.mark.parametrize(
+    ("breaker", "words"),
+    [
+        (Breaker(open_until=NOW - 1, cause=Cause.KEY_REFUSED, probe_until=NOW + 9), "a probe is under way"),
+        (Breaker(open_until=NOW - 1, cause=Cause.KEY_REFUSED), "the next job that is tried is the probe"),
+    ],
+)
+def test_after_a_pause_comes_the_probe(breaker: Breaker, words: str) -> None:
+    found = explain_record(replace(RECORD, status=Status.QUEUED), replace(SITUATION, breaker=breaker))
+    assert found.reason is Reason.PAUSED
+    assert words in found.next_step
+
+
+def test_an_unknown_outcome_says_how_to_pay_again() -> None:
+    error = {"type": "SubmitOutcomeUnknown", "message": "x"}
+    assert f"retry --buy-again {RECORD.job_id}" in explain_record(replace(RECORD, error=error), SITUATION).next_step

@@ -66,7 +66,6 @@ def function(name: str) -> dict[str, Any]:
         ("ImageTransport", "presigned-url"),
         ("ExistingUploadBucket", ""),
         ("NotificationEmail", ""),
-        ("ResubmitUnknown", "false"),
         ("AccountPauseSeconds", 900),
         ("RecordRetentionDays", 0),
         ("LogRetentionDays", 30),

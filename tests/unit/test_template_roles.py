@@ -42,6 +42,7 @@ ROLES: dict[str, dict[str, set[str]]] = {
         "s3:GetObject": {"arn:aws:s3:::UploadBucket/incoming/*"},
         "s3:GetObjectVersion": {"arn:aws:s3:::UploadBucket/incoming/*"},
         "s3:ListBucket": {"arn:aws:s3:::UploadBucket"},
+        "s3:ListBucketVersions": {"arn:aws:s3:::UploadBucket"},
         "dynamodb:GetItem": {TABLE},
         "dynamodb:PutItem": {TABLE},
         "dynamodb:UpdateItem": {TABLE},
@@ -325,9 +326,12 @@ CALLS = {
     "get_secret": "secretsmanager:GetSecretValue",
 }
 MODULES = {
-    "poll": ["secret", "governor"],
-    "deliver": ["secret", "governor", "latency_store", "storage", "notification"],
-    "submit": ["secret", "governor", "latency_store", "ledger", "executions", "submission", "arrivals", "uploads"],
+    "poll": ["secret", "gate/shared_item"],
+    "deliver": ["secret", "gate/shared_item", "latency_store", "storage", "notification"],
+    "submit": [
+        *("secret", "gate/shared_item", "latency_store", "ledger", "executions", "submission", "lookup", "arrivals"),
+        "uploads",
+    ],
     "sweep": ["sweeping", "backlog", "notification"],
 }
 

@@ -12,7 +12,7 @@ from aws_lambda_powertools import Logger
 from posedrop.aws_errors import is_transient
 from posedrop.contract import OutsideContract, Role, parse
 from posedrop.deferral import Deferred
-from posedrop.errors import InternalError, InvalidInput, PosedropError, TransientFault
+from posedrop.errors import InternalError, PosedropError, TransientFault
 from posedrop.gate.reasons import ReasonCode
 from posedrop.intake import Draft, draft, unsettled
 from posedrop.job import Job, job_id
@@ -109,8 +109,7 @@ class Arrivals:
             return record
         if not record.notified_at:
             raise Deferred(ReasonCode.BUSY, "the attempt before is to be notified first", NOTIFIED_SOON)
-        failed = (record.error or {}).get("type")
-        if failed == InvalidInput.__name__ or (failed == InternalError.__name__ and not record.requests):
+        if record.failed_unsent:
             return self._retry_unsent(record, wish)
         started = self._ledger.new_attempt(record, wish, self._clock(), buy_again=buy_again)
         logger.info("a new attempt", attempt=started.attempt)

@@ -120,6 +120,12 @@ class Record:
         return self.status in ENDED
 
     @property
+    def failed_unsent(self) -> bool:
+        """Whether it failed for its files, or before anything was sent: a new attempt reads its folder anew."""
+        failed = (self.error or {}).get("type")
+        return failed == "InvalidInput" or (failed == "InternalError" and not self.requests)
+
+    @property
     def claimed(self) -> Request:
         """The request that the claim of a SUBMITTING record stands for."""
         return self.requests[-1]
@@ -147,6 +153,11 @@ def serialize(attribute: str, value: object) -> Any:
 def to_item(values: Mapping[str, Any]) -> dict[str, Any]:
     """An item of the table, without the attributes that are None."""
     return {key: serialize(key, value) for key, value in values.items() if value is not None}
+
+
+def is_record(item: Mapping[str, Any]) -> bool:
+    """Whether an item of the table is a record: the shared states, `attempts/…` and `request/…` have no status."""
+    return "status" in item
 
 
 def from_item(item: Mapping[str, Any]) -> Record:

@@ -1,6 +1,6 @@
 """The metrics, in CloudWatch's embedded format: written with the logs, without a call.
 
-Of submit: Submitted, EstimatedSpend (USD), Waiting, Paused, RateLimited, OutcomeUnknown.
+Of submit: Submitted, EstimatedSpend (USD), Waiting, Refused, Paused, RateLimited, OutcomeUnknown.
 Of poll: RateLimited.
 Of deliver: Succeeded, Failed, FailedByType, ExecutionUntold, RateLimited, Polls (of a job's whole wait, at its end),
 InferenceSeconds, DetectionDelaySeconds (with the provider's queue: InferenceSeconds is the model's time alone),

@@ -57,7 +57,7 @@ function draw(entry, open) {
     h("span", { class: "who" }, card.character),
   );
   // The card itself says which job it is.
-  const why = card.state === "failed" || card.state === "waiting" ? card.sentence?.replace(`Job ${card.job_id} `, "It ") : null;
+  const why = ["failed", "waiting", "queued"].includes(card.state) ? card.sentence?.replace(`Job ${card.job_id} `, "It ") : null;
   const parts = [
     h(
       "div",
@@ -82,7 +82,7 @@ export function stateMark(card) {
 /** The state in words, as a sentence begins. */
 export function headline(card) {
   let words = card.headline || card.state;
-  if (card.state === "queued" && glance.pause) words = "paused";
+  if (card.state === "queued" && glance.pause && !card.sentence) words = "paused"; // one that is refused alone says so
   // What fetches a result and stores it leaves no trace until it is done.
   if (card.state === "running" && progress(card).past && !progress(card).late) words = "finishing or being delivered";
   return words[0].toUpperCase() + words.slice(1);

@@ -39,7 +39,8 @@ export function build() {
 /** Show a glance. */
 export function show(glance) {
   const arriving = glance.arriving && `${count(glance.arriving)} not looked at yet`;
-  put("backlog", count(glance.backlog), arriving || (glance.oldest_seconds ? `oldest ${span(glance.oldest_seconds)}` : "none behind the limit"));
+  const refused = glance.refused && `${count(glance.refused)} refused for now`;
+  put("backlog", count(glance.backlog), refused || arriving || (glance.oldest_seconds ? `oldest ${span(glance.oldest_seconds)}` : "none behind the limit"));
   put("running", count(glance.running), glance.waiting ? `${count(glance.waiting)} incomplete` : "none incomplete");
   const { taken, limit, percent } = glance.use;
   put("use", `${Math.round(percent)}%`, `${count(taken)} of ${count(limit)} a minute`);
@@ -89,7 +90,9 @@ function pause(found) {
   // A few seconds more or less are no news.
   const at = Date.now() + found.seconds * 1000;
   if (Math.abs(at - pausedUntil) > 5000) pausedUntil = at;
-  notice("pause", `Submitting is paused until ${hourAndMinute(pausedUntil)}: ${found.reason}.`, { step: found.step, tone: "warn" });
+  const whom = found.account ? " for the whole account" : "";
+  const how = found.seconds > 0 ? `is paused${whom} until ${hourAndMinute(pausedUntil)}` : "goes on with one request at a time";
+  notice("pause", `Submitting ${how}: ${found.reason}.`, { step: found.step, tone: "warn" });
 }
 
 /** A bar for each job, the newest on the right, and a line at the median. */
