@@ -30,7 +30,6 @@ from posedrop.ledger import Conflict, Ledger
 from posedrop.record import ENDED, Record, Status
 from posedrop.record import Fate as RequestFate
 
-
 JOB = "hero-walk-0123456789abcdef"
 FAILED_CONDITION = ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, "UpdateItem")
 
@@ -199,7 +198,9 @@ class Concurrent(RuleBasedStateMachine):
 
     def found(self, claimed: Record) -> None:
         """Somebody finds an old claim, and its request in the history."""
-        self.ledger.submitted(self.ledger.mark_outcome_unknown(claimed, "no answer", self.now), "from the history", self.now)
+        self.ledger.submitted(
+            self.ledger.mark_outcome_unknown(claimed, "no answer", self.now), "from the history", self.now
+        )
 
     def not_found(self, claimed: Record) -> None:
         marked = self.ledger.mark_outcome_unknown(claimed, "no answer", self.now)
