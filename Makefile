@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGE := layers/posedrop
 SCREENSHOT := .local/console/readme.png
+PYTEST = $(BIN)/python -m pytest -n $(or $(PYTEST_WORKERS),2) --dist loadgroup --no-loadscope-reorder
+FAST := tests/unit tests/integration tests/ops
 UV_COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --universal \
 	--python-version 3.11 --no-strip-extras
 
@@ -12,7 +14,7 @@ export SEGMIND_API_KEY
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
-.PHONY: help setup hooks demo up down chaos redrive test check lint types bandit template workflows pins audit mutate bench \
+.PHONY: help setup hooks demo up down chaos redrive test test-fast test-large check lint types bandit template workflows pins audit mutate bench \
 	bench-limit screenshot lock release-notes clean
 .DEFAULT_GOAL := help
 
@@ -47,8 +49,14 @@ chaos: setup ## 200 jobs against a provider that misbehaves; SEED=1
 redrive: setup ## send dead letters round again; STACK=name for a stack on AWS
 	$(BIN)/python -m ops $(if $(STACK),--stack $(STACK),--local) redrive
 
-test: setup ## run every test
-	$(BIN)/python -m pytest
+test: setup ## run every test but the large ones (minutes); PYTEST_WORKERS=4 on more than two cores
+	$(PYTEST) --durations 10
+
+test-fast: setup ## run the quick tests, for the work between commits (a minute)
+	$(PYTEST) $(FAST)
+
+test-large: setup ## run the tests that are large by nature
+	$(PYTEST) -m large
 
 check: lint types bandit template workflows pins ## all that CI checks besides the tests
 

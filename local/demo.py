@@ -39,7 +39,7 @@ SAMPLES = ROOT / "local" / "samples"
 REAL_URL = "https://api.segmind.com"
 USD_EACH = 0.03  # the provider's published average is 0.0294
 
-EMULATED_TIMEOUT_SECONDS = 90
+EMULATED_TIMEOUT_SECONDS = 180
 REAL_TIMEOUT_SECONDS = 900  # a cold boot of the model takes several minutes
 PAGE_GRACE_SECONDS = 5.0
 

@@ -92,7 +92,7 @@ def deploy(
 ) -> None:
     """Deploy a built template; its artifacts go to `bucket`. On an update, parameters not named keep their values.
 
-    `config` is a file to write, which holds the parameters and so the API key: it must be a place of this stack's own.
+    `config` is a file of this stack's own, which holds the parameters and so the API key until the end.
     Raises LocalError, with the log, if the deployment fails.
     """
     options: dict[str, Any] = {
@@ -104,21 +104,23 @@ def deploy(
         "parameter_overrides": [f"{name}={_quoted(value)}" for name, value in parameters.items()],
     }
     # In a file, not as arguments: every user of the machine can list those, and one of the values is the API key.
-    config.unlink(missing_ok=True)
     config.touch(mode=0o600)
-    config.write_text(json.dumps({"version": 0.1, "default": {"deploy": {"parameters": options}}}))
-    run(
-        [
-            *_sam("deploy"),
-            *("--template-file", str(template)),
-            *("--config-file", str(config)),
-            "--no-progressbar",
-        ],
-        cwd=ROOT,
-        env={**env, "SAM_CLI_POLL_DELAY": "0.2"},
-        log=log,
-        timeout=DEPLOY_TIMEOUT_SECONDS,
-    )
+    try:
+        config.write_text(json.dumps({"version": 0.1, "default": {"deploy": {"parameters": options}}}))
+        run(
+            [
+                *_sam("deploy"),
+                *("--template-file", str(template)),
+                *("--config-file", str(config)),
+                "--no-progressbar",
+            ],
+            cwd=ROOT,
+            env={**env, "SAM_CLI_POLL_DELAY": "0.2"},
+            log=log,
+            timeout=DEPLOY_TIMEOUT_SECONDS,
+        )
+    finally:
+        config.unlink()
 
 
 def _sam(command: str) -> list[str]:

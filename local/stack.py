@@ -180,10 +180,12 @@ class LocalStack:
         """Start services and build meanwhile; then deploy."""
         env = self._environment()
         self.temporary.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor() as pool, built(env, self.logs / "sam-build.log") as template:
-            for started in [pool.submit(service) for service in services]:
-                started.result()
-            self._deploy(template, env)
+        with ThreadPoolExecutor() as pool:
+            starting = [pool.submit(service) for service in services]
+            with built(env, self.logs / "sam-build.log") as template:
+                for service in starting:
+                    service.result()
+                self._deploy(template, env)
         self._write_state()
 
     def _start_ministack(self) -> None:

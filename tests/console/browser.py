@@ -1,5 +1,6 @@
 """A real browser on the console. Where there is none, its tests are left out, and the summary says so."""
 
+import base64
 import io
 import json
 import shutil
@@ -267,11 +268,12 @@ def studio(console: Console) -> Studio:
 
 def drop_files(page: "Page", selector: str, files: dict[str, bytes]) -> None:
     """Let files fall onto an element, as from the desktop."""
-    contents = [[name, list(content)] for name, content in files.items()]
+    contents = [[name, base64.b64encode(content).decode()] for name, content in files.items()]
     transfer = page.evaluate_handle(
         """(files) => {
             const transfer = new DataTransfer();
-            for (const [name, content] of files) transfer.items.add(new File([new Uint8Array(content)], name));
+            const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+            for (const [name, content] of files) transfer.items.add(new File([bytes(content)], name));
             return transfer;
         }""",
         contents,

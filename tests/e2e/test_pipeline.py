@@ -81,9 +81,9 @@ def test_a_delivery_that_is_given_up_is_output_invalid(
 
 @contextmanager
 def hurried(stack: LocalStack) -> Iterator[None]:
-    """Let executions wait for a hundredth of their times meanwhile, which would be ten minutes between the tries."""
+    """Let executions wait for a thousandth of their times meanwhile, which would be ten minutes between the tries."""
     config = f"{stack.endpoint_url}/_ministack/config"
-    httpx.post(config, json={"stepfunctions._SFN_WAIT_SCALE": "0.01"}).raise_for_status()
+    httpx.post(config, json={"stepfunctions._SFN_WAIT_SCALE": "0.001"}).raise_for_status()
     try:
         yield
     finally:

@@ -18,9 +18,9 @@ import pytest
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 from botocore.config import Config
-from moto import mock_aws
 
 from posedrop import settings as settings_module
+from tests.aws import mock_stack
 from tests.support import ROOT, Context, image
 
 REGION = "eu-central-1"
@@ -322,8 +322,9 @@ def pipeline(environment: dict[str, str], provider: Provider, monkeypatch: pytes
     settings_module.from_environment.cache_clear()
     monkeypatch.setattr(boto3, "client", _client)
     monkeypatch.setitem(DEFAULT_PROVIDERS, "secrets", SecretsProvider(boto3_client=_client("secretsmanager")))
-    with mock_aws():
-        _create_resources(monkeypatch)
+    with mock_stack(_create_resources) as created:
+        for name, value in created.items():
+            monkeypatch.setenv(name, value)
         clock = Clock(time.time() + 60)
         original = httpx.Client.__init__
 
@@ -364,7 +365,8 @@ def _client(service: str, config: Config | None = None) -> Any:
 
 @cache
 def _cached_client(service: str) -> Any:
-    config = Config(signature_version="s3v4") if service == "s3" else None
+    # With a name of its own a client does not gather, for each call, what it runs on.
+    config = Config(user_agent="tests", signature_version="s3v4" if service == "s3" else None)
     return boto3.Session().client(service, config=config)  # type: ignore[call-overload]
 
 
@@ -385,14 +387,15 @@ def _load(function: str) -> ModuleType:
     return module
 
 
-def _create_resources(monkeypatch: pytest.MonkeyPatch) -> None:
+def _create_resources() -> dict[str, str]:
+    """Make all AWS resources; return what of the environment is known only then."""
     s3 = boto3.client("s3")
     for bucket in (BUCKET, OUTPUTS):
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     sqs = boto3.client("sqs")
-    for name, variable in (("uploads", "UPLOAD_QUEUE_URL"), ("dead-letters", "DEAD_LETTER_QUEUE_URL")):
-        monkeypatch.setenv(variable, sqs.create_queue(QueueName=name)["QueueUrl"])
+    queues = {"UPLOAD_QUEUE_URL": "uploads", "DEAD_LETTER_QUEUE_URL": "dead-letters"}
+    urls = {variable: sqs.create_queue(QueueName=name)["QueueUrl"] for variable, name in queues.items()}
     notifications = sqs.create_queue(QueueName="notifications")["QueueUrl"]
     sns = boto3.client("sns")
     topic = sns.create_topic(Name="notifications")["TopicArn"]
@@ -423,3 +426,4 @@ def _create_resources(monkeypatch: pytest.MonkeyPatch) -> None:
         definition=json.dumps({"StartAt": "End", "States": {"End": {"Type": "Succeed"}}}),
         roleArn="arn:aws:iam::123456789012:role/job",
     )
+    return urls
