@@ -9,7 +9,6 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.config import Config
 
 from posedrop.arrivals import Arrivals, FolderUnsteady
 from posedrop.executions import Executions
@@ -26,6 +25,7 @@ from posedrop.messages import (
     parse_message,
 )
 from posedrop.naming import execution_name
+from posedrop.s3 import s3_client
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import SubmitSettings, from_environment
@@ -179,8 +179,8 @@ def dynamodb() -> Any:
 
 @cache
 def s3() -> Any:
-    """The S3 client. It signs URLs with version 4, without which encrypted objects are not served."""
-    return boto3.client("s3", config=Config(signature_version="s3v4"))
+    """The S3 client."""
+    return s3_client()
 
 
 @cache
@@ -205,7 +205,7 @@ def submission() -> Submission:
         s3=s3(),
         ledger=ledger(),
         governor=Governor(dynamodb(), found.jobs_table, found.limits),
-        segmind=Segmind(found.segmind_base_url, api_key),
+        segmind=Segmind(found.segmind_base_url, api_key, clock=time.time),
         history=History(found.segmind_history_url, api_key) if found.segmind_history_url else None,
         api_key=api_key,
         executions=Executions(boto3.client("stepfunctions"), found.state_machine_arn),

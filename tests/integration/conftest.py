@@ -20,6 +20,7 @@ from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 from botocore.config import Config
 
 from posedrop import settings as settings_module
+from posedrop.s3 import s3_config
 from tests.aws import mock_stack
 from tests.support import ROOT, Context, image
 
@@ -357,7 +358,9 @@ def _client(service: str, config: Config | None = None) -> Any:
 @cache
 def _cached_client(service: str) -> Any:
     # With a name of its own a client does not gather, for each call, what it runs on.
-    config = Config(user_agent="tests", signature_version="s3v4" if service == "s3" else None)
+    config = Config(user_agent="tests")
+    if service == "s3":
+        config = config.merge(s3_config("virtual"))
     return boto3.Session().client(service, config=config)  # type: ignore[call-overload]
 
 
