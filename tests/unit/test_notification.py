@@ -227,14 +227,15 @@ def test_the_largest_message_fits_into_sns(error: str | None, letters: list[str]
     assert len(message["parameters"]["prompt"].encode()) >= 1021
 
 
-def test_a_message_that_fits_is_told_as_it_is() -> None:
-    record = large(["\x01"])
+def test_the_largest_of_today_s_messages_is_told_as_it_is() -> None:
+    record = large(["\x01", "\x01", '"'])
     found = json.loads(published(record)["Message"])
     assert json.loads(found["default"]) == notification(record)
 
 
 def test_only_the_texts_of_a_message_that_does_not_fit_are_cut(caplog: pytest.LogCaptureFixture) -> None:
-    record = large(["\x01", "\x01", '"'], 16)
+    whole = large(["\x01", "\x01", '"'])
+    record = replace(whole, parameters={**whole.parameters, "prompt": "\x01" * 65536})  # from before there was a limit
     found = json.loads(published(record)["Message"])
     assert json.loads(found["default"])["parameters"] == {**record.parameters, "prompt": "\x01" * 1024}
     assert "the notification is too large: its texts are cut" in caplog.text

@@ -59,7 +59,7 @@ def incomplete(record: Record) -> dict[str, Any]:
     text = f"the uploads wait: {missing} missing since {record.created_at}" + (
         f" ({record.reason})" if record.reason else ""
     )
-    told = replace(record, error={"type": "Incomplete", "message": text})
+    told = replace(record, error={"type": "Incomplete", "message": cut(text, SHORT_TEXT)})
     return {**notification(told), "status": "INCOMPLETE", "pose": record.pose or None}
 
 
