@@ -244,6 +244,19 @@ def test_a_second_attempt_tells_no_time_since_the_first(
     assert "EndToEndSeconds" not in found
 
 
+@pytest.mark.parametrize(("number", "warns"), [(4, False), (5, True), (16, True)])
+def test_more_outputs_than_expected_are_told_in_the_log(
+    delivering: Delivering, logs: Callable[[], list[Any]], number: int, warns: bool
+) -> None:
+    delivering.output({"images": [f"{PUBLIC}/{n}" for n in range(number)], "image_url": f"{PUBLIC}/0"}, PNG)
+    delivering.deliver()
+    assert len(delivering.told()["outputs"]) == len(delivering.pipeline.record()["outputs"]) == 4
+    media = [request.url.path for request in delivering.provider.requests if "/v2/" not in request.url.path]
+    assert media == ["/0", "/1", "/2", "/3"]
+    warnings = [line["message"] for line in logs() if line["level"] == "WARNING"]
+    assert warnings == ["more outputs than expected: the first are delivered"] * warns
+
+
 def test_result_json_is_written_last(delivering: Delivering) -> None:
     keys: list[str] = []
     delivering.pipeline.hook("s3", "PutObject", lambda params, **_: keys.append(params["url_path"]))

@@ -30,7 +30,7 @@ from posedrop.job import output_folder
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Conflict, Ledger, Record, Status
 from posedrop.notification import notification, publish
-from posedrop.outputs import BadOutput, InlineSource, Source, parse_output
+from posedrop.outputs import MAX_IMAGES, BadOutput, InlineSource, Source, parse_output
 from posedrop.secret import ApiKey
 from posedrop.segmind import COMPLETED, FAILED, Segmind
 from posedrop.storage import OutputBucket
@@ -164,8 +164,10 @@ class Delivery:
             raise InternalError("the job has no request id")
         sources, inference_seconds = self._result(record, record.request_id)
         folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
+        if len(sources) > MAX_IMAGES:
+            logger.warning("more outputs than expected: the first are delivered", expected=MAX_IMAGES)
         outputs: list[dict[str, Any]] = []
-        for source in sources:
+        for source in sources[:MAX_IMAGES]:
             number = len(outputs) + 1
             if isinstance(source, InlineSource):
                 if hashlib.sha256(source.data).hexdigest() in (output["sha256"] for output in outputs):

@@ -10,14 +10,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from aws_lambda_powertools import Logger
-
 from posedrop.answers import cut, load_json, redact
 
-logger = Logger(child=True)
-
 MAX_IMAGES = 4
-"""The model makes at most four `samples` of a request (provider's API page). What comes beyond them is left out."""
+"""The model makes at most four `samples` of a request (provider's API page)."""
 MAX_INLINE_CHARACTERS = 32 * 1024 * 1024
 MAX_URL_CHARACTERS = 8192
 MAX_DEPTH = 8
@@ -54,22 +50,20 @@ Source = UrlSource | InlineSource
 
 
 def parse_output(output: object) -> list[Source]:
-    """Find the images of an output (any JSON value): from one to MAX_IMAGES, each once, in the provider's order.
+    """Find the images of an output (any JSON value), at least one, each once, in the provider's order.
 
-    Raises BadOutput.
+    There may be one more than the MAX_IMAGES that are expected: it says that the output holds more. Raises BadOutput.
     """
     images = _distinct(_sources(output, MAX_DEPTH))
     if not images:
         raise BadOutput("the output holds neither a URL nor image data" if output else "the output is missing or empty")
-    if len(images) > MAX_IMAGES:
-        logger.warning("more outputs than expected: the first are delivered", expected=MAX_IMAGES)
-    return images[:MAX_IMAGES]
+    return images
 
 
 def _distinct(sources: Iterable[Source]) -> list[Source]:
-    """Each image once, in order. Stops at the first that is beyond MAX_IMAGES, which is still among them.
+    """Each image once, in order; nothing is read beyond the first one that is more than MAX_IMAGES.
 
-    What cannot be read raises BadOutput; but not after MAX_IMAGES images, which it must not cost.
+    What cannot be read raises BadOutput, but not after MAX_IMAGES images: it must not cost them.
     """
     found: dict[Source, None] = {}
     inline = 0
@@ -81,10 +75,9 @@ def _distinct(sources: Iterable[Source]) -> list[Source]:
             found[source] = None
             if len(found) > MAX_IMAGES:
                 break
-    except BadOutput as exc:
+    except BadOutput:
         if len(found) < MAX_IMAGES:
             raise
-        logger.warning("more outputs than expected: the first are delivered", expected=MAX_IMAGES, reason=str(exc))
     return list(found)
 
 
