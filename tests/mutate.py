@@ -79,7 +79,7 @@ class Change:
     @classmethod
     def of(cls, item: WorkItem, diff: str) -> "Change":
         """Read the change from Cosmic Ray's diff of it."""
-        lines = diff.splitlines()
+        lines = [line for line in diff.splitlines() if line]
         before = [line[1:] for line in lines if line.startswith("-") and not line.startswith("---")]
         after = [line[1:] for line in lines if line.startswith("+") and not line.startswith("+++")]
         return cls(
