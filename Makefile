@@ -14,8 +14,8 @@ export SEGMIND_API_KEY
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
-.PHONY: help setup hooks demo up down chaos redrive test test-fast test-large check lint types bandit template workflows pins audit mutate bench \
-	bench-limit screenshot lock release-notes clean
+.PHONY: help setup hooks demo up down chaos redrive test test-fast test-large check lint types bandit template workflows \
+	pins audit mutate bench bench-limit screenshot lock release-notes clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets

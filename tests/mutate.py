@@ -79,10 +79,12 @@ class Change:
     @classmethod
     def of(cls, item: WorkItem, diff: str) -> "Change":
         """Read the change from Cosmic Ray's diff of it."""
-        lines = diff.splitlines()
-        before = [line[1:].strip() for line in lines if line.startswith("-") and not line.startswith("---")]
-        after = [line[1:].strip() for line in lines if line.startswith("+") and not line.startswith("+++")]
-        return cls(item.mutations[0].start_pos[0], " ".join(before), " ".join(after))
+        lines = [line for line in diff.splitlines() if line]
+        before = [line[1:] for line in lines if line.startswith("-") and not line.startswith("---")]
+        after = [line[1:] for line in lines if line.startswith("+") and not line.startswith("+++")]
+        return cls(
+            item.mutations[0].start_pos[0], " ".join(" ".join(before).split()), " ".join(" ".join(after).split())
+        )
 
 
 @dataclass(frozen=True)

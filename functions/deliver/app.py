@@ -14,6 +14,7 @@ from posedrop.governor import Governor
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Ledger
 from posedrop.naming import execution_name
+from posedrop.s3 import s3_client
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import DeliverSettings, from_environment
@@ -53,10 +54,10 @@ def delivery() -> Delivery:
     dynamodb = boto3.client("dynamodb")
     return Delivery(
         ledger=Ledger(dynamodb, settings.jobs_table, settings.record_retention_days),
-        segmind=Segmind(settings.segmind_base_url, api_key),
+        segmind=Segmind(settings.segmind_base_url, api_key, clock=time.time),
         api_key=api_key,
         downloader=Downloader(settings.segmind_base_url),
-        outputs=OutputBucket(boto3.client("s3"), settings.output_bucket),
+        outputs=OutputBucket(s3_client(), settings.output_bucket),
         sns=boto3.client("sns"),
         topic_arn=settings.notification_topic_arn,
         governor=Governor(dynamodb, settings.jobs_table, settings.limits),

@@ -45,7 +45,7 @@ def watch() -> Watch:
     settings: PollSettings = from_environment(PollSettings)
     api_key = ApiKey(settings.segmind_secret_id)
     return Watch(
-        Segmind(settings.segmind_base_url, api_key),
+        Segmind(settings.segmind_base_url, api_key, clock=time.time),
         Governor(boto3.client("dynamodb"), settings.jobs_table, settings.limits),
         api_key,
         limits=settings.limits,

@@ -9,7 +9,6 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.config import Config
 
 from posedrop.arrivals import Arrivals, FolderUnsteady
 from posedrop.deferral import Deferred
@@ -30,6 +29,7 @@ from posedrop.messages import (
 )
 from posedrop.naming import execution_name
 from posedrop.record import Record
+from posedrop.s3 import s3_client
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
 from posedrop.settings import SubmitSettings, from_environment
@@ -184,8 +184,8 @@ def dynamodb() -> Any:
 
 @cache
 def s3() -> Any:
-    """The S3 client. It signs URLs with version 4, without which encrypted objects are not served."""
-    return boto3.client("s3", config=Config(signature_version="s3v4"))
+    """The S3 client."""
+    return s3_client()
 
 
 @cache
@@ -205,7 +205,7 @@ def submission() -> Submission:
     """What submits jobs in this process."""
     found = settings()
     api_key = ApiKey(found.segmind_secret_id)
-    segmind = Segmind(found.segmind_base_url, api_key)
+    segmind = Segmind(found.segmind_base_url, api_key, clock=time.time)
     governor = Governor(dynamodb(), found.jobs_table, found.limits)
     # Only a URL can carry the job's name into the history.
     has_history = found.segmind_history_url and found.image_transport == "presigned-url"

@@ -21,6 +21,7 @@ from botocore.config import Config
 
 from posedrop import settings as settings_module
 from posedrop.record import is_record
+from posedrop.s3 import s3_config
 from tests.aws import mock_stack
 from tests.support import ROOT, Context, image
 
@@ -362,7 +363,9 @@ def _client(service: str, config: Config | None = None) -> Any:
 @cache
 def _cached_client(service: str) -> Any:
     # With a name of its own a client does not gather, for each call, what it runs on.
-    config = Config(user_agent="tests", signature_version="s3v4" if service == "s3" else None)
+    config = Config(user_agent="tests")
+    if service == "s3":
+        config = config.merge(s3_config("virtual"))
     return boto3.Session().client(service, config=config)  # type: ignore[call-overload]
 
 

@@ -6,16 +6,20 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import boto3
 import httpx
 import jsonschema
 import pytest
 
-from posedrop.errors import DeliveryFailed
-from tests.integration.conftest import API_KEY, BASE_URL, BUCKET, OUTPUTS, Pipeline
+from posedrop.delivery import DEFERRALS
+from posedrop.errors import DeliveryFailed, InferenceFailed
+from posedrop.ledger import Ledger
+from tests.integration.conftest import API_KEY, BASE_URL, BUCKET, OUTPUTS, TABLE, Pipeline
 from tests.support import Context, image, load_event, schema
 
 JOB_ID = "hero-walk-0123456789abcdef"
 PNG, JPEG, WEBP = image("png", (16, 12)), image("jpeg", (9, 7)), image("webp", (5, 3))
+RED = image("png", (4, 4), "red")
 PUBLIC = "https://images.segmind.com"
 
 
@@ -100,11 +104,22 @@ SHAPES: dict[str, tuple[Any, list[bytes]]] = {
     "base64": (encoded(PNG), [PNG]),
     "data url": (f"data:image/jpeg;base64,{encoded(JPEG)}", [JPEG]),
     "data url of another type": (f"data:image/png;base64,{encoded(WEBP)}", [WEBP]),
-    "four in base64": ([encoded(PNG), f"data:image/png;base64,{encoded(JPEG)}", encoded(WEBP), encoded(PNG)],
-                       [PNG, JPEG, WEBP, PNG]),
+    "four in base64": ([encoded(PNG), f"data:image/png;base64,{encoded(JPEG)}", encoded(WEBP), encoded(RED)],
+                       [PNG, JPEG, WEBP, RED]),
     "base64 in an object": ({"image": encoded(JPEG)}, [JPEG]),
+    "one of four once more": ({"images": [f"{PUBLIC}/{n}" for n in range(4)], "image_url": f"{PUBLIC}/0"},
+                              [PNG, JPEG, WEBP, PNG]),
+    "more than four": ([f"{PUBLIC}/{n}" for n in range(16)], [PNG, JPEG, WEBP, RED]),
+    "a url and the same in base64": ({"image": encoded(PNG), "url": f"{PUBLIC}/1"}, [PNG]),
+    "a url and another in base64": ({"image": encoded(RED), "url": f"{PUBLIC}/1"}, [PNG, RED]),
+    "the same twice in base64": ([encoded(PNG), f"data:image/png;base64,{encoded(PNG)}"], [PNG]),
 }  # fmt: skip
-KINDS = {PNG: ("png", "image/png", 16, 12), JPEG: ("jpg", "image/jpeg", 9, 7), WEBP: ("webp", "image/webp", 5, 3)}
+KINDS = {
+    PNG: ("png", "image/png", 16, 12),
+    JPEG: ("jpg", "image/jpeg", 9, 7),
+    WEBP: ("webp", "image/webp", 5, 3),
+    RED: ("png", "image/png", 4, 4),
+}
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -137,6 +152,16 @@ def test_every_shape_of_output(delivering: Delivering, shape: str) -> None:
     result = stored.pop(f"{delivering.folder}/result.json")
     assert json.loads(result) == told
     assert list(stored.values()) == images
+
+
+@pytest.mark.parametrize("body", [{"images": [f"{PUBLIC}/1", f"{PUBLIC}/2"], "output": f"{PUBLIC}/1"}, {"image": RED}])
+def test_images_beside_the_output_are_delivered_as_well(delivering: Delivering, body: dict[str, Any]) -> None:
+    images = [PNG, RED] if "images" in body else [RED]
+    texts = {key: encoded(value) if isinstance(value, bytes) else value for key, value in body.items()}
+    delivering.output(None, *images)
+    delivering.provider.results = [httpx.Response(200, json={"status": "COMPLETED", "metrics": {}, **texts})]
+    delivering.deliver()
+    assert [output["bytes"] for output in delivering.told()["outputs"]] == [len(data) for data in images]
 
 
 def test_what_is_told_of_a_success(delivering: Delivering) -> None:
@@ -217,6 +242,19 @@ def test_a_second_attempt_tells_no_time_since_the_first(
     found = metrics()
     assert (found["Succeeded"], found["InferenceSeconds"]) == ([1], [31.06])
     assert "EndToEndSeconds" not in found
+
+
+@pytest.mark.parametrize(("number", "warns"), [(4, False), (5, True), (16, True)])
+def test_more_outputs_than_expected_are_told_in_the_log(
+    delivering: Delivering, logs: Callable[[], list[Any]], number: int, warns: bool
+) -> None:
+    delivering.output({"images": [f"{PUBLIC}/{n}" for n in range(number)], "image_url": f"{PUBLIC}/0"}, PNG)
+    delivering.deliver()
+    assert len(delivering.told()["outputs"]) == len(delivering.pipeline.record()["outputs"]) == 4
+    media = [request.url.path for request in delivering.provider.requests if "/v2/" not in request.url.path]
+    assert media == ["/0", "/1", "/2", "/3"]
+    warnings = [line["message"] for line in logs() if line["level"] == "WARNING"]
+    assert warnings == ["more outputs than expected: the first are delivered"] * warns
 
 
 def test_result_json_is_written_last(delivering: Delivering) -> None:
@@ -326,8 +364,6 @@ NO_IMAGE = {
     "a file": ("file:///etc/passwd", [], "file:"),
     "html": (f"{PUBLIC}/1", [b"<html>gone</html>"], "not a PNG"),
     "empty body": (f"{PUBLIC}/1", [b""], "0 bytes"),
-    "truncated": (f"{PUBLIC}/1", [PNG[:-1]], "truncated"),
-    "truncated base64": (encoded(PNG[:-4]), [], "truncated"),
     "no base64": ("not base64 at all", [], "neither a URL nor valid base64"),
     "the second of two": ([f"{PUBLIC}/1", f"{PUBLIC}/2"], [PNG, b"GIF89a"], "not a PNG"),
     "too large": (
@@ -364,6 +400,51 @@ def test_failed_at_the_result(delivering: Delivering) -> None:
     assert delivering.failure() == ("InferenceFailed", "Blocked.")
 
 
+ENDS = [status for status in range(400, 500) if status not in (401, 403, 404, 408, 410, 429)]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [(b'{"error": "No face found."}', ": No face found."), (b"<h1>Teapot</h1>", ": Teapot"), (b"", "")],
+)
+@pytest.mark.parametrize("status", [ENDS[0], 402, 406, 409, 413, 418, 422, 451, ENDS[-1]])
+def test_a_result_that_is_refused_is_the_end(delivering: Delivering, status: int, content: bytes, text: str) -> None:
+    delivering.provider.results = [httpx.Response(status, content=content)]
+    delivering.deliver()
+    assert delivering.failure() == ("InferenceFailed", f"the provider answered {status}{text}")
+
+
+def test_which_statuses_of_the_result_refuse_it(delivering: Delivering) -> None:
+    record = Ledger(boto3.client("dynamodb"), TABLE, 0).get(delivering.job_id)
+    assert record
+    found = []
+    for status in range(100, 600):
+        delivering.provider.results = [httpx.Response(status, json={"error": "why"})]
+        try:
+            delivering.pipeline.deliver.delivery()._result(record, "request-1")
+        except InferenceFailed:
+            found.append(status)
+        except DeliveryFailed:
+            pass
+    assert found == ENDS
+
+
+def test_an_answer_about_another_request_is_none(delivering: Delivering, logs: Callable[[], list[Any]]) -> None:
+    good = delivering.provider.results
+    for status, body in (
+        (200, {"status": "COMPLETED", "output": f"{PUBLIC}/another.png"}),
+        (200, {"status": "FAILED", "error": "blocked"}),
+        (422, {"status": "FAILED", "error": "blocked"}),
+    ):
+        delivering.provider.results = [httpx.Response(status, json={**body, "request_id": "request-2"}), *good]
+        with pytest.raises(DeliveryFailed, match="about another request: request-2"):
+            delivering.deliver()
+        assert "request-2" in logs()[-1]["reason"]
+    assert (delivering.pipeline.notifications(), delivering.pipeline.outputs()) == ([], {})
+    assert delivering.deliver()["status"] == "SUCCEEDED"
+    assert delivering.told()["request_id"] == "request-1"
+
+
 @pytest.mark.parametrize("kind", ["InferenceFailed", "TimedOut", "ResultExpired"])
 def test_an_end_that_poll_saw_is_told_without_asking_again(delivering: Delivering, kind: str) -> None:
     answer = delivering.deliver({**delivering.event("deliver-failed.json"), "error": {"type": kind, "message": "why"}})
@@ -386,10 +467,11 @@ def test_attributes_of_a_failure(delivering: Delivering) -> None:
 @pytest.mark.parametrize(
     ("waits", "ends"), [([31], False), ([31, 29], False), ([31, 31], True), ([5, 31], False), ([5, 31, 25], True)]
 )
+@pytest.mark.parametrize("status", [404, 410])
 def test_404_at_the_result_is_the_end_once_seen_twice_and_late(
-    delivering: Delivering, waits: list[float], ends: bool
+    delivering: Delivering, status: int, waits: list[float], ends: bool
 ) -> None:
-    delivering.provider.results = [httpx.Response(404, json={"error": "unknown"})]
+    delivering.provider.results = [httpx.Response(status, json={"error": "unknown"})]
     for wait in waits[:-1]:
         delivering.pipeline.clock.now += wait
         with pytest.raises(DeliveryFailed):
@@ -419,6 +501,7 @@ def test_a_job_that_ended_before_it_was_sent(pipeline: Pipeline) -> None:
 # ---- faults that may pass ------------------------------------------------------------------------------------------
 
 MEDIA_FAULTS = [
+    httpx.Response(200, content=PNG[:-1]),
     httpx.Response(404),
     httpx.Response(503, text="<html>"),
     httpx.Response(403, text="<Error>Request has expired</Error>"),
@@ -454,10 +537,19 @@ def test_a_fetch_that_fails_is_tried_again_and_then_given_up(
     assert delivering.failure() == ("OutputInvalid", f"the output could not be delivered: {caught.value}")
 
 
-@pytest.mark.parametrize("status", [401, 429, 500, 502])
-def test_a_result_that_cannot_be_fetched_is_tried_again(delivering: Delivering, status: int) -> None:
+def test_an_image_in_the_answer_that_ends_early_is_asked_for_again(delivering: Delivering) -> None:
+    delivering.output(encoded(PNG[:-4]))
+    with pytest.raises(DeliveryFailed, match="truncated"):
+        delivering.deliver()
+    delivering.output(encoded(PNG))
+    assert delivering.deliver()["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("body", [None, {"status": "failed", "error": "quota"}, {"status": "COMPLETED"}])
+@pytest.mark.parametrize("status", [401, 403, 408, 429, 500, 502, 503])
+def test_a_result_that_cannot_be_fetched_is_tried_again(delivering: Delivering, status: int, body: object) -> None:
     answers = delivering.provider.results
-    delivering.provider.results = [httpx.Response(status), *answers]
+    delivering.provider.results = [httpx.Response(status, json=body), *answers]
     with pytest.raises(DeliveryFailed, match=f"answered {status}"):
         delivering.deliver()
     assert delivering.deliver()["status"] == "SUCCEEDED"
@@ -489,11 +581,45 @@ def test_a_job_that_poll_lost_sight_of_for_good_is_our_fault(delivering: Deliver
 
 def test_a_429_at_the_result_pauses_all(delivering: Delivering, metrics: Callable[[], dict[str, list[float]]]) -> None:
     delivering.provider.results = [httpx.Response(429, headers={"retry-after": "17"})]
-    with pytest.raises(DeliveryFailed):
-        delivering.deliver()
+    metrics()
+    assert delivering.deliver()["wait_seconds"] == 17
     state = json.loads(delivering.pipeline.dynamodb.get_item(Key={"job_id": "pacing"})["Item"]["state"])
     assert state["paused_until"] == delivering.pipeline.clock() + 17
     assert metrics()["RateLimited"] == [1]
+
+
+IN_40_S = {"date": "Wed, 21 Oct 2026 07:28:00 GMT", "retry-after": "Wed, 21 Oct 2026 07:28:40 GMT"}
+
+
+@pytest.mark.parametrize("headers", [{"retry-after": "39.1"}, IN_40_S])
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.parametrize("of", ["result", "media"])
+def test_a_delivery_waits_for_as_long_as_it_is_asked_to(
+    delivering: Delivering, of: str, status: int, headers: dict[str, str]
+) -> None:
+    event = delivering.event()
+    good = delivering.provider.results if of == "result" else delivering.provider.media
+    later = [httpx.Response(status, headers=headers), *good]
+    setattr(delivering.provider, "results" if of == "result" else "media", later)
+    deferred = delivering.deliver(event)
+    assert (deferred["status"], deferred["wait_seconds"]) == ("DEFERRED", 40)
+    assert (delivering.pipeline.notifications(), delivering.pipeline.record()["status"]) == ([], "SUBMITTED")
+    delivering.pipeline.clock.now += 40
+    asked = len(delivering.provider.requests)
+    again = json.loads(json.dumps(delivering.pipeline.poll.handler(deferred, Context())))
+    assert (again["finished"], len(delivering.provider.requests)) == (True, asked), "poll asks for nothing"
+    assert again == {**event, "look_wait_seconds": event["wait_seconds"], "completed": True, "faults": 1}
+    assert delivering.deliver(again)["status"] == "SUCCEEDED"
+    assert delivering.told()["status"] == "SUCCEEDED"
+
+
+def test_a_delivery_is_asked_to_wait_so_often_and_then_fails(delivering: Delivering) -> None:
+    delivering.provider.results = [httpx.Response(503, headers={"retry-after": "1"})]
+    state = delivering.event()
+    for _ in range(DEFERRALS):
+        state = delivering.pipeline.poll.handler(delivering.deliver(state), Context())
+    with pytest.raises(DeliveryFailed, match="answered 503"):
+        delivering.deliver(state)
 
 
 @pytest.mark.parametrize("which", [".png", "result.json"])

@@ -1,6 +1,9 @@
 """poll on moto: the sample event through the handler, and what it tells the other functions."""
 
 import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from itertools import pairwise
 from typing import Any
 
@@ -85,6 +88,23 @@ def test_a_429_pauses_all_calls_and_the_next_poll_makes_none(polling: Pipeline) 
     assert held["wait_seconds"] == 90
     assert held["polls"] == answer["polls"]
     assert len(polling.provider.requests) == 1
+
+
+def test_an_answer_about_another_request_is_logged_and_asked_for_again(
+    polling: Pipeline, logs: Callable[[], list[dict[str, Any]]]
+) -> None:
+    another = httpx.Response(200, json={"status": "COMPLETED", "request_id": "request-2"})
+    polling.provider.statuses = [another, httpx.Response(200, json={"status": "COMPLETED"})]
+    assert not poll(polling)["finished"]
+    assert any("about another request: request-2" in line.get("reason", "") for line in logs())
+    assert poll(polling)["finished"]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_date_40_s_ahead_waits_40_s(polling: Pipeline, status: int) -> None:
+    until = format_datetime(datetime.fromtimestamp(polling.clock() + 40, UTC), usegmt=True)
+    polling.provider.statuses = [httpx.Response(status, headers={"retry-after": until}), RUNNING]
+    assert poll(polling)["wait_seconds"] == 40
 
 
 def test_a_pause_does_not_outlast_the_deadline(polling: Pipeline) -> None:

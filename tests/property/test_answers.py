@@ -109,7 +109,7 @@ def check_output(output: object) -> None:
         sources: list[Any] = parse_output(output)
     except BadOutput:
         return
-    assert 1 <= len(sources) <= 16
+    assert 1 <= len(sources) == len(set(sources)) <= 5
     assert all(isinstance(source, UrlSource | InlineSource) for source in sources)
 
 

@@ -31,7 +31,7 @@ def check_invariants(answer: Answer) -> None:
 
 def test_queued() -> None:
     answer = parse_answer(200, body(request_id="2c7f59ea-1", status="queued", poll_url="https://elsewhere.example/x"))
-    assert answer == Answer(state="QUEUED", request_id="2c7f59ea-1")
+    assert answer == Answer(state="QUEUED", request_id="2c7f59ea-1", named_id="2c7f59ea-1")
 
 
 def test_completed() -> None:
@@ -124,7 +124,24 @@ def test_request_id_is_taken(request_id: str) -> None:
     ["", ".", "..", "a/b", "a?b", "a#b", "a b", "a%2fb", "a\\b", "a\n", "\u00e4", "x" * 129, 5, None, ["a"]],
 )
 def test_request_id_that_could_change_a_url_is_refused(request_id: object) -> None:
-    assert parse_answer(200, body(request_id=request_id)).request_id is None
+    answer = parse_answer(200, body(request_id=request_id))
+    assert (answer.request_id, answer.named_id) == (None, request_id)
+
+
+@pytest.mark.parametrize(
+    ("keys", "output"),
+    [
+        ({"output": "a"}, "a"),
+        ({"output": "a", "images": None, "image": ""}, "a"),
+        ({"output": [], "images": []}, []),
+        ({"images": ["a"]}, {"images": ["a"]}),
+        ({"output": None, "image_url": "a", "seed": 5, "status_url": "b"}, {"image_url": "a"}),
+        ({"output": "a", "images": ["a", "b"], "timings": {}}, {"output": "a", "images": ["a", "b"]}),
+        ({}, None),
+    ],
+)
+def test_images_beside_the_output_belong_to_it(keys: dict[str, object], output: object) -> None:
+    assert parse_answer(200, body(status="COMPLETED", **keys)).output == output
 
 
 @pytest.mark.parametrize("status", [None, 5, "", "  ", ["COMPLETED"], {}])

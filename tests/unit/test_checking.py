@@ -1,6 +1,9 @@
 """What poll decides: every answer and every fault of the provider, with a clock that stands still."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from itertools import cycle
 from typing import Any
 
 import httpx
@@ -87,7 +90,7 @@ def test_completed_after_the_deadline_is_still_a_success() -> None:
     assert look(answers(200, {"status": "COMPLETED"}), after=TIMEOUT + 100).error is None
 
 
-@pytest.mark.parametrize("status", [200, 422, 500])
+@pytest.mark.parametrize("status", [200, 422])
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -112,6 +115,15 @@ FAULTS = [
     httpx.Response(200, json=[]),
     httpx.Response(200, json={"status": None}),
     httpx.Response(503, json={"status": "QUEUED"}),
+    *(
+        httpx.Response(status, json={"status": state, "error": "why"})
+        for status in (201, 400, 401, 403, 404, 409, 410, 429, 500, 502)
+        for state in ("failed", "COMPLETED")
+    ),
+    *(
+        httpx.Response(status, json={"status": state, "request_id": "request-2"})
+        for status, state in ((200, "COMPLETED"), (200, "FAILED"), (422, "FAILED"), (200, "PROCESSING"))
+    ),
     httpx.ConnectError("refused"),
     httpx.ReadTimeout("slow"),
     httpx.RemoteProtocolError("reset"),
@@ -159,6 +171,13 @@ def test_retry_after_is_honoured_and_capped(header: str, least: int, most: int) 
     assert least <= look(answers(503, retry_after=header)).wait_seconds <= most
 
 
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.parametrize("skew", [-3600, 0, 3600])
+def test_a_date_40_s_ahead_waits_40_s(status: int, skew: float) -> None:
+    sent, until = (format_datetime(datetime.fromtimestamp(1.8e9 + skew + s, UTC), usegmt=True) for s in (0, 40))
+    assert look(answers(status, date=sent, retry_after=until), after=5).wait_seconds == 40
+
+
 @pytest.mark.parametrize(("header", "seconds"), [({"retry_after": "7"}, 7.0), ({}, None)])
 def test_a_429_tells_the_governor(header: dict[str, str], seconds: float | None) -> None:
     told = Told()
@@ -182,23 +201,30 @@ def test_a_fault_of_who_is_told_is_not_the_jobs(status: int, fault: Exception) -
     assert (found.finished, found.faults) == (False, 1)
 
 
-# ---- 404 -------------------------------------------------------------------------------------------------------------
+# ---- 404 and 410 -----------------------------------------------------------------------------------------------------
 
 
-def follow(times: int, *, after: float) -> tuple[JobState, float]:
-    """Answer 404 again and again, at the times the waits say; return the state and when that was."""
-    state = look(NOT_FOUND, after=after)
+GONE = httpx.Response(410, json={"error": "expired"})
+
+
+def follow(times: int, *answers: httpx.Response, after: float) -> tuple[JobState, float]:
+    """Give these answers in turn, at the times the waits say; return the state and when that was."""
+    turns = cycle(answers)
+    state = look(next(turns), after=after)
     for _ in range(times):
         if state.finished:
             break
         after += state.wait_seconds
-        state = look(NOT_FOUND, after=after, state=state)
+        state = look(next(turns), after=after, state=state)
     return state, after
 
 
+@pytest.mark.parametrize("found", [[NOT_FOUND], [GONE], [NOT_FOUND, GONE], [GONE, NOT_FOUND]])
 @pytest.mark.parametrize("first", [0.0, 5.0, 29.9, 31.0, 200.0])
-def test_a_lasting_404_ends_as_result_expired_soon_after_it_may(first: float) -> None:
-    state, after = follow(5, after=first)
+def test_a_lasting_404_or_410_ends_as_result_expired_soon_after_it_may(
+    first: float, found: list[httpx.Response]
+) -> None:
+    state, after = follow(5, *found, after=first)
     assert state.error
     assert state.error["type"] == "ResultExpired"
     assert max(first + 30, 60) <= after <= max(first + 30, 60) + 10

@@ -63,3 +63,8 @@ def test_an_error_has_ten_parts_at_most() -> None:
     assert error(names) == "; ".join(names[:10])
     assert error(dict.fromkeys(names, "x")) == ", ".join(f"{name}: x" for name in names[:10])
     assert error({"loc": names, "msg": "wrong"}) == ".".join(names[:10]) + ": wrong"
+
+
+@pytest.mark.parametrize("place", ["body", [], {}, 7])
+def test_a_place_that_is_no_list_of_names_is_left_out(place: object) -> None:
+    assert error({"loc": place, "msg": "wrong"}) == "wrong"

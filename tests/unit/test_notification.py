@@ -1,12 +1,13 @@
 """The notification: its schema, what SNS takes, and what people read."""
 
 import json
+import unicodedata
 from dataclasses import replace
 from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from posedrop.ledger import Record, Status
@@ -173,24 +174,71 @@ def test_sns_takes_the_subject_of_any_name(status: str, character: str, pose: st
     assert status.lower() in text
 
 
-@pytest.mark.parametrize("letter", ["a", '"', "\\", "ä", "日", "\U0001f98a", "\x01", "\n"])
-def test_the_largest_message_fits_into_sns(letter: str) -> None:
-    def filled(size: int) -> str:
-        return letter * (size // len(letter.encode()))
+LETTERS = ["a", '"', "\\", "ä", "日", "\U0001f98a", "\x01", "\n", "\x7f", "\u2028", "<", "/"]
 
-    output = {**OUTPUT, "key": filled(1024), "uri": f"s3://out/{filled(1024)}"}
-    record = replace(
+
+def filled(letter: str, size: int) -> str:
+    """A text of this letter that has `size` bytes in UTF-8, or the most that it can have below."""
+    return letter * (size // len(letter.encode()))
+
+
+def large(letters: list[str], outputs: int = 4) -> Record:
+    """A record with all that the contract allows, of these letters."""
+    prompt, context, *others = (letters * 3)[:3]
+    face = next((letter for letter in others if unicodedata.category(letter) != "Cc"), '"')  # no key has such a one
+    key = filled(face, 1024)  # bytes of a key (S3 user guide, object keys)
+    encoded = len(json.dumps(context, ensure_ascii=False).encode()) - 2
+    return replace(
         SUCCEEDED,
-        character=filled(900),
-        parameters={"prompt": filled(8192)},
-        context={"text": filled(4096 // max(1, len(json.dumps(letter, ensure_ascii=False)) - 2))},
-        outputs=[output] * 4,
-        inputs={name: {**INPUT, "key": filled(1024)} for name in ("face", "pose")},
+        character=filled(face, 900),
+        pose=filled(face, 900),
+        parameters={"prompt": filled(prompt, 8192), "samples": 4, "output_format": "png", "seed": 2778725438},
+        context={"t": context * ((4096 - 10) // encoded)},
+        outputs=[{**OUTPUT, "key": key, "uri": f"s3://{'b' * 63}/{key}"}] * outputs,
+        inputs={name: {**INPUT, "bucket": "b" * 63, "key": key, "version_id": "v" * 1024} for name in ("face", "pose")},
+        request_id="r" * 128,
+        error=None,
     )
-    failed = replace(record, error={"type": "Rejected", "message": filled(1024)}, status=Status.FAILED)
-    for found in (published(record), published(failed)):
-        attributes = json.dumps(found["MessageAttributes"], ensure_ascii=False)
-        assert len(found["Message"].encode()) + len(attributes.encode()) < SNS_LIMIT
+
+
+def counted(found: dict[str, Any]) -> int:
+    """The bytes that SNS counts: of the message as it is sent, and of each attribute's name, type and value."""
+    texts = [found["Message"]]
+    for name, attribute in found["MessageAttributes"].items():
+        texts += [name, attribute["DataType"], attribute["StringValue"]]
+    return sum(len(text.encode()) for text in texts)
+
+
+@pytest.mark.parametrize("error", [None, *LETTERS])
+@given(st.lists(st.sampled_from(LETTERS), min_size=1, max_size=3), st.sampled_from([4, 16]))
+@example(["\x01", "\x01", '"'], 16)
+def test_the_largest_message_fits_into_sns(error: str | None, letters: list[str], outputs: int) -> None:
+    record = large(letters, outputs)  # of a job that ended before there were at most four outputs: more
+    if error:
+        told = {"type": "SubmitOutcomeUnknown", "message": filled(error, 1024)}
+        record = replace(record, status=Status.FAILED, error=told)
+    found = published(record)
+    assert counted(found) <= SNS_LIMIT
+    message = json.loads(json.loads(found["Message"])["default"])
+    whole = notification(record)
+    for part in whole.keys() - {"parameters", "error"}:
+        assert message[part] == whole[part]
+    assert whole["parameters"]["prompt"].startswith(message["parameters"]["prompt"])
+    assert len(message["parameters"]["prompt"].encode()) >= 1021
+
+
+def test_the_largest_of_today_s_messages_is_told_as_it_is() -> None:
+    record = large(["\x01", "\x01", '"'])
+    found = json.loads(published(record)["Message"])
+    assert json.loads(found["default"]) == notification(record)
+
+
+def test_only_the_texts_of_a_message_that_does_not_fit_are_cut(caplog: pytest.LogCaptureFixture) -> None:
+    whole = large(["\x01", "\x01", '"'])
+    record = replace(whole, parameters={**whole.parameters, "prompt": "\x01" * 65536})  # from before there was a limit
+    found = json.loads(published(record)["Message"])
+    assert json.loads(found["default"])["parameters"] == {**record.parameters, "prompt": "\x01" * 1024}
+    assert "the notification is too large: its texts are cut" in caplog.text
 
 
 def test_no_empty_attribute() -> None:
@@ -210,6 +258,12 @@ def test_email_of_a_success() -> None:
         "Job: hero-walk-0123456789abcdef, attempt 1",
         "Request id: request-1",
     ]
+
+
+def test_an_email_has_the_beginning_of_a_long_prompt() -> None:
+    record = replace(SUCCEEDED, parameters={"prompt": "walk " * 1000})
+    (line,) = (line for line in email(notification(record)).splitlines() if line.startswith("Prompt: "))
+    assert line.removeprefix("Prompt: ") == ("walk " * 1000)[:1024]
 
 
 def test_email_of_a_job_of_which_nothing_is_known() -> None:

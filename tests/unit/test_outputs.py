@@ -1,6 +1,7 @@
 """Every shape of a completed answer's output, and any other JSON value."""
 
 import base64
+import itertools
 import json
 
 import pytest
@@ -8,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posedrop.outputs import (
+    MAX_IMAGES,
     MAX_INLINE_CHARACTERS,
-    MAX_SOURCES,
     BadOutput,
     InlineSource,
     Source,
@@ -19,9 +20,13 @@ from posedrop.outputs import (
 
 A = "https://images.segmind.com/a.png?sig=1"
 B = "http://127.0.0.1:9000/b.png"
+C, D, E = (f"https://images.segmind.com/{name}.png" for name in "cde")
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 TEXT = base64.b64encode(PNG).decode()
 DATA = InlineSource(PNG)
+JPEG = b"\xff\xd8\xff" + bytes(range(9))
+OTHER_TEXT = base64.b64encode(JPEG).decode()
+OTHER = InlineSource(JPEG)
 
 JSON_VALUES = st.recursive(
     st.none()
@@ -46,7 +51,8 @@ JSON_VALUES = st.recursive(
         (f" {A}\n", [UrlSource(A)]),
         ("HTTPS://Images.example/A.PNG", [UrlSource("HTTPS://Images.example/A.PNG")]),
         ([A, B], [UrlSource(A), UrlSource(B)]),
-        ([A] * 4, [UrlSource(A)] * 4),
+        ([A] * 4, [UrlSource(A)]),
+        ([A, B, A, B], [UrlSource(A), UrlSource(B)]),
         ([[A], [B]], [UrlSource(A), UrlSource(B)]),
         ([A, None, ""], [UrlSource(A)]),
         (json.dumps([A, B]), [UrlSource(A), UrlSource(B)]),
@@ -59,7 +65,7 @@ JSON_VALUES = st.recursive(
         ({"output": {"images": [{"url": A, "width": 1024}]}, "seed": 5}, [UrlSource(A)]),
         ({"images": [A, B]}, [UrlSource(A), UrlSource(B)]),
         ({"image": {"url": A}}, [UrlSource(A)]),
-        ({"image": A, "url": B, "content_type": "image/png"}, [UrlSource(B)]),
+        ({"image": A, "url": B, "content_type": "image/png"}, [UrlSource(A), UrlSource(B)]),
         ({"image": A, "url": None}, [UrlSource(A)]),
         ({"first": A, "second": {"url": B}, "type": "imag", "seed": 7}, [UrlSource(A), UrlSource(B)]),
         (TEXT, [DATA]),
@@ -70,10 +76,110 @@ JSON_VALUES = st.recursive(
         ({"b64_json": TEXT}, [DATA]),
         ({"image": "data:image/png;base64," + TEXT}, [DATA]),
         (json.dumps([TEXT]), [DATA]),
+        ([TEXT, "data:image/png;base64," + TEXT, base64.encodebytes(PNG).decode()], [DATA]),
+        ([OTHER_TEXT, TEXT, OTHER_TEXT], [OTHER, DATA]),
+        ({"first": TEXT, "second": "data:image/jpeg;base64," + OTHER_TEXT, "id": "okay"}, [DATA, OTHER]),
     ],
 )
 def test_shapes(output: object, sources: list[Source]) -> None:
     assert parse_output(output) == sources
+
+
+ABCD = [A, B, C, D]
+
+
+@pytest.mark.parametrize(
+    ("output", "sources"),
+    [
+        ({"images": ABCD, "image_url": A}, ABCD),
+        ({"image_url": A, "images": ABCD}, ABCD),
+        ({"image_url": C, "images": ABCD}, ABCD),
+        ({"images": ABCD, "image_url": B, "url": A, "image": {"url": D}}, ABCD),
+        ({"url": A, "urls": ABCD}, ABCD),
+        ({"urls": ABCD, "url": D}, ABCD),
+        ({"urls": ABCD, "images": ABCD}, ABCD),
+        ({"images": [A, B], "urls": [C, D]}, ABCD),
+        ({"images": [A, B], "urls": [B, C]}, [A, B, C]),
+        ({"image": A, "images": [B, C]}, [A, B, C]),
+        ({"images": [A, B], "image": C}, [A, B, C]),
+        ({"images": [], "image_url": A}, [A]),
+        ({"images": [None], "image_url": A}, [A]),
+        ({"output": A, "images": [A, B]}, [A, B]),
+        ({"output": {"images": [{"url": A}, {"url": B}], "image_url": A}, "image": A}, [A, B]),
+        ({"images": [{"url": A, "image_url": A}, {"url": B, "image_url": B}]}, [A, B]),
+        ({"images": json.dumps(ABCD), "image_url": A}, ABCD),
+        (json.dumps({"images": ABCD, "image_url": A}), ABCD),
+        ([json.dumps({"url": A}), json.dumps({"url": B})], [A, B]),
+        ([{"images": [A, B], "image_url": A}, {"images": [C, D], "image_url": C}], ABCD),
+        ({"data": {"urls": [A, B], "url": B}, "result": [C]}, [A, B, C]),
+        # What stands beside an image and is none.
+        ({"images": [A, B], "result": "ok"}, [A, B]),
+        ({"image_url": A, "output": "done", "result": "success!"}, [A]),
+        ({"url": A, "data": {"seed": 5, "caption": "x"}}, [A]),
+        ({"images": [A], "data": 5, "results": True}, [A]),
+        ({"images": [A], "data": "[no JSON"}, [A]),
+        # Base64 under a name of its own is the same image once more.
+        ({"url": A, "b64_json": TEXT}, [A]),
+        ([{"url": A, "b64_json": TEXT}, {"url": B, "b64_json": OTHER_TEXT}], [A, B]),
+        ({"b64_json": TEXT, "output": "not an image!"}, [DATA]),
+        ({"images": [TEXT, OTHER_TEXT], "image": TEXT}, [DATA, OTHER]),
+        ({"images": [TEXT, OTHER_TEXT], "image": OTHER_TEXT, "result": "okay"}, [DATA, OTHER]),
+        # Under another name it may be another image: where it is fetched it is seen whether it is.
+        ({"image": TEXT, "url": A}, [A, DATA]),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_every_image_once_in_the_providers_order(output: object, sources: list[str | Source]) -> None:
+    assert parse_output(output) == [UrlSource(found) if isinstance(found, str) else found for found in sources]
+
+
+@pytest.mark.parametrize("members", list(itertools.permutations(["images", "image_url", "url", "output"])))
+def test_the_order_of_the_keys_changes_nothing(members: tuple[str, ...]) -> None:
+    values: dict[str, object] = {"images": ABCD, "image_url": C, "url": A, "output": {"urls": [A, B]}}
+    assert parse_output({key: values[key] for key in members}) == [UrlSource(url) for url in ABCD]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        [*ABCD, E],
+        [*ABCD, E, "no image"],
+        {"images": [*ABCD, E]},
+        {"images": ABCD, "url": E},
+        [[url] for url in [*ABCD, E]],
+        json.dumps([{"url": url} for url in [*ABCD, E]]),
+        [*ABCD, E] + [f"https://images.segmind.com/{n}" for n in range(10_000)],
+    ],
+    ids=lambda value: repr(value)[-40:],
+)
+def test_a_fifth_says_that_there_are_more(output: object) -> None:
+    assert parse_output(output) == [UrlSource(url) for url in [*ABCD, E]]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        ABCD,
+        [*ABCD, *ABCD],
+        {"images": ABCD, "url": A},
+        # What cannot be read beyond the four costs none of them.
+        [*ABCD, "no image"],
+        [*ABCD, 5],
+        {"images": [*ABCD, "no image"], "image_url": A},
+        [*ABCD, "A" * (MAX_INLINE_CHARACTERS + 4)],
+        [*ABCD, "https://host/a b.png"],
+    ],
+    ids=lambda value: repr(value)[-40:],
+)
+def test_four_are_all_that_is_expected(output: object) -> None:
+    assert parse_output(output) == [UrlSource(url) for url in ABCD]
+    assert len(ABCD) == MAX_IMAGES
+
+
+def test_sixteen_in_base64_are_the_first_and_one_more() -> None:
+    images = [PNG + bytes([n]) for n in range(16)]
+    texts = [base64.b64encode(data).decode() for data in images]
+    assert parse_output({"images": texts}) == [InlineSource(data) for data in images[: MAX_IMAGES + 1]]
 
 
 def deep(depth: int) -> object:
@@ -118,10 +224,10 @@ def deep(depth: int) -> object:
         ("https://host/\x00", "control characters"),
         ("https://host/\ud800", "control characters"),
         ("https://host/" + "a" * 9000, "a URL of 9013 characters"),
-        ([A] * (MAX_SOURCES + 1), "more than 16 images"),
-        ([TEXT] * (MAX_SOURCES + 1), "more than 16 images"),
+        ([A, B, C, "no image"], '"no image", neither'),
+        ({"image": "no image", "images": [5]}, '"no image", neither'),
         ("A" * (MAX_INLINE_CHARACTERS + 4), "more than 32 MiB"),
-        (["A" * (MAX_INLINE_CHARACTERS // 2)] * 2 + ["AAAA"], "more than 32 MiB"),
+        ([letter * (MAX_INLINE_CHARACTERS // 2) for letter in "AB"] + ["AAAA"], "more than 32 MiB"),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -155,7 +261,7 @@ def test_any_json_gives_sources_or_bad_output(output: object) -> None:
         assert len(message.encode()) < 200
         assert not any(ord(character) < 32 for character in message)
         return
-    assert 1 <= len(sources) <= MAX_SOURCES
+    assert 1 <= len(sources) == len(set(sources)) <= MAX_IMAGES + 1
     assert all(source.data if isinstance(source, InlineSource) else source.url for source in sources)
 
 

@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 
 from posedrop.errors import AccountRefused, StatusUnavailable
-from posedrop.segmind import GET_TIMEOUTS, RESULT_ANSWER, RETRY_AFTER_CAP, SMALL_ANSWER, Segmind
+from posedrop.segmind import GET_TIMEOUTS, RESULT_ANSWER, SMALL_ANSWER, Segmind
+from posedrop.waits import RETRY_AFTER_CAP
 
 KEY = "SG_0123456789abcdef"
 ID = "2c7f59ea-4b5e-4a7c-9a35-8d5f0f6f1c11"
@@ -61,16 +63,69 @@ def test_no_request_id_leads_elsewhere(request_id: str) -> None:
     assert request.url.raw_path.endswith(b"/status")
 
 
-@pytest.mark.parametrize("status", [200, 400, 404, 422, 429, 500, 502])
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("status", [200, 422])
 @pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "failed"])
-def test_a_terminal_state_wins_over_the_http_status(status: int, state: str) -> None:
-    answer = client(httpx.Response(status, json={"status": state, "error": "why"}))[0].status(ID)
+def test_a_200_and_a_422_name_the_end(call: str, status: int, state: str) -> None:
+    answer = getattr(client(httpx.Response(status, json={"status": state, "error": "why"}))[0], call)(ID)
     assert (answer.state, answer.error) == (state.upper(), "why")
 
 
-@pytest.mark.parametrize("status", [301, 400, 404, 500])
-def test_an_unfinished_state_does_not(status: int) -> None:
+NO_END = [status for status in (*range(201, 600), 999) if status != 422]
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("state", ["COMPLETED", "FAILED", "failed"])
+def test_no_other_status_names_the_end(call: str, state: str) -> None:
+    for status in NO_END:
+        found = fault(httpx.Response(status, json={"status": state, "error": "why"}), call)
+        assert (found.status, str(found)) == (status, f"the provider answered {status}: why")
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 422, 500])
+def test_an_unfinished_state_counts_with_a_success_only(status: int) -> None:
     assert fault(httpx.Response(status, json={"status": "PROCESSING"})).status == status
+    assert client(httpx.Response(202, json={"status": "PROCESSING"}))[0].status(ID).state == "PROCESSING"
+
+
+@pytest.mark.parametrize("status", range(400, 600))
+def test_404_and_410_say_that_the_request_is_gone(status: int) -> None:
+    assert fault(httpx.Response(status)).gone is (status in (404, 410))
+
+
+def test_without_an_answer_nothing_is_gone() -> None:
+    assert fault(httpx.ReadTimeout("slow")).gone is False
+
+
+# ---- whose answer it is ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("request_id", [ID, None])
+@pytest.mark.parametrize(("status", "state"), [(200, "COMPLETED"), (200, "PROCESSING"), (422, "FAILED")])
+def test_an_answer_of_this_request(call: str, request_id: str | None, status: int, state: str) -> None:
+    answer = httpx.Response(status, json={"status": state, "request_id": request_id})
+    assert getattr(client(answer)[0], call)(ID).state == state
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("request_id", ["another", ID.upper(), f"{ID} ", ID[:-1], "", "a/b", "x" * 10_000, 5, [ID], {}])
+@pytest.mark.parametrize(("status", "state"), [(200, "COMPLETED"), (200, "PROCESSING"), (422, "FAILED"), (422, None)])
+def test_an_answer_about_another_request_says_nothing(
+    call: str, request_id: object, status: int, state: str | None
+) -> None:
+    body = {"status": state, "request_id": request_id, "output": "https://x/another.png", "error": "blocked"}
+    found = fault(httpx.Response(status, json=body, headers={"retry-after": "40"}), call)
+    assert str(found).startswith(f"the provider answered {status} about another request: ")
+    assert len(str(found)) < 200
+    # Its HTTP status is none either: it must not end this job.
+    assert (found.status, found.gone, found.retry_after) == (None, False, 40)
+
+
+@pytest.mark.parametrize("status", [401, 404, 410, 429, 500])
+def test_the_id_in_an_error_may_be_a_gateway_s_own(status: int) -> None:
+    found = fault(httpx.Response(status, json={"error": "no", "request_id": "trace-1"}))
+    assert (found.status, str(found)) == (status, f"the provider answered {status}: no")
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -98,18 +153,26 @@ def test_redirects_are_not_followed(location: str) -> None:
     assert len(provider.requests) == 1
 
 
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("status", [429, 503, 500, 200])
 @pytest.mark.parametrize(
-    ("header", "seconds"),
+    ("headers", "seconds"),
     [
-        ("3", 3.0),
-        ("0", 0.0),
-        ("1e9", RETRY_AFTER_CAP),
-        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
-        ("inf", RETRY_AFTER_CAP),
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "1e9"}, RETRY_AFTER_CAP),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:40 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 40.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:40 GMT"}, 50.0),
+        ({}, None),
     ],
 )
-def test_retry_after(header: str, seconds: float | None) -> None:
-    assert fault(httpx.Response(429, headers={"retry-after": header})).retry_after == seconds
+def test_retry_after(call: str, status: int, headers: dict[str, str], seconds: float | None) -> None:
+    answer = httpx.Response(status, headers=headers)
+    now = datetime(2026, 10, 21, 7, 27, 50, tzinfo=UTC).timestamp()
+    segmind = Segmind("https://segmind.test", lambda: KEY, httpx.MockTransport(lambda _: answer), clock=lambda: now)
+    with pytest.raises(StatusUnavailable) as caught:
+        getattr(segmind, call)(ID)
+    assert caught.value.retry_after == seconds
 
 
 def exceptions() -> list[type[httpx.HTTPError]]:

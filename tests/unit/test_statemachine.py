@@ -249,6 +249,21 @@ def test_a_deliver_that_recovers_is_a_success() -> None:
     assert run(load_event("deliver.json"), deliver=deliver).path[-1] == "Succeeded"
 
 
+def test_a_delivery_that_is_asked_to_wait_waits_and_is_tried_again() -> None:
+    answers: list[dict[str, Any]] = [{"status": "DEFERRED", "wait_seconds": 40, "finished": False, "completed": True}]
+
+    def poll(event: dict[str, Any]) -> dict[str, Any]:
+        assert event["completed"]
+        return {**event, "finished": True}
+
+    def deliver(event: dict[str, Any]) -> dict[str, Any]:
+        return {**event, **answers.pop()} if answers else succeed(event)
+
+    found = run(load_event("deliver.json"), poll=poll, deliver=deliver)
+    assert found.path == ["Finished?", "Deliver", "Outcome", "Wait", "CheckStatus", *found.path[:3], "Succeeded"]
+    assert found.waited == 40
+
+
 @pytest.mark.parametrize("error", ["Sandbox.Timedout", "Runtime.ExitError", "States.Timeout", *LAMBDA_FAULTS])
 def test_a_poll_that_keeps_failing_hands_over_to_deliver(error: str) -> None:
     events: list[dict[str, Any]] = []

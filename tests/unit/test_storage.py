@@ -106,11 +106,14 @@ BAD = {
     "html": lambda: iter([b"<html><body>", b"gone</body></html>"]),
     "json": lambda: iter([b'{"error": "gone"}']),
     "gif": lambda: iter([b"GIF89a" + bytes(100)]),
+    "damaged": lambda: iter([SMALL[:50] + bytes([SMALL[50] ^ 1]) + SMALL[51:]]),
+    "less than a header": lambda: iter([SMALL[:4]]),
+    "large and damaged": lambda: large(20, TAIL[:-1] + bytes([TAIL[-1] ^ 1])),
+}
+CUT = {
     "header only": lambda: iter([SMALL[:10]]),
     "cut": lambda: iter([SMALL[:-1]]),
-    "damaged": lambda: iter([SMALL[:50] + bytes([SMALL[50] ^ 1]) + SMALL[51:]]),
     "large and cut": lambda: large(20, TAIL[:-1]),
-    "large and damaged": lambda: large(20, bytes([TAIL[0] ^ 1]) + TAIL[1:]),
 }
 
 
@@ -121,11 +124,18 @@ def test_a_bad_image_leaves_nothing(s3: Any, name: str) -> None:
     assert (keys(s3), unfinished(s3)) == ([], 0)
 
 
+@pytest.mark.parametrize("name", CUT)
+def test_an_image_that_ends_early_leaves_nothing_and_may_be_tried_again(s3: Any, name: str) -> None:
+    with pytest.raises(DeliveryFailed, match="not a whole image: truncated"):
+        OutputBucket(s3, BUCKET).store_image(FOLDER, 1, CUT[name]())
+    assert (keys(s3), unfinished(s3)) == ([], 0)
+
+
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_an_image_cut_anywhere_leaves_nothing(s3: Any, kind: str) -> None:
     data = image(kind)
     for end in range(0, len(data), max(1, len(data) // 40)):
-        with pytest.raises(OutputInvalid):
+        with pytest.raises(DeliveryFailed if end >= 12 else (OutputInvalid, DeliveryFailed)):
             OutputBucket(s3, BUCKET).store_image(FOLDER, 1, [data[:end]])
     assert keys(s3) == []
 

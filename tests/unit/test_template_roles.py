@@ -248,18 +248,20 @@ def test_poll_sees_the_shared_schedule_and_no_job() -> None:
         assert not allowed("PollRole", action, TABLE, LeadingKeys="hero-walk-0123456789abcdef")
 
 
+@pytest.mark.parametrize("action", ["s3:ListBucket", "s3:ListBucketVersions"])
 @pytest.mark.parametrize("bucket", ["", "theirs"])
-def test_submit_learns_that_a_file_is_not_there(bucket: str) -> None:
+def test_submit_learns_that_a_file_or_a_version_of_it_is_not_there(bucket: str, action: str) -> None:
     """S3 answers 404 to who may list the bucket, 403 to others; a GET has no prefix to hold against a condition."""
     statements = Stack(ExistingUploadBucket=bucket).statements("SubmitRole")
-    (statement,) = (found for found in statements if "s3:ListBucket" in as_list(found["Action"]))
+    (statement,) = (found for found in statements if action in as_list(found["Action"]))
     assert as_list(statement["Resource"]) == [f"arn:aws:s3:::{bucket or 'UploadBucket'}"]
     assert "Condition" not in statement
 
 
 def test_submit_lists_no_other_bucket() -> None:
-    assert allowed("SubmitRole", "s3:ListBucket", "arn:aws:s3:::UploadBucket")
-    assert not allowed("SubmitRole", "s3:ListBucket", "arn:aws:s3:::OutputBucket")
+    for action in ("s3:ListBucket", "s3:ListBucketVersions"):
+        assert allowed("SubmitRole", action, "arn:aws:s3:::UploadBucket")
+        assert not allowed("SubmitRole", action, "arn:aws:s3:::OutputBucket")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ ERROR_BYTES = 1024
 MAX_DEPTH = 6
 MAX_PARTS = 100_000  # lists and objects: each takes far more memory than its two bytes
 LONGEST_SECONDS = 1e6  # a measured time beyond it is none, and the ledger cannot hold any number
+OUTPUT_KEYS = ("output", "outputs", "images", "image_urls", "image_url", "image")
 READ_CHARACTERS = 16 * 1024  # of a text from the provider; its first KiB is kept
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -28,7 +29,8 @@ class Answer:
     """An answer of the provider, read.
 
     `state` is the body's status in upper case; `error` at most 1 KiB of UTF-8, redacted; `inference_seconds` from 0 to
-    LONGEST_SECONDS; `output` as it came; `request_id` safe as a segment of a URL's path. None: nothing usable is said.
+    LONGEST_SECONDS; `output` as it came; `request_id` safe as a segment of a URL's path; `named_id` what the body gives
+    as its request id, usable or not. None: nothing usable is said.
     """
 
     state: str | None = None
@@ -36,6 +38,7 @@ class Answer:
     inference_seconds: float | None = None
     output: object = None
     request_id: str | None = None
+    named_id: object = None
 
 
 def parse_answer(status_code: int, body: bytes) -> Answer:
@@ -53,8 +56,9 @@ def parse_answer(status_code: int, body: bytes) -> Answer:
         state=_state(value.get("status")),
         error=next((error for error in errors if error), None),
         inference_seconds=_seconds(value.get("metrics")),
-        output=value.get("output"),
+        output=_output(value),
         request_id=usable_request_id(value.get("request_id")),
+        named_id=value.get("request_id"),
     )
 
 
@@ -78,6 +82,12 @@ def redact(text: str) -> str:
     """One line of text, without query strings, API keys and long runs of base64; control characters become spaces."""
     text = " ".join(_CONTROL.sub(" ", text[:READ_CHARACTERS]).split())
     return _ENCODED.sub("[...]", _KEY.sub("SG_...", _QUERY.sub("?...", text)))
+
+
+def _output(body: dict[str, object]) -> object:
+    """The output, together with what stands beside it under the names that it has elsewhere (seen: `images`)."""
+    found = {key: body[key] for key in OUTPUT_KEYS if body.get(key)}
+    return found if found.keys() - {"output"} else body.get("output")
 
 
 def _number(digits: str) -> int | float:

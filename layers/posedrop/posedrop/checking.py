@@ -16,7 +16,7 @@ logger = Logger(child=True)
 
 LONGEST_WAIT = 60
 NOT_FOUND_APART = 30.0
-"""A 404 counts as the end once it is seen twice, so many seconds apart..."""
+"""A 404 or 410 counts as the end once it is seen twice, so many seconds apart..."""
 NOT_FOUND_AFTER = 60.0
 """...and so many seconds after the submission: a fresh request may not be known everywhere yet."""
 
@@ -100,7 +100,7 @@ def _without_status(
     state: JobState, exc: StatusUnavailable, latency: Latency, timeout_seconds: float, now: float
 ) -> JobState:
     faulty = replace(state, faults=state.faults + 1)
-    if exc.status == 404:
+    if exc.gone:
         first = now if state.not_found_at is None else state.not_found_at
         if expired(first, now, state.submitted_at):
             return _ended(state, ResultExpired("the provider does not know the request id, or no longer"))
@@ -113,7 +113,7 @@ def _without_status(
 
 
 def expired(first: float, now: float, submitted_at: float) -> bool:
-    """Whether a 404, first seen at `first` and again `now`, means that the result is gone. Pure."""
+    """Whether a 404 or 410, first seen at `first` and again `now`, means that the result is gone. Pure."""
     return now - first >= NOT_FOUND_APART and now - submitted_at >= NOT_FOUND_AFTER
 
 

@@ -1,6 +1,8 @@
 """The end of a job: fetch and store its outputs, write the ledger, tell it."""
 
+import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Callable
@@ -28,7 +30,7 @@ from posedrop.job import output_folder
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Conflict, Ledger, Record, Status
 from posedrop.notification import notification, publish
-from posedrop.outputs import BadOutput, InlineSource, Source, parse_output
+from posedrop.outputs import MAX_IMAGES, BadOutput, InlineSource, Source, parse_output
 from posedrop.secret import ApiKey
 from posedrop.segmind import COMPLETED, FAILED, Segmind
 from posedrop.storage import OutputBucket
@@ -44,6 +46,10 @@ _ERROR_MESSAGE = re.compile(r'\s*\{\s*"errorMessage":\s*("(?:[^"\\\x00-\x1f]|\\(
 
 RESERVE = 30.0
 """Seconds of the function's time that are kept for storing and telling."""
+DEFERRALS = 10
+"""So often a delivery waits for as long as the other side asks to; then it is retried as after any other fault."""
+NOT_AN_END = (401, 403, 404, 408, 410, 429)
+"""The 4xx of the result that may pass, or say that the result is gone. Any other one refuses to give it for good."""
 
 
 class Superseded(PosedropError):
@@ -85,7 +91,8 @@ class Delivery:
     def deliver(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
         """End the attempt of a state machine's event and tell it; `remaining` gives the function's seconds left.
 
-        Ending it twice changes nothing. Raises DeliveryFailed where trying again may help, RecordMissing.
+        Ending it twice changes nothing. Where the other side asks for some time, the answer is the state to go on with
+        after it. Raises DeliveryFailed where trying again may help, RecordMissing.
         """
         try:
             record = self._record(event["job_id"], event["attempt"])
@@ -95,6 +102,11 @@ class Delivery:
             logger.warning("superseded", reason=str(exc))
             error = InternalError(str(exc))
             return {**event, "status": "SUPERSEDED", "error": {"type": error.type, "message": str(error)}}
+        except DeliveryFailed as exc:
+            if not exc.retry_after or event.get("faults", 0) >= DEFERRALS:
+                raise
+            logger.warning("deferred", reason=str(exc), seconds=exc.retry_after)
+            return _deferred(event, exc.retry_after)
         self._tell(record, event)
         return {
             "job_id": record.job_id,
@@ -152,9 +164,14 @@ class Delivery:
             raise InternalError("the job has no request id")
         sources, inference_seconds = self._result(record, record.request_id)
         folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
-        outputs = []
-        for number, source in enumerate(sources, start=1):
+        if len(sources) > MAX_IMAGES:
+            logger.warning("more outputs than expected: the first are delivered", expected=MAX_IMAGES)
+        outputs: list[dict[str, Any]] = []
+        for source in sources[:MAX_IMAGES]:
+            number = len(outputs) + 1
             if isinstance(source, InlineSource):
+                if hashlib.sha256(source.data).hexdigest() in (output["sha256"] for output in outputs):
+                    continue  # the answer had the image twice: as a URL, and in base64
                 outputs.append(self._outputs.store_image(folder, number, [source.data]))
             else:
                 with self._downloader.open(source.url, remaining() - RESERVE) as chunks:
@@ -188,14 +205,16 @@ class Delivery:
         try:
             answer = self._segmind.result(request_id)
         except StatusUnavailable as exc:
-            if exc.status == 404:
+            if exc.gone:
                 self._not_found(record)
             if exc.status == 401:
                 self._api_key.renew()
             if exc.status == 429:
                 self._governor.rate_limited(self._clock(), exc.retry_after)
                 count("RateLimited")
-            raise DeliveryFailed(f"the result cannot be fetched: {exc}") from exc
+            if 400 <= (exc.status or 0) < 500 and exc.status not in NOT_AN_END:
+                raise InferenceFailed(str(exc)) from exc
+            raise DeliveryFailed(f"the result cannot be fetched: {exc}", exc.retry_after) from exc
         if answer.state == FAILED:
             raise InferenceFailed(answer.error or "the provider gave no reason")
         if answer.state != COMPLETED:
@@ -248,6 +267,22 @@ class Delivery:
             "total_seconds": round(self._clock() - epoch(record.created_at), 3),
             "polls": event.get("polls"),
         }
+
+
+def _deferred(event: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The state of an execution whose delivery is tried again after so many seconds: its loop waits, no function does.
+
+    poll asks for no status of a job that is `completed`, and puts back the wait that is kept here.
+    """
+    return {
+        **event,
+        "status": "DEFERRED",
+        "finished": False,
+        "completed": True,
+        "wait_seconds": math.ceil(seconds),
+        "look_wait_seconds": event.get("wait_seconds", 1),
+        "faults": event.get("faults", 0) + 1,
+    }
 
 
 def _final(fault: dict[str, str], poll_fault: dict[str, str] | None) -> JobError:

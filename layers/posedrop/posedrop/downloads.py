@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from posedrop.errors import DeliveryFailed, OutputInvalid
+from posedrop.waits import requested_wait
 
 OUTPUT_LIMIT = 256 * 1000 * 1000
 """Bytes of one output."""
@@ -80,7 +81,10 @@ class Downloader:
             with self._client.stream("GET", **self._request(url)) as response:
                 if not response.has_redirect_location:
                     if response.status_code != 200:
-                        raise DeliveryFailed(f"the output cannot be fetched: HTTP status {response.status_code}")
+                        raise DeliveryFailed(
+                            f"the output cannot be fetched: HTTP status {response.status_code}",
+                            requested_wait(response.headers, time.time()),
+                        )
                     yield response
                     return
                 url = _parse(response.headers["location"], url)

@@ -144,9 +144,21 @@ class StatusUnavailable(PosedropError):
         self.status = status
         self.retry_after = retry_after
 
+    @property
+    def gone(self) -> bool:
+        """Whether the provider says that it does not know the request id, or no longer: 404 or 410."""
+        return self.status in (404, 410)
+
 
 class DeliveryFailed(PosedropError):
-    """Fetching or storing an output failed in a way that may pass. Step Functions retries it."""
+    """Fetching or storing an output failed in a way that may pass. Step Functions retries it.
+
+    `retry_after` is what the other side asked for, in seconds, or None.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class SettingsError(PosedropError):

@@ -129,7 +129,7 @@ class RequestLookup:
         except StatusUnavailable as exc:
             if exc.status == 429:
                 self._governor.rate_limited(now, exc.retry_after)
-            if exc.status not in (404, 410):
+            if not exc.gone:
                 raise Deferred(ReasonCode.EARLIER_REQUEST, f"an earlier request is polled first: {exc}", 30) from exc
             first = request.not_found_at
             if first is None or now < max(first + GONE_APART, request.sent_at + HISTORY_DELAY):

@@ -4,15 +4,26 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from aws_lambda_powertools import Logger
+
+from posedrop.answers import cut
 from posedrop.contract import slug
 from posedrop.ledger import Record
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
 
+logger = Logger(child=True)
+
 VERSION = "1"
 SUBJECT_LIMIT = 99
 """SNS takes subjects of ASCII text of under 100 characters (API reference, Publish)."""
+SIZE_LIMIT = 256 * 1024
+"""Bytes of a message, its attributes included (SNS developer guide, message attributes; API reference, Publish)."""
+SHORT_TEXT = 1024
+"""Bytes of a text that is cut for a message that would be too large, and of the prompt in an e-mail."""
+TEXTS = ("parameters", "error")
+"""Where a notification has texts that may be cut: names and the context are what its readers go by."""
 
 
 def notification(record: Record) -> dict[str, Any]:
@@ -48,26 +59,48 @@ def incomplete(record: Record) -> dict[str, Any]:
     text = f"the uploads wait: {missing} missing since {record.created_at}" + (
         f" ({record.reason})" if record.reason else ""
     )
-    told = replace(record, error={"type": "Incomplete", "message": text})
+    told = replace(record, error={"type": "Incomplete", "message": cut(text, SHORT_TEXT)})
     return {**notification(told), "status": "INCOMPLETE", "pose": record.pose or None}
 
 
 def publish(sns: "SNSClient", topic_arn: str, message: dict[str, Any]) -> None:
-    """Publish a notification. Errors of SNS pass as botocore's ClientError."""
+    """Publish a notification. Errors of SNS pass as botocore's ClientError.
+
+    The parameters and the error of one that SNS would refuse for its size are cut to SHORT_TEXT bytes each.
+    """
+    request = _request(message)
+    if size(request) > SIZE_LIMIT:
+        logger.warning("the notification is too large: its texts are cut", bytes=size(request))
+        request = _request({key: _short(value) if key in TEXTS else value for key, value in message.items()})
+    sns.publish(TopicArn=topic_arn, **request)
+
+
+def size(request: dict[str, Any]) -> int:
+    """Count the bytes of a publish request as SNS does: the message, and of each attribute name, type and value."""
+    texts = [request["Subject"], request["Message"]]
+    for name, attribute in request["MessageAttributes"].items():
+        texts += [name, *attribute.values()]
+    return sum(len(text.encode()) for text in texts)
+
+
+def _request(message: dict[str, Any]) -> dict[str, Any]:
     attributes = {"status": message["status"], "character": message["character"]}
     if message["error"]:
         attributes["error_type"] = message["error"]["type"]
     # In ASCII: SNS does not take every character that a prompt may have.
     text = json.dumps(message)
-    sns.publish(
-        TopicArn=topic_arn,
-        Subject=subject(message),
-        MessageStructure="json",
-        Message=json.dumps({"default": text, "email": email(message)}),
-        MessageAttributes={
+    return {
+        "Subject": subject(message),
+        "MessageStructure": "json",
+        "Message": json.dumps({"default": text, "email": email(message)}),
+        "MessageAttributes": {
             name: {"DataType": "String", "StringValue": value} for name, value in attributes.items() if value
         },
-    )
+    }
+
+
+def _short(texts: dict[str, Any] | None) -> dict[str, Any] | None:
+    return texts and {key: cut(text, SHORT_TEXT) if isinstance(text, str) else text for key, text in texts.items()}
 
 
 def subject(message: dict[str, Any]) -> str:
@@ -82,7 +115,7 @@ def email(message: dict[str, Any]) -> str:
     if message["error"]:
         lines += [f"Reason: {message['error']['type']}: {message['error']['message']}"]
     lines += [f"Image: {output['uri']}" for output in message["outputs"]]
-    lines += [f"Prompt: {(message['parameters'] or {}).get('prompt', '')}"]
+    lines += [f"Prompt: {cut((message['parameters'] or {}).get('prompt', ''), SHORT_TEXT)}"]
     lines += [f"Job: {message['job_id']}, attempt {message['attempt']}"]
     if message["request_id"]:
         lines += [f"Request id: {message['request_id']}"]

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
-from posedrop.answers import Answer, parse_answer, redact
+from posedrop.answers import Answer, cut, parse_answer, redact
 from posedrop.bodies import BodyTooLarge, read_body
 from posedrop.errors import (
     AccountRefused,
@@ -25,16 +25,18 @@ from posedrop.errors import (
     StatusUnavailable,
     SubmitOutcomeUnknown,
 )
+from posedrop.waits import requested_wait
 
 MODEL = "consistent-character-with-pose"
 SMALL_ANSWER = 1024 * 1024
 RESULT_ANSWER = 32 * 1024 * 1024
 """A result that carries its images as base64 may have 32 MiB."""
-RETRY_AFTER_CAP = 300.0
-"""Seconds. A Retry-After above it is not believed: the header is not promised by the provider."""
 
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
+END_STATUSES = (200, 422)
+"""The HTTP statuses that a job's end comes with: COMPLETED as 200, FAILED as 422 (provider's API page). A gateway that
+answers 429 or 500 may have a `status` in its body as well, which is not the job's."""
 
 # The exceptions after which the provider cannot have seen the request: no connection was made.
 _NEVER_SENT = (
@@ -73,7 +75,8 @@ GET_TIMEOUTS = Timeouts.within(20)
 class Segmind:
     """The three calls that the pipeline makes.
 
-    `api_key` is called for each request, so that a rotated key is picked up. `transport` is for tests.
+    `api_key` is called for each request, so that a rotated key is picked up. `transport` and `clock` (seconds since the
+    epoch) are for tests.
     """
 
     def __init__(
@@ -81,9 +84,11 @@ class Segmind:
         base_url: str,
         api_key: Callable[[], str],
         transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._api_key = api_key
+        self._clock = clock
         # No connection is kept: a function that was frozen may hold a dead one.
         self._client = httpx.Client(
             transport=transport,
@@ -112,33 +117,38 @@ class Segmind:
         if 200 <= status < 300:
             if answer.request_id:
                 return answer.request_id
-            raise SubmitOutcomeUnknown(f"the provider answered {status} without a request id")
-        raise submit_error(status, answer.error, response_headers.get("retry-after"))
+            found = "without a request id" if answer.named_id is None else "with a request id that cannot be used"
+            raise SubmitOutcomeUnknown(f"the provider answered {status} {found}")
+        raise submit_error(status, answer.error, requested_wait(response_headers, self._clock()))
 
     def status(self, request_id: str) -> Answer:
         """How a job is doing. Its state is set, and is COMPLETED or FAILED at its end. Raises StatusUnavailable."""
-        return self._get(f"/v2/requests/{quote(request_id, safe='')}/status", SMALL_ANSWER)
+        return self._get(request_id, "/status", SMALL_ANSWER)
 
     def result(self, request_id: str) -> Answer:
         """A job's end with its output. Its state is set. Raises StatusUnavailable."""
-        return self._get(f"/v2/requests/{quote(request_id, safe='')}", RESULT_ANSWER)
+        return self._get(request_id, "", RESULT_ANSWER)
 
-    def _get(self, path: str, limit: int) -> Answer:
+    def _get(self, request_id: str, path: str, limit: int) -> Answer:
+        url = f"{self._base_url}/v2/requests/{quote(request_id, safe='')}{path}"
         try:
             headers = {"x-api-key": self._api_key()}
-            status, response_headers, content = self._call(
-                "GET", f"{self._base_url}{path}", headers, GET_TIMEOUTS, limit
-            )
+            status, response_headers, content = self._call("GET", url, headers, GET_TIMEOUTS, limit)
         except AccountRefused as exc:
             raise StatusUnavailable(str(exc)) from exc
         except (*_NO_ANSWER, BodyTooLarge) as exc:
             raise StatusUnavailable(f"no answer from the provider: {_reason(exc)}") from exc
         answer = parse_answer(status, content)
-        # A body that names the job's end wins over the HTTP status: FAILED is served as 422.
-        if answer.state in (COMPLETED, FAILED) or (200 <= status < 300 and answer.state):
+        wait = requested_wait(response_headers, self._clock())
+        success, ended = 200 <= status < 300, answer.state in (COMPLETED, FAILED)
+        # In the body of any other error such an id may be the name of this very GET in a gateway's log.
+        if (success or status in END_STATUSES) and answer.named_id not in (None, request_id):
+            named = cut(redact(str(answer.named_id)), 128)
+            raise StatusUnavailable(f"the provider answered {status} about another request: {named}", None, wait)
+        if status in END_STATUSES if ended else success and answer.state:
             return answer
         text = f"the provider answered {status}" + (f": {answer.error}" if answer.error else "")
-        raise StatusUnavailable(text, status, retry_after(response_headers.get("retry-after")))
+        raise StatusUnavailable(text, status, wait)
 
     def _call(
         self,
@@ -155,8 +165,11 @@ class Segmind:
             return response.status_code, response.headers, read_body(response, limit, deadline)
 
 
-def submit_error(status: int, text: str | None, retry_after_header: str | None) -> PosedropError:
-    """The error of a submit that was answered with an HTTP `status` other than 2xx. Pure."""
+def submit_error(status: int, text: str | None, retry_after: float | None) -> PosedropError:
+    """The error of a submit that was answered with an HTTP `status` other than 2xx. Pure.
+
+    `text` is the provider's reason, `retry_after` the seconds that it asked for; None where it said nothing.
+    """
     message = f"the provider answered {status}" + (f": {text}" if text else "")
     error: PosedropError
     match status:
@@ -165,26 +178,14 @@ def submit_error(status: int, text: str | None, retry_after_header: str | None) 
         case 403 | 404 | 406:
             error = Refused(message, status)
         case 429:
-            error = RateLimited(message, retry_after(retry_after_header))
+            error = RateLimited(message, retry_after)
         case 500 | 502 | 503:
-            error = ServerFault(message, retry_after(retry_after_header))
+            error = ServerFault(message, retry_after)
         case _ if 400 <= status < 500 and status != 408:
             error = Rejected(message)
         case _:
             error = SubmitOutcomeUnknown(message)
     return error
-
-
-def retry_after(header: str | None) -> float | None:
-    """The seconds that a Retry-After header asks for, from 0 to RETRY_AFTER_CAP; None if it is not a number."""
-    if header is None:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        return None
-    # NaN compares false with everything, so it goes with the negative ones.
-    return min(seconds, RETRY_AFTER_CAP) if seconds >= 0 else None
 
 
 def _reason(exc: Exception) -> str:

@@ -31,7 +31,7 @@ class OutputBucket:
     def store_image(self, folder: str, number: int, chunks: Iterable[bytes]) -> dict[str, Any]:
         """Store one image as `folder`/`number`.<ext>, and return what the notification says of it.
 
-        Raises OutputInvalid if it is not a whole image; then nothing is stored.
+        Raises OutputInvalid if it is no image, DeliveryFailed if it ends too early; then nothing is stored.
         """
         image = CheckedImage(chunks)
         extension, content_type = image.kind()
@@ -68,7 +68,10 @@ class OutputBucket:
 
 
 class CheckedImage(io.RawIOBase):
-    """A readable file over the chunks of an image. Reading raises OutputInvalid once they are no whole image."""
+    """A readable file over the chunks of an image.
+
+    Reading raises OutputInvalid once they are no image, DeliveryFailed if they end too early.
+    """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         super().__init__()
@@ -118,6 +121,8 @@ class CheckedImage(io.RawIOBase):
                 return
             self._checker.feed(chunk)
         except BadImage as exc:
-            raise OutputInvalid(f"the output is not a whole image: {exc}") from exc
+            text = f"the output is not a whole image: {exc}"
+            # An image that only lacks its end may have been cut off on its way.
+            raise (DeliveryFailed if chunk is None and self._checker.format else OutputInvalid)(text) from exc
         self._digest.update(chunk)
         self._buffer += chunk
