@@ -26,17 +26,22 @@ _deserialize = TypeDeserializer().deserialize
 
 @dataclass(frozen=True)
 class Ended:
-    """Where a job that has ended stands in the ledger; `told`: its notification was sent."""
+    """Where a job that has ended stands in the ledger.
+
+    `notified_at` is when its notification was sent (RFC 3339), None if it was not; `expires`: the record has a time to
+    live.
+    """
 
     job_id: str
     attempt: int
     status: str
-    told: bool
+    notified_at: str | None
+    expires: bool
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A submit that the provider took: the attempt that its image URLs name, and its prompt."""
+    """A request that the provider accepted: the attempt that its image URLs name, and its prompt."""
 
     request_id: str
     name: str
@@ -57,9 +62,9 @@ class Evidence:
     """All of it.
 
     executions: name and status; late_tasks: of executions that timed out, how many calls of a function failed, since it
-    was killed or throttled; stored: by key; letters: the bodies of the messages that are left, by queue; struck: how
-    often, by line of the plan; deaths: processes that died at work, by function; healed: records, by what was done;
-    unasked: attempts for which the provider's history could not be asked.
+    was killed or throttled; accepted: oldest first; stored: by key; letters: the bodies of the messages that are left,
+    by queue; struck: how often, by line of the plan; deaths: processes that died at work, by function; resumed:
+    records, by what the sweeps did with them; unasked: attempts for which the provider's history could not be asked.
     """
 
     records: list[Record]
@@ -74,7 +79,7 @@ class Evidence:
     calls: list[Record]
     key_leaks: int
     deaths: Counter[str]
-    healed: dict[str, set[str]]
+    resumed: dict[str, set[str]]
     errors: Counter[str]
     unasked: frozenset[str] = frozenset()
 
@@ -97,7 +102,11 @@ def ends(records: Iterable[Record]) -> dict[tuple[str, str], Ended]:
     """The jobs that have ended, by character and pose."""
     return {
         (record["character"], record["pose"]): Ended(
-            record["job_id"], int(record["attempt"]), record["status"], bool(record.get("notified_at"))
+            record["job_id"],
+            int(record["attempt"]),
+            record["status"],
+            record.get("notified_at"),
+            expires="expires_at" in record,
         )
         for record in records
         if record["status"] in ("SUCCEEDED", "FAILED")
@@ -111,6 +120,25 @@ def depth(stack: LocalStack, queue_url: str) -> int:
     return sum(int(found[name]) for name in names)
 
 
+def waiting_messages(stack: LocalStack, apart_from: Iterable[str]) -> int:
+    """How many messages the pipeline's queues have, in flight and delayed ones too, apart from those of these jobs.
+
+    MiniStack shows the messages without receiving them.
+    """
+    known = tuple(apart_from)
+    urls = [url for name, url in stack.outputs.items() if name.endswith("QueueUrl") and "DeadLetter" not in name]
+    found = 0
+    for url in urls:
+        answer = httpx.get(  # nosec B501 # plain HTTP, on this machine
+            f"{stack.endpoint_url}/_ministack/sqs/messages", params={"QueueUrl": url}, trust_env=False, verify=False
+        )
+        accounts = answer.raise_for_status().json()["messages"].values()
+        queues = (queue for regions in accounts for queues in regions.values() for queue in queues.values())
+        bodies = [message["Body"] for queue in queues for message in queue]
+        found += sum(not any(job_id in body for job_id in known) for body in bodies)
+    return found
+
+
 def running(stack: LocalStack) -> bool:
     """Whether an execution is under way."""
     found = stack.client("stepfunctions").list_executions(
@@ -120,11 +148,16 @@ def running(stack: LocalStack) -> bool:
 
 
 def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Evidence:
-    """Read everything. `faults` is what the emulator said of its calls before its plan was replaced."""
+    """Read everything. `faults` is what the emulator said of its calls before its plan was replaced.
+
+    No fault may be on by now: neither the emulator's nor the gateway's.
+    """
     logs = {path.stem.removeprefix("function-"): path.read_text().splitlines() for path in stack.save_function_logs()}
     with httpx.Client(  # nosec B501 # plain HTTP, on this machine
         base_url=stack.segmind_base_url, trust_env=False, timeout=20, verify=False
     ) as http:
+        # Only the pipeline's own requests, and all of them.
+        http.post("/_emulator/settings", json={"history_others": 0, "history_lag": 0}).raise_for_status()
         accepted = _accepted(http)
         in_all = len(http.get("/_emulator/requests").raise_for_status().json())
     return Evidence(
@@ -136,15 +169,18 @@ def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Ev
         notifications=notifications,
         stored=_stored(stack),
         letters={
-            "upload queue": _letters(stack, stack.outputs["UploadQueueUrl"]),
-            "dead-letter queue": _letters(stack, stack.outputs["DeadLetterQueueUrl"]),
-            "event dead-letter queue": _letters(stack, stack.resource("EventDeadLetterQueue")),
+            **{
+                name.removesuffix("Url"): _letters(stack, url)
+                for name, url in stack.outputs.items()
+                if name.endswith("QueueUrl")
+            },
+            "EventDeadLetterQueue": _letters(stack, stack.resource("EventDeadLetterQueue")),
         },
         struck=[int(entry["struck"]) for entry in faults["faults"]],
         calls=faults["calls"],
         key_leaks=faults["key_leaks"],
         deaths=Counter({name: sum("Worker process died" in line for line in lines) for name, lines in logs.items()}),
-        healed=_healed(logs.get("sweep", [])),
+        resumed=_resumed(logs.get("sweep", [])),
         errors=_errors(logs),
         unasked=frozenset(
             str(json.loads(line).get("execution"))
@@ -155,13 +191,13 @@ def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Ev
 
 
 def _accepted(http: httpx.Client) -> list[Accepted]:
-    """What the provider's history has: each row's request names its attempt in its image URLs."""
+    """What the provider's history has, oldest first: each row's request names its attempt in its image URLs."""
     found: dict[str, Accepted] = {}
     page = 1
     while True:
         answer = http.get(
             "/inference-request/request-history",
-            params={"page": page, "per_page": HISTORY_PAGE},
+            params={"page": page, "per_page": HISTORY_PAGE, "sort_order": "asc"},
             headers={"x-api-key": LOCAL_API_KEY},
         )
         rows = answer.raise_for_status().json()["generations"]
@@ -205,10 +241,10 @@ def _stored(stack: LocalStack) -> dict[str, Stored]:
     keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
     with ThreadPoolExecutor(8) as pool:
         bodies = pool.map(lambda key: s3.get_object(Bucket=bucket, Key=key)["Body"].read(), keys)
-        return {key: _look_at(key, body) for key, body in zip(keys, bodies, strict=True)}
+        return {key: _checked(key, body) for key, body in zip(keys, bodies, strict=True)}
 
 
-def _look_at(key: str, body: bytes) -> Stored:
+def _checked(key: str, body: bytes) -> Stored:
     digest = hashlib.sha256(body).hexdigest()
     if key.endswith(".json"):
         return Stored(digest, result=json.loads(body))
@@ -230,8 +266,8 @@ def _letters(stack: LocalStack, queue_url: str) -> list[str]:
     return found
 
 
-def _healed(lines: Iterable[str]) -> dict[str, set[str]]:
-    """What the sweeps did, by what they said, and to which records."""
+def _resumed(lines: Iterable[str]) -> dict[str, set[str]]:
+    """What the sweeps did, by what they logged, and with which records."""
     found: dict[str, set[str]] = {}
     for line in _entries(lines):
         if line.get("job_id") and line["message"] in ("sent again", "an execution has ended without telling"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image, ImageOps
 
-from local.chaos.trouble import TROUBLES, Trouble
+from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, HELD, JOB_FAULTS, JobFault
 
 POSES = 5
 PICTURE_SIZE = (64, 48)
@@ -18,7 +18,7 @@ UPLOAD_SECONDS = 30.0
 """In which all folders begin to arrive."""
 SPREAD_SECONDS = 3.0
 """The longest time between two files of a folder."""
-STORM_SECONDS = 110.0
+KILL_SECONDS = 110.0
 """In which functions are killed, since the first upload."""
 REFUSED_SECONDS = 20.0
 KILLS_PER_JOB = 0.2
@@ -26,21 +26,35 @@ KILLED = {"SubmitFunction": 5, "PollFunction": 2, "DeliverFunction": 4}
 """How often each function is aimed at."""
 
 SHARED_SHARE = 0.15
-TROUBLED_SHARE, TWICE_SHARE = 0.6, 0.2
+FAULTY_SHARE, TWICE_SHARE = 0.6, 0.2
 REPEATED_EVENTS, REPEATED_UPLOADS = 0.12, 0.04
-RETRIED_SHARE, RETRIED_TWICE_SHARE = 0.6, 0.3
+RETRIED_SHARE, RETRIED_TWICE_SHARE, WISHED_TWICE_SHARE = 0.6, 0.3, 0.15
 BAD_INPUTS = 3
+REFUSED_JOBS = 2
+"""Jobs that are refused each time: of the first characters, so that others are accepted after each refusal."""
+EXPIRING_SHARE, FORGOTTEN_SHARE = 0.04, 0.04
+EXPIRES_SECONDS = 8.0
+"""After an upload came again: then the version that it replaced is deleted, as a lifecycle rule would."""
+
 HISTORY_FAULTS: tuple[dict[str, object], ...] = (
+    {"fault": "503", "on": "history", "after": 45, "until": 65},
     {"fault": "500", "on": "history", "share": 0.1},
     {"fault": "reset", "on": "history", "share": 0.05},
 )
+HISTORY_OTHERS, HISTORY_LAG = 5000, 10.0
+"""Requests that others make on the account each day, and the seconds after which a request is in the history."""
+GATEWAY_FAULTS: dict[str, float] = {"lost_replies": 0.02, "twice": 0.1, "twice_seconds": 25, "late": 0.1}
+"""Of AWS itself: see `gateway.py`."""
+RETENTION_SWITCHES: tuple[tuple[float, int], ...] = ((20, 7), (75, 0), (110, 7))
+"""When RecordRetentionDays is set, and to what."""
 
 
 @dataclass(frozen=True)
 class Upload:
     """One file, `at` so many seconds after the beginning. `event_again`: its event comes again so much later.
 
-    `again_at` is when the same file is uploaded once more. `event_lost`: no event tells of it.
+    `again_at` is when the same file is uploaded once more; `expires`: the version before is deleted soon afterwards.
+    `event_lost`: no event is sent for it.
     """
 
     at: float
@@ -49,6 +63,7 @@ class Upload:
     metadata: dict[str, str] = field(default_factory=dict)
     event_again: tuple[int, ...] = ()
     again_at: float | None = None
+    expires: bool = False
     event_lost: bool = False
 
 
@@ -56,20 +71,28 @@ class Upload:
 class PlannedJob:
     """One job that the uploads make. `mark` is in its prompt, and its alone unless the prompt is the character's.
 
-    `retries`: how many new attempts are asked for if it fails.
+    `retries`: how many new attempts are asked for if it fails. `wished_twice`: each of them in two messages.
+    `forgotten`: once it has ended its record expires, and the same content is uploaded again.
     """
 
     character: str
     pose: str
     mark: str
-    troubles: tuple[Trouble, ...] = ()
+    faults: tuple[JobFault, ...] = ()
     bad_input: bool = False
     retries: int = 0
+    wished_twice: bool = False
+    forgotten: bool = False
 
     @property
     def name(self) -> str:
         """How people call it."""
         return f"{self.character}/{self.pose}"
+
+    @property
+    def endless(self) -> bool:
+        """Whether it goes on for longer than a run: a 500 is looked up for a minute before the job is sent again."""
+        return ALWAYS_500 in self.faults
 
 
 @dataclass(frozen=True)
@@ -83,50 +106,73 @@ class Kill:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A whole run."""
+    """A whole run. `alone` is uploaded once all others are done, with the uploads of `alone_uploads`."""
 
     seed: int
     jobs: tuple[PlannedJob, ...]
     uploads: tuple[Upload, ...]
     kills: tuple[Kill, ...]
     refusals: tuple[float, ...]
+    alone: PlannedJob | None = None
+    alone_uploads: tuple[Upload, ...] = ()
+
+    @property
+    def all_jobs(self) -> tuple[PlannedJob, ...]:
+        """All jobs, the lone one last."""
+        return (*self.jobs, self.alone) if self.alone else self.jobs
 
     @property
     def plan(self) -> list[dict[str, object]]:
-        """The emulator's fault plan: first the jobs' troubles, in order, then what strikes all."""
-        troubles = [{**trouble.fault, "match": job.mark, "times": 1} for job in self.jobs for trouble in job.troubles]
-        return [*troubles, *HISTORY_FAULTS]
+        """The emulator's fault plan: first the jobs' faults, in order, then what strikes all."""
+        return [
+            *(
+                {**fault.entry, "match": job.mark, **({} if fault.times is None else {"times": fault.times})}
+                for job, fault in self.striking()
+            ),
+            *HISTORY_FAULTS,
+        ]
 
-    def striking(self) -> Iterator[tuple[PlannedJob, Trouble]]:
+    def striking(self) -> Iterator[tuple[PlannedJob, JobFault]]:
         """Whom each line of the plan strikes, as long as it strikes one job."""
-        for job in self.jobs:
-            for trouble in job.troubles:
-                yield job, trouble
+        for job in self.all_jobs:
+            for fault in job.faults:
+                yield job, fault
 
 
 def draw_scenario(seed: int, jobs: int) -> Scenario:
-    """Draw a run of so many jobs, five a character."""
+    """Draw a run of so many jobs, five a character, and the lone one."""
     generator = random.Random(seed)  # nosec B311 # the same each time
     characters = [_character_name(number) for number in range(-(-jobs // POSES))]
-    bad = set(generator.sample(range(jobs), min(BAD_INPUTS, jobs // 10)))
-    # One character's face comes last and in silence: only a sweep finds it.
-    silent = generator.randrange(len(characters))
+    always = {number * POSES: ALWAYS_REFUSED for number in range(REFUSED_JOBS)} | {1: ALWAYS_500}
+    early = {index // POSES for index in always}
+    others = [index for index in range(jobs) if index not in always]
+    bad = set(generator.sample(others, min(BAD_INPUTS, jobs // 10)))
+    # One character's face comes last and without an event: only a sweep finds it.
+    silent = generator.choice([number for number in range(len(characters)) if number not in early] or [-1])
     planned: list[PlannedJob] = []
     uploads: list[Upload] = []
     for number, character in enumerate(characters):
         indices = range(number * POSES, min(jobs, (number + 1) * POSES))
-        shared_prompt = generator.random() < SHARED_SHARE and number != silent and bad.isdisjoint(indices)
+        may_share = number not in (*early, silent) and bad.isdisjoint(indices)
+        shared_prompt = generator.random() < SHARED_SHARE and may_share
         mine = [
-            _job(generator, character, index, bad_input=index in bad, shared_mark=shared_prompt) for index in indices
+            PlannedJob(character, _pose(index), f"<job {index}>", (always[index],))
+            if index in always
+            else _job(generator, character, index, bad_input=index in bad, shared_mark=shared_prompt)
+            for index in indices
         ]
         planned += mine
-        uploads += _folder(generator, character, mine, shared_prompt=shared_prompt, silent=number == silent)
+        at = generator.uniform(0, UPLOAD_SECONDS) * (0.1 if number in early else 1)
+        uploads += _folder(generator, character, mine, at, shared_prompt=shared_prompt, silent=number == silent)
+    alone = PlannedJob("alone", _pose(0), "<alone>", (ALONE_REFUSED,))
     return Scenario(
         seed=seed,
         jobs=tuple(planned),
         uploads=tuple(sorted(uploads, key=lambda upload: upload.at)),
         kills=tuple(_kills(generator, round(jobs * KILLS_PER_JOB))),
         refusals=(generator.uniform(15, 35),),
+        alone=alone,
+        alone_uploads=tuple(_folder(generator, "alone", [alone], 0, shared_prompt=False, silent=False)),
     )
 
 
@@ -134,31 +180,48 @@ def _character_name(number: int) -> str:
     return f"Kundin {number} ü+b/held" if number % 10 == 7 else f"c{number:02}"
 
 
+def _pose(index: int) -> str:
+    return f"pose {index % POSES}"
+
+
 def _job(generator: random.Random, character: str, index: int, *, bad_input: bool, shared_mark: bool) -> PlannedJob:
     mark = f"<shared {index // POSES}>" if shared_mark else f"<job {index}>"
-    troubles: list[Trouble] = []
+    faults: list[JobFault] = []
+    forgotten = False
     # A prompt that five jobs share cannot tell which of them a fault is for.
-    if not shared_mark and not bad_input and generator.random() < TROUBLED_SHARE:
-        troubles += _draw_troubles(generator)
+    if not shared_mark and not bad_input:
+        draw = generator.random()
+        forgotten = draw < FORGOTTEN_SHARE
+        if FORGOTTEN_SHARE <= draw < FORGOTTEN_SHARE + EXPIRING_SHARE:
+            faults = [HELD]
+        elif not forgotten and generator.random() < FAULTY_SHARE:
+            faults = _draw_faults(generator)
     retries = 0
-    if generator.random() < RETRIED_SHARE:
+    if not forgotten and generator.random() < RETRIED_SHARE:
         retries = 2 if generator.random() < RETRIED_TWICE_SHARE else 1
-    return PlannedJob(character, f"pose {index % POSES}", mark, tuple(troubles), bad_input, retries)
+    wished_twice = retries == 1 and generator.random() < WISHED_TWICE_SHARE
+    return PlannedJob(character, _pose(index), mark, tuple(faults), bad_input, retries, wished_twice, forgotten)
 
 
-def _draw_troubles(generator: random.Random) -> list[Trouble]:
-    weights = [trouble.weight for trouble in TROUBLES]
-    first = generator.choices(TROUBLES, weights)[0]
+def _draw_faults(generator: random.Random) -> list[JobFault]:
+    weights = [fault.weight for fault in JOB_FAULTS]
+    first = generator.choices(JOB_FAULTS, weights)[0]
     if generator.random() >= TWICE_SHARE:
         return [first]
-    passing = [trouble for trouble in TROUBLES if not trouble.explains and trouble is not first]
+    passing = [fault for fault in JOB_FAULTS if not fault.explains and fault is not first]
     return [first, generator.choice(passing)]
 
 
 def _folder(
-    generator: random.Random, character: str, jobs: list[PlannedJob], *, shared_prompt: bool, silent: bool
+    generator: random.Random,
+    character: str,
+    jobs: list[PlannedJob],
+    at: float,
+    *,
+    shared_prompt: bool,
+    silent: bool,
 ) -> Iterator[Upload]:
-    """The files of one character, in any order."""
+    """The files of one character, in any order, from `at` on."""
     files: list[tuple[str, bytes, dict[str, str]]] = []
     face, ending = _picture(generator)
     face_key = f"incoming/{character}/face.{ending}"
@@ -185,24 +248,29 @@ def _folder(
     if not silent:
         files.append((face_key, face, {}))
     generator.shuffle(files)
-    at = generator.uniform(0, UPLOAD_SECONDS)
+    expiring = {f"incoming/{character}/poses/{job.pose}" for job in jobs if HELD in job.faults}
     for key, body, metadata in files:
-        yield _upload(generator, at, key, body, metadata)
+        expires = key.rpartition(".")[0] in expiring and not key.endswith(".json")
+        yield _upload(generator, at, key, body, metadata, expires=expires)
         at += generator.uniform(0, SPREAD_SECONDS) * (generator.random() < 0.3)
     if silent:
         yield Upload(UPLOAD_SECONDS + 15, face_key, face, event_lost=True)
 
 
-def _upload(generator: random.Random, at: float, key: str, body: bytes, metadata: dict[str, str]) -> Upload:
+def _upload(
+    generator: random.Random, at: float, key: str, body: bytes, metadata: dict[str, str], *, expires: bool
+) -> Upload:
     repeated: tuple[int, ...] = ()
     if generator.random() < REPEATED_EVENTS:
         repeated = tuple(generator.randrange(45) for _ in range(generator.choice((1, 1, 2))))
     again = at + generator.uniform(0.1, 40) if generator.random() < REPEATED_UPLOADS else None
-    return Upload(at, key, body, metadata, repeated, again)
+    if expires:
+        again = at + generator.uniform(15, 35)
+    return Upload(at, key, body, metadata, repeated, again, expires)
 
 
 def _kills(generator: random.Random, number: int) -> Iterator[Kill]:
-    for at in sorted(generator.uniform(5, STORM_SECONDS) for _ in range(number)):
+    for at in sorted(generator.uniform(5, KILL_SECONDS) for _ in range(number)):
         function = generator.choices(list(KILLED), list(KILLED.values()))[0]
         yield Kill(at, function, generator.random())
 

@@ -21,15 +21,21 @@ class Uploader:
         self._rule = stack.resource("UploadRule")
         self._pool = ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="upload")
         self._under_way: list[Future[None]] = []
+        self.expired: list[str] = []
+        """The keys of which an old version was deleted."""
 
     def begin(self, upload: Upload, *, again: bool = False) -> None:
         """Upload a file; `again`: it was uploaded before, and nothing follows from this one."""
         if upload.event_lost:
-            # All that came before is told of.
+            # All that came before has its events.
             self.finish()
             self._without_event(upload)
         else:
             self._under_way.append(self._pool.submit(self._upload, upload, again=again))
+
+    def expire(self, key: str) -> None:
+        """Delete all versions of a file but the newest, as the bucket's lifecycle does after days."""
+        self._under_way.append(self._pool.submit(self._expire, key))
 
     def finish(self) -> None:
         """Wait for what is under way. Raises what went wrong with it, botocore's errors."""
@@ -50,6 +56,14 @@ class Uploader:
         self._put(upload)
         events.enable_rule(Name=self._rule)
 
+    def _expire(self, key: str) -> None:
+        s3 = self._stack.client("s3")
+        found = s3.list_object_versions(Bucket=self._bucket, Prefix=key)["Versions"]
+        for version in found:
+            if version["Key"] == key and not version["IsLatest"]:
+                s3.delete_object(Bucket=self._bucket, Key=key, VersionId=version["VersionId"])
+                self.expired.append(key)
+
     def _put(self, upload: Upload) -> dict[str, Any]:
         answer: dict[str, Any] = self._stack.client("s3").put_object(
             Bucket=self._bucket, Key=upload.key, Body=upload.body, Metadata=upload.metadata
@@ -57,7 +71,7 @@ class Uploader:
         return answer
 
     def _event(self, upload: Upload, answer: dict[str, Any]) -> dict[str, Any]:
-        """The event that S3 tells of an upload through EventBridge."""
+        """The event that S3 sends for an upload through EventBridge."""
         stored = {
             "key": upload.key,
             "size": len(upload.body),

@@ -1,4 +1,4 @@
-"""The judge of a chaos run: it passes what is sound, and names each broken promise."""
+"""The invariants of a chaos run: what is sound passes, and each broken promise is named."""
 
 import hashlib
 from collections import Counter
@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from local.chaos.evidence import Accepted, Evidence, Stored
+from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, HELD, JOB_FAULTS, JobFault
+from local.chaos.invariants import Asked, check
 from local.chaos.scenario import PlannedJob, Scenario, draw_scenario
-from local.chaos.trouble import TROUBLES
-from local.chaos.verdict import judge
 from local.segmind.faults import Plan
 
 Change = Callable[[Evidence], Evidence]
@@ -19,25 +19,33 @@ Change = Callable[[Evidence], Evidence]
 JOB = "hero-walk-0123456789abcdef"
 FOLDER = f"outputs/hero/walk/{JOB}/2"
 IMAGE = hashlib.sha256(b"image").hexdigest()
-FAILED = next(trouble for trouble in TROUBLES if trouble.name == "failed")
-ASKED_FOR = {"hero/walk": 1}
+ASKED = Asked(attempts={"hero/walk": 1}, wishes={"hero/walk": 1})
+NOTHING = Asked()
 
 
-def scenario(*troubles: Any) -> Scenario:
-    """One job, which the provider fails once."""
-    job = PlannedJob("hero", "walk", "<job 0>", troubles=troubles or (FAILED,))
-    return Scenario(seed=1, jobs=(job,), uploads=(), kills=(), refusals=())
+def fault(name: str) -> JobFault:
+    """A fault by its name."""
+    return next(found for found in JOB_FAULTS if found.name == name)
 
 
-def told(attempt: int, status: str, **more: Any) -> dict[str, Any]:
-    """A notification."""
-    return {"job_id": JOB, "attempt": attempt, "status": status, "error": None, "outputs": [], **more}
+def scenario(*faults: JobFault, **job: Any) -> Scenario:
+    """One job, which the provider fails once unless other faults are given."""
+    planned = PlannedJob("hero", "walk", "<job 0>", faults=faults or (fault("failed"),), **job)
+    return Scenario(seed=1, jobs=(planned,), uploads=(), kills=(), refusals=())
+
+
+def notification(attempt: int, error: str | None = None, **more: Any) -> dict[str, Any]:
+    """The notification of a success, or of a failure with this error type."""
+    status = "FAILED" if error else "SUCCEEDED"
+    found = {"type": error, "message": "no"} if error else None
+    return {"job_id": JOB, "attempt": attempt, "status": status, "error": found, "outputs": [], **more}
+
+
+SUCCESS = notification(2, outputs=[{"key": f"{FOLDER}/1.png", "sha256": IMAGE}])
 
 
 def sound() -> Evidence:
     """The first attempt failed at the provider, the second one succeeded."""
-    error = {"type": "InferenceFailed", "message": "no"}
-    success = told(2, "SUCCEEDED", outputs=[{"key": f"{FOLDER}/1.png", "sha256": IMAGE}])
     place = {"character": "hero", "pose": "walk", "job_id": JOB, "parameters": {"samples": 1}}
     return Evidence(
         records=[{**place, "status": "SUCCEEDED", "attempt": 2, "notified_at": "2026-11-23T10:15:30Z"}],
@@ -45,43 +53,57 @@ def sound() -> Evidence:
         late_tasks={},
         accepted=[Accepted("a", f"{JOB}-1", "x"), Accepted("b", f"{JOB}-2", "x")],
         accepted_in_all=2,
-        notifications=[told(1, "FAILED", error=error), success],
-        stored={f"{FOLDER}/1.png": Stored(IMAGE), f"{FOLDER}/result.json": Stored("", result=success)},
-        letters={"upload queue": []},
+        notifications=[notification(1, "InferenceFailed"), SUCCESS],
+        stored={f"{FOLDER}/1.png": Stored(IMAGE), f"{FOLDER}/result.json": Stored("", result=SUCCESS)},
+        letters={"UploadQueue": []},
         struck=[1],
         calls=[],
         key_leaks=0,
         deaths=Counter(),
-        healed={},
+        resumed={},
         errors=Counter(),
     )
 
 
 def test_what_is_sound_passes() -> None:
-    assert judge(scenario(), sound(), ASKED_FOR).violations == []
+    assert check(scenario(), sound(), ASKED).violations == []
 
 
 BROKEN: dict[str, Change] = {
-    "the provider accepted 2 submits": lambda found: replace(
+    "the provider accepted 2 requests of attempt 2": lambda found: replace(
         found, accepted=[*found.accepted, Accepted("c", f"{JOB}-2", "x")], accepted_in_all=3
     ),
-    "a submit of no attempt": lambda found: replace(found, accepted=[*found.accepted, Accepted("c", "", "x")]),
-    "3 were taken": lambda found: replace(found, accepted_in_all=3),
+    "paid although attempt 1 was, and ended as nothing": lambda found: replace(
+        found, notifications=[notification(2, "InferenceFailed")]
+    ),
+    "a request of no attempt": lambda found: replace(found, accepted=[*found.accepted, Accepted("c", "", "x")]),
+    "a request of no attempt: 'hero-walk-0123456789abcdef', attempt 3": lambda found: replace(
+        found, accepted=[*found.accepted, Accepted("c", f"{JOB}-3", "x")]
+    ),
+    "3 were accepted": lambda found: replace(found, accepted_in_all=3),
     "one record expected, not 0": lambda found: replace(found, records=[]),
     "one record expected, not 2": lambda found: replace(found, records=found.records * 2),
     "no upload makes": lambda found: replace(found, records=[*found.records, {**found.records[0], "pose": "run"}]),
     "ended as SUBMITTED": lambda found: replace(found, records=[{**found.records[0], "status": "SUBMITTED"}]),
-    "is at attempt 1, 2 were asked for": lambda found: replace(found, records=[{**found.records[0], "attempt": 1}]),
-    "not marked as told": lambda found: replace(found, records=[{**found.records[0], "notified_at": None}]),
-    "no notification": lambda found: replace(found, notifications=found.notifications[:1]),
-    "its notifications differ": lambda found: replace(
-        found, notifications=[*found.notifications, told(2, "FAILED", error={"type": "TimedOut"})]
+    "is at attempt 3, the last that was notified is 2": lambda found: replace(
+        found, records=[{**found.records[0], "attempt": 3}]
     ),
-    "a notification of no attempt": lambda found: replace(
-        found, notifications=[*found.notifications, told(3, "FAILED", error={"type": "TimedOut"})]
+    "1 attempts were notified, 2 to 2 were asked for": lambda found: replace(
+        found, notifications=found.notifications[1:]
+    ),
+    "is not marked as notified": lambda found: replace(found, records=[{**found.records[0], "notified_at": None}]),
+    "its notifications differ": lambda found: replace(
+        found, notifications=[*found.notifications, notification(2, "TimedOut")]
+    ),
+    "3 attempts were notified": lambda found: replace(
+        found, notifications=[*found.notifications, notification(3, "TimedOut")]
+    ),
+    "a notification of no job: other-1": lambda found: replace(
+        found, notifications=[*found.notifications, {**SUCCESS, "job_id": "other", "attempt": 1}]
     ),
     "0 executions": lambda found: replace(found, executions=found.executions[:1]),
-    "an execution of no attempt": lambda found: replace(found, executions=[*found.executions, ("x", "FAILED")]),
+    "2 executions": lambda found: replace(found, executions=[*found.executions, found.executions[1]]),
+    "an execution that was not notified": lambda found: replace(found, executions=[*found.executions, ("x", "FAILED")]),
     "the execution ended as FAILED": lambda found: replace(
         found, executions=[found.executions[0], (f"{JOB}-2", "FAILED")]
     ),
@@ -90,7 +112,7 @@ BROKEN: dict[str, Change] = {
     "not a whole image": lambda found: replace(
         found, stored={**found.stored, f"{FOLDER}/1.png": Stored(IMAGE, fault="cut")}
     ),
-    "left in the upload queue": lambda found: replace(found, letters={"upload queue": ["{}"]}),
+    "left in UploadQueue": lambda found: replace(found, letters={"UploadQueue": ["{}"]}),
     "the API key was sent elsewhere": lambda found: replace(found, key_leaks=1),
     "struck by nothing": lambda found: replace(found, struck=[0]),
 }
@@ -98,47 +120,128 @@ BROKEN: dict[str, Change] = {
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_each_broken_promise_is_named(what: str) -> None:
-    violations = judge(scenario(), BROKEN[what](sound()), ASKED_FOR).violations
+    violations = check(scenario(), BROKEN[what](sound()), ASKED).violations
     assert any(what in violation for violation in violations), violations
 
 
 def test_a_fault_that_changes_nothing_is_named() -> None:
-    fatal = next(trouble for trouble in TROUBLES if trouble.name == "expired")
-    violations = judge(scenario(FAILED, fatal), replace(sound(), struck=[1, 1]), ASKED_FOR).violations
+    violations = check(scenario(fault("failed"), fault("expired")), replace(sound(), struck=[1, 1]), ASKED).violations
     assert violations == [f"hero/walk ({JOB}): struck by expired, and ended as ['InferenceFailed']"]
 
 
 def test_a_killed_function_explains_one_unknown_outcome() -> None:
-    error = {"type": "SubmitOutcomeUnknown", "message": "?"}
-    notifications = [told(1, "FAILED", error=error), sound().notifications[1]]
+    notifications = [notification(1, "SubmitOutcomeUnknown"), SUCCESS]
     second = [Accepted("b", f"{JOB}-2", "x")]
     found = replace(sound(), notifications=notifications, struck=[0], accepted=second, accepted_in_all=1)
-    assert judge(scenario(), replace(found, deaths=Counter(submit=1)), ASKED_FOR).violations == []
-    assert judge(scenario(), found, ASKED_FOR).violations
+    assert check(scenario(), replace(found, deaths=Counter(submit=1)), ASKED).violations == []
+    assert check(scenario(), found, ASKED).violations
 
 
-def ended_first(error: str) -> Evidence:
-    """The first attempt was taken and told as this error; a second one was bought."""
-    first = told(1, "FAILED", error={"type": error, "message": "?"})
-    return replace(sound(), notifications=[first, sound().notifications[1]], struck=[1])
+def ended_first(error: str | None) -> Evidence:
+    """The first attempt was accepted and notified with this end; a second one was paid for."""
+    return replace(sound(), notifications=[notification(1, error), SUCCESS], struck=[1])
 
 
 def test_an_unknown_outcome_that_the_history_knew_is_named() -> None:
-    lost = next(trouble for trouble in TROUBLES if trouble.name == "submit reset, taken")
-    violations = judge(scenario(lost), ended_first("SubmitOutcomeUnknown"), ASKED_FOR).violations
+    lost = scenario(fault("submit reset, accepted"))
+    violations = check(lost, ended_first("SubmitOutcomeUnknown"), ASKED).violations
     assert any("the provider's history has it" in violation for violation in violations)
     asked_in_vain = replace(ended_first("SubmitOutcomeUnknown"), unasked=frozenset({f"{JOB}-1", f"{JOB}-2"}))
-    verdict = judge(scenario(lost), asked_in_vain, ASKED_FOR)
-    assert verdict.violations == []
-    assert any("could not be asked" in line for line in verdict.explained)
+    findings = check(lost, asked_in_vain, ASKED)
+    assert findings.violations == []
+    assert any("could not be asked" in line for line in findings.explained)
 
 
 @pytest.mark.parametrize("name", ["output-missing", "media truncated", "never ends"])
-def test_what_is_bought_again_without_need_is_named(name: str) -> None:
-    trouble = next(trouble for trouble in TROUBLES if trouble.name == name)
-    (error,) = trouble.explains
-    violations = judge(scenario(trouble), ended_first(error), ASKED_FOR).violations
-    assert violations == [f"hero/walk ({JOB}): {JOB}-2: bought although the attempt before was, and ended as {error}"]
+def test_what_is_paid_again_without_need_is_named(name: str) -> None:
+    struck = fault(name)
+    (error,) = struck.explains
+    violations = check(scenario(struck), ended_first(error), ASKED).violations
+    assert violations == [f"hero/walk ({JOB}): {JOB}-2: paid although attempt 1 was, and ended as {error}"]
+
+
+def test_an_attempt_number_that_was_never_accepted_may_be_skipped() -> None:
+    """A claim that a 429 gave back has used its number."""
+    folder = FOLDER.replace("/2", "/4")
+    later = {**SUCCESS, "attempt": 4, "outputs": [{"key": f"{folder}/1.png", "sha256": IMAGE}]}
+    found = replace(
+        sound(),
+        records=[{**sound().records[0], "attempt": 4}],
+        executions=[(f"{JOB}-1", "FAILED"), (f"{JOB}-4", "SUCCEEDED")],
+        accepted=[Accepted("a", f"{JOB}-1", "x"), Accepted("b", f"{JOB}-4", "x")],
+        notifications=[notification(1, "InferenceFailed"), later],
+        stored={f"{folder}/1.png": Stored(IMAGE), f"{folder}/result.json": Stored("", result=later)},
+    )
+    assert check(scenario(), found, ASKED).violations == []
+
+
+def test_a_wish_that_is_sent_twice_may_make_one_attempt_more() -> None:
+    twice = Asked(attempts={"hero/walk": 0}, wishes={"hero/walk": 1})
+    assert check(scenario(), sound(), twice).violations == []
+    assert check(scenario(), sound(), NOTHING).violations == [
+        f"hero/walk ({JOB}): 2 attempts were notified, 1 to 1 were asked for"
+    ]
+
+
+def test_a_job_whose_record_expired_may_be_paid_again() -> None:
+    done_twice = replace(
+        sound(), notifications=[notification(1), SUCCESS], executions=[(f"{JOB}-{n}", "SUCCEEDED") for n in (1, 2)]
+    )
+    done_twice = replace(done_twice, struck=[0])
+    forgotten = replace(ASKED, forgotten=frozenset({"hero/walk"}))
+    assert check(scenario(), done_twice, forgotten).violations == []
+    violations = check(scenario(), done_twice, ASKED).violations
+    assert violations == [
+        f"hero/walk ({JOB}): attempt 1 was notified as SUCCEEDED, and another one was made",
+        f"hero/walk ({JOB}): {JOB}-2: paid although attempt 1 was, and ended as SUCCEEDED",
+    ]
+
+
+def refused(times: int, error: str = "Rejected") -> Evidence:
+    """A job that was never accepted, and that ended after so many submits."""
+    record = {**sound().records[0], "status": "FAILED", "attempt": 1, "error": {"type": error, "message": "no"}}
+    return replace(
+        sound(),
+        records=[record],
+        executions=[(f"{JOB}-1", "FAILED")],
+        accepted=[],
+        accepted_in_all=0,
+        notifications=[notification(1, error)],
+        stored={},
+        struck=[times],
+    )
+
+
+def test_a_job_that_is_always_refused_ends_as_rejected_and_soon() -> None:
+    assert check(scenario(ALWAYS_REFUSED), refused(3), NOTHING).violations == []
+    for found, what in ((refused(9), "sent 9 times, 8 at most"), (refused(3, "TimedOut"), "ended as TimedOut")):
+        assert any(what in line for line in check(scenario(ALWAYS_REFUSED), found, NOTHING).violations), what
+
+
+def waiting(**changes: Any) -> Evidence:
+    """A job that waits for its next submit."""
+    record = {**sound().records[0], "status": "QUEUED", "attempt": 1, "reason": "the provider answered 500", **changes}
+    return replace(
+        refused(2),
+        records=[record],
+        executions=[],
+        notifications=[],
+        letters={"UploadQueue": [f'{{"submit": "{JOB}"}}']},
+    )
+
+
+def test_a_job_that_is_always_answered_500_waits_with_a_reason_or_ends() -> None:
+    cursed = scenario(ALWAYS_500)
+    assert check(cursed, waiting(), NOTHING).violations == []
+    assert check(cursed, refused(8), NOTHING).violations == []
+    accepted = replace(waiting(), accepted=[Accepted("a", f"{JOB}-1", "x")], accepted_in_all=1)
+    for found, what in (
+        (replace(waiting(), struck=[9]), "sent 9 times, 8 at most"),
+        (waiting(reason=None), "reason: None"),
+        (accepted, "the provider accepted a job that it answers 500"),
+        (refused(8, "InternalError"), "ended as InternalError"),
+    ):
+        assert any(what in line for line in check(cursed, found, NOTHING).violations), what
 
 
 def test_the_seed_decides_the_scenario() -> None:
@@ -147,3 +250,27 @@ def test_the_seed_decides_the_scenario() -> None:
     assert len(drawn.jobs) == 200
     assert len({job.character for job in drawn.jobs}) == 40
     Plan(drawn.plan)  # raises if the emulator cannot read it
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_each_of_five_seeds_has_all_kinds(seed: int) -> None:
+    drawn = draw_scenario(seed, 200)
+    faults = [struck for _, struck in drawn.striking()]
+    assert faults.count(ALWAYS_REFUSED) == 2
+    assert faults.count(ALWAYS_500) == faults.count(ALONE_REFUSED) == 1
+    held = {job.name for job in drawn.jobs if HELD in job.faults}
+    expiring = {upload.key for upload in drawn.uploads if upload.expires}
+    assert len(held) == len(expiring) > 0
+    assert all(upload.again_at for upload in drawn.uploads if upload.expires)
+    assert any(job.forgotten for job in drawn.jobs)
+    assert any(job.wished_twice for job in drawn.jobs)
+    hidden = [struck for struck in faults if struck.name.endswith(", accepted") and struck.name[:10] == "submit 500"]
+    assert hidden
+    assert not any(job.retries for job in drawn.jobs if job.forgotten or job.endless)
+
+
+def test_small_scenarios_can_be_drawn() -> None:
+    for jobs in (5, 10, 12):
+        drawn = draw_scenario(1, jobs)
+        assert len(drawn.all_jobs) == jobs + 1
+        Plan(drawn.plan)

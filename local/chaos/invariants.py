@@ -1,0 +1,271 @@
+"""Did the pipeline keep its promises? Pure: a scenario, the evidence and what was asked for in, the violations out."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from local.chaos.evidence import Evidence, Record
+from local.chaos.faults import ALWAYS_500, ALWAYS_REFUSED, JobFault
+from local.chaos.scenario import PlannedJob, Scenario
+
+TERMINAL = ("SUCCEEDED", "FAILED")
+MOST_REFUSALS = 8
+MOST_500S = 8
+"""How often a job is sent at most that is always answered so."""
+GONE = frozenset({"InferenceFailed", "ResultExpired"})
+"""After these ends an accepted request has nothing more to give, so a new attempt pays again."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for besides the uploads, by the jobs' names.
+
+    `attempts`: new attempts; `wishes`: the messages and uploads that asked for them, each of which may make one;
+    `forgotten`: jobs whose record expired before one of them.
+    """
+
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    wishes: Mapping[str, int] = field(default_factory=dict)
+    forgotten: frozenset[str] = frozenset()
+
+
+@dataclass
+class Findings:
+    """`violations` are sentences that name the job; `explained` are those that look like one and are none."""
+
+    violations: list[str] = field(default_factory=list)
+    explained: list[str] = field(default_factory=list)
+
+
+def check(scenario: Scenario, evidence: Evidence, asked: Asked) -> Findings:
+    """Count everything."""
+    findings = Findings()
+    places: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    for record in evidence.records:
+        places[record["character"], record["pose"]].append(record)
+    expected = {(job.character, job.pose) for job in scenario.all_jobs}
+    for place in places.keys() - expected:
+        findings.violations.append(f"{place[0]}/{place[1]}: a record of a job that no upload makes")
+    checks = _Checks(scenario, evidence, asked)
+    for job in scenario.all_jobs:
+        found = places[job.character, job.pose]
+        if len(found) != 1:
+            known = ", ".join(f"{record['job_id']} {record['status']}" for record in found) or "none"
+            findings.violations.append(f"{job.name}: one record expected, not {len(found)}: {known}")
+            continue
+        findings.violations += [f"{job.name} ({found[0]['job_id']}): {fault}" for fault in checks.job(job, found[0])]
+    findings.violations += checks.all()
+    findings.explained += checks.explained
+    return findings
+
+
+class _Checks:
+    def __init__(self, scenario: Scenario, evidence: Evidence, asked: Asked) -> None:
+        self.explained: list[str] = []
+        self._evidence = evidence
+        self._asked = asked
+        self._accepted: dict[str, list[int]] = defaultdict(list)
+        """The attempts of each job that the provider accepted a request of, in the order of the requests."""
+        for accepted in evidence.accepted:
+            job_id, _, number = accepted.name.rpartition("-")
+            self._accepted[job_id].append(int(number) if number.isdigit() else 0)
+        self._executions: dict[str, list[str]] = defaultdict(list)
+        for name, status in evidence.executions:
+            self._executions[name].append(status)
+        self._notifications: dict[str, dict[int, list[Record]]] = defaultdict(dict)
+        for message in evidence.notifications:
+            self._notifications[message["job_id"]].setdefault(message["attempt"], []).append(message)
+        self._struck: dict[str, list[tuple[JobFault, int]]] = defaultdict(list)
+        for (job, fault), times in zip(scenario.striking(), evidence.struck, strict=False):
+            if times:
+                self._struck[job.name].append((fault, times))
+        self._known: dict[str, int] = {}
+        """The last attempt of each job that has a record."""
+        self._endless: set[str] = set()
+        self._deaths = evidence.deaths["submit"]
+
+    def job(self, job: PlannedJob, record: Record) -> Iterator[str]:
+        """Yield what is wrong with one job, which has one record."""
+        job_id, attempt = record["job_id"], int(record.get("attempt", 1))
+        self._known[job_id] = attempt
+        yield from self._requests(job, job_id)
+        if job.endless:
+            self._endless.add(job_id)
+            yield from self._kept_going(record)
+            return
+        if record["status"] not in TERMINAL:
+            yield f"ended as {record['status']}, reason: {record.get('reason')}"
+            return
+        if not record.get("notified_at"):
+            yield "is not marked as notified"
+        yield from self._attempts(job, job_id, attempt)
+        yield from self._payments(job, job_id)
+        yield from self._last(record, attempt)
+        yield from self._outputs(record)
+        yield from self._errors(job, job_id)
+
+    def _requests(self, job: PlannedJob, job_id: str) -> Iterator[str]:
+        """Whether each accepted request has an attempt of its own, and what is always refused is not sent for ever."""
+        for number, times in Counter(self._accepted[job_id]).items():
+            if times > 1:
+                yield f"the provider accepted {times} requests of attempt {number}"
+        for fault, times in self._struck[job.name]:
+            most = {ALWAYS_REFUSED.name: MOST_REFUSALS, ALWAYS_500.name: MOST_500S}.get(fault.name, times)
+            if times > most:
+                yield f"{fault.name}, and it was sent {times} times, {most} at most are allowed"
+
+    def _kept_going(self, record: Record) -> Iterator[str]:
+        """Whether a job that is answered 500 each time waits with a reason, or has ended with a notification."""
+        if self._accepted[record["job_id"]]:
+            yield "the provider accepted a job that it answers 500"
+        if record["status"] == "FAILED":
+            error = (record.get("error") or {}).get("type")
+            if error not in ("Rejected", "SubmitOutcomeUnknown") or not record.get("notified_at"):
+                yield f"is always answered 500, and ended as {error}, notified at {record.get('notified_at')}"
+        elif record["status"] not in ("QUEUED", "SUBMITTING") or not record.get("reason"):
+            yield f"is always answered 500, and is {record['status']}, reason: {record.get('reason')}"
+
+    def _attempts(self, job: PlannedJob, job_id: str, attempt: int) -> Iterator[str]:
+        notifications = self._notifications[job_id]
+        numbers = sorted(notifications)
+        least = 1 + self._asked.attempts.get(job.name, 0)
+        most = 1 + self._asked.wishes.get(job.name, 0)
+        if not least <= len(numbers) <= most:
+            yield f"{len(numbers)} attempts were notified, {least} to {most} were asked for"
+        if numbers and numbers[-1] != attempt:
+            yield f"is at attempt {attempt}, the last that was notified is {numbers[-1]}"
+        for number in numbers:
+            name, sent = f"{job_id}-{number}", notifications[number]
+            runs = self._executions[name]
+            if len(runs) != 1:
+                yield f"{name}: {len(runs)} executions"
+            ends = {json.dumps([message[key] for key in ("status", "error", "outputs")]) for message in sent}
+            if len(ends) > 1:
+                yield f"{name}: its notifications differ: {'; '.join(sorted(ends))}"
+            if runs and runs[0] != sent[0]["status"]:
+                yield f"{name}: the execution ended as {runs[0]}, the notification says {sent[0]['status']}"
+            if number < attempt and sent[0]["status"] != "FAILED" and job.name not in self._asked.forgotten:
+                yield f"attempt {number} was notified as {sent[0]['status']}, and another one was made"
+
+    def _payments(self, job: PlannedJob, job_id: str) -> Iterator[str]:
+        """Whether a request was given up that the history has, or paid for again without need."""
+        ended = sorted(self._notifications[job_id].items())
+        accepted = self._accepted[job_id]
+        before = 0
+        for number, sent in ended:
+            if _error(sent[0]) == "SubmitOutcomeUnknown" and any(before < paid <= number for paid in accepted):
+                if f"{job_id}-{number}" in self._evidence.unasked:
+                    self.explained.append(f"{job_id}-{number}: of unknown outcome: the history could not be asked")
+                else:
+                    yield f"{job_id}-{number}: notified as SubmitOutcomeUnknown, and the provider's history has it"
+            before = number
+        struck = {end for fault, _ in self._struck[job.name] for end in fault.explains}
+        for earlier, later in pairwise(accepted):
+            between = [_error(sent[0]) for number, sent in ended if earlier <= number < later]
+            gone = GONE & {*between, *struck} or (job.name in self._asked.forgotten and None in between)
+            if (between and gone) or f"{job_id}-{later}" in self._evidence.unasked:
+                continue
+            ends = ", ".join(error or "SUCCEEDED" for error in between) or "nothing"
+            yield f"{job_id}-{later}: paid although attempt {earlier} was, and ended as {ends}"
+
+    def _last(self, record: Record, attempt: int) -> Iterator[str]:
+        for message in self._notifications[record["job_id"]].get(attempt, [])[:1]:
+            sent, known = (message["status"], message["error"]), (record["status"], record.get("error"))
+            if sent != known:
+                yield f"attempt {attempt}: notified as {sent}, the ledger has {known}"
+
+    def _outputs(self, record: Record) -> Iterator[str]:
+        folder = f"outputs/{record['character']}/{record['pose']}/{record['job_id']}/{int(record['attempt'])}/"
+        stored = {
+            key.removeprefix(folder): found for key, found in self._evidence.stored.items() if key.startswith(folder)
+        }
+        result = stored.pop("result.json", None)
+        if record["status"] == "FAILED":
+            if result:
+                yield "FAILED, and there is a result.json"
+            return
+        if result is None or result.result is None:
+            yield "SUCCEEDED without a result.json"
+            return
+        outputs = {output["key"].removeprefix(folder): output["sha256"] for output in result.result["outputs"]}
+        if result.result["status"] != "SUCCEEDED" or not outputs:
+            yield f"result.json says {result.result['status']} with {len(outputs)} outputs"
+        sent = self._notifications[record["job_id"]].get(int(record["attempt"]))
+        if sent and result.result != sent[0]:
+            yield "result.json and the notification differ"
+        if len(outputs) != (record["parameters"].get("samples") or 1):
+            yield f"{len(outputs)} outputs, {record['parameters'].get('samples')} samples were asked for"
+        if outputs != {name: found.sha256 for name, found in stored.items()}:
+            yield f"result.json names {sorted(outputs)}, stored are {sorted(stored)}, or other bytes"
+        for name, found in stored.items():
+            if found.fault:
+                yield f"{name} is not a whole image: {found.fault}"
+
+    def _errors(self, job: PlannedJob, job_id: str) -> Iterator[str]:
+        """Whether what struck the job explains how its attempts ended."""
+        struck = [fault for fault, _ in self._struck[job.name]]
+        ends = {number: _error(sent[0]) for number, sent in sorted(self._notifications[job_id].items())}
+        errors = {number: error for number, error in ends.items() if error}
+        if job.bad_input:
+            if set(ends.values()) != {"InvalidInput"}:
+                yield f"its file is bad, and it ended as {list(ends.values())}"
+            if self._accepted[job_id]:
+                yield "its file is bad, and the provider accepted it"
+            return
+        explains = frozenset[str]().union(*(fault.explains for fault in struck))
+        for number, error in errors.items():
+            if error in explains:
+                continue
+            if why := self._own_fault(f"{job_id}-{number}", error):
+                self.explained.append(f"{job.name}: {error}: {why}")
+            else:
+                yield f"ended as {error}, struck by {', '.join(fault.name for fault in struck) or 'nothing'}"
+        for fault in struck:
+            # What timed out has not seen how the provider ended it.
+            if fault.fatal and not {*fault.explains, "TimedOut"} & {*errors.values()}:
+                yield f"struck by {fault.name}, and ended as {list(errors.values()) or 'SUCCEEDED'}"
+
+    def _own_fault(self, name: str, error: str) -> str | None:
+        """How the end of an attempt is explained by functions that were killed or throttled, if it is."""
+        if error == "SubmitOutcomeUnknown" and self._deaths:
+            self._deaths -= 1  # one that dies after the claim and before the request
+            return "a submit function was killed at work"
+        failed = self._evidence.late_tasks.get(name, 0)
+        if error == "TimedOut" and failed:
+            return f"{failed} calls of its functions failed, killed or throttled"
+        return None
+
+    def all(self) -> Iterator[str]:
+        """Yield what is wrong with things that belong to no job, and with what is left in the queues."""
+        yield from self._strays()
+        listed, accepted = len(self._evidence.accepted), self._evidence.accepted_in_all
+        if listed != accepted:
+            yield f"the provider's history has {listed} requests, {accepted} were accepted"
+        if self._evidence.key_leaks:
+            yield f"the API key was sent elsewhere {self._evidence.key_leaks} times"
+        for queue, letters in self._evidence.letters.items():
+            for letter in letters:
+                if not any(job_id in letter for job_id in self._endless):
+                    yield f"left in {queue}: {letter[:300]}"
+
+    def _strays(self) -> Iterator[str]:
+        """Executions without a notification, notifications without a job, requests without an attempt."""
+        notified = {f"{job_id}-{number}" for job_id, attempts in self._notifications.items() for number in attempts}
+        for name, statuses in sorted(self._executions.items()):
+            if statuses and name not in notified:
+                yield f"an execution that was not notified: {name}: {', '.join(statuses)}"
+        for name in sorted(notified):
+            if name.rpartition("-")[0] not in self._known:
+                yield f"a notification of no job: {name}"
+        for job_id, numbers in sorted(self._accepted.items()):
+            for number in numbers:
+                if not 1 <= number <= self._known.get(job_id, 0):
+                    yield f"a request of no attempt: {job_id!r}, attempt {number}"
+
+
+def _error(message: Record) -> str | None:
+    """The error type of a notification, None if it tells of a success."""
+    error = message["error"]
+    return str(error["type"]) if error else None

@@ -1,0 +1,293 @@
+"""Makes a scenario happen: uploads, faults, kills, refused connections, new attempts, records that expire, sweeps."""
+
+import heapq
+import json
+import os
+import signal
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.chaos.evidence import Ended, Ledger, ends, running, waiting_messages
+from local.chaos.gateway import FAULTS_PATH
+from local.chaos.scenario import (
+    EXPIRES_SECONDS,
+    GATEWAY_FAULTS,
+    KILL_SECONDS,
+    REFUSED_SECONDS,
+    RETENTION_SWITCHES,
+    Kill,
+    PlannedJob,
+    Scenario,
+)
+from local.chaos.uploader import Uploader
+from local.pipeline import Inbox
+from local.stack import LocalStack
+
+CHECK_SECONDS = 3.0
+SAY_SECONDS = 15.0
+STARTING_TICKS = 20
+"""Hundredths of a second of processor time, which a process has used before it waits for the first time."""
+SWEEP_SECONDS = 30.0
+SWEEP_AGES = {"waiting": 20, "queued": 120, "submitting": 60, "submitted": 60, "ended": 45}
+LATE_SECONDS = 3.0
+KILL_TRIES = 20
+LATEST_RETRY = 130.0
+"""Seconds after the first upload until which new attempts are asked for: they must end as well."""
+FORGOTTEN_SECONDS = 40.0
+"""Seconds from a notification until the record expires: no message about the job is left by then, as after days."""
+RETENTION = "RECORD_RETENTION_DAYS"
+
+
+class ChaosStack(LocalStack):
+    """A local stack whose gateway can put faults into AWS itself."""
+
+    gateway = "local.chaos.gateway"
+
+
+class ChaosRun:
+    """One run on a stack. `say` shows a line to who is watching."""
+
+    def __init__(self, stack: ChaosStack, scenario: Scenario, say: Callable[[str], None]) -> None:
+        self.attempts_asked_for: Counter[str] = Counter()
+        """New attempts that were asked for, by the job's name: by retries, and by an upload after a record expired."""
+        self.wishes: Counter[str] = Counter()
+        """The messages and uploads that asked for them: where one is sent twice, it may make one attempt more."""
+        self.forgotten: set[str] = set()
+        """The names of the jobs whose record expired."""
+        self.kills: Counter[str] = Counter()
+        self.swept: Counter[str] = Counter()
+        self.sweeps = 0
+        self.gateway_struck: Counter[str] = Counter()
+        self.inbox = Inbox(stack)
+        self.uploader = Uploader(stack)
+        self._stack = stack
+        self._scenario = scenario
+        self._say = say
+        self._queue = stack.outputs["UploadQueueUrl"]
+        self._ledger = Ledger(stack)
+        # Plain HTTP: without verify=False the client would load all certificates.
+        self._http = httpx.Client(  # nosec B501 # see above
+            base_url=stack.segmind_base_url, timeout=20, trust_env=False, verify=False
+        )
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sweep")
+        self._sweep: Future[None] | None = None
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._sweep_at = KILL_SECONDS
+        self._say_at = 0.0
+        self._alone_began = scenario.alone is None
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.monotonic() - self._started
+
+    def run(self, limit: float) -> bool:
+        """Let everything happen; return whether all came to rest within `limit` seconds."""
+        self.control("POST", "faults", {"faults": self._scenario.plan})
+        self.set_gateway_faults({"seed": self._scenario.seed, **GATEWAY_FAULTS})
+        self._started = time.monotonic()
+        for upload in self._scenario.uploads:
+            self._at(upload.at, partial(self.uploader.begin, upload))
+            if upload.again_at is not None:
+                self._at(upload.again_at, partial(self.uploader.begin, upload, again=True))
+                if upload.expires:
+                    self._at(upload.again_at + EXPIRES_SECONDS, partial(self.uploader.expire, upload.key))
+        for kill in self._scenario.kills:
+            self._at(kill.at, partial(self._kill, kill, kill.at))
+        for at in self._scenario.refusals:
+            self._at(at, self._refuse)
+        for at, days in RETENTION_SWITCHES:
+            self._at(at, partial(self._retain, days))
+        try:
+            rested = self._pass(limit)
+            self.uploader.finish()
+            return rested
+        finally:
+            self._pool.shutdown()
+
+    def control(self, method: str, name: str, body: object = None) -> Any:
+        """Ask the emulator's control API, again while connections are refused."""
+        deadline = time.monotonic() + REFUSED_SECONDS + 5
+        while True:
+            try:
+                response = self._http.request(method, f"/_emulator/{name}", json=body)
+                response.raise_for_status()
+                return response.json()
+            except httpx.TransportError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+    def set_gateway_faults(self, faults: dict[str, float]) -> None:
+        """Replace the gateway's faults; how often they have struck so far is kept in `gateway_struck`."""
+        response = httpx.post(  # nosec B501 # plain HTTP, on this machine
+            f"{self._stack.endpoint_url}{FAULTS_PATH}", json=faults, trust_env=False, verify=False
+        )
+        self.gateway_struck = Counter(response.raise_for_status().json()["struck"])
+
+    # ---- the course of things ----------------------------------------------------------------------------------------
+
+    def _at(self, seconds: float, action: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._due, (seconds, self._count, action))
+
+    def _pass(self, limit: float) -> bool:
+        check_at = 0.0
+        while self.seconds < limit:
+            while self._due and self._due[0][0] <= self.seconds:
+                heapq.heappop(self._due)[2]()
+            if self.seconds >= check_at:
+                if self._at_rest() and not self._due and not self._begin_alone():
+                    return True
+                self._sweep_if_due()
+                check_at = self.seconds + CHECK_SECONDS
+            time.sleep(0.05)
+        return False
+
+    def _at_rest(self) -> bool:
+        """Read the ledger, and ask for the new attempts that are wanted; return whether nothing is left to be done."""
+        self.inbox.receive()
+        notified: dict[str, set[int]] = defaultdict(set)
+        for message in self.inbox.messages:
+            notified[message["job_id"]].add(message["attempt"])
+        records = self._ledger.read()
+        ended = {
+            place: end
+            for place, end in ends(records).items()
+            if end.notified_at and end.attempt in notified[end.job_id]
+        }
+        jobs = [
+            job for job in (self._scenario.all_jobs if self._alone_began else self._scenario.jobs) if not job.endless
+        ]
+        resting = [
+            job
+            for job in jobs
+            if (end := ended.get((job.character, job.pose)))
+            and len(notified[end.job_id]) > self.attempts_asked_for[job.name]
+        ]
+        executing = running(self._stack)
+        for job in resting:
+            end = ended[job.character, job.pose]
+            self._ask_for_attempt(job, end)
+            if not executing:
+                self._forget(job, end)
+        endless = {(job.character, job.pose) for job in self._scenario.jobs if job.endless}
+        apart_from = [record["job_id"] for record in records if (record["character"], record["pose"]) in endless]
+        queued = waiting_messages(self._stack, apart_from)
+        if self.seconds >= self._say_at:
+            self._say_at = self.seconds + SAY_SECONDS
+            self._say(f"{self.seconds:5.0f} s  {len(resting)} of {len(jobs)} jobs at rest, {queued} queued")
+        return len(resting) == len(jobs) and queued == 0 and not executing
+
+    # ---- what happens ------------------------------------------------------------------------------------------------
+
+    def _kill(self, kill: Kill, at: float, tries: int = KILL_TRIES) -> None:
+        """Kill a process of the function that is at work; try again a little later if there is none.
+
+        MiniStack gives up all processes of a function when one of them dies before it is ready.
+        """
+        if self.seconds > at + LATE_SECONDS:
+            return  # on a machine that is too busy, not all at once
+        ready = {pid: ticks for pid in self._stack.worker_pids(kill.function) if (ticks := _ready_ticks(pid))}
+        time.sleep(0.1)
+        working = [pid for pid, ticks in ready.items() if _ready_ticks(pid) > ticks]
+        if not working and tries:
+            self._at(at + 0.5, lambda: self._kill(kill, at + 0.5, tries - 1))
+        if not working:
+            return
+        with suppress(ProcessLookupError):
+            os.kill(working[int(kill.draw * len(working))], signal.SIGKILL)
+            self.kills[kill.function] += 1
+
+    def _refuse(self) -> None:
+        with suppress(httpx.TransportError):  # the response may be lost, but asking again would refuse for longer
+            self._http.post("/_emulator/refuse", json={"seconds": REFUSED_SECONDS})
+
+    def _retain(self, days: int) -> None:
+        """Set RecordRetentionDays as a deployment would, in the functions' environments."""
+        functions = self._stack.client("lambda")
+        for page in functions.get_paginator("list_functions").paginate():
+            for function in page["Functions"]:
+                variables = function.get("Environment", {}).get("Variables", {})
+                if RETENTION in variables:
+                    functions.update_function_configuration(
+                        FunctionName=function["FunctionName"],
+                        Environment={"Variables": {**variables, RETENTION: str(days)}},
+                    )
+
+    def _ask_for_attempt(self, job: PlannedJob, end: Ended) -> None:
+        """Ask for a new attempt of a job that has failed, if the scenario wants one more."""
+        if end.status != "FAILED" or self.seconds > LATEST_RETRY or self.attempts_asked_for[job.name] >= job.retries:
+            return
+        self.attempts_asked_for[job.name] += 1
+        for _ in range(2 if job.wished_twice else 1):
+            self.wishes[job.name] += 1
+            self._stack.client("sqs").send_message(QueueUrl=self._queue, MessageBody=json.dumps({"retry": end.job_id}))
+
+    def _forget(self, job: PlannedJob, end: Ended) -> None:
+        """Let the record of a job expire if it is time, and upload the same content again: a new attempt."""
+        if not job.forgotten or job.name in self.forgotten or not end.expires or end.notified_at is None:
+            return
+        age = (datetime.now(UTC) - datetime.fromisoformat(end.notified_at)).total_seconds()
+        if age < FORGOTTEN_SECONDS or self.seconds > LATEST_RETRY:
+            return
+        self.forgotten.add(job.name)
+        self.attempts_asked_for[job.name] += 1
+        self.wishes[job.name] += 1
+        self._stack.client("dynamodb").delete_item(
+            TableName=self._stack.outputs["JobsTableName"], Key={"job_id": {"S": end.job_id}}
+        )
+        prefix = f"incoming/{job.character}/poses/{job.pose}."
+        (upload,) = (
+            upload
+            for upload in self._scenario.uploads
+            if upload.key.startswith(prefix) and not upload.key.endswith(".json")
+        )
+        self.uploader.begin(upload, again=True)
+
+    def _begin_alone(self) -> bool:
+        """Upload the lone job's files, now that no other is left; return whether they were not there before."""
+        if self._alone_began:
+            return False
+        self._alone_began = True
+        for upload in self._scenario.alone_uploads:
+            self._at(self.seconds + upload.at, partial(self.uploader.begin, upload))
+        return True
+
+    def _sweep_if_due(self) -> None:
+        if self.seconds >= self._sweep_at and (self._sweep is None or self._sweep.done()):
+            self._sweep_at = self.seconds + SWEEP_SECONDS
+            self._sweep = self._pool.submit(self._sweep_once)
+
+    def _sweep_once(self) -> None:
+        """Do what the hourly schedule does, with the ages of a short run."""
+        with suppress(BotoCoreError, ClientError):  # throttled: the next one does it
+            answer = self._stack.client("lambda").invoke(
+                FunctionName=self._stack.outputs["SweepFunctionName"], Payload=json.dumps({"ages": SWEEP_AGES})
+            )
+            counts = json.loads(answer["Payload"].read())
+            if "FunctionError" not in answer:
+                self.sweeps += 1
+                self.swept.update({name: number for name, number in counts.items() if number})
+
+
+def _ready_ticks(pid: int) -> int:
+    """The processor time (ticks) of a process that waits for its next event or for an answer; else 0."""
+    with suppress(OSError):
+        # The name, in parentheses, may hold anything; these are the fields after it (source: man page proc_pid_stat).
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks = int(fields[11]) + int(fields[12])
+        return ticks if fields[0] == "S" and ticks > STARTING_TICKS else 0
+    return 0
