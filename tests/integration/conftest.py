@@ -20,6 +20,7 @@ from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 from botocore.config import Config
 
 from posedrop import settings as settings_module
+from posedrop.record import is_record
 from tests.aws import mock_stack
 from tests.support import ROOT, Context, image
 
@@ -237,12 +238,7 @@ class Pipeline:
     def records(self) -> dict[str, dict[str, Any]]:
         """The ledger's records by their ids."""
         items = self.dynamodb.scan(ConsistentRead=True)["Items"]
-        shared = ("pacing", "breaker", "latency")
-        return {
-            str(item["job_id"]): item
-            for item in items
-            if item["job_id"] not in shared and not item["job_id"].startswith(("attempts/", "request/"))
-        }
+        return {str(item["job_id"]): item for item in items if is_record(item)}
 
     def record(self) -> dict[str, Any]:
         """The only record."""
