@@ -320,7 +320,7 @@ class World:
             **{"SEGMIND_REQUESTS_PER_MINUTE": "6000", "LIMIT_COUNTS": "submits", "DAILY_JOB_LIMIT": "0"},
             **{"TYPICAL_INFERENCE_SECONDS": "31", "RECORD_RETENTION_DAYS": "0", "SETTLE_SECONDS": "5"},
             **{"STATE_MACHINE_ARN": machine["stateMachineArn"], "IMAGE_TRANSPORT": "presigned-url"},
-            **{"RESUBMIT_UNKNOWN": "false", "ACCOUNT_PAUSE_SECONDS": "900", "SUBMIT_TIMEOUT_SECONDS": "60"},
+            **{"ACCOUNT_PAUSE_SECONDS": "900", "SUBMIT_TIMEOUT_SECONDS": "60"},
             **{"SEGMIND_HISTORY_URL": self.emulator.url, "JOB_TIMEOUT_SECONDS": "3000"},
             **{"OUTPUT_BUCKET": f"{name}-outputs", "NOTIFICATION_TOPIC_ARN": topic, "WAITING_ALERT_HOURS": "24"},
             **{"UPLOAD_QUEUE_URL": urls["uploads"], "DEAD_LETTER_QUEUE_URL": urls["dead"], "DELIVER_FUNCTION": "none"},

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ops import cli, errors
-from posedrop import answers, downloads, history, intake, parameters, polling, secret, submission, uploads
+from posedrop import answers, downloads, intake, parameters, polling, secret, submission, uploads
 from posedrop.contract import Role, parse
 from posedrop.errors import JOB_ERRORS
 from posedrop.ledger import Status
@@ -280,7 +280,6 @@ KIB, MIB = 1024, 1024 * 1024
 @pytest.mark.parametrize(
     ("doc", "words", "value", "meant"),
     [
-        ("guarantees", "the newest 100,000 rows", history.PAGE * history.LAST_PAGE, 100_000),
         ("architecture", "the last 32 jobs", polling.MEMORY, 32),
         ("security", "within five minutes", secret.MAX_AGE, 300),
         ("security", "20 MiB", uploads.IMAGE_LIMIT, 20 * MIB),

@@ -80,7 +80,7 @@ def test_status_tells_a_pause_and_until_when(pipeline: Pipeline, ask: Ask, run: 
     assert found["problems"][0]["next_step"] == found["pause"]["next_step"]
     assert "buy credits (406)" in found["pause"]["next_step"]
     assert "not enough credits" in found["pause"]["reason"]
-    assert found["oldest_queued_seconds"] == 0
+    assert 0 <= found["oldest_queued_seconds"] < 1  # the second one waited for its slot
     assert found["spend_today"] == 0
     assert "paused for another 15 min (the account, so all jobs): the provider answered 406" in run("status").stdout
     pipeline.clock.now += 901
