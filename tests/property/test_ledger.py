@@ -4,14 +4,10 @@ Never two requests for an attempt, never a write over a later attempt. Every rul
 before, as a function does that was slow.
 """
 
-import copy
-import re
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
-from typing import Any
 
-from botocore.exceptions import ClientError
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -29,67 +25,9 @@ from posedrop.job import Job
 from posedrop.ledger import Conflict, Ledger
 from posedrop.record import ENDED, Record, Status
 from posedrop.record import Fate as RequestFate
+from tests.table import Table
 
 JOB = "hero-walk-0123456789abcdef"
-FAILED_CONDITION = ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, "UpdateItem")
-
-
-class Table:
-    """A table with as much of DynamoDB's language as the ledger speaks: thousands of writes a second.
-
-    `lose` lets the reply of the next write be lost: it is applied, and botocore repeats it.
-    """
-
-    def __init__(self) -> None:
-        self.items: dict[str, dict[str, Any]] = {}
-        self.lose = False
-
-    @property
-    def item(self) -> dict[str, Any]:
-        """The job's item."""
-        return self.items[JOB]
-
-    def get_item(self, **request: Any) -> dict[str, Any]:
-        item = self.items.get(request["Key"]["job_id"]["S"])
-        return {"Item": copy.deepcopy(item)} if item else {}
-
-    def put_item(self, Item: dict[str, Any], **_: Any) -> None:
-        if Item["job_id"]["S"] in self.items:
-            raise FAILED_CONDITION
-        self.items[Item["job_id"]["S"]] = copy.deepcopy(Item)
-
-    def update_item(self, **request: Any) -> dict[str, Any]:
-        response = self._update(request)
-        if self.lose:
-            self.lose = False
-            return self._update(request)
-        return response
-
-    def _update(self, request: dict[str, Any]) -> dict[str, Any]:
-        key = request["Key"]["job_id"]["S"]
-        item = self.items.setdefault(key, {"job_id": {"S": key}})
-        names, values = request.get("ExpressionAttributeNames", {}), request["ExpressionAttributeValues"]
-        if request.get("ConditionExpression", "").startswith("attribute_not_exists(highest)"):
-            if "highest" in item and int(item["highest"]["N"]) >= int(values[":number"]["N"]):
-                raise FAILED_CONDITION
-            item["highest"] = values[":number"]
-            return {}
-        for condition in filter(None, request.get("ConditionExpression", "").split(" AND ")):
-            if condition.startswith("attribute_not_exists("):
-                holds = names[condition[21:-1]] not in item
-            else:
-                name, value = condition.split(" = ")
-                holds = item.get(names[name]) == values[value]
-            if not holds:
-                raise FAILED_CONDITION
-        sets, _, removes = request["UpdateExpression"].removeprefix("SET ").partition(" REMOVE ")
-        for name, value in re.findall(r"(#\w+) = (:\w+)", sets):
-            item[names[name]] = values[value]
-        for name, value in re.findall(r"(#\w+) = if_not_exists\(#\w+, (:\w+)\)", sets):
-            item.setdefault(names[name], values[value])
-        for name in filter(None, removes.split(", ")):
-            item.pop(names[name], None)
-        return {"Attributes": copy.deepcopy(item)}
 
 
 class Concurrent(RuleBasedStateMachine):
@@ -130,8 +68,8 @@ class Concurrent(RuleBasedStateMachine):
         self.do(usual.get(read.status), read)
         return read
 
-    @rule(target=records, record=records, choice=st.integers(0, 6), lost=st.booleans())
-    def act(self, record: Record, choice: int, lost: bool) -> Record:
+    @rule(target=records, record=records, choice=st.integers(0, 6), lost=st.sets(st.integers(1, 2)))
+    def act(self, record: Record, choice: int, lost: set[int]) -> Record:
         """Somebody does what follows from a record that may be old."""
         actions: dict[Status, list[Callable[[Record], object]]] = {
             Status.QUEUED: [self.send, self.claim, self.hold, self.adopt],
@@ -143,7 +81,7 @@ class Concurrent(RuleBasedStateMachine):
             Status.SUCCEEDED: [self.tell, self.retry],
         }
         possible = actions[record.status]
-        self.table.lose = lost
+        self.table.lost = {self.table.writes + number for number in lost}
         self.do(possible[choice % len(possible)], record)
         return self.known
 
@@ -153,7 +91,7 @@ class Concurrent(RuleBasedStateMachine):
 
     @invariant()
     def the_index_holds_what_is_not_told(self) -> None:
-        item = self.table.item
+        item = self.table.items[JOB]
         if "notified_at" in item:
             assert "unfinished" not in item
             assert item["status"]["S"] in ENDED

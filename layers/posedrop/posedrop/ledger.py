@@ -29,7 +29,7 @@ from posedrop.gate.reasons import ReasonCode
 from posedrop.job import Input, Job, waiting_id
 from posedrop.pacing import Slot
 from posedrop.record import ENDED as ENDED
-from posedrop.record import MAY_EXIST, OF_ONE_ATTEMPT, Fate, Request, from_item, serialize, to_item
+from posedrop.record import MAY_EXIST, OF_ONE_ATTEMPT, Fate, Request, deserialize, from_item, serialize, to_item
 from posedrop.record import Record as Record
 from posedrop.record import Status as Status
 
@@ -433,7 +433,9 @@ class Ledger:
 
 def _is_applied(item: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Whether an item is as a write wanted it: then it was that write, whose reply was lost."""
-    return all(item.get(key) == (None if value is None else serialize(key, value)) for key, value in values.items())
+    wanted = to_item(values)
+    # DynamoDB drops zeros at the end of a number (developer guide, data types), so values are compared, not texts.
+    return all(deserialize(item.get(key)) == deserialize(wanted.get(key)) for key in values)
 
 
 def _deferral(code: ReasonCode, reason: str, until: float, now: float) -> dict[str, Any]:

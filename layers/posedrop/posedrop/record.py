@@ -150,6 +150,11 @@ def serialize(attribute: str, value: object) -> Any:
     return _serializer.serialize(json.dumps(value) if attribute == "context" else _without_floats(value))
 
 
+def deserialize(value: Any) -> Any:
+    """A value as a client of DynamoDB gives it, as one of Python's; None stays None. Numbers are Decimals."""
+    return None if value is None else _deserializer.deserialize(value)
+
+
 def to_item(values: Mapping[str, Any]) -> dict[str, Any]:
     """An item of the table, without the attributes that are None."""
     return {key: serialize(key, value) for key, value in values.items() if value is not None}
@@ -162,7 +167,7 @@ def is_record(item: Mapping[str, Any]) -> bool:
 
 def from_item(item: Mapping[str, Any]) -> Record:
     """The record in an item of the table, as a client of DynamoDB gives it."""
-    values = {key: _without_decimals(_deserializer.deserialize(value)) for key, value in item.items()}
+    values = {key: _without_decimals(deserialize(value)) for key, value in item.items()}
     if "context" in values:
         values["context"] = json.loads(values["context"])
     known = {key: value for key, value in values.items() if key in Record.__dataclass_fields__}
