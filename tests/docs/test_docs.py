@@ -219,7 +219,7 @@ def test_every_alarm_has_its_heading_in_the_runbook() -> None:
 
 
 def test_every_module_of_the_package_has_its_room() -> None:
-    modules = {path.name for path in PACKAGE.glob("*.py")} - {"__init__.py"}
+    modules = {path.name for path in PACKAGE.rglob("*.py")} - {"__init__.py"}
     rooms = [re.findall(r"`(\w+\.py)`", found) for _, found in table(named("architecture"), "step")]
     assert sorted(module for room in rooms for module in room) == sorted(modules)
 
@@ -233,7 +233,7 @@ def test_the_modules_that_are_called_pure_are() -> None:
     for name in pure:
         imported = {
             module.partition(".")[0]
-            for node in ast.walk(ast.parse((PACKAGE / name).read_text(encoding="utf-8")))
+            for node in ast.walk(ast.parse(next(PACKAGE.rglob(name)).read_text(encoding="utf-8")))
             for module in (
                 [alias.name for alias in node.names]
                 if isinstance(node, ast.Import)

@@ -172,7 +172,7 @@ def test_an_empty_body_is_told_by_its_status() -> None:
         ({"retry-after": "Wed, 21 Oct 2026 07:28:40 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 40),
     ],
 )
-@pytest.mark.parametrize(("status", "kind"), [(429, RateLimited), (503, ProviderUnavailable)])
+@pytest.mark.parametrize(("status", "kind"), [(429, RateLimited), (503, ServerFault)])
 def test_retry_after_is_told_in_seconds(
     status: int, kind: type[Any], headers: dict[str, str], seconds: float | None
 ) -> None:
