@@ -40,7 +40,7 @@ def set_up(environment: Path, requirements: Path) -> int:
     print(f"Setting up {environment.name} with Python {version} ...", flush=True)
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)  # nosec B603 # no shell
     total = len(REQUIREMENT.findall(requirements.read_text()))
-    print(f"Installing {total} pinned packages: one to three minutes, only this time ...", flush=True)
+    print(f"Installing {total} pinned packages: one to three minutes the first time ...", flush=True)
     log = environment / "pip.log"
     options = ["--disable-pip-version-check", "--no-input", "--progress-bar=off", "--no-deps", "--require-hashes"]
     argv = [str(python), "-m", "pip", "install", *options, "--requirement", str(requirements)]

@@ -78,7 +78,7 @@ class LocalStack:
 
     def start(self) -> Self:
         """Start everything and deploy. Raises LocalError, with nothing left running, if that fails."""
-        _exit_on_sigterm()
+        exit_on_signals()
         try:
             self.stop()  # what a crashed run left
             shutil.rmtree(self.logs, ignore_errors=True)
@@ -309,11 +309,16 @@ def _serve(
     raise LocalError(f"{what} found no free port", process.log)
 
 
-def _exit_on_sigterm() -> None:
-    """Let a SIGTERM unwind the stack, so that what was started is stopped, unless someone handles it already."""
+def exit_on_signals() -> None:
+    """Let SIGTERM, and SIGHUP of a terminal that is closed, unwind the stack, so that what was started is stopped.
+
+    A signal that someone handles or ignores already stays as it is.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    if current_thread() is main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, leave)
+    if current_thread() is main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, leave)

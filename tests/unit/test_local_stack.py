@@ -1,5 +1,8 @@
 """What the local stack decides before anything runs: when to build, and which latency to expect."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,3 +126,41 @@ def test_sources_that_are_edited_during_a_build_are_built_again(builds: Builds, 
     (builds.clone / "template.yaml").write_text("Description: one")
     with deploy.built({}, tmp_path / "log") as template:
         assert "one" in template.read_text()
+
+
+# ---- how it ends -----------------------------------------------------------------------------------------------------
+
+ENDING = """
+import signal, sys
+from local.stack import exit_on_signals
+
+exit_on_signals()
+try:
+    print("up", flush=True)
+    signal.pause()
+finally:
+    print("everything is stopped", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_terminal_that_is_closed_leaves_nothing_running(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", ENDING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout
+        assert program.stdout.readline() == "up\n"
+        program.send_signal(number)
+        assert program.communicate()[0] == "everything is stopped\n"
+    assert program.returncode == 128 + number
+
+
+def test_a_program_that_ignores_a_signal_goes_on_ignoring_it() -> None:
+    program = (
+        f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN){ENDING.replace('signal.pause()', 'input()')}"
+    )
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as ignoring:
+        assert ignoring.stdout
+        assert ignoring.stdout.readline() == "up\n"
+        ignoring.send_signal(signal.SIGHUP)
+        assert ignoring.communicate("\n")[0] == "everything is stopped\n"
+    assert ignoring.returncode == 0
