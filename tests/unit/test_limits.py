@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from posedrop import answers, parameters
+from posedrop import answers, parameters, polling
 from posedrop.answers import Answer, load_json, parse_answer
 
 
@@ -13,6 +13,7 @@ def test_the_limits_are_those_of_the_contract() -> None:
     assert (parameters.CONTEXT_LIMIT, parameters.CONTEXT_DEPTH) == (4_096, 32)
     assert (answers.ERROR_BYTES, answers.READ_CHARACTERS) == (1_024, 16_384)
     assert (answers.MAX_DEPTH, answers.MAX_PARTS, answers.LONGEST_SECONDS) == (6, 100_000, 1_000_000)
+    assert (polling.LONGEST_WAIT, polling.LONGEST_JOB, polling.MEMORY) == (60, 3_600, 32)
 
 
 def error(value: object) -> str | None:

@@ -31,6 +31,25 @@ def after(durations: list[float], start: float = 31) -> Latency:
     return latency
 
 
+@pytest.mark.parametrize(
+    ("latency", "times"),
+    [
+        (Latency.typical(31), [26, 32, 36, 39, 43, 47, 51, 56, 67, 81, 97, 116, 139, 167, 200, 240, 288, 346, 406]),
+        (
+            Latency.typical(46),
+            [35, 42, 49, 53, 58, 64, 69, 75, 81, 83, 100, 120, 144, 172, 206, 248, 297, 356, 416, 428],
+        ),
+        (Latency.typical(1), [2, 4, 7, 10, 12, 15, 18, 22, 27, 33, 40, 48, 58, 70, 84, 101, 122, 147, 177, 213]),
+        (after([20.0, 55.0] * 16), [20, 55, 66, 80, 96, 115, 137, 165, 198, 237, 284, 341, 401]),
+        (after([61.0] * 30 + [210.0, 215.0]), [60, 61, 88, 127, 152, 210, 215, 219, 263, 315, 375]),
+    ],
+    ids=["31 s, assumed", "46 s, assumed", "1 s, assumed", "20 s or 55 s", "61 s, cold boots"],
+)
+def test_the_whole_schedule(latency: Latency, times: list[float]) -> None:
+    """A constant or an operator that changes shows here, even where it hardly changes the cost."""
+    assert looks(latency, times[-1]) == times
+
+
 @given(st.floats(1, 600), st.lists(ANY_NUMBER, max_size=40), st.floats(0, 10_000))
 def test_waits_are_whole_seconds_from_1_to_60(start: float, durations: list[float], elapsed: float) -> None:
     latency = after(durations, start)
@@ -52,21 +71,6 @@ def test_looks_first_a_little_before_the_typical_time() -> None:
     assert looks(Latency.typical(31), 31)[:2] == pytest.approx([26, 31], abs=2)
     assert first_wait(Latency.typical(1)) <= 2
     assert first_wait(Latency.typical(600)) == 60
-
-
-@pytest.mark.parametrize(
-    ("latency", "times"),
-    [
-        (Latency.typical(31), [26, 32, 36, 39, 43, 47, 51, 56, 67, 81, 97, 116, 139, 167, 200, 240, 288, 346, 406]),
-        (Latency.typical(1), [2, 4, 7, 10, 12, 15, 18, 22, 27, 33, 40, 48, 58, 70, 84, 101, 122, 147, 177, 213]),
-        (after([20.0, 55.0] * 16), [20, 55, 66, 80, 96, 115, 137, 165, 198, 237, 284, 341, 401]),
-        (after([61.0] * 30 + [210.0, 215.0]), [60, 61, 88, 127, 152, 210, 215, 219, 263, 315, 375]),
-    ],
-    ids=["31 s, assumed", "1 s, assumed", "20 s or 55 s", "61 s, cold boots"],
-)
-def test_the_whole_schedule(latency: Latency, times: list[float]) -> None:
-    """A constant or an operator that changes shows here, even where it hardly changes the cost."""
-    assert looks(latency, times[-1]) == times
 
 
 def test_what_a_look_takes_does_not_add_up() -> None:
@@ -103,6 +107,14 @@ def test_what_is_no_duration_is_left_out(seconds: float) -> None:
 def test_durations_are_bounded_and_rounded_up() -> None:
     assert Latency.typical(31).observe(1e9).tenths[-1] == LONGEST_JOB * 10
     assert [after([seconds]).tenths[-1] for seconds in (1e-9, 30.0, 30.01, 30.1)] == [1, 300, 301, 301]
+
+
+def test_what_is_assumed_is_spread_about_the_typical_time() -> None:
+    assert Latency.typical(31).tenths == (212, 249, 275, 299, 323, 351, 387, 455)
+
+
+def test_stored_numbers_are_brought_within_the_bounds() -> None:
+    assert Latency.from_dict({"tenths": [-10, 0, 1, 2, 36_000, 36_001]}).tenths == (1, 1, 1, 2, 36_000, 36_000)
 
 
 def test_round_trip_through_json_and_decimals() -> None:
