@@ -79,6 +79,19 @@ def test_a_delivery_that_is_given_up_is_output_invalid(
     assert len(causes) == 10
 
 
+def test_a_result_that_asks_for_time_is_waited_for(
+    stack: LocalStack, upload: Upload, wait_for_record: WaitForRecord, wait_for_notification: WaitForNotification
+) -> None:
+    """The execution goes back from Deliver into its loop, and no status is asked for again."""
+    faults = {"faults": [{"fault": "503", "on": "result", "match": "in a while", "times": 1, "retry_after": 7}]}
+    httpx.post(f"{stack.segmind_base_url}/_emulator/faults", json=faults).raise_for_status()
+    upload("in-a-while", {"face.png": FACE, "pose.png": POSE, "job.json": b'{"prompt": "in a while"}'})
+    record = wait_for_record("in-a-while", "pose", "SUCCEEDED")
+    assert wait_for_notification(record["job_id"])["status"] == "SUCCEEDED"
+    lines = [json.loads(line) for line in function_log(stack, "deliver") if record["job_id"] in line]
+    assert [line["seconds"] for line in lines if line.get("message") == "deferred"] == [7]
+
+
 @contextmanager
 def hurried(stack: LocalStack) -> Iterator[None]:
     """Let executions wait for a thousandth of their times meanwhile, which would be ten minutes between the tries."""
