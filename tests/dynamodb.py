@@ -1,6 +1,6 @@
 """DynamoDB inside the test's process: MiniStack's tables without its server, many times as fast as moto's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -27,13 +27,28 @@ def respond(params: dict[str, Any], model: OperationModel, **_: Any) -> tuple[An
 
 @contextmanager
 def in_process(*clients: Any) -> Iterator[None]:
-    """Serve these DynamoDB clients from this process, with no tables at first."""
+    """Serve these DynamoDB clients from this process: the tables that there are, empty."""
     dynamodb.reset()
+    names = clients[0].list_tables()["TableNames"]
+    tables = [clients[0].describe_table(TableName=name)["Table"] for name in names]
     for client in clients:
         client.meta.events.register_first("before-call.dynamodb", respond)
     try:
+        for table in tables:
+            clients[0].create_table(**_definition(table))
         yield
     finally:
         for client in clients:
             client.meta.events.unregister("before-call.dynamodb", respond)
         dynamodb.reset()
+
+
+def _definition(table: Mapping[str, Any]) -> dict[str, Any]:
+    """What creates a table like this one."""
+    copied = ("TableName", "KeySchema", "AttributeDefinitions")
+    indexes = [
+        {name: index[name] for name in ("IndexName", "KeySchema", "Projection")}
+        for index in table.get("GlobalSecondaryIndexes", [])
+    ]
+    definition = {name: table[name] for name in copied} | {"BillingMode": "PAY_PER_REQUEST"}
+    return definition | ({"GlobalSecondaryIndexes": indexes} if indexes else {})
