@@ -162,7 +162,7 @@ class Api:
             raise ApiError(404, "Model not found")
         if body is None:
             raise ApiError(400, "the body is not JSON")
-        if fault and not fault.taken:
+        if fault and not fault.accepted:
             return await self._answer(request, fault, None)
         return await self._answer(request, fault, lambda: handle(body, fault))
 
@@ -180,7 +180,7 @@ class Api:
         return await self._answer(request, fault, handle)
 
     async def _answer(self, request: Request, fault: Fault | None, handle: Handler | None) -> Response:
-        """Answer with the fault. `handle` is None for a submit that is not taken."""
+        """Answer with the fault. `handle` is None for a submit that is not accepted."""
         if fault is None:
             assert handle is not None
             return await handle()
@@ -188,21 +188,21 @@ class Api:
         if fault.fault == "hang" and handle is None:
             await asyncio.sleep(fault.seconds)
             return Hangup()
-        taken = await handle() if handle else JSONResponse({"status": "QUEUED"})
-        if taken.status_code >= 400 and request.method == "POST":
-            return taken
+        response = await handle() if handle else JSONResponse({"status": "QUEUED"})
+        if response.status_code >= 400 and request.method == "POST":
+            return response
         match fault.fault:
             case "hang":
                 await asyncio.sleep(fault.seconds)
             case "refused":
                 await self._provider.refuse(fault.seconds)
-                taken.headers["connection"] = "close"
-                return taken if handle else Reset()
+                response.headers["connection"] = "close"
+                return response if handle else Reset()
             case "reset":
                 return Reset()
             case name if name in (*STATUSES, FIREWALL):
                 return status_answer(fault)
-        return taken
+        return response
 
     def _urls(self, job: Job) -> dict[str, str]:
         url = f"{self._provider.base_url}/v2/requests/{job.request_id}"

@@ -10,7 +10,7 @@ A plan is JSON, `{"faults": [...]}`. Each fault is an object with these keys; al
     match        only jobs whose prompt holds this text
     after        not within the first so many seconds of the plan
     until        only within the first so many seconds of the plan
-    taken        on a submit: true if the job was taken (and costs a credit) although the answer is bad
+    accepted     on a submit: true if the job was accepted (and costs a credit) although the response is bad
     seconds      how long it lasts
     retry_after  429, 503: the header; without it none is sent
     url          output-foreign, foreign-urls, redirect: where it points
@@ -22,18 +22,19 @@ for itself. Calls are counted once the key is right and the plan's limit lets th
 
     name                   strikes             what happens
     401 403 404 406 429    any call            that status with a JSON error; a 429 takes no place in the window
-    500 503                any call            the same; `taken` false
-    502                    any call            an HTML page; `taken` false
+    500 503                any call            the same; `accepted` false
+    502                    any call            an HTML page; `accepted` false
     firewall               any call            403 with the HTML page of a firewall before the provider; with a `match`
                                                it refuses the jobs of that prompt each time
-    504                    any call            JSON; `taken` true
-    reset                  any call            the connection is reset without an answer; `taken` true
-    hang                   any call            no answer for `seconds` (30). A GET, or a submit with `taken` (true), is
-                                               answered then; a submit that was not taken is closed without an answer
-    refused                any call            that call is answered as usual (a submit that was not `taken` is reset),
-                                               then the listening socket closes for `seconds` (5): connections are
-                                               refused
-    no-request-id          submit              200 without request_id; `taken` true
+    504                    any call            JSON; `accepted` true
+    reset                  any call            the connection is reset without an answer; `accepted` true
+    hang                   any call            no answer for `seconds` (30). A GET, or a submit with `accepted` (true),
+                                               is answered then; a submit that was not accepted is closed without an
+                                               answer
+    refused                any call            that call is answered as usual (a submit that was not `accepted` is
+                                               reset), then the listening socket closes for `seconds` (5): connections
+                                               are refused
+    no-request-id          submit              200 without request_id; `accepted` true
     foreign-urls           submit              status_url, response_url and poll_url lead to `url`
     failed                 a job               ends FAILED
     blocked                a job               ends FAILED with a responsible-AI text, as for a prompt that holds
@@ -60,7 +61,7 @@ for itself. Calls are counted once the key is right and the plan's limit lets th
     empty                  media               no bytes
     redirect               media               302 to `url`
 
-Faults that strike a job are drawn when it is taken; their `on` is left out.
+Faults that strike a job are drawn when it is accepted; their `on` is left out.
 """
 
 import random
@@ -85,9 +86,9 @@ POINTS: dict[str, tuple[str, ...]] = {
 }
 """Where each fault can strike."""
 
-TAKEN = ("504", "reset", "hang", "no-request-id", "refused", "foreign-urls")
-"""Faults behind which the job was taken, if the plan does not say otherwise."""
-NEVER_TAKEN = ("401", "403", "404", "406", "429", FIREWALL)
+ACCEPTED = ("504", "reset", "hang", "no-request-id", "refused", "foreign-urls")
+"""Faults behind which the job was accepted, if the plan does not say otherwise."""
+NEVER_ACCEPTED = ("401", "403", "404", "406", "429", FIREWALL)
 SECONDS = {"hang": 30.0, "refused": 5.0, "unknown-state": 2.0, "slow": 10.0}
 URL_NEEDED = ("output-foreign", "foreign-urls", "redirect")
 
@@ -102,7 +103,7 @@ class Fault:
 
     fault: str
     on: tuple[str, ...]
-    taken: bool
+    accepted: bool
     seconds: float
     share: float = 1.0
     nth: frozenset[int] | None = None
@@ -130,8 +131,8 @@ class Fault:
                 raise PlanError(f"{name}: {key} cannot be {entry[key]!r}")
         if name in URL_NEEDED and "url" not in entry:
             raise PlanError(f"{name}: needs a url")
-        if name in NEVER_TAKEN and entry.get("taken"):
-            raise PlanError(f"{name}: such a job is never taken")
+        if name in NEVER_ACCEPTED and entry.get("accepted"):
+            raise PlanError(f"{name}: such a job is never accepted")
         values = {key: value for key, value in entry.items() if key not in ("fault", "on", "nth", "retry_after")}
         if "nth" in entry:
             values["nth"] = frozenset(entry["nth"])
@@ -140,7 +141,7 @@ class Fault:
         return cls(
             fault=name,
             on=_points(name, entry.get("on")),
-            **{"taken": name in TAKEN, "seconds": SECONDS.get(name, 0.0), **values},
+            **{"accepted": name in ACCEPTED, "seconds": SECONDS.get(name, 0.0), **values},
         )
 
 
@@ -177,7 +178,7 @@ CHECKS: dict[str, Callable[[object], bool]] = {
     "match": _text,
     "after": _number,
     "until": _number,
-    "taken": lambda value: isinstance(value, bool),
+    "accepted": lambda value: isinstance(value, bool),
     "seconds": _number,
     "retry_after": lambda value: _number(value) or _text(value),
     "url": _text,

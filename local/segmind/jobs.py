@@ -21,7 +21,7 @@ KEPT_CHARACTERS = 4096  # of an image that was sent as text: keeping 20 MiB for 
 
 @dataclass
 class Job:
-    """One request that was taken. `started` and all other times but `created` are seconds of the monotonic clock."""
+    """One request that was accepted. `started` and all other times but `created` are seconds of the monotonic clock."""
 
     request_id: str
     parameters: Parameters

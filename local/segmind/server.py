@@ -164,7 +164,7 @@ class Emulator:
         return self._settings.api_key
 
     def requests(self) -> list[dict[str, Any]]:
-        """The jobs that were taken, oldest first."""
+        """The jobs that were accepted, oldest first."""
         found: list[dict[str, Any]] = self._control("GET", "requests")
         return found
 

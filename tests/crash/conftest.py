@@ -232,7 +232,7 @@ class World:
 
     def accepted(self) -> list[dict[str, Any]]:
         """The jobs that the provider took."""
-        return [taken for taken in self.emulator.requests() if taken["prompt"] == self._name]
+        return [accepted for accepted in self.emulator.requests() if accepted["prompt"] == self._name]
 
     def executions(self) -> dict[str, dict[str, Any]]:
         """The inputs of all executions by their names."""

@@ -141,7 +141,7 @@ WHILE_UNKNOWN: dict[str, Crash | None] = {
 
 @points(WHILE_UNKNOWN)
 def test_a_request_without_an_answer_is_found(world: World, crash: Crash) -> None:
-    world.emulator.faults([{"fault": "reset", "on": "submit", "taken": True, "times": 1}])
+    world.emulator.faults([{"fault": "reset", "on": "submit", "accepted": True, "times": 1}])
     world.upload()
     drive(world, crash)
     assert len(world.accepted()) == 1
@@ -151,15 +151,15 @@ def test_a_request_without_an_answer_is_found(world: World, crash: Crash) -> Non
     check_success(world, told[1])
 
 
-NOT_TAKEN: dict[str, Crash | None] = {
+NOT_ACCEPTED: dict[str, Crash | None] = {
     "given back": ("submit", "after", f"{LEDGER}.release", 1),
     "pause told": ("submit", "after", "posedrop.governor:Governor.change", 1),
     "deferral written": ("submit", "after", f"{LEDGER}.defer", 1),
 }
 
 
-@points(NOT_TAKEN)
-def test_a_request_that_was_not_taken_is_sent_again(world: World, crash: Crash) -> None:
+@points(NOT_ACCEPTED)
+def test_a_request_that_was_not_accepted_is_sent_again(world: World, crash: Crash) -> None:
     world.emulator.faults([{"fault": "429", "on": "submit", "times": 1}])
     world.upload()
     drive(world, crash)

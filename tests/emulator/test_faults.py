@@ -28,10 +28,10 @@ def test_a_status_on_submit(emulator: Any, client: Any, status: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["500", "502", "503", "504", "reset", "no-request-id"])
-@pytest.mark.parametrize("taken", [True, False])
-def test_the_job_was_taken_or_not(emulator: Any, client: Any, fault: str, taken: bool) -> None:
+@pytest.mark.parametrize("accepted", [True, False])
+def test_the_job_was_accepted_or_not(emulator: Any, client: Any, fault: str, accepted: bool) -> None:
     before = len(emulator.requests())
-    emulator.faults([{"fault": fault, "on": "submit", "taken": taken}])
+    emulator.faults([{"fault": fault, "on": "submit", "accepted": accepted}])
     if fault == "reset":
         with pytest.raises(httpx.ReadError):
             client.send_job()
@@ -39,7 +39,7 @@ def test_the_job_was_taken_or_not(emulator: Any, client: Any, fault: str, taken:
         response = client.send_job()
         assert response.status_code == (200 if fault == "no-request-id" else int(fault))
         assert "request_id" not in response.text.replace("requests/", "")
-    assert len(emulator.requests()) - before == taken
+    assert len(emulator.requests()) - before == accepted
 
 
 def test_a_firewall_refuses_a_prompt_each_time(emulator: Any, client: Any) -> None:
@@ -60,7 +60,7 @@ def test_a_job_that_is_always_answered_500(emulator: Any, client: Any) -> None:
     assert emulator.calls()["faults"] == [{"fault": "500", "struck": 3}]
 
 
-def test_a_job_that_is_refused_anyway_is_not_taken(emulator: Any, client: Any) -> None:
+def test_a_job_that_is_refused_anyway_is_not_accepted(emulator: Any, client: Any) -> None:
     emulator.faults([{"fault": "reset", "on": "submit"}])
     assert client.send_job(samples=9).status_code == 400
 
@@ -107,7 +107,7 @@ def test_a_hang_outlasts_the_client(emulator: Any, client: Any) -> None:
         client.post("/v2/consistent-character-with-pose", json=_body(), timeout=httpx.Timeout(5, read=0.1))
     assert len(emulator.requests()) == before + 1
     assert client.send_job().json()["request_id"]
-    emulator.faults([{"fault": "hang", "on": "submit", "seconds": 0.1, "taken": False}])
+    emulator.faults([{"fault": "hang", "on": "submit", "seconds": 0.1, "accepted": False}])
     with pytest.raises(httpx.RemoteProtocolError):
         client.send_job()
     assert len(emulator.requests()) == before + 2

@@ -106,7 +106,7 @@ def test_a_history_that_is_down_for_a_while(start: Callable[..., Any]) -> None:
 def test_a_5xx_may_hide_a_request_that_was_accepted(start: Callable[..., Any], status: str) -> None:
     _, client = start(
         faults=[
-            {"fault": status, "on": "submit", "match": "accepted", "taken": True},
+            {"fault": status, "on": "submit", "match": "accepted", "accepted": True},
             {"fault": status, "on": "submit", "match": "lost"},
         ]
     )
