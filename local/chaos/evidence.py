@@ -64,7 +64,7 @@ class Evidence:
     executions: name and status; late_tasks: of executions that timed out, how many calls of a function failed, since it
     was killed or throttled; accepted: oldest first; stored: by key; letters: the bodies of the messages that are left,
     by queue; struck: how often, by line of the plan; deaths: processes that died at work, by function; resumed:
-    records, by what the sweeps did with them; unasked: attempts for which the provider's history could not be asked.
+    records, by what the sweeps did with them.
     """
 
     records: list[Record]
@@ -81,7 +81,6 @@ class Evidence:
     deaths: Counter[str]
     resumed: dict[str, set[str]]
     errors: Counter[str]
-    unasked: frozenset[str] = frozenset()
 
 
 class Ledger:
@@ -182,11 +181,6 @@ def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Ev
         deaths=Counter({name: sum("Worker process died" in line for line in lines) for name, lines in logs.items()}),
         resumed=_resumed(logs.get("sweep", [])),
         errors=_errors(logs),
-        unasked=frozenset(
-            str(json.loads(line).get("execution"))
-            for line in logs.get("submit", [])
-            if '"message":"no history"' in line
-        ),
     )
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 JOB_TIMEOUT_SECONDS = 90
 HANG_SECONDS = 15
 """Longer than a submit waits for its response here."""
-REFUSED_ALONE = 2
-"""So often a job is refused while no other is there to try."""
+REFUSED_ALONE = 1
+"""So often a job is refused while no other is there to try: it waits for a minute each time."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ def _passing(on: str, fault: str, weight: float = 1, **more: object) -> JobFault
 
 def _accepted(fault: str, weight: float = 1, **more: object) -> JobFault:
     """A 5xx of a job that was accepted: the provider's history has it, so it is adopted, not sent again."""
-    entry = {"fault": fault, "on": "submit", "taken": True, **more}
+    entry = {"fault": fault, "on": "submit", "accepted": True, **more}
     return JobFault(f"submit {fault}, accepted", entry, weight=weight)
 
 
 def _unknown(fault: str, *, accepted: bool, weight: float = 2, **more: object) -> JobFault:
     name = f"submit {fault}, {'accepted' if accepted else 'not accepted'}"
-    entry = {"fault": fault, "on": "submit", "taken": accepted, **more}
+    entry = {"fault": fault, "on": "submit", "accepted": accepted, **more}
     return JobFault(name, entry, frozenset({"SubmitOutcomeUnknown"}), weight=weight)
 
 

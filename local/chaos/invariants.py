@@ -11,6 +11,8 @@ from local.chaos.faults import ALWAYS_500, ALWAYS_REFUSED, JobFault
 from local.chaos.scenario import PlannedJob, Scenario
 
 TERMINAL = ("SUCCEEDED", "FAILED")
+UNRESOLVED = "UNRESOLVED"
+"""What became of a request of which the history could not say whether it exists, however long it was waited for."""
 MOST_REFUSALS = 8
 MOST_500S = 8
 """How often a job is sent at most that is always answered so."""
@@ -101,7 +103,7 @@ class _Checks:
         if not record.get("notified_at"):
             yield "is not marked as notified"
         yield from self._attempts(job, job_id, attempt)
-        yield from self._payments(job, job_id)
+        yield from self._payments(job, record)
         yield from self._last(record, attempt)
         yield from self._outputs(record)
         yield from self._errors(job, job_id)
@@ -149,15 +151,17 @@ class _Checks:
             if number < attempt and sent[0]["status"] != "FAILED" and job.name not in self._asked.forgotten:
                 yield f"attempt {number} was notified as {sent[0]['status']}, and another one was made"
 
-    def _payments(self, job: PlannedJob, job_id: str) -> Iterator[str]:
+    def _payments(self, job: PlannedJob, record: Record) -> Iterator[str]:
         """Whether a request was given up that the history has, or paid for again without need."""
+        job_id = record["job_id"]
+        unresolved = {int(sent["attempt"]) for sent in record.get("requests") or () if sent.get("fate") == UNRESOLVED}
         ended = sorted(self._notifications[job_id].items())
         accepted = self._accepted[job_id]
         before = 0
         for number, sent in ended:
             if _error(sent[0]) == "SubmitOutcomeUnknown" and any(before < paid <= number for paid in accepted):
-                if f"{job_id}-{number}" in self._evidence.unasked:
-                    self.explained.append(f"{job_id}-{number}: of unknown outcome: the history could not be asked")
+                if number in unresolved:
+                    self.explained.append(f"{job_id}-{number}: of unknown outcome: the history could not say")
                 else:
                     yield f"{job_id}-{number}: notified as SubmitOutcomeUnknown, and the provider's history has it"
             before = number
@@ -165,7 +169,7 @@ class _Checks:
         for earlier, later in pairwise(accepted):
             between = [_error(sent[0]) for number, sent in ended if earlier <= number < later]
             gone = GONE & {*between, *struck} or (job.name in self._asked.forgotten and None in between)
-            if (between and gone) or f"{job_id}-{later}" in self._evidence.unasked:
+            if (between and gone) or earlier in unresolved:
                 continue
             ends = ", ".join(error or "SUCCEEDED" for error in between) or "nothing"
             yield f"{job_id}-{later}: paid although attempt {earlier} was, and ended as {ends}"

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.chaos.evidence import Ended, Ledger, ends, running, waiting_messages
+from local.chaos.evidence import Ended, Ledger, Record, ends, running, waiting_messages
 from local.chaos.gateway import FAULTS_PATH
 from local.chaos.scenario import (
     EXPIRES_SECONDS,
@@ -46,6 +46,8 @@ LATEST_RETRY = 130.0
 FORGOTTEN_SECONDS = 40.0
 """Seconds from a notification until the record expires: no message about the job is left by then, as after days."""
 RETENTION = "RECORD_RETENTION_DAYS"
+UNSENT = ("WAITING", "QUEUED", "SUBMITTING")
+"""The states of a job that may still be sent."""
 
 
 class ChaosStack(LocalStack):
@@ -149,7 +151,7 @@ class ChaosRun:
             while self._due and self._due[0][0] <= self.seconds:
                 heapq.heappop(self._due)[2]()
             if self.seconds >= check_at:
-                if self._at_rest() and not self._due and not self._begin_alone():
+                if self._at_rest() and not self._due and self._alone_began:
                     return True
                 self._sweep_if_due()
                 check_at = self.seconds + CHECK_SECONDS
@@ -177,19 +179,20 @@ class ChaosRun:
             if (end := ended.get((job.character, job.pose)))
             and len(notified[end.job_id]) > self.attempts_asked_for[job.name]
         ]
-        executing = running(self._stack)
         for job in resting:
-            end = ended[job.character, job.pose]
-            self._ask_for_attempt(job, end)
-            if not executing:
-                self._forget(job, end)
+            self._ask_for_attempt(job, ended[job.character, job.pose])
+        expiring = [job for job in resting if self._expires(job, ended[job.character, job.pose])]
+        for job in expiring:
+            self._forget(job, ended[job.character, job.pose])
+        if not expiring:
+            self._begin_alone_if_quiet(jobs, records)
         endless = {(job.character, job.pose) for job in self._scenario.jobs if job.endless}
         apart_from = [record["job_id"] for record in records if (record["character"], record["pose"]) in endless]
         queued = waiting_messages(self._stack, apart_from)
         if self.seconds >= self._say_at:
             self._say_at = self.seconds + SAY_SECONDS
             self._say(f"{self.seconds:5.0f} s  {len(resting)} of {len(jobs)} jobs at rest, {queued} queued")
-        return len(resting) == len(jobs) and queued == 0 and not executing
+        return len(resting) == len(jobs) and queued == 0 and not expiring and not running(self._stack)
 
     # ---- what happens ------------------------------------------------------------------------------------------------
 
@@ -236,12 +239,14 @@ class ChaosRun:
             self.wishes[job.name] += 1
             self._stack.client("sqs").send_message(QueueUrl=self._queue, MessageBody=json.dumps({"retry": end.job_id}))
 
+    def _expires(self, job: PlannedJob, end: Ended) -> bool:
+        """Whether a job's record is to expire in this run; it has a time to live only if retention was on."""
+        return job.forgotten and end.expires and job.name not in self.forgotten
+
     def _forget(self, job: PlannedJob, end: Ended) -> None:
         """Let the record of a job expire if it is time, and upload the same content again: a new attempt."""
-        if not job.forgotten or job.name in self.forgotten or not end.expires or end.notified_at is None:
-            return
-        age = (datetime.now(UTC) - datetime.fromisoformat(end.notified_at)).total_seconds()
-        if age < FORGOTTEN_SECONDS or self.seconds > LATEST_RETRY:
+        age = (datetime.now(UTC) - datetime.fromisoformat(end.notified_at or "")).total_seconds()
+        if age < FORGOTTEN_SECONDS:
             return
         self.forgotten.add(job.name)
         self.attempts_asked_for[job.name] += 1
@@ -257,14 +262,16 @@ class ChaosRun:
         )
         self.uploader.begin(upload, again=True)
 
-    def _begin_alone(self) -> bool:
-        """Upload the lone job's files, now that no other is left; return whether they were not there before."""
-        if self._alone_began:
-            return False
+    def _begin_alone_if_quiet(self, jobs: list[PlannedJob], records: list[Record]) -> None:
+        """Upload the lone job's files as soon as none of the other jobs will be sent any more."""
+        if self._alone_began or self._due or self.seconds < LATEST_RETRY:
+            return
+        places = {(job.character, job.pose) for job in jobs}
+        if any((found["character"], found["pose"]) in places for found in records if found["status"] in UNSENT):
+            return
         self._alone_began = True
         for upload in self._scenario.alone_uploads:
             self._at(self.seconds + upload.at, partial(self.uploader.begin, upload))
-        return True
 
     def _sweep_if_due(self) -> None:
         if self.seconds >= self._sweep_at and (self._sweep is None or self._sweep.done()):

@@ -37,7 +37,7 @@ EXPIRES_SECONDS = 8.0
 """After an upload came again: then the version that it replaced is deleted, as a lifecycle rule would."""
 
 HISTORY_FAULTS: tuple[dict[str, object], ...] = (
-    {"fault": "503", "on": "history", "after": 45, "until": 65},
+    {"fault": "503", "on": "history", "nth": list(range(5, 20))},  # down for a while
     {"fault": "500", "on": "history", "share": 0.1},
     {"fault": "reset", "on": "history", "share": 0.05},
 )
@@ -106,7 +106,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A whole run. `alone` is uploaded once all others are done, with the uploads of `alone_uploads`."""
+    """A whole run. `alone` is uploaded once no other job will be sent, with the uploads of `alone_uploads`."""
 
     seed: int
     jobs: tuple[PlannedJob, ...]
