@@ -9,9 +9,11 @@ Four differences would otherwise force a template that is wrong on AWS:
 - MiniStack hides a message whose function is throttled until its visibility ends. Lambda goes on trying meanwhile (AWS
   Lambda developer guide, Amazon SQS: backoff strategy for failed invocations).
 
-One would make a job end otherwise than on AWS:
+Two would make a job end otherwise than on AWS, or later:
 - MiniStack names every error of a function `Runtime.HandlerError`. Lambda's `errorType` is the exception's class name
   (AWS Lambda developer guide, Python: handler errors and exceptions), which Step Functions passes on as `Error`.
+- MiniStack kills a function's processes when the function is updated, those that work on a message too, which is
+  delivered again once its visibility ends. Lambda lets them finish. Here they end as soon as they are idle.
 
 And one would make every first invocation take twice as long:
 - MiniStack unpacks the layers for each process that it starts, and Python compiles them there. Here the processes share
@@ -43,9 +45,12 @@ _iam_action = iam_actions.extract_iam_action
 _alarm = provisioners._cw_metric_alarm_record
 _run_sqs_batch = lambda_svc._run_sqs_batch
 _execute_function = lambda_svc._execute_function
+_invalidate_worker = lambda_svc.invalidate_worker
 
 THROTTLED_SECONDS = 0.2
 """After which a throttled invocation is tried again."""
+BUSY_SECONDS = 0.1
+"""After which it is checked again whether a process of an updated function has finished."""
 UNNAMED = "Runtime.HandlerError"
 PROCESS_DIED = "Worker process died"
 CLASS_NAME = re.compile(r"(?:[\w<>]+\.)*([^\W\d]\w*)")
@@ -113,6 +118,27 @@ def error_type(message: str, log: str) -> str:
     return name[1] if name else UNNAMED
 
 
+def invalidate_worker(function: str, **scope: Any) -> None:
+    """Stop the processes of a function that is updated or deleted: idle ones now, the others when they have finished.
+
+    No new invocation gets any of them.
+    """
+    with lambda_runtime._lock:
+        pools = list(lambda_runtime._workers.values())
+        busy = [worker for pool in pools for worker in pool if worker.in_use and worker.func_name == function]
+        for pool in pools:
+            pool[:] = [worker for worker in pool if worker not in busy]
+    _invalidate_worker(function, **scope)
+    for worker in busy:
+        threading.Thread(target=_stop_when_idle, args=(worker,), daemon=True).start()
+
+
+def _stop_when_idle(worker: Any) -> None:
+    while worker.in_use:
+        time.sleep(BUSY_SECONDS)
+    worker.kill()
+
+
 class SharedArchive(zipfile.ZipFile):
     """An archive that is unpacked once; each later target is a link to the first one's directory."""
 
@@ -134,5 +160,6 @@ if __name__ == "__main__":
     provisioners._cw_metric_alarm_record = alarm
     lambda_svc._run_sqs_batch = run_sqs_batch
     lambda_svc._execute_function = execute_function
+    lambda_svc.invalidate_worker = invalidate_worker
     lambda_runtime.zipfile = SimpleNamespace(**vars(zipfile) | {"ZipFile": SharedArchive})
     ministack.app.main()

@@ -3,6 +3,8 @@
 import copy
 import io
 import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +15,8 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 EVENTS = ROOT / "events"
 SAMPLES = ROOT / "local" / "samples"
+HANGS = 300.0
+"""Seconds after which what a test waits for is taken for something that never comes: no machine is that slow."""
 
 
 def load_event(name: str) -> Any:
@@ -35,6 +39,15 @@ def image(kind: str = "png", size: tuple[int, int] = (8, 6), color: str = "navy"
     buffer = io.BytesIO()
     Image.new("RGB", size, color).save(buffer, kind)
     return buffer.getvalue()
+
+
+def until(found: Callable[[], Any], seconds: float = HANGS) -> Any:
+    """Wait until something is found, and return it."""
+    end = time.monotonic() + seconds
+    while not (result := found()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return result
 
 
 @dataclass

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from posedrop.ledger import Record, Status
 from posedrop.record import Request
 from tests.console.conftest import Console
 from tests.integration.conftest import BUCKET, OUTPUTS
-from tests.support import ROOT, SAMPLES
+from tests.support import HANGS, ROOT, SAMPLES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -30,8 +31,14 @@ if TYPE_CHECKING:
 PICTURES = ROOT / ".local" / "console"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 LEFT_OUT = "no browser for the console's page"
-PATIENCE = 15_000
-"""Milliseconds that a test waits for what must come: how soon it came is a figure, and is printed."""
+PATIENCE = 1000 * HANGS
+"""In milliseconds."""
+LASTING = """
+    const soon = setTimeout;
+    setTimeout = (action, milliseconds, ...rest) =>
+        soon(action, milliseconds < 4000 ? milliseconds : 100 * milliseconds, ...rest);
+"""
+"""What a page shows for some seconds stays until a busy machine has seen it."""
 
 
 def executable() -> str | None:
@@ -78,13 +85,22 @@ class Visits:
     contexts: list["BrowserContext"] = field(default_factory=list)
 
     def open(
-        self, console: Console, view: str = "watch", width: int = 1280, height: int = 900, **options: Any
+        self,
+        console: Console,
+        view: str = "watch",
+        width: int = 1280,
+        height: int = 900,
+        at: float | None = None,
+        **options: Any,
     ) -> "Page":
-        """A page of its own, as by another person, that has shown what there is."""
+        """A page of its own, as by another person, that has shown what there is. `at`: the only time of its clock."""
         context = self.browser.new_context(viewport={"width": width, "height": height}, **options)
         self.contexts.append(context)
         context.set_default_timeout(PATIENCE)
+        context.add_init_script(LASTING)
         page = context.new_page()
+        if at is not None:
+            page.clock.set_fixed_time(datetime.fromtimestamp(at, UTC))
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
@@ -282,6 +298,15 @@ def drop_files(page: "Page", selector: str, files: dict[str, bytes]) -> None:
         page.dispatch_event(selector, event, {"dataTransfer": transfer})
 
 
+def scroll_down(page: "Page", count: int) -> None:
+    """Scroll until so many cards are there."""
+    cards, end = page.locator(".card"), time.monotonic() + HANGS
+    while cards.count() < count:
+        assert time.monotonic() < end
+        page.mouse.wheel(0, 20_000)
+        page.wait_for_timeout(50)
+
+
 def hang_up(console: Console) -> None:
     """Break all connections to the console."""
     assert console.server
@@ -291,17 +316,19 @@ def hang_up(console: Console) -> None:
 
 def axe(page: "Page") -> str:
     """What axe-core finds wrong with a page, in words; empty if nothing."""
-    from axe_playwright_python.sync_playwright import Axe
+    from axe_playwright_python.base import AXE_SCRIPT
 
-    found = Axe().run(page).response["violations"]
+    if page.evaluate("typeof axe") == "undefined":
+        page.evaluate(AXE_SCRIPT)
+    found = page.evaluate('axe.run({ resultTypes: ["violations"] }).then(({ violations }) => violations)')
     return "\n".join(
         f"{rule['id']}: {rule['help']}: {json.dumps([node['target'] for node in rule['nodes']][:5])}" for rule in found
     )
 
 
 def picture(page: "Page", name: str) -> Path:
-    """Keep what the page looks like."""
+    """Keep what the page looks like once nothing moves."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     path = PICTURES / f"{name}.png"
-    page.screenshot(path=path)
+    page.screenshot(path=path, animations="disabled")
     return path

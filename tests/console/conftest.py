@@ -25,7 +25,7 @@ from posedrop.record import Fate, Request, to_item
 from tests.integration import conftest as integration
 from tests.integration.conftest import BUCKET, OUTPUTS, TABLE, Clock, Pipeline, environment, pipeline, provider
 from tests.ops.conftest import notifications, stack
-from tests.support import image
+from tests.support import HANGS, image
 
 __all__ = ["environment", "notifications", "pipeline", "provider", "stack"]
 
@@ -34,6 +34,8 @@ CODE = "code-for-the-browser"
 COLORS = ("teal", "coral", "indigo", "olive", "orchid", "sienna")
 CYCLE = ("done", "done", "failed", "running", "queued", "waiting", "done", "submitting", "delivering", "done")
 """The states that seeded jobs have, one after another."""
+FEED = {"LOOK_SECONDS": 0.2, "GLANCE_SECONDS": 0.4, "LOOK_DEADLINE": HANGS}
+"""The console looks at its stack more often than it does for people, and waits as long as a busy machine needs."""
 FAILURES = (
     ("InferenceFailed", "the model ran out of memory"),
     ("Rejected", "the provider answered 400: blocked content"),
@@ -102,7 +104,7 @@ class Console:
         """End the server, if it runs."""
         if self.server:
             self.server.should_exit = True
-            self.thread.join(10)
+            self.thread.join(HANGS)
 
     # ---- what the page does --------------------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class Console:
             "Origin": None if method == "GET" else self.base,
         }
         sent = {name: value for name, value in {**own, **headers}.items() if value is not None}
-        options = {"timeout": 20, "redirect": False, "retries": False, **options}
+        options = {"timeout": HANGS, "redirect": False, "retries": False, **options}
         if body is not None:
             options["body"] = body if isinstance(body, bytes) else json.dumps(body)
         return urllib3.PoolManager().request(method, f"{self.base}{path}", headers=sent, **options)
@@ -282,9 +284,11 @@ def _record(
 
 @pytest.fixture(autouse=True)
 def live(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The handlers' clock goes as time does, and nothing is left to settle."""
+    """The handlers' clock goes as time does, nothing is left to settle, and the console looks often."""
     monkeypatch.setenv("SETTLE_SECONDS", "0")
     monkeypatch.setattr(integration, "Clock", LiveClock)
+    for name, seconds in FEED.items():
+        monkeypatch.setattr(f"ops.console.feed.{name}", seconds)
 
 
 @pytest.fixture
@@ -295,7 +299,7 @@ def console(stack: Stack, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -
 
     def one_at_a_time(client: Any, operation: str, arguments: dict[str, Any]) -> Any:
         if threading.current_thread() is not threading.main_thread():
-            found.answering.wait(60)
+            found.answering.wait(2 * HANGS)
         # moto is not made for threads.
         with lock:
             if found.down and threading.current_thread() is not threading.main_thread():

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,7 +22,7 @@ from posedrop.gate.reasons import ReasonCode
 from posedrop.parameters import schema
 from tests.console.conftest import CYCLE, Console, Dropped
 from tests.integration.conftest import API_KEY, BUCKET, OUTPUTS
-from tests.support import ROOT, image
+from tests.support import ROOT, image, until
 
 HOSTILE = '<img src=x onerror="alert(1)">'
 FACE = ("face.png", image("png", (10, 10), "white"))
@@ -37,15 +36,6 @@ CARD = {
 def pose(name: str, color: str = "black") -> Dropped:
     """A pose as it is dropped."""
     return f"{name}.png", image("png", (12, 8), color)
-
-
-def until(found: Callable[[], Any], seconds: float = 10) -> Any:
-    """What is found at last."""
-    end = time.monotonic() + seconds
-    while not (result := found()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return result
 
 
 def keys(console: Console) -> list[str]:

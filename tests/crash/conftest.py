@@ -18,7 +18,7 @@ from local.processes import Process, answers, free_port
 from local.segmind.server import Emulator
 from posedrop.record import is_record
 from tests.crash.worker import KILLED
-from tests.support import ROOT, image
+from tests.support import HANGS, ROOT, image
 
 REGION = "us-east-1"
 FUNCTION_SECONDS = {"submit": 60.0, "poll": 30.0, "deliver": 300.0, "sweep": 300.0}
@@ -52,7 +52,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     }
     process.start([sys.executable, "-m", "local.gateway"], ROOT, {**environment, **settings})
     try:
-        process.wait_until(partial(answers, f"{url}/_ministack/health"), "MiniStack", 30)
+        process.wait_until(partial(answers, f"{url}/_ministack/health"), "MiniStack", HANGS)
         yield url
     finally:
         process.stop()
@@ -86,7 +86,7 @@ def worker(endpoint: str) -> Iterator["subprocess.Popen[str]"]:
         text=True,
     )
     yield process
-    process.communicate(timeout=10)
+    process.communicate(timeout=HANGS)
 
 
 @pytest.fixture(scope="session")

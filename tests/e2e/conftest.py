@@ -9,10 +9,10 @@ import pytest
 from local.pipeline import Inbox, drop, records, wait_for
 from local.stack import LocalStack
 from tests.e2e.leaks import check_logs
+from tests.support import HANGS
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "local" / "samples"
-TIMEOUT_SECONDS = 300  # for what hangs; a busy machine takes its time
 
 Record = dict[str, Any]
 
@@ -52,7 +52,7 @@ def wait_for_record(stack: LocalStack) -> Callable[[str, str, str], Record]:
             found = (record for record in records(stack, character) if record["pose"] == pose)
             return next((record for record in found if record["status"] == status), None)
 
-        return wait_for(look, f"{status} of {character}/{pose}", TIMEOUT_SECONDS)
+        return wait_for(look, f"{status} of {character}/{pose}", HANGS)
 
     return wait
 
@@ -65,7 +65,7 @@ def wait_for_notification(inbox: Inbox) -> Callable[[str], Record]:
         return wait_for(
             lambda: next((message for message in inbox.receive() if message["job_id"] == job_id), None),
             f"the notification of {job_id}",
-            TIMEOUT_SECONDS,
+            HANGS,
         )
 
     return wait

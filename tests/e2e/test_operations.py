@@ -1,25 +1,24 @@
 """What an operator goes through: a bucket of their own, a key that breaks, an update while jobs are in flight."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from local.pipeline import Inbox, drop, records, wait_for
 from local.stack import LOCAL_API_KEY, LocalStack
+from ops import cli
 from tests.alarms import CloudWatch
 from tests.cloudformation import Stack
 from tests.e2e.leaks import NEW_KEY, check_logs
-from tests.support import ROOT, image
+from tests.support import HANGS, image
 
 BUCKET = "bucket-of-their-own"
 PAUSE_SECONDS = 8
-TIMEOUT_SECONDS = 90
 
 Record = dict[str, Any]
 
@@ -66,9 +65,9 @@ def emulator(own: OwnBucketStack) -> Iterator[httpx.Client]:
 
 def ops(stack: LocalStack, *words: str, code: int = 0) -> Any:
     """What the operator's command answers; `code` is the exit code that is expected."""
-    argv = [sys.executable, "-m", "ops", *words, "--json", "--stack", str(stack.state_file)]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+    argv = [*words, "--json", "--stack", str(stack.state_file)]
+    done = CliRunner(mix_stderr=False).invoke(cli.main, argv)
+    assert done.exit_code == code, f"{done.stdout}\n{done.stderr}\n{done.exception!r}"
     return json.loads(done.stdout)
 
 
@@ -92,7 +91,7 @@ def wait_for_all(stack: LocalStack, inbox: Inbox, character: str, poses: int) ->
         told = [message for message in inbox.receive() if message["character"] == character]
         return told if len({message["job_id"] for message in told}) == poses else None
 
-    return wait_for(look, f"{poses} notifications of {character}", TIMEOUT_SECONDS)
+    return wait_for(look, f"{poses} notifications of {character}", HANGS)
 
 
 def oldest_job_seconds(stack: LocalStack) -> float | None:
@@ -135,14 +134,14 @@ def test_a_key_that_breaks_holds_the_jobs_and_fails_none(
         health: Record = ops(own, "status")
         return health if health["pause"] and health["jobs"]["by_status"].get("QUEUED") == 3 else None
 
-    health = wait_for(paused, "the pause", TIMEOUT_SECONDS)
+    health = wait_for(paused, "the pause", HANGS)
     assert "401" in health["pause"]["reason"]
 
     def explained() -> str | None:  # between a pause's end and the next refusal they are only queued
         found = ops(own, "explain", "incoming/patient/poses/0.png")
         return str(found["sentence"]) if found["reason"] == "paused" else None
 
-    assert "401" in wait_for(explained, "the reason", TIMEOUT_SECONDS)
+    assert "401" in wait_for(explained, "the reason", HANGS)
     log = next(path for path in own.save_function_logs() if path.stem == "function-submit").read_text()
     cloudwatch, alarm = CloudWatch(), Stack().of_type("AWS::CloudWatch::Alarm")["AccountPausedAlarm"]
     assert cloudwatch.state(alarm, 0.0) == "OK"
@@ -154,10 +153,10 @@ def test_a_key_that_breaks_holds_the_jobs_and_fails_none(
         assert found in (["QUEUED"] * 3, ["QUEUED", "QUEUED", "SUBMITTING"])
         return found == ["QUEUED"] * 3 or None
 
-    wait_for(held, "the return of a refused probe", TIMEOUT_SECONDS)
+    wait_for(held, "the return of a refused probe", HANGS)
     assert paid(emulator, "patient") == 0
     ops(own, "sweep")
-    assert wait_for(lambda: oldest_job_seconds(own), "the age of the oldest job", TIMEOUT_SECONDS) > 0
+    assert wait_for(lambda: oldest_job_seconds(own), "the age of the oldest job", HANGS) > 0
     own.client("secretsmanager").put_secret_value(SecretId=own.resource("SegmindSecret"), SecretString=NEW_KEY)
     told = wait_for_all(own, own_inbox, "patient", 3)
     assert [(message["status"], message["attempt"]) for message in told] == [("SUCCEEDED", 1)] * 3
@@ -168,7 +167,7 @@ def test_a_key_that_breaks_holds_the_jobs_and_fails_none(
 def test_an_update_loses_nothing_in_flight(own: OwnBucketStack, own_inbox: Inbox, emulator: httpx.Client) -> None:
     emulator.post("settings", json={"latency": "6"}).raise_for_status()
     upload(own, "traveller", 4)
-    wait_for(lambda: "SUBMITTED" in statuses(own, "traveller") or None, "the first submit", TIMEOUT_SECONDS)
+    wait_for(lambda: "SUBMITTED" in statuses(own, "traveller") or None, "the first submit", HANGS)
     machine = own.outputs["JobStateMachineArn"]
     before = own.client("lambda").get_function_configuration(FunctionName=own.resource("SubmitFunction"))
     own.parameters |= {"LogLevel": "DEBUG", "TypicalInferenceSeconds": "2"}

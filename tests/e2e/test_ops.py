@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local.stack import LocalStack
-from tests.support import ROOT, SAMPLES
+from tests.support import HANGS, ROOT, SAMPLES
 
 FACE = str(SAMPLES / "face-astronaut.png")
 POSE = str(SAMPLES / "pose-cameraman.png")
@@ -24,7 +24,7 @@ def ops(stack: LocalStack) -> Ops:
 
     def run(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         argv = [sys.executable, "-m", "ops", *words, "--stack", str(stack.state_file)]
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=HANGS, check=False)
         assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
         return done
 

@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
+from local.segmind import control, provider
 from local.segmind.server import Emulator
+from tests.support import HANGS
 
 SAMPLES = Path(__file__).parents[2] / "local" / "samples"
 SIDE = 96
@@ -36,7 +39,7 @@ class Client(httpx.Client):
 
     def __init__(self, emulator: Emulator) -> None:
         # Without verify=False each client loads all certificates, which takes longer than most tests.
-        super().__init__(base_url=emulator.url, headers={"x-api-key": emulator.api_key}, timeout=10, verify=False)
+        super().__init__(base_url=emulator.url, headers={"x-api-key": emulator.api_key}, timeout=HANGS, verify=False)
 
     def send_job(self, **parameters: object) -> httpx.Response:
         """Submit a job with small images; parameters of None are left out."""
@@ -58,7 +61,8 @@ class Client(httpx.Client):
 
     def finished(self, request_id: str) -> dict[str, Any]:
         """Wait for a job's end and return its result."""
-        for _ in range(500):
+        end = time.monotonic() + HANGS
+        while time.monotonic() < end:
             if self.status(request_id).json()["status"] in ("COMPLETED", "FAILED"):
                 result: dict[str, Any] = self.result(request_id).json()
                 return result
@@ -68,6 +72,25 @@ class Client(httpx.Client):
     def output(self, **parameters: object) -> Any:
         """Run a job and return its output."""
         return self.finished(self.submitted(**parameters))["output"]
+
+
+class Clock:
+    """The emulator's clock, which only tests move."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of all emulators that are started, and of the shared one, for the test's time."""
+    found = Clock()
+    for module in (provider, control):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=found))
+    return found
 
 
 @pytest.fixture
@@ -125,7 +148,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def public() -> Iterator[httpx.Client]:
     """A client that has no key."""
-    with httpx.Client(timeout=10, verify=False) as made:
+    with httpx.Client(timeout=HANGS, verify=False) as made:
         yield made
 
 

@@ -8,6 +8,7 @@ import pytest
 from segmind import InferenceFailed, InferenceTimeout, SegmindClient, SegmindError
 
 from local.segmind.server import Emulator
+from tests.support import HANGS
 
 MODEL = "consistent-character-with-pose"
 
@@ -43,17 +44,18 @@ def test_run_sync(sdk: SegmindClient, inputs: dict[str, str]) -> None:
     assert sdk.run_sync(MODEL, **inputs).content.startswith(b"\x89PNG")
 
 
-def test_submit_and_wait(sdk: SegmindClient, emulator: Emulator, inputs: dict[str, str]) -> None:
+def test_submit_and_wait(sdk: SegmindClient, emulator: Emulator, inputs: dict[str, str], clock: Any) -> None:
     emulator.faults([{"fault": "unknown-state", "seconds": 0.2}])
     job = sdk.submit_async(MODEL, **inputs)
     assert job.status()["status"] == "THROTTLED"
-    result = job.wait(timeout=5, interval=0.05)
+    clock.now += 0.2
+    result = job.wait(timeout=HANGS, interval=0.05)
     assert result["output"]
     assert job.result() == result
 
 
 def test_wait_gives_up(sdk: SegmindClient, emulator: Emulator, inputs: dict[str, str]) -> None:
-    emulator.faults([{"fault": "unknown-state", "seconds": 30}])
+    emulator.faults([{"fault": "unknown-state", "seconds": HANGS}])
     with pytest.raises(InferenceTimeout):
         sdk.submit_async(MODEL, **inputs).wait(timeout=0.1, interval=0.05)
 
@@ -77,7 +79,7 @@ def test_unknown_id(sdk: SegmindClient, emulator: Emulator, inputs: dict[str, st
     job = sdk.submit_async(MODEL, **inputs)
     job.status_url = f"{emulator.url}/v2/requests/unknown/status"
     with pytest.raises(SegmindError) as caught:
-        job.wait(timeout=1)
+        job.wait(timeout=HANGS)
     assert caught.value.status == 404
 
 

@@ -1,16 +1,20 @@
 """What the local stack's gateway changes: the names of functions' errors, and archives that are unpacked once."""
 
 import json
+import queue
 import shutil
 import traceback
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from local import gateway
 from posedrop.errors import DeliveryFailed
+from tests.support import HANGS
 
 THROTTLED = {"Error": {"Code": "ThrottlingException", "Message": "slow down:\n  later"}}
 
@@ -118,3 +122,23 @@ def test_processes_share_an_unpacked_archive(tmp_path: Path, monkeypatch: pytest
     assert [(path / "python" / "module.py").read_text() for path in (one, same, other)] == ["x = 1", "x = 1", "x = 2"]
     assert one.resolve() == same.resolve() != other.resolve()
     assert one.resolve().parent == tmp_path
+
+
+def test_a_process_at_work_outlives_an_update_until_it_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: queue.Queue[str] = queue.Queue()
+
+    def worker(name: str, function: str, in_use: bool) -> Any:
+        return SimpleNamespace(func_name=function, in_use=in_use, kill=lambda: stopped.put(name))
+
+    busy, idle, other = worker("busy", "submit", True), worker("idle", "submit", False), worker("other", "poll", True)
+    pools = {"1:r:submit:$LATEST": [busy, idle], "1:r:poll:$LATEST": [other]}
+    monkeypatch.setattr(gateway.lambda_runtime, "_workers", pools)
+    monkeypatch.setattr(gateway.lambda_runtime, "kill_workers", lambda workers: [each.kill() for each in workers])
+    monkeypatch.setattr(gateway, "BUSY_SECONDS", 0.01)
+    gateway.invalidate_worker("submit", qualifier="$LATEST")
+    assert stopped.get(timeout=HANGS) == "idle"
+    assert [workers for workers in pools.values() if workers] == [[other]]
+    with pytest.raises(queue.Empty):
+        stopped.get(timeout=0.1)
+    busy.in_use = False
+    assert stopped.get(timeout=HANGS) == "busy"
