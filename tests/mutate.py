@@ -156,8 +156,8 @@ def results(
             yield running.pop(future), future.result()
 
 
-def run(module: str, crew: Crew, until: float) -> list[Change]:
-    """Try the changes of a module until the time `until` of time.monotonic(); gives those that no test noticed."""
+def run(module: str, crew: Crew, until: float) -> int:
+    """Try the changes of a module until the time `until` of time.monotonic(); gives how many no test noticed."""
     command = test_command(MODULES[module])
     started = time.monotonic()
     # This also writes the tests' bytecode, which the runs on changes do not.
@@ -167,8 +167,7 @@ def run(module: str, crew: Crew, until: float) -> list[Change]:
     known = {
         (change["before"], change["after"]) for change in CONFIGURATION["equivalent"] if change["module"] == module
     }
-    survived: list[Change] = []
-    tried = impossible = 0
+    tried = survived = impossible = 0
     with session(module) as (db, items):
         for item, result in results(items, command, timeout, crew, until):
             tried += 1
@@ -178,13 +177,12 @@ def run(module: str, crew: Crew, until: float) -> list[Change]:
             elif result.test_outcome != TestOutcome.SURVIVED:
                 impossible += 1  # Cosmic Ray cannot change `except (*ERRORS, Another)`
             elif (change.before, change.after) not in known:
-                survived.append(change)
+                survived += 1
+                print(f"{module}:{change.line}\n    - {change.before}\n    + {change.after}", flush=True)
     print(
-        f"{module}: {tried} of {len(items)} changes tried, {len(survived)} not noticed, {impossible} impossible",
+        f"{module}: {tried} of {len(items)} changes tried, {survived} not noticed, {impossible} impossible",
         flush=True,
     )
-    for change in sorted(survived, key=lambda change: change.line):
-        print(f"  {module}:{change.line}\n    - {change.before}\n    + {change.after}", flush=True)
     if tried < len(items):
         raise click.ClickException(f"Time is up with {len(items) - tried} changes of {module} to go: run it again.")
     return survived
@@ -207,7 +205,7 @@ def main(modules: tuple[str, ...], seconds: float, workers: int) -> None:
     survived = 0
     with ProcessPoolExecutor(workers, context, initializer=enter, initargs=(numbers,)) as pool:
         for module in modules or MODULES:
-            survived += len(run(module, Crew(pool, workers), until))
+            survived += run(module, Crew(pool, workers), until)
     if survived:
         raise click.ClickException(f"{survived} changes were not noticed.")
 
