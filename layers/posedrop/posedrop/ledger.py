@@ -128,10 +128,13 @@ class Ledger:
 
     def count_unread(self, bucket: str, character: str, pose: str, text: str, now: float) -> Record:
         """Count an unexpected error of uploads that are no job yet, in the record of what they wait for."""
+        name = waiting_id(character, pose)
+        known = self.get(name)
+        errors = known.errors if known else 0
         values = {"bucket": bucket, "character": character, "pose": pose, "missing": []}
         waiting = {"status": Status.WAITING, "unfinished": Status.WAITING, "created_at": rfc3339(now)}
-        changes = {"updated_at": rfc3339(now), "reason": text}
-        return self._update(waiting_id(character, pose), None, changes, {**values, **waiting}, count="errors")
+        changes = {"updated_at": rfc3339(now), "reason": text, "errors": errors + 1}
+        return self._update(name, {"errors": errors or None}, changes, {**values, **waiting})
 
     def defer(
         self, record: Record, code: ReasonCode, reason: str, until: float, now: float, slot: Slot | None = None
@@ -145,12 +148,11 @@ class Ledger:
         )
 
     def count_error(self, record: Record, text: str, now: float) -> Record:
-        """Count an unexpected error of an attempt that has not ended. Raises Conflict if it has."""
+        """Count an unexpected error of an attempt. Raises Conflict if it has changed since it was read."""
         return self._update(
             record.job_id,
-            {"status": record.status, "attempt": record.attempt},
-            {"updated_at": rfc3339(now), "reason": text},
-            count="errors",
+            {"status": record.status, "attempt": record.attempt, "errors": record.errors or None},
+            {"updated_at": rfc3339(now), "reason": text, "errors": record.errors + 1},
         )
 
     # ---- the claim and after it ----------------------------------------------------------------------------------
@@ -383,7 +385,6 @@ class Ledger:
         expected: Mapping[str, Any] | None,
         values: Mapping[str, Any],
         defaults: Mapping[str, Any] | None = None,
-        count: str | None = None,
     ) -> Record:
         """One conditional write. A value of None removes the attribute; an expected None is one that is not there."""
         names: dict[str, str] = {}
@@ -405,7 +406,6 @@ class Ledger:
         removes = [name(key) for key, value in values.items() if value is None]
         expression = f"SET {', '.join(sets)}" if sets else ""
         expression += f" REMOVE {', '.join(removes)}" if removes else ""
-        expression += f" ADD {name(count)} {argument('add', count, 1)}" if count else ""
         conditions = [
             f"attribute_not_exists({name(key)})" if value is None else f"{name(key)} = {argument('is', key, value)}"
             for key, value in (expected or {}).items()
@@ -425,7 +425,7 @@ class Ledger:
             if not _is_conflict(exc):
                 raise
             item = self._get(job_id)
-            if not item or count or not _is_applied(item, values):
+            if not item or not _is_applied(item, values):
                 raise Conflict(job_id) from exc
             return from_item(item)
         return from_item(response["Attributes"])
