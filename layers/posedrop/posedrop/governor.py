@@ -50,7 +50,7 @@ class Governor:
             return Held(min(breaker.probe_until, now + PROBE_CHECK), ReasonCode.PAUSED, reason, kept)
         taken = self._pacing.change(lambda pacing: pacing.take(now, self._limits, kept, pause))
         if isinstance(taken, Turn) and breaker.is_open and not self._breaker.change(lambda b: b.begin_probe(now)):
-            self.not_accepted()
+            self.change(Pacing.not_accepted)  # and not more: the probe is another function's
             return Held(now + PROBE_CHECK, ReasonCode.PAUSED, f"{breaker.reason}; a probe is under way")
         return taken
 

@@ -3,6 +3,7 @@
 import json
 import random
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -23,7 +24,8 @@ TRIES = 40
 class SharedItem(Generic[T]):
     """A frozen dataclass `kind`, kept as JSON in the item `key`. Before the first write it has its defaults.
 
-    Errors of DynamoDB pass as botocore's ClientError.
+    A reply that is lost makes botocore repeat a write that was applied. So each write leaves its own id: one that finds
+    it there was the first, and nothing is counted twice. Errors of DynamoDB pass as botocore's ClientError.
     """
 
     def __init__(self, dynamodb: "DynamoDBClient", table: str, key: str, kind: type[T]) -> None:
@@ -51,19 +53,23 @@ class SharedItem(Generic[T]):
         raise TransientFault(f"too many functions change the item {self._key} at once")
 
     def _read(self) -> tuple[T, int]:
-        response = self._dynamodb.get_item(TableName=self._table, Key={"job_id": {"S": self._key}}, ConsistentRead=True)
-        item: dict[str, Any] = response.get("Item", {})
+        item = self._item()
         if not item:
             return self._kind(), 0
         known: dict[str, Any] = json.loads(item["state"]["S"])
         fields: dict[str, object] = vars(self._kind)["__dataclass_fields__"]
         return self._kind(**{key: value for key, value in known.items() if key in fields}), int(item["version"]["N"])
 
+    def _item(self) -> dict[str, Any]:
+        response = self._dynamodb.get_item(TableName=self._table, Key={"job_id": {"S": self._key}}, ConsistentRead=True)
+        return dict(response.get("Item", {}))
+
     def _swap(self, state: T, version: int) -> bool:
         condition = "version = :version" if version else "attribute_not_exists(job_id)"
         values: dict[str, Any] = {
             ":state": {"S": json.dumps(asdict(state))},  # type: ignore[call-overload]
             ":next": {"N": str(version + 1)},
+            ":writer": {"S": uuid.uuid4().hex},
         }
         if version:
             values[":version"] = {"N": str(version)}
@@ -71,13 +77,13 @@ class SharedItem(Generic[T]):
             self._dynamodb.update_item(
                 TableName=self._table,
                 Key={"job_id": {"S": self._key}},
-                UpdateExpression="SET #state = :state, version = :next",
+                UpdateExpression="SET #state = :state, version = :next, writer = :writer",
                 ConditionExpression=condition,
                 ExpressionAttributeNames={"#state": "state"},
                 ExpressionAttributeValues=values,
             )
         except ClientError as exc:
-            if exc.response["Error"]["Code"] == "ConditionalCheckFailedException":
-                return False
-            raise
+            if exc.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            return bool(self._item().get("writer") == values[":writer"])
         return True
