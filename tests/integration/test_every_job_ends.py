@@ -266,6 +266,17 @@ def test_a_job_whose_upload_was_gone_runs_once_it_is_there_again(pipeline: Pipel
     assert pipeline.record()["attempt"] == 2
 
 
+def test_a_job_that_the_provider_rejected_is_not_sent_again_by_the_same_files(pipeline: Pipeline) -> None:
+    """Same content, same job: only `retry` asks for another attempt."""
+    pipeline.provider.submits = [answer(400)]
+    pipeline.upload(FACE, WALK)
+    pipeline.run_all()
+    assert pipeline.upload(WALK)
+    record = pipeline.record()
+    assert (record["status"], record["attempt"], record["error"]["type"]) == ("FAILED", 1, "Rejected")
+    assert len(pipeline.provider.posts) == 1
+
+
 def test_retry_after_the_files_have_changed_is_a_job_of_its_own(pipeline: Pipeline) -> None:
     job_id = gone(pipeline)
     pipeline.put(WALK[0], image("png", (13, 13), "red"))

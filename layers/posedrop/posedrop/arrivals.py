@@ -138,8 +138,8 @@ class Arrivals:
             known = {name: made["version_id"] for name, made in record.inputs.items()}
             if newer != known and record.status is Status.QUEUED:
                 record = self._ledger.renew_inputs(record, found.job.inputs, now)
-            elif newer != known and record.status is Status.FAILED and record.notified_at and not record.requests:
-                # It failed before it was sent, and not for its content, which is sound: uploaded again, it is wanted.
+            elif newer != known and record.notified_at and record.failed_unsent:
+                # Not for its content, which is sound: uploaded again, it is wanted.
                 wish = ":".join(filter(None, newer.values()))
                 record = self._ledger.new_attempt(record, wish, now, inputs=found.job.inputs)
         for waiting in (message.pose, ""):
