@@ -48,6 +48,20 @@ def test_an_acceptance_between_two_refusals_keeps_it_closed() -> None:
     assert breaker.accepted_at == NOW + 1
 
 
+def test_an_acceptance_after_a_refusal_is_seen_though_a_bad_request_came_between() -> None:
+    """By it the refused job knows, when it is refused again, that others were accepted."""
+    between = refused(Breaker()).rejected()
+    assert not between.is_open
+    assert between.accepted(NOW + 2).accepted_at == NOW + 2
+    assert refused(between, NOW + 2).accepted_at == 0  # a bad request is none that was accepted
+    assert not refused(between, NOW + 2).is_open
+
+
+def test_only_the_first_acceptance_after_a_refusal_changes_the_state() -> None:
+    once = refused(Breaker()).accepted(NOW + 1)
+    assert once.accepted(NOW + 2) is once
+
+
 def test_two_unknown_outcomes_in_a_row_open_it() -> None:
     once = unknown(Breaker())
     assert not once.is_open

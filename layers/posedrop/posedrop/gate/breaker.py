@@ -32,7 +32,8 @@ class Breaker:
     open_until: no submit before it. cause, reason: why, as a code and for people; both empty while the breaker is
     closed. openings: how often in a row it has opened. probe_until: a probe is under way.
     refusals: requests refused with 403, 404 or 406 in a row. unknowns: unknown outcomes in a row.
-    faulted_jobs: different jobs answered 5xx in a row. accepted_at: the last acceptance that ended one of these rows.
+    faulted_jobs: different jobs answered 5xx in a row. refused_at: the last refusal that no acceptance has followed.
+    accepted_at: the last acceptance that ended one of these rows, or followed a refusal.
     """
 
     open_until: float = 0.0
@@ -43,6 +44,7 @@ class Breaker:
     refusals: int = 0
     unknowns: int = 0
     faulted_jobs: list[str] = field(default_factory=list)
+    refused_at: float = 0.0
     accepted_at: float = 0.0
 
     @property
@@ -72,7 +74,7 @@ class Breaker:
 
     def refused(self, now: float, reason: str, pause: float) -> "Breaker":
         """After 403, 404 or 406: the second in a row opens the breaker, and so does a refused probe."""
-        counted = replace(self.end_probe(), refusals=self.refusals + 1)
+        counted = replace(self.end_probe(), refusals=self.refusals + 1, refused_at=now)
         if counted.refusals < REFUSALS and not self.is_open:
             return counted
         return counted._open(now, Cause.ACCOUNT_REFUSED, reason, pause)
@@ -94,12 +96,15 @@ class Breaker:
 
     def accepted(self, now: float) -> "Breaker":
         """After an accepted request: close, and end all rows. The state is unchanged if there was nothing to end."""
-        quiet = not (self.is_open or self.refusals or self.unknowns or self.faulted_jobs)
+        quiet = not (self.is_open or self.refusals or self.unknowns or self.faulted_jobs or self.refused_at)
         return self if quiet else Breaker(accepted_at=now)
 
     def rejected(self) -> "Breaker":
-        """After a request refused for its content (400, 422): the account is sound, so close, and end all rows."""
-        return Breaker(accepted_at=self.accepted_at)
+        """After a request refused for its content (400, 422): the account is sound, so close, and end all rows.
+
+        It was not accepted: whether that happens after a refusal is still to be seen.
+        """
+        return Breaker(accepted_at=self.accepted_at, refused_at=self.refused_at)
 
     def resumed(self, now: float) -> "Breaker":
         """By hand: end the pause. The next request is the probe."""
