@@ -183,6 +183,46 @@ def test_a_long_search_goes_on_where_it_stopped() -> None:
     assert sorted(set(asked)) == list(range(1, 12))
 
 
+def test_a_search_gets_on_though_each_page_takes_all_its_time() -> None:
+    now, asked = [0.0], []
+
+    def slow(request: httpx.Request) -> httpx.Response:
+        now[0] += SECONDS + 1
+        return pages(4, asked=asked)(request)
+
+    page = 1
+    for _ in range(3):
+        with pytest.raises(HistoryUnfinished) as caught:
+            history(slow, lambda: now[0]).find(NAME, SINCE, page)
+        assert caught.value.page > page
+        page = caught.value.page
+    assert history(slow, lambda: now[0]).find(NAME, SINCE, page) == "found"
+    assert asked == [1, 2, 3, 4]
+
+
+def test_rows_in_any_order_do_not_end_the_search_early() -> None:
+    """One row of the page is as young as the request: older ones beside it prove nothing."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        last = request.url.params["page"] == "2"
+        times = [SINCE - 7200] * (PAGE - 1) + [SINCE]
+        rows = [row("other") | {"model_created": datetime.fromtimestamp(at, UTC).isoformat()} for at in times]
+        return httpx.Response(200, json=[row(NAME)] if last else rows)
+
+    assert history(handle).find(NAME, SINCE) == "found"
+
+
+@pytest.mark.parametrize("apart", [0.0, MARGIN - 1])
+def test_a_clock_that_is_minutes_off_hides_no_request(apart: float) -> None:
+    created = datetime.fromtimestamp(SINCE - apart, UTC).replace(tzinfo=None).isoformat()  # without a zone: UTC
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        found = row(NAME if request.url.params["page"] == "2" else "other") | {"model_created": created}
+        return httpx.Response(200, json=[found] * PAGE)
+
+    assert history(handle).find(NAME, SINCE) == "found"
+
+
 def test_the_number_of_pages_is_bounded() -> None:
     def handle(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json=[row("other")] * PAGE)

@@ -79,7 +79,8 @@ class History:
         begin = page
         while True:
             if self._clock() > deadline and page > begin:
-                raise HistoryUnfinished(max(1, page - 1))  # one page again: newer rows may have pushed some down
+                # One page again, in case that rows have moved; but never all that was read, lest it does not get on.
+                raise HistoryUnfinished(max(begin + 1, page - 1))
             rows = _list(self._get(_query(sent_at, page), deadline))
             for row in rows:
                 request_id = usable_request_id(row.get("request_id"))
