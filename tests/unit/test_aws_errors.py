@@ -14,7 +14,7 @@ from botocore.exceptions import (
 )
 
 from posedrop.aws_errors import is_transient
-from posedrop.errors import InvalidInput, TransientFault
+from posedrop.errors import InvalidInput, PosedropError, TransientFault
 
 
 def answered(code: str, status: int = 400) -> ClientError:
@@ -27,6 +27,13 @@ def answered(code: str, status: int = 400) -> ClientError:
         *("Throttling", "ThrottlingException", "ProvisionedThroughputExceededException", "RequestLimitExceeded"),
         *("SlowDown", "RequestTimeout", "TooManyRequestsException", "InternalError", "ServiceUnavailable"),
         *("InternalServerError", "KMS.ThrottlingException", "RequestThrottled", "TransactionInProgressException"),
+        *(
+            "KMSThrottling",
+            "KmsThrottled",
+            "KmsThrottlingException",
+            "RequestTimeoutException",
+            "PriorRequestNotComplete",
+        ),
     ],
 )
 def test_throttles_and_faults_of_a_service_pass(code: str) -> None:
@@ -63,9 +70,16 @@ def test_broken_connections_pass(exc: Exception) -> None:
         answered("ValidationException"),
         answered("NoSuchKey", 404),
         answered("InvalidObjectState", 403),
+        answered("KMS.DisabledException"),
+        answered("KMSAccessDenied"),
+        answered("ResourceNotFoundException"),
+        answered("ExecutionLimitExceeded"),
+        answered("PreconditionFailed", 412),
+        ClientError({"Error": {"Code": "AccessDenied"}}, "Call"),
         NoCredentialsError(),
         ParamValidationError(report="x"),
         InvalidInput("bad"),
+        PosedropError("ours"),
         ValueError("ours"),
         KeyError("ours"),
     ],

@@ -21,6 +21,9 @@ _THROTTLED = frozenset(
         "SlowDown",
         "PriorRequestNotComplete",
         "KMS.ThrottlingException",
+        "KMSThrottling",
+        "KmsThrottled",
+        "KmsThrottlingException",
         "RequestTimeout",
         "RequestTimeoutException",
         "InternalError",
@@ -28,7 +31,8 @@ _THROTTLED = frozenset(
         "ServiceUnavailable",
     }
 )
-"""botocore's own lists of throttling and transient codes, and what S3, SQS and DynamoDB say of a fault of theirs."""
+"""botocore's own lists of throttling and transient codes, what S3, SQS and DynamoDB say of a fault of theirs, and what
+S3, SNS, SQS and Step Functions say of a key in KMS that is asked for too often (API references)."""
 SHORT_READ = "the file ended early"
 
 
