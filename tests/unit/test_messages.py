@@ -63,6 +63,7 @@ def test_an_upload_without_a_time_is_read(time: object) -> None:
         PoseMessage("bucket", "hero", "walk", Origin("incoming/hero/face.png", "")),
         SubmitMessage(JOB_ID),
         RetryMessage(JOB_ID),
+        RetryMessage(JOB_ID, buy_again=True),
     ],
 )
 def test_our_own_messages_come_back_as_they_were(message: PoseMessage | SubmitMessage | RetryMessage) -> None:

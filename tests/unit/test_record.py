@@ -1,0 +1,152 @@
+"""The ledger's record as an item of DynamoDB, and back."""
+
+import dataclasses
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from boto3.dynamodb.types import TypeDeserializer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from posedrop.gate.reasons import ReasonCode
+from posedrop.record import (
+    ENDED,
+    MAY_EXIST,
+    OF_ONE_ATTEMPT,
+    Fate,
+    Record,
+    Request,
+    Status,
+    from_item,
+    is_record,
+    to_item,
+)
+
+times = st.floats(1.7e9, 2.1e9).map(lambda seconds: round(seconds, 6))
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+leaves = st.one_of(texts, st.booleans(), st.none(), st.integers(-(10**9), 10**9), times)
+values = st.recursive(
+    leaves,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=3)),
+    max_leaves=8,
+)
+requests = st.builds(
+    Request,
+    attempt=st.integers(1, 99),
+    sent_at=times,
+    fate=st.sampled_from(Fate),
+    request_id=st.none() | texts,
+    not_found_at=st.none() | times,
+    history_page=st.integers(1, 1000),
+)
+records = st.builds(
+    Record,
+    job_id=names,
+    status=st.sampled_from(Status),
+    character=texts,
+    pose=texts,
+    attempt=st.integers(1, 99),
+    inputs=st.dictionaries(st.sampled_from(["face", "pose"]), st.dictionaries(names, leaves, max_size=4)),
+    parameters=st.dictionaries(names, leaves, max_size=5),
+    context=st.none() | st.dictionaries(names, values, max_size=4),
+    missing=st.lists(texts, max_size=3),
+    reason=st.none() | texts,
+    reason_code=st.none() | st.sampled_from(ReasonCode),
+    slot=st.none() | st.fixed_dictionaries({"at": times, "generation": st.integers(0, 9)}),
+    requests=st.lists(requests, max_size=4),
+    outputs=st.lists(st.dictionaries(names, leaves, max_size=4), max_size=2),
+    began_at=st.none() | times,
+    wishes=st.lists(texts, max_size=3),
+    buy_again=st.booleans(),
+    refused_at=st.none() | times,
+    errors=st.integers(0, 9),
+)
+
+
+def values_of(record: Record) -> dict[str, Any]:
+    return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+
+
+@given(records)
+def test_a_record_comes_back_as_it_was_written(record: Record) -> None:
+    assert from_item(to_item(values_of(record))) == record
+
+
+def test_times_keep_their_parts_of_a_second() -> None:
+    request = Request(1, 1_795_000_000.123457)
+    item = to_item({**values_of(Record("a", Status.QUEUED, "hero", "walk", requests=[request]))})
+    assert TypeDeserializer().deserialize(item["requests"])[0]["sent_at"] == Decimal("1795000000.123457")
+    assert from_item(item).requests == [request]
+
+
+def test_what_is_none_is_no_attribute() -> None:
+    item = to_item({**values_of(Record("a", Status.QUEUED, "hero", "walk", requests=[Request(1, 5.0)]))})
+    assert "owner" not in item
+    assert set(item["requests"]["L"][0]["M"]) == {"attempt", "sent_at", "fate", "history_page"}
+
+
+def test_a_context_nested_deeper_than_dynamodb_takes() -> None:
+    context: dict[str, Any] = {}
+    for _ in range(40):
+        context = {"inner": context}
+    record = Record("a", Status.QUEUED, "hero", "walk", context=context)
+    assert "S" in to_item(values_of(record))["context"]
+    assert from_item(to_item(values_of(record))) == record
+
+
+def test_attributes_of_another_version_of_this_program_are_passed_over() -> None:
+    item = to_item(
+        {**values_of(Record("a", Status.QUEUED, "hero", "walk")), "something_new": 7, "unfinished": "QUEUED"}
+    )
+    assert from_item(item) == Record("a", Status.QUEUED, "hero", "walk")
+
+
+@pytest.mark.parametrize("name", ["pacing", "breaker", "attempts/0a", "request/x"])
+def test_other_items_of_the_table_are_no_records(name: str) -> None:
+    assert not is_record({"job_id": {"S": name}, "highest": {"N": "1"}})
+    assert is_record(to_item({"job_id": "a", "status": Status.QUEUED}))
+
+
+@given(st.lists(requests, min_size=1, max_size=5), st.sampled_from(Fate))
+def test_what_is_learned_of_a_request_changes_no_other(found: list[Request], fate: Fate) -> None:
+    numbered = [dataclasses.replace(request, attempt=number) for number, request in enumerate(found)]
+    record = Record("a", Status.QUEUED, "hero", "walk", requests=numbered)
+    changed = record.with_fate(numbered[0], fate, request_id="new")
+    assert changed[0] == dataclasses.replace(numbered[0], fate=fate, request_id="new")
+    assert changed[1:] == numbered[1:]
+    assert record.requests == numbered
+
+
+def test_the_requests_of_the_own_attempt() -> None:
+    first, second, third = Request(1, 1.0), Request(2, 2.0), Request(2, 3.0)
+    record = Record("a", Status.SUBMITTING, "hero", "walk", attempt=2, requests=[first, second, third])
+    assert record.sent_in_attempt == [second, third]
+    assert record.claimed == third
+
+
+def test_the_lists_of_states() -> None:
+    assert [status for status in Status if Record("a", status, "hero", "walk").ended] == list(ENDED)
+    assert set(MAY_EXIST) == {Fate.SENT, Fate.SERVER_FAULT, Fate.UNKNOWN}
+    kept = {"requests", "wishes", "inputs", "parameters", "context", "created_at", "attempt", "began_at", "buy_again"}
+    assert not kept & set(OF_ONE_ATTEMPT)
+    assert {"expires_at", "notified_at", "errors", "owner", "request_id", "refused_at"} <= set(OF_ONE_ATTEMPT)
+
+
+@pytest.mark.parametrize(
+    ("error", "sent", "unsent"),
+    [
+        ("InvalidInput", 0, True),
+        ("InvalidInput", 1, True),  # an attempt after one that was sent
+        ("InternalError", 0, True),
+        ("InternalError", 1, False),
+        ("Rejected", 0, False),  # its request is refused, and so none that may exist
+        ("SubmitOutcomeUnknown", 1, False),
+        (None, 0, False),
+    ],
+)
+def test_what_failed_before_it_was_sent(error: str | None, sent: int, unsent: bool) -> None:
+    found = {"type": error, "message": "x"} if error else None
+    record = Record("a", Status.FAILED, "hero", "walk", error=found, requests=[Request(1, 5.0)] * sent)
+    assert record.failed_unsent is unsent
