@@ -7,7 +7,7 @@ import json
 from itertools import count
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.integration.conftest import Pipeline
@@ -127,7 +127,7 @@ def test_a_reply_that_is_lost_at_any_write(pipeline: Pipeline, provider: Account
     st.lists(st.sampled_from(["wish-1", "wish-2", "wish-3"]), max_size=6),
     st.integers(0, 3),
 )
-@settings(max_examples=25)
+@settings(max_examples=20, phases=[Phase.explicit, Phase.generate])  # to shrink an example takes minutes
 def test_messages_in_any_order_and_twice(
     pipeline: Pipeline, provider: Account, data: st.DataObject, story: str, wishes: list[str], failures: int
 ) -> None:
