@@ -124,8 +124,8 @@ def test_a_reply_that_is_lost_at_any_write(pipeline: Pipeline, provider: Account
 @given(
     st.data(),
     st.sampled_from(sorted(STORIES)),
-    st.lists(st.sampled_from(["wish-1", "wish-2", "wish-3"]), max_size=6),
-    st.integers(0, 3),
+    st.lists(st.sampled_from(["wish-1", "wish-2"]), min_size=2, max_size=5),
+    st.sampled_from([0, 1, 6]),
 )
 @settings(max_examples=20, phases=[Phase.explicit, Phase.generate])  # to shrink an example takes minutes
 def test_messages_in_any_order_and_twice(
@@ -141,7 +141,7 @@ def test_messages_in_any_order_and_twice(
     world.work()
     for wish in wishes:
         world.send(json.dumps({"retry": world.record["job_id"]}), wish)
-        if data.draw(st.booleans()):
+        if data.draw(st.sampled_from([True, True, False])):
             world.work()
     world.work()
     record, told = world.record, world.notifications()
