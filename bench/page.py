@@ -1,0 +1,192 @@
+"""How quick the console and its page are with 2,000 jobs on the local stack, in Chromium without a window.
+
+The jobs are written into the table and are done; four characters share six small pictures. How long the console takes
+to read the stack is measured beside how long the page takes to paint, and how soon it shows what changes.
+"""
+
+import io
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from bench.tables import table
+from local.stack import LocalStack
+from ops.console.feed import Looker
+from ops.console.server import Server
+from ops.stack import Stack, Target, find
+from posedrop.clock import rfc3339
+from posedrop.record import Record, Status, to_item
+
+JOBS = 2000
+CHARACTERS = 4
+COLORS = ("teal", "coral", "indigo", "olive", "orchid", "sienna")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FRAMES = 90
+CHANGES = 5
+STATIC = Path(__file__).parents[1] / "ops" / "console" / "static"
+FIRST_PAINT = 'performance.getEntriesByName("first-contentful-paint")[0].startTime'
+LARGEST_PAINT = """() => new Promise((done) =>
+    new PerformanceObserver((list) => done(list.getEntries().at(-1).startTime))
+    .observe({ type: "largest-contentful-paint", buffered: true }))"""
+FIRST_CARDS = """() => Math.max(...performance.getEntriesByType("resource")
+    .filter(({ name }) => name.includes("/api/jobs?")).map(({ responseEnd }) => responseEnd))"""
+SCROLL = """async (frames) => {
+    const times = [];
+    scrollTo(0, 0);
+    for (let at = 0; at < frames; at++) {
+        times.push(await new Promise(requestAnimationFrame));
+        scrollBy(0, 240);
+    }
+    return times.slice(1).map((time, at) => time - times[at]).sort((a, b) => a - b);
+}"""
+
+
+def fill(local: LocalStack, jobs: int) -> list[Record]:
+    """Write so many jobs that are done into the stack's table, with their pictures; return them, the newest first."""
+    uploads, outputs = local.outputs["UploadBucketName"], local.outputs["OutputBucketName"]
+    s3, dynamodb = local.client("s3"), local.client("dynamodb")
+    for color in COLORS:
+        for bucket, size in ((uploads, (60, 80)), (outputs, (90, 120))):
+            picture = io.BytesIO()
+            Image.new("RGB", size, color).save(picture, "PNG")
+            s3.put_object(Bucket=bucket, Key=f"bench/{color}.png", Body=picture.getvalue())
+    records = [_done(number, uploads, outputs) for number in range(jobs)]
+    with ThreadPoolExecutor(8) as pool:
+        items = [to_item({name: value for name, value in vars(record).items() if value}) for record in records]
+        list(pool.map(lambda item: dynamodb.put_item(TableName=local.outputs["JobsTableName"], Item=item), items))
+    return records
+
+
+def _done(number: int, uploads: str, outputs: str) -> Record:
+    key = f"bench/{COLORS[number % len(COLORS)]}.png"
+    at = time.time() - 60 - 20 * number
+    source = {"bucket": uploads, "key": key, "version_id": None, "content_type": "image/png"}
+    output = {"bucket": outputs, "key": key, "uri": f"s3://{outputs}/{key}", "width": 90, "height": 120}
+    return Record(
+        f"bench-pose-{number:016x}",
+        Status.SUCCEEDED,
+        f"bench-{number % CHARACTERS + 1}",
+        f"pose-{number}",
+        uploads,
+        inputs={"face": source, "pose": source},
+        parameters={"prompt": f"a walk in the rain, number {number}", "seed": number, "samples": 1},
+        outputs=[output],
+        metrics={"inference_seconds": 31.06, "total_seconds": 38.2, "polls": 2},
+        created_at=rfc3339(at - 60),
+        updated_at=rfc3339(at),
+        submitted_at=rfc3339(at - 40),
+        completed_at=rfc3339(at),
+        notified_at=rfc3339(at),
+    )
+
+
+@contextmanager
+def served(stack: Stack) -> Iterator[str]:
+    """Serve the console; yield the address that a browser opens."""
+    token = secrets.token_urlsafe(32)
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    server = Server(stack, token, port)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}/?token={token}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long something takes."""
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began
+
+
+def measure_reading(stack: Stack) -> dict[str, float]:
+    """How long it takes to read all jobs, to read what changed, and to sum up (seconds)."""
+    looker = Looker(stack)
+    whole = seconds(lambda: looker.whole(None))
+    known = looker.whole(None)
+    return {
+        "read all": whole,
+        "read what changed": seconds(lambda: looker.changes(known, {})),
+        "sum up": seconds(known.glance),
+    }
+
+
+def measure_page(page: Page, address: str, jobs: int) -> dict[str, float]:
+    """How long the page takes to paint, and a frame while all jobs are scrolled through (seconds)."""
+    page.goto(address)
+    page.wait_for_selector(".card")
+    page.goto("about:blank")
+    page.wait_for_timeout(2000)  # the thumbnails that were asked for are made: they would be ahead of the page
+    page.goto(address.partition("?")[0])
+    page.wait_for_selector(".card")
+    figures = {
+        "first paint": page.evaluate(FIRST_PAINT),
+        "first cards": page.evaluate(FIRST_CARDS),
+        "largest paint": page.evaluate(LARGEST_PAINT),
+    }
+    while page.locator(".card").count() < jobs:
+        page.mouse.wheel(0, 20_000)
+        page.wait_for_timeout(30)
+    frames = page.evaluate(SCROLL, FRAMES)
+    figures |= {"a frame, median": median(frames), "a frame, 95%": frames[int(len(frames) * 0.95)]}
+    return {name: milliseconds / 1000 for name, milliseconds in figures.items()}
+
+
+def measure_changes(page: Page, local: LocalStack, records: list[Record]) -> float:
+    """How long it takes until a change in the table is on the page: the longest of some (seconds)."""
+    took = []
+    for record in records[:CHANGES]:
+        error = {"type": "InferenceFailed", "message": "the benchmark"}
+        changed = replace(record, status=Status.FAILED, error=error, outputs=[], updated_at=rfc3339(time.time()))
+        item = to_item({name: value for name, value in vars(changed).items() if value})
+        card = page.locator(f'[data-job="{record.job_id}"][data-state="failed"]')
+        unfinished = {**item, "unfinished": {"S": Status.FAILED}}
+        local.client("dynamodb").put_item(TableName=local.outputs["JobsTableName"], Item=unfinished)
+        took.append(seconds(card.wait_for))
+    return max(took)
+
+
+def main(jobs: int = JOBS) -> dict[str, Any]:
+    """Print the table, and return seconds and the bytes of the page's code."""
+    path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if path is None:
+        raise SystemExit(f"there is no browser here ({', '.join(BROWSERS)})")
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        LocalStack(Path(directory)) as local,
+        sync_playwright() as playwright,
+    ):
+        records = fill(local, jobs)
+        stack = find(Target(stack=str(local.state_file)))
+        figures = measure_reading(stack)
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        with served(stack) as address:
+            figures |= measure_page(page, address, jobs)
+            figures["a change, until it is seen"] = measure_changes(page, local, records)
+            browser.close()
+    code = sum(file.stat().st_size for file in STATIC.iterdir())
+    print(table(f"The console with {jobs:,} jobs", ("what", "seconds"), [(k, f"{v:.3f}") for k, v in figures.items()]))
+    print(f"the page's code: {code:,} bytes")
+    return {"jobs": jobs, "seconds": {name: round(value, 4) for name, value in figures.items()}, "code_bytes": code}
+
+
+if __name__ == "__main__":
+    main()
