@@ -126,13 +126,6 @@ def test_an_acceptance_that_ends_nothing_changes_nothing() -> None:
     assert Breaker().accepted(NOW) == Breaker()
 
 
-def test_by_hand_the_next_request_is_the_probe() -> None:
-    resumed = key(Breaker()).resumed(NOW + 5)
-    assert not resumed.is_paused(NOW + 5)
-    assert resumed.is_open
-    assert resumed.begin_probe(NOW + 5)[1]
-
-
 EVENTS = st.sampled_from(["key", "refused", "unknown", "fault", "accepted", "rejected", "probe", "end"])
 
 

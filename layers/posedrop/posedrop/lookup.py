@@ -76,7 +76,7 @@ class RequestLookup:
         Raises Deferred while it is too early or the search is not finished, and HistoryUnavailable.
         """
         if self._history is None:
-            raise HistoryUnavailable("it is turned off, or the images were in the request", final=True)
+            raise HistoryUnavailable("the history is turned off, or the images were in the request", final=True)
         age = self._clock() - request.sent_at
         if age < HISTORY_DELAY:
             raise Deferred(ReasonCode.EARLIER_REQUEST, "the provider's history is asked next", HISTORY_DELAY - age)

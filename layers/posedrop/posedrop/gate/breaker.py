@@ -106,10 +106,6 @@ class Breaker:
         """
         return Breaker(accepted_at=self.accepted_at, refused_at=self.refused_at)
 
-    def resumed(self, now: float) -> "Breaker":
-        """By hand: end the pause. The next request is the probe."""
-        return replace(self, open_until=min(self.open_until, now), probe_until=0.0)
-
     def _open(self, now: float, cause: Cause, reason: str, pause: float) -> "Breaker":
         """Open, for longer each time in a row, up to an hour. Requests that were under way do not extend a pause."""
         if self.is_paused(now):
