@@ -9,6 +9,8 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-e
 	--python-version 3.11 --no-strip-extras
 
 export SAM_CLI_TELEMETRY := 0
+# What is compiled is kept: else each process of a function, and each test worker, compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 export SEGMIND_API_KEY
 # Options reach the commands through the environment, so that quotes in them survive.
 export LOCAL_PARAMS = $(PARAMS)
@@ -50,7 +52,7 @@ redrive: setup ## send dead letters round again; STACK=name for a stack on AWS
 	$(BIN)/python -m ops $(if $(STACK),--stack $(STACK),--local) redrive
 
 test: setup ## run every test but the large ones (minutes); PYTEST_WORKERS=4 on more than two cores
-	$(PYTEST) --durations 10
+	$(PYTEST) --durations 10 --cov
 
 test-fast: setup ## run the quick tests, for the work between commits (a minute)
 	$(PYTEST) $(FAST)

@@ -260,7 +260,17 @@ class LocalStack:
 
     def _environment(self) -> dict[str, str]:
         """The environment of what runs here: this process's, without anything that leads to an AWS account."""
-        dropped = ("AWS_", "MINISTACK_", "LOCALSTACK_", "SEGMIND_", "LOCAL_", "PARAMS", "MAKE", "MFLAGS")
+        dropped = (
+            "AWS_",
+            "MINISTACK_",
+            "LOCALSTACK_",
+            "SEGMIND_",
+            "LOCAL_",
+            "PYTHONDONTWRITEBYTECODE",
+            "PARAMS",
+            "MAKE",
+            "MFLAGS",
+        )
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
             # The layer's Makefile calls python3, and needs one with pip.

@@ -23,23 +23,35 @@ from moto.core.utils import method_names_from_class
 
 copyreg.pickle(threading.Condition, lambda _: (threading.Condition, ()))  # a queue's: nobody waits while it is copied
 
-_stacks: dict[str, Any] = {}
+Copy = dict[str, Any]
+"""All that moto holds, by service."""
+
+_made: list[tuple[Copy, dict[str, str]]] = []
 
 
 @contextmanager
 def mock_stack(create: Callable[[], dict[str, str]]) -> Iterator[dict[str, str]]:
-    """Serve AWS from moto with what `create` has made there, and nothing else; yield what it returned."""
+    """Serve AWS from moto with what `create` makes there, and nothing else; yield what it returns. It is called once."""
     with mock_aws():
-        if not _stacks:
+        if not _made:
             returned = create()
-            made = {backend.service_name: dict(backend) for backend in BackendDict._instances}
-            _stacks.update(copy.deepcopy({"returned": returned, "made": made}))
-        stack = copy.deepcopy(_stacks)
-        for service, accounts in stack["made"].items():
-            backend = moto.backends.get_backend(service)
-            backend.update(accounts)
-            assert backend[DEFAULT_ACCOUNT_ID]  # moto resets what was asked for once
-        yield stack["returned"]
+            _made.append((saved(), returned))
+        ((made, returned),) = _made
+        restore(made)
+        yield returned
+
+
+def saved() -> Copy:
+    """Copy all that moto holds."""
+    return copy.deepcopy({backend.service_name: dict(backend) for backend in BackendDict._instances})
+
+
+def restore(made: Copy) -> None:
+    """Put what was saved in the place of what moto holds."""
+    for service, accounts in copy.deepcopy(made).items():
+        backend = moto.backends.get_backend(service)  # type: ignore[call-overload]
+        backend.update(accounts)
+        assert backend[DEFAULT_ACCOUNT_ID]  # moto resets what was asked for once
 
 
 # ---- moto's slow parts -----------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
 """How the tests are shared out among workers: what belongs together, and in which order."""
 
+import sys
 from pathlib import PurePosixPath
+from typing import Any
 
 import pytest
+from botocore.client import BaseClient
 
 GROUPS = {
     "tests/e2e/test_console.py": "console-stack",
@@ -10,30 +13,55 @@ GROUPS = {
     "tests/e2e": "stack",
     "tests/crash": "crash",
 }
-"""Tests that share a stack, by the longest of these paths. A browser is shared by the tests of one file."""
+"""Tests that share a stack, by the longest of these paths. All others are with those of their file."""
 
 LONGEST = (
     "tests/e2e/test_operations.py",
-    "tests/e2e/test_console.py",
+    "tests/console/test_browser_watch.py",
     "tests/console/test_browser_page.py",
     "tests/e2e",
-    "tests/console/test_browser_watch.py",
     "tests/crash",
     "tests/console",
+    "tests/integration",
     "tests/property",
 )
-"""What takes long begins first, so that no worker still has a long test when the others are done."""
+"""What takes long begins first, so that no worker still has a long file when the others are done."""
+
+UNCOVERED = ("tests/console/test_browser", "tests/crash", "tests/docs", "tests/e2e", "tests/emulator", "tests/property")
+"""Where coverage is not measured: what these tests run is run in other processes, or by other tests as well."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where coverage is measured with a tracer, spare it boto3 and moto, whose every line it would look at."""
+    if config.pluginmanager.hasplugin("_cov"):
+        BaseClient._make_api_call = _untraced(BaseClient._make_api_call)  # type: ignore[attr-defined]
+
+
+def _untraced(function: Any) -> Any:
+    def call(*arguments: Any) -> Any:
+        tracer = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return function(*arguments)
+        finally:
+            sys.settrace(tracer)
+            _begin_tracing()
+
+    return call
+
+
+def _begin_tracing() -> None:
+    """Be called: a tracer that was set begins with the next call."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the groups, and put the longest first."""
     for item in items:
+        if item.nodeid.startswith(UNCOVERED):
+            item.add_marker(pytest.mark.no_cover)
         path = item.nodeid.partition("::")[0]
-        group = next((GROUPS[place] for place in _places(path) if place in GROUPS), None)
-        if path.startswith("tests/console/test_browser"):
-            group = PurePosixPath(path).stem
-        if group:
-            item.add_marker(pytest.mark.xdist_group(group))
+        group = next((GROUPS[place] for place in _places(path) if place in GROUPS), path)
+        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: _rank(item.nodeid.partition("::")[0]))
 
 

@@ -223,9 +223,9 @@ def test_each_redirect_is_checked(location: str) -> None:
     assert len(web.requests) == 1
 
 
-@pytest.mark.parametrize("location", ["https://:x", "https://xn--a/", "https://[::1"])
+@pytest.mark.parametrize("location", ["https://:x", "https://xn--a/", "https://[::1", "A:0"])
 def test_a_redirect_to_no_url_is_a_broken_answer(location: str) -> None:
-    with pytest.raises(DeliveryFailed, match=r"RemoteProtocolError|Codepoint"):
+    with pytest.raises(DeliveryFailed, match=r"RemoteProtocolError|Codepoint|InvalidURL"):
         Web(redirect(location)).fetch()
 
 

@@ -3,17 +3,23 @@
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
+import botocore.loaders
+import botocore.session
 import pytest
 
 from posedrop.s3 import s3_client
 from posedrop.uploads import presigned_url
 
 LOCAL = "http://localhost:4566"
+LOADER = botocore.loaders.create_loader()
+"""Reads each of botocore's data files once, for all sessions."""
 STORED = {"bucket": "", "key": "incoming/hero/face 1.png", "content_type": "image/png", "version_id": "v1"}
 
 
 def url(monkeypatch: pytest.MonkeyPatch, region: str, bucket: str, endpoint: str = "") -> str:
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    core = botocore.session.Session()
+    core.register_component("data_loader", LOADER)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", boto3.Session(botocore_session=core))
     for name, value in (
         ("AWS_DEFAULT_REGION", region),
         ("AWS_REGION", region),

@@ -70,8 +70,8 @@ class Downloader:
                 if int(response.headers.get("content-length", "0")) > OUTPUT_LIMIT:
                     raise OutputInvalid(f"the output has more than {OUTPUT_LIMIT} bytes")
                 yield self._chunks(response, deadline)
-        # UnicodeError: httpx passes on what idna raises of the host in a Location header.
-        except (httpx.HTTPError, UnicodeError) as exc:
+        # httpx builds the next request of a redirect itself, and passes on what its Location header makes of that.
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
             raise DeliveryFailed(f"the output cannot be fetched: {type(exc).__name__}") from exc
 
     @contextmanager
