@@ -31,7 +31,7 @@ _made: list[tuple[Copy, dict[str, str]]] = []
 
 @contextmanager
 def mock_stack(create: Callable[[], dict[str, str]]) -> Iterator[dict[str, str]]:
-    """Serve AWS from moto with what `create` makes there, and nothing else; yield what it returns. It is called once."""
+    """Serve AWS from moto with what `create` makes there, called once, and nothing else; yield what it returned."""
     with mock_aws():
         if not _made:
             returned = create()
