@@ -1,5 +1,6 @@
 """Watching jobs in a real browser: everything comes by itself."""
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from posedrop.clock import epoch, rfc3339
+from posedrop.gate.reasons import ReasonCode
 from posedrop.ledger import Status
 from posedrop.record import Request
 from tests.console.browser import FAILURES, Studio, axe, data, drop_files, hang_up, scroll_down
@@ -44,6 +46,15 @@ def test_all_states_go_by(console: Console, studio: Studio, visit: Visit) -> Non
         record = console.change(record, **values)
         expect(card).to_have_attribute("data-state", state)
     expect(card.locator(".result img")).to_be_visible()
+
+
+def test_a_queued_card_says_when_its_turn_comes(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    until = rfc3339(time.time() + 12 * 3600)  # so far away that no machine is too slow for it
+    studio.job("queued", reason="the limit", reason_code=ReasonCode.RATE_LIMIT, deferred_until=until)
+    page = visit(console)
+    expect(page.locator('.card[data-state="queued"]')).to_contain_text(re.compile("in about 1[12] h"))
 
 
 def test_a_waiting_card_says_what_is_missing_and_goes_when_it_is_there(

@@ -1,6 +1,5 @@
 """The console's page in a real browser, on the whole stack: what a person drops, sees, opens and tries again."""
 
-import re
 import signal
 import subprocess
 import sys
@@ -175,7 +174,6 @@ def test_from_the_drop_to_the_results_and_a_failure_that_is_tried_again(
     drop_files(page, "body", {"face-astrid.png": data("face", 0)})
     page.get_by_role("button", name="Send 3 jobs for about $0.088").click()
     expect(page.get_by_role("progressbar", name="Progress of").first).to_be_visible()
-    expect(cards(page, "queued").first).to_contain_text(re.compile(r"in about \d+ s"))
     for each in (page, other):
         expect(cards(each, "done")).to_have_count(2)
         expect(cards(each, "failed")).to_have_count(1)
