@@ -149,7 +149,7 @@ def _show(
         "attempts": f"{len(scenario.all_jobs)} first, {chaos.attempts_asked_for.total()} asked for in "
         f"{chaos.wishes.total()} wishes",
         "submits accepted": f"{len(evidence.accepted)}, at most {max(paid.values(), default=0)} an attempt",
-        "bought again": _counts(_bought_again(evidence)) or "none",
+        "paid again": _counts(_paid_again(evidence)) or "none",
         "unknown outcomes": f"{len(unknown)}, {len(unknown & paid.keys())} of them had been accepted",
         "executions": f"{len(evidence.executions)}: {_counts(Counter(status for _, status in evidence.executions))}",
         "notifications": f"{len(evidence.notifications)} of {len(notified)} attempts",
@@ -158,7 +158,7 @@ def _show(
         ),
         "outputs": f"{sum(not key.endswith('.json') for key in evidence.stored)} images, "
         f"{sum(key.endswith('.json') for key in evidence.stored)} result.json",
-        "left in queues": ", ".join(f"{name} {len(letters)}" for name, letters in evidence.letters.items()),
+        "left in queues": ", ".join(f"{name} {len(bodies)}" for name, bodies in evidence.left.items()),
         "uploads": f"{len(scenario.uploads)}, {sum(upload.again_at is not None for upload in scenario.uploads)} again, "
         f"{sum(len(upload.event_again) for upload in scenario.uploads)} events again, "
         f"{sum(upload.event_lost for upload in scenario.uploads)} event lost",
@@ -187,7 +187,7 @@ def _show(
     console.print(table)
 
 
-def _bought_again(evidence: Evidence) -> Counter[str]:
+def _paid_again(evidence: Evidence) -> Counter[str]:
     """New attempts that were paid for although the one before was too, by how that one had ended."""
     paid = {accepted.name for accepted in evidence.accepted}
     return Counter(

@@ -62,7 +62,7 @@ class Evidence:
     """All of it.
 
     executions: name and status; late_tasks: of executions that timed out, how many calls of a function failed, since it
-    was killed or throttled; accepted: oldest first; stored: by key; letters: the bodies of the messages that are left,
+    was killed or throttled; accepted: oldest first; stored: by key; left: the bodies of the messages that are left,
     by queue; struck: how often, by line of the plan; deaths: processes that died at work, by function; resumed:
     records, by what the sweeps did with them.
     """
@@ -74,7 +74,7 @@ class Evidence:
     accepted_in_all: int
     notifications: list[Record]
     stored: dict[str, Stored]
-    letters: dict[str, list[str]]
+    left: dict[str, list[str]]
     struck: list[int]
     calls: list[Record]
     key_leaks: int
@@ -128,10 +128,10 @@ def waiting_messages(stack: LocalStack, apart_from: Iterable[str]) -> int:
     urls = [url for name, url in stack.outputs.items() if name.endswith("QueueUrl") and "DeadLetter" not in name]
     found = 0
     for url in urls:
-        answer = httpx.get(  # nosec B501 # plain HTTP, on this machine
+        response = httpx.get(  # nosec B501 # plain HTTP, on this machine
             f"{stack.endpoint_url}/_ministack/sqs/messages", params={"QueueUrl": url}, trust_env=False, verify=False
         )
-        accounts = answer.raise_for_status().json()["messages"].values()
+        accounts = response.raise_for_status().json()["messages"].values()
         queues = (queue for regions in accounts for queues in regions.values() for queue in queues.values())
         bodies = [message["Body"] for queue in queues for message in queue]
         found += sum(not any(job_id in body for job_id in known) for body in bodies)
@@ -167,13 +167,13 @@ def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Ev
         accepted_in_all=in_all,
         notifications=notifications,
         stored=_stored(stack),
-        letters={
+        left={
             **{
-                name.removesuffix("Url"): _letters(stack, url)
+                name.removesuffix("Url"): _left_messages(stack, url)
                 for name, url in stack.outputs.items()
                 if name.endswith("QueueUrl")
             },
-            "EventDeadLetterQueue": _letters(stack, stack.resource("EventDeadLetterQueue")),
+            "EventDeadLetterQueue": _left_messages(stack, stack.resource("EventDeadLetterQueue")),
         },
         struck=[int(entry["struck"]) for entry in faults["faults"]],
         calls=faults["calls"],
@@ -189,12 +189,12 @@ def _accepted(http: httpx.Client) -> list[Accepted]:
     found: dict[str, Accepted] = {}
     page = 1
     while True:
-        answer = http.get(
+        response = http.get(
             "/inference-request/request-history",
             params={"page": page, "per_page": HISTORY_PAGE, "sort_order": "asc"},
             headers={"x-api-key": LOCAL_API_KEY},
         )
-        rows = answer.raise_for_status().json()["generations"]
+        rows = response.raise_for_status().json()["generations"]
         for row in rows:  # one for each output
             body = row["request_body"]
             disposition = httpx.URL(body["face_image"]).params.get("response-content-disposition", "")
@@ -250,7 +250,7 @@ def _checked(key: str, body: bytes) -> Stored:
     return Stored(digest)
 
 
-def _letters(stack: LocalStack, queue_url: str) -> list[str]:
+def _left_messages(stack: LocalStack, queue_url: str) -> list[str]:
     sqs = stack.client("sqs")
     found: list[str] = []
     while batch := sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages"):

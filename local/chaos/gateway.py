@@ -1,7 +1,7 @@
 """The local stack's gateway with faults of AWS's own: `GATEWAY_PORT=4566 python -m local.chaos.gateway`.
 
-POST /_chaos/faults sets them (JSON, any of `GatewayFaults`' fields), GET tells how often each has struck. None strikes
-before it is asked for. What each of them stands for:
+POST /_chaos/faults sets them (JSON, any of `GatewayFaults`' fields), GET returns how often each has struck. None
+strikes before it is asked for. What each of them stands for:
 
 - lost_replies: DynamoDB applies a write and its reply is lost. The caller sees a 500, which botocore repeats as it does
   a connection that breaks; the repeated call meets the item as the first one left it (Amazon DynamoDB developer guide,
@@ -104,7 +104,7 @@ class FaultyGateway:
         self.set_faults(GatewayFaults())
 
     def set_faults(self, faults: GatewayFaults) -> None:
-        """Replace all faults; their draws begin anew, the counts go on."""
+        """Replace all faults; their draws start again, the counts go on."""
         self.faults = faults
         self._replies = random.Random(f"{faults.seed}/replies")  # nosec B311 # the same each time
         self._queues = FaultyQueues(faults, self.struck)

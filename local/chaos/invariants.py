@@ -109,7 +109,7 @@ class _Checks:
         yield from self._errors(job, job_id)
 
     def _requests(self, job: PlannedJob, job_id: str) -> Iterator[str]:
-        """Whether each accepted request has an attempt of its own, and what is always refused is not sent for ever."""
+        """Check that no attempt is accepted twice, and that what is always refused is not sent for ever."""
         for number, times in Counter(self._accepted[job_id]).items():
             if times > 1:
                 yield f"the provider accepted {times} requests of attempt {number}"
@@ -119,7 +119,7 @@ class _Checks:
                 yield f"{fault.name}, and it was sent {times} times, {most} at most are allowed"
 
     def _kept_going(self, record: Record) -> Iterator[str]:
-        """Whether a job that is answered 500 each time waits with a reason, or has ended with a notification."""
+        """Check that a job that is answered 500 each time waits with a reason, or has ended with a notification."""
         if self._accepted[record["job_id"]]:
             yield "the provider accepted a job that it answers 500"
         if record["status"] == "FAILED":
@@ -152,7 +152,7 @@ class _Checks:
                 yield f"attempt {number} was notified as {sent[0]['status']}, and another one was made"
 
     def _payments(self, job: PlannedJob, record: Record) -> Iterator[str]:
-        """Whether a request was given up that the history has, or paid for again without need."""
+        """Check that no request is given up that the history has, and none is paid for again without need."""
         job_id = record["job_id"]
         unresolved = {int(sent["attempt"]) for sent in record.get("requests") or () if sent.get("fate") == UNRESOLVED}
         ended = sorted(self._notifications[job_id].items())
@@ -208,7 +208,7 @@ class _Checks:
                 yield f"{name} is not a whole image: {found.fault}"
 
     def _errors(self, job: PlannedJob, job_id: str) -> Iterator[str]:
-        """Whether what struck the job explains how its attempts ended."""
+        """Check that what struck the job explains how its attempts ended."""
         struck = [fault for fault, _ in self._struck[job.name]]
         ends = {number: _error(sent[0]) for number, sent in sorted(self._notifications[job_id].items())}
         errors = {number: error for number, error in ends.items() if error}
@@ -219,20 +219,22 @@ class _Checks:
                 yield "its file is bad, and the provider accepted it"
             return
         explains = frozenset[str]().union(*(fault.explains for fault in struck))
+        cut_short = "TimedOut" in errors.values()
         for number, error in errors.items():
             if error in explains:
                 continue
             if why := self._own_fault(f"{job_id}-{number}", error):
                 self.explained.append(f"{job.name}: {error}: {why}")
+                cut_short = True
             else:
                 yield f"ended as {error}, struck by {', '.join(fault.name for fault in struck) or 'nothing'}"
         for fault in struck:
-            # What timed out has not seen how the provider ended it.
-            if fault.fatal and not {*fault.explains, "TimedOut"} & {*errors.values()}:
+            # What timed out, or lost its function, has not seen how the provider would have ended it.
+            if fault.fatal and not cut_short and not fault.explains & {*errors.values()}:
                 yield f"struck by {fault.name}, and ended as {list(errors.values()) or 'SUCCEEDED'}"
 
     def _own_fault(self, name: str, error: str) -> str | None:
-        """How the end of an attempt is explained by functions that were killed or throttled, if it is."""
+        """Return how the end of an attempt is explained by functions that were killed or throttled, if it is."""
         if error == "SubmitOutcomeUnknown" and self._deaths:
             self._deaths -= 1  # one that dies after the claim and before the request
             return "a submit function was killed at work"
@@ -249,13 +251,13 @@ class _Checks:
             yield f"the provider's history has {listed} requests, {accepted} were accepted"
         if self._evidence.key_leaks:
             yield f"the API key was sent elsewhere {self._evidence.key_leaks} times"
-        for queue, letters in self._evidence.letters.items():
-            for letter in letters:
-                if not any(job_id in letter for job_id in self._endless):
-                    yield f"left in {queue}: {letter[:300]}"
+        for queue, bodies in self._evidence.left.items():
+            for body in bodies:
+                if not any(job_id in body for job_id in self._endless):
+                    yield f"left in {queue}: {body[:300]}"
 
     def _strays(self) -> Iterator[str]:
-        """Executions without a notification, notifications without a job, requests without an attempt."""
+        """Yield executions without a notification, notifications without a job, requests without an attempt."""
         notified = {f"{job_id}-{number}" for job_id, attempts in self._notifications.items() for number in attempts}
         for name, statuses in sorted(self._executions.items()):
             if statuses and name not in notified:
@@ -270,6 +272,6 @@ class _Checks:
 
 
 def _error(message: Record) -> str | None:
-    """The error type of a notification, None if it tells of a success."""
+    """Return the error type of a notification, None for a success."""
     error = message["error"]
     return str(error["type"]) if error else None

@@ -281,17 +281,17 @@ class ChaosRun:
     def _sweep_once(self) -> None:
         """Do what the hourly schedule does, with the ages of a short run."""
         with suppress(BotoCoreError, ClientError):  # throttled: the next one does it
-            answer = self._stack.client("lambda").invoke(
+            response = self._stack.client("lambda").invoke(
                 FunctionName=self._stack.outputs["SweepFunctionName"], Payload=json.dumps({"ages": SWEEP_AGES})
             )
-            counts = json.loads(answer["Payload"].read())
-            if "FunctionError" not in answer:
+            counts = json.loads(response["Payload"].read())
+            if "FunctionError" not in response:
                 self.sweeps += 1
                 self.swept.update({name: number for name, number in counts.items() if number})
 
 
 def _ready_ticks(pid: int) -> int:
-    """The processor time (ticks) of a process that waits for its next event or for an answer; else 0."""
+    """Return the processor time (ticks) of a process that waits for its next event or for a response; else 0."""
     with suppress(OSError):
         # The name, in parentheses, may hold anything; these are the fields after it (source: man page proc_pid_stat).
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

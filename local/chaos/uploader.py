@@ -43,11 +43,11 @@ class Uploader:
             self._under_way.pop().result()
 
     def _upload(self, upload: Upload, *, again: bool) -> None:
-        answer = self._put(upload)
+        response = self._put(upload)
         if again:
             return
         for delay in upload.event_again:
-            event = json.dumps(self._event(upload, answer))
+            event = json.dumps(self._event(upload, response))
             self._stack.client("sqs").send_message(QueueUrl=self._queue, MessageBody=event, DelaySeconds=delay)
 
     def _without_event(self, upload: Upload) -> None:
@@ -65,18 +65,18 @@ class Uploader:
                 self.expired.append(key)
 
     def _put(self, upload: Upload) -> dict[str, Any]:
-        answer: dict[str, Any] = self._stack.client("s3").put_object(
+        response: dict[str, Any] = self._stack.client("s3").put_object(
             Bucket=self._bucket, Key=upload.key, Body=upload.body, Metadata=upload.metadata
         )
-        return answer
+        return response
 
-    def _event(self, upload: Upload, answer: dict[str, Any]) -> dict[str, Any]:
+    def _event(self, upload: Upload, response: dict[str, Any]) -> dict[str, Any]:
         """The event that S3 sends for an upload through EventBridge."""
         stored = {
             "key": upload.key,
             "size": len(upload.body),
-            "etag": answer["ETag"].strip('"'),
-            "version-id": answer.get("VersionId"),
+            "etag": response["ETag"].strip('"'),
+            "version-id": response.get("VersionId"),
             "sequencer": "0",
         }
         return {

@@ -55,7 +55,7 @@ def sound() -> Evidence:
         accepted_in_all=2,
         notifications=[notification(1, "InferenceFailed"), SUCCESS],
         stored={f"{FOLDER}/1.png": Stored(IMAGE), f"{FOLDER}/result.json": Stored("", result=SUCCESS)},
-        letters={"UploadQueue": []},
+        left={"UploadQueue": []},
         struck=[1],
         calls=[],
         key_leaks=0,
@@ -112,7 +112,7 @@ BROKEN: dict[str, Change] = {
     "not a whole image": lambda found: replace(
         found, stored={**found.stored, f"{FOLDER}/1.png": Stored(IMAGE, fault="cut")}
     ),
-    "left in UploadQueue": lambda found: replace(found, letters={"UploadQueue": ["{}"]}),
+    "left in UploadQueue": lambda found: replace(found, left={"UploadQueue": ["{}"]}),
     "the API key was sent elsewhere": lambda found: replace(found, key_leaks=1),
     "struck by nothing": lambda found: replace(found, struck=[0]),
 }
@@ -216,6 +216,8 @@ def refused(times: int, error: str = "Rejected") -> Evidence:
 
 def test_a_job_that_is_always_refused_ends_as_rejected_and_soon() -> None:
     assert check(scenario(ALWAYS_REFUSED), refused(3), NOTHING).violations == []
+    killed = replace(refused(1, "SubmitOutcomeUnknown"), deaths=Counter(submit=1))
+    assert check(scenario(ALWAYS_REFUSED), killed, NOTHING).violations == []
     for found, what in ((refused(9), "sent 9 times, 8 at most"), (refused(3, "TimedOut"), "ended as TimedOut")):
         assert any(what in line for line in check(scenario(ALWAYS_REFUSED), found, NOTHING).violations), what
 
@@ -228,7 +230,7 @@ def waiting(**changes: Any) -> Evidence:
         records=[record],
         executions=[],
         notifications=[],
-        letters={"UploadQueue": [f'{{"submit": "{JOB}"}}']},
+        left={"UploadQueue": [f'{{"submit": "{JOB}"}}']},
     )
 
 
