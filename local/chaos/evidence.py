@@ -119,23 +119,22 @@ def depth(stack: LocalStack, queue_url: str) -> int:
     return sum(int(found[name]) for name in names)
 
 
-def waiting_messages(stack: LocalStack, apart_from: Iterable[str]) -> int:
-    """How many messages the pipeline's queues have, in flight and delayed ones too, apart from those of these jobs.
+def waiting_messages(stack: LocalStack) -> list[str]:
+    """Return the bodies of all messages in the pipeline's queues, of those in flight and delayed too.
 
     MiniStack shows the messages without receiving them.
     """
-    known = tuple(apart_from)
-    urls = [url for name, url in stack.outputs.items() if name.endswith("QueueUrl") and "DeadLetter" not in name]
-    found = 0
-    for url in urls:
+    bodies: list[str] = []
+    for name, url in stack.outputs.items():
+        if not name.endswith("QueueUrl") or "DeadLetter" in name:
+            continue
         response = httpx.get(  # nosec B501 # plain HTTP, on this machine
             f"{stack.endpoint_url}/_ministack/sqs/messages", params={"QueueUrl": url}, trust_env=False, verify=False
         )
-        accounts = response.raise_for_status().json()["messages"].values()
-        queues = (queue for regions in accounts for queues in regions.values() for queue in queues.values())
-        bodies = [message["Body"] for queue in queues for message in queue]
-        found += sum(not any(job_id in body for job_id in known) for body in bodies)
-    return found
+        for regions in response.raise_for_status().json()["messages"].values():
+            for queues in regions.values():
+                bodies += [message["Body"] for messages in queues.values() for message in messages]
+    return bodies
 
 
 def running(stack: LocalStack) -> bool:

@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,6 @@ LATE_SECONDS = 3.0
 KILL_TRIES = 20
 LATEST_RETRY = 130.0
 """Seconds after the first upload until which new attempts are asked for: they must end as well."""
-FORGOTTEN_SECONDS = 40.0
-"""Seconds from a notification until the record expires: no message about the job is left by then, as after days."""
 RETENTION = "RECORD_RETENTION_DAYS"
 UNSENT = ("WAITING", "QUEUED", "SUBMITTING")
 """The states of a job that may still be sent."""
@@ -181,14 +178,17 @@ class ChaosRun:
         ]
         for job in resting:
             self._ask_for_attempt(job, ended[job.character, job.pose])
-        expiring = [job for job in resting if self._expires(job, ended[job.character, job.pose])]
-        for job in expiring:
-            self._forget(job, ended[job.character, job.pose])
+        waiting = waiting_messages(self._stack)
+        expiring = [(job, end) for job in resting if self._expires(job, end := ended[job.character, job.pose])]
+        for job, end in expiring:
+            # After days, no message about a job is left.
+            if not any(end.job_id in body for body in waiting):
+                self._forget(job, end)
         if not expiring:
             self._begin_alone_if_quiet(jobs, records)
         endless = {(job.character, job.pose) for job in self._scenario.jobs if job.endless}
         apart_from = [record["job_id"] for record in records if (record["character"], record["pose"]) in endless]
-        queued = waiting_messages(self._stack, apart_from)
+        queued = sum(not any(job_id in body for job_id in apart_from) for body in waiting)
         if self.seconds >= self._say_at:
             self._say_at = self.seconds + SAY_SECONDS
             self._say(f"{self.seconds:5.0f} s  {len(resting)} of {len(jobs)} jobs at rest, {queued} queued")
@@ -244,10 +244,7 @@ class ChaosRun:
         return job.forgotten and end.expires and job.name not in self.forgotten
 
     def _forget(self, job: PlannedJob, end: Ended) -> None:
-        """Let the record of a job expire if it is time, and upload the same content again: a new attempt."""
-        age = (datetime.now(UTC) - datetime.fromisoformat(end.notified_at or "")).total_seconds()
-        if age < FORGOTTEN_SECONDS:
-            return
+        """Let the record of a job expire, and upload the same content again: that makes a new attempt."""
         self.forgotten.add(job.name)
         self.attempts_asked_for[job.name] += 1
         self.wishes[job.name] += 1
