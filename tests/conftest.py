@@ -54,6 +54,7 @@ def _begin_tracing() -> None:
     """Be called: a tracer that was set begins with the next call."""
 
 
+@pytest.hookimpl(tryfirst=True)  # or a worker of xdist looks for the groups before they are there
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the groups, and put the longest first."""
     for item in items:

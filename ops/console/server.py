@@ -7,6 +7,7 @@ import sys
 import webbrowser
 from collections.abc import Callable
 from contextlib import closing, suppress
+from types import FrameType
 
 import uvicorn
 
@@ -25,6 +26,11 @@ class Server(uvicorn.Server):
                 app, log_level="warning", access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=1
             )
         )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop at the first Ctrl-C. A second one changes nothing: uvicorn would leave out the orderly end."""
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the streams of events, which have no end of their own, and then all else."""

@@ -1,6 +1,7 @@
 """The command that begins it all."""
 
 import re
+import signal
 import socket
 
 import pytest
@@ -43,3 +44,11 @@ def test_a_port_that_is_taken_is_told_in_one_line(run: Run, stack: Stack) -> Non
     with socket.create_server(("127.0.0.1", 0)) as taken:
         told = run("console", "--no-open", "--port", str(taken.getsockname()[1]), code=1).stderr
     assert "Address already in use" in told
+
+
+def test_a_second_ctrl_c_leaves_the_orderly_end_alone(stack: Stack) -> None:
+    serving = server.Server(stack, "token", 1)
+    for _ in range(2):
+        serving.handle_exit(signal.SIGINT, None)
+    assert serving.should_exit
+    assert not serving.force_exit
