@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PACKAGE := layers/posedrop
 SCREENSHOT := .local/console/readme.png
-PYTEST = $(BIN)/python -m pytest -n $(or $(PYTEST_WORKERS),2) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n $(or $(PYTEST_WORKERS),2) --dist loadscope --no-loadscope-reorder
 FAST := tests/unit tests/integration tests/ops
 UV_COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --universal \
 	--python-version 3.11 --no-strip-extras

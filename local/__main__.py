@@ -30,9 +30,12 @@ def main() -> int:
             up(arguments.segmind_base_url, arguments.params, shlex.split(arguments.emulator))
         else:
             down()
+        sys.stdout.flush()
     except LocalError as error:
         print(f"Failed: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # of `make up | head`: what is left to say has no reader, and Python would say so
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from botocore.client import BaseClient
+from xdist.scheduler import LoadScopeScheduling
 
 GROUPS = {
     "tests/e2e/test_console.py": "console-stack",
@@ -54,15 +55,25 @@ def _begin_tracing() -> None:
     """Be called: a tracer that was set begins with the next call."""
 
 
-@pytest.hookimpl(tryfirst=True)  # or a worker of xdist looks for the groups before they are there
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Give the tests of a group to one worker, whatever `--dist` says."""
+    return GroupScheduling(config, log)
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Share out whole groups of tests, in the order in which they were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return next((GROUPS[place] for place in _places(path) if place in GROUPS), path)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the groups, and put the longest first."""
+    """Put the longest first."""
     for item in items:
         if item.nodeid.startswith(UNCOVERED):
             item.add_marker(pytest.mark.no_cover)
-        path = item.nodeid.partition("::")[0]
-        group = next((GROUPS[place] for place in _places(path) if place in GROUPS), path)
-        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: _rank(item.nodeid.partition("::")[0]))
 
 

@@ -76,7 +76,7 @@ def next_wait(elapsed_seconds: float, latency: Latency) -> int:
     if now >= len(following):
         wait = elapsed_seconds * LATE_SHARE
     else:
-        wait = max(following[now], times[now + 1]) - elapsed_seconds
+        wait = following[now] - elapsed_seconds
     return max(1, min(LONGEST_WAIT, math.ceil(wait)))
 
 
