@@ -5,6 +5,7 @@ import signal
 import socket
 
 import pytest
+from sse_starlette.sse import AppStatus
 
 from ops.console import server
 from ops.stack import Stack
@@ -46,7 +47,8 @@ def test_a_port_that_is_taken_is_told_in_one_line(run: Run, stack: Stack) -> Non
     assert "Address already in use" in told
 
 
-def test_a_second_ctrl_c_leaves_the_orderly_end_alone(stack: Stack) -> None:
+def test_a_second_ctrl_c_leaves_the_orderly_end_alone(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AppStatus, "should_exit", False)  # sse-starlette's, for all servers of a process
     serving = server.Server(stack, "token", 1)
     for _ in range(2):
         serving.handle_exit(signal.SIGINT, None)
