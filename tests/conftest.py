@@ -18,13 +18,13 @@ GROUPS = {
 
 LONGEST = (
     "tests/e2e/test_operations.py",
-    "tests/console/test_browser_watch.py",
-    "tests/console/test_browser_page.py",
-    "tests/e2e",
     "tests/crash",
+    "tests/property/test_every_call.py",
+    "tests/console/test_browser_watch.py",
+    "tests/e2e",
     "tests/console",
-    "tests/integration",
     "tests/property",
+    "tests/integration",
 )
 """What takes long begins first, so that no worker still has a long file when the others are done."""
 
