@@ -54,7 +54,7 @@ redrive: setup ## send dead letters round again; STACK=name for a stack on AWS
 test: setup ## run every test but the large ones (minutes); PYTEST_WORKERS=4 on more than two cores
 	$(PYTEST) --durations 10 --cov
 
-test-fast: setup ## run the quick tests, for the work between commits (a minute)
+test-fast: setup ## run the quick tests, for the work between commits (a minute or two)
 	$(PYTEST) $(FAST)
 
 test-large: setup ## run the tests that are large by nature

@@ -107,7 +107,6 @@ class World:
         self.deaths = 0
         self.submits = False
         """Whether submit runs now."""
-        self._job_id = ""
         self._choose = choose
         self._again = again
         self._state_machine = pipeline.sfn.list_state_machines()["stateMachines"][0]["stateMachineArn"]
@@ -140,11 +139,8 @@ class World:
     @property
     def record(self) -> dict[str, Any]:
         """The job's record."""
-        if not self._job_id:
-            (self._job_id,) = [
-                job_id for job_id, item in self.pipeline.records().items() if item["character"] == self.character
-            ]
-        return self.pipeline.dynamodb.get_item(Key={"job_id": self._job_id}, ConsistentRead=True)["Item"]
+        (record,) = [item for item in self.pipeline.records().values() if item["character"] == self.character]
+        return record
 
     def notifications(self) -> dict[int, dict[str, Any]]:
         """The notification of each attempt, which is the same however often it was published."""

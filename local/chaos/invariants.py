@@ -219,18 +219,16 @@ class _Checks:
                 yield "its file is bad, and the provider accepted it"
             return
         explains = frozenset[str]().union(*(fault.explains for fault in struck))
-        cut_short = "TimedOut" in errors.values()
         for number, error in errors.items():
             if error in explains:
                 continue
             if why := self._own_fault(f"{job_id}-{number}", error):
                 self.explained.append(f"{job.name}: {error}: {why}")
-                cut_short = True
             else:
                 yield f"ended as {error}, struck by {', '.join(fault.name for fault in struck) or 'nothing'}"
         for fault in struck:
-            # What timed out, or lost its function, has not seen how the provider would have ended it.
-            if fault.fatal and not cut_short and not fault.explains & {*errors.values()}:
+            # What timed out has not seen how the provider ended it.
+            if fault.fatal and not {*fault.explains, "TimedOut"} & {*errors.values()}:
                 yield f"struck by {fault.name}, and ended as {list(errors.values()) or 'SUCCEEDED'}"
 
     def _own_fault(self, name: str, error: str) -> str | None:

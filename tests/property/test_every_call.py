@@ -5,6 +5,7 @@ The provider's history can be asked here: so it is always known whether a reques
 
 import json
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -48,8 +49,8 @@ def begin(pipeline: Pipeline, provider: Account, story: list[str]) -> World:
     return World(pipeline, provider, next(CHARACTERS))
 
 
-def check(world: World, *, paid: int = 1) -> None:
-    """What was paid was delivered, each attempt was notified, and no name was used twice."""
+def check(world: World, *, paid: int = 1) -> dict[str, Any]:
+    """What was paid was delivered, each attempt was notified, and no name was used twice. Return the job's record."""
     told, record = world.notifications(), world.record
     assert record["notified_at"]
     assert list(told) == list(range(1, int(record["attempt"]) + 1))
@@ -62,6 +63,7 @@ def check(world: World, *, paid: int = 1) -> None:
         # The process ended beside a request that never came to be.
         assert record["error"]["type"] == "SubmitOutcomeUnknown"
         assert len(world.account.exist) == paid - 1
+    return record
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -72,8 +74,7 @@ def test_a_process_that_ends_at_any_point(pipeline: Pipeline, provider: Account,
         world.upload()
         with DeathAt(number, world) as points:
             world.work()
-        check(world)
-        ends.add(world.record["status"])
+        ends.add(check(world)["status"])
         if points.points < number:
             break
         assert world.deaths == 1
@@ -89,12 +90,12 @@ def test_a_process_that_ends_at_any_point_of_a_new_attempt(pipeline: Pipeline, p
         provider.ends = ["FAILED", "COMPLETED"]
         world.upload()
         world.work()
-        assert world.record["error"]["type"] == "InferenceFailed"
+        failed = world.record
+        assert failed["error"]["type"] == "InferenceFailed"
         with DeathAt(number, world) as points:
-            world.send(json.dumps({"retry": world.record["job_id"]}), f"wish-{number}")
+            world.send(json.dumps({"retry": failed["job_id"]}), f"wish-{number}")
             world.work()
-        check(world, paid=2)
-        assert world.record["attempt"] == 2
+        assert check(world, paid=2)["attempt"] == 2
         if points.points < number:
             break
     else:
@@ -110,8 +111,7 @@ def test_a_reply_that_is_lost_at_any_write(pipeline: Pipeline, provider: Account
         world.upload()
         with LostReply(number) as lost:
             world.work()
-        check(world)
-        assert world.record["status"] == "SUCCEEDED", f"at write {number}"
+        assert check(world)["status"] == "SUCCEEDED", f"at write {number}"
         needed = len([answer for answer in STORIES[story] if not answer.startswith("taken")]) + 1
         assert len(provider.posts) - posts == needed, f"at write {number}"
         if lost.writes < number:

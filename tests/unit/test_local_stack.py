@@ -1,5 +1,6 @@
 """What the local stack decides before anything runs: when to build, and which latency to expect."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -164,3 +165,18 @@ def test_a_program_that_ignores_a_signal_goes_on_ignoring_it() -> None:
         ignoring.send_signal(signal.SIGHUP)
         assert ignoring.communicate("\n")[0] == "everything is stopped\n"
     assert ignoring.returncode == 0
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    """As in `make up | head`."""
+    code = (
+        "import sys; from local import __main__ as command; command.down = lambda: print('stopped'); "
+        "sys.argv = ['', 'down']; sys.exit(command.main())"
+    )
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
