@@ -28,6 +28,7 @@ from ops.console.feed import Looker
 from ops.console.server import Server
 from ops.stack import Stack, Target, find
 from posedrop.clock import rfc3339
+from posedrop.ledger import ENDED_UNSENT
 from posedrop.record import Record, Status, to_item
 
 JOBS = 2000
@@ -157,7 +158,7 @@ def measure_changes(page: Page, local: LocalStack, records: list[Record]) -> flo
         changed = replace(record, status=Status.FAILED, error=error, outputs=[], updated_at=rfc3339(time.time()))
         item = to_item({name: value for name, value in vars(changed).items() if value})
         card = page.locator(f'[data-job="{record.job_id}"][data-state="failed"]')
-        unfinished = {**item, "unfinished": {"S": Status.FAILED}}
+        unfinished = {**item, "unfinished": {"S": ENDED_UNSENT}, "unfinished_at": {"S": changed.updated_at}}
         local.client("dynamodb").put_item(TableName=local.outputs["JobsTableName"], Item=unfinished)
         took.append(seconds(card.wait_for))
     return max(took)

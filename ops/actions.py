@@ -5,21 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from ops.errors import NotFound, OpsError, Refused
 from ops.health import depth
 from ops.plan import Outcome, plan_pose
 from ops.stack import Stack
 from posedrop.ledger import Record, Status
-from posedrop.messages import RetryMessage
+from posedrop.messages import RetryMessage, SubmitMessage, UnreadableMessage, parse_message
 from posedrop.sweeping import Ages
-from posedrop.telemetry import PRICE
 
 VISIBLE = "ApproximateNumberOfMessages"
 EVENT_QUEUE = "EventDeadLetterQueue"
-UNKNOWN_ACTION = ("InvalidAction", "UnknownOperationException", "UnsupportedOperation")
 PEEK = 10
+SUBMITS = "submits"
+"""What the dead letters of SubmitQueue name as their source."""
 
 
 # ---- new attempts ----------------------------------------------------------------------------------------------------
@@ -37,15 +35,16 @@ class Retry:
     attempt: int
     error_type: str
     error_message: str
-    usd: float = PRICE
+    usd: float
 
 
 def plan_retries(stack: Stack, job_ids: Sequence[str]) -> list[Retry]:
     """The attempts that would begin. Raises NotFound, and Refused for a job whose new attempt would be in vain."""
-    return [_retry(stack, job_id) for job_id in dict.fromkeys(job_ids)]
+    price = stack.price()
+    return [_retry(stack, job_id, price) for job_id in dict.fromkeys(job_ids)]
 
 
-def _retry(stack: Stack, job_id: str) -> Retry:
+def _retry(stack: Stack, job_id: str, price: float) -> Retry:
     record = stack.record(job_id)
     if record is None:
         raise NotFound(f"there is no job {job_id}")
@@ -54,7 +53,7 @@ def _retry(stack: Stack, job_id: str) -> Retry:
     error = record.error or {"type": "InternalError", "message": ""}
     makes = _read_again(stack, record) if record.failed_unsent else job_id
     attempt = record.attempt + 1 if makes == job_id else 1
-    return Retry(job_id, makes, attempt, error["type"], error["message"])
+    return Retry(job_id, makes, attempt, error["type"], error["message"], price)
 
 
 def _read_again(stack: Stack, record: Record) -> str:
@@ -87,7 +86,7 @@ def retry(stack: Stack, planned: Sequence[Retry], *, buy_again: bool = False) ->
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """What is in the dead-letter queue: how many messages, and some of them with the reason, if one was given."""
+    """What is in the dead-letter queue: how many messages, and some of them, with reason and source where known."""
 
     count: int
     some: list[dict[str, str]]
@@ -96,32 +95,38 @@ class DeadLetters:
 def dead_letters(stack: Stack) -> DeadLetters:
     """Look into the dead-letter queue; what is seen stays there. Errors of SQS pass as botocore's ClientError."""
     url = stack.output("DeadLetterQueueUrl")
-    answer = stack.client("sqs").receive_message(
-        QueueUrl=url, MaxNumberOfMessages=PEEK, VisibilityTimeout=0, MessageAttributeNames=["reason"]
-    )
     seen = {
         message["MessageId"]: {
             "body": message["Body"],
-            "reason": message.get("MessageAttributes", {}).get("reason", {}).get("StringValue", ""),
+            "reason": _attribute(message, "reason"),
+            "source": _attribute(message, "source"),
         }
-        for message in answer.get("Messages", [])
+        for message in _receive(stack.client("sqs"), url, PEEK, VisibilityTimeout=0)
     }
     return DeadLetters(max(depth(stack, url), len(seen)), list(seen.values()))
 
 
-def redrive(stack: Stack) -> str:
-    """Move all dead letters back to the upload queue, and return in words what was begun."""
-    sqs = stack.client("sqs")
-    source, destination = stack.output("DeadLetterQueueUrl"), stack.output("UploadQueueUrl")
+def redrive(stack: Stack) -> int:
+    """Move all dead letters back to the queues that they are for, and return how many there were."""
+    sqs, source = stack.client("sqs"), stack.output("DeadLetterQueueUrl")
+    moved = 0
+    # What cannot be read comes back: only those that are there at the beginning are moved.
+    left = _visible(sqs, source)
+    while moved < left and (messages := _receive(sqs, source, min(10, left - moved))):
+        for message in messages:
+            sqs.send_message(QueueUrl=_queue_of(stack, message), MessageBody=message["Body"], DelaySeconds=0)
+            sqs.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
+        moved += len(messages)
+    return moved
+
+
+def _queue_of(stack: Stack, message: dict[str, Any]) -> str:
+    """The queue that a dead letter is for; one that cannot be read goes back to where it came from."""
     try:
-        # The destination is named: what submit put there itself came from no queue.
-        sqs.start_message_move_task(SourceArn=_arn(sqs, source), DestinationArn=_arn(sqs, destination))
-    except ClientError as exc:
-        if exc.response["Error"]["Code"] not in UNKNOWN_ACTION:
-            raise
-        # Emulators do not know that call.
-        return f"moved {_move(sqs, source, destination)}"
-    return "SQS is moving them"
+        submits = isinstance(parse_message(message["Body"]), SubmitMessage)
+    except UnreadableMessage:
+        submits = _attribute(message, "source") == SUBMITS
+    return stack.output("SubmitQueueUrl" if submits else "UploadQueueUrl")
 
 
 def undelivered(stack: Stack) -> int:
@@ -138,8 +143,8 @@ def redrive_events(stack: Stack) -> int:
     sqs, url = stack.client("sqs"), stack.resource(EVENT_QUEUE)
     done: list[dict[str, Any]] = []
     swept = False
-    left = int(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[VISIBLE])["Attributes"][VISIBLE])
-    while len(done) < left and (messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages")):
+    left = _visible(sqs, url)
+    while len(done) < left and (messages := _receive(sqs, url, 10)):
         for message in messages:
             upload = _upload(message["Body"])
             if upload:
@@ -161,23 +166,19 @@ def _upload(body: str) -> str | None:
     return body if isinstance(event, dict) and event.get("detail-type") == "Object Created" else None
 
 
-def _move(sqs: Any, source: str, destination: str) -> int:
-    moved = 0
-    # What submit cannot read it puts back: only those that are there at the beginning are moved.
-    left = int(sqs.get_queue_attributes(QueueUrl=source, AttributeNames=[VISIBLE])["Attributes"][VISIBLE])
-    while moved < left and (
-        messages := sqs.receive_message(QueueUrl=source, MaxNumberOfMessages=min(10, left - moved)).get("Messages")
-    ):
-        for message in messages:
-            sqs.send_message(QueueUrl=destination, MessageBody=message["Body"], DelaySeconds=0)
-            sqs.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
-        moved += len(messages)
-    return moved
+def _visible(sqs: Any, url: str | None) -> int:
+    return int(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[VISIBLE])["Attributes"][VISIBLE])
 
 
-def _arn(sqs: Any, url: str) -> str:
-    arn: str = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    return arn
+def _receive(sqs: Any, url: str | None, most: int, **arguments: Any) -> list[dict[str, Any]]:
+    answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=most, MessageAttributeNames=["All"], **arguments)
+    found: list[dict[str, Any]] = answer.get("Messages", [])
+    return found
+
+
+def _attribute(message: dict[str, Any], name: str) -> str:
+    text: str = message.get("MessageAttributes", {}).get(name, {}).get("StringValue", "")
+    return text
 
 
 # ---- the sweep -------------------------------------------------------------------------------------------------------

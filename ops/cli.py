@@ -153,7 +153,7 @@ def main() -> None:
 def status(shell: Shell, check: bool) -> None:
     """See whether the stack is well.
 
-    Jobs, backlog, dead letters, use of the limit, pauses, spend today, and the upload bucket's settings.
+    Jobs, the line, dead letters, use of the limit, pauses, what was spent, and the upload bucket's settings.
     """
     found = health(shell.stack)
     shell.show(found, lambda: display.health(found))
@@ -401,7 +401,7 @@ def dry_run(
 @common
 @pass_shell
 def redrive(shell: Shell, yes: bool) -> None:
-    """Move dead letters back to the queue, and see to events that could not be delivered.
+    """Move dead letters back to their queues, and see to events that could not be delivered.
 
     It shows some of them first, with the reason where one is known, and asks.
     """
@@ -414,15 +414,15 @@ def redrive(shell: Shell, yes: bool) -> None:
     if found.count and not shell.json:
         display.show(shell.err, display.dead(found))
     letters, events = many(found.count, "message"), many(undelivered, "undelivered event")
-    wanted = [f"Move {letters} back to the upload queue?"] if found.count else []
+    wanted = [f"Move {letters} back to the queues they are for?"] if found.count else []
     wanted += [f"See to {events}?"] if undelivered else []
     shell.confirm(f"{' '.join(wanted)} What becomes a job is paid for.", yes=yes)
-    told = actions.redrive(shell.stack) if found.count else "nothing to move"
+    moved = actions.redrive(shell.stack) if found.count else 0
     seen_to = actions.redrive_events(shell.stack) if undelivered else 0
-    lines = [f"{letters}: {told}."] if found.count else []
+    lines = [f"{letters}: {moved} moved."] if found.count else []
     lines += [f"{events}: {seen_to} seen to."] if undelivered else []
     shell.show(
-        {**asdict(found), "redrive": told, "undelivered": seen_to}, lambda: [display.text(line) for line in lines]
+        {**asdict(found), "moved": moved, "undelivered": seen_to}, lambda: [display.text(line) for line in lines]
     )
 
 

@@ -93,16 +93,18 @@ def health(found: Health) -> list[Part]:
         counts.append(f"{count:,}{more} {word(status)}", STYLES[status] if count else "dim")
     rate = found.rate
     free = f"the next is free in {span(rate.next_free_seconds)}" if rate.next_free_seconds else "the next is free now"
-    day = f" of {rate.daily_jobs:g}" if rate.daily_jobs else ""
     oldest = (
-        f", the oldest job for {span(found.oldest_queued_seconds)}" if found.oldest_queued_seconds is not None else ""
+        ""
+        if found.oldest_queued_seconds is None
+        else f"the next job has waited for {span(found.oldest_queued_seconds)}"
     )
     dead = many(found.dead_letters, "message")
     if found.undelivered_events is not None:
         dead += f", {many(found.undelivered_events, 'undelivered event')}"
     rows: list[tuple[str, Text | str]] = [
         ("Jobs", counts),
-        ("Queue", f"{many(found.queue, 'message')}{oldest}"),
+        ("Line", oldest or Text("nobody waits", "dim")),
+        ("To be read", f"{many(found.uploads, 'message')} on uploads"),
         ("Dead letters", Text(dead, "red" if found.dead_letters or found.undelivered_events else "")),
         (
             "Limit",
@@ -111,7 +113,7 @@ def health(found: Health) -> list[Part]:
         ("Submitting", _pause(found)),
         ("Alarms", _alarms(found)),
         ("Model", f"takes about {span(found.typical_seconds)}"),
-        ("Today (UTC)", f"{many(rate.jobs_today, 'job')}{day} sent, about {usd(found.spend_today)}"),
+        ("Spent (UTC)", _spent(found)),
     ]
     if jobs.failures:
         failures = ", ".join(f"{count:,} {name}" for name, count in jobs.failures.items())
@@ -120,12 +122,19 @@ def health(found: Health) -> list[Part]:
         alone = "tried again later, behind the others, which go on"
         rows.insert(1, ("Refused", Text(f"{many(jobs.refused, 'queued job')}: {alone}", "yellow")))
     if jobs.untold:
-        rows.insert(1, ("Being told", f"{many(jobs.untold, 'job')} ended, the notification is on its way"))
+        rows.insert(1, ("Being notified", f"{many(jobs.untold, 'job')} ended, the notification is on its way"))
     lines: list[Part] = [*_rows(rows), Text()]
     for problem in found.problems:
         lines.append(Text.assemble(("  ! ", "bold red"), printable(problem.what)))
         lines.append(Text.assemble(("    → ", "dim"), printable(problem.next_step)))
     return lines if found.problems else [*lines, Text("  All is well.", "green")]
+
+
+def _spent(found: Health) -> str:
+    spend = found.spend
+    day = f" of {usd(spend.daily_budget)}" if spend.daily_budget else ""
+    month = f" of {usd(spend.monthly_budget)}" if spend.monthly_budget else ""
+    return f"about {usd(spend.today)}{day} today, {usd(spend.month)}{month} in this month"
 
 
 def _alarms(found: Health) -> Text:

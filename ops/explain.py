@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from ops.errors import NotFound
-from ops.health import breaker_step, depth, elsewhere, no_events, waits_for_all
+from ops.health import LARGER_BUDGET, breaker_step, depth, elsewhere, no_events
 from ops.records import Records
 from ops.stack import Stack
 from ops.words import DAY, command, many, span
@@ -28,13 +28,14 @@ from posedrop.contract import (
     Upload,
     parse,
 )
-from posedrop.gate.breaker import Breaker
-from posedrop.gate.reasons import ReasonCode
+from posedrop.gate.gate import GateState, Opening
+from posedrop.gate.rate_limit import RateLimit
+from posedrop.gate.reasons import BUDGETS, ReasonCode
 from posedrop.intake import Draft, draft, unsettled
 from posedrop.job import waiting_id
 from posedrop.ledger import Record, Status
+from posedrop.line.places import IN_LINE
 from posedrop.messages import Origin
-from posedrop.pacing import Held, Limits, Pacing, Slot
 from posedrop.polling import Latency
 from posedrop.record import Fate
 from posedrop.uploads import GONE, JobFiles, Listed, UploadBucket, UploadChanged
@@ -44,6 +45,8 @@ PROBABLY_LOST = 60.0
 LATE = 120.0
 """Seconds after JobTimeoutSeconds at which a job should have been told."""
 NEIGHBOURS = 200
+MOST_COUNTED = 1000
+"""Jobs in line that are counted, to say how many are before one."""
 
 
 class Reason(StrEnum):
@@ -65,6 +68,7 @@ class Reason(StrEnum):
     OTHER_PARAMETERS = "other-parameters"
     QUEUED = "queued"
     WAITING_LIMIT = "waiting-limit"
+    WAITING_BUDGET = "waiting-budget"
     PAUSED = "paused"
     REFUSED = "refused"
     HELD = "held"
@@ -97,31 +101,42 @@ class Explanation:
 class Situation:
     """What a job's state depends on besides its record. `now` is in seconds since the epoch.
 
-    `command` makes the next step, a command on the same stack.
+    `gate` is the gate's state, `opening` when it lets jobs through next. `command` makes the next step, a command on
+    the same stack. `before` counts the jobs in line before a place, up to MOST_COUNTED.
     """
 
-    pacing: Pacing
-    breaker: Breaker
-    limits: Limits
+    gate: GateState
+    opening: Opening
+    limit: RateLimit
     latency: Latency
     job_timeout_seconds: float
     submit_timeout_seconds: float
     now: float
     command: Callable[..., str] = command
+    before: Callable[[str], int] = lambda place: 0
 
     @classmethod
     def of(cls, stack: Stack) -> "Situation":
         """The situation of a stack now."""
+        now = stack.clock()
+        gate = stack.gate.read(now)
         return cls(
-            stack.governor.read(),
-            stack.governor.read_breaker(),
-            stack.limits,
+            gate,
+            stack.gate.opening(gate, now),
+            stack.limit,
             stack.latency(),
             stack.seconds("JobTimeoutSeconds"),
             stack.seconds("SubmitTimeoutSeconds"),
-            stack.clock(),
+            now,
             stack.command,
+            lambda place: stack.line.before(place, MOST_COUNTED),
         )
+
+    def turn_after(self, jobs: int) -> float | None:
+        """When the job is sent that has so many before it in line; None where the budget does not pay for so many."""
+        if jobs >= self.opening.most:
+            return None
+        return max(self.gate.until, self.opening.at) + jobs * self.opening.interval
 
     @property
     def typical_seconds(self) -> float:
@@ -133,7 +148,7 @@ class Situation:
 
 
 def explain_record(record: Record, situation: Situation) -> Explanation:
-    """Say how a job stands. Pure."""
+    """Say how a job stands. Nothing is read but, through the situation, a job's place in line."""
     match record.status:
         case Status.WAITING:
             found = _waiting(record)
@@ -155,7 +170,7 @@ def explain_record(record: Record, situation: Situation) -> Explanation:
 def _waiting(record: Record) -> Explanation:
     if record.errors:
         text = f"Handling the upload failed {many(record.errors, 'time')}: {_clause(record.reason)}."
-        return Explanation(Reason.INTERNAL, text, "It is tried again by itself; the log of submit says more.")
+        return Explanation(Reason.INTERNAL, text, "It is tried again by itself; the log of intake says more.")
     return missing(record.character, record.pose, record.missing)
 
 
@@ -198,7 +213,7 @@ def _queued(record: Record, situation: Situation) -> Explanation:
     job, now = f"Job {record.job_id}", situation.now
     left = epoch(record.deferred_until) - now if record.deferred_until else 0.0
     # A look-up is no new request: the breaker does not stop it.
-    if situation.breaker.is_open and not (left > 0 and record.reason_code == ReasonCode.EARLIER_REQUEST):
+    if situation.gate.breaker.is_open and not (left > 0 and record.reason_code == ReasonCode.EARLIER_REQUEST):
         return _paused(record, situation)
     if left > 0 and record.reason_code == ReasonCode.REFUSED:
         return _refused(record, left)
@@ -206,33 +221,44 @@ def _queued(record: Record, situation: Situation) -> Explanation:
         happens, step = OWN_DEFERRALS[record.reason_code]
         sentence = f"{job} is deferred: {_clause(record.reason)}; {happens.format(when=span(left))}."
         return Explanation(Reason.HELD, sentence, step)
-    # The same question that submit will ask; what it would change is thrown away.
-    _, taken = situation.pacing.take(now, situation.limits, Slot(**record.slot) if record.slot else None)
-    if isinstance(taken, Held):
-        when = span((taken.slot.at if taken.slot else taken.until) - now)
-        if waits_for_all(taken):
-            sentence = f"{job} waits for the limit: {_clause(taken.reason)}; it goes on in about {when}."
-        else:
-            plan = f"{situation.limits.requests_per_minute:g} a minute"
-            sentence = f"{job} waits for the plan's request limit ({plan}); its turn comes in about {when}."
-        return Explanation(
-            Reason.WAITING_LIMIT, sentence, "Nothing: it goes on by itself. A larger plan or limit makes it sooner."
+    if closed := situation.opening.closed:
+        money = closed.code in BUDGETS
+        sentence = (
+            f"{job} waits: {_clause(closed.reason)}; it goes on in about {span(closed.until - now)} at the earliest."
         )
-    if record.slot and left > 0:
-        sentence = f"{job} has its place within the plan's request limit and is sent in {span(left)}."
+        step = LARGER_BUDGET if money else "Nothing: it goes on by itself."
+        return Explanation(Reason.WAITING_BUDGET if money else Reason.WAITING_LIMIT, sentence, step)
+    if record.stands == IN_LINE and record.place:
+        return _in_line(record, situation, situation.before(record.place))
+    if record.send_at is not None and record.send_at > now:
+        sentence = f"{job} has its time within the plan's request limit and is sent in {span(record.send_at - now)}."
         return Explanation(Reason.WAITING_LIMIT, sentence, "Nothing: it goes on by itself.")
     if record.reason and left > 0:
         sentence = f"{job} is deferred: {_clause(record.reason)}; it is tried again in {span(left)}."
         return Explanation(Reason.HELD, sentence, "Nothing: it goes on by itself.")
     sentence = f"{job} is whole and queued{_ago(record.updated_at, now)}; it is sent next."
-    return Explanation(
-        Reason.QUEUED, sentence, f"Wait; if it stays so for minutes: {situation.command('sweep', '--older-than', '0')}"
-    )
+    step = "Wait: a job whose message is lost is sent again by itself after ten minutes."
+    return Explanation(Reason.QUEUED, sentence, step)
+
+
+def _in_line(record: Record, situation: Situation, before: int) -> Explanation:
+    """The job stands in line, with so many before it."""
+    more = " or more" if before >= MOST_COUNTED else ""
+    place = f"Job {record.job_id} stands in line with {many(before, 'job')}{more} before it"
+    turn = situation.turn_after(before)
+    if turn is None:
+        sentence = f"{place}, and the budget does not pay for so many now."
+        return Explanation(Reason.WAITING_BUDGET, sentence, LARGER_BUDGET)
+    least = "at least" if more else "about"
+    plan = f"the plan's request limit ({situation.limit.requests_per_minute:g} a minute)"
+    sentence = f"{place}, within {plan}; its turn comes in {least} {span(turn - situation.now)}."
+    step = "Nothing: it goes on by itself. A larger plan makes it sooner."
+    return Explanation(Reason.WAITING_LIMIT, sentence, step)
 
 
 def _paused(record: Record, situation: Situation) -> Explanation:
     """All jobs wait, whatever this one waited for before."""
-    breaker = situation.breaker
+    breaker = situation.gate.breaker
     sentence = (
         f"Job {record.job_id} waits because submitting is paused for the whole account: {_clause(breaker.reason)}"
     )

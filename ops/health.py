@@ -1,6 +1,7 @@
 """Is the stack well: what is queued, sent and stuck, how much of the limit is used, what is paused and why."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,18 +10,18 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from ops.records import Counts, Records
 from ops.stack import Stack
 from ops.words import many, span
-from posedrop.backlog import oldest_job
-from posedrop.clock import rfc3339
+from posedrop.clock import epoch, rfc3339
 from posedrop.gate.breaker import Breaker, Cause
-from posedrop.gate.reasons import ReasonCode
-from posedrop.ledger import Status
-from posedrop.pacing import DAY, Held, Limits, Pacing
+from posedrop.gate.budget import Budget
+from posedrop.gate.gate import GateState, Opening
+from posedrop.gate.rate_limit import RateLimit
+from posedrop.gate.reasons import BUDGETS
+from posedrop.ledger import Record, Status
 from posedrop.sweeping import Ages
-from posedrop.telemetry import PRICE
 
 MINUTE = 60.0
 LONG_WAIT = 6 * 3600.0
-"""Seconds that a job may wait: OldestMessageAlarm's bound."""
+"""Seconds that a job may wait: OldestJobAlarm's bound."""
 STEPS: dict[str, str] = {
     Cause.KEY_REFUSED: "Put a valid API key into the stack's secret",
     Cause.ACCOUNT_REFUSED: (
@@ -34,6 +35,7 @@ STEPS: dict[str, str] = {
     Cause.SERVER_FAULTS: "See whether the provider works: it answers the requests of different jobs with 5xx",
 }
 """What to do for each cause of an open breaker."""
+LARGER_BUDGET = "Nothing: it goes on by itself, or within two minutes after a deployment with a larger budget."
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Problem:
 class Pause:
     """Submitting waits for all jobs: `reason`, until when (RFC 3339), and what to do.
 
-    `cause` is the breaker's; None where it is closed, and the plan's or the day's limit is reached.
+    `cause` is the breaker's; None where it is closed, and the plan's limit is reached or the budget spent.
     """
 
     reason: str
@@ -65,13 +67,22 @@ class Rate:
     counting: str
     taken: int
     next_free_seconds: float
-    daily_jobs: float
-    jobs_today: int
+
+
+@dataclass(frozen=True)
+class Spend:
+    """What was spent today and in this month (UTC), of which budgets (0: none), and what a job costs. USD."""
+
+    today: float
+    month: float
+    daily_budget: float
+    monthly_budget: float
+    price: float
 
 
 @dataclass(frozen=True)
 class Health:
-    """A stack at a glance. Times are RFC 3339, durations seconds, spend USD (an estimate from the jobs sent).
+    """A stack at a glance. Times are RFC 3339, durations seconds. `uploads`: messages on uploads that are to be read.
 
     `alarms` are those that are on; None where they cannot be read.
     """
@@ -79,14 +90,14 @@ class Health:
     stack: str
     at: str
     jobs: Counts
-    queue: int
+    uploads: int
     oldest_queued_seconds: float | None
     dead_letters: int
     undelivered_events: int | None
     rate: Rate
     pause: Pause | None
     typical_seconds: float
-    spend_today: float
+    spend: Spend
     alarms: list[str] | None
     problems: list[Problem]
 
@@ -94,12 +105,13 @@ class Health:
 def health(stack: Stack) -> Health:
     """Look at a stack. Errors of AWS pass as botocore's."""
     now = stack.clock()
-    pacing = stack.governor.read()
+    state = stack.gate.read(now)
+    opening = stack.gate.opening(state, now)
     records = Records(stack)
-    counts = records.counts()
-    oldest = oldest_job(stack.client("dynamodb"), stack.output("JobsTableName"))
-    waited = None if oldest is None else max(0.0, round(now - oldest, 1))
-    rate, pause = limit_use(pacing, stack.governor.read_breaker(), stack.limits, now)
+    sent = records.sent()
+    first = [epoch(entry.queued_at) for entry in (*stack.line.head(1), *stack.line.next_due())]
+    waited = max(0.0, round(now - min(first), 1)) if first else None
+    pause = pause_of(state.breaker, opening, now)
     alarms = alarms_on(stack)
     dead = depth(stack, stack.output("DeadLetterQueueUrl"))
     undelivered = _undelivered(stack)
@@ -107,20 +119,20 @@ def health(stack: Stack) -> Health:
     return Health(
         stack=str(stack),
         at=rfc3339(now),
-        jobs=counts,
-        queue=depth(stack, stack.output("UploadQueueUrl")),
+        jobs=records.counts(sent),
+        uploads=depth(stack, stack.output("UploadQueueUrl")),
         oldest_queued_seconds=waited,
         dead_letters=dead,
         undelivered_events=undelivered,
-        rate=rate,
+        rate=rate_of(state, opening, stack.limit, now),
         pause=pause,
         typical_seconds=tenths[len(tenths) // 2] / 10,
-        spend_today=round(rate.jobs_today * PRICE, 4),
+        spend=spend_of(state, stack.budget),
         alarms=None if alarms is None else sorted(alarms),
         problems=[
             *_problems(stack, pause, dead, undelivered),
             *_late(stack, waited),
-            *_stuck(stack, records, now),
+            *_stuck(stack, sent, now),
             *(Problem(f"the alarm {name} is on", text) for name, text in sorted((alarms or {}).items())),
             *bucket_problems(stack),
         ],
@@ -150,46 +162,32 @@ def breaker_step(breaker: Breaker, now: float) -> str:
     return f"{STEPS.get(breaker.cause, 'See to the provider')}; {probe}, and no job is lost."
 
 
-def waits_for_all(held: Held) -> bool:
-    """Whether all jobs wait, after a 429 or for the next day; otherwise this one waits for its slot."""
-    return held.code is not ReasonCode.RATE_LIMIT or held.pause_ends is not None
-
-
-def limit_use(pacing: Pacing, breaker: Breaker, limits: Limits, now: float) -> tuple[Rate, Pause | None]:
-    """How much of the plan's limit is given out, and whether and why submitting waits altogether. Pure."""
-    # The question that submit asks; what it would change is thrown away.
-    _, taken = pacing.take(now, limits)
-    pause = None
-    next_free = now
+def pause_of(breaker: Breaker, opening: Opening, now: float) -> Pause | None:
+    """Whether and why submitting waits altogether. Pure."""
+    closed = opening.closed
+    if closed is None:
+        return None
     if breaker.is_open:
-        next_free = max(breaker.open_until, now)
-        pause = Pause(breaker.reason, rfc3339(next_free), breaker_step(breaker, now), breaker.cause)
-    elif isinstance(taken, Held) and waits_for_all(taken):
-        next_free = taken.pause_ends or taken.until
-        pause = Pause(taken.reason, rfc3339(next_free), "Nothing: it goes on by itself.")
-    elif isinstance(taken, Held) and taken.slot:
-        next_free = taken.slot.at
-    elif not isinstance(taken, Held):
-        next_free = taken.at
-    rate = Rate(
-        requests_per_minute=limits.requests_per_minute,
-        counting="calls" if pacing.counts_all(limits, now) else "submits",
-        taken=_taken(pacing, now),
-        next_free_seconds=max(0.0, round(next_free - now, 1)),
-        daily_jobs=limits.daily_jobs,
-        jobs_today=pacing.day_jobs if pacing.day == int(now // DAY) else 0,
+        return Pause(breaker.reason, rfc3339(max(breaker.open_until, now)), breaker_step(breaker, now), breaker.cause)
+    step = LARGER_BUDGET if closed.code in BUDGETS else "Nothing: it goes on by itself."
+    return Pause(closed.reason, rfc3339(closed.until), step)
+
+
+def rate_of(state: GateState, opening: Opening, limit: RateLimit, now: float) -> Rate:
+    """How much of the plan's limit is given out. Pure."""
+    reserved = min(max(0.0, state.until - now), MINUTE)
+    return Rate(
+        requests_per_minute=limit.requests_per_minute,
+        counting="calls" if state.limit.counts_all(limit, now) else "submits",
+        taken=round(reserved / limit.interval),
+        next_free_seconds=max(0.0, round(max(state.until, opening.at) - now, 1)),
     )
-    return rate, pause
 
 
-def _taken(pacing: Pacing, now: float) -> int:
-    """How many slots from now on, for a minute, are taken."""
-    if not pacing.interval:
-        return 0
-    slots = int(pacing.taken, 16)
-    first = max(0, round((now - pacing.base) / pacing.interval))
-    minute = round(MINUTE / pacing.interval)
-    return ((slots >> first) & ((1 << minute) - 1)).bit_count()
+def spend_of(state: GateState, budget: Budget) -> Spend:
+    """What was spent, of which budgets. Pure."""
+    spent = state.spending
+    return Spend(round(spent.day, 4), round(spent.month, 4), budget.daily, budget.monthly, spent.price)
 
 
 def _problems(stack: Stack, pause: Pause | None, dead: int, undelivered: int | None) -> list[Problem]:
@@ -204,14 +202,14 @@ def _problems(stack: Stack, pause: Pause | None, dead: int, undelivered: int | N
 
 
 def _late(stack: Stack, waited: float | None) -> list[Problem]:
-    """What to do if the oldest job has waited for as long as the alarm on it bears."""
+    """What to do if the oldest job has waited for as long as the alarm on it allows."""
     if waited is None or waited <= LONG_WAIT:
         return []
-    step = stack.command("jobs", "--status", "QUEUED", "--status", "SUBMITTING")
+    step = stack.command("jobs", "--status", "QUEUED")
     return [Problem(f"the oldest job has waited for {span(waited)} to be sent", step)]
 
 
-def _stuck(stack: Stack, records: Records, now: float) -> list[Problem]:
+def _stuck(stack: Stack, sent: list[Record], now: float) -> list[Problem]:
     """What to do if records have not changed for longer than anything takes: nobody works on those jobs."""
     ages = Ages()
     limits = {
@@ -221,11 +219,11 @@ def _stuck(stack: Stack, records: Records, now: float) -> list[Problem]:
         Status.SUCCEEDED: ages.ended,
         Status.FAILED: ages.ended,
     }
-    counts = {status: records.unchanged(status, rfc3339(now - limit)) for status, limit in limits.items()}
-    told = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count)
+    stuck = Counter(found.status for found in sent if epoch(found.updated_at) < now - limits.get(found.status, now))
+    told = ", ".join(f"{stuck[status]:,} {status}" for status in limits if stuck[status])
     if not told:
         return []
-    return [Problem(f"jobs are stuck, and their ends not told: {told}", stack.command("sweep"))]
+    return [Problem(f"jobs are stuck, and their ends not notified: {told}", stack.command("sweep"))]
 
 
 def alarms_on(stack: Stack) -> dict[str, str] | None:

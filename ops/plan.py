@@ -16,7 +16,6 @@ from posedrop.contract import PREFIX, Folder, OutsideContract, Role, Upload, par
 from posedrop.intake import draft
 from posedrop.ledger import Record
 from posedrop.segmind import MODEL
-from posedrop.telemetry import PRICE
 from posedrop.uploads import Blob, Listed, UploadBucket, UploadChanged
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ class Plan:
 
     @property
     def usd(self) -> float:
-        """What all of it would cost, by the provider's average price."""
+        """What all of it would cost, by the price that was learned."""
         return round(sum(job.usd for job in self.jobs), 4)
 
     @property
@@ -120,15 +119,16 @@ def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequen
     # Only a face or a job file is shared: without one, no other pose becomes another job.
     alone = asked is not None and all(parse(key).role in (Role.POSE, Role.POSE_FILE) for key in files)
     poses = sorted(asked) if asked and alone else bucket.poses(character)
-    return Plan(url, [_job(stack, bucket, character, pose, asked is None or pose in asked) for pose in poses])
+    price = stack.price()
+    return Plan(url, [_job(stack, bucket, character, pose, asked is None or pose in asked, price) for pose in poses])
 
 
 def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
     """What one pose is by the files that are there now. Raises Refused; errors of AWS pass as botocore's."""
-    return _job(stack, stack.uploads, character, pose, asked=True)
+    return _job(stack, stack.uploads, character, pose, asked=True, price=stack.price())
 
 
-def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: bool) -> PlannedJob:
+def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: bool, price: float) -> PlannedJob:
     files = bucket.files(character, pose)
     if files.missing:
         return PlannedJob(character, pose, asked, Outcome.WAITING, missing=files.missing)
@@ -153,7 +153,7 @@ def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: b
         error=known.error["message"] if known and known.error else None,
         request={**job.parameters, **images},
         context=job.context,
-        usd=0.0 if known else PRICE,
+        usd=0.0 if known else price,
     )
 
 

@@ -1,6 +1,5 @@
-"""Reading many records: by character and by what is unfinished through the indexes, otherwise by a bounded scan."""
+"""Reading many records: by character, the line and what is unfinished through the indexes, else by a bounded scan."""
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,8 @@ from typing import Any
 from ops.stack import Stack
 from posedrop.clock import rfc3339
 from posedrop.gate.reasons import ReasonCode
-from posedrop.ledger import ENDED, UNFINISHED_INDEX, Record, Status
+from posedrop.ledger import ENDED, ENDED_UNSENT, INCOMPLETE, PAID, UNFINISHED_INDEX, Record, Status
+from posedrop.line.places import DUE, IN_LINE, LINE_INDEX
 from posedrop.record import from_item, is_record
 
 CHARACTER_INDEX = "by-character"
@@ -21,6 +21,17 @@ ITEMS_A_JOB = 3
 """A job's record, the item of its attempts and that of its request: a scan reads them all."""
 BATCH = 100
 """Keys that one BatchGetItem takes (DynamoDB API reference)."""
+QUEUED = ((LINE_INDEX, "stands", IN_LINE), (LINE_INDEX, "stands", DUE))
+SENT = ((UNFINISHED_INDEX, "unfinished", PAID), (UNFINISHED_INDEX, "unfinished", ENDED_UNSENT))
+WAITING = ((UNFINISHED_INDEX, "unfinished", INCOMPLETE),)
+"""Where what is not finished stands: an index, the name of its key, and the key. SENT are those whose end is to be
+notified: one that was claimed, or has failed without that."""
+PLACES: dict[str, tuple[tuple[str, str, str], ...]] = {
+    **dict.fromkeys(Status, SENT),
+    Status.WAITING: WAITING,
+    Status.QUEUED: QUEUED,
+}
+"""Where the records of a status stand while they are not finished."""
 ALWAYS = rfc3339(0)
 NEVER = "9999-12-31T23:59:59.999Z"
 
@@ -88,16 +99,15 @@ class Records:
         if before:
             wanted = replace(wanted, until=min(wanted.until, before[0]))
         cut = False
-        found: Iterable[Record]
         if wanted.character:
             found = self._of_character(wanted)
         elif wanted.statuses and not set(wanted.statuses) & set(ENDED):
             found = self._unfinished(wanted)
         else:
-            scanned, cut = self._scan()
-            found = sorted(scanned, key=newest, reverse=True)
+            found, cut = self._scan()
+            found.sort(key=newest, reverse=True)
         rest = (record for record in found if wanted.fits(record) and (before is None or newest(record) < before))
-        records = _first(rest, limit + 1)
+        records = list(islice(rest, limit + 1))
         more = cursor_after(records[limit - 1]) if len(records) > limit else None
         return Page(records[:limit], more, cut)
 
@@ -114,28 +124,37 @@ class Records:
             found |= {record.job_id: record for record in records}
         return found
 
-    def unfinished(self, status: Status) -> dict[str, str]:
-        """The ids of the records with this status that are not told yet, each with the time of its last change."""
-        items = self._items("query", **self._unfinished_query(Wanted(), status))
-        return {item["job_id"]["S"]: item["updated_at"]["S"] for item in items}
+    def places(self, index: str, name: str, key: str) -> dict[str, str]:
+        """The ids of the records that stand at one of the PLACES, each with what says where there."""
+        items = self._items("query", **_query(index, name, key))
+        return {item["job_id"]["S"]: item["place" if index == LINE_INDEX else "unfinished_at"]["S"] for item in items}
 
     def of_pose(self, character: str, pose: str) -> list[Record]:
         """All jobs of one pose, the newest first; not what is only waited for."""
         found = self._of_character(Wanted(character))
         return [record for record in found if record.pose == pose and record.status is not Status.WAITING]
 
-    def unchanged(self, status: Status, since: str) -> int:
-        """How many records of this status, not told yet, nobody has changed since a time (RFC 3339)."""
-        return self._count(self._unfinished_query(Wanted(until=since), status))
+    def sent(self) -> list[Record]:
+        """What was claimed or has failed, and is not notified yet: job_id, status and updated_at of each."""
+        names = {f"#{name}": name for name in ("status", "character")}
+        projection = "job_id, #status, #character, pose, updated_at"
+        keys = self._keys(SENT)
+        found: list[Record] = []
+        while batch := list(islice(keys, BATCH)):
+            found += self._get(batch, ProjectionExpression=projection, ExpressionAttributeNames=names)
+        return found
 
-    def counts(self) -> Counts:
-        """How many records there are of each status: the unfinished exactly, the ended by a bounded scan."""
+    def counts(self, sent: Iterable[Record]) -> Counts:
+        """How many records there are of each status: the unfinished exactly, the ended by a bounded scan.
+
+        `sent` are those that are not notified yet.
+        """
+        unfinished = Counter(record.status for record in sent)
         by_status = {
-            str(status): self._count(self._unfinished_query(Wanted(), status))
-            for status in Status
-            if status not in ENDED
+            **unfinished,
+            Status.WAITING: self._count(WAITING),
+            Status.QUEUED: self._count(QUEUED),
         }
-        untold = sum(self._count(self._unfinished_query(Wanted(), status)) for status in ENDED)
         ended: Counter[str] = Counter()
         failures: Counter[str] = Counter()
         refused = 0
@@ -150,51 +169,33 @@ class Records:
                 failures[record.error["type"]] += 1
             refused += is_refused(record)
         return Counts(
-            {**by_status, **{str(status): ended[status] for status in ENDED}},
+            {str(status): ended[status] if status in ENDED else by_status.get(status, 0) for status in Status},
             dict(failures.most_common()),
-            untold,
+            sum(unfinished[status] for status in ENDED),
             refused,
             cut,
         )
 
     # ---- the ways to read --------------------------------------------------------------------------------------------
 
-    def _of_character(self, wanted: Wanted) -> Iterator[Record]:
-        yield from self._read(
-            self._items(
-                "query",
-                IndexName=CHARACTER_INDEX,
-                ScanIndexForward=False,
-                KeyConditionExpression="#key = :key AND updated_at BETWEEN :since AND :until",
-                ExpressionAttributeNames={"#key": "character"},
-                ExpressionAttributeValues={
-                    ":key": {"S": wanted.character},
-                    ":since": {"S": wanted.since},
-                    ":until": {"S": wanted.until},
-                },
-            ),
-        )
+    def _of_character(self, wanted: Wanted) -> list[Record]:
+        """The records of a character, the newest change first."""
+        keys = self._items("query", **_query(CHARACTER_INDEX, "character", wanted.character))
+        return self._sorted(keys)
 
-    def _unfinished(self, wanted: Wanted) -> Iterator[Record]:
-        lists = [
-            self._items("query", **self._unfinished_query(wanted, status), ScanIndexForward=False)
-            for status in wanted.statuses
-        ]
-        keys = heapq.merge(*lists, key=lambda item: str(item["updated_at"]["S"]), reverse=True)
+    def _unfinished(self, wanted: Wanted) -> list[Record]:
+        """What is not finished and may have one of the wanted statuses, the newest change first."""
+        return self._sorted(self._keys(tuple({place: 0 for status in wanted.statuses for place in PLACES[status]})))
+
+    def _sorted(self, keys: Iterator[dict[str, Any]]) -> list[Record]:
+        found: list[Record] = []
         while batch := list(islice(keys, BATCH)):
-            yield from sorted(self._get(batch), key=newest, reverse=True)
+            found += self._get(batch)
+        return sorted(found, key=newest, reverse=True)
 
-    def _unfinished_query(self, wanted: Wanted, status: Status) -> dict[str, Any]:
-        return {
-            "TableName": self._table,
-            "IndexName": UNFINISHED_INDEX,
-            "KeyConditionExpression": "unfinished = :status AND updated_at BETWEEN :since AND :until",
-            "ExpressionAttributeValues": {
-                ":status": {"S": status},
-                ":since": {"S": wanted.since},
-                ":until": {"S": wanted.until},
-            },
-        }
+    def _keys(self, places: Sequence[tuple[str, str, str]]) -> Iterator[dict[str, Any]]:
+        for place in places:
+            yield from self._items("query", **_query(*place))
 
     def _scan(self, **projection: Any) -> tuple[list[Record], bool]:
         """The records of the table, up to the bound, and whether there are more."""
@@ -227,9 +228,9 @@ class Records:
                     raise
                 self._unreadable(item["job_id"]["S"])
 
-    def _count(self, query: dict[str, Any]) -> int:
-        pages = self._dynamodb.get_paginator("query").paginate(**query, Select="COUNT")
-        return sum(page["Count"] for page in pages)
+    def _count(self, places: Sequence[tuple[str, str, str]]) -> int:
+        queries = (self._pages("query", **_query(*place), Select="COUNT") for place in places)
+        return sum(page["Count"] for pages in queries for page in pages)
 
     def _items(self, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         for page in self._pages(operation, **arguments):
@@ -239,19 +240,19 @@ class Records:
         yield from self._dynamodb.get_paginator(operation).paginate(**{"TableName": self._table, **arguments})
 
 
+def _query(index: str, name: str, key: str) -> dict[str, Any]:
+    """What asks an index for all that have a key."""
+    return {
+        "IndexName": index,
+        "KeyConditionExpression": "#key = :key",
+        "ExpressionAttributeNames": {"#key": name},
+        "ExpressionAttributeValues": {":key": {"S": key}},
+    }
+
+
 def is_refused(record: Record) -> bool:
     """Whether the provider refused this job by itself, while it is not decided yet whose fault that is."""
     return record.status is Status.QUEUED and record.reason_code == ReasonCode.REFUSED
-
-
-def _first(records: Iterable[Record], count: int) -> list[Record]:
-    """The first records; those of one time are sorted by their ids, so that a cursor can lie between them."""
-    found: list[Record] = []
-    for record in records:
-        if len(found) >= count and record.updated_at < found[-1].updated_at:
-            break
-        found.append(record)
-    return sorted(found, key=newest, reverse=True)[:count]
 
 
 def cursor_after(record: Record) -> str:

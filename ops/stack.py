@@ -16,12 +16,15 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from ops.errors import NotFound, OpsError, UnclearTarget
 from ops.words import command
-from posedrop.governor import Governor
+from posedrop.gate.budget import Budget
+from posedrop.gate.gate import Gate
+from posedrop.gate.items import Items
+from posedrop.gate.rate_limit import Counting, RateLimit
 from posedrop.job import JOB_ID, waiting_id
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Ledger, Record
+from posedrop.line.line import Line
 from posedrop.naming import execution_name
-from posedrop.pacing import Counting, Limits
 from posedrop.polling import Latency
 from posedrop.uploads import UploadBucket
 
@@ -109,13 +112,14 @@ class Stack:
         return float(self.parameter(parameter))
 
     @cached_property
-    def limits(self) -> Limits:
-        """The plan's limits."""
-        return Limits(
-            self.seconds("SegmindRequestsPerMinute"),
-            cast("Counting", self.parameter("LimitCounts")),
-            self.seconds("DailyJobLimit"),
-        )
+    def limit(self) -> RateLimit:
+        """The plan's request limit."""
+        return RateLimit(self.seconds("SegmindRequestsPerMinute"), cast("Counting", self.parameter("LimitCounts")))
+
+    @cached_property
+    def budget(self) -> Budget:
+        """What may be spent."""
+        return Budget(self.seconds("DailyBudget"), self.seconds("MonthlyBudget"))
 
     def resource(self, logical_id: str) -> str | None:
         """The physical id of a resource that is no output; None where it cannot be told."""
@@ -136,9 +140,22 @@ class Stack:
         return Ledger(self.client("dynamodb"), self.output("JobsTableName"))
 
     @cached_property
-    def governor(self) -> Governor:
-        """The use of the plan's limit."""
-        return Governor(self.client("dynamodb"), self.output("JobsTableName"), self.limits)
+    def gate(self) -> Gate:
+        """When the next requests may be made: the plan's limit, the breaker and the budget."""
+        return Gate(self._items, self.limit, self.budget)
+
+    @cached_property
+    def line(self) -> Line:
+        """The line of queued jobs."""
+        return Line(self._items)
+
+    @cached_property
+    def _items(self) -> Items:
+        return Items(self.client("dynamodb"), self.output("JobsTableName"))
+
+    def price(self) -> float:
+        """What a job costs (USD), as far as that was learned."""
+        return self.gate.budgets.read(self.clock()).price
 
     @cached_property
     def uploads(self) -> UploadBucket:

@@ -90,7 +90,7 @@ def _moments(record: Record) -> list[Moment]:
     begins = "waiting" if record.status is Status.WAITING else "queued"
     found: list[tuple[str | None, str, str]] = [
         (record.created_at, begins, ", ".join(record.missing)),
-        (_time(record.began_at), "queued again", f"attempt {record.attempt}"),
+        (record.queued_at if record.attempt > 1 else None, "queued again", f"attempt {record.attempt}"),
         *(moment for request in record.requests for moment in _request(request)),
         (_time(record.refused_at), "refused", "for the first time in this attempt"),
         (record.submitted_at, "accepted", f"request {record.request_id}"),

@@ -10,12 +10,19 @@ import operator
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from statistics import mean
 from typing import Any
 
 Key = tuple[str, str, frozenset[tuple[str, str]]]
 Value = float | bool | None
 
-STATISTICS: dict[str, Callable[[list[float]], float]] = {"Sum": sum, "Maximum": max, "Minimum": min}
+STATISTICS: dict[str, Callable[[list[float]], float]] = {
+    "Sum": sum,
+    "Maximum": max,
+    "Minimum": min,
+    "Average": mean,
+    "SampleCount": len,
+}
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "GreaterThanThreshold": operator.gt,
     "GreaterThanOrEqualToThreshold": operator.ge,

@@ -22,8 +22,18 @@ from moto.core.base_backend import BackendDict, BaseBackend
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.core.serialize import AttributePickerContext, ResponseSerializer
 from moto.core.utils import method_names_from_class
+from moto.ssm.models import ParameterDict
 
+copyreg.pickle(ParameterDict, lambda found: (_parameters, (found.account_id, found.region_name, dict(found))))
 copyreg.pickle(threading.Condition, lambda _: (threading.Condition, ()))  # a queue's: nobody waits while it is copied
+
+
+def _parameters(account_id: str, region_name: str, parameters: dict[str, Any]) -> ParameterDict:
+    """Make the Parameter Store's parameters anew: they are a dict that cannot say how it is made."""
+    found = ParameterDict(account_id, region_name)
+    found.update(parameters)
+    return found
+
 
 Copy = dict[str, Any]
 """All that moto holds, by service."""

@@ -1,12 +1,24 @@
-"""How the tests are shared out among workers: what belongs together, and in which order."""
+"""How the tests are shared out among workers, what belongs together, in which order; and how examples are made."""
 
+import os
 import sys
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 from botocore.client import BaseClient
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
+
+# The same examples each time in CI, new ones elsewhere; and none fails because the machine is busy.
+settings.register_profile(
+    "posedrop",
+    deadline=None,
+    database=None,
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
+)
+settings.load_profile("posedrop")
 
 GROUPS = {
     "tests/e2e/test_console.py": "console-stack",

@@ -1,6 +1,7 @@
 """A table with as much of DynamoDB's language as the ledger and the gate speak: thousands of writes a second."""
 
 import copy
+import operator
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -8,7 +9,13 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-FAILED_CONDITION = ClientError({"Error": {"Code": "ConditionalCheckFailedException"}}, "UpdateItem")
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "<>": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 class Table:
@@ -27,6 +34,11 @@ class Table:
     def get_item(self, **request: Any) -> dict[str, Any]:
         item = self.items.get(request["Key"]["job_id"]["S"])
         return {"Item": copy.deepcopy(item)} if item else {}
+
+    def batch_get_item(self, **request: Any) -> dict[str, Any]:
+        ((table, wanted),) = request["RequestItems"].items()
+        found = (self.items.get(key["job_id"]["S"]) for key in wanted["Keys"])
+        return {"Responses": {table: [copy.deepcopy(item) for item in found if item]}}
 
     def put_item(self, **request: Any) -> dict[str, Any]:
         return self._write(lambda: self._put(request))
@@ -65,21 +77,26 @@ class Table:
     def _check(self, request: dict[str, Any], item: dict[str, Any]) -> None:
         names, values = request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {})
         condition = request.get("ConditionExpression", "")
-        for alternative in condition.split(" OR "):
-            if all(_holds(item, atom, names, values) for atom in alternative.split(" AND ") if atom):
-                return
-        raise FAILED_CONDITION
+        for part in condition.split(" AND ") if condition else []:
+            alternatives = re.fullmatch(r"\((.* OR .*)\)|(.*)", part)
+            assert alternatives
+            atoms = (alternatives[1] or alternatives[2]).split(" OR ")
+            if not any(_holds(item, atom, names, values) for atom in atoms):
+                error: Any = {"Error": {"Code": "ConditionalCheckFailedException"}, "Item": copy.deepcopy(item)}
+                raise ClientError(error, "UpdateItem")
 
 
 def _holds(item: dict[str, Any], atom: str, names: dict[str, str], values: dict[str, Any]) -> bool:
     if found := re.fullmatch(r"attribute_not_exists\((\S+)\)", atom):
         return names.get(found[1], found[1]) not in item
-    found = re.fullmatch(r"(\S+) (=|<) (:\w+)", atom)
+    found = re.fullmatch(r"(\S+) (=|<>|<=?|>=?) (:\w+)", atom)
     assert found, atom
     there, value = item.get(names.get(found[1], found[1])), _stored(values[found[3]])
     if found[2] == "=":
         return there == value
-    return there is not None and Decimal(there["N"]) < Decimal(value["N"])
+    if there is None or there.keys() != value.keys():
+        return False  # values of one type are compared only
+    return COMPARISONS[found[2]](*(Decimal(side["N"]) if "N" in side else side["S"] for side in (there, value)))
 
 
 def _change(item: dict[str, Any], kind: str, clause: str, names: dict[str, str], values: dict[str, Any]) -> None:

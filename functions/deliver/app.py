@@ -10,7 +10,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from posedrop.delivery import Delivery
 from posedrop.downloads import Downloader
-from posedrop.governor import Governor
+from posedrop.gate.budget import BudgetStore
+from posedrop.gate.items import Items
+from posedrop.gate.rate_limit import RateLimiter
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Ledger
 from posedrop.naming import execution_name
@@ -52,6 +54,7 @@ def delivery() -> Delivery:
     settings = from_environment(DeliverSettings)
     api_key = ApiKey(settings.segmind_secret_id)
     dynamodb = boto3.client("dynamodb")
+    items = Items(dynamodb, settings.jobs_table)
     return Delivery(
         ledger=Ledger(dynamodb, settings.jobs_table, settings.record_retention_days),
         segmind=Segmind(settings.segmind_base_url, api_key, clock=time.time),
@@ -60,7 +63,8 @@ def delivery() -> Delivery:
         outputs=OutputBucket(s3_client(), settings.output_bucket),
         sns=boto3.client("sns"),
         topic_arn=settings.notification_topic_arn,
-        governor=Governor(dynamodb, settings.jobs_table, settings.limits),
+        limiter=RateLimiter(items, settings.limit),
+        budgets=BudgetStore(items, settings.budget),
         latency=LatencyStore(dynamodb, settings.jobs_table, settings.typical_inference_seconds),
         clock=time.time,
     )

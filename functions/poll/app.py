@@ -9,7 +9,8 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from posedrop.checking import JobState
-from posedrop.governor import Governor
+from posedrop.gate.items import Items
+from posedrop.gate.rate_limit import RateLimiter
 from posedrop.naming import execution_name
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
@@ -46,10 +47,10 @@ def watch() -> Watch:
     api_key = ApiKey(settings.segmind_secret_id)
     return Watch(
         Segmind(settings.segmind_base_url, api_key, clock=time.time),
-        Governor(boto3.client("dynamodb"), settings.jobs_table, settings.limits),
+        RateLimiter(Items(boto3.client("dynamodb"), settings.jobs_table), settings.limit),
         api_key,
-        limits=settings.limits,
         timeout_seconds=settings.job_timeout_seconds,
         typical_seconds=settings.typical_inference_seconds,
         clock=time.time,
+        sleep=time.sleep,
     )

@@ -8,11 +8,9 @@ import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from posedrop.backlog import oldest_job
 from posedrop.ledger import Ledger
 from posedrop.settings import SweepSettings, from_environment
 from posedrop.sweeping import Ages, Sweep
-from posedrop.telemetry import flush, seconds
 
 logger = Logger()
 
@@ -21,17 +19,9 @@ logger = Logger()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Sweep once, and answer how many records of each status were set going."""
     ages = Ages(**event.get("ages", {}))
-    tell_oldest()
     counts = sweep().run(ages, lambda: context.get_remaining_time_in_millis() / 1000)
     logger.info("swept", counts=counts)
     return counts
-
-
-def tell_oldest() -> None:
-    """Write how long (seconds) the oldest job has waited to be sent; 0 if none waits."""
-    oldest = oldest_job(dynamodb(), settings().jobs_table)
-    seconds("OldestJobSeconds", 0.0 if oldest is None else max(0.0, time.time() - oldest))
-    flush()
 
 
 def settings() -> SweepSettings:
@@ -57,6 +47,7 @@ def sweep() -> Sweep:
         sns=boto3.client("sns"),
         invoker=boto3.client("lambda"),
         upload_queue_url=found.upload_queue_url,
+        submit_queue_url=found.submit_queue_url,
         state_machine_arn=found.state_machine_arn,
         deliver_function=found.deliver_function,
         topic_arn=found.notification_topic_arn,

@@ -35,9 +35,9 @@ from ops.plan import Plan
 from ops.stack import Stack
 from ops.timeline import life
 from posedrop.clock import rfc3339
+from posedrop.gate.budget import FIRST_PRICE
 from posedrop.ledger import Record
 from posedrop.parameters import schema
-from posedrop.telemetry import PRICE
 from posedrop.uploads import IMAGE_LIMIT
 
 STATIC = Path(__file__).parent / "static"
@@ -117,7 +117,7 @@ class Console:
                 "local": stack.endpoint is not None,
                 "command": stack.command(),
                 "schema": schema(),
-                "price_usd": PRICE,
+                "price_usd": FIRST_PRICE,
                 "file_bytes": IMAGE_LIMIT,
                 "default_prompt": stack.parameter("DefaultPrompt"),
             }

@@ -112,7 +112,7 @@ def _headline(record: Record, situation: Situation, turn: float | None) -> str:
             return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "held up"
         case "queued":
             deferred = record.deferred_until is not None and epoch(record.deferred_until) > situation.now
-            if deferred and record.reason_code in _DEFERRALS and not situation.breaker.is_open:
+            if deferred and record.reason_code in _DEFERRALS and not situation.gate.breaker.is_open:
                 return _DEFERRALS[record.reason_code]
             if turn:
                 return "waits for its turn"

@@ -1,7 +1,8 @@
 """What changes, as it changes: the table in memory, and numbered events for every page that is open.
 
-A whole look reads the table, so it is rare; between two of them the sparse index of what is unfinished tells which
-records changed. While no page is open nothing is read.
+A whole look reads the table, so it is rare; between two of them the sparse indexes tell which records stand elsewhere
+than before. Those that are paid for stand where they are until they are notified: they are read each time. While no
+page is open nothing is read.
 """
 
 import json
@@ -24,12 +25,12 @@ from ops.console.turns import turns
 from ops.errors import OpsError
 from ops.explain import Situation
 from ops.health import depth
-from ops.records import SCAN_BOUND, Records, Wanted
+from ops.records import QUEUED, SCAN_BOUND, SENT, WAITING, Records, Wanted
 from ops.stack import Stack
 from posedrop.answers import redact
 from posedrop.clock import rfc3339
 from posedrop.errors import PosedropError
-from posedrop.ledger import Record, Status
+from posedrop.ledger import PAID, Record
 
 TROUBLE = (ClientError, BotoCoreError, Boto3Error, PosedropError, OSError)
 """What goes wrong between here and AWS."""
@@ -47,6 +48,7 @@ QUEUE_SECONDS = 5.0
 """Between two looks at how many messages the upload queue has."""
 LOOK_DEADLINE = 8.0
 """Seconds after which a look is given up: the stack hangs."""
+UNFINISHED = (*QUEUED, *SENT, *WAITING)
 PATIENCE = 1.0
 """Seconds that a request waits for a new look before it is answered with what is known."""
 
@@ -132,7 +134,7 @@ class Known:
 
     situation: Situation
     records: Mapping[str, Record] = field(default_factory=dict)
-    unfinished: Mapping[str, tuple[Status, str]] = field(default_factory=dict)
+    unfinished: Mapping[str, str] = field(default_factory=dict)
     turns: Mapping[str, float] = field(default_factory=dict)
     aspects: Mapping[str, tuple[str, int | None]] = field(default_factory=dict)
     queue: int = 0
@@ -159,7 +161,7 @@ class Looker:
         self._stack = stack
         self._unreadable: set[str] = set()
         self._records = Records(stack, scan_bound, self._unreadable.add)
-        self._pool = ThreadPoolExecutor(len(Status), "look")
+        self._pool = ThreadPoolExecutor(len(UNFINISHED), "look")
         self._queue, self._queue_due = 0, 0.0
 
     def whole(self, known: Known | None) -> Known:
@@ -179,7 +181,7 @@ class Looker:
         changed = {
             job_id
             for job_id in unfinished.keys() | known.unfinished.keys()
-            if unfinished.get(job_id) != known.unfinished.get(job_id)
+            if unfinished.get(job_id) != known.unfinished.get(job_id) or unfinished[job_id].startswith(PAID)
         }
         read = self._records.get(changed)
         records = {job_id: record for job_id, record in known.records.items() if job_id not in changed} | read
@@ -190,13 +192,15 @@ class Looker:
                     records[record.job_id] = record
         return self._known(records, unfinished, known.cut)
 
-    def _unfinished(self) -> dict[str, tuple[Status, str]]:
-        found: dict[str, tuple[Status, str]] = {}
-        for status, times in zip(Status, self._pool.map(self._records.unfinished, Status), strict=True):
-            found |= {job_id: (status, at) for job_id, at in times.items()}
+    def _unfinished(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for (_, _, key), places in zip(
+            UNFINISHED, self._pool.map(lambda place: self._records.places(*place), UNFINISHED), strict=True
+        ):
+            found |= {job_id: f"{key} {place}" for job_id, place in places.items()}
         return found
 
-    def _known(self, records: Mapping[str, Record], unfinished: Mapping[str, tuple[Status, str]], cut: bool) -> Known:
+    def _known(self, records: Mapping[str, Record], unfinished: Mapping[str, str], cut: bool) -> Known:
         situation = Situation.of(self._stack)
         if situation.now >= self._queue_due:
             self._queue = depth(self._stack, self._stack.output("UploadQueueUrl"))

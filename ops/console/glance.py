@@ -7,12 +7,11 @@ from typing import Any
 
 from ops.console import cards
 from ops.explain import Situation
-from ops.health import limit_use
+from ops.health import pause_of, rate_of
 from ops.records import is_refused
 from posedrop.clock import epoch
 from posedrop.ledger import Record, Status
 from posedrop.polling import Latency, next_wait
-from posedrop.telemetry import PRICE
 
 DURATIONS = 100
 LATE = 0.95
@@ -22,8 +21,7 @@ LATE = 0.95
 def glance(records: Iterable[Record], situation: Situation, queue: int = 0) -> dict[str, Any]:
     """What the page shows above the cards. Durations are seconds, amounts USD.
 
-    `queue`: how many messages the upload queue has. A queued job has one there; the others are uploads that were not
-    looked at yet.
+    `queue`: how many messages the upload queue has: uploads that are to be read.
     """
     states: Counter[str] = Counter()
     failures: Counter[str] = Counter()
@@ -36,10 +34,11 @@ def glance(records: Iterable[Record], situation: Situation, queue: int = 0) -> d
         if record.error:
             failures[record.error["type"]] += 1
         if record.status is Status.QUEUED:
-            queued.append(epoch(record.created_at if record.attempt == 1 else record.updated_at))
+            queued.append(epoch(record.queued_at))
         if record.status is Status.SUCCEEDED and record.attempt == 1 and record.completed_at and record.created_at:
             done.append(record)
-    rate, pause = limit_use(situation.pacing, situation.breaker, situation.limits, situation.now)
+    gate, opening, now = situation.gate, situation.opening, situation.now
+    rate, pause = rate_of(gate, opening, situation.limit, now), pause_of(gate.breaker, opening, now)
     newest = heapq.nlargest(DURATIONS, done, key=lambda record: str(record.completed_at))
     told = None
     if pause:
@@ -47,8 +46,8 @@ def glance(records: Iterable[Record], situation: Situation, queue: int = 0) -> d
         told = {"reason": pause.reason, "seconds": seconds, "step": pause.next_step, "account": bool(pause.cause)}
     limit = rate.requests_per_minute
     return {
-        "backlog": max(states["queued"], queue),
-        "arriving": max(0, queue - states["queued"]),
+        "backlog": states["queued"],
+        "arriving": queue,
         "oldest_seconds": round(max(0.0, situation.now - min(queued)), 1) if queued else None,
         "running": states["submitting"] + states["running"] + states["delivering"],
         "waiting": states["waiting"],
@@ -57,8 +56,8 @@ def glance(records: Iterable[Record], situation: Situation, queue: int = 0) -> d
         "pause": told,
         "typical_seconds": situation.typical_seconds,
         "late_seconds": late_seconds(situation.latency),
-        "spend_today_usd": round(rate.jobs_today * PRICE, 4),
-        "jobs_today": rate.jobs_today,
+        "spend_today_usd": round(gate.spending.day, 4),
+        "spend_month_usd": round(gate.spending.month, 4),
         "done": states["done"],
         "failed": states["failed"],
         "failures": [{"type": kind, "count": count} for kind, count in failures.most_common()],

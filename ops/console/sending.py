@@ -19,7 +19,6 @@ from ops.words import usd
 from posedrop.contract import Folder, Role
 from posedrop.job import waiting_id
 from posedrop.ledger import Record
-from posedrop.telemetry import PRICE
 from posedrop.uploads import IMAGE_LIMIT, UploadChanged, read_stored
 
 PROGRESS_STEP = 0.04
@@ -246,4 +245,4 @@ def plan_again(stack: Stack, record: Record | None, seed: int | None) -> Again:
     (job,) = plan(stack, record.character, files, [name]).jobs
     if job.outcome is not Outcome.NEW:
         raise Refused(_why(job) or "it makes no new job")
-    return Again(record.character, name, seed, files, job.usd or PRICE)
+    return Again(record.character, name, seed, files, job.usd)

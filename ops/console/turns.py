@@ -5,35 +5,23 @@ from collections.abc import Iterable
 from ops.explain import Situation
 from posedrop.clock import epoch
 from posedrop.ledger import Record, Status
-from posedrop.pacing import Slot, Turn
+from posedrop.line.places import IN_LINE
 
 
 def turns(records: Iterable[Record], situation: Situation) -> dict[str, float]:
     """When queued jobs are sent (seconds since the epoch), by their ids; one that cannot be told is left out.
 
-    The question that submit will ask for each of them, in the order in which their messages come back. A pause moves
-    them once, when it begins: the grid goes on at its end. Its end itself changes nothing.
+    A dispatched job has its time. The jobs in line follow in their order, one interval after the other, from where the
+    gate has a free time. A deferred job stands in line again at its time, and goes then or later.
     """
-    pacing, opens = situation.pacing, max(situation.pacing.paused_until, situation.breaker.open_until)
-    found = {}
-    for due, _, job_id, kept in _in_order(records, situation.now):
-        pacing, taken = pacing.answered().take(max(due, opens), situation.limits, kept)
-        slot = taken if isinstance(taken, Turn) else taken.slot
-        # One that should have been taken up by now has no time that would hold.
-        if slot and (due > situation.now or (kept and slot.at == kept.at)):
-            found[job_id] = slot.at
+    queued = [record for record in records if record.status is Status.QUEUED]
+    found = {record.job_id: record.send_at for record in queued if record.send_at is not None}
+    in_line = sorted((str(record.place), record.job_id) for record in queued if record.stands == IN_LINE)
+    for number, (_, job_id) in enumerate(in_line):
+        turn = situation.turn_after(number)
+        if turn is not None:
+            found[job_id] = turn
+    for record in queued:
+        if record.stands != IN_LINE and record.send_at is None and record.deferred_until:
+            found[record.job_id] = max(epoch(record.deferred_until), situation.opening.at)
     return found
-
-
-def _in_order(records: Iterable[Record], now: float) -> list[tuple[float, str, str, Slot | None]]:
-    """The queued jobs as their messages come back: when, since when they are there, their ids, and their slots."""
-    return sorted(
-        (
-            max(now, epoch(record.deferred_until)) if record.deferred_until else now,
-            record.created_at,
-            record.job_id,
-            Slot(**record.slot) if record.slot else None,
-        )
-        for record in records
-        if record.status is Status.QUEUED
-    )

@@ -226,6 +226,8 @@ class Studio:
             }
         if state == "submitting":
             found |= {"owner": "somebody", "requests": [Request(1, at)]}
+        if state == "queued":
+            found |= {"queued_at": times["created_at"]}
         if state in ("delivering", "done"):
             drawn = CHARACTERS[number]
             key = f"outputs/{character}/{name}/{seed}/1.png"

@@ -19,7 +19,8 @@ from ops.console.server import Server
 from ops.stack import Stack
 from posedrop.clock import rfc3339
 from posedrop.job import waiting_id
-from posedrop.ledger import Record, Status
+from posedrop.ledger import INCOMPLETE, PAID, Record, Status
+from posedrop.line.places import in_line
 from posedrop.naming import execution_name
 from posedrop.record import Fate, Request, to_item
 from tests.integration import conftest as integration
@@ -193,10 +194,8 @@ class Console:
     def write(self, records: list[Record]) -> None:
         """Put records into the table, over what is there."""
         for record in records:
-            values = {name: value for name, value in vars(record).items() if value not in (None, [], {})}
-            told = record.ended and record.notified_at
-            item = values if told else {**values, "unfinished": record.status}
-            boto3.client("dynamodb").put_item(TableName=TABLE, Item=to_item(item))
+            values = {name: value for name, value in vars(record).items() if value not in (None, [], {}, "")}
+            boto3.client("dynamodb").put_item(TableName=TABLE, Item=to_item({**values, **_standing(record)}))
 
     def change(self, record: Record, **values: Any) -> Record:
         """Change a record now, and return it."""
@@ -207,7 +206,7 @@ class Console:
     def refuse_account(self, reason: str) -> None:
         """Let the provider refuse two requests in a row: submitting is paused for ten minutes."""
         now = time.time()
-        self.stack.governor.trip(lambda breaker: breaker.refused(now, reason, 600).refused(now, reason, 600))
+        self.stack.gate.breaker.change(lambda state: (state.refused(now, reason, 600).refused(now, reason, 600), None))
 
     def handle(self) -> None:
         """Let the stack handle what was uploaded or asked for since the last time; jobs are submitted by that."""
@@ -228,6 +227,15 @@ class Console:
         for name, execution in self.pipeline.executions().items():
             if name in running:
                 self.pipeline.run(execution)
+
+
+def _standing(record: Record) -> dict[str, str]:
+    """The keys of the sparse indexes: where a record stands until its end is notified."""
+    if record.status is Status.QUEUED:
+        return {} if record.stands else in_line(record.rank, record.queued_at)
+    if record.ended and record.notified_at:
+        return {}
+    return {"unfinished": INCOMPLETE if record.status is Status.WAITING else PAID, "unfinished_at": record.updated_at}
 
 
 def _event(version: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,6 +269,8 @@ def _record(
         values |= {"submitted_at": rfc3339(at)}
     if state == "submitting":
         values |= {"owner": "somebody", "requests": [Request(1, at)]}
+    if state == "queued":
+        values |= {"queued_at": rfc3339(at - 60)}
     if state in ("delivering", "done"):
         metrics = {"inference_seconds": 31.06, "total_seconds": 38.2, "polls": 2}
         values |= {"completed_at": rfc3339(at), "outputs": [output], "metrics": metrics}

@@ -2,11 +2,9 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from posedrop.clock import rfc3339
-from posedrop.pacing import DAY, WAITS_FOR_LIMIT, Held
 from tests.console.browser import Studio, picture
 from tests.console.conftest import Console
 
@@ -34,32 +32,24 @@ EARLIER = 36
 """Jobs that were done before."""
 
 
-def use_the_limit(console: Console) -> Held:
-    """Give out slots of a plan of 50 a minute until one has to wait, which is returned."""
+def use_the_limit(console: Console) -> None:
+    """Let a plan of 50 a minute be in use, and some money be spent."""
     console.stack.parameters["SegmindRequestsPerMinute"] = "50"  # type: ignore[index]
-    governor, now = console.stack.governor, time.time()
-    governor.change(lambda pacing: replace(pacing, day=int(now // DAY), day_jobs=len(SCENE) + EARLIER))
-    for _ in range(24):
-        taken = governor.take(now, None)
-    assert isinstance(taken, Held)
-    return taken
+    gate, now = console.stack.gate, time.time()
+    for _ in range(len(SCENE) + EARLIER):
+        gate.budgets.charge(now)
+    state = gate.read(now)
+    gate.reserve(state, gate.opening(state, now), now, [0] * 24)
 
 
 def test_the_picture_for_the_readme(console: Console, studio: Studio, visit: Visit) -> None:
     from playwright.sync_api import expect
 
-    held = use_the_limit(console)
-    assert held.slot
-    turn = {
-        "reason": WAITS_FOR_LIMIT,
-        "reason_code": held.code,
-        "deferred_until": rfc3339(held.until),
-        "slot": asdict(held.slot),
-    }
+    use_the_limit(console)
     for index in range(EARLIER):
         at = time.time() - 130 - 37 * index
         studio.job("done", "astrid", "wide", age=130 + 37 * index, created_at=rfc3339(at - 38 - index * 11 % 17))
-    more = {"queued": turn, "failed": {"error": {"type": "InferenceFailed", "message": "CUDA out of memory"}}}
+    more = {"failed": {"error": {"type": "InferenceFailed", "message": "CUDA out of memory"}}}
     for state, character, pose, age in SCENE:
         studio.job(state, character, pose, age, **more.get(state, {}))
     page = visit(console, width=1000, height=930, color_scheme="light")

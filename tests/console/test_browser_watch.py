@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from posedrop.clock import epoch, rfc3339
-from posedrop.gate.reasons import ReasonCode
 from posedrop.ledger import Status
+from posedrop.line.places import dispatched
 from posedrop.record import Request
 from tests.console.browser import FAILURES, Studio, axe, data, drop_files, hang_up, scroll_down
 from tests.console.conftest import TOKEN, Console
@@ -51,8 +51,8 @@ def test_all_states_go_by(console: Console, studio: Studio, visit: Visit) -> Non
 def test_a_queued_card_says_when_its_turn_comes(console: Console, studio: Studio, visit: Visit) -> None:
     from playwright.sync_api import expect
 
-    until = rfc3339(time.time() + 12 * 3600)  # so far away that no machine is too slow for it
-    studio.job("queued", reason="the limit", reason_code=ReasonCode.RATE_LIMIT, deferred_until=until)
+    twelve_hours = dispatched(time.time() + 12 * 3600)  # so far away that no machine is too slow for it
+    studio.job("queued", **twelve_hours)
     page = visit(console)
     expect(page.locator('.card[data-state="queued"]')).to_contain_text(re.compile("in about 1[12] h"))
 

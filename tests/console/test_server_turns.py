@@ -11,80 +11,76 @@ from ops.console.turns import turns
 from ops.explain import Situation
 from posedrop.clock import rfc3339
 from posedrop.gate.breaker import Breaker
+from posedrop.gate.budget import FIRST_PRICE, Budget, Spending
+from posedrop.gate.gate import Gate
+from posedrop.gate.rate_limit import RateLimit, RateLimitState
 from posedrop.ledger import Record, Status
-from posedrop.pacing import LEAD, Held, Limits, Pacing
+from posedrop.line.places import dispatched, due, in_line
 from posedrop.polling import Latency
+from tests.items import MemoryItems
 
 NOW = 1_800_000_000.0
-LIMITS = Limits(50)
-CLOSED = Breaker()
+LIMIT = RateLimit(50, "submits")
+NO_BUDGET = Budget()
 JOBS = 60
 
 
-def situation(pacing: Pacing, now: float = NOW, breaker: Breaker = CLOSED) -> Situation:
-    """The situation of a stack whose limit is used so."""
-    return Situation(pacing, breaker, LIMITS, Latency.typical(31), 3000, submit_timeout_seconds=60, now=now)
+def situation(budget: Budget = NO_BUDGET, now: float = NOW, **state: Any) -> Situation:
+    """The situation of a stack whose gate's state differs from an unused one in this."""
+    gate = Gate(MemoryItems(), LIMIT, budget)
+    found = replace(gate.read(now), **state)
+    return Situation(found, gate.opening(found, now), LIMIT, Latency.typical(31), 3000, 60, now)
 
 
-def queue() -> tuple[Pacing, list[Record]]:
-    """Jobs that asked for a place one after another, and the state of the limit after that."""
-    pacing, records = Pacing(), []
-    for index in range(JOBS):
-        pacing, taken = pacing.take(NOW, LIMITS)
-        values: dict[str, Any] = {}
-        if isinstance(taken, Held) and taken.slot:
-            values = {"slot": vars(taken.slot), "deferred_until": rfc3339(taken.slot.at - LEAD), "reason": taken.reason}
-        created = rfc3339(NOW + index / 1000)
-        records.append(Record(f"job-{index:03}", Status.QUEUED, "hero", f"pose-{index}", created_at=created, **values))
-    return pacing, records
+def job(number: int, **where: Any) -> Record:
+    """A queued job."""
+    at = rfc3339(NOW + number / 1000)
+    return Record(f"job-{number:03}", Status.QUEUED, "hero", f"pose-{number}", created_at=at, queued_at=at, **where)
 
 
-def test_a_slot_that_was_kept_is_the_turn() -> None:
-    pacing, records = queue()
-    found = turns(reversed(records), situation(pacing))
-    assert found == {record.job_id: record.slot["at"] for record in records if record.slot}
-    assert len(found) > JOBS - 10
+IN_LINE = [job(number, **in_line(number // 7, rfc3339(NOW + number / 1000))) for number in range(JOBS)]
 
 
-def test_after_a_new_grid_every_job_has_a_turn_of_its_own_that_stays() -> None:
-    pacing, records = queue()
-    limited = pacing.rate_limited(NOW, 30, LIMITS)
-    found = turns(records, situation(limited))
-    times = [found[record.job_id] for record in records if record.job_id in found]
-    assert len(times) > JOBS - 10
-    assert times == sorted(set(times))
-    assert times[0] >= limited.paused_until
-    assert times[-1] - times[0] > (len(times) - 2) * LIMITS.interval
-    later = turns(records, situation(limited, NOW + 5))
-    assert len(later) >= len(found) - 5
-    assert later == pytest.approx({name: found[name] for name in later}, abs=0.01)
+def test_a_dispatched_job_has_its_time() -> None:
+    assert turns([job(1, **dispatched(NOW + 40))], situation(until=NOW + 90)) == {"job-001": NOW + 40}
 
 
-def test_a_pause_moves_all_turns_once_to_its_end_and_keeps_their_order() -> None:
-    pacing, records = queue()
+def test_jobs_in_line_follow_one_after_the_other_in_their_order() -> None:
+    found = turns(reversed(IN_LINE), situation(until=NOW + 90))
+    expected = {record.job_id: NOW + 90 + LIMIT.interval * number for number, record in enumerate(IN_LINE)}
+    assert found == pytest.approx(expected)
+    later = turns(IN_LINE, situation(until=NOW + 90, now=NOW + 30))
+    assert later == pytest.approx(found), "time alone changes no turn"
+
+
+def test_a_pause_moves_the_line_to_its_end() -> None:
+    found = turns(IN_LINE, situation(until=NOW + 20, limit=RateLimitState(paused_until=NOW + 30)))
+    assert found["job-000"] == NOW + 30
+    assert sorted(found, key=found.__getitem__) == [record.job_id for record in IN_LINE]
+
+
+def test_while_the_breaker_is_open_only_the_probe_has_a_turn() -> None:
     breaker = Breaker().key_refused(NOW, "the provider answered 401", 600)
-    paused = pacing.submits_paused(breaker.open_until)
-    found = turns(records, situation(paused, breaker=breaker))
-    before = turns(records, situation(pacing))
-    kept = [job_id for job_id in before if job_id in found]
-    assert len(kept) > JOBS - 10
-    assert kept == sorted(kept, key=found.__getitem__) == sorted(kept, key=before.__getitem__)
-    assert min(found.values()) >= NOW + 600
-    later = turns(records, situation(paused, NOW + 5, breaker))
-    assert len(later) >= len(found) - 5
-    assert later == pytest.approx({name: found[name] for name in later}, abs=0.01)
+    assert turns(IN_LINE, situation(breaker=breaker)) == {"job-000": NOW + 600}
+
+
+def test_what_the_budget_does_not_pay_for_has_no_turn() -> None:
+    spending = Spending(day=1.0, month=1.0, price=FIRST_PRICE)
+    found = turns(IN_LINE, situation(Budget(daily=1 + 3 * FIRST_PRICE), spending=spending))
+    assert list(found) == ["job-000", "job-001", "job-002"]
+
+
+def test_a_deferred_job_goes_at_its_time_or_when_the_gate_opens() -> None:
+    soon = job(1, **due(NOW + 10), deferred_until=rfc3339(NOW + 10), reason="503")
+    late = job(2, **due(NOW + 900), deferred_until=rfc3339(NOW + 900), reason="503")
+    found = turns([soon, late], situation(limit=RateLimitState(paused_until=NOW + 30)))
+    assert found == {"job-001": NOW + 30, "job-002": NOW + 900}
 
 
 def test_a_job_that_cannot_be_told_has_no_time() -> None:
-    overdue = Record(
-        *("late", Status.QUEUED, "hero", "walk"),
-        created_at=rfc3339(NOW - 60),
-        deferred_until=rfc3339(NOW - 30),
-        reason="429",
-    )
-    fresh = replace(overdue, job_id="fresh", deferred_until=None, reason=None)
-    assert turns([overdue, fresh], situation(Pacing())) == {}
-    assert card(fresh, situation(Pacing()))["headline"] == "in line"
+    odd = job(1)
+    assert turns([odd], situation()) == {}
+    assert card(odd, situation())["headline"] == "in line"
 
 
 def test_longer_than_usual_begins_where_few_jobs_end_and_after_the_look_for_it() -> None:

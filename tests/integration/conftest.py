@@ -3,10 +3,12 @@
 import importlib.util
 import io
 import json
+import math
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from operator import itemgetter
 from types import ModuleType, SimpleNamespace
@@ -15,13 +17,20 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from posedrop import settings as settings_module
+from posedrop.clock import epoch
+from posedrop.gate.gate import HORIZON, Gate
+from posedrop.gate.items import Item, Items
+from posedrop.line.line import Line
+from posedrop.line.places import Entry
 from posedrop.record import is_record
 from posedrop.s3 import s3_config
+from posedrop.settings import DispatchSettings
 from tests.aws import mock_stack
 from tests.support import ROOT, Context, image
 
@@ -102,11 +111,14 @@ class Clock:
 
 
 class Pipeline:
-    """The three handlers on moto."""
+    """The handlers on moto."""
 
     def __init__(self, provider: Provider, clock: Clock, load: Callable[[str], ModuleType]) -> None:
         self.provider = provider
         self.clock = clock
+        self._load = load
+        self.intake = load("intake")
+        self.dispatch = load("dispatch")
         self.submit = load("submit")
         self.poll = load("poll")
         self.deliver = load("deliver")
@@ -115,11 +127,13 @@ class Pipeline:
         self.dynamodb = _table()
         self.sfn = boto3.client("stepfunctions")
         self.queue_url = self.sqs.get_queue_url(QueueName="uploads")["QueueUrl"]
+        self.submit_queue_url = self.sqs.get_queue_url(QueueName="submits")["QueueUrl"]
         self.dead_letter_url = self.sqs.get_queue_url(QueueName="dead-letters")["QueueUrl"]
         self.notifications_url = self.sqs.get_queue_url(QueueName="notifications")["QueueUrl"]
         self.receive_count = 1
         self.hooks: list[Callable[[], None]] = []
-        self.later: list[tuple[str, float]] = []
+        self.woken = 0
+        self.messages: list[tuple[str, float]] = []
         """The messages that are to come (back) later, and after how many seconds."""
 
     # ---- uploads ---------------------------------------------------------------------------------------------------
@@ -135,20 +149,83 @@ class Pipeline:
             "detail": {"bucket": {"name": BUCKET}, "object": found},
         }
 
+    @property
+    def later(self) -> list[tuple[str, float]]:
+        """What is to come later, and after how many seconds: messages, and jobs that `dispatch` will send one for."""
+        return [*self.messages, *((f"dispatch {job_id}", seconds) for job_id, seconds in self.put_back())]
+
+    def put_back(self) -> list[tuple[str, float]]:
+        """The queued jobs that have no message, and the seconds until they are due or the gate has a time for them."""
+        gate = self.gate()
+        state = gate.read(self.clock.now)
+        opens_at = max(gate.opening(state, self.clock.now).at, state.until - HORIZON)
+        found = []
+        for job_id, record in self.records().items():
+            if record.get("stands") == "in line":
+                found.append((job_id, opens_at - self.clock.now))
+            elif record.get("stands") == "due" and "send_at" not in record:
+                found.append((job_id, max(epoch(record["place"]), opens_at) - self.clock.now))
+        return [(job_id, math.ceil(10 * max(0.0, seconds) - 0.01) / 10) for job_id, seconds in found]
+
+    def gate(self) -> Gate:
+        """The gate, with the functions' settings."""
+        settings = settings_module.from_environment(DispatchSettings)
+        return Gate(Items(boto3.client("dynamodb"), TABLE), settings.limit, settings.budget)
+
     def handle(self, body: object, seconds: float = 60.0) -> bool:
-        """Let submit handle a message, and all that it sends to the queue. Return whether it was done."""
+        """Let the function of its queue handle a message, and all that is sent then. Return whether it was done."""
         record = self.record_of(body)
         text = record["body"]
-        came_back = len(self.later)
-        answer = self.submit.handler({"Records": [record]}, Context(seconds))
-        self.later[came_back:] = [(body or text, delay) for body, delay in self.later[came_back:]]
+        came_back = len(self.messages)
+        function = self.submit if '"submit"' in text else self.intake
+        answer = function.handler({"Records": [record]}, Context(seconds))
+        self.messages[came_back:] = [(body or text, delay) for body, delay in self.messages[came_back:]]
         done = not answer["batchItemFailures"]
-        for message in self.receive(self.queue_url):
-            done = self.handle(message["Body"]) and done
+        return self.drain(seconds) and done
+
+    def drain(self, seconds: float = 60.0) -> bool:
+        """Handle all messages that are in the queues now. Return whether they were done."""
+        done = True
+        while self.woken:
+            self.woken -= 1
+            self.run_dispatch()
+        for url in (self.queue_url, self.submit_queue_url):
+            for message in self.receive(url):
+                done = self.handle(message["Body"], seconds) and done
         return done
 
+    def dispatch_one(self, job_id: str) -> bool:
+        """Send a job's message now, whatever the gate says, and handle it. Return whether it was done."""
+        item = self.item(job_id)
+        if "stands" not in item:
+            return self.handle({"submit": job_id})
+        number = Line(Items(boto3.client("dynamodb"), TABLE)).dispatch(Entry.of(item), self.clock.now)
+        return self.handle({"submit": job_id, "number": number})
+
+    def item(self, job_id: str) -> Item:
+        """The texts and numbers of one item of the table."""
+        return Items(boto3.client("dynamodb"), TABLE).get(job_id)[0]
+
+    def restarted(self) -> "Pipeline":
+        """The same pipeline after a deployment: its functions have started anew, with the environment as it is now."""
+        settings_module.from_environment.cache_clear()
+        for name in ("intake", "dispatch", "submit"):
+            module = self._load(name)
+            module.time = clock_module(self.clock)  # type: ignore[attr-defined]
+            setattr(self, name, module)
+        return self
+
+    def close_breaker(self) -> None:
+        """Let the account be sound again."""
+        self.gate().breaker.change(lambda state: (state.rejected(), None))
+
+    def run_dispatch(self) -> dict[str, int]:
+        """Let dispatch run once. What it sends is not handled yet."""
+        result: dict[str, int] = self.dispatch.handler({}, Context())
+        return result
+
     def record_of(self, body: object) -> dict[str, Any]:
-        """A message as Lambda hands it to submit."""
+        """A message as Lambda hands it to a function."""
         return {
             "messageId": str(uuid.uuid4()),
             "receiptHandle": "receipt",
@@ -167,35 +244,68 @@ class Pipeline:
         return all(done)
 
     def resume(self) -> bool:
-        """Pass the time until the next message comes back, and handle it. Return whether it was done."""
+        """Pass the time until a message comes back or a job is dispatched again; return whether it was done then."""
         body, seconds = min(self.later, key=itemgetter(1))
-        self.later = [(other, delay - seconds) for other, delay in self.later if other != body]
-        self.clock.now += seconds
+        self.pass_time(seconds)
+        if body.startswith("dispatch "):
+            self.clock.now += 0.001  # an index shows what is due before now
+            self.run_dispatch()
+            if any(json.loads(message).get("submit") in body for message, _ in self.messages):
+                return self.resume()  # the job's time is a little later
+            return self.drain()
+        self.messages = [(other, delay) for other, delay in self.messages if other != body]
         return self.handle(body)
+
+    def live(self, seconds: float) -> None:
+        """Let so many seconds pass, with a run of dispatch each minute, and every message handled at its time."""
+        end, next_run = self.clock.now + seconds, self.clock.now
+        while self.clock.now < end:
+            if self.clock.now >= next_run:
+                next_run += 60
+                with suppress(ClientError):
+                    self.run_dispatch()
+                self.drain()
+            due = [body for body, delay in self.messages if delay <= 0]
+            self.messages = [(body, delay) for body, delay in self.messages if delay > 0]
+            for body in due:
+                self.handle(body)
+            self.pass_time(max(0.01, min([next_run - self.clock.now, *(delay for _, delay in self.messages)])))
+
+    def pass_time(self, seconds: float) -> None:
+        """Let so many seconds pass."""
+        self.clock.now += seconds
+        self.messages = [(body, max(0.0, delay - seconds)) for body, delay in self.messages]
 
     def _send_later(self, params: dict[str, Any], **_: Any) -> Any:
         """Keep a delayed message from the queue: its delay is of the tests' clock."""
         message = json.loads(params["body"])
         if not message.get("DelaySeconds"):
             return None
-        self.later.append((message["MessageBody"], message["DelaySeconds"]))
+        self.messages.append((message["MessageBody"], message["DelaySeconds"]))
         return SimpleNamespace(status_code=200), {"MessageId": "later"}
 
     def _send_batch_later(self, params: dict[str, Any], **_: Any) -> Any:
         """As _send_later, for the delayed messages of a batch."""
         batch = json.loads(params["body"])
         delayed = [entry for entry in batch["Entries"] if entry.get("DelaySeconds")]
-        self.later += [(entry["MessageBody"], entry["DelaySeconds"]) for entry in delayed]
+        self.messages += [(entry["MessageBody"], entry["DelaySeconds"]) for entry in delayed]
         now = [entry for entry in batch["Entries"] if entry not in delayed]
         params["body"] = json.dumps({**batch, "Entries": now}).encode()
         return None if now else (SimpleNamespace(status_code=200), {"Successful": []})
 
     def _come_back_later(self, params: dict[str, Any], **_: Any) -> Any:
-        self.later.append(("", json.loads(params["body"])["VisibilityTimeout"]))
+        self.messages.append(("", json.loads(params["body"])["VisibilityTimeout"]))
         return SimpleNamespace(status_code=200), {}
 
+    def _wake(self, params: dict[str, Any], **_: Any) -> Any:
+        if "/dispatch/" not in params["url_path"]:
+            return None
+        self.woken += 1
+        return SimpleNamespace(status_code=202), {"StatusCode": 202}
+
     def watch_queue(self) -> None:
-        """Take note of what submit puts off."""
+        """Take note of what is put off, and of calls of dispatch."""
+        self.hook("lambda", "Invoke", self._wake)
         self.hook("sqs", "SendMessage", self._send_later)
         self.hook("sqs", "SendMessageBatch", self._send_batch_later)
         self.hook("sqs", "ChangeMessageVisibility", self._come_back_later)
@@ -289,11 +399,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "SEGMIND_SECRET_ID": "segmind",
         "SEGMIND_REQUESTS_PER_MINUTE": "600",
         "LIMIT_COUNTS": "submits",
-        "DAILY_JOB_LIMIT": "0",
+        "DAILY_BUDGET": "0",
+        "MONTHLY_BUDGET": "0",
         "TYPICAL_INFERENCE_SECONDS": "31",
         "RECORD_RETENTION_DAYS": "0",
         "STATE_MACHINE_ARN": f"arn:aws:states:{REGION}:123456789012:stateMachine:job",
-        "DEFAULT_PROMPT": "a walk in the rain",
+        "DEFAULT_PROMPT_PARAMETER": "prompt",
+        "DISPATCH_FUNCTION": "dispatch",
         "SETTLE_SECONDS": "5",
         "IMAGE_TRANSPORT": "presigned-url",
         "ACCOUNT_PAUSE_SECONDS": "900",
@@ -319,6 +431,7 @@ def pipeline(environment: dict[str, str], provider: Provider, monkeypatch: pytes
     settings_module.from_environment.cache_clear()
     monkeypatch.setattr(boto3, "client", _client)
     monkeypatch.setitem(DEFAULT_PROVIDERS, "secrets", SecretsProvider(boto3_client=_client("secretsmanager")))
+    monkeypatch.setitem(DEFAULT_PROVIDERS, "ssm", SSMProvider(boto3_client=_client("ssm")))
     with mock_stack(_create_resources) as created:
         for name, value in created.items():
             monkeypatch.setenv(name, value)
@@ -330,7 +443,7 @@ def pipeline(environment: dict[str, str], provider: Provider, monkeypatch: pytes
 
         monkeypatch.setattr(httpx.Client, "__init__", with_provider)
         pipeline = Pipeline(provider, clock, _load)
-        for module in (pipeline.submit, pipeline.poll, pipeline.deliver):
+        for module in (pipeline.intake, pipeline.dispatch, pipeline.submit, pipeline.poll, pipeline.deliver):
             monkeypatch.setattr(module, "time", clock_module(clock))
         pipeline.watch_queue()
         yield pipeline
@@ -393,7 +506,7 @@ def _create_resources() -> dict[str, str]:
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     sqs = boto3.client("sqs")
-    queues = {"UPLOAD_QUEUE_URL": "uploads", "DEAD_LETTER_QUEUE_URL": "dead-letters"}
+    queues = {"UPLOAD_QUEUE_URL": "uploads", "SUBMIT_QUEUE_URL": "submits", "DEAD_LETTER_QUEUE_URL": "dead-letters"}
     urls = {variable: sqs.create_queue(QueueName=name)["QueueUrl"] for variable, name in queues.items()}
     notifications = sqs.create_queue(QueueName="notifications")["QueueUrl"]
     sns = boto3.client("sns")
@@ -401,22 +514,30 @@ def _create_resources() -> dict[str, str]:
     arn = sqs.get_queue_attributes(QueueUrl=notifications, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
     boto3.client("secretsmanager").create_secret(Name="segmind", SecretString=API_KEY)
+    boto3.client("ssm").put_parameter(Name="prompt", Type="String", Value="a walk in the rain")
+    keys = {
+        "by-character": ("character", "created_at"),
+        "by-day": ("day", "created_at"),
+        "line": ("stands", "place"),
+        "unfinished": ("unfinished", "unfinished_at"),
+    }
     boto3.client("dynamodb").create_table(
         TableName=TABLE,
         BillingMode="PAY_PER_REQUEST",
         AttributeDefinitions=[
-            {"AttributeName": name, "AttributeType": "S"} for name in ("job_id", "character", "updated_at")
+            {"AttributeName": name, "AttributeType": "S"} for name in sorted({"job_id"}.union(*keys.values()))
         ],
         KeySchema=[{"AttributeName": "job_id", "KeyType": "HASH"}],
         GlobalSecondaryIndexes=[
             {
-                "IndexName": "by-character",
+                "IndexName": index,
                 "KeySchema": [
-                    {"AttributeName": "character", "KeyType": "HASH"},
-                    {"AttributeName": "updated_at", "KeyType": "RANGE"},
+                    {"AttributeName": partition, "KeyType": "HASH"},
+                    {"AttributeName": sort, "KeyType": "RANGE"},
                 ],
                 "Projection": {"ProjectionType": "ALL"},
             }
+            for index, (partition, sort) in keys.items()
         ],
     )
     boto3.client("iam").create_role(RoleName="job", AssumeRolePolicyDocument="{}")

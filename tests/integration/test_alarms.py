@@ -13,21 +13,12 @@ import pytest
 from tests.alarms import CloudWatch
 from tests.cloudformation import Stack
 from tests.integration.conftest import Pipeline
-from tests.integration.test_sweep import Swept, sweep
 from tests.support import Context, image
-
-__all__ = ["sweep"]
 
 ALARMS = Stack().of_type("AWS::CloudWatch::Alarm")
 MINUTE = 60.0
 HOUR = 3600.0
 FACE = ("incoming/hero/face.png", image("png", (10, 10), "white"))
-COUNTS = {
-    "ApproximateNumberOfMessages": "ApproximateNumberOfMessagesVisible",
-    "ApproximateNumberOfMessagesNotVisible": "ApproximateNumberOfMessagesNotVisible",
-    "ApproximateNumberOfMessagesDelayed": "ApproximateNumberOfMessagesDelayed",
-}
-"""What SQS calls a count as an attribute, and as a metric."""
 
 
 class Watched:
@@ -52,6 +43,19 @@ class Watched:
         """Read what the handlers have logged."""
         self.cloudwatch.collect(self._read(), self.now)
 
+    def live(self, seconds: float, step: float = MINUTE) -> None:
+        """Let so much time pass, with a run of dispatch at each step, and every message handled."""
+        end = self.now + seconds
+        while self.now < end:
+            self.pipeline.pass_time(step)
+            self.pipeline.run_dispatch()
+            self.pipeline.drain()
+            due = [body for body, left in self.pipeline.messages if not left]
+            self.pipeline.messages = [(body, left) for body, left in self.pipeline.messages if left]
+            for body in due:
+                self.pipeline.handle(body)
+            self.collect()
+
     def pose(self, number: int) -> bool:
         """Upload one more pose."""
         return self.pipeline.upload((f"incoming/hero/poses/{number}.png", image("png", (8, 8 + number))))
@@ -61,41 +65,32 @@ class Watched:
         for name, value in values.items():
             self.cloudwatch.put("AWS/SQS", name, {"QueueName": queue}, value, self.now)
 
-    def sample_counts(self, queue: str, url: str) -> None:
+    def sample_count(self, queue: str, url: str) -> None:
         """Let SQS report how many messages a queue of moto has."""
         found = self.pipeline.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-        self.sample(queue, **{metric: float(found[attribute]) for attribute, metric in COUNTS.items()})
-
-    def sample_age(self, sent: float, received: int) -> None:
-        """Let SQS report the age of its only message, as it does: not of one that was received three times."""
-        if received < 3:
-            self.sample("UploadQueue", ApproximateAgeOfOldestMessage=self.now - sent)
-
-    def wait(self, seconds: float, state: str = "") -> None:
-        """Pass the time, with a message in one state all the while: Visible, NotVisible, Delayed, or none."""
-        self.collect()
-        end = self.now + seconds
-        while self.now < end:
-            self.pipeline.clock.now += MINUTE
-            counts = {metric: float(metric.endswith(f"Messages{state}")) for metric in COUNTS.values()}
-            self.sample("UploadQueue", **counts)
+        visible = float(found["ApproximateNumberOfMessages"])
+        self.sample(queue, ApproximateNumberOfMessagesVisible=visible)
 
 
 @pytest.fixture
-def watched(pipeline: Pipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Watched:
-    """The pipeline, whose functions write the metrics of their own service, as in the stack."""
+def watched(
+    environment: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Watched:
+    """The pipeline, whose functions write the metrics of their own service, as in the stack.
+
+    A test's parameter is the stack's daily budget (USD).
+    """
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "posedrop/posedrop")
-    for service, module in (("submit", pipeline.submit), ("deliver", pipeline.deliver), ("poll", pipeline.poll)):
+    monkeypatch.setenv("DAILY_BUDGET", str(getattr(request, "param", 0)))
+    pipeline: Pipeline = request.getfixturevalue("pipeline")
+    for service in ("intake", "dispatch", "submit", "deliver", "poll"):
+        module = getattr(pipeline, service)
         monkeypatch.setattr(module, "handler", _as_service(service, module.handler, monkeypatch))
     pipeline.put(*FACE)
     return Watched(pipeline, lambda: capsys.readouterr().out)
-
-
-@pytest.fixture(name="sweep")
-def watched_sweep(sweep: Swept, monkeypatch: pytest.MonkeyPatch) -> Swept:
-    """The sweep, which writes the metrics of its own service too."""
-    monkeypatch.setattr(sweep.module, "handler", _as_service("sweep", sweep.module.handler, monkeypatch))
-    return sweep
 
 
 def _as_service(service: str, handler: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
@@ -129,10 +124,12 @@ def test_a_good_day_is_quiet(watched: Watched) -> None:
     watched.pipeline.provider.submits = [accepted(number) for number in range(6)]
     for number in range(6):
         assert watched.pose(number)
+    watched.live(5 * MINUTE)
     watched.pipeline.run_all()
     assert {record["status"] for record in watched.pipeline.records().values()} == {"SUCCEEDED"}
-    watched.sample_counts("UploadQueue", watched.pipeline.queue_url)
-    watched.sample_counts("DeadLetterQueue", watched.pipeline.dead_letter_url)
+    watched.sample_count("DeadLetterQueue", watched.pipeline.dead_letter_url)
+    assert watched.alarms() == set()
+    watched.live(2 * HOUR, step=5 * MINUTE)
     assert watched.alarms() == set()
 
 
@@ -141,86 +138,73 @@ def test_a_good_day_is_quiet(watched: Watched) -> None:
 
 def test_dead_letters(watched: Watched) -> None:
     assert watched.pipeline.handle("no message of ours")
-    watched.sample_counts("DeadLetterQueue", watched.pipeline.dead_letter_url)
+    watched.sample_count("DeadLetterQueue", watched.pipeline.dead_letter_url)
     assert watched.alarms() == {"DeadLettersAlarm"}
     watched.pipeline.receive(watched.pipeline.dead_letter_url)
     watched.pipeline.clock.now += 5 * MINUTE
-    watched.sample_counts("DeadLetterQueue", watched.pipeline.dead_letter_url)
+    watched.sample_count("DeadLetterQueue", watched.pipeline.dead_letter_url)
     assert watched.alarms() == set()
 
 
 def test_an_event_that_could_not_be_delivered(watched: Watched) -> None:
     watched.sample("EventDeadLetterQueue", ApproximateNumberOfMessagesVisible=1.0)
-    assert watched.alarms() == {"DeadLettersAlarm"}
+    assert watched.alarms() == {"UndeliveredEventsAlarm"}
 
 
-# ---- the oldest message --------------------------------------------------------------------------------------------
+# ---- what waits ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("hours", "expected"), [(5.9, set()), (6.1, {"OldestMessageAlarm"})])
-def test_an_upload_that_waits_for_six_hours_unread(watched: Watched, hours: float, expected: set[str]) -> None:
+@pytest.mark.parametrize(("minutes", "expected"), [(55, set()), (70, {"OldestUploadAlarm"})])
+def test_an_upload_that_nobody_reads(watched: Watched, minutes: float, expected: set[str]) -> None:
     queue = watched.pipeline.queue_url
     watched.pipeline.sqs.send_message(QueueUrl=queue, MessageBody="{}")
     (message,) = watched.pipeline.sqs.receive_message(QueueUrl=queue, AttributeNames=["All"])["Messages"]
     sent = int(message["Attributes"]["SentTimestamp"]) / 1000
-    watched.pipeline.clock.now = sent + hours * HOUR
-    watched.sample_age(sent, int(message["Attributes"]["ApproximateReceiveCount"]))
+    watched.pipeline.clock.now = sent
+    while watched.now < sent + minutes * MINUTE:
+        watched.pipeline.clock.now += 5 * MINUTE
+        watched.sample("UploadQueue", ApproximateAgeOfOldestMessage=watched.now - sent)
     assert watched.alarms() == expected
 
 
-def wait_for_the_provider(watched: Watched, sweep: Swept, hours: float) -> None:
-    """Let one job wait, its message coming back whenever it does; the sweep comes every hour."""
+def test_a_job_that_waits_for_six_hours(watched: Watched) -> None:
     watched.pipeline.provider.submits = [NO_CONNECTION]
-    sent, received, swept = watched.now, 1, watched.now
     watched.pose(1)
-    while watched.now < sent + hours * HOUR:
-        received += 1
-        watched.pipeline.receive_count = received  # the later, the longer it is put off
-        assert not watched.pipeline.resume()
-        watched.sample_age(sent, received)
-        if watched.now >= swept + HOUR:
-            swept = watched.now
-            sweep()
-        watched.collect()
-    assert received > 3
-
-
-def test_a_job_that_waits_for_five_hours(watched: Watched, sweep: Swept) -> None:
-    wait_for_the_provider(watched, sweep, 5)
+    watched.live(5.5 * HOUR, step=30 * MINUTE)
+    watched.live(25 * MINUTE, step=5 * MINUTE)
+    assert "OldestJobAlarm" not in watched.alarms()
+    watched.live(20 * MINUTE, step=5 * MINUTE)
     assert watched.pipeline.record()["status"] == "QUEUED"
-    assert watched.alarms() == set()
-
-
-def test_a_job_that_waits_for_six_hours_though_its_message_is_received_again_and_again(
-    watched: Watched, sweep: Swept
-) -> None:
-    wait_for_the_provider(watched, sweep, 7.5)
-    assert watched.pipeline.record()["status"] == "QUEUED"
-    assert watched.alarms() == {"OldestMessageAlarm"}
-    # There is no all clear between two sweeps, and there is one after the job.
-    sweep()
-    for _ in range(65):
-        watched.alarms()
-        watched.pipeline.clock.now += MINUTE
-        assert watched.alarms() == {"OldestMessageAlarm"}
+    assert "OldestJobAlarm" in watched.alarms()
     watched.pipeline.provider.submits = [accepted(1)]
-    watched.pipeline.later = [(body, 0.0) for body, _ in watched.pipeline.later]
-    assert watched.pipeline.resume()
-    sweep()
-    watched.alarms()
-    watched.pipeline.clock.now += 6 * MINUTE
-    assert watched.alarms() == set()
+    watched.live(30 * MINUTE, step=5 * MINUTE)
+    assert watched.pipeline.record()["status"] == "SUBMITTED"
+    assert "OldestJobAlarm" not in watched.alarms()
 
 
-def test_a_new_attempt_is_not_as_old_as_its_job(watched: Watched, sweep: Swept) -> None:
+def test_a_new_attempt_is_not_as_old_as_its_job(watched: Watched) -> None:
     watched.pipeline.provider.submits = [answer(400), NO_CONNECTION]
     watched.pose(1)
     watched.pipeline.run_all()
     watched.pipeline.clock.now += 100 * HOUR
     watched.pipeline.handle({"retry": watched.pipeline.record()["job_id"]})
-    watched.pipeline.clock.now += MINUTE
-    sweep()
+    watched.live(10 * MINUTE)
     assert watched.pipeline.record()["attempt"] == 2
+    assert watched.alarms() == set()
+
+
+@pytest.mark.parametrize("watched", [0.03], indirect=True)
+def test_a_budget_that_is_spent(watched: Watched) -> None:
+    watched.pipeline.clock.now = (watched.now // 86400 + 1.5) * 86400
+    watched.pose(1)
+    watched.live(5 * MINUTE)
+    assert watched.alarms() == set()  # nobody waits for it
+    watched.pose(2)
+    watched.live(MINUTE)
+    assert watched.alarms() == {"BudgetSpentAlarm"}
+    watched.live(12 * HOUR, step=HOUR)
+    watched.live(10 * MINUTE)
+    assert {record["status"] for record in watched.pipeline.records().values()} == {"SUBMITTED"}
     assert watched.alarms() == set()
 
 
@@ -231,8 +215,10 @@ def test_a_new_attempt_is_not_as_old_as_its_job(watched: Watched, sweep: Swept) 
 def test_a_refused_account(watched: Watched, status: int) -> None:
     watched.pipeline.provider.submits = [answer(status)]
     watched.pose(1)
+    watched.live(MINUTE)
     assert watched.alarms() == ({"AccountPausedAlarm"} if status == 401 else set())
     watched.pose(2)
+    watched.live(MINUTE)
     assert watched.alarms() == {"AccountPausedAlarm"}
 
 
@@ -240,7 +226,7 @@ def test_two_requests_without_an_answer_pause_as_well(watched: Watched) -> None:
     watched.pipeline.provider.submits = [httpx.ReadTimeout("no answer")]
     watched.pose(1)
     watched.pose(2)
-    watched.pose(3)
+    watched.live(MINUTE)
     assert watched.alarms() == {"AccountPausedAlarm"}
 
 
@@ -248,24 +234,17 @@ def test_one_refused_job_is_no_pause(watched: Watched) -> None:
     watched.pipeline.provider.submits = [answer(400), accepted(1)]
     watched.pose(1)
     watched.pose(2)
+    watched.live(MINUTE)
     assert watched.alarms() == set()
 
 
-def test_there_is_no_all_clear_between_two_looks_at_a_pause_and_there_is_one_after_it(watched: Watched) -> None:
-    watched.pipeline.provider.submits = [answer(401)] * 5 + [accepted(1)]
+def test_a_pause_is_alarming_until_it_is_over(watched: Watched) -> None:
+    watched.pipeline.provider.submits = [answer(401)] * 3 + [accepted(1)]
     watched.pose(1)
-    for _ in range(4):
-        _, seconds = min(watched.pipeline.later, key=lambda found: found[1])
-        for _ in range(int(seconds // MINUTE) - 1):
-            watched.alarms()
-            watched.pipeline.clock.now += MINUTE
-            assert "AccountPausedAlarm" in watched.alarms()
-            watched.pipeline.later = [(body, left - MINUTE) for body, left in watched.pipeline.later]
-        watched.pipeline.resume()
-    watched.alarms()
-    watched.pipeline.clock.now += HOUR + 5 * MINUTE
-    watched.pipeline.later = [(body, 0.0) for body, _ in watched.pipeline.later]
-    assert watched.pipeline.resume()
+    for _ in range(35):  # a pause of 15 minutes, and a longer one
+        watched.live(MINUTE)
+        assert watched.alarms() == {"AccountPausedAlarm"}
+    watched.live(2 * HOUR)
     assert watched.pipeline.record()["status"] == "SUBMITTED"
     assert watched.alarms() == set()
 
@@ -329,40 +308,38 @@ def test_an_execution_that_failed_but_told(watched: Watched) -> None:
 # ---- no success ----------------------------------------------------------------------------------------------------
 
 
-def stuck(watched: Watched) -> None:
-    """One upload that the provider does not take for an hour: delayed first, then hidden, in between visible."""
+def test_a_job_that_waits_without_any_success(watched: Watched) -> None:
     watched.pipeline.provider.submits = [NO_CONNECTION]
     watched.pose(1)
-    state = "Delayed"  # the job's own message, sent with a delay
-    for _ in range(5):
-        watched.wait(11 * MINUTE, state)
-        watched.wait(MINUTE, "Visible")
-        watched.pipeline.later = [(body, 0.0) for body, _ in watched.pipeline.later]
-        assert not watched.pipeline.resume()
-        state = "NotVisible"  # the same message, put off
-
-
-def test_a_backlog_of_one_without_success(watched: Watched) -> None:
-    stuck(watched)
+    watched.live(55 * MINUTE, step=5 * MINUTE)
+    assert watched.alarms() == set()
+    watched.live(25 * MINUTE, step=5 * MINUTE)
     assert watched.pipeline.record()["status"] == "QUEUED"
     assert watched.alarms() == {"NoSuccessAlarm"}
-
-
-def test_a_backlog_with_a_success(watched: Watched) -> None:
-    stuck(watched)
     watched.pipeline.provider.submits = [accepted(1)]
-    watched.pipeline.later = [(body, 0.0) for body, _ in watched.pipeline.later]
-    assert watched.pipeline.resume()
+    watched.live(30 * MINUTE, step=5 * MINUTE)
     watched.pipeline.run_all()
-    watched.wait(MINUTE, "Visible")
+    watched.live(20 * MINUTE, step=5 * MINUTE)
     assert watched.alarms() == set()
 
 
-def test_no_backlog_and_no_success(watched: Watched) -> None:
-    watched.wait(2 * HOUR)
+def test_a_job_that_waits_while_others_succeed(watched: Watched) -> None:
+    watched.pipeline.provider.submits = [answer(403), accepted(1), answer(403)]
+    watched.pose(1)
+    watched.pose(2)
+    watched.live(10 * MINUTE, step=5 * MINUTE)
+    watched.pipeline.run_all()
+    watched.live(50 * MINUTE, step=5 * MINUTE)
     assert watched.alarms() == set()
 
 
-def test_a_backlog_of_less_than_an_hour(watched: Watched) -> None:
-    watched.wait(54 * MINUTE, "Visible")
+def test_a_closed_gate_is_no_lack_of_success(watched: Watched) -> None:
+    watched.pipeline.provider.submits = [answer(401)]
+    watched.pose(1)
+    watched.live(3 * HOUR, step=5 * MINUTE)
+    assert "NoSuccessAlarm" not in watched.alarms()
+
+
+def test_nothing_waits_and_nothing_succeeds(watched: Watched) -> None:
+    watched.live(2 * HOUR, step=5 * MINUTE)
     assert watched.alarms() == set()

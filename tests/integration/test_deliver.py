@@ -594,8 +594,8 @@ def test_a_429_at_the_result_pauses_all(delivering: Delivering, metrics: Callabl
     delivering.provider.results = [httpx.Response(429, headers={"retry-after": "17"})]
     metrics()
     assert delivering.deliver()["wait_seconds"] == 17
-    state = json.loads(delivering.pipeline.dynamodb.get_item(Key={"job_id": "pacing"})["Item"]["state"])
-    assert state["paused_until"] == delivering.pipeline.clock() + 17
+    paused_until = delivering.pipeline.gate().limiter.read().paused_until
+    assert paused_until == delivering.pipeline.clock() + 17
     assert metrics()["RateLimited"] == [1]
 
 

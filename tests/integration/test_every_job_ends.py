@@ -43,13 +43,13 @@ def test_a_job_that_is_refused_while_others_are_accepted_is_its_own_fault(
     pipeline.upload(FACE, WALK)
     bad = pipeline.record()
     assert (bad["status"], bad["reason_code"]) == ("QUEUED", "REFUSED")
-    assert [delay for _, delay in pipeline.later] == [900]  # of 960: SQS delays a message for 900 s at most
+    assert [delay for _, delay in pipeline.later] == [960]
     assert pipeline.upload(SIT)
     assert statuses(pipeline) == {"walk": "QUEUED", "sit": "SUBMITTED"}
     pipeline.provider.submits = [refusal]
     pipeline.clock.now += 960
-    pipeline.later.clear()
-    assert pipeline.handle({"submit": bad["job_id"]})
+    pipeline.messages.clear()
+    assert pipeline.dispatch_one(bad["job_id"])
     record = pipeline.records()[bad["job_id"]]
     assert (record["status"], record["error"]["type"]) == ("FAILED", "Rejected")
     assert f"{refusal.status_code}" in record["error"]["message"]
@@ -69,7 +69,6 @@ def test_two_jobs_refused_in_a_row_are_the_account(pipeline: Pipeline) -> None:
     assert len(pipeline.provider.posts) == 2
     codes = {record["pose"]: record["reason_code"] for record in pipeline.records().values()}
     assert codes == {"walk": "REFUSED", "sit": "REFUSED", "run": "PAUSED"}
-    pipeline.later = [(body, delay) for body, delay in pipeline.later if "run" in body]
     pipeline.resume()  # the probe is the job that was not refused
     assert statuses(pipeline) == {"walk": "QUEUED", "sit": "QUEUED", "run": "SUBMITTED"}
 
@@ -185,12 +184,12 @@ def test_unexpected_errors_are_counted_in_a_row(pipeline: Pipeline) -> None:
             return None
 
         end = pipeline.hook("dynamodb", "UpdateItem", fail)
-        for _ in range(4):
-            assert not pipeline.handle({"submit": pipeline.record()["job_id"]} if pipeline.records() else pose)
+        assert not (pipeline.resume() if pipeline.records() else pipeline.handle(pose))
+        for _ in range(3):
+            assert not pipeline.resume()
         assert pipeline.record()["errors"] == 4
         end()
-        pipeline.later.clear()
-        assert pipeline.handle(pose)
+        assert pipeline.resume()
     assert statuses(pipeline) == {"walk": "SUBMITTED"}
 
 
@@ -226,14 +225,14 @@ def test_a_newer_upload_of_the_same_content_serves_a_job_that_waits(pipeline: Pi
     pipeline.put(*FACE)
     pipeline.upload(WALK)
     job = pipeline.record()
-    pipeline.later.clear()
+    pipeline.messages.clear()
     pipeline.upload(WALK)
-    pipeline.later.clear()
+    pipeline.messages.clear()
     old = job["inputs"]["pose"]["version_id"]
     assert pipeline.record()["inputs"]["pose"]["version_id"] != old
     pipeline.s3.delete_object(Bucket=BUCKET, Key=WALK[0], VersionId=old)
     pipeline.clock.now += 2 * DAY
-    assert pipeline.handle({"submit": job["job_id"]})
+    assert pipeline.dispatch_one(job["job_id"])
     assert statuses(pipeline) == {"walk": "SUBMITTED"}
     assert old not in pipeline.provider.posts[-1]["pose_image"]
 
@@ -244,10 +243,10 @@ def gone(pipeline: Pipeline) -> str:
     pipeline.put(*FACE)
     pipeline.upload(WALK)
     job = pipeline.record()
-    pipeline.later.clear()
+    pipeline.messages.clear()
     pipeline.s3.delete_object(Bucket=BUCKET, Key=WALK[0], VersionId=job["inputs"]["pose"]["version_id"])
     pipeline.clock.now += 2 * DAY
-    assert pipeline.handle({"submit": job["job_id"]})
+    assert pipeline.dispatch_one(job["job_id"])
     pipeline.run_all()
     (message,) = pipeline.notifications()
     assert message["error"]["type"] == "InvalidInput"

@@ -66,7 +66,7 @@ def submit(pipeline: Pipeline) -> str:
 def go_on(pipeline: Pipeline, job_id: str, seconds: float = 15.0) -> bool:
     """Let the job's own message come back."""
     pipeline.clock.now += seconds
-    return pipeline.handle({"submit": job_id})
+    return pipeline.dispatch_one(job_id)
 
 
 def notified(pipeline: Pipeline) -> dict[str, Any]:
@@ -199,8 +199,8 @@ def test_a_retry_waits_for_a_history_that_is_down(pipeline: Pipeline, provider: 
     pipeline.run_all()
     pipeline.notifications()
     provider.fault = httpx.Response(503)
-    pipeline.later.clear()
-    assert pipeline.handle({"retry": job_id})
+    pipeline.messages.clear()
+    assert not pipeline.handle({"retry": job_id})
     for _ in range(40):
         ((_, delay),) = pipeline.later
         assert delay == 30
@@ -272,11 +272,11 @@ def test_two_requests_are_looked_up_in_two_invocations(pipeline: Pipeline, provi
     assert len(provider.posts) == 2
     provider.submits = [httpx.Response(200, json={"request_id": "request-3"})]
     looks = len(provider.looks)
-    pipeline.clock.now += 900  # two unknown outcomes in a row have paused submitting
-    assert pipeline.handle({"retry": job_id}, seconds=26)
+    pipeline.close_breaker()  # two unknown outcomes in a row have opened it
+    assert not pipeline.handle({"retry": job_id}, seconds=26)
     assert len(provider.looks) == looks + 2
     assert len(provider.posts) == 2
-    assert pipeline.handle({"submit": job_id})
+    assert pipeline.dispatch_one(job_id)
     assert len(provider.looks) == looks + 2
     assert len(provider.posts) == 3
 

@@ -4,15 +4,14 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from itertools import pairwise
 from typing import Any
 
 import boto3
 import httpx
 import pytest
 
-from posedrop.governor import Governor
-from posedrop.pacing import Limits, Pacing
+from posedrop.gate.items import Items
+from posedrop.gate.rate_limit import RateLimit, RateLimiter
 from tests.integration.conftest import API_KEY, TABLE, Pipeline
 from tests.support import Context, load_event
 
@@ -35,16 +34,18 @@ def poll(pipeline: Pipeline, **changes: Any) -> dict[str, Any]:
 
 
 def pause(pipeline: Pipeline, seconds: float) -> None:
-    governor = Governor(boto3.client("dynamodb"), TABLE, Limits(600, "submits"))
-    governor.rate_limited(pipeline.clock(), seconds)
+    pipeline.gate().limiter.pause(pipeline.clock(), seconds)
 
 
 def lose_secret() -> None:
     boto3.client("secretsmanager").delete_secret(SecretId="segmind", ForceDeleteWithoutRecovery=True)
 
 
-def pacing() -> Pacing:
-    return Governor(boto3.client("dynamodb"), TABLE, Limits(600, "submits")).read()
+def take_permits(pipeline: Pipeline, requests_per_minute: float, count: int) -> None:
+    """Let other functions make so many calls now, where all calls count."""
+    limiter = RateLimiter(Items(boto3.client("dynamodb"), TABLE), RateLimit(requests_per_minute, "all"))
+    for _ in range(count):
+        limiter.permit_poll(pipeline.clock())
 
 
 def test_one_request_a_call(polling: Pipeline) -> None:
@@ -82,7 +83,7 @@ def test_a_429_pauses_all_calls_and_the_next_poll_makes_none(polling: Pipeline) 
     polling.provider.statuses = [httpx.Response(429, headers={"retry-after": "120"}), RUNNING]
     answer = poll(polling)
     assert answer["wait_seconds"] == 120
-    assert pacing().paused_until == polling.clock() + 120
+    assert polling.gate().limiter.read().paused_until == polling.clock() + 120
     polling.clock.now += 30
     held = poll(polling, **{**answer, "tenths": list(answer["tenths"])})
     assert held["wait_seconds"] == 90
@@ -163,39 +164,67 @@ def test_a_404_that_lasts_is_the_end(polling: Pipeline) -> None:
     assert poll(polling, **first)["error"]["type"] == "ResultExpired"
 
 
-def test_where_the_result_waits_for_its_slot_the_look_s_own_wait_is_kept(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
+# ---- where all calls count -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Pipeline:
+    """The polling of a plan of five requests a minute, of which each call takes one."""
+    request.getfixturevalue("environment")
     monkeypatch.setenv("LIMIT_COUNTS", "all")
     monkeypatch.setenv("SEGMIND_REQUESTS_PER_MINUTE", "5")
-    polling = request.getfixturevalue("polling")
-    for _ in range(2):
-        Governor(boto3.client("dynamodb"), TABLE, Limits(5, "all")).take_poll(polling.clock(), polling.clock())
-    polling.provider.statuses = [httpx.Response(200, json={"status": "COMPLETED"})]
-    completed = poll(polling, wait_seconds=40)
+    polling: Pipeline = request.getfixturevalue("polling")
+    return polling
+
+
+def test_a_poll_waits_in_its_function_for_a_permit_that_is_near(counted: Pipeline) -> None:
+    take_permits(counted, 5, 1)
+    poll(counted)
+    assert sum(counted.clock.slept) == pytest.approx(12.37, abs=0.01)
+    assert len(counted.provider.requests) == 1
+
+
+def test_a_poll_comes_back_for_a_permit_that_is_far(counted: Pipeline) -> None:
+    take_permits(counted, 5, 2)
+    answer = poll(counted)
+    assert counted.provider.requests == []
+    assert (answer["finished"], answer["polls"], answer["wait_seconds"]) == (False, 0, 10)
+    counted.clock.now += 10
+    assert poll(counted, **answer)["polls"] == 1
+
+
+def test_where_the_result_waits_for_its_permit_the_poll_s_own_wait_is_kept(counted: Pipeline) -> None:
+    take_permits(counted, 5, 1)
+    counted.provider.statuses = [httpx.Response(200, json={"status": "COMPLETED"})]
+    end = counted.hook("dynamodb", "UpdateItem", lambda **_: None)
+
+    def others_call(**_: Any) -> None:
+        end()
+        take_permits(counted, 5, 2)
+
+    end()
+    end = counted.hook("secretsmanager", "GetSecretValue", others_call)
+    completed = poll(counted, wait_seconds=40)
     assert (completed["finished"], completed["completed"]) == (False, True)
-    assert completed["wait_seconds"] != 40
-    ended = poll(polling, **completed)
-    # What deliver learns from: between the last two looks the job ended.
-    assert (ended["finished"], ended["wait_seconds"]) == (True, 40)
+    assert completed["wait_seconds"] < 40
+    counted.clock.now += completed["wait_seconds"]
+    ended = poll(counted, **completed)
+    # What deliver learns from: between the last two polls the job ended. This one waited 12 seconds for its permit.
+    assert (ended["finished"], ended["wait_seconds"]) == (True, 52)
+    assert len(counted.provider.requests) == 1
 
 
-def test_a_poll_goes_on_without_a_slot_where_the_schedule_is_broken(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    monkeypatch.setenv("LIMIT_COUNTS", "all")
-    polling = request.getfixturevalue("polling")
-    polling.break_call("dynamodb", "UpdateItem")
-    answer = poll(polling)
+def test_a_poll_is_made_without_a_permit_where_the_gate_is_broken(counted: Pipeline) -> None:
+    counted.break_call("dynamodb", "UpdateItem")
+    answer = poll(counted)
     assert not answer["finished"]
     assert answer["wait_seconds"] >= 1
+    assert len(counted.provider.requests) == 1
 
 
-def test_where_polls_count_each_takes_a_slot_of_its_own(
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    monkeypatch.setenv("LIMIT_COUNTS", "all")
-    monkeypatch.setenv("SEGMIND_REQUESTS_PER_MINUTE", "5")
-    polling = request.getfixturevalue("polling")
-    waits = [poll(polling)["wait_seconds"] for _ in range(4)]
-    assert all(later - earlier >= 12 for earlier, later in pairwise(waits))
+def test_each_poll_takes_a_permit_of_its_own(counted: Pipeline) -> None:
+    began = counted.clock.now
+    for _ in range(3):
+        poll(counted)
+    assert counted.clock.now - began == pytest.approx(2 * 12.37, abs=0.01)
+    assert len(counted.provider.requests) == 3

@@ -51,7 +51,8 @@ def deliver_message(pipeline: Pipeline, message_id: str, body: dict[str, Any]) -
         "eventSourceARN": f"arn:aws:sqs:{REGION}:123456789012:uploads",
         "awsRegion": REGION,
     }
-    pipeline.submit.handler({"Records": [record]}, Context())
+    pipeline.intake.handler({"Records": [record]}, Context())
+    pipeline.drain()
 
 
 def last_execution(pipeline: Pipeline) -> dict[str, Any]:
@@ -153,11 +154,11 @@ def test_a_job_that_failed_there_is_paid_anew(pipeline: Pipeline) -> None:
 def test_a_request_that_is_gone_is_paid_anew_once_that_is_seen_twice(pipeline: Pipeline) -> None:
     job_id = end(pipeline, RUNNING)
     pipeline.provider.statuses = [NOT_FOUND]
-    assert retry(pipeline, job_id)
-    assert pipeline.handle({"submit": job_id}) is False  # too soon after the first 404
+    assert not retry(pipeline, job_id)
+    assert pipeline.dispatch_one(job_id) is False  # too soon after the first 404
     assert len(pipeline.provider.posts) == 1
     pipeline.clock.now += 31
-    assert pipeline.handle({"submit": job_id})
+    assert pipeline.dispatch_one(job_id)
     assert len(pipeline.provider.posts) == 2
     # What was seen of the old request says nothing of the new one.
     pipeline.provider.results = [NOT_FOUND]
@@ -174,10 +175,10 @@ def test_without_an_answer_about_the_old_request_nothing_is_bought(pipeline: Pip
     retry(pipeline, job_id)
     for _ in range(5):
         pipeline.clock.now += 60
-        assert pipeline.handle({"submit": job_id}) is False
+        assert pipeline.dispatch_one(job_id) is False
     assert len(pipeline.provider.posts) == 1
     pipeline.provider.statuses = [COMPLETED]
-    assert pipeline.handle({"submit": job_id})
+    assert pipeline.dispatch_one(job_id)
     pipeline.run(last_execution(pipeline))
     assert (pipeline.record()["status"], len(pipeline.provider.posts)) == ("SUCCEEDED", 1)
 

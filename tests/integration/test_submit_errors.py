@@ -10,6 +10,7 @@ import httpx
 import pytest
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 
+from posedrop.gate.budget import FIRST_PRICE
 from tests.integration.conftest import API_KEY, BUCKET, Pipeline
 from tests.support import Context, image, load_event
 
@@ -108,8 +109,7 @@ def test_what_was_not_accepted_is_sent_later(
     assert (record["reason_code"], bool(record["deferred_until"])) == ("UNAVAILABLE", True)
     assert "requests" not in record
     assert pipeline.executions() == {}
-    ((body, delay),) = pipeline.later
-    assert (json.loads(body), delay) == ({"submit": record["job_id"]}, 15)
+    assert pipeline.later == [(f"dispatch {record['job_id']}", 15)]
     assert pipeline.resume()
     assert pipeline.record()["status"] == "SUBMITTED"
     assert len(pipeline.provider.posts) == 2
@@ -120,9 +120,8 @@ def test_an_outage_is_waited_out_later_and_later(pipeline: Pipeline, walk: objec
     pipeline.provider.submits = [REFUSED]
     pipeline.handle(walk)
     delays = [delay for _, delay in pipeline.later]
-    for receive_count in range(1, 11):
-        pipeline.receive_count = receive_count
-        assert not pipeline.resume()
+    for _ in range(10):
+        assert pipeline.resume()
         delays.append(pipeline.later[0][1])
     assert delays == [15, 30, 60, 120, 240, 480, 900, 900, 900, 900, 900]
     assert pipeline.record()["status"] == "QUEUED"
@@ -144,25 +143,33 @@ def test_a_429_pauses_for_retry_after(pipeline: Pipeline, walk: object, header: 
     assert len(pipeline.provider.posts) == 3
 
 
-@pytest.mark.parametrize("fault", [answer(429), answer(401), answer(403), REFUSED])
-def test_what_was_not_accepted_is_none_of_the_day_s_jobs(
+@pytest.mark.parametrize("fault", [answer(429), answer(400), answer(401), answer(403), REFUSED])
+def test_what_was_not_accepted_is_not_charged(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
     fault: httpx.Response | Exception,
 ) -> None:
-    monkeypatch.setenv("DAILY_JOB_LIMIT", "1")
+    monkeypatch.setenv("DAILY_BUDGET", "0.03")  # of one job
     pipeline: Pipeline = request.getfixturevalue("pipeline")
     pipeline.provider.submits = [fault, TAKEN]
     pipeline.clock.now = (pipeline.clock.now // 86400 + 1.5) * 86400  # noon
-    pipeline.upload(FACE, WALK)
-    while pipeline.later:
+    pipeline.upload(FACE, WALK, SIT)
+    while len(pipeline.provider.posts) < 2:
         pipeline.resume()
-    assert statuses(pipeline) == {"walk": "SUBMITTED"}
+    assert "SUBMITTED" in statuses(pipeline).values()
+    assert pipeline.gate().budgets.read(pipeline.clock.now).day == FIRST_PRICE
 
 
-def test_a_job_that_another_function_claims_first_is_one_job_of_the_day(pipeline: Pipeline) -> None:
-    """Two events of a job, at once: both take a slot, one of them sends."""
+@pytest.mark.parametrize("fault", [answer(500), httpx.ReadTimeout("")])
+def test_what_may_be_billed_is_charged(pipeline: Pipeline, walk: object, fault: httpx.Response | Exception) -> None:
+    pipeline.provider.submits = [fault]
+    pipeline.handle(walk)
+    assert pipeline.gate().budgets.read(pipeline.clock.now).day == FIRST_PRICE
+
+
+def test_a_job_that_another_function_claims_first_is_charged_once(pipeline: Pipeline) -> None:
+    """Its message was delivered twice, at once: both take a permit and are charged, one of them sends."""
     lost = iter([True])
 
     def lose(params: dict[str, Any], **_: Any) -> Any:
@@ -175,8 +182,7 @@ def test_a_job_that_another_function_claims_first_is_one_job_of_the_day(pipeline
     while pipeline.later:
         pipeline.resume()
     assert statuses(pipeline) == {"walk": "SUBMITTED"}
-    item = pipeline.dynamodb.get_item(Key={"job_id": "pacing"})["Item"]
-    assert json.loads(item["state"])["day_jobs"] == 1
+    assert pipeline.gate().budgets.read(pipeline.clock.now).day == FIRST_PRICE
 
 
 # ---- the account -----------------------------------------------------------------------------------------------------
@@ -190,11 +196,10 @@ def test_a_refused_key_pauses_and_resumes_by_itself_with_one_probe(
     assert set(statuses(pipeline).values()) == {"QUEUED"}
     assert len(pipeline.provider.posts) == 1
     assert all("401" in item["reason"] for item in pipeline.records().values())
+    assert all(item["reason_code"] == "PAUSED" for item in pipeline.records().values())
     assert [line["level"] for line in logs() if line["message"] == "submitting is paused"] == ["ERROR"]
     assert {delay for _, delay in pipeline.later} == {900}
     pipeline.resume()  # the probe: refused again
-    for _ in range(2):
-        pipeline.resume()
     assert len(pipeline.provider.posts) == 2
     assert max(delay for _, delay in pipeline.later) == 1800
     while pipeline.later:
@@ -209,8 +214,6 @@ def test_a_rotated_key_is_used_at_once(pipeline: Pipeline, walk: object) -> None
     pipeline.handle(walk)
     boto3.client("secretsmanager").put_secret_value(SecretId="segmind", SecretString="SG_new\n")
     pipeline.handle(pipeline.put(*SIT))
-    assert [delay for _, delay in pipeline.later] == [1]
-    assert pipeline.resume()
     keys = [request.headers["x-api-key"] for request in pipeline.provider.requests]
     assert keys == [API_KEY, API_KEY, "SG_new"]
     assert set(statuses(pipeline).values()) == {"SUBMITTED"}
@@ -276,7 +279,7 @@ def claim(pipeline: Pipeline, seconds_ago: float) -> None:
     record = pipeline.record()
     pipeline.dynamodb.update_item(
         Key={"job_id": record["job_id"]},
-        UpdateExpression="SET #status = :status, #owner = :owner, requests = :requests REMOVE reason",
+        UpdateExpression="SET #status = :status, #owner = :owner, requests = :requests REMOVE reason, stands, place",
         ExpressionAttributeNames={"#status": "status", "#owner": "owner"},
         ExpressionAttributeValues={
             ":status": "SUBMITTING",
@@ -292,7 +295,7 @@ def queued(pipeline: Pipeline, walk: object) -> None:
     """Bring the job to QUEUED, with no message on its way."""
     pipeline.provider.submits = [REFUSED, TAKEN]
     pipeline.handle(walk)
-    pipeline.later.clear()
+    pipeline.messages.clear()
     pipeline.provider.requests.clear()
     assert pipeline.record()["status"] == "QUEUED"
 
@@ -300,7 +303,7 @@ def queued(pipeline: Pipeline, walk: object) -> None:
 def test_a_fresh_claim_of_another_function_puts_the_message_off(pipeline: Pipeline, walk: object) -> None:
     queued(pipeline, walk)
     claim(pipeline, seconds_ago=20)
-    assert pipeline.handle(walk)
+    assert not pipeline.handle({"submit": pipeline.record()["job_id"]})
     ((_, delay),) = pipeline.later
     assert 40 <= delay <= 42  # the function's timeout is 60 s
     assert pipeline.record()["status"] == "SUBMITTING"
@@ -310,7 +313,7 @@ def test_a_fresh_claim_of_another_function_puts_the_message_off(pipeline: Pipeli
 def test_an_old_claim_without_a_request_id_is_an_unknown_outcome(pipeline: Pipeline, walk: object) -> None:
     queued(pipeline, walk)
     claim(pipeline, seconds_ago=20)
-    pipeline.handle(walk)
+    pipeline.handle({"submit": pipeline.record()["job_id"]})
     assert pipeline.resume()
     check_failed(pipeline, "SubmitOutcomeUnknown", "the function ended while it submitted the job")
     assert pipeline.provider.requests == []
@@ -325,14 +328,14 @@ def test_who_loses_the_race_for_a_claim_sends_nothing(pipeline: Pipeline, walk: 
             claim(pipeline, seconds_ago=0)
 
     end = pipeline.hook("dynamodb", "UpdateItem", claim_before)
-    assert pipeline.handle(walk)
+    assert not pipeline.dispatch_one(pipeline.record()["job_id"])
     assert pipeline.provider.requests == []
     assert (pipeline.record()["owner"], len(pipeline.later)) == ("other", 1)
 
 
-@pytest.mark.parametrize("seconds", [20.0, 35.9])
+@pytest.mark.parametrize("seconds", [20.0, 31.9])
 def test_with_too_little_time_left_nothing_is_claimed(pipeline: Pipeline, walk: object, seconds: float) -> None:
-    assert pipeline.handle(walk, seconds=seconds)
+    assert not pipeline.handle(walk, seconds=seconds)
     record = pipeline.record()
     assert record["status"] == "QUEUED"
     assert "owner" not in record
@@ -352,10 +355,10 @@ def test_an_image_that_is_gone_before_the_job_was_sent(
         pipeline.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Suspended"})
     for key, data in (FACE, WALK):
         pipeline.s3.put_object(Bucket=BUCKET, Key=key, Body=data)
-    queued(pipeline, load_event("submit-pose.json")["Records"][0]["body"])
+    queued(pipeline, load_event("intake-pose.json")["Records"][0]["body"])
     for version in pipeline.s3.list_object_versions(Bucket=BUCKET)["Versions"]:
         pipeline.s3.delete_object(Bucket=BUCKET, Key=version["Key"], VersionId=version["VersionId"])
-    assert pipeline.handle({"submit": pipeline.record()["job_id"]})
+    assert pipeline.dispatch_one(pipeline.record()["job_id"])
     check_failed(pipeline, "InvalidInput", "replaced or deleted before the job was sent")
     assert pipeline.provider.requests == []
 
@@ -370,11 +373,11 @@ def denied(**_: Any) -> Any:
 def test_the_fifth_unexpected_error_before_there_is_a_job_ends_it(pipeline: Pipeline, walk: object) -> None:
     pipeline.break_call("s3", "ListObjectsV2")
     for errors in range(1, 5):
-        assert not pipeline.handle(walk)
+        assert not (pipeline.resume() if errors > 1 else pipeline.handle(walk))
         record = pipeline.records()["waiting/hero/walk"]
         assert (record["errors"], record["status"]) == (errors, "WAITING")
         assert "AccessDenied" in record["reason"]
-    pipeline.later.clear()
+    pipeline.messages.clear()
     assert pipeline.handle(walk)
     check_failed(pipeline, "InternalError", "AccessDenied")
     assert pipeline.provider.requests == []
@@ -401,13 +404,12 @@ def breaking(pipeline: Pipeline, when: bytes, code: str = "ValidationException")
 def test_the_fifth_unexpected_error_of_a_job_ends_it(pipeline: Pipeline, walk: object) -> None:
     breaking(pipeline, b'"SUBMITTING"')
     for errors in range(1, 5):
-        assert not pipeline.handle(walk)
+        assert not (pipeline.resume() if errors > 1 else pipeline.handle(walk))
         record = pipeline.record()
         assert (record["errors"], record["status"]) == (errors, "QUEUED")
         assert "ValidationException" in record["reason"]
-    pipeline.handle(walk)
-    pipeline.later.clear()
-    assert pipeline.handle(walk)
+    pipeline.resume()
+    pipeline.messages.clear()
     check_failed(pipeline, "InternalError", "5 unexpected errors")
     assert pipeline.provider.requests == []
 
@@ -433,9 +435,8 @@ def test_a_response_that_cannot_be_written_down_is_an_unknown_outcome(
     breaking(pipeline, b'"SUBMITTED"')
     assert not pipeline.handle(walk)
     assert [line["request_id"] for line in logs() if line["message"] == "submitted"] == ["request-1"]
-    pipeline.clock.now += 61
-    pipeline.later.clear()
-    assert pipeline.handle(walk)
+    pipeline.pass_time(61)
+    assert pipeline.resume()
     check_failed(pipeline, "SubmitOutcomeUnknown", "")
     assert len(pipeline.provider.posts) == 1
 
@@ -452,10 +453,11 @@ def test_a_claim_is_given_back_though_the_schedule_is_broken(
 
 
 def breaking_schedule(pipeline: Pipeline) -> Callable[[], None]:
-    """Break the writes of the shared schedule, after the provider was asked."""
+    """Break the writes of the gate's items, after the provider was asked."""
 
     def fail(params: dict[str, Any], **_: Any) -> Any:
-        if b'"pacing"' in params["body"] and pipeline.provider.requests:
+        key = json.loads(params["body"])["Key"]["job_id"]["S"]
+        if key.startswith(("breaker", "rate-limit", "budget/")) and pipeline.provider.requests:
             return httpx.Response(400), {"Error": {"Code": "InternalServerError", "Message": "broken by the test"}}
         return None
 
@@ -466,13 +468,11 @@ def test_an_execution_that_did_not_start_is_started_later_without_a_second_post(
     pipeline: Pipeline, walk: object
 ) -> None:
     pipeline.break_call("stepfunctions", "StartExecution", "ServiceUnavailable", times=2)
-    for _ in range(2):
-        assert pipeline.handle(walk)
+    for round_ in range(2):
+        assert not (pipeline.resume() if round_ else pipeline.handle(walk))
         assert pipeline.record()["status"] == "SUBMITTED"
         assert pipeline.executions() == {}
-        assert pipeline.later
-        pipeline.later.clear()
-    assert pipeline.handle(walk)
+    assert pipeline.resume()
     ((_, given),) = pipeline.executions().items()
     assert (given["request_id"], given["finished"]) == ("request-1", False)
     assert len(pipeline.provider.posts) == 1
@@ -481,7 +481,7 @@ def test_an_execution_that_did_not_start_is_started_later_without_a_second_post(
 def test_a_failure_whose_execution_did_not_start_is_told_later(pipeline: Pipeline, walk: object) -> None:
     pipeline.provider.submits = [answer(400)]
     pipeline.break_call("stepfunctions", "StartExecution", "ServiceUnavailable", times=1)
-    assert pipeline.handle(walk)
+    assert not pipeline.handle(walk)
     while pipeline.later:
         assert pipeline.resume()
     check_failed(pipeline, "Rejected", "400")
@@ -489,7 +489,7 @@ def test_a_failure_whose_execution_did_not_start_is_told_later(pipeline: Pipelin
 
 def test_a_job_goes_on_though_its_uploads_make_another_one_meanwhile(pipeline: Pipeline, walk: object) -> None:
     pipeline.break_call("stepfunctions", "StartExecution", "ServiceUnavailable", times=1)
-    assert pipeline.handle(walk)
+    assert not pipeline.handle(walk)
     assert pipeline.handle(pipeline.put(WALK[0], image("png", (11, 11), "red")))
     while pipeline.later:
         assert pipeline.resume()
@@ -501,7 +501,7 @@ def test_a_folder_that_cannot_be_listed_is_notified_each_time_that_happens(pipel
         pipeline.break_call("s3", "ListObjectsV2", times=5)
         for _ in range(5):
             pipeline.handle(walk)
-        pipeline.later.clear()
+        pipeline.messages.clear()
         pipeline.clock.now += 3600
         assert len(pipeline.executions()) == round_
     pipeline.run_all()
@@ -565,7 +565,7 @@ def test_a_queue_that_takes_no_messages_costs_no_pose(pipeline: Pipeline) -> Non
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (load_event("submit-unreadable.json")["Records"][0]["body"], "not a JSON object"),
+        (load_event("intake-unreadable.json")["Records"][0]["body"], "not a JSON object"),
         ("hello", "not JSON"),
         ('{"detail-type": "\\ud800\\u0000", "detail": {}}', "another kind"),
         ('{"submit": "hero-walk-0123456789abcdef"}', "no such job"),
@@ -591,12 +591,11 @@ def test_a_message_that_cannot_be_set_aside_comes_back(pipeline: Pipeline) -> No
 
 
 def test_a_visibility_that_cannot_be_changed_is_no_harm(pipeline: Pipeline, walk: object) -> None:
-    queued(pipeline, walk)
-    pipeline.provider.submits = [REFUSED]
-    job_id = pipeline.record()["job_id"]
     pipeline.break_call("sqs", "ChangeMessageVisibility", "ReceiptHandleIsInvalid")
-    assert not pipeline.handle(json.dumps({"submit": job_id}))
-    assert pipeline.record()["status"] == "QUEUED"
+    pipeline.break_call("stepfunctions", "StartExecution", "ServiceUnavailable", times=1)
+    assert not pipeline.handle(walk)
+    assert pipeline.dispatch_one(pipeline.record()["job_id"])
+    assert len(pipeline.executions()) == 1
 
 
 @pytest.mark.parametrize(
@@ -604,7 +603,7 @@ def test_a_visibility_that_cannot_be_changed_is_no_harm(pipeline: Pipeline, walk
     ["face", "job-file", "outside-contract", "pose", "pose-message", "unreadable", "unusual-key"],
 )
 def test_the_sample_events_of_an_empty_bucket_are_done(pipeline: Pipeline, name: str) -> None:
-    assert pipeline.submit.handler(load_event(f"submit-{name}.json"), Context()) == {"batchItemFailures": []}
+    assert pipeline.intake.handler(load_event(f"intake-{name}.json"), Context()) == {"batchItemFailures": []}
     assert pipeline.records() == {}
 
 
@@ -640,5 +639,5 @@ def test_the_lines_of_one_message_do_not_carry_the_names_of_another(
     pipeline.upload(FACE, WALK)
     pipeline.handle("hello")
     line = logs()[-1]
-    assert line["message"] == "unreadable message"
+    assert line["message"] == "dead-lettered"
     assert not {"character", "pose", "job_id", "attempt"} & set(line)

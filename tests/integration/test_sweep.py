@@ -4,13 +4,12 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import httpx
 import pytest
 from jsonschema import Draft7Validator
 
 from posedrop.segmind import Segmind
-from tests.integration.conftest import TABLE, Pipeline, _load, clock_module
+from tests.integration.conftest import Pipeline, _load, clock_module
 from tests.support import Context, image, load_event, schema
 
 FACE = ("incoming/hero/face.png", image("png", (10, 10), "white"))
@@ -36,8 +35,7 @@ class Swept:
         """Let so much time pass, sweep, and handle all that came of it. Return what was done, by status."""
         self.pipeline.clock.now += after
         counts: dict[str, int] = self.module.handler(event, Context(seconds))
-        for message in self.pipeline.receive(self.pipeline.queue_url):
-            self.pipeline.handle(message["Body"])
+        self.pipeline.drain()
         for report in self.reported:
             self.pipeline.deliver.handler(report, Context(300))
         self.reported.clear()
@@ -48,21 +46,6 @@ class Swept:
 def sweep(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Swept:
     for name, value in (("DELIVER_FUNCTION", "deliver"), ("WAITING_ALERT_HOURS", str(ALERT_HOURS))):
         monkeypatch.setenv(name, value)
-    if not any(index["IndexName"] == "unfinished" for index in pipeline.dynamodb.global_secondary_indexes or []):
-        keys = [("unfinished", "HASH"), ("updated_at", "RANGE")]
-        boto3.client("dynamodb").update_table(
-            TableName=TABLE,
-            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
-            GlobalSecondaryIndexUpdates=[
-                {
-                    "Create": {
-                        "IndexName": "unfinished",
-                        "KeySchema": [{"AttributeName": name, "KeyType": kind} for name, kind in keys],
-                        "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "attempt"]},
-                    }
-                }
-            ],
-        )
     module = _load("sweep")
     monkeypatch.setattr(module, "time", clock_module(pipeline.clock))
     return Swept(pipeline, module)
@@ -94,19 +77,27 @@ def test_uploads_that_wait_too_long_are_told_once(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, files: list[Any], missing: str
 ) -> None:
     request.getfixturevalue("environment")
-    monkeypatch.setenv("DEFAULT_PROMPT", "")
+    monkeypatch.setenv("DEFAULT_PROMPT_PARAMETER", "")
     sweep: Swept = request.getfixturevalue("sweep")
     sweep.pipeline.upload(*files)
     sweep(after=(ALERT_HOURS - 1) * HOUR)
     assert sweep.pipeline.notifications() == []
+    assert sweep(after=2 * HOUR)["WAITING"] >= 1
     for _ in range(3):
-        assert sweep(after=2 * HOUR)["WAITING"] >= 1
+        sweep(after=100 * HOUR)
     (told,) = sweep.pipeline.notifications()
     Draft7Validator(schema("notification")).validate(told)
     assert (told["status"], told["character"], told["error"]["type"]) == ("INCOMPLETE", "hero", "Incomplete")
     assert told["pose"] == (None if files == [FACE] else "walk")
     assert missing in told["error"]["message"]
     assert not sweep.pipeline.provider.posts
+
+
+def test_uploads_that_wait_are_looked_at_less_and_less_often(sweep: Swept) -> None:
+    sweep.pipeline.clock.now = float(int(sweep.pipeline.clock.now))  # the ledger's times have milliseconds
+    sweep.pipeline.upload(WALK)
+    looks = [hour for hour in range(6, 23 * 24, 6) if sweep(after=6 * HOUR)]
+    assert looks == [6, 12, ALERT_HOURS, 48, 96, 192, 192 + 7 * 24, 192 + 14 * 24]
 
 
 def test_the_alert_can_be_filtered(sweep: Swept) -> None:
@@ -139,27 +130,15 @@ def test_uploads_that_were_deleted_are_forgotten(sweep: Swept, files: list[Any])
 # ---- jobs whose message is lost --------------------------------------------------------------------------------------
 
 
-def test_a_queued_job_without_a_message_goes_on_after_a_day(sweep: Swept) -> None:
+def test_a_queued_job_is_left_to_dispatch(sweep: Swept) -> None:
     sweep.pipeline.provider.submits.insert(0, httpx.ConnectError("no connection"))
     sweep.pipeline.put(*FACE)
     sweep.pipeline.upload(WALK)
     assert sweep.pipeline.record()["status"] == "QUEUED"
-    assert sweep(after=23 * HOUR) == {}
-    assert sweep(after=2 * HOUR) == {"QUEUED": 1}
+    assert sweep(after=48 * HOUR) == {}
+    assert sweep.pipeline.resume()
     assert sweep.pipeline.record()["status"] == "SUBMITTED"
     assert len(sweep.pipeline.provider.posts) == 2
-
-
-def test_a_queued_job_that_is_held_back_is_left_alone(sweep: Swept) -> None:
-    sweep.pipeline.provider.submits = [httpx.Response(503)]
-    sweep.pipeline.put(*FACE)
-    sweep.pipeline.upload(WALK)
-    sweep.pipeline.dynamodb.update_item(
-        Key={"job_id": sweep.pipeline.record()["job_id"]},
-        UpdateExpression="SET deferred_until = :until",
-        ExpressionAttributeValues={":until": "2999-01-01T00:00:00.000Z"},
-    )
-    assert sweep(after=48 * HOUR) == {}
 
 
 def test_a_claim_whose_function_died_is_told(sweep: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +149,7 @@ def test_a_claim_whose_function_died_is_told(sweep: Swept, monkeypatch: pytest.M
     sweep.pipeline.put(*FACE)
     with pytest.raises(SystemExit):
         sweep.pipeline.upload(WALK)
-    sweep.pipeline.sqs.purge_queue(QueueUrl=sweep.pipeline.queue_url)
+    sweep.pipeline.messages.clear()
     assert sweep.pipeline.record()["status"] == "SUBMITTING"
     assert sweep(after=9 * MINUTE) == {}
     assert sweep(after=2 * MINUTE) == {"SUBMITTING": 1}
@@ -193,6 +172,7 @@ def test_an_execution_that_was_never_started_is_started(sweep: Swept, answer: An
     pipeline.put(*FACE)
     pipeline.upload(WALK)
     pipeline.hooks.pop()()
+    pipeline.messages.clear()
     assert (pipeline.record()["status"], pipeline.executions()) == (status, {})
     assert sweep(after=age - MINUTE) == {}
     assert sweep(after=2 * MINUTE) == {status: 1}
@@ -254,13 +234,18 @@ def test_what_cannot_be_healed_raises_and_keeps_nothing_else_from_its_turn(sweep
     pipeline.put("incoming/other/face.png", FACE[1])
     for name in ("waiting/broken/a", "waiting/broken/b"):
         pipeline.dynamodb.put_item(
-            Item={"job_id": name, "status": "WAITING", "unfinished": "WAITING", "updated_at": "2020-01-01T00:00:00Z"}
+            Item={
+                "job_id": name,
+                "status": "WAITING",
+                "unfinished": "waiting",
+                "unfinished_at": "2020-01-01T00:00:00.000Z",
+                "updated_at": "2020-01-01T00:00:00.000Z",
+            }
         )
     pipeline.break_call("stepfunctions", "DescribeExecution")
     with pytest.raises(Exception, match="3 records were not taken care of"):
         sweep(after=2 * HOUR)
-    for message in pipeline.receive(pipeline.queue_url):
-        pipeline.handle(message["Body"])
+    pipeline.drain()
     assert {record["pose"] for record in pipeline.records().values() if record.get("pose")} == {"walk", "sit"}
     assert len(pipeline.provider.posts) == 2
 

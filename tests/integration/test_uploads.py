@@ -166,7 +166,7 @@ def test_the_missing_face_is_told_anew_when_the_pose_came(pipeline: Pipeline) ->
 
 @pytest.fixture
 def without_prompt(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DEFAULT_PROMPT", "")
+    monkeypatch.setenv("DEFAULT_PROMPT_PARAMETER", "")
 
 
 @pytest.mark.usefixtures("without_prompt")
@@ -391,7 +391,7 @@ def test_unusual_keys_work_from_the_event_to_the_url(pipeline: Pipeline, key: st
 def test_the_sample_event_of_an_unusual_key(pipeline: Pipeline) -> None:
     pipeline.put("incoming/Kundin Ä/held + heldin/face.png", FACE[1])
     pipeline.put(UNUSUAL, WALK[1])
-    assert pipeline.handle(load_event("submit-unusual-key.json")["Records"][0]["body"])
+    assert pipeline.handle(load_event("intake-unusual-key.json")["Records"][0]["body"])
     assert statuses(pipeline) == {"geh langsam+weit ü": "SUBMITTED"}
 
 
@@ -575,7 +575,7 @@ def test_a_bucket_without_versions_works(pipeline: Pipeline) -> None:
     pipeline.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Suspended"})
     for key, data in (FACE, WALK):
         pipeline.s3.put_object(Bucket=BUCKET, Key=key, Body=data)
-    event = load_event("submit-pose.json")["Records"][0]["body"]
+    event = load_event("intake-pose.json")["Records"][0]["body"]
     assert pipeline.handle(event)
     assert pipeline.record()["status"] == "SUBMITTED"
 

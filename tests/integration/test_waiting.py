@@ -4,14 +4,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import boto3
 import httpx
 import pytest
 
-from posedrop.gate.breaker import Breaker
-from posedrop.governor import Governor
-from posedrop.pacing import DAY, Limits
-from tests.integration.conftest import BUCKET, TABLE, Pipeline
+from posedrop.gate.rate_limit import Permit
+from tests.integration.conftest import BUCKET, Pipeline
 from tests.integration.test_submit_errors import FACE, REFUSED, RUN, SIT, WALK, answer
 from tests.support import Context
 
@@ -25,22 +22,12 @@ def walk(pipeline: Pipeline) -> dict[str, Any]:
     return pipeline.put(*WALK)
 
 
-@pytest.fixture
-def one_a_day(environment: object, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Pipeline:
-    """A pipeline that may submit one job a day, in the first minute of one."""
-    monkeypatch.setenv("DAILY_JOB_LIMIT", "1")
-    pipeline: Pipeline = request.getfixturevalue("pipeline")
-    pipeline.clock.now = pipeline.clock.now // DAY * DAY + DAY + 60
-    return pipeline
-
-
-def governor(per_minute: float = 600) -> Governor:
-    return Governor(boto3.client("dynamodb"), TABLE, Limits(per_minute, "submits"))
+DAY = 86400.0
 
 
 def pause(pipeline: Pipeline) -> None:
     """Let the account be refused now."""
-    governor().trip(lambda breaker: breaker.key_refused(pipeline.clock.now, "401", 900))
+    pipeline.gate().breaker.change(lambda breaker: (breaker.key_refused(pipeline.clock.now, "401", 900), None))
 
 
 def metrics(text: str) -> dict[str, float]:
@@ -55,37 +42,7 @@ def metrics(text: str) -> dict[str, float]:
     return sums
 
 
-# ---- what SQS allows -------------------------------------------------------------------------------------------------
-
-
-def test_a_message_is_hidden_for_less_than_the_twelve_hours_that_sqs_counts_from_its_receipt(
-    one_a_day: Pipeline,
-) -> None:
-    one_a_day.upload(FACE, WALK, SIT)
-    ((own, delay),) = one_a_day.later
-    assert delay == 900
-    assert not one_a_day.resume()
-    ((_, hidden),) = one_a_day.later
-    # The longest timeout of the function is 900 s (template.yaml), and the twelve hours began before it.
-    assert hidden + 900 <= 12 * 3600
-    assert json.loads(own).keys() == {"submit"}
-
-
-@pytest.mark.parametrize("receive_count", [900, 950])
-def test_a_healthy_message_is_renewed_before_it_would_be_a_dead_letter(
-    pipeline: Pipeline, walk: object, receive_count: int
-) -> None:
-    pipeline.provider.submits = [REFUSED, REFUSED, TAKEN]
-    assert pipeline.handle(walk)
-    ((own, _),) = pipeline.later
-    pipeline.later.clear()
-    pipeline.clock.now += 60
-    pipeline.receive_count = receive_count
-    assert pipeline.handle(own)  # done, and it never was a failure
-    assert pipeline.later == [(own, 30)]
-    pipeline.receive_count = 1
-    assert pipeline.resume()
-    assert pipeline.record()["status"] == "SUBMITTED"
+# ---- how long --------------------------------------------------------------------------------------------------------
 
 
 def test_only_an_outage_of_the_provider_makes_a_job_wait_ever_longer(pipeline: Pipeline, walk: object) -> None:
@@ -116,22 +73,14 @@ def test_a_message_whose_functions_die_becomes_a_dead_letter_with_its_reason(pip
 # ---- one message a job -----------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_waits_has_one_message_however_often_its_uploads_are_told(pipeline: Pipeline, walk: object) -> None:
+def test_a_job_that_waits_has_no_message_however_often_its_uploads_are_told(pipeline: Pipeline, walk: object) -> None:
     pause(pipeline)
     for _ in range(3):
         assert pipeline.handle(walk)
-    assert len(pipeline.later) == 1
+    assert pipeline.messages == []
     assert pipeline.provider.posts == []
     assert pipeline.resume()
     assert pipeline.record()["status"] == "SUBMITTED"
-
-
-def test_a_job_beyond_the_day_s_limit_has_one_message(one_a_day: Pipeline) -> None:
-    one_a_day.upload(FACE, WALK)
-    sit = one_a_day.put(*SIT)
-    for _ in range(3):
-        assert one_a_day.handle(sit)
-    assert len(one_a_day.later) == 1
 
 
 def test_own_events_go_before_what_other_files_tell_of_the_same_poses(
@@ -180,17 +129,24 @@ def _time_of(pipeline: Pipeline, key: str, later: float = 0) -> str:
     return str(modified.fromtimestamp(modified.timestamp() + later, modified.tzinfo).isoformat())
 
 
-# ---- the slot --------------------------------------------------------------------------------------------------------
+# ---- the permit ------------------------------------------------------------------------------------------------------
 
 
-def test_what_taking_the_slot_takes_is_not_waited_for_once_more(pipeline: Pipeline, walk: object) -> None:
-    now = pipeline.clock.now
-    while governor().take(now, None).at < now + 2:  # type: ignore[union-attr]
-        pass
+def take_permits(pipeline: Pipeline, seconds: float) -> None:
+    """Let other functions take the permits of the next so many seconds."""
+    limiter = pipeline.gate().limiter
+    while isinstance(taken := limiter.permit_submit(pipeline.clock.now), Permit):
+        if taken.at >= pipeline.clock.now + seconds:
+            return
 
-    def slowly(**_: object) -> None:
-        end()
-        pipeline.clock.now += 1.5
+
+def test_what_taking_the_permit_takes_is_not_waited_for_once_more(pipeline: Pipeline, walk: object) -> None:
+    take_permits(pipeline, 2)
+
+    def slowly(params: dict[str, Any], **_: object) -> None:
+        if b'"rate-limit"' in params["body"]:
+            end()
+            pipeline.clock.now += 1.5
 
     end = pipeline.hook("dynamodb", "UpdateItem", slowly)
     assert pipeline.handle(walk)
@@ -198,13 +154,10 @@ def test_what_taking_the_slot_takes_is_not_waited_for_once_more(pipeline: Pipeli
     assert slept == pytest.approx(2.1 - 1.5, abs=0.15)
 
 
-def test_a_turn_that_is_waited_for_is_given_up_when_the_account_is_refused_meanwhile(
+def test_a_permit_that_is_waited_for_is_given_up_when_the_account_is_refused_meanwhile(
     pipeline: Pipeline, walk: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = pipeline.clock.now
-    while governor().take(now, None).at < now + 3:  # type: ignore[union-attr]
-        pass
-    jobs = governor().read().day_jobs
+    take_permits(pipeline, 3)
 
     def sleep(seconds: float) -> None:
         pipeline.clock.now += seconds
@@ -214,17 +167,26 @@ def test_a_turn_that_is_waited_for_is_given_up_when_the_account_is_refused_meanw
     assert pipeline.handle(walk)
     assert pipeline.provider.requests == []
     record = pipeline.record()
-    assert (record["status"], record["reason"]) == ("QUEUED", "401")
-    assert governor().read().day_jobs == jobs
+    assert (record["status"], record["reason"], record["stands"]) == ("QUEUED", "401", "in line")
+    assert pipeline.gate().budgets.read(pipeline.clock.now).day == 0
     assert len(pipeline.later) == 1
 
 
-def test_a_schedule_that_is_too_busy_is_asked_again_soon(
+def test_a_permit_that_is_too_far_puts_the_job_back_in_line(pipeline: Pipeline, walk: object) -> None:
+    take_permits(pipeline, 11)
+    assert pipeline.handle(walk)
+    assert pipeline.clock.slept == []
+    record = pipeline.record()
+    assert (record["status"], record["reason_code"], record["stands"]) == ("QUEUED", "RATE_LIMIT", "in line")
+
+
+def test_a_breaker_that_is_too_busy_costs_no_job(
     pipeline: Pipeline, walk: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pipeline.provider.submits = [answer(403), TAKEN]
     monkeypatch.setattr("posedrop.gate.shared_item.TRIES", 0)
-    assert pipeline.handle(walk)
-    assert [delay for _, delay in pipeline.later] == [15]
+    assert not pipeline.handle(walk)
+    assert pipeline.record()["reason_code"] == "REFUSED"
     assert "errors" not in pipeline.record()
 
 
@@ -234,12 +196,11 @@ def test_a_schedule_that_is_too_busy_is_asked_again_soon(
 def test_a_version_that_has_expired_while_its_job_waited_is_not_paid_for(pipeline: Pipeline, walk: object) -> None:
     pipeline.provider.submits = [REFUSED, TAKEN]
     assert pipeline.handle(walk)
-    ((own, _),) = pipeline.later
     version = pipeline.record()["inputs"]["face"]["version_id"]
     pipeline.s3.delete_object(Bucket=BUCKET, Key=FACE[0], VersionId=version)
-    pipeline.later.clear()
+    pipeline.messages.clear()
     pipeline.clock.now += DAY
-    assert pipeline.handle(own)
+    assert pipeline.resume()
     assert len(pipeline.provider.posts) == 1
     record = pipeline.record()
     assert (record["status"], record["error"]["type"]) == ("FAILED", "InvalidInput")
@@ -257,9 +218,9 @@ def test_only_an_answer_to_a_submit_closes_the_breaker(pipeline: Pipeline) -> No
     now = pipeline.clock.now
     pause(pipeline)
     assert pipeline.handle({"retry": pipeline.record()["job_id"]})
+    assert pipeline.dispatch_one(pipeline.record()["job_id"])
     assert pipeline.record()["status"] == "SUBMITTED"  # the old request goes on: that was a GET
-    breaker: Breaker = governor().read_breaker()
-    assert breaker.open_until == now + 900
+    assert pipeline.gate().breaker.read().open_until == now + 900
 
 
 # ---- what is counted -------------------------------------------------------------------------------------------------

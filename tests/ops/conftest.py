@@ -25,8 +25,8 @@ PARAMETERS = {
     "SegmindBaseUrl": "SEGMIND_BASE_URL",
     "SegmindRequestsPerMinute": "SEGMIND_REQUESTS_PER_MINUTE",
     "LimitCounts": "LIMIT_COUNTS",
-    "DailyJobLimit": "DAILY_JOB_LIMIT",
-    "DefaultPrompt": "DEFAULT_PROMPT",
+    "DailyBudget": "DAILY_BUDGET",
+    "MonthlyBudget": "MONTHLY_BUDGET",
     "SettleSeconds": "SETTLE_SECONDS",
     "TypicalInferenceSeconds": "TYPICAL_INFERENCE_SECONDS",
     "JobTimeoutSeconds": "JOB_TIMEOUT_SECONDS",
@@ -51,7 +51,6 @@ def notifications(pipeline: Pipeline) -> dict[str, Any]:
 @pytest.fixture
 def stack(pipeline: Pipeline, notifications: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Stack:
     """The pipeline as the operator's stack; every command finds it."""
-    _add_unfinished_index(pipeline)
     undelivered = {"PhysicalResourceId": pipeline.sqs.create_queue(QueueName="undelivered")["QueueUrl"]}
     answer = (SimpleNamespace(status_code=200), {"StackResourceDetail": undelivered})
     pipeline.hook("cloudformation", "DescribeStackResource", lambda **_: answer)
@@ -64,12 +63,16 @@ def stack(pipeline: Pipeline, notifications: dict[str, Any], monkeypatch: pytest
             "OutputBucketName": OUTPUTS,
             "JobsTableName": TABLE,
             "UploadQueueUrl": pipeline.queue_url,
+            "SubmitQueueUrl": pipeline.submit_queue_url,
             "DeadLetterQueueUrl": pipeline.dead_letter_url,
             "JobStateMachineArn": os.environ["STATE_MACHINE_ARN"],
             "SweepFunctionName": "sweep",
             "AlarmTopicArn": ALARM_TOPIC,
         },
-        parameters={name: os.environ[variable] for name, variable in PARAMETERS.items()},
+        parameters={
+            **{name: os.environ[variable] for name, variable in PARAMETERS.items()},
+            "DefaultPrompt": pipeline.intake.default_prompt(),
+        },
         client=boto3.client,
         clock=pipeline.clock,
         sleep=pipeline.clock.sleep,
@@ -94,19 +97,3 @@ def run(stack: Stack) -> Run:
 def ask(run: Run) -> Callable[..., Any]:
     """Run a command line with --json, and return what it says."""
     return lambda *words, code=0: json.loads(run(*words, "--json", code=code).stdout)
-
-
-def _add_unfinished_index(pipeline: Pipeline) -> None:
-    if any(index["IndexName"] == "unfinished" for index in pipeline.dynamodb.global_secondary_indexes or []):
-        return
-    keys = [("unfinished", "HASH"), ("updated_at", "RANGE")]
-    index = {
-        "IndexName": "unfinished",
-        "KeySchema": [{"AttributeName": name, "KeyType": kind} for name, kind in keys],
-        "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "attempt"]},
-    }
-    boto3.client("dynamodb").update_table(
-        TableName=TABLE,
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in keys],
-        GlobalSecondaryIndexUpdates=[{"Create": index}],
-    )

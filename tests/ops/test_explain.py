@@ -12,12 +12,16 @@ from ops.explain import Reason, Situation, explain_record
 from ops.stack import Stack
 from posedrop.clock import epoch, rfc3339
 from posedrop.gate.breaker import Breaker, Cause
+from posedrop.gate.budget import FIRST_PRICE, Budget, Spending
+from posedrop.gate.gate import Gate
+from posedrop.gate.rate_limit import RateLimit, RateLimitState
 from posedrop.gate.reasons import ReasonCode
 from posedrop.ledger import Record, Status
-from posedrop.pacing import Limits, Pacing
+from posedrop.line.places import dispatched, in_line
 from posedrop.polling import Latency
 from posedrop.record import Fate, Request
 from tests.integration.conftest import BUCKET, Pipeline
+from tests.items import MemoryItems
 from tests.ops.conftest import FACE, SIT, WALK, Run
 from tests.support import image
 
@@ -75,7 +79,7 @@ TWELVE = {
         "-m ops retry hero-walk-",
     ),
     "duplicate": (succeed_twice, WALK[0], "the same content as job hero-walk-", "s3://posedrop-outputs/outputs/hero/"),
-    "waiting-limit": (uploads(FACE, SIT, WALK), WALK[0], "the plan's request limit (2 a minute)", "goes on by itself"),
+    "waiting-limit": (uploads(FACE, SIT, WALK), WALK[0], "within the plan's request limit", "goes on by itself"),
     "paused": (refuse_account, WALK[0], "paused for the whole account: the provider answered 401", "valid API key"),
     "failed-at-provider": (
         fail,
@@ -92,9 +96,9 @@ def test_the_twelve_ways_to_get_nothing(
     reason: str, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     if reason == "no-prompt":
-        monkeypatch.setenv("DEFAULT_PROMPT", "")
+        monkeypatch.setenv("DEFAULT_PROMPT_PARAMETER", "")
     if reason == "waiting-limit":
-        monkeypatch.setenv("SEGMIND_REQUESTS_PER_MINUTE", "2")
+        monkeypatch.setenv("SEGMIND_REQUESTS_PER_MINUTE", "1")
     act, key, sentence, next_step = TWELVE[reason]
     ask, pipeline = request.getfixturevalue("ask"), request.getfixturevalue("pipeline")
     act(pipeline)
@@ -334,7 +338,19 @@ def test_a_failure_that_was_uploaded_again(pipeline: Pipeline, ask: Ask) -> None
 
 RECORD = Record("hero-walk-0123456789abcdef", Status.FAILED, "hero", "walk", updated_at="2027-01-15T08:00:00.000Z")
 NOW = 1_800_000_000.0  # that is 2027-01-15T08:00:00Z
-SITUATION = Situation(Pacing(), Breaker(), Limits(50, "submits"), Latency.typical(31), 3000, 60, NOW)
+LIMIT = RateLimit(50, "submits")
+NO_BUDGET = Budget()
+
+
+def situation(budget: Budget = NO_BUDGET, before: int = 0, **state: Any) -> Situation:
+    """The situation of a stack whose gate's state differs from an unused one in this."""
+    gate = Gate(MemoryItems(), LIMIT, budget)
+    found = replace(gate.read(NOW), **state)
+    opening = gate.opening(found, NOW)
+    return Situation(found, opening, LIMIT, Latency.typical(31), 3000, 60, NOW, before=lambda _: before)
+
+
+SITUATION = situation()
 
 
 @pytest.mark.parametrize(
@@ -383,18 +399,63 @@ def test_every_state_of_a_job_has_its_reason(changes: dict[str, Any], reason: Re
     assert found.next_step
 
 
+SPENT = Spending(day=9.0, month=9.0, price=FIRST_PRICE)
+
+
 @pytest.mark.parametrize(
-    ("pacing", "words"),
+    ("found", "reason", "words"),
     [
-        (Pacing(paused_until=NOW + 30), "the provider answered 429; it goes on in about 30 s"),
-        (Pacing(day=int(NOW // 86400), day_jobs=9), "the day's limit of 9 jobs (DailyJobLimit) is reached"),
+        (
+            situation(limit=RateLimitState(paused_until=NOW + 30)),
+            Reason.WAITING_LIMIT,
+            "the provider answered 429; it goes on in about 30 s at the earliest",
+        ),
+        (
+            situation(Budget(daily=9.0), spending=SPENT),
+            Reason.WAITING_BUDGET,
+            "the day's budget (DailyBudget) is spent: 9.00 of 9.00 USD; it goes on in about 16 h",
+        ),
+        (
+            situation(Budget(monthly=9.01), spending=SPENT),
+            Reason.WAITING_BUDGET,
+            "the month's budget (MonthlyBudget) is spent: 9.00 of 9.01 USD; it goes on in about 17 d",
+        ),
     ],
 )
-def test_limits_of_other_kinds(pacing: Pacing, words: str) -> None:
-    situation = replace(SITUATION, pacing=pacing, limits=Limits(50, "submits", daily_jobs=9))
-    found = explain_record(replace(RECORD, status=Status.QUEUED), situation)
-    assert found.reason is Reason.WAITING_LIMIT
-    assert words in found.sentence
+def test_a_closed_gate_is_why_a_job_waits(found: Situation, reason: Reason, words: str) -> None:
+    told = explain_record(replace(RECORD, status=Status.QUEUED), found)
+    assert told.reason is reason
+    assert words in told.sentence
+    assert ("a larger budget" in told.next_step) == (reason is Reason.WAITING_BUDGET)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "words"),
+    [
+        (situation(before=0), Reason.WAITING_LIMIT, "with 0 jobs before it, within"),
+        (situation(before=97, until=NOW + 60), Reason.WAITING_LIMIT, "with 97 jobs before it, within"),
+        (situation(before=97, until=NOW + 60), Reason.WAITING_LIMIT, "its turn comes in about 3 min."),
+        (situation(before=1000), Reason.WAITING_LIMIT, "1,000 jobs or more before it"),
+        (situation(before=1000), Reason.WAITING_LIMIT, "its turn comes in at least 21 min."),
+        (
+            situation(Budget(daily=9.0 + 2 * FIRST_PRICE), before=2, spending=SPENT),
+            Reason.WAITING_BUDGET,
+            "with 2 jobs before it, and the budget does not pay for so many now",
+        ),
+    ],
+)
+def test_a_job_in_line_says_its_place_and_when_its_turn_comes(found: Situation, reason: Reason, words: str) -> None:
+    record = replace(RECORD, status=Status.QUEUED, **in_line(7, "2027-01-15T07:00:00.000Z"))
+    told = explain_record(record, found)
+    assert told.reason is reason
+    assert words in told.sentence
+
+
+def test_a_dispatched_job_says_when_it_is_sent() -> None:
+    record = replace(RECORD, status=Status.QUEUED, **dispatched(NOW + 40))  # type: ignore[arg-type]
+    assert "is sent in 40 s" in explain_record(record, SITUATION).sentence
+    told = explain_record(record, replace(SITUATION, now=NOW + 41))
+    assert (told.reason, "after ten minutes" in told.next_step) == (Reason.QUEUED, True)
 
 
 def queued(**changes: Any) -> Record:
@@ -423,14 +484,14 @@ def test_why_one_job_is_deferred_is_read_from_its_code(code: str, reason: Reason
 @pytest.mark.parametrize("code", [code for code in ReasonCode if code is not ReasonCode.EARLIER_REQUEST])
 def test_an_open_breaker_is_why_any_job_waits(code: ReasonCode) -> None:
     breaker = Breaker().key_refused(NOW, "the provider answered 401", 900)
-    found = explain_record(queued(reason="x", reason_code=code), replace(SITUATION, breaker=breaker))
+    found = explain_record(queued(reason="x", reason_code=code), situation(breaker=breaker))
     assert found.reason is Reason.PAUSED
 
 
 def test_a_look_up_goes_on_while_the_breaker_is_open() -> None:
     breaker = Breaker().key_refused(NOW, "the provider answered 401", 900)
     record = queued(reason="x", reason_code=ReasonCode.EARLIER_REQUEST)
-    assert explain_record(record, replace(SITUATION, breaker=breaker)).reason is Reason.HELD
+    assert explain_record(record, situation(breaker=breaker)).reason is Reason.HELD
 
 
 @pytest.mark.parametrize(
@@ -444,7 +505,7 @@ def test_a_look_up_goes_on_while_the_breaker_is_open() -> None:
 )
 def test_what_to_do_for_each_cause_of_a_pause(cause: Cause, words: str) -> None:
     breaker = Breaker(open_until=NOW + 120, cause=cause, reason="x")
-    found = explain_record(replace(RECORD, status=Status.QUEUED), replace(SITUATION, breaker=breaker))
+    found = explain_record(replace(RECORD, status=Status.QUEUED), situation(breaker=breaker))
     assert words in found.next_step
     assert "the next probe goes out by itself in 2 min" in found.next_step
 
@@ -457,7 +518,7 @@ def test_what_to_do_for_each_cause_of_a_pause(cause: Cause, words: str) -> None:
     ],
 )
 def test_after_a_pause_comes_the_probe(breaker: Breaker, words: str) -> None:
-    found = explain_record(replace(RECORD, status=Status.QUEUED), replace(SITUATION, breaker=breaker))
+    found = explain_record(replace(RECORD, status=Status.QUEUED), situation(breaker=breaker))
     assert found.reason is Reason.PAUSED
     assert words in found.next_step
 

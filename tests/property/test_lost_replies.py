@@ -7,19 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posedrop.clock import rfc3339
 from posedrop.errors import InferenceFailed, InvalidInput, Rejected
 from posedrop.gate.breaker import Breaker
+from posedrop.gate.budget import FIRST_PRICE, Budget, Charge
+from posedrop.gate.gate import Gate
+from posedrop.gate.items import Items
+from posedrop.gate.rate_limit import Permit, RateLimit
 from posedrop.gate.reasons import ReasonCode
-from posedrop.governor import Governor
 from posedrop.job import Job
 from posedrop.ledger import Conflict, Ledger, attempts_id
-from posedrop.pacing import Held, Limits, Pacing, Turn
+from posedrop.line.places import dispatched
 from posedrop.record import Fate, Record, Status
 from tests.table import Table
 
 JOB = Job("hero-walk-0123456789abcdef", "bucket", "hero", "walk", {})
 NOW = 1_795_000_000.0
-LIMITS = Limits(600, "submits", daily_jobs=100)
+LIMIT = RateLimit(600, "submits")
+PLACE = {"rank": 0, "queued_at": rfc3339(NOW), "dispatch_number": 1, **dispatched(NOW)}
 
 
 class Story:
@@ -30,7 +35,7 @@ class Story:
         self.table.lost = lost
         self.ledger = Ledger(self.table, "jobs", 7)  # type: ignore[arg-type]
         self.now = NOW
-        self.records = [self.ledger.queue(JOB, self.now)]
+        self.records = [self.ledger.queue(JOB, PLACE, self.now)]
         self.outcomes: list[str] = []
 
     def step(self, choice: int, age: int) -> None:
@@ -39,14 +44,16 @@ class Story:
         ledger, self.now = self.ledger, self.now + 0.5
         now = self.now
         owner = f"owner-{now}"
+        again = {**PLACE, "dispatch_number": record.dispatch_number + 1}
         actions: dict[Status, list[Callable[[], Any]]] = {
             Status.QUEUED: [
-                lambda: ledger.claim(record, owner, now),
+                lambda: ledger.claim(record, owner, 0.03, now),
                 lambda: ledger.defer(record, ReasonCode.PAUSED, "paused", now + 900, now),
+                lambda: ledger.put_back(record, ReasonCode.RATE_LIMIT, "429", now + 9, now),
                 lambda: ledger.count_error(record, "ours", now),
                 lambda: ledger.renew_inputs(record, {}, now),
                 lambda: ledger.fail(record, InvalidInput("gone"), now),
-                lambda: ledger.queue(JOB, now),
+                lambda: ledger.queue(JOB, PLACE, now),
             ],
             Status.SUBMITTING: [
                 lambda: ledger.own_request_id(record, "request-1", now) and ledger.submitted(record, "request-1", now),
@@ -62,8 +69,8 @@ class Story:
             ],
             Status.SUCCEEDED: [lambda: ledger.notified(record, now)],
             Status.FAILED: [
-                lambda: ledger.new_attempt(record, f"wish-{now}", now),
-                lambda: ledger.new_attempt(record, f"wish-{now}", now, error=InvalidInput("bad"), inputs={}),
+                lambda: ledger.new_attempt(record, f"wish-{now}", now, place=again),
+                lambda: ledger.new_attempt(record, f"wish-{now}", now, place={}, error=InvalidInput("bad"), inputs={}),
                 lambda: ledger.notified(record, now),
             ],
         }
@@ -105,7 +112,7 @@ def test_who_comes_in_between_a_write_and_its_repeat_is_seen() -> None:
 
     story.table.between = mark
     with pytest.raises(Conflict):
-        story.ledger.claim(story.records[0], "slow", NOW)
+        story.ledger.claim(story.records[0], "slow", 0.03, NOW)
     record = other.get(JOB.job_id)
     assert record
     assert record.claimed.fate is Fate.UNKNOWN
@@ -113,7 +120,7 @@ def test_who_comes_in_between_a_write_and_its_repeat_is_seen() -> None:
 
 def test_an_attempt_s_number_is_kept_though_the_reply_is_lost() -> None:
     story = Story({2, 3})
-    claimed = story.ledger.claim(story.records[0], "owner", NOW)
+    claimed = story.ledger.claim(story.records[0], "owner", 0.03, NOW)
     assert (claimed.status, claimed.owner) == (Status.SUBMITTING, "owner")
     assert story.table.items[attempts_id(JOB.job_id)]["highest"] == {"N": "1"}
 
@@ -127,12 +134,12 @@ def test_a_record_that_expires_and_comes_back_never_reuses_a_number(lost: set[in
     now = NOW
     for retries in lives:
         table.lost = {table.writes + number for number in lost}
-        record = ledger.queue(JOB, now)
+        record = ledger.queue(JOB, PLACE, now)
         for number in range(retries + 1):
             if number:
-                record = ledger.new_attempt(record, f"wish-{now}", now)
+                record = ledger.new_attempt(record, f"wish-{now}", now, place=PLACE)
             now += 86400
-            record = ledger.claim(record, f"owner-{now}", now)
+            record = ledger.claim(record, f"owner-{now}", 0.03, now)
             used.append(record.attempt)
             record = ledger.fail(record, Rejected("400"), now, requests=[])
             ledger.notified(record, now)
@@ -146,66 +153,75 @@ def test_a_record_that_expires_and_comes_back_never_reuses_a_number(lost: set[in
 @pytest.mark.parametrize("lost", [set(), {1}, {2}, {1, 2}], ids=str)
 def test_a_refusal_whose_write_is_repeated_counts_once(lost: set[int]) -> None:
     """Otherwise one job's refusal would pause everybody."""
-    governor, _ = _governor(lost)
-    governor.trip(lambda breaker: breaker.refused(NOW, "403", 900))
-    assert governor.read_breaker() == Breaker().refused(NOW, "403", 900)
-    assert not governor.read_breaker().is_open
+    gate, _ = _gate(lost)
+    gate.breaker.change(lambda breaker: (breaker.refused(NOW, "403", 900), None))
+    assert gate.breaker.read() == Breaker().refused(NOW, "403", 900)
+    assert not gate.breaker.read().is_open
 
 
-@pytest.mark.parametrize("lost", [set(), {1}], ids=str)
-def test_a_slot_whose_write_is_repeated_is_one_slot_and_one_job_of_the_day(lost: set[int]) -> None:
-    governor, _ = _governor(lost)
-    assert isinstance(governor.take(NOW, None), Turn)
-    assert governor.read().day_jobs == 1
-    assert governor.read() == Pacing().take(NOW, LIMITS)[0]
+@given(st.sets(st.integers(1, 20)), st.integers(1, 5))
+def test_permits_charges_and_times_whose_writes_are_repeated_count_once(lost: set[int], jobs: int) -> None:
+    gate, _ = _gate(lost)
+    for _ in range(jobs):
+        taken = gate.permit(NOW, 10, probe=False)
+        assert isinstance(taken, Permit)
+        charge = gate.budgets.charge(NOW)
+        assert isinstance(charge, Charge)
+        gate.budgets.give_back(charge)
+        assert isinstance(gate.budgets.charge(NOW), Charge)
+        state = gate.read(NOW)
+        times, _ = gate.reserve(state, gate.opening(state, NOW), NOW, [7])
+        assert len(times) == 1
+    state = gate.read(NOW)
+    assert state.spending.day == pytest.approx(jobs * FIRST_PRICE)
+    assert state.limit.tat == pytest.approx(NOW + jobs * LIMIT.interval)
+    assert state.until == pytest.approx(NOW + jobs * LIMIT.interval)
+    assert state.highest_rank == 7
 
 
-def test_a_probe_whose_write_is_repeated_is_sent() -> None:
-    governor, table = _governor(set())
-    governor.trip(lambda breaker: breaker.key_refused(NOW, "401", 900))
+def test_a_probe_whose_write_is_repeated_is_one_probe() -> None:
+    gate, table = _gate(set())
+    gate.breaker.change(lambda breaker: (breaker.key_refused(NOW, "401", 900), None))
     table.lost = {table.writes + 1, table.writes + 2}
-    assert isinstance(governor.take(NOW + 900, None), Turn)
-    assert isinstance(governor.take(NOW + 901, None), Held)
+    assert _probes(gate, NOW + 900) == 1
+    assert _probes(gate, NOW + 901) == 0
 
 
 def test_a_write_that_another_function_overtook_is_done_again() -> None:
-    governor, table = _governor({1})
-    other = Governor(table, "jobs", LIMITS)  # type: ignore[arg-type]
-    table.between = lambda: other.trip(lambda breaker: breaker.outcome_unknown(NOW, 900))
-    governor.trip(lambda breaker: breaker.refused(NOW, "403", 900))
-    assert governor.read_breaker().unknowns == 1
-    assert governor.read_breaker().refusals >= 1
+    gate, table = _gate({1})
+    other = Gate(Items(table, "jobs"), LIMIT, Budget())  # type: ignore[arg-type]
+    table.between = lambda: other.breaker.change(lambda breaker: (breaker.outcome_unknown(NOW, 900), None))
+    gate.breaker.change(lambda breaker: (breaker.refused(NOW, "403", 900), None))
+    assert gate.breaker.read().unknowns == 1
+    assert gate.breaker.read().refusals >= 1
 
 
-def test_who_loses_the_probe_leaves_it_to_the_winner() -> None:
-    governor, table = _governor(set())
-    governor.trip(lambda breaker: breaker.key_refused(NOW, "401", 900))
-    winner = Governor(table, "jobs", LIMITS)  # type: ignore[arg-type]
-    turns: list[Turn | Held] = []
-    read = governor._breaker.read
-
-    def late() -> Breaker:
-        """The loser has read the breaker before the winner reserved the probe."""
-        found = read()
-        turns.append(winner.take(NOW + 900, None))
-        return found
-
-    governor._breaker.read = late  # type: ignore[method-assign]
-    turns.append(governor.take(NOW + 900, None))
-    assert [type(turn) for turn in turns] == [Turn, Held]
-    assert winner.read_breaker().probe_until > NOW + 900
-    assert isinstance(winner.take(NOW + 902, None), Held)
-    assert winner.read().day_jobs == 1
+def test_of_two_that_see_the_probe_free_one_sends_it() -> None:
+    gate, table = _gate(set())
+    gate.breaker.change(lambda breaker: (breaker.key_refused(NOW, "401", 900), None))
+    now = NOW + 900
+    state = gate.read(now)
+    opening = gate.opening(state, now)
+    other = Gate(Items(table, "jobs"), LIMIT, Budget())  # type: ignore[arg-type]
+    assert _probes(other, now) == 1
+    assert gate.reserve(state, opening, now, [1])[0] == []
+    assert gate.breaker.read().probe_until > now
 
 
-def _governor(lost: set[int]) -> tuple[Governor, Table]:
+def _probes(gate: Gate, now: float) -> int:
+    """How many jobs may be dispatched now, while the breaker is open."""
+    state = gate.read(now)
+    return len(gate.reserve(state, gate.opening(state, now), now, [1])[0])
+
+
+def _gate(lost: set[int]) -> tuple[Gate, Table]:
     table = Table()
     table.lost = lost
-    return Governor(table, "jobs", LIMITS), table  # type: ignore[arg-type]
+    return Gate(Items(table, "jobs"), LIMIT, Budget(daily=1)), table  # type: ignore[arg-type]
 
 
 def test_the_record_that_a_write_returns_is_the_one_that_is_read() -> None:
     story = Story(set())
-    claimed = story.ledger.claim(story.records[0], "owner", NOW)
+    claimed = story.ledger.claim(story.records[0], "owner", 0.03, NOW)
     assert claimed == story.ledger.get(JOB.job_id)
     assert isinstance(claimed, Record)

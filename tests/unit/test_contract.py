@@ -112,7 +112,7 @@ def test_what_is_taken_is_found_again_in_its_folder(rest: str) -> None:
 
 
 def test_keys_of_events_are_taken_as_they_are() -> None:
-    message = parse_message(load_event("submit-unusual-key.json")["Records"][0]["body"])
+    message = parse_message(load_event("intake-unusual-key.json")["Records"][0]["body"])
     assert isinstance(message, UploadMessage)
     assert parse(message.origin.key) == Upload(Role.POSE, "Kundin Ä/held + heldin", "geh langsam+weit ü")
 

@@ -32,16 +32,16 @@ def body(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("submit-face.json", UploadMessage("posedrop-uploads", ORIGIN, DONE_AT)),
+        ("intake-face.json", UploadMessage("posedrop-uploads", ORIGIN, DONE_AT)),
         (
-            "submit-unusual-key.json",
+            "intake-unusual-key.json",
             UploadMessage(
                 "posedrop-uploads",
                 Origin("incoming/Kundin Ä/held + heldin/poses/geh langsam+weit ü.png", ORIGIN.etag),
                 DONE_AT,
             ),
         ),
-        ("submit-pose-message.json", PoseMessage("posedrop-uploads", "hero", "walk", ORIGIN)),
+        ("intake-pose-message.json", PoseMessage("posedrop-uploads", "hero", "walk", ORIGIN)),
     ],
 )
 def test_the_sample_events_are_read(name: str, message: Message) -> None:
@@ -50,7 +50,7 @@ def test_the_sample_events_are_read(name: str, message: Message) -> None:
 
 @pytest.mark.parametrize("time", [None, 7, "", "yesterday", {}])
 def test_an_upload_without_a_time_is_read(time: object) -> None:
-    event = {**json.loads(body("submit-face.json")), "time": time}
+    event = {**json.loads(body("intake-face.json")), "time": time}
     assert parse_message(json.dumps(event)) == UploadMessage("posedrop-uploads", ORIGIN)
 
 
@@ -72,7 +72,7 @@ def test_our_own_messages_come_back_as_they_were(message: PoseMessage | SubmitMe
 
 
 def event(**changes: Any) -> dict[str, Any]:
-    return {**json.loads(body("submit-face.json")), **changes}
+    return {**json.loads(body("intake-face.json")), **changes}
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ requests = st.builds(
     request_id=st.none() | texts,
     not_found_at=st.none() | times,
     history_page=st.integers(1, 1000),
+    charged_usd=st.floats(0, 1).map(lambda usd: round(usd, 6)),
 )
 records = st.builds(
     Record,
@@ -54,10 +55,14 @@ records = st.builds(
     missing=st.lists(texts, max_size=3),
     reason=st.none() | texts,
     reason_code=st.none() | st.sampled_from(ReasonCode),
-    slot=st.none() | st.fixed_dictionaries({"at": times, "generation": st.integers(0, 9)}),
+    rank=st.integers(0, 10**9),
+    stands=st.none() | st.sampled_from(["in line", "due"]),
+    place=st.none() | texts,
+    send_at=st.none() | times,
+    dispatch_number=st.integers(0, 99),
     requests=st.lists(requests, max_size=4),
     outputs=st.lists(st.dictionaries(names, leaves, max_size=4), max_size=2),
-    began_at=st.none() | times,
+    queued_at=texts,
     wishes=st.lists(texts, max_size=3),
     buy_again=st.booleans(),
     refused_at=st.none() | times,
@@ -84,7 +89,7 @@ def test_times_keep_their_parts_of_a_second() -> None:
 def test_what_is_none_is_no_attribute() -> None:
     item = to_item({**values_of(Record("a", Status.QUEUED, "hero", "walk", requests=[Request(1, 5.0)]))})
     assert "owner" not in item
-    assert set(item["requests"]["L"][0]["M"]) == {"attempt", "sent_at", "fate", "history_page"}
+    assert set(item["requests"]["L"][0]["M"]) == {"attempt", "sent_at", "fate", "history_page", "charged_usd"}
 
 
 def test_a_context_nested_deeper_than_dynamodb_takes() -> None:
@@ -129,7 +134,7 @@ def test_the_requests_of_the_own_attempt() -> None:
 def test_the_lists_of_states() -> None:
     assert [status for status in Status if Record("a", status, "hero", "walk").ended] == list(ENDED)
     assert set(MAY_EXIST) == {Fate.SENT, Fate.SERVER_FAULT, Fate.UNKNOWN}
-    kept = {"requests", "wishes", "inputs", "parameters", "context", "created_at", "attempt", "began_at", "buy_again"}
+    kept = {"requests", "wishes", "inputs", "parameters", "context", "created_at", "attempt", "queued_at", "buy_again"}
     assert not kept & set(OF_ONE_ATTEMPT)
     assert {"expires_at", "notified_at", "errors", "owner", "request_id", "refused_at"} <= set(OF_ONE_ATTEMPT)
 

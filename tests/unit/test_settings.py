@@ -6,9 +6,18 @@ from typing import Any
 import pytest
 
 from posedrop.errors import SettingsError
-from posedrop.settings import DeliverSettings, PollSettings, Settings, SubmitSettings, SweepSettings, read
+from posedrop.settings import (
+    DeliverSettings,
+    DispatchSettings,
+    IntakeSettings,
+    PollSettings,
+    Settings,
+    SubmitSettings,
+    SweepSettings,
+    read,
+)
 
-ALL = (SubmitSettings, PollSettings, DeliverSettings, SweepSettings)
+ALL = (IntakeSettings, DispatchSettings, SubmitSettings, PollSettings, DeliverSettings, SweepSettings)
 TEXTS = {"IMAGE_TRANSPORT": "base64", "LIMIT_COUNTS": "auto"}
 
 
@@ -30,7 +39,7 @@ def test_every_variable_is_read_in_its_type(cls: type[Settings]) -> None:
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize("value", [None, ""])
 def test_a_missing_or_empty_variable_is_named_or_has_its_default(cls: type[Settings], value: str | None) -> None:
-    optional = {"DEFAULT_PROMPT", "SEGMIND_HISTORY_URL"}
+    optional = {"DEFAULT_PROMPT_PARAMETER", "SEGMIND_HISTORY_URL"}
     for name in complete(cls):
         variables: dict[str, Any] = {**complete(cls), name: value}
         if value is None:
@@ -46,11 +55,12 @@ def test_a_missing_or_empty_variable_is_named_or_has_its_default(cls: type[Setti
     ("name", "value"),
     [
         *(("SETTLE_SECONDS", value) for value in ("five", "nan", "inf", "-1", "1e999", "5 s")),
+        *(("LIMIT_COUNTS", value) for value in ("Auto", "some", "1", " all")),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=rf"\b{name}\b"):
-        read(SubmitSettings, {**complete(SubmitSettings), name: value})
+        read(IntakeSettings, {**complete(IntakeSettings), name: value})
 
 
 def test_other_variables_are_left_alone() -> None:

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 import yaml
 
-from posedrop.settings import DeliverSettings, PollSettings, Settings, SubmitSettings, SweepSettings
+from posedrop.line.places import Entry
+from posedrop.settings import (
+    DeliverSettings,
+    DispatchSettings,
+    IntakeSettings,
+    PollSettings,
+    Settings,
+    SubmitSettings,
+    SweepSettings,
+)
 from tests.support import ROOT
 
 
@@ -43,7 +52,14 @@ def default(parameter: str) -> Any:
     return template()["Parameters"][parameter].get("Default")
 
 
-FUNCTIONS = {"submit": SubmitSettings, "poll": PollSettings, "deliver": DeliverSettings, "sweep": SweepSettings}
+FUNCTIONS = {
+    "intake": IntakeSettings,
+    "dispatch": DispatchSettings,
+    "submit": SubmitSettings,
+    "poll": PollSettings,
+    "deliver": DeliverSettings,
+    "sweep": SweepSettings,
+}
 
 
 def function(name: str) -> dict[str, Any]:
@@ -66,6 +82,8 @@ def function(name: str) -> dict[str, Any]:
         ("ImageTransport", "presigned-url"),
         ("ExistingUploadBucket", ""),
         ("NotificationEmail", ""),
+        ("DailyBudget", 0),
+        ("MonthlyBudget", 0),
         ("AccountPauseSeconds", 900),
         ("RecordRetentionDays", 0),
         ("LogRetentionDays", 30),
@@ -92,6 +110,7 @@ def test_outputs() -> None:
         "JobStateMachineArn",
         "JobsTableName",
         "UploadQueueUrl",
+        "SubmitQueueUrl",
         "DeadLetterQueueUrl",
     }
 
@@ -124,26 +143,53 @@ def test_runtime() -> None:
     assert (shared["Runtime"], shared["Architectures"], shared["Tracing"]) == ("python3.13", ["arm64"], "Active")
 
 
-def test_a_deferred_message_is_no_error_and_the_plan_is_not_overrun() -> None:
-    uploads = function("submit")["Events"]["Uploads"]["Properties"]
-    assert uploads["BatchSize"] == 1
-    assert uploads["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert uploads["ScalingConfig"]["MaximumConcurrency"] == {"Ref": "SubmitConcurrency"}
+@pytest.mark.parametrize(
+    ("name", "event", "queue", "concurrency"),
+    [("intake", "Uploads", "UploadQueue", 5), ("submit", "Jobs", "SubmitQueue", {"Ref": "SubmitConcurrency"})],
+)
+def test_a_deferred_message_is_no_error_and_many_at_once_are_bounded(
+    name: str, event: str, queue: str, concurrency: Any
+) -> None:
+    source = function(name)["Events"][event]["Properties"]
+    assert source["Queue"] == {"GetAtt": f"{queue}.Arn"}
+    assert source["BatchSize"] == 1
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["ScalingConfig"]["MaximumConcurrency"] == concurrency
     assert template()["Parameters"]["SubmitConcurrency"]["MinValue"] >= 2  # the least that Lambda takes
+
+
+def test_dispatch_runs_each_minute_and_is_not_repeated_when_it_fails() -> None:
+    dispatch = function("dispatch")
+    assert dispatch["Events"]["EachMinute"]["Properties"]["Schedule"] == "rate(1 minute)"
+    assert dispatch["EventInvokeConfig"]["MaximumRetryAttempts"] == 0
+    assert dispatch["EventInvokeConfig"]["DestinationConfig"]["OnFailure"]["Destination"] == {
+        "GetAtt": "EventDeadLetterQueue.Arn"
+    }
+
+
+@pytest.mark.parametrize("name", ["intake", "dispatch", "sweep"])
+def test_functions_that_do_not_call_the_provider_are_not_told_where_it_is(name: str) -> None:
+    assert "SEGMIND_BASE_URL" not in function(name)["Environment"]["Variables"]
+    assert "SEGMIND_BASE_URL" not in template()["Globals"]["Function"]["Environment"]["Variables"]
 
 
 # ---- queues --------------------------------------------------------------------------------------------------------
 
 
-def test_the_backlog_waits_as_long_as_it_takes() -> None:
-    queue = resources("AWS::SQS::Queue")["UploadQueue"]
+@pytest.mark.parametrize("name", ["UploadQueue", "SubmitQueue"])
+def test_what_is_deferred_waits_as_long_as_it_takes(name: str) -> None:
+    queue = resources("AWS::SQS::Queue")[name]
     assert queue["RedrivePolicy"]["maxReceiveCount"] == 1000
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"GetAtt": "DeadLetterQueue.Arn"}
-    assert queue["DelaySeconds"] == {"Ref": "SettleSeconds"}
+
+
+def test_uploads_settle_before_they_are_read() -> None:
+    assert resources("AWS::SQS::Queue")["UploadQueue"]["DelaySeconds"] == {"Ref": "SettleSeconds"}
+    assert "DelaySeconds" not in resources("AWS::SQS::Queue")["SubmitQueue"]
     assert template()["Parameters"]["SettleSeconds"]["MaxValue"] <= 900  # the most that SQS takes
 
 
-@pytest.mark.parametrize("name", ["UploadQueue", "DeadLetterQueue", "EventDeadLetterQueue"])
+@pytest.mark.parametrize("name", ["UploadQueue", "SubmitQueue", "DeadLetterQueue", "EventDeadLetterQueue"])
 def test_queues_keep_14_days_and_are_encrypted_so_that_eventbridge_can_send(name: str) -> None:
     queue = resources("AWS::SQS::Queue")[name]
     assert queue["MessageRetentionPeriod"] == 14 * 86400
@@ -154,7 +200,15 @@ def test_queues_keep_14_days_and_are_encrypted_so_that_eventbridge_can_send(name
 def test_a_message_is_hidden_for_six_times_the_functions_time() -> None:
     assert default("QueueVisibilitySeconds") >= 6 * default("SubmitTimeoutSeconds")
     assert function("submit")["Timeout"] == {"Ref": "SubmitTimeoutSeconds"}
-    assert resources("AWS::SQS::Queue")["UploadQueue"]["VisibilityTimeout"] == {"Ref": "QueueVisibilitySeconds"}
+    for name in ("UploadQueue", "SubmitQueue"):
+        assert resources("AWS::SQS::Queue")[name]["VisibilityTimeout"] == {"Ref": "QueueVisibilitySeconds"}
+
+
+def test_no_choice_hides_a_message_for_less_than_its_function_may_run() -> None:
+    """Lambda refuses such a queue (developer guide, Amazon SQS), and the deployment would be rolled back."""
+    parameters = template()["Parameters"]
+    longest = max(parameters["SubmitTimeoutSeconds"]["MaxValue"], function("intake")["Timeout"])
+    assert parameters["QueueVisibilitySeconds"]["MinValue"] >= longest
 
 
 @pytest.mark.parametrize("rule", ["UploadRule", "ExecutionEndRule"])
@@ -220,9 +274,17 @@ def test_topic_and_table_are_encrypted_and_the_ledger_outlives_the_stack() -> No
         index["IndexName"]: [key["AttributeName"] for key in index["KeySchema"]]
         for index in table["GlobalSecondaryIndexes"]
     }
-    assert keys == {"by-character": ["character", "updated_at"], "unfinished": ["unfinished", "updated_at"]}
-    (sparse,) = (index for index in table["GlobalSecondaryIndexes"] if index["IndexName"] == "unfinished")
-    assert sparse["Projection"] == {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "attempt"]}
+    assert keys == {
+        "by-character": ["character", "created_at"],
+        "by-day": ["day", "created_at"],
+        "line": ["stands", "place"],
+        "unfinished": ["unfinished", "unfinished_at"],
+    }
+    held = {
+        index["IndexName"]: index["Projection"].get("NonKeyAttributes", []) for index in table["GlobalSecondaryIndexes"]
+    }
+    assert {name for name, attributes in held.items() if attributes} == {"line"}
+    assert set(held["line"]) | {"job_id", "stands", "place"} == {field.name for field in fields(Entry)}
     for name in ("JobsTable", "UploadBucket", "OutputBucket"):
         assert template()["Resources"][name]["DeletionPolicy"] == "RetainExceptOnCreate"
         assert template()["Resources"][name]["UpdateReplacePolicy"] == "Retain"

@@ -78,11 +78,21 @@ def test_patterns(name: str, good: list[str], bad: list[str]) -> None:
     assert not any(pattern.fullmatch(value) for value in bad)
 
 
-def test_the_default_prompt_fits_into_a_functions_environment() -> None:
-    variables = Stack(DefaultPrompt="x").properties("SubmitFunction")["Environment"]["Variables"]
-    others = sum(len(name) + len(str(value)) for name, value in variables.items())
-    # Names are short here; the longest of AWS's add some 400 characters.
-    assert others + 400 + PARAMETERS["DefaultPrompt"]["MaxLength"] <= 4096  # Lambda's quota for the environment
+def test_the_default_prompt_is_kept_where_there_is_room_for_it() -> None:
+    """Lambda allows 4 KB for a function's whole environment, in which the longest prompt would not fit."""
+    stack = Stack(DefaultPrompt="a prompt")
+    store = stack.properties("DefaultPromptParameter")
+    assert (store["Type"], store["Value"]) == ("String", "a prompt")
+    for found in stack.of_type("AWS::Lambda::Function").values():
+        assert "a prompt" not in str(found["Environment"])
+    intake = stack.properties("IntakeFunction")["Environment"]["Variables"]
+    assert intake["DEFAULT_PROMPT_PARAMETER"] == "DefaultPromptParameter"
+
+
+def test_without_a_default_prompt_there_is_nothing_to_keep() -> None:
+    assert "DefaultPromptParameter" not in Stack().resources  # the store takes no empty text
+    assert Stack().properties("IntakeFunction")["Environment"]["Variables"]["DEFAULT_PROMPT_PARAMETER"] == ""
+    assert "ssm:" not in str(Stack().statements("IntakeRole"))
 
 
 @pytest.mark.parametrize("environment", ["default", "prod"])
@@ -140,6 +150,8 @@ def test_buckets_are_encrypted_under_the_key(name: str, aws: dict[str, Any], own
     [
         ("NotificationTopic", "KmsMasterKeyId", "alias/aws/sns"),
         ("SegmindSecret", "KmsKeyId", None),
+        ("IntakeLogGroup", "KmsKeyId", None),
+        ("DispatchLogGroup", "KmsKeyId", None),
         ("SubmitLogGroup", "KmsKeyId", None),
         ("PollLogGroup", "KmsKeyId", None),
         ("DeliverLogGroup", "KmsKeyId", None),

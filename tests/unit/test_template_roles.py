@@ -16,9 +16,13 @@ TABLE = f"arn:aws:dynamodb:{OWN}:table/JobsTable"
 SECRET = f"arn:aws:secretsmanager:{OWN}:secret:SegmindSecret"
 TOPIC = f"arn:aws:sns:{OWN}:NotificationTopic"
 UPLOAD_QUEUE = f"arn:aws:sqs:{OWN}:UploadQueue"
+SUBMIT_QUEUE = f"arn:aws:sqs:{OWN}:SubmitQueue"
 DEAD_LETTERS = f"arn:aws:sqs:{OWN}:DeadLetterQueue"
 EVENT_DEAD_LETTERS = f"arn:aws:sqs:{OWN}:EventDeadLetterQueue"
 POLL = f"arn:aws:lambda:{OWN}:function:PollFunction"
+DISPATCH = f"arn:aws:lambda:{OWN}:function:DispatchFunction"
+MACHINE = f"arn:aws:states:{OWN}:stateMachine:JobStateMachine"
+EXECUTIONS = f"arn:aws:states:{OWN}:execution:JobStateMachine:*"
 DELIVER = f"arn:aws:lambda:{OWN}:function:DeliverFunction"
 TRACING = {"xray:PutTraceSegments": {"*"}, "xray:PutTelemetryRecords": {"*"}}
 
@@ -29,32 +33,59 @@ def logs(function: str) -> dict[str, set[str]]:
     return {"logs:CreateLogStream": {group}, "logs:PutLogEvents": {group}}
 
 
+READ_UPLOADS = {
+    "s3:GetObject": {"arn:aws:s3:::UploadBucket/incoming/*"},
+    "s3:GetObjectVersion": {"arn:aws:s3:::UploadBucket/incoming/*"},
+    "s3:ListBucket": {"arn:aws:s3:::UploadBucket"},
+    "s3:ListBucketVersions": {"arn:aws:s3:::UploadBucket"},
+}
+LEDGER = {
+    f"dynamodb:{action}": {TABLE} for action in ("GetItem", "BatchGetItem", "PutItem", "UpdateItem", "DeleteItem")
+}
 ROLES: dict[str, dict[str, set[str]]] = {
-    "SubmitRole": {
-        **logs("submit"),
+    "IntakeRole": {
+        **logs("intake"),
         **TRACING,
-        "secretsmanager:GetSecretValue": {SECRET},
+        **READ_UPLOADS,
+        **LEDGER,
         "sqs:ReceiveMessage": {UPLOAD_QUEUE},  # with the next two: the event source
         "sqs:DeleteMessage": {UPLOAD_QUEUE},
         "sqs:GetQueueAttributes": {UPLOAD_QUEUE},
         "sqs:ChangeMessageVisibility": {UPLOAD_QUEUE},
-        "sqs:SendMessage": {UPLOAD_QUEUE, DEAD_LETTERS},
-        "s3:GetObject": {"arn:aws:s3:::UploadBucket/incoming/*"},
-        "s3:GetObjectVersion": {"arn:aws:s3:::UploadBucket/incoming/*"},
-        "s3:ListBucket": {"arn:aws:s3:::UploadBucket"},
-        "s3:ListBucketVersions": {"arn:aws:s3:::UploadBucket"},
-        "dynamodb:GetItem": {TABLE},
-        "dynamodb:PutItem": {TABLE},
+        "sqs:SendMessage": {UPLOAD_QUEUE, SUBMIT_QUEUE, DEAD_LETTERS},
+        "dynamodb:Query": {f"{TABLE}/index/line"},
+        "states:StartExecution": {MACHINE},
+        "states:DescribeExecution": {EXECUTIONS},
+    },
+    "DispatchRole": {
+        **logs("dispatch"),
+        **TRACING,
+        "dynamodb:BatchGetItem": {TABLE},
         "dynamodb:UpdateItem": {TABLE},
-        "dynamodb:DeleteItem": {TABLE},
-        "states:StartExecution": {f"arn:aws:states:{OWN}:stateMachine:JobStateMachine"},
-        "states:DescribeExecution": {f"arn:aws:states:{OWN}:execution:JobStateMachine:*"},
+        "dynamodb:Query": {f"{TABLE}/index/line"},
+        "sqs:SendMessage": {SUBMIT_QUEUE, EVENT_DEAD_LETTERS},
+        "secretsmanager:DescribeSecret": {SECRET},
+    },
+    "SubmitRole": {
+        **logs("submit"),
+        **TRACING,
+        **READ_UPLOADS,
+        **LEDGER,
+        "secretsmanager:GetSecretValue": {SECRET},
+        "sqs:ReceiveMessage": {SUBMIT_QUEUE},  # with the next two: the event source
+        "sqs:DeleteMessage": {SUBMIT_QUEUE},
+        "sqs:GetQueueAttributes": {SUBMIT_QUEUE},
+        "sqs:ChangeMessageVisibility": {SUBMIT_QUEUE},
+        "sqs:SendMessage": {DEAD_LETTERS},
+        "states:StartExecution": {MACHINE},
+        "states:DescribeExecution": {EXECUTIONS},
+        "lambda:InvokeFunction": {DISPATCH},
     },
     "PollRole": {
         **logs("poll"),
         **TRACING,
         "secretsmanager:GetSecretValue": {SECRET},
-        "dynamodb:GetItem": {TABLE},
+        "dynamodb:BatchGetItem": {TABLE},
         "dynamodb:UpdateItem": {TABLE},
     },
     "DeliverRole": {
@@ -62,6 +93,7 @@ ROLES: dict[str, dict[str, set[str]]] = {
         **TRACING,
         "secretsmanager:GetSecretValue": {SECRET},
         "dynamodb:GetItem": {TABLE},
+        "dynamodb:BatchGetItem": {TABLE},
         "dynamodb:UpdateItem": {TABLE},
         "s3:PutObject": {"arn:aws:s3:::OutputBucket/outputs/*"},
         "s3:AbortMultipartUpload": {"arn:aws:s3:::OutputBucket/outputs/*"},
@@ -74,8 +106,8 @@ ROLES: dict[str, dict[str, set[str]]] = {
         "dynamodb:GetItem": {TABLE},
         "dynamodb:UpdateItem": {TABLE},
         "dynamodb:Query": {f"{TABLE}/index/unfinished"},
-        "sqs:SendMessage": {UPLOAD_QUEUE, EVENT_DEAD_LETTERS},
-        "states:DescribeExecution": {f"arn:aws:states:{OWN}:execution:JobStateMachine:*"},
+        "sqs:SendMessage": {UPLOAD_QUEUE, SUBMIT_QUEUE, EVENT_DEAD_LETTERS},
+        "states:DescribeExecution": {EXECUTIONS},
         "lambda:InvokeFunction": {DELIVER},
         "sns:Publish": {TOPIC},
     },
@@ -87,6 +119,8 @@ ROLES: dict[str, dict[str, set[str]]] = {
     },
 }
 WITH_KEY = {
+    "IntakeRole": {"kms:Decrypt": {"s3", "dynamodb"}},
+    "DispatchRole": {"kms:Decrypt": {"dynamodb"}},
     "SubmitRole": {"kms:Decrypt": {"s3", "dynamodb", "secretsmanager"}},
     "PollRole": {"kms:Decrypt": {"dynamodb", "secretsmanager"}},
     "DeliverRole": {"kms:Decrypt": {"s3", "dynamodb", "secretsmanager", "sns"}, "kms:GenerateDataKey": {"s3", "sns"}},
@@ -194,6 +228,15 @@ OUTPUT = "arn:aws:s3:::OutputBucket/outputs/hero/walk/1.png"
 @pytest.mark.parametrize(
     ("role", "action", "resource"),
     [
+        ("IntakeRole", "secretsmanager:GetSecretValue", SECRET),
+        ("IntakeRole", "s3:PutObject", UPLOAD),
+        ("IntakeRole", "lambda:InvokeFunction", DISPATCH),
+        ("DispatchRole", "secretsmanager:GetSecretValue", SECRET),
+        ("DispatchRole", "dynamodb:DeleteItem", TABLE),
+        ("DispatchRole", "s3:GetObject", UPLOAD),
+        ("DispatchRole", "states:StartExecution", MACHINE),
+        ("SubmitRole", "sqs:SendMessage", SUBMIT_QUEUE),
+        ("SubmitRole", "dynamodb:Query", f"{TABLE}/index/line"),
         ("SubmitRole", "sns:Publish", TOPIC),
         ("SubmitRole", "s3:PutObject", UPLOAD),
         ("SubmitRole", "s3:DeleteObject", UPLOAD),
@@ -208,7 +251,7 @@ OUTPUT = "arn:aws:s3:::OutputBucket/outputs/hero/walk/1.png"
         ("PollRole", "sqs:SendMessage", UPLOAD_QUEUE),
         ("PollRole", "dynamodb:PutItem", TABLE),
         ("PollRole", "dynamodb:DeleteItem", TABLE),
-        ("PollRole", "states:StartExecution", f"arn:aws:states:{OWN}:stateMachine:JobStateMachine"),
+        ("PollRole", "states:StartExecution", MACHINE),
         ("DeliverRole", "s3:GetObject", UPLOAD),
         ("DeliverRole", "s3:GetObjectVersion", UPLOAD),
         ("DeliverRole", "s3:ListBucket", "arn:aws:s3:::UploadBucket"),
@@ -217,14 +260,14 @@ OUTPUT = "arn:aws:s3:::OutputBucket/outputs/hero/walk/1.png"
         ("DeliverRole", "s3:DeleteObject", OUTPUT),
         ("DeliverRole", "sqs:SendMessage", UPLOAD_QUEUE),
         ("DeliverRole", "dynamodb:DeleteItem", TABLE),
-        ("DeliverRole", "states:StartExecution", f"arn:aws:states:{OWN}:stateMachine:JobStateMachine"),
+        ("DeliverRole", "states:StartExecution", MACHINE),
         ("SweepRole", "secretsmanager:GetSecretValue", SECRET),
         ("SweepRole", "s3:GetObject", UPLOAD),
         ("SweepRole", "s3:PutObject", OUTPUT),
         ("SweepRole", "dynamodb:Query", f"{TABLE}/index/by-character"),
         ("SweepRole", "dynamodb:Scan", TABLE),
         ("SweepRole", "dynamodb:DeleteItem", TABLE),
-        ("SweepRole", "states:StartExecution", f"arn:aws:states:{OWN}:stateMachine:JobStateMachine"),
+        ("SweepRole", "states:StartExecution", MACHINE),
         ("SweepRole", "states:DescribeExecution", f"arn:aws:states:{OWN}:execution:other:1"),
         ("SweepRole", "lambda:InvokeFunction", POLL),
         ("JobStateMachineRole", "lambda:InvokeFunction", f"arn:aws:lambda:{OWN}:function:SubmitFunction"),
@@ -235,24 +278,33 @@ def test_roles_lack_what_they_do_not_need(role: str, action: str, resource: str)
     assert not allowed(role, action, resource)
 
 
-@pytest.mark.parametrize("role", ["SubmitRole", "PollRole", "DeliverRole", "SweepRole"])
+@pytest.mark.parametrize("role", ["IntakeRole", "DispatchRole", "SubmitRole", "PollRole", "DeliverRole", "SweepRole"])
 def test_no_function_may_change_what_guards_it(role: str) -> None:
     services = {action.split(":")[0] for action in granted(role, KEY_ARN)}
     assert not services & {"iam", "sts", "cloudformation", "events", "cloudwatch"}
     assert "secretsmanager:PutSecretValue" not in granted(role)
 
 
-def test_poll_sees_the_shared_schedule_and_no_job() -> None:
-    for action in ("dynamodb:GetItem", "dynamodb:UpdateItem"):
-        assert allowed("PollRole", action, TABLE, LeadingKeys="pacing")
+def test_poll_sees_the_rate_limit_and_no_job() -> None:
+    for action in ("dynamodb:BatchGetItem", "dynamodb:UpdateItem"):
+        assert allowed("PollRole", action, TABLE, LeadingKeys="rate-limit")
         assert not allowed("PollRole", action, TABLE, LeadingKeys="hero-walk-0123456789abcdef")
 
 
+def test_intake_reads_the_default_prompt_and_no_other_parameter() -> None:
+    (statement,) = (
+        found for found in Stack(DefaultPrompt="x").statements("IntakeRole") if found["Sid"] == "DefaultPrompt"
+    )
+    assert statement["Action"] == "ssm:GetParameter"
+    assert statement["Resource"] == f"arn:aws:ssm:{OWN}:parameter/posedrop/posedrop/default-prompt"
+
+
+@pytest.mark.parametrize("role", ["IntakeRole", "SubmitRole"])
 @pytest.mark.parametrize("action", ["s3:ListBucket", "s3:ListBucketVersions"])
 @pytest.mark.parametrize("bucket", ["", "theirs"])
-def test_submit_learns_that_a_file_or_a_version_of_it_is_not_there(bucket: str, action: str) -> None:
+def test_it_is_seen_that_a_file_or_a_version_of_it_is_not_there(bucket: str, action: str, role: str) -> None:
     """S3 answers 404 to who may list the bucket, 403 to others; a GET has no prefix to hold against a condition."""
-    statements = Stack(ExistingUploadBucket=bucket).statements("SubmitRole")
+    statements = Stack(ExistingUploadBucket=bucket).statements(role)
     (statement,) = (found for found in statements if action in as_list(found["Action"]))
     assert as_list(statement["Resource"]) == [f"arn:aws:s3:::{bucket or 'UploadBucket'}"]
     assert "Condition" not in statement
@@ -282,8 +334,9 @@ def test_a_key_may_not_be_used_directly() -> None:
     assert not allowed("SubmitRole", "kms:Decrypt", KEY_ARN, KEY_ARN)
 
 
-def test_an_existing_bucket_is_read_below_the_contracts_prefix_alone() -> None:
-    statements = Stack(ExistingUploadBucket="theirs").statements("SubmitRole")
+@pytest.mark.parametrize("role", ["IntakeRole", "SubmitRole"])
+def test_an_existing_bucket_is_read_below_the_contracts_prefix_alone(role: str) -> None:
+    statements = Stack(ExistingUploadBucket="theirs").statements(role)
     buckets = {resource for found in statements for resource in as_list(found["Resource"]) if ":s3:" in resource}
     assert buckets == {"arn:aws:s3:::theirs/incoming/*", "arn:aws:s3:::theirs"}
 
@@ -313,6 +366,8 @@ def test_only_a_service_is_let_in_by_a_resource_and_only_for_this_stack_or_accou
 
 CALLS = {
     "get_item": "dynamodb:GetItem",
+    "batch_get_item": "dynamodb:BatchGetItem",
+    "describe_secret": "secretsmanager:DescribeSecret",
     "put_item": "dynamodb:PutItem",
     "update_item": "dynamodb:UpdateItem",
     "delete_item": "dynamodb:DeleteItem",
@@ -327,20 +382,20 @@ CALLS = {
     "change_message_visibility": "sqs:ChangeMessageVisibility",
     "get_secret": "secretsmanager:GetSecretValue",
 }
-MODULES = {
-    "poll": ["secret", "gate/shared_item"],
-    "deliver": ["secret", "gate/shared_item", "latency_store", "storage", "notification"],
-    "submit": [
-        *("secret", "gate/shared_item", "latency_store", "ledger", "executions", "submission", "lookup", "arrivals"),
-        "uploads",
-    ],
-    "sweep": ["sweeping", "backlog", "notification"],
+ROOMS = {
+    "intake": ["gate/items", "ledger", "executions", "submit_queue", "intake/*"],
+    "dispatch": ["gate/items", "submit_queue", "dispatch/*"],
+    "submit": ["secret", "gate/items", "latency_store", "ledger", "executions", "submission", "lookup", "uploads"],
+    "poll": ["secret", "gate/items"],
+    "deliver": ["secret", "gate/items", "latency_store", "storage", "notification"],
+    "sweep": ["sweeping", "notification"],
 }
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", ROOMS)
 def test_every_call_that_a_function_makes_is_granted(name: str) -> None:
-    paths = [ROOT / "layers" / "posedrop" / "posedrop" / f"{module}.py" for module in MODULES[name]]
+    package = ROOT / "layers" / "posedrop" / "posedrop"
+    paths = [path for room in ROOMS[name] for path in package.glob(f"{room}.py")]
     calls = {
         node.func.attr
         for path in [*paths, ROOT / "functions" / name / "app.py"]

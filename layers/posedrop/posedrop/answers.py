@@ -14,6 +14,7 @@ MAX_DEPTH = 6
 MAX_PARTS = 100_000  # lists and objects: each takes far more memory than its two bytes
 LONGEST_SECONDS = 1e6  # a measured time beyond it is none, and the ledger cannot hold any number
 OUTPUT_KEYS = ("output", "outputs", "images", "image_urls", "image_url", "image")
+HIGHEST_COST = 1000.0  # USD; the same for a request's cost
 READ_CHARACTERS = 16 * 1024  # of a text from the provider; its first KiB is kept
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -29,13 +30,14 @@ class Answer:
     """An answer of the provider, read.
 
     `state` is the body's status in upper case; `error` at most 1 KiB of UTF-8, redacted; `inference_seconds` from 0 to
-    LONGEST_SECONDS; `output` as it came; `request_id` safe as a segment of a URL's path; `named_id` what the body gives
-    as its request id, usable or not. None: nothing usable is said.
+    LONGEST_SECONDS; `cost_usd` from 0 to HIGHEST_COST; `output` as it came; `request_id` safe as a segment of a URL's
+    path; `named_id` what the body gives as its request id, usable or not. None: nothing usable is said.
     """
 
     state: str | None = None
     error: str | None = None
     inference_seconds: float | None = None
+    cost_usd: float | None = None
     output: object = None
     request_id: str | None = None
     named_id: object = None
@@ -55,7 +57,8 @@ def parse_answer(status_code: int, body: bytes) -> Answer:
     return Answer(
         state=_state(value.get("status")),
         error=next((error for error in errors if error), None),
-        inference_seconds=_seconds(value.get("metrics")),
+        inference_seconds=_metric(value.get("metrics"), "inference_time", LONGEST_SECONDS),
+        cost_usd=_metric(value.get("metrics"), "cost", HIGHEST_COST),
         output=_output(value),
         request_id=usable_request_id(value.get("request_id")),
         named_id=value.get("request_id"),
@@ -99,11 +102,11 @@ def _state(value: object) -> str | None:
     return (cut(redact(value).upper(), 64) or None) if isinstance(value, str) else None
 
 
-def _seconds(metrics: object) -> float | None:
-    value = metrics.get("inference_time") if isinstance(metrics, dict) else None
+def _metric(metrics: object, name: str, most: float) -> float | None:
+    value = metrics.get(name) if isinstance(metrics, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return round(float(value), 6) if 0 <= value <= LONGEST_SECONDS else None
+    return round(float(value), 6) if 0 <= value <= most else None
 
 
 def usable_request_id(value: object) -> str | None:

@@ -5,21 +5,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
 from posedrop.aws_errors import is_transient
 from posedrop.contract import OutsideContract, Role, parse
 from posedrop.deferral import Deferred
-from posedrop.errors import InternalError, PosedropError, TransientFault
+from posedrop.errors import InternalError, JobError, PosedropError, TransientFault
 from posedrop.gate.reasons import ReasonCode
 from posedrop.intake import Draft, draft, unsettled
 from posedrop.job import Job, job_id
 from posedrop.ledger import UNEXPECTED_ERRORS, Ledger
+from posedrop.line.entrance import Entrance
 from posedrop.messages import PoseMessage, UploadMessage
 from posedrop.record import Record, Status
-from posedrop.settings import SubmitSettings
+from posedrop.settings import IntakeSettings
 from posedrop.telemetry import count
 from posedrop.uploads import JobFiles, Listed, UploadBucket, UploadChanged
 
@@ -50,17 +51,21 @@ class Arrivals:
 
     def __init__(
         self,
-        settings: SubmitSettings,
+        settings: IntakeSettings,
+        default_prompt: Callable[[], str],
         *,
         s3: "S3Client",
         sqs: "SQSClient",
         ledger: Ledger,
+        entrance: Entrance,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
+        self._default_prompt = default_prompt
         self._s3 = s3
         self._sqs = sqs
         self._ledger = ledger
+        self._entrance = entrance
         self._clock = clock
 
     def upload(self, message: UploadMessage) -> Record | None:
@@ -111,9 +116,7 @@ class Arrivals:
             raise Deferred(ReasonCode.BUSY, "the attempt before is to be notified first", NOTIFIED_SOON)
         if record.failed_unsent:
             return self._retry_unsent(record, wish)
-        started = self._ledger.new_attempt(record, wish, self._clock(), buy_again=buy_again)
-        logger.info("a new attempt", attempt=started.attempt)
-        return started
+        return self._new_attempt(record, wish, buy_again=buy_again)
 
     def _retry_unsent(self, record: Record, wish: str) -> Record | None:
         message = PoseMessage(record.bucket, record.character, record.pose, None)
@@ -123,27 +126,45 @@ class Arrivals:
         if found.job.job_id != record.job_id:
             logger.info("the files have changed: they are a job of their own", other=found.job.job_id)
             return self._record(message, found)
-        started = self._ledger.new_attempt(record, wish, self._clock(), inputs=found.job.inputs, error=found.error)
+        return self._new_attempt(record, wish, inputs=found.job.inputs, error=found.error)
+
+    def _new_attempt(self, record: Record, wish: str, *, error: JobError | None = None, **changes: Any) -> Record:
+        """Begin the next attempt of a failed job, in its place in line."""
+        place = {}
+        if error is None:
+            place = self._entrance.place(record.character, record.dispatch_number)
+        started = self._ledger.new_attempt(record, wish, self._clock(), place=place, error=error, **changes)
+        self._entrance.send(started, place)
         logger.info("a new attempt", attempt=started.attempt)
         return started
 
     def _record(self, message: PoseMessage, found: Draft) -> Record:
-        """The job's record; a newer upload of the same content gives it its versions."""
+        """The job's record, new in its place in line; a newer upload of the same content gives it its versions."""
         now = self._clock()
-        if found.error:
+        record = self._ledger.get(found.job.job_id)
+        if record:
+            record = self._renew(record, found, now)
+        elif found.error:
             record = self._ledger.refuse(found.job, found.error, now)
         else:
-            record = self._ledger.queue(found.job, now)
-            newer = {name: made.version_id for name, made in found.job.inputs.items()}
-            known = {name: made["version_id"] for name, made in record.inputs.items()}
-            if newer != known and record.status is Status.QUEUED:
-                record = self._ledger.renew_inputs(record, found.job.inputs, now)
-            elif newer != known and record.notified_at and record.failed_unsent:
-                # Not for its content, which is sound: uploaded again, it is wanted.
-                wish = ":".join(filter(None, newer.values()))
-                record = self._ledger.new_attempt(record, wish, now, inputs=found.job.inputs)
+            place = self._entrance.place(message.character)
+            record = self._ledger.queue(found.job, place, now)
+            self._entrance.send(record, place)
         for waiting in (message.pose, ""):
             self._ledger.stop_waiting(message.character, waiting)
+        return record
+
+    def _renew(self, record: Record, found: Draft, now: float) -> Record:
+        """Give a job that there is the versions of a newer upload of the same content."""
+        newer = {name: made.version_id for name, made in found.job.inputs.items()}
+        known = {name: made["version_id"] for name, made in record.inputs.items()}
+        if found.error or newer == known:
+            return record
+        if record.status is Status.QUEUED:
+            return self._ledger.renew_inputs(record, found.job.inputs, now)
+        if record.notified_at and record.failed_unsent:
+            # Not for its content, which is sound: uploaded again, it is wanted.
+            return self._new_attempt(record, ":".join(filter(None, newer.values())), inputs=found.job.inputs)
         return record
 
     def _expand(self, message: PoseMessage, done_at: float | None) -> None:
@@ -207,7 +228,7 @@ class Arrivals:
             missing = files.missing
             if not missing:
                 try:
-                    found = draft(bucket, message.character, message.pose, files, self._settings.default_prompt)
+                    found = draft(bucket, message.character, message.pose, files, self._default_prompt())
                 except UploadChanged as exc:
                     logger.info("a file changed while it was read", key=str(exc))
                     continue

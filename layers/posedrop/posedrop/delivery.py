@@ -25,7 +25,8 @@ from posedrop.errors import (
     ResultExpired,
     StatusUnavailable,
 )
-from posedrop.governor import Governor
+from posedrop.gate.budget import BudgetStore, Charge
+from posedrop.gate.rate_limit import RateLimiter
 from posedrop.job import output_folder
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Conflict, Ledger, Record, Status
@@ -73,7 +74,8 @@ class Delivery:
         outputs: OutputBucket,
         sns: "SNSClient",
         topic_arn: str,
-        governor: Governor,
+        limiter: RateLimiter,
+        budgets: BudgetStore,
         latency: LatencyStore,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -84,7 +86,8 @@ class Delivery:
         self._outputs = outputs
         self._sns = sns
         self._topic_arn = topic_arn
-        self._governor = governor
+        self._limiter = limiter
+        self._budgets = budgets
         self._latency = latency
         self._clock = clock
 
@@ -162,7 +165,7 @@ class Delivery:
     def _store(self, record: Record, event: dict[str, Any], remaining: Callable[[], float]) -> Record:
         if record.request_id is None:
             raise InternalError("the job has no request id")
-        sources, inference_seconds = self._result(record, record.request_id)
+        sources, inference_seconds, cost_usd = self._result(record, record.request_id)
         folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
         if len(sources) > MAX_IMAGES:
             logger.warning("more outputs than expected: the first are delivered", expected=MAX_IMAGES)
@@ -176,10 +179,15 @@ class Delivery:
             else:
                 with self._downloader.open(source.url, remaining() - RESERVE) as chunks:
                     outputs.append(self._outputs.store_image(folder, number, chunks))
-        return self._succeed(record, event, outputs, self._metrics(record, event, inference_seconds))
+        return self._succeed(record, event, outputs, self._metrics(record, event, inference_seconds), cost_usd)
 
     def _succeed(
-        self, record: Record, event: dict[str, Any], outputs: list[dict[str, Any]], metrics: dict[str, Any]
+        self,
+        record: Record,
+        event: dict[str, Any],
+        outputs: list[dict[str, Any]],
+        metrics: dict[str, Any],
+        cost_usd: float | None,
     ) -> Record:
         try:
             ended = self._ledger.succeed(record, outputs, metrics, self._clock())
@@ -187,6 +195,7 @@ class Delivery:
             return self._record(record.job_id, record.attempt)
         logger.info("succeeded", outputs=len(outputs), **metrics)
         self._learn(record, event, metrics["inference_seconds"])
+        self._settle(record, cost_usd)
         return ended
 
     def _learn(self, record: Record, event: dict[str, Any], inference_seconds: float | None) -> None:
@@ -201,7 +210,16 @@ class Delivery:
         except (BotoCoreError, ClientError) as exc:
             logger.warning("the latency was not learned", reason=str(exc))
 
-    def _result(self, record: Record, request_id: str) -> tuple[list[Source], float | None]:
+    def _settle(self, record: Record, cost_usd: float | None) -> None:
+        """Replace what the budget was charged for the delivered request by its cost, as far as that is known."""
+        found = next((request for request in record.requests if request.request_id == record.request_id), None)
+        charge = Charge(found.charged_usd, found.sent_at) if found else Charge(0.0, self._clock())
+        try:
+            self._budgets.settle(charge, cost_usd, self._clock())
+        except (BotoCoreError, ClientError) as exc:
+            logger.warning("the budget was not settled", reason=str(exc))
+
+    def _result(self, record: Record, request_id: str) -> tuple[list[Source], float | None, float | None]:
         try:
             answer = self._segmind.result(request_id)
         except StatusUnavailable as exc:
@@ -210,7 +228,7 @@ class Delivery:
             if exc.status == 401:
                 self._api_key.renew()
             if exc.status == 429:
-                self._governor.rate_limited(self._clock(), exc.retry_after)
+                self._limiter.pause(self._clock(), exc.retry_after)
                 count("RateLimited")
             if 400 <= (exc.status or 0) < 500 and exc.status not in NOT_AN_END:
                 raise InferenceFailed(str(exc)) from exc
@@ -221,7 +239,7 @@ class Delivery:
             # Where poll itself has failed the job may still be running: the retries are its time.
             raise DeliveryFailed(f"the result is not there yet: the provider says {answer.state}")
         try:
-            return parse_output(answer.output), answer.inference_seconds
+            return parse_output(answer.output), answer.inference_seconds, answer.cost_usd
         except BadOutput as exc:
             raise OutputInvalid(str(exc)) from exc
 

@@ -27,24 +27,27 @@ class Executions:
         self._state_machine_arn = state_machine_arn
         self._execution_arn = state_machine_arn.replace(":stateMachine:", ":execution:")
 
+    def start_ended(self, record: Record) -> None:
+        """Start the execution of an attempt that ended before it was sent: it only notifies. Raises as `start` does."""
+        self._start(record, execution_input(record, 0, Latency(())))
+
     def start(self, record: Record, first_wait: int, latency: Latency) -> None:
         """Start the execution of the record's attempt, or leave the one that there is. `first_wait` is in seconds.
 
         Raises ExecutionNameTaken. Errors of Step Functions pass as botocore's ClientError.
         """
+        self._start(record, execution_input(record, first_wait, latency))
+
+    def _start(self, record: Record, given: dict[str, Any]) -> None:
         name = execution_name(record.job_id, record.attempt)
         try:
-            self._sfn.start_execution(
-                stateMachineArn=self._state_machine_arn,
-                name=name,
-                input=json.dumps(execution_input(record, first_wait, latency)),
-            )
+            self._sfn.start_execution(stateMachineArn=self._state_machine_arn, name=name, input=json.dumps(given))
         except ClientError as exc:
             if exc.response["Error"]["Code"] != "ExecutionAlreadyExists":
                 raise
-            given = self._input(name)
-            if given and given.get("request_id") != record.request_id:
-                raise ExecutionNameTaken(f"{name} was started for another request: {given.get('request_id')}") from exc
+            other = self._input(name)
+            if other and other.get("request_id") != record.request_id:
+                raise ExecutionNameTaken(f"{name} was started for another request: {other.get('request_id')}") from exc
 
     def _input(self, name: str) -> dict[str, Any]:
         """The input of an execution that there is, or nothing once its history has expired (after 90 days)."""

@@ -9,7 +9,7 @@ Every change is one conditional write. A write after a claim requires the claim'
 function cannot overwrite a later state. A reply that is lost makes botocore repeat a write that was applied; the
 condition then fails, and the item is compared: if it is as the write wanted it, the write was ours.
 
-`unfinished` holds the status until the end is notified: the index of that name has only what is still to be done.
+`unfinished` is removed when the end is notified: the index of that name has only what is still to be done.
 `attempts/<sha256 of the job id>` holds the highest attempt number, without names and without a time to live. No number
 is used twice, not after a record has expired either: names of executions stay taken for 90 days (Step Functions API
 reference, StartExecution).
@@ -17,7 +17,7 @@ reference, StartExecution).
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -25,9 +25,9 @@ from botocore.exceptions import ClientError
 from posedrop.answers import cut
 from posedrop.clock import rfc3339
 from posedrop.errors import JobError, PosedropError
-from posedrop.gate.reasons import ReasonCode
+from posedrop.gate.reasons import AT_THE_GATE, ReasonCode
 from posedrop.job import Input, Job, waiting_id
-from posedrop.pacing import Slot
+from posedrop.line.places import due, in_line
 from posedrop.record import ENDED as ENDED
 from posedrop.record import MAY_EXIST, OF_ONE_ATTEMPT, Fate, Request, deserialize, from_item, serialize, to_item
 from posedrop.record import Record as Record
@@ -38,6 +38,13 @@ if TYPE_CHECKING:
 
 DAY = 86400
 UNFINISHED_INDEX = "unfinished"
+PAID, ENDED_UNSENT, INCOMPLETE = "paid", "ended", "waiting"
+"""The keys of that index: from a job's claim until its end is notified; ended without a claim and not notified; uploads
+that are no job yet. `unfinished_at` says since when, or for uploads when the sweep looks at them next. A job's steps in
+between do not change them. What is queued stands in the index of the line."""
+FINISHED = dict.fromkeys(("unfinished", "unfinished_at"))
+NOT_QUEUED = dict.fromkeys(("reason", "reason_code", "deferred_until", "stands", "place", "send_at"))
+"""What a record forgets when it is claimed or ends."""
 UNEXPECTED_ERRORS = 5
 """So many unexpected errors in a row end a job."""
 MESSAGE_LIMIT = 1024
@@ -71,30 +78,28 @@ class Ledger:
 
     # ---- before the request --------------------------------------------------------------------------------------
 
-    def queue(self, job: Job, now: float) -> Record:
-        """Write the record of a new job, or read the one that is there."""
-        return self._create(job, now, status=Status.QUEUED)
+    def queue(self, job: Job, place: Mapping[str, Any], now: float) -> Record:
+        """Write the record of a new job, which stands at a `place` (line/places.py), or read the one that is there."""
+        return self._create(job, now, status=Status.QUEUED, **place)
 
     def refuse(self, job: Job, error: JobError, now: float) -> Record:
         """Write the record of a job that ends before anything is sent, or read the one that is there."""
-        return self._create(job, now, status=Status.FAILED, error=_error(error), completed_at=rfc3339(now))
+        unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": rfc3339(now)}
+        return self._create(job, now, status=Status.FAILED, error=_error(error), completed_at=rfc3339(now), **unsent)
 
     def _create(self, job: Job, now: float, **values: Any) -> Record:
-        known = self.get(job.job_id)
-        if known:
-            return known
         item = {
             "job_id": job.job_id,
             "bucket": job.bucket,
             "character": job.character,
             "pose": job.pose,
             "attempt": self._highest_attempt(job.job_id) + 1,
+            "day": rfc3339(now)[:10],
             "created_at": rfc3339(now),
             "updated_at": rfc3339(now),
             "inputs": _inputs(job.inputs),
             "parameters": job.parameters,
             "context": job.context,
-            "unfinished": values["status"],
             **values,
         }
         try:
@@ -118,9 +123,10 @@ class Ledger:
     def wait(self, bucket: str, character: str, pose: str, missing: list[str], now: float) -> Record:
         """Write what is missing until these uploads are a job. The pose is empty where there is none at all."""
         values = {"bucket": bucket, "character": character, "pose": pose, "missing": missing, "errors": None}
-        waiting = {"status": Status.WAITING, "unfinished": Status.WAITING, "updated_at": rfc3339(now)}
-        defaults = {"created_at": rfc3339(now)}
-        return self._update(waiting_id(character, pose), None, {**values, **waiting}, defaults)
+        waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE, "updated_at": rfc3339(now)}
+        # The sweep's own message leads here, too: when it looks next is left as it is.
+        first = {"created_at": rfc3339(now), "unfinished_at": rfc3339(now)}
+        return self._update(waiting_id(character, pose), None, {**values, **waiting}, first)
 
     def stop_waiting(self, character: str, pose: str) -> None:
         """Remove the record of uploads that are a job now."""
@@ -132,20 +138,19 @@ class Ledger:
         known = self.get(name)
         errors = known.errors if known else 0
         values = {"bucket": bucket, "character": character, "pose": pose, "missing": []}
-        waiting = {"status": Status.WAITING, "unfinished": Status.WAITING, "created_at": rfc3339(now)}
+        waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE}
+        waiting |= {"created_at": rfc3339(now), "unfinished_at": rfc3339(now)}
         changes = {"updated_at": rfc3339(now), "reason": text, "errors": errors + 1}
         return self._update(name, {"errors": errors or None}, changes, {**values, **waiting})
 
-    def defer(
-        self, record: Record, code: ReasonCode, reason: str, until: float, now: float, slot: Slot | None = None
-    ) -> None:
-        """Say why a queued job is not sent yet, and when it is resumed (seconds since the epoch)."""
-        kept = asdict(slot) if slot else None
-        self._update(
-            record.job_id,
-            {"status": Status.QUEUED, "attempt": record.attempt},
-            {**_deferral(code, reason, until, now), "slot": kept, "errors": None},
-        )
+    def defer(self, record: Record, code: ReasonCode, reason: str, until: float, now: float) -> None:
+        """Say why a queued job is not sent yet, and until when (seconds since the epoch). Its message stays valid."""
+        self._update(record.job_id, _dispatched(record), {**_deferral(code, reason, until, now), "errors": None})
+
+    def put_back(self, record: Record, code: ReasonCode, reason: str, until: float, now: float) -> None:
+        """Say why a dispatched job is not sent, and put it back: in line, or due at `until`. Its message is void."""
+        values = {**_moved(record, code, until), **_deferral(code, reason, until, now), "errors": None}
+        self._update(record.job_id, _dispatched(record), values)
 
     def count_error(self, record: Record, text: str, now: float) -> Record:
         """Count an unexpected error of an attempt. Raises Conflict if it has changed since it was read."""
@@ -172,18 +177,22 @@ class Ledger:
             if not _is_conflict(exc):
                 raise  # otherwise it was written before, for this record: none was created with a number in use
 
-    def claim(self, record: Record, owner: str, now: float) -> Record:
-        """Claim a queued job for one request. Raises Conflict if it is not queued as it was read."""
+    def claim(self, record: Record, owner: str, charged_usd: float, now: float) -> Record:
+        """Claim a queued job for one request, which the budget was charged for (USD).
+
+        Raises Conflict if it is not queued as it was read.
+        """
         self.use_attempt(record)
         return self._update(
             record.job_id,
-            {"status": Status.QUEUED, "attempt": record.attempt, "requests": record.requests or None},
+            {**_dispatched(record), "requests": record.requests or None},
             {
-                **dict.fromkeys(("reason", "reason_code", "deferred_until", "errors")),
+                **NOT_QUEUED,
+                "errors": None,
                 "status": Status.SUBMITTING,
-                "unfinished": Status.SUBMITTING,
+                **_paid(now),
                 "owner": owner,
-                "requests": [*record.requests, Request(record.attempt, now)],
+                "requests": [*record.requests, Request(record.attempt, now, charged_usd=charged_usd)],
                 "updated_at": rfc3339(now),
             },
         )
@@ -192,15 +201,17 @@ class Ledger:
         self, claimed: Record, code: ReasonCode, reason: str, until: float, now: float, **changes: Any
     ) -> Record:
         """Put a claimed job back: the provider did not accept its request, which leaves the list."""
-        return self._release(claimed, claimed.requests[:-1], {**_deferral(code, reason, until, now), **changes})
+        values = {**_moved(claimed, code, until), **_deferral(code, reason, until, now), **changes}
+        return self._release(claimed, claimed.requests[:-1], values)
 
     def release_after_fault(self, claimed: Record, reason: str, until: float, now: float) -> Record:
         """Put a claimed job back after a 5xx: its request may exist, so it stays in the list."""
         requests = claimed.with_fate(claimed.claimed, Fate.SERVER_FAULT)
-        return self._release(claimed, requests, _deferral(ReasonCode.SERVER_FAULT, reason, until, now))
+        code = ReasonCode.SERVER_FAULT
+        return self._release(claimed, requests, {**_moved(claimed, code, until), **_deferral(code, reason, until, now)})
 
     def _release(self, claimed: Record, requests: list[Request], values: Mapping[str, Any]) -> Record:
-        queued = {"status": Status.QUEUED, "unfinished": Status.QUEUED, "owner": None, "requests": requests or None}
+        queued = {"status": Status.QUEUED, **FINISHED, "owner": None, "requests": requests or None}
         return self._update(claimed.job_id, _claim(claimed), {**queued, **values})
 
     def mark_outcome_unknown(self, claimed: Record, reason: str, now: float) -> Record:
@@ -218,7 +229,7 @@ class Ledger:
         """Let a queued attempt resume a request that was made before."""
         requests = record.with_fate(request, Fate.ACCEPTED, request_id=request_id, not_found_at=None)
         expected = {"status": Status.QUEUED, "attempt": record.attempt, "requests": record.requests}
-        return self._submitted(record.job_id, expected, requests, request_id, now)
+        return self._submitted(record.job_id, expected, requests, request_id, now, **_paid(now))
 
     def learned(self, record: Record, requests: list[Request], now: float) -> Record:
         """Keep what was learned of earlier requests, so that the next invocation goes on from there."""
@@ -246,15 +257,21 @@ class Ledger:
         return True
 
     def _submitted(
-        self, job_id: str, expected: Mapping[str, Any], requests: list[Request], request_id: str, now: float
+        self,
+        job_id: str,
+        expected: Mapping[str, Any],
+        requests: list[Request],
+        request_id: str,
+        now: float,
+        **changes: Any,
     ) -> Record:
         return self._update(
             job_id,
             expected,
             {
-                **dict.fromkeys(("reason", "reason_code", "deferred_until")),
+                **NOT_QUEUED,
+                **changes,
                 "status": Status.SUBMITTED,
-                "unfinished": Status.SUBMITTED,
                 "requests": requests,
                 "request_id": request_id,
                 "submitted_at": rfc3339(now),
@@ -286,7 +303,7 @@ class Ledger:
     def notified(self, record: Record, now: float) -> None:
         """Write down that an attempt's end was notified. The record's time to live runs from here."""
         expires = {"expires_at": int(now + self._retention_days * DAY)} if self._retention_days else {}
-        values = {"notified_at": rfc3339(now), "unfinished": None, **expires}
+        values = {"notified_at": rfc3339(now), **FINISHED, **expires}
         self._update(record.job_id, {"attempt": record.attempt}, values)
 
     def alerted(self, record: Record, now: float) -> None:
@@ -299,18 +316,20 @@ class Ledger:
         wish: str,
         now: float,
         *,
+        place: Mapping[str, Any],
         inputs: Mapping[str, Input] | None = None,
         error: JobError | None = None,
         buy_again: bool = False,
     ) -> Record:
-        """Queue a failed job again as its next attempt, or end that at once with `error`.
+        """Queue a failed job again at a `place` (line/places.py) as its next attempt, or end that at once with `error`.
 
         `wish` is the id of the message that asked for it; each makes one attempt. `inputs` replaces those of the
         record. What the history did not have or could not say before is asked again. Raises Conflict if another attempt
         has begun.
         """
         status = Status.FAILED if error else Status.QUEUED
-        end = {"error": _error(error), "completed_at": rfc3339(now)} if error else {}
+        unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": rfc3339(now)}
+        end = {"error": _error(error), "completed_at": rfc3339(now), **unsent} if error else place
         asked_again = [
             replace(found, fate=Fate.UNKNOWN, history_page=1)
             if found.fate in (*MAY_EXIST, Fate.ABSENT, Fate.UNRESOLVED)
@@ -325,27 +344,29 @@ class Ledger:
                 **end,
                 **({"inputs": _inputs(inputs)} if inputs else {}),
                 "status": status,
-                "unfinished": status,
                 "attempt": max(record.attempt, self._highest_attempt(record.job_id)) + 1,
                 "requests": asked_again or None,
-                "began_at": now,
                 "wishes": [*record.wishes, wish],
                 "buy_again": buy_again or None,
                 "updated_at": rfc3339(now),
             },
         )
 
-    def unfinished(self, status: Status, before: float) -> Iterator[str]:
-        """The ids of the records with this status, not notified yet, that nobody has changed since `before`."""
+    def unfinished(self, kind: str, before: float) -> Iterator[str]:
+        """The ids of the records of a kind (PAID, ENDED_UNSENT, INCOMPLETE) that are there since before a time."""
         pages = self._dynamodb.get_paginator("query").paginate(
             TableName=self._table,
             IndexName=UNFINISHED_INDEX,
-            KeyConditionExpression="unfinished = :status AND updated_at < :before",
-            ExpressionAttributeValues={":status": {"S": status}, ":before": {"S": rfc3339(before)}},
+            KeyConditionExpression="unfinished = :kind AND unfinished_at <= :before",
+            ExpressionAttributeValues={":kind": {"S": kind}, ":before": {"S": rfc3339(before)}},
         )
         for page in pages:
             for item in page["Items"]:
                 yield item["job_id"]["S"]
+
+    def look_later(self, record: Record, at: float) -> None:
+        """Let the sweep look at incomplete uploads again at a time (seconds since the epoch)."""
+        self._update(record.job_id, {"status": Status.WAITING}, {"unfinished_at": rfc3339(at)})
 
     def not_found(self, record: Record, now: float) -> float:
         """Write down that the provider does not know the request id; return when that was first seen."""
@@ -361,13 +382,13 @@ class Ledger:
             job_id,
             expected,
             {
-                **dict.fromkeys(("reason", "reason_code", "deferred_until")),
+                **NOT_QUEUED,
                 "status": status,
-                "unfinished": status,
                 "completed_at": rfc3339(now),
                 "updated_at": rfc3339(now),
                 **values,
             },
+            defaults={"unfinished": ENDED_UNSENT, "unfinished_at": rfc3339(now)},
         )
 
     # ---- the table -----------------------------------------------------------------------------------------------
@@ -441,6 +462,22 @@ def _is_applied(item: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
 def _deferral(code: ReasonCode, reason: str, until: float, now: float) -> dict[str, Any]:
     times = {"deferred_until": rfc3339(until), "updated_at": rfc3339(now)}
     return {"reason": reason, "reason_code": code, **times}
+
+
+def _moved(record: Record, code: ReasonCode, until: float) -> dict[str, Any]:
+    """The place to which a job moves that is not sent: in line if the gate is closed, else due at a time."""
+    place = in_line(record.rank, record.queued_at) if code in AT_THE_GATE else due(until)
+    return {**place, "send_at": None, "dispatch_number": record.dispatch_number + 1}
+
+
+def _dispatched(record: Record) -> dict[str, Any]:
+    """What a queued job is expected to be by the message with its dispatch number."""
+    number = record.dispatch_number or None
+    return {"status": Status.QUEUED, "attempt": record.attempt, "dispatch_number": number}
+
+
+def _paid(now: float) -> dict[str, str]:
+    return {"unfinished": PAID, "unfinished_at": rfc3339(now)}
 
 
 def _inputs(inputs: Mapping[str, Input]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from aws_lambda_powertools import Logger
 from posedrop.clock import epoch
 from posedrop.deferral import Deferred
 from posedrop.errors import StatusUnavailable, SubmitOutcomeUnknown
+from posedrop.gate.budget import Charge
+from posedrop.gate.gate import Gate
 from posedrop.gate.reasons import ReasonCode
-from posedrop.governor import Governor
 from posedrop.history import History, HistoryUnavailable, HistoryUnfinished
 from posedrop.ledger import Ledger
 from posedrop.naming import execution_name
@@ -41,13 +42,13 @@ class RequestLookup:
         self,
         ledger: Ledger,
         segmind: Segmind,
-        governor: Governor,
+        gate: Gate,
         history: History | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
         self._segmind = segmind
-        self._governor = governor
+        self._gate = gate
         self._history = history
         self._clock = clock
 
@@ -88,6 +89,12 @@ class RequestLookup:
             self._ledger.learned(record, requests, self._clock())
             raise Deferred(ReasonCode.EARLIER_REQUEST, str(exc), 1) from exc
 
+    def absent(self, record: Record, request: Request) -> list[Request]:
+        """The list of requests once the history says that there never was this one: its charge is given back."""
+        if request.charged_usd:
+            self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
+        return record.with_fate(request, Fate.ABSENT, charged_usd=0.0)
+
     def _search(self, record: Record, request: Request) -> Record:
         """Ask the history for a request that may exist, and keep what it says."""
         own = request.attempt == record.attempt
@@ -99,7 +106,7 @@ class RequestLookup:
             self._wait_for_history(record, request, exc)
             return self._ledger.learned(record, record.with_fate(request, Fate.UNRESOLVED), now)
         if request_id is None:
-            return self._ledger.learned(record, record.with_fate(request, Fate.ABSENT), now)
+            return self._ledger.learned(record, self.absent(record, request), now)
         if own:
             return self._ledger.adopt(record, request, request_id, now)
         return self._ledger.learned(record, record.with_fate(request, Fate.ACCEPTED, request_id=request_id), now)
@@ -113,7 +120,7 @@ class RequestLookup:
                 seconds = left if exc.final else min(left, ASK_AGAIN)
                 raise Deferred(ReasonCode.EARLIER_REQUEST, f"the last request may exist: {exc}", seconds) from exc
         elif not record.buy_again:
-            if exc.final or now - (record.began_at or epoch(record.created_at)) > DAY:
+            if exc.final or now - epoch(record.queued_at) > DAY:
                 raise SubmitOutcomeUnknown(
                     f"attempt {request.attempt} may have been billed, and the provider's history cannot say: {exc}. "
                     f"To pay again all the same: retry --buy-again"
@@ -128,7 +135,7 @@ class RequestLookup:
             state = self._segmind.status(request_id).state
         except StatusUnavailable as exc:
             if exc.status == 429:
-                self._governor.rate_limited(now, exc.retry_after)
+                self._gate.limiter.pause(now, exc.retry_after)
             if not exc.gone:
                 raise Deferred(ReasonCode.EARLIER_REQUEST, f"an earlier request is polled first: {exc}", 30) from exc
             first = request.not_found_at

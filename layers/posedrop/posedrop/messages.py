@@ -50,13 +50,20 @@ class PoseMessage:
 
 @dataclass(frozen=True)
 class SubmitMessage:
-    """One job that is in the ledger: go on with it."""
+    """One job that was dispatched, or, with number 0, one that has been claimed: go on with it.
+
+    `number` is the job's dispatch number: the message counts only while the record has the same. `probe`: the breaker
+    is open, and this job tries whether the account is accepted again.
+    """
 
     job_id: str
+    number: int = 0
+    probe: bool = False
 
     def to_json(self) -> str:
         """The message's body."""
-        return json.dumps({"submit": self.job_id})
+        body = {"submit": self.job_id, "number": self.number, "probe": self.probe}
+        return json.dumps({key: value for key, value in body.items() if value})
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,10 @@ def parse_message(body: str) -> Message:
         if "job" in content:
             return _pose(content["job"])
         if "submit" in content:
-            return SubmitMessage(_job_id(content["submit"]))
+            number = content.get("number", 0)
+            if not isinstance(number, int):
+                raise UnreadableMessage(f"the number is no whole number: {number!a}")
+            return SubmitMessage(_job_id(content["submit"]), number, content.get("probe") is True)
         if "retry" in content:
             return RetryMessage(_job_id(content["retry"]), _flag(content.get("buy_again", False)))
     except (KeyError, TypeError, AttributeError) as exc:

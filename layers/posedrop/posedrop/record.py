@@ -53,7 +53,8 @@ class Request:
     """A request that may exist at the provider.
 
     sent_at: when it was claimed. not_found_at: when the provider first did not know its id. Both are seconds since the
-    epoch. history_page: the page of the provider's history at which the next search for it begins.
+    epoch. history_page: the page of the provider's history at which the next search for it begins. charged_usd: what
+    the budget was charged for it, 0 once that was given back.
     """
 
     attempt: int
@@ -62,10 +63,11 @@ class Request:
     request_id: str | None = None
     not_found_at: float | None = None
     history_page: int = 1
+    charged_usd: float = 0.0
 
 
 OF_ONE_ATTEMPT = (
-    *("reason", "reason_code", "deferred_until", "slot", "owner", "request_id", "submitted_at", "refused_at"),
+    *("reason", "reason_code", "deferred_until", "send_at", "owner", "request_id", "submitted_at", "refused_at"),
     *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "unavailable", "expires_at"),
 )
 """What a record forgets when a new attempt begins."""
@@ -75,8 +77,10 @@ OF_ONE_ATTEMPT = (
 class Record:
     """One job's record. Times are RFC 3339 texts or, where they are compared, seconds since the epoch.
 
+    queued_at: since when the attempt is queued. rank, stands, place, send_at, dispatch_number: where a queued job
+    stands (line/places.py); `send_at` is the time for which it was dispatched.
     requests: all that may exist at the provider, of all attempts, the oldest first; what was not accepted is left out.
-    began_at: when a later attempt was queued. wishes: the ids of the messages that asked for a new attempt, one each.
+    wishes: the ids of the messages that asked for a new attempt, one each.
     buy_again: the last of them accepts that an earlier request is paid as well. refused_at: when the provider first
     refused this attempt (403, 404, 406).
     """
@@ -96,7 +100,12 @@ class Record:
     reason: str | None = None
     reason_code: str | None = None
     deferred_until: str | None = None
-    slot: dict[str, Any] | None = None
+    queued_at: str = ""
+    rank: int = 0
+    stands: str | None = None
+    place: str | None = None
+    send_at: float | None = None
+    dispatch_number: int = 0
     owner: str | None = None
     requests: list[Request] = field(default_factory=list)
     request_id: str | None = None
@@ -106,7 +115,6 @@ class Record:
     error: dict[str, str] | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     notified_at: str | None = None
-    began_at: float | None = None
     wishes: list[str] = field(default_factory=list)
     buy_again: bool = False
     refused_at: float | None = None

@@ -12,7 +12,8 @@ from functools import cache
 from typing import Any, TypeVar, get_args
 
 from posedrop.errors import SettingsError
-from posedrop.pacing import Counting, Limits
+from posedrop.gate.budget import Budget
+from posedrop.gate.rate_limit import Counting, RateLimit
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -20,44 +21,75 @@ class Settings:
     """What all functions need."""
 
     jobs_table: str
-    segmind_base_url: str
-    segmind_secret_id: str
     segmind_requests_per_minute: float
     limit_counts: Counting
-    daily_job_limit: float
+    daily_budget: float
+    monthly_budget: float
     typical_inference_seconds: float
     record_retention_days: float
 
     @property
-    def limits(self) -> Limits:
-        """The plan's limits."""
-        return Limits(self.segmind_requests_per_minute, self.limit_counts, self.daily_job_limit)
+    def limit(self) -> RateLimit:
+        """The plan's request limit."""
+        return RateLimit(self.segmind_requests_per_minute, self.limit_counts)
+
+    @property
+    def budget(self) -> Budget:
+        """The budgets."""
+        return Budget(self.daily_budget, self.monthly_budget)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class SubmitSettings(Settings):
-    """What `submit` needs."""
+class ProviderSettings(Settings):
+    """What functions need that call the provider."""
+
+    segmind_base_url: str
+    segmind_secret_id: str
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class IntakeSettings(Settings):
+    """What `intake` needs."""
 
     upload_queue_url: str
+    submit_queue_url: str
     dead_letter_queue_url: str
     state_machine_arn: str
     settle_seconds: float
+    default_prompt_parameter: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class DispatchSettings(Settings):
+    """What `dispatch` needs. It may ask when the secret was changed, not what it holds."""
+
+    submit_queue_url: str
+    segmind_secret_id: str
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class SubmitSettings(ProviderSettings):
+    """What `submit` needs."""
+
+    submit_queue_url: str
+    dead_letter_queue_url: str
+    state_machine_arn: str
+    dispatch_function: str
     image_transport: str
     account_pause_seconds: float
     submit_timeout_seconds: float
-    default_prompt: str = ""
     segmind_history_url: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class PollSettings(Settings):
+class PollSettings(ProviderSettings):
     """What `poll` needs."""
 
     job_timeout_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class DeliverSettings(Settings):
+class DeliverSettings(ProviderSettings):
     """What `deliver` needs."""
 
     output_bucket: str
@@ -69,6 +101,7 @@ class SweepSettings(Settings):
     """What `sweep` needs."""
 
     upload_queue_url: str
+    submit_queue_url: str
     state_machine_arn: str
     deliver_function: str
     notification_topic_arn: str

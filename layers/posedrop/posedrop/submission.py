@@ -1,7 +1,6 @@
 """From a job in the ledger to its request at the provider and its execution: the ledger's order, step by step."""
 
 import base64
-import math
 import time
 import uuid
 from collections.abc import Callable
@@ -27,20 +26,23 @@ from posedrop.errors import (
     TransientFault,
 )
 from posedrop.executions import Executions
-from posedrop.gate.reasons import ReasonCode
-from posedrop.governor import Governor
+from posedrop.gate.breaker import Breaker
+from posedrop.gate.budget import Charge
+from posedrop.gate.gate import Gate
+from posedrop.gate.reasons import AT_THE_GATE, Closed, ReasonCode
 from posedrop.history import HistoryUnavailable
+from posedrop.inbox import backoff
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import UNEXPECTED_ERRORS, Conflict, Ledger
 from posedrop.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, LOOKUP_SECONDS, RequestLookup
+from posedrop.messages import SubmitMessage
 from posedrop.naming import execution_name
-from posedrop.pacing import PATIENCE, Held, Slot
 from posedrop.polling import first_wait
 from posedrop.record import Fate, Record, Status
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind, Timeouts
 from posedrop.settings import SubmitSettings
-from posedrop.telemetry import PRICE, count
+from posedrop.telemetry import count
 from posedrop.uploads import UploadChanged, check_stored, presigned_url, read_stored
 
 if TYPE_CHECKING:
@@ -53,9 +55,10 @@ LONGEST_REQUEST = 36.0
 MARGIN = 1.0
 """Seconds that are left for the ledger and the execution after the request."""
 URL_SECONDS = 3600
-LONGEST_BACKOFF = 900.0
 LONG_SLEEP = 1.0
-"""Seconds of waiting for a slot after which it is checked whether submitting was paused meanwhile."""
+"""Seconds of waiting for a permit after which it is checked whether the gate has closed meanwhile."""
+SHORT_WAIT = 60.0
+"""Seconds for which a job keeps its message; after a longer wait it is dispatched again."""
 FRESH = 3600.0
 """Seconds for which a version that was read is assumed to be there: buckets expire theirs after days."""
 BEHIND = 60.0
@@ -64,12 +67,6 @@ MOST_FAULTS = 8
 """So many requests of an attempt that were answered 5xx end it."""
 MOST_UNRESOLVED = 3
 """So many requests of an attempt may be sent again although the history could not say."""
-
-PATIENT = (ReasonCode.REFUSED, ReasonCode.SERVER_FAULT)
-"""Such jobs are sent at their time and not before."""
-
-FirstPoll = Callable[[float, float], float]
-"""Reserve the first poll: takes now and the due time, returns when it may run."""
 
 
 class Submission:
@@ -81,50 +78,47 @@ class Submission:
         *,
         s3: "S3Client",
         ledger: Ledger,
-        governor: Governor,
+        gate: Gate,
         segmind: Segmind,
         lookup: RequestLookup,
         api_key: ApiKey,
         executions: Executions,
         latency: LatencyStore,
+        wake_dispatch: Callable[[], None],
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._s3 = s3
         self._ledger = ledger
-        self._governor = governor
+        self._gate = gate
         self._segmind = segmind
         self._lookup = lookup
         self._api_key = api_key
         self._executions = executions
         self._latency = latency
+        self._wake_dispatch = wake_dispatch
         self._clock = clock
         self._sleep = sleep
         self._timeouts = Timeouts.within(min(LONGEST_REQUEST, settings.submit_timeout_seconds / 2))
 
-    def is_held(self, record: Record) -> bool:
-        """Whether a queued job has a slot, a fixed time or waits for long: then a message of its own will come.
-
-        After an outage it may be tried as soon as anybody asks.
-        """
-        patient = bool(record.slot) or record.reason_code in PATIENT
-        return record.status is Status.QUEUED and self._left(record) > (0 if patient else LONGEST_BACKOFF)
-
-    def _left(self, record: Record) -> float:
-        return epoch(record.deferred_until or record.created_at) - self._clock()
-
-    def advance(self, record: Record, receive_count: int, remaining: Callable[[], float]) -> None:
-        """Do what the record's status asks for next.
+    def advance(
+        self, record: Record, message: SubmitMessage, receive_count: int, remaining: Callable[[], float]
+    ) -> None:
+        """Do what the record's status asks for next, if the message counts.
 
         `receive_count` is how often the message was received, `remaining` gives the function's seconds left. Raises
         Deferred if the message must be redelivered. The fifth unexpected error in a row ends the job.
         """
+        queued = record.status is Status.QUEUED
+        if message.number != record.dispatch_number and (queued or message.number):
+            logger.info("the job was dispatched again, or put back in line", number=message.number)
+            return
         try:
-            self._advance(record, remaining)
+            self._advance(record, message, remaining)
         except Deferred as exc:
-            self._note(record, exc)
-            raise
+            if not queued or not self._put_back(record, exc):
+                raise
         except Conflict as exc:
             raise Deferred(ReasonCode.BUSY, "another function went ahead with the job", 5) from exc
         except Exception as exc:
@@ -135,9 +129,9 @@ class Submission:
                 self._count(record, exc)
             raise
 
-    def _advance(self, record: Record, remaining: Callable[[], float]) -> None:
+    def _advance(self, record: Record, message: SubmitMessage, remaining: Callable[[], float]) -> None:
         if record.status is Status.QUEUED:
-            self._send(record, remaining)
+            self._send(record, remaining, probe=message.probe)
         elif record.status is Status.SUBMITTING:
             self._resolve_claim(record, remaining)
         elif record.notified_at:
@@ -147,40 +141,72 @@ class Submission:
             logger.info("in progress, or not notified yet", status=record.status)
             self._start(record)
 
+    def _put_back(self, record: Record, deferred: Deferred) -> bool:
+        """Write down why a queued job waits; return whether its message is done, because it is dispatched again."""
+        now = self._clock()
+        dispatched_again = deferred.code in AT_THE_GATE or deferred.seconds > SHORT_WAIT
+        try:
+            if dispatched_again:
+                self._ledger.put_back(record, deferred.code, str(deferred), now + deferred.seconds, now)
+            elif deferred.code is not ReasonCode.BUSY:
+                self._ledger.defer(record, deferred.code, str(deferred), now + deferred.seconds, now)
+        except Conflict:
+            return False  # it is not queued as it was
+        logger.info("put back", reason=str(deferred), code=deferred.code, seconds=deferred.seconds)
+        return dispatched_again
+
     # ---- sending ---------------------------------------------------------------------------------------------------
 
-    def _send(self, record: Record, remaining: Callable[[], float]) -> None:
-        if record.reason_code in PATIENT and (left := self._left(record)) > 1:
-            # SQS delays a message for 900 s at most: it came before its time.
-            raise Deferred(ReasonCode(record.reason_code), record.reason or "", left)
+    def _send(self, record: Record, remaining: Callable[[], float], *, probe: bool) -> None:
         try:
             record = self._lookup.resolve(record, remaining)
         except SubmitOutcomeUnknown as exc:
             self._fail(record, exc)
             return
         if record.status is Status.SUBMITTED:
-            self._watch(record, self._governor.take_poll)
+            self._watch(record)
             return
         if error := self._too_many_faults(record):
             self._fail(record, error)
             return
+        needed = self._timeouts.total + MARGIN
+        if remaining() < needed + LONG_SLEEP:
+            raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
+        self._wait_for_permit(remaining() - needed, probe=probe)
         try:
             body = self._body(record)
         except UploadChanged as exc:
             self._fail(record, InvalidInput(f"{exc}: replaced or deleted before the job was sent"))
             return
-        needed = self._timeouts.total + MARGIN
-        if remaining() < needed + PATIENCE:
+        if probe:
+            self._api_key.renew()  # perhaps there is a new one
+        if remaining() < needed:
             raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
-        self._wait_for_slot(record)
+        self._post(self._claim(record), body)
+
+    def _wait_for_permit(self, wait: float, *, probe: bool) -> None:
+        while True:
+            now = self._clock()
+            taken = self._gate.permit(now, wait, probe=probe)
+            if isinstance(taken, Closed):
+                raise Deferred(taken.code, taken.reason, taken.until - now)
+            seconds = max(0.0, taken.at - self._clock())
+            self._sleep(seconds)
+            wait -= seconds
+            if seconds < LONG_SLEEP or not self._gate.has_closed(self._clock()):
+                return
+
+    def _claim(self, record: Record) -> Record:
+        """Charge the budget and claim the job."""
+        now = self._clock()
+        charge = self._gate.budgets.charge(now)
+        if isinstance(charge, Closed):
+            raise Deferred(charge.code, charge.reason, charge.until - now)
         try:
-            if remaining() < needed:
-                raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
-            claimed = self._ledger.claim(record, uuid.uuid4().hex, self._clock())
-        except (Deferred, Conflict):
-            self._governor.not_accepted()  # two events of one job take two slots, but are one job of the day
+            return self._ledger.claim(record, uuid.uuid4().hex, charge.usd, now)
+        except Conflict:
+            self._gate.budgets.give_back(charge)
             raise
-        self._post(claimed, body)
 
     def _post(self, claimed: Record, body: dict[str, Any]) -> None:
         """Send a claimed job, once, and write down what came of it."""
@@ -188,7 +214,8 @@ class Submission:
             request_id = self._segmind.submit(body, self._timeouts)
         except Rejected as exc:
             self._fail(claimed, exc, claimed.requests[:-1])
-            self._governor.rejected()
+            self._give_back(claimed)
+            self._close_breaker(Breaker.rejected)
         except SubmitOutcomeUnknown as exc:
             self._outcome_unknown(claimed, exc)
         except ServerFault as exc:
@@ -198,10 +225,11 @@ class Submission:
         except (NotAccepted, TransientFault) as exc:
             self._not_accepted(claimed, exc)
         else:
-            count("EstimatedSpend", PRICE)
-            self._submitted(claimed, request_id, self._governor.accepted)
+            count("EstimatedSpend", claimed.claimed.charged_usd)
+            self._submitted(claimed, request_id)
+            self._close_breaker(lambda breaker: breaker.accepted(self._clock()))
 
-    def _submitted(self, claimed: Record, request_id: str, first_poll: FirstPoll) -> None:
+    def _submitted(self, claimed: Record, request_id: str) -> None:
         # First of all: should the ledger fail, the request id is known at least here.
         logger.info("submitted", request_id=request_id)
         if not self._ledger.own_request_id(claimed, request_id, self._clock()):
@@ -211,23 +239,7 @@ class Submission:
             return
         record = self._ledger.submitted(claimed, request_id, self._clock())
         count("Submitted")
-        self._watch(record, first_poll)
-
-    def _wait_for_slot(self, record: Record) -> None:
-        kept = Slot(**record.slot) if record.slot else None
-        while True:
-            now = self._clock()
-            taken = self._governor.take(now, kept)
-            if isinstance(taken, Held):
-                if taken.code is ReasonCode.PAUSED:
-                    count("Paused")
-                raise Deferred(taken.code, taken.reason, taken.until - now, taken.slot)
-            wait = max(0.0, taken.at - self._clock())
-            self._sleep(wait)
-            # Meanwhile another request may have been answered with a 429, or the account refused.
-            if wait < LONG_SLEEP or not self._governor.stopped(self._clock()):
-                return
-            self._governor.not_accepted()
+        self._watch(record)
 
     def _body(self, record: Record) -> dict[str, Any]:
         return {**record.parameters, **{f"{name}_image": self._image(record, name) for name in ("face", "pose")}}
@@ -245,82 +257,84 @@ class Submission:
     # ---- what the provider said ------------------------------------------------------------------------------------
 
     def _not_accepted(self, claimed: Record, exc: NotAccepted | TransientFault) -> None:
-        """The job stays queued. Before all else the claim ends: one that stays would be an unknown outcome."""
+        """The job is put back. Before all else the claim ends: one that stays would be an unknown outcome."""
         now = self._clock()
-        code, seconds, changes = ReasonCode.UNAVAILABLE, backoff(claimed.unavailable + 1), {}
+        seconds, changes = backoff(claimed.unavailable + 1), {}
         if isinstance(exc, RateLimited):
-            code = ReasonCode.RATE_LIMIT
+            code, seconds = ReasonCode.RATE_LIMIT, exc.retry_after or 0.0
         elif isinstance(exc, AccountRefused):
             code = ReasonCode.PAUSED
         elif isinstance(exc, TransientFault):
             code = ReasonCode.AWS
         else:
-            changes = {"unavailable": claimed.unavailable + 1}
+            code, changes = ReasonCode.UNAVAILABLE, {"unavailable": claimed.unavailable + 1}
         self._ledger.release(claimed, code, str(exc), now + seconds, now, **changes)
-        self._governor.not_accepted()
+        self._give_back(claimed)
+        logger.warning("not accepted", reason=str(exc), code=code)
         if isinstance(exc, RateLimited):
-            seconds = self._governor.rate_limited(now, exc.retry_after).paused_until - now
+            self._gate.limiter.pause(now, exc.retry_after)
             count("RateLimited")
-        elif isinstance(exc, AccountRefused):
-            seconds = self._key_refused(exc)
-        logger.warning("not accepted", reason=str(exc), seconds=seconds)
-        raise Deferred(code, str(exc), seconds) from exc
-
-    def _key_refused(self, exc: AccountRefused) -> float:
-        """Read the key again, or pause submitting; return the seconds until the job is tried again."""
-        if exc.status == 401 and self._api_key.renew():
+        renewed = isinstance(exc, AccountRefused) and exc.status == 401 and self._api_key.renew()
+        if isinstance(exc, AccountRefused) and not renewed:
+            pause = self._settings.account_pause_seconds
+            self._trip(str(exc), lambda breaker: breaker.key_refused(now, str(exc), pause))
+            return
+        self._gate.breaker.change(lambda breaker: (breaker.end_probe(), None))
+        if renewed:
             logger.warning("the API key was refused and has been read again")
-            return 1.0
-        now, pause = self._clock(), self._settings.account_pause_seconds
-        breaker = self._governor.trip(lambda state: state.key_refused(now, str(exc), pause))
-        self._paused(str(exc), breaker.open_until)
-        return breaker.open_until - now
+            self._wake_dispatch()
 
     def _refused(self, claimed: Record, exc: Refused) -> None:
         """403, 404, 406: the job's own refusal if others were accepted since its last, or it lasts for a day."""
         now, pause = self._clock(), self._settings.account_pause_seconds
         first = claimed.refused_at
-        others_accepted = first is not None and self._governor.read_breaker().accepted_at > first
+        others_accepted = first is not None and self._gate.breaker.read().accepted_at > first
         if first is not None and (others_accepted or now - first >= DAY):
             why = "again, while other jobs were accepted" if others_accepted else "for a day"
             self._fail(claimed, Rejected(f"{exc} ({why})"), claimed.requests[:-1])
-            self._governor.not_accepted()
+            self._give_back(claimed)
+            self._gate.breaker.change(lambda breaker: (breaker.end_probe(), None))
             return
-        until = now + pause + BEHIND
         refused_at = now if first is None else first
         text = f"the provider refused this job: {exc}"
+        # A moment longer than the pause, so that another job is the probe where one waits.
+        until = now + pause + BEHIND
         self._ledger.release(claimed, ReasonCode.REFUSED, text, until, now, refused_at=refused_at)
-        self._governor.not_accepted()
-        breaker = self._governor.trip(lambda state: state.refused(now, str(exc), pause))
+        self._give_back(claimed)
         count("Refused")
         logger.warning("refused", reason=str(exc), first_refused_at=refused_at)
-        if breaker.is_paused(now):
-            self._paused(str(exc), breaker.open_until)
-        raise Deferred(ReasonCode.REFUSED, text, max(until, breaker.open_until + BEHIND) - now) from exc
+        self._trip(str(exc), lambda breaker: breaker.refused(now, str(exc), pause))
 
     def _server_fault(self, claimed: Record, exc: ServerFault) -> None:
         """500, 502, 503: the request may exist. The history is asked before the job is sent again."""
         now, pause = self._clock(), self._settings.account_pause_seconds
         wait = max(HISTORY_DELAY, backoff(len(claimed.sent_in_attempt)), exc.retry_after or 0.0)
         self._ledger.release_after_fault(claimed, str(exc), now + wait, now)
-        count("EstimatedSpend", PRICE)  # it may be billed
-        breaker = self._governor.trip(lambda state: state.server_fault(now, claimed.job_id, str(exc), pause))
+        count("EstimatedSpend", claimed.claimed.charged_usd)  # it may be billed
         logger.warning("the provider failed", reason=str(exc))
-        if breaker.is_paused(now):
-            self._paused(str(exc), breaker.open_until)
-        raise Deferred(ReasonCode.SERVER_FAULT, str(exc), wait) from exc
+        self._trip(str(exc), lambda breaker: breaker.server_fault(now, claimed.job_id, str(exc), pause))
 
     def _outcome_unknown(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
         marked = self._mark(claimed, str(error))
         now, pause = self._clock(), self._settings.account_pause_seconds
-        breaker = self._governor.trip(lambda state: state.outcome_unknown(now, pause))
-        if breaker.is_paused(now):
-            self._paused(breaker.reason, breaker.open_until)
+        self._trip(str(error), lambda breaker: breaker.outcome_unknown(now, pause))
         self._look_up(marked, error)
 
-    def _paused(self, reason: str, until: float) -> None:
-        count("Paused")
-        logger.error("submitting is paused", reason=reason, until=until)
+    def _give_back(self, claimed: Record) -> None:
+        """Give the charge of a request back that was not accepted."""
+        self._gate.budgets.give_back(Charge(claimed.claimed.charged_usd, claimed.claimed.sent_at))
+
+    def _trip(self, reason: str, change: Callable[[Breaker], Breaker]) -> None:
+        """Let the breaker count a refusal or a fault."""
+        breaker = self._gate.breaker.change(lambda state: (changed := change(state), changed))
+        if breaker.is_paused(self._clock()):
+            logger.error("submitting is paused", reason=reason, until=breaker.open_until)
+
+    def _close_breaker(self, change: Callable[[Breaker], Breaker]) -> None:
+        """After a response that shows a sound account. Where the breaker was open the line goes on at once."""
+        if self._gate.breaker.change(lambda state: (change(state), state.is_open)):
+            logger.info("submitting is resumed")
+            self._wake_dispatch()
 
     def _too_many_faults(self, record: Record) -> JobError | None:
         """The error of an attempt that was answered 5xx too often, for too long, or too often without the history."""
@@ -351,7 +365,7 @@ class Submission:
     def _mark(self, claimed: Record, reason: str) -> Record:
         marked = self._ledger.mark_outcome_unknown(claimed, reason, self._clock())
         count("OutcomeUnknown")
-        count("EstimatedSpend", PRICE)  # it may be billed
+        count("EstimatedSpend", claimed.claimed.charged_usd)  # it may be billed
         return marked
 
     def _look_up(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
@@ -363,15 +377,15 @@ class Submission:
             logger.warning("the history cannot say", reason=str(exc))
             if not exc.final and self._clock() < request.sent_at + CANNOT_SAY:
                 raise Deferred(ReasonCode.EARLIER_REQUEST, f"{error}; {exc}", ASK_AGAIN) from exc
-            fate = Fate.UNRESOLVED
+            requests = claimed.with_fate(request, Fate.UNRESOLVED)
         else:
             if request_id:
                 # That the history has it does not say that requests get responses: the breaker stays as it is.
-                self._submitted(claimed, request_id, self._governor.take_poll)
+                self._submitted(claimed, request_id)
                 return
-            fate = Fate.ABSENT
+            requests = self._lookup.absent(claimed, request)
         logger.error("the outcome of a request is unknown", reason=str(error))
-        self._fail(claimed, error, claimed.with_fate(request, fate))
+        self._fail(claimed, error, requests)
 
     # ---- ends ------------------------------------------------------------------------------------------------------
 
@@ -379,29 +393,16 @@ class Submission:
         logger.warning("failed", error_type=error.type, reason=str(error))
         self._start(self._ledger.fail(record, error, self._clock(), requests=requests))
 
-    def _watch(self, record: Record, first_poll: FirstPoll) -> None:
-        """Start the wait loop of an accepted job; `first_poll` reserves the time where its wait ends."""
+    def _watch(self, record: Record) -> None:
+        """Start the wait loop of an accepted job."""
         latency = self._latency.read()
-        now = self._clock()
-        due = first_poll(now, now + first_wait(latency))
-        self._executions.start(record, math.ceil(due - now), latency)
+        self._executions.start(record, first_wait(latency), latency)
 
     def _start(self, record: Record) -> None:
         """Start the execution of a job again, or that of one that ended before it was sent."""
         self._ledger.use_attempt(record)
         latency = self._latency.read()
         self._executions.start(record, first_wait(latency), latency)
-
-    def _note(self, record: Record, deferred: Deferred) -> None:
-        """Write down why a queued job waits, unless that is over in a moment."""
-        if deferred.code is ReasonCode.BUSY:
-            return
-        now = self._clock()
-        try:
-            until = now + deferred.seconds
-            self._ledger.defer(record, deferred.code, str(deferred), until, now, deferred.slot)
-        except Conflict:
-            logger.info("the job is not queued any more", reason=str(deferred))
 
     def _count(self, record: Record, exc: Exception) -> None:
         text = f"unexpected error: {type(exc).__name__}: {exc}"
@@ -414,8 +415,3 @@ class Submission:
             self._fail(
                 counted, InternalError(f"{counted.errors} unexpected errors, the last: {type(exc).__name__}: {exc}")
             )
-
-
-def backoff(tries: int) -> float:
-    """Seconds until the next try, later and later with each of so many tries. Pure."""
-    return min(15.0 * 2.0 ** min(tries - 1, 10), LONGEST_BACKOFF)

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from posedrop.clock import epoch
 from posedrop.errors import PosedropError
-from posedrop.ledger import Conflict, Ledger
+from posedrop.ledger import ENDED_UNSENT, INCOMPLETE, PAID, Conflict, Ledger
 from posedrop.messages import PoseMessage, SubmitMessage
 from posedrop.naming import execution_name
 from posedrop.notification import incomplete, publish
@@ -28,6 +28,8 @@ logger = Logger(child=True)
 HOUR = 3600.0
 RESERVE = 15.0
 """Seconds of the function's time in which no further record is begun."""
+LONGEST_BETWEEN = 7 * 24 * HOUR
+"""Seconds at most between two looks at uploads that stay incomplete."""
 RECORD_KEYS = ("job_id", "attempt", "character", "pose", "execution")
 """What the log lines about a record have, and no others."""
 
@@ -37,7 +39,6 @@ class Ages:
     """How long (seconds) nothing may have happened to a record before it counts as stuck."""
 
     waiting: float = 600.0
-    queued: float = 24 * HOUR
     submitting: float = 600.0
     submitted: float = 600.0  # the provider keeps a result for an hour; a living execution is left alone
     ended: float = 900.0
@@ -64,6 +65,7 @@ class Sweep:
         sns: "SNSClient",
         invoker: "LambdaClient",
         upload_queue_url: str,
+        submit_queue_url: str,
         state_machine_arn: str,
         deliver_function: str,
         topic_arn: str,
@@ -76,6 +78,7 @@ class Sweep:
         self._sns = sns
         self._invoker = invoker
         self._upload_queue_url = upload_queue_url
+        self._submit_queue_url = submit_queue_url
         self._execution_arn = state_machine_arn.replace(":stateMachine:", ":execution:")
         self._deliver_function = deliver_function
         self._topic_arn = topic_arn
@@ -90,14 +93,15 @@ class Sweep:
         """
         counts = dict.fromkeys(map(str, Status), 0)
         failures: list[str] = []
-        for status, job_id in self._stuck(ages):
+        for job_id in self._stuck(ages):
             logger.remove_keys(RECORD_KEYS)
             if remaining() < RESERVE:
                 logger.warning("the sweep ran out of time", counts=counts)
                 break
             logger.append_keys(job_id=job_id)
             try:
-                counts[str(status)] += self._look_after(status, job_id)
+                for status in self._look_after(job_id, ages):
+                    counts[str(status)] += 1
             except Exception as exc:  # one record must not keep the others from their turn
                 logger.exception("not taken care of")
                 failures.append(f"{job_id}: {type(exc).__name__}: {exc}")
@@ -106,32 +110,36 @@ class Sweep:
             raise SweepIncomplete(f"{len(failures)} records were not taken care of, {counts}; the first: {failures[0]}")
         return counts
 
-    def _stuck(self, ages: Ages) -> Iterator[tuple[Status, str]]:
-        # First what is paid for: those that wait may be many, and are looked at anew each time.
-        for status in reversed(Status):
-            for job_id in self._ledger.unfinished(status, self._clock() - ages.of(status)):
-                yield status, job_id
+    def _stuck(self, ages: Ages) -> Iterator[str]:
+        """The records that may be stuck, the paid ones first. Queued ones are left to `dispatch`."""
+        now = self._clock()
+        yield from self._ledger.unfinished(PAID, now - min(ages.submitting, ages.submitted, ages.ended))
+        yield from self._ledger.unfinished(ENDED_UNSENT, now - ages.ended)
+        yield from self._ledger.unfinished(INCOMPLETE, now)
 
-    def _look_after(self, status: Status, job_id: str) -> bool:
-        """Set a record going again if it is stuck; return whether anything was done."""
+    def _look_after(self, job_id: str, ages: Ages) -> list[Status]:
+        """Set a record going again if it is stuck; return its status if anything was done."""
         record = self._ledger.get(job_id)
-        if record is None or record.status is not status or record.notified_at:  # the index may be behind
-            return False
+        if record is None or record.notified_at or record.status is Status.QUEUED:  # the index may be behind
+            return []
+        if epoch(record.updated_at) > self._clock() - ages.of(record.status):
+            return []
         logger.append_keys(character=record.character, pose=record.pose)
         if record.status is not Status.WAITING:  # what waits is no job yet
             logger.append_keys(attempt=record.attempt, execution=execution_name(record.job_id, record.attempt))
-        return self._heal(record)
+        return [record.status] if self._heal(record) else []
 
     def _heal(self, record: Record) -> bool:
         """Set one record going again; return whether anything was done."""
         if record.status is Status.WAITING:
-            self._send(PoseMessage(record.bucket, record.character, record.pose, None).to_json())
+            self._send(
+                self._upload_queue_url, PoseMessage(record.bucket, record.character, record.pose, None).to_json()
+            )
             self._alert(record)
+            self._look_later(record)
             return True
-        if record.status is Status.QUEUED and record.deferred_until and epoch(record.deferred_until) > self._clock():
-            return False
-        if record.status in (Status.QUEUED, Status.SUBMITTING):
-            self._send(SubmitMessage(record.job_id).to_json())
+        if record.status is Status.SUBMITTING:
+            self._resume(record)
             return True
         return self._look_after_execution(record)
 
@@ -143,7 +151,7 @@ class Sweep:
         except ClientError as exc:
             if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
                 raise
-            self._send(SubmitMessage(record.job_id).to_json())
+            self._resume(record)
             return True
         if execution["status"] == "RUNNING":
             return False
@@ -173,6 +181,19 @@ class Sweep:
         except Conflict:
             logger.info("the uploads went on meanwhile")
 
-    def _send(self, body: str) -> None:
-        self._sqs.send_message(QueueUrl=self._upload_queue_url, MessageBody=body, DelaySeconds=0)
+    def _look_later(self, record: Record) -> None:
+        """Look at uploads less and less often: the file that is missing has an event of its own."""
+        now, created_at = self._clock(), epoch(record.created_at)
+        at = now + min(max(now - created_at, HOUR), LONGEST_BETWEEN)
+        alert_at = created_at + self._alert_hours * HOUR
+        try:
+            self._ledger.look_later(record, min(at, alert_at) if alert_at > now else at)
+        except Conflict:
+            logger.info("the uploads went on meanwhile")
+
+    def _resume(self, record: Record) -> None:
+        self._send(self._submit_queue_url, SubmitMessage(record.job_id).to_json())
+
+    def _send(self, queue_url: str, body: str) -> None:
+        self._sqs.send_message(QueueUrl=queue_url, MessageBody=body, DelaySeconds=0)
         logger.info("sent again")

@@ -1,20 +1,19 @@
 """The metrics, in CloudWatch's embedded format: written with the logs, without a call.
 
-Of submit: Submitted, EstimatedSpend (USD), Waiting, Refused, Paused, RateLimited, OutcomeUnknown.
+Of intake: Waiting.
+Of dispatch: OldestJobSeconds (how long the next job has waited), NoSuccessSeconds (how long one waits and none was
+delivered while the gate is open), Paused, WaitingForBudget (1 or 0); each minute, zeros too.
+Of submit: Submitted, EstimatedSpend (USD), Refused, RateLimited, OutcomeUnknown.
 Of poll: RateLimited.
-Of deliver: Succeeded, Failed, FailedByType, ExecutionUntold, RateLimited, Polls (of a job's whole wait, at its end),
-InferenceSeconds, DetectionDelaySeconds (with the provider's queue: InferenceSeconds is the model's time alone),
-EndToEndSeconds (from the record to the end, of first attempts), OutputBytes.
-Of sweep: OldestJobSeconds.
+Of deliver: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionUntold, RateLimited, Polls (of a
+job's whole wait, at its end), InferenceSeconds, DetectionDelaySeconds (with the provider's queue: InferenceSeconds is
+the model's time alone), EndToEndSeconds (from the record to the end, of first attempts), OutputBytes.
 The namespace is that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
 """
 
 from aws_lambda_powertools.metrics import Metrics, MetricUnit, single_metric
 
 from posedrop.ledger import Record
-
-PRICE = 0.0294
-"""USD for one job: the provider's average for this model, from its API page."""
 
 
 def count(name: str, value: float = 1) -> None:
@@ -25,6 +24,7 @@ def count(name: str, value: float = 1) -> None:
 def count_success(record: Record, detected_after: float | None) -> None:
     """Count a job that succeeded, and what it took; `detected_after` is when its end was seen, in seconds."""
     count("Succeeded")
+    count("EndedBadly", 0)
     _count_polls(record)
     if record.attempt == 1:  # a later one's seconds would be since the first one began
         seconds("EndToEndSeconds", record.metrics["total_seconds"])
@@ -39,6 +39,7 @@ def count_success(record: Record, detected_after: float | None) -> None:
 def count_failure(record: Record, error_type: str) -> None:
     """Count a failed job, and its error type, which is a dimension of its own."""
     count("Failed")
+    count("EndedBadly", 1)
     _count_polls(record)
     with single_metric("FailedByType", MetricUnit.Count, 1) as metric:
         metric.add_dimension("error_type", error_type)

@@ -38,7 +38,7 @@ export function build() {
 
 /** Show a glance. */
 export function show(glance) {
-  const arriving = glance.arriving && `${count(glance.arriving)} not looked at yet`;
+  const arriving = glance.arriving && `${many(glance.arriving, "upload")} not read yet`;
   const refused = glance.refused && `${count(glance.refused)} refused for now`;
   put("backlog", count(glance.backlog), refused || arriving || (glance.oldest_seconds ? `oldest ${span(glance.oldest_seconds)}` : "none behind the limit"));
   put("running", count(glance.running), glance.waiting ? `${count(glance.waiting)} incomplete` : "none incomplete");
@@ -46,7 +46,7 @@ export function show(glance) {
   put("use", `${Math.round(percent)}%`, `${count(taken)} of ${count(limit)} a minute`);
   cells.meter.style.setProperty("--part", Math.min(1, percent / 100));
   cells.meter.toggleAttribute("data-full", percent >= 95);
-  put("spend", usd(glance.spend_today_usd), many(glance.jobs_today, "job"));
+  put("spend", usd(glance.spend_today_usd), `${usd(glance.spend_month_usd)} in this month`);
   const ended = glance.done + glance.failed;
   put("done", count(glance.done), ended ? `${Math.floor((glance.done / ended) * 100)}% of ended` : "nothing yet");
   put("failed", count(glance.failed), glance.failed ? "" : "none");

@@ -29,13 +29,14 @@ class Cause(StrEnum):
 class Breaker:
     """The state. Times are seconds since the epoch.
 
-    open_until: no submit before it. cause, reason: why, as a code and for people; both empty while the breaker is
-    closed. openings: how often in a row it has opened. probe_until: a probe is under way.
+    opened_at, open_until: no submit in between. cause, reason: why, as a code and for people; both empty while the
+    breaker is closed. openings: how often in a row it has opened. probe_until: a probe is under way.
     refusals: requests refused with 403, 404 or 406 in a row. unknowns: unknown outcomes in a row.
     faulted_jobs: different jobs answered 5xx in a row. refused_at: the last refusal that no acceptance has followed.
     accepted_at: the last acceptance that ended one of these rows, or followed a refusal.
     """
 
+    opened_at: float = 0.0
     open_until: float = 0.0
     cause: str = ""
     reason: str = ""
@@ -56,13 +57,11 @@ class Breaker:
         """Whether nothing may be sent at all."""
         return self.is_open and self.open_until > now
 
-    def begin_probe(self, now: float) -> tuple["Breaker", bool]:
-        """Reserve the probe; say whether it was free, or the breaker is closed and needs none."""
-        if not self.is_open:
-            return self, True
-        if self.is_paused(now) or self.probe_until > now:
+    def begin_probe(self, at: float) -> tuple["Breaker", bool]:
+        """Reserve the probe for a job that is sent at a time; say whether it was free."""
+        if not self.is_open or self.is_paused(at) or self.probe_until > at:
             return self, False
-        return replace(self, probe_until=now + PROBE_SECONDS), True
+        return replace(self, probe_until=at + PROBE_SECONDS), True
 
     def end_probe(self) -> "Breaker":
         """Leave the probe to the next request: this one says nothing about the account."""
@@ -106,10 +105,15 @@ class Breaker:
         """
         return Breaker(accepted_at=self.accepted_at, refused_at=self.refused_at)
 
+    def resumed(self, now: float) -> "Breaker":
+        """End the pause before its time. The next request is the probe."""
+        return replace(self, open_until=min(self.open_until, now), probe_until=0.0)
+
     def _open(self, now: float, cause: Cause, reason: str, pause: float) -> "Breaker":
         """Open, for longer each time in a row, up to an hour. Requests that were under way do not extend a pause."""
         if self.is_paused(now):
             return self
         until = now + min(pause * 2**self.openings, LONGEST_PAUSE)
         openings = min(self.openings + 1, 20)
-        return replace(self, open_until=until, cause=cause, reason=reason, openings=openings, probe_until=0.0)
+        changes = {"opened_at": now, "open_until": until, "openings": openings, "probe_until": 0.0}
+        return replace(self, cause=cause, reason=reason, **changes)

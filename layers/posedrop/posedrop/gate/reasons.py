@@ -1,5 +1,6 @@
 """Why a queued job is not sent yet: a code beside the sentence, for programs."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -7,7 +8,9 @@ class ReasonCode(StrEnum):
     """What a deferred job waits for."""
 
     RATE_LIMIT = "RATE_LIMIT"
-    DAILY_LIMIT = "DAILY_LIMIT"
+    """The plan's request limit, or the end of the pause after a 429."""
+    DAILY_BUDGET = "DAILY_BUDGET"
+    MONTHLY_BUDGET = "MONTHLY_BUDGET"
     PAUSED = "PAUSED"
     """The breaker is open: the account is refused, or responses are not to be trusted."""
     REFUSED = "REFUSED"
@@ -22,3 +25,17 @@ class ReasonCode(StrEnum):
     """An AWS service could not answer just now."""
     BUSY = "BUSY"
     """Another function works on the job, or this one had too little time left."""
+
+
+BUDGETS = frozenset({ReasonCode.DAILY_BUDGET, ReasonCode.MONTHLY_BUDGET})
+AT_THE_GATE = frozenset({ReasonCode.RATE_LIMIT, ReasonCode.PAUSED, *BUDGETS})
+"""What closes the gate for all jobs: such a job stands in line until the gate opens."""
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The gate is closed until a time (seconds since the epoch), for a reason in words."""
+
+    until: float
+    code: ReasonCode
+    reason: str

@@ -3,17 +3,12 @@
 import json
 import random
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-from botocore.exceptions import ClientError
+from typing import Any, Generic, TypeVar
 
 from posedrop.errors import TransientFault
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+from posedrop.gate.items import Condition, Item, Items, Refused
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -24,19 +19,23 @@ TRIES = 40
 class SharedItem(Generic[T]):
     """A frozen dataclass `kind`, kept as JSON in the item `key`. Before the first write it has its defaults.
 
-    A reply that is lost makes botocore repeat a write that was applied. So each write leaves its own id: one that finds
-    it there was the first, and nothing is counted twice. Errors of DynamoDB pass as botocore's ClientError.
+    Errors of DynamoDB pass as botocore's ClientError.
     """
 
-    def __init__(self, dynamodb: "DynamoDBClient", table: str, key: str, kind: type[T]) -> None:
-        self._dynamodb = dynamodb
-        self._table = table
-        self._key = key
+    def __init__(self, items: Items, key: str, kind: type[T]) -> None:
+        self._items = items
+        self.key = key
         self._kind = kind
 
     def read(self) -> T:
-        """The state now, read consistently."""
-        return self._read()[0]
+        """Read the state, consistently."""
+        return self.of(self._items.get(self.key)[0])
+
+    def of(self, item: Item) -> T:
+        """Return the state that an item holds, which may be empty."""
+        known: dict[str, Any] = json.loads(str(item.get("state", "{}")))
+        fields: dict[str, object] = vars(self._kind)["__dataclass_fields__"]
+        return self._kind(**{key: value for key, value in known.items() if key in fields})
 
     def change(self, change: Callable[[T], tuple[T, R]]) -> R:
         """Replace the state by the first part of `change` of it, and return the second.
@@ -44,46 +43,18 @@ class SharedItem(Generic[T]):
         Nothing is written if the state stays as it is. Raises TransientFault if too many functions change it at once.
         """
         for attempt in range(TRIES):
-            state, version = self._read()
+            item = self._items.get(self.key)[0]
+            state, version = self.of(item), item.get("version", 0)
             changed, result = change(state)
-            if changed == state or self._swap(changed, version):
+            if changed == state:
                 return result
-            # Full jitter: with many functions at once each try lets about one through.
-            time.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # nosec B311 # jitter is no secret
-        raise TransientFault(f"too many functions change the item {self._key} at once")
-
-    def _read(self) -> tuple[T, int]:
-        item = self._item()
-        if not item:
-            return self._kind(), 0
-        known: dict[str, Any] = json.loads(item["state"]["S"])
-        fields: dict[str, object] = vars(self._kind)["__dataclass_fields__"]
-        return self._kind(**{key: value for key, value in known.items() if key in fields}), int(item["version"]["N"])
-
-    def _item(self) -> dict[str, Any]:
-        response = self._dynamodb.get_item(TableName=self._table, Key={"job_id": {"S": self._key}}, ConsistentRead=True)
-        return dict(response.get("Item", {}))
-
-    def _swap(self, state: T, version: int) -> bool:
-        condition = "version = :version" if version else "attribute_not_exists(job_id)"
-        values: dict[str, Any] = {
-            ":state": {"S": json.dumps(asdict(state))},  # type: ignore[call-overload]
-            ":next": {"N": str(version + 1)},
-            ":writer": {"S": uuid.uuid4().hex},
-        }
-        if version:
-            values[":version"] = {"N": str(version)}
-        try:
-            self._dynamodb.update_item(
-                TableName=self._table,
-                Key={"job_id": {"S": self._key}},
-                UpdateExpression="SET #state = :state, version = :next, writer = :writer",
-                ConditionExpression=condition,
-                ExpressionAttributeNames={"#state": "state"},
-                ExpressionAttributeValues=values,
-            )
-        except ClientError as exc:
-            if exc.response["Error"]["Code"] != "ConditionalCheckFailedException":
-                raise
-            return bool(self._item().get("writer") == values[":writer"])
-        return True
+            values = {"state": json.dumps(asdict(changed))}  # type: ignore[call-overload]
+            unchanged = Condition("version", "=", version, or_absent=not version)
+            try:
+                self._items.update(self.key, values=values, add={"version": 1}, when=[unchanged])
+            except Refused:
+                # Full jitter: with many functions at once each try lets about one through.
+                time.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # nosec B311 # jitter is no secret
+            else:
+                return result
+        raise TransientFault(f"too many functions change the item {self.key} at once")

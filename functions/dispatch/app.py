@@ -1,0 +1,61 @@
+"""dispatch: each minute, and whenever the gate opens, let the next jobs out of the line."""
+
+import os
+import time
+from functools import cache
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
+from posedrop.dispatch.new_key import key_changed_at
+from posedrop.gate.gate import Gate
+from posedrop.gate.items import Items
+from posedrop.gate.reasons import BUDGETS, ReasonCode
+from posedrop.line.line import Line
+from posedrop.parallel import WORKERS
+from posedrop.settings import DispatchSettings, from_environment
+from posedrop.submit_queue import SubmitQueue
+from posedrop.telemetry import count, flush, seconds
+
+logger = Logger()
+
+
+@logger.inject_lambda_context(clear_state=True)
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
+    """Dispatch once, and return how many jobs were dispatched and how many were put back in line."""
+    done = dispatcher().run(lambda: context.get_remaining_time_in_millis() / 1000)
+    measure(done)
+    return {"sent": done.sent, "returned": done.returned}
+
+
+def measure(done: Dispatched) -> None:
+    """Write what a run saw as metrics, zeros too: so no alarm has gaps to fill in."""
+    code = done.closed.code if done.closed else None
+    seconds("OldestJobSeconds", done.oldest_seconds)
+    seconds("NoSuccessSeconds", done.idle_seconds)
+    count("Paused", code is ReasonCode.PAUSED)
+    count("WaitingForBudget", code in BUDGETS and done.oldest_seconds > 0)
+    flush()
+
+
+@cache
+def dispatcher() -> Dispatcher:
+    """Return the dispatcher of this process."""
+    settings: DispatchSettings = from_environment(DispatchSettings)
+    many = Config(max_pool_connections=WORKERS)
+    items = Items(boto3.client("dynamodb", config=many), settings.jobs_table)
+    return Dispatcher(
+        Gate(items, settings.limit, settings.budget),
+        Line(items),
+        SubmitQueue(boto3.client("sqs", config=many), settings.submit_queue_url),
+        clock=time.time,
+        key_changed_at=key_changed_at(boto3.client("secretsmanager"), settings.segmind_secret_id),
+    )
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    dispatcher()  # while the function starts, not in its first event

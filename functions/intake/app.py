@@ -1,0 +1,125 @@
+"""intake: reads what was uploaded, and puts each job in its place in line."""
+
+import os
+import time
+from functools import cache
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities import parameters
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from posedrop.arrivals import Arrivals
+from posedrop.executions import Executions
+from posedrop.gate.gate import Gate
+from posedrop.gate.items import Items
+from posedrop.inbox import Inbox
+from posedrop.ledger import Ledger
+from posedrop.line.entrance import Entrance
+from posedrop.line.line import Line
+from posedrop.messages import PoseMessage, RetryMessage, UnreadableMessage, UploadMessage, parse_message
+from posedrop.naming import execution_name
+from posedrop.record import Record
+from posedrop.s3 import s3_client
+from posedrop.settings import IntakeSettings, from_environment
+from posedrop.submit_queue import SubmitQueue
+from posedrop.telemetry import flush
+
+logger = Logger()
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Handle the messages of an SQS event."""
+    try:
+        return inbox().process(event, handle)
+    finally:
+        flush()
+
+
+def handle(message: SQSRecord, received: int) -> None:
+    """Handle one message. A job that ended before it was sent is notified by its execution."""
+    record = read(message)
+    if record is None:
+        return
+    name = execution_name(record.job_id, record.attempt)
+    logger.append_keys(job_id=record.job_id, attempt=record.attempt, execution=name)
+    logger.info("recorded", status=record.status, stands=record.stands, rank=record.rank, reason=record.reason)
+    if record.ended and not record.notified_at:
+        ledger().use_attempt(record)
+        executions().start_ended(record)
+
+
+def read(message: SQSRecord) -> Record | None:
+    """Return the record of the job that a message is about, or None if there is none."""
+    match parse_message(message.body):
+        case UploadMessage() as upload:
+            return arrivals().upload(upload)
+        case PoseMessage() as pose:
+            return arrivals().pose(pose)
+        case RetryMessage(job_id, buy_again):
+            record = ledger().get(job_id)
+            if record is None:
+                raise UnreadableMessage(f"no such job: {job_id}")
+            return arrivals().retry(record, message.message_id, buy_again=buy_again)
+    raise UnreadableMessage("a message for another queue")
+
+
+@cache
+def settings() -> IntakeSettings:
+    """Return the function's settings."""
+    found: IntakeSettings = from_environment(IntakeSettings)
+    return found
+
+
+@cache
+def dynamodb() -> Any:
+    """Return the DynamoDB client."""
+    return boto3.client("dynamodb")
+
+
+@cache
+def ledger() -> Ledger:
+    """Return the ledger."""
+    return Ledger(dynamodb(), settings().jobs_table, settings().record_retention_days)
+
+
+@cache
+def executions() -> Executions:
+    """Return the executions."""
+    return Executions(boto3.client("stepfunctions"), settings().state_machine_arn)
+
+
+@cache
+def arrivals() -> Arrivals:
+    """Return what handles uploads in this process."""
+    found = settings()
+    sqs = boto3.client("sqs")
+    items = Items(dynamodb(), found.jobs_table)
+    gate, queue = Gate(items, found.limit, found.budget), SubmitQueue(sqs, found.submit_queue_url)
+    return Arrivals(
+        found,
+        default_prompt,
+        s3=s3_client(),
+        sqs=sqs,
+        ledger=ledger(),
+        entrance=Entrance(gate, Line(items), queue, time.time),
+        clock=time.time,
+    )
+
+
+@cache
+def inbox() -> Inbox:
+    """Return the upload queue."""
+    return Inbox(boto3.client("sqs"), settings().upload_queue_url, settings().dead_letter_queue_url, "uploads")
+
+
+def default_prompt() -> str:
+    """Return the prompt of jobs that name none; a new one is used after five minutes."""
+    name = settings().default_prompt_parameter
+    return str(parameters.get_parameter(name, max_age=300)) if name else ""
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    inbox(), arrivals(), executions()  # while the function starts, not in its first event

@@ -1,0 +1,143 @@
+"""Let jobs out of the line: the next HORIZON seconds' worth, each with a time of its own.
+
+A run does the same whenever it is called, twice or beside another one: a job moves only from the place where this run
+saw it, and the times are reserved by a conditional write. The record is written first, with a new dispatch number; then
+the message with that number is sent. So a run that ends anywhere leaves each job in line or due.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
+
+from posedrop.clock import epoch
+from posedrop.gate.breaker import Cause
+from posedrop.gate.gate import Gate, GateState, Opening
+from posedrop.gate.reasons import Closed
+from posedrop.line.line import Line
+from posedrop.line.places import Entry
+from posedrop.messages import SubmitMessage
+from posedrop.parallel import Parallel, in_threads
+
+logger = Logger(child=True)
+
+CHUNK = 256
+"""Jobs for which times are reserved at once: a run that is cut off wastes at most these."""
+MOST_DUE = 20_000
+"""Jobs that are put back in line in one run."""
+MOST_DISPATCHED = 10_000
+RESERVE_SECONDS = 10.0
+"""Seconds of the function's time in which no further chunk is begun."""
+
+
+@dataclass(frozen=True)
+class Dispatched:
+    """What one run did, and what it saw.
+
+    sent: jobs dispatched; returned: jobs put back in line; closed: why the gate is closed, if it is; oldest_seconds:
+    how long the next job has waited; idle_seconds: how long one waits and none was delivered, while the gate is open.
+    """
+
+    sent: int
+    returned: int
+    closed: Closed | None
+    oldest_seconds: float = 0.0
+    idle_seconds: float = 0.0
+
+
+class Queue(Protocol):
+    """What a dispatcher needs of the queue of `submit`."""
+
+    def send(self, messages: Sequence[tuple[SubmitMessage, float]]) -> None:
+        """Send messages, each after its delay in seconds."""
+
+
+class Dispatcher:
+    """Dispatches jobs. `clock` and `key_changed_at`, when the API key was last changed, give seconds since the epoch;
+    `parallel` is for tests and simulations."""
+
+    def __init__(
+        self,
+        gate: Gate,
+        line: Line,
+        queue: Queue,
+        *,
+        clock: Callable[[], float],
+        key_changed_at: Callable[[], float],
+        parallel: Parallel = in_threads,
+    ) -> None:
+        self._gate = gate
+        self._line = line
+        self._queue = queue
+        self._clock = clock
+        self._key_changed_at = key_changed_at
+        self._parallel = parallel
+
+    def run(self, remaining: Callable[[], float]) -> Dispatched:
+        """Dispatch what may be dispatched now, and put back in line what is due. `remaining` is the function's time."""
+        now = self._clock()
+        state = self._read_gate(now)
+        opening = self._gate.opening(state, now)
+        free = min(self._gate.free(state, opening, now), MOST_DISPATCHED)
+        due = self._line.due(now, MOST_DUE)
+        waiting = sorted([*due, *self._line.head(max(free, 1))], key=lambda entry: entry.line_place)
+        sent = self._dispatch(waiting[: free + CHUNK], state, opening, remaining) if free else set()
+        returned = self._put_in_line([entry for entry in due if entry.job_id not in sent], remaining)
+        first = [epoch(entry.queued_at) for entry in [*waiting[:1], *(due[:1] or self._line.next_due())]]
+        oldest = max(0.0, now - min(first, default=now))
+        idle = 0.0 if opening.closed else min(oldest, now - state.spending.delivered_at)
+        logger.info("dispatched", sent=len(sent), returned=returned, free=free, closed=opening.closed)
+        return Dispatched(len(sent), returned, opening.closed, oldest, idle)
+
+    def _read_gate(self, now: float) -> GateState:
+        """Read the gate; where it is closed for the API key and there is a new one since, the pause ends."""
+        state = self._gate.read(now)
+        breaker = state.breaker
+        if breaker.is_paused(now) and breaker.cause == Cause.KEY_REFUSED and self._key_changed_at() > breaker.opened_at:
+            logger.info("the API key has been changed: it is tried")
+            self._gate.breaker.change(lambda state: (state.resumed(now), None))
+            return self._gate.read(now)
+        return state
+
+    def _dispatch(
+        self, waiting: Sequence[Entry], state: GateState, opening: Opening, remaining: Callable[[], float]
+    ) -> set[str]:
+        """Dispatch the first of these jobs, as many as times are free; return their ids."""
+        sent: set[str] = set()
+        times: list[float] = []
+        while waiting and remaining() > RESERVE_SECONDS:
+            chunk, waiting = waiting[:CHUNK], waiting[CHUNK:]
+            ranks = [entry.rank for entry in chunk[len(times) :]]
+            more, state = self._gate.reserve(state, opening, self._clock(), ranks)
+            times += more
+            if not times:
+                break
+            pairs = list(zip(chunk, times, strict=False))
+            numbers = self._parallel(self._move, pairs)
+            moved = [(entry, at, number) for (entry, at), number in zip(pairs, numbers, strict=True) if number]
+            now = self._clock()
+            self._queue.send(
+                [(SubmitMessage(entry.job_id, number, opening.probe), at - now) for entry, at, number in moved]
+            )
+            sent |= {entry.job_id for entry, _, _ in moved}
+            # The times of jobs that another run or a cancelling person has moved are for the next ones.
+            times = [at for (_, at), number in zip(pairs, numbers, strict=True) if not number]
+        return sent
+
+    def _move(self, pair: tuple[Entry, float]) -> int | None:
+        try:
+            return self._line.dispatch(*pair)
+        except (BotoCoreError, ClientError) as exc:
+            # Perhaps it was written: then the job is due in ten minutes.
+            logger.warning("a job could not be dispatched", job_id=pair[0].job_id, reason=str(exc))
+            return None
+
+    def _put_in_line(self, due: Sequence[Entry], remaining: Callable[[], float]) -> int:
+        """Put jobs that are due back in line; return how many."""
+        returned = 0
+        while due and remaining() > RESERVE_SECONDS:
+            returned += sum(self._parallel(self._line.put_in_line, due[:CHUNK]))
+            due = due[CHUNK:]
+        return returned

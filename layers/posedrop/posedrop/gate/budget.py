@@ -1,0 +1,153 @@
+"""Keep the stack's spending within DailyBudget and MonthlyBudget (USD, days and months of UTC).
+
+One item a month holds what was spent in it and on each of its days. A job is charged when it is claimed, with the price
+learned from earlier jobs, to the day of the claim; it is settled with the real cost when it is delivered, or given back
+if the provider did not accept it. These are plain writes, in no transaction: a function that dies between the ledger's
+write and the budget's leaves one job's price too much or too little.
+"""
+
+import calendar
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from posedrop.gate.items import Condition, Item, Items, Refused
+from posedrop.gate.reasons import Closed, ReasonCode
+
+FIRST_PRICE = 0.0294
+"""USD a job before the first known cost: the provider's average for this model, from its API page."""
+PRICE_ITEM = "price"
+LEARNING = 0.2
+"""Weight of the latest cost in the learned price."""
+DAY = 86400
+DIGITS = 6
+"""Decimals of all amounts: the sums stay exact."""
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What one request was charged: `usd`, to the day of `at` (seconds since the epoch)."""
+
+    usd: float
+    at: float
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What was spent on a day and in its month until now, and the price of the next job (USD).
+
+    delivered_at: when the last job was delivered (seconds since the epoch), 0 if none was.
+    """
+
+    day: float
+    month: float
+    price: float
+    delivered_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The budgets that the stack's parameters give. USD, 0 for none."""
+
+    daily: float = 0.0
+    monthly: float = 0.0
+
+    def exceeded(self, spending: Spending, now: float) -> Closed | None:
+        """Return until when no further job can be paid for, or None if one can."""
+        if self.monthly and round(spending.month + spending.price, DIGITS) > self.monthly:
+            spent = f"the month's budget (MonthlyBudget) is spent: {spending.month:.2f} of {self.monthly:.2f} USD"
+            return Closed(_next_month(now), ReasonCode.MONTHLY_BUDGET, spent)
+        if self.daily and round(spending.day + spending.price, DIGITS) > self.daily:
+            spent = f"the day's budget (DailyBudget) is spent: {spending.day:.2f} of {self.daily:.2f} USD"
+            return Closed(_next_day(now), ReasonCode.DAILY_BUDGET, spent)
+        return None
+
+    def affordable(self, spending: Spending) -> float:
+        """Return how many further jobs can be paid for; infinity without a budget."""
+        left = [self.daily - spending.day] * bool(self.daily) + [self.monthly - spending.month] * bool(self.monthly)
+        return max(0, math.floor(min(left) / spending.price + 1e-9)) if left else math.inf
+
+    def at(self, spending: Spending, now: float, later: float) -> Spending:
+        """Return what will have been spent at a `later` time if nothing is bought until then."""
+        day = 0.0 if later // DAY > now // DAY else spending.day
+        month = 0.0 if month_item(later) != month_item(now) else spending.month
+        return replace(spending, day=day, month=month)
+
+
+class BudgetStore:
+    """The budget's items. Errors of DynamoDB pass as botocore's ClientError."""
+
+    def __init__(self, items: Items, budget: Budget) -> None:
+        self._items = items
+        self._budget = budget
+
+    def read(self, now: float) -> Spending:
+        """Read what was spent on this day and in this month, and the price of the next job."""
+        month, price = self._items.get(month_item(now), PRICE_ITEM)
+        return spending(month, price, now)
+
+    def charge(self, now: float) -> Charge | Closed:
+        """Charge one job, or return why it cannot be paid for, and until when."""
+        price = _price(self._items.get(PRICE_ITEM)[0])
+        over = self._budget.exceeded(Spending(0.0, 0.0, price), now)  # a budget of less than one job
+        if over:
+            return over
+        bounds = ((day_attribute(now), self._budget.daily), ("spent", self._budget.monthly))
+        when = [
+            Condition(attribute, "<=", round(limit - price, DIGITS), or_absent=True)
+            for attribute, limit in bounds
+            if limit
+        ]
+        try:
+            self._add(now, price, when)
+        except Refused as refused:
+            over = self._budget.exceeded(spending(refused.item, {"usd": price}, now), now)
+            return over or Closed(now + 1, ReasonCode.DAILY_BUDGET, "the budget is in use")
+        return Charge(price, now)
+
+    def give_back(self, charge: Charge) -> None:
+        """Take a charge back: the provider accepted nothing."""
+        self._add(charge.at, -charge.usd)
+
+    def settle(self, charge: Charge, cost: float | None, now: float) -> None:
+        """After a delivery: replace the charge by the request's real cost (USD) if it is known, and learn the price."""
+        values = {"delivered_at": now}
+        if cost is not None:
+            self._add(charge.at, round(cost - charge.usd, DIGITS))
+            known = self._items.get(PRICE_ITEM)[0]
+            price = _price(known) + LEARNING * (cost - _price(known)) if "usd" in known else cost
+            values["usd"] = max(round(price, DIGITS), 10**-DIGITS)  # a price of zero would make every budget endless
+        self._items.update(PRICE_ITEM, values=values)
+
+    def _add(self, at: float, usd: float, when: Sequence[Condition] = ()) -> None:
+        self._items.update(month_item(at), add={"spent": usd, day_attribute(at): usd}, when=when)
+
+
+def month_item(at: float) -> str:
+    """Return the key of a month's item, as `budget/2026-11`."""
+    return f"budget/{datetime.fromtimestamp(at, UTC):%Y-%m}"
+
+
+def day_attribute(at: float) -> str:
+    """Return the attribute of a day in its month's item, as `day_07`."""
+    return f"day_{datetime.fromtimestamp(at, UTC):%d}"
+
+
+def spending(month: Item, price: Item, now: float) -> Spending:
+    """Read the spending from the month's item and the price's; both may be empty."""
+    day, whole = (float(month.get(name, 0)) for name in (day_attribute(now), "spent"))
+    return Spending(day, whole, _price(price), float(price.get("delivered_at", 0)))
+
+
+def _price(item: Item) -> float:
+    return float(item.get("usd", FIRST_PRICE))
+
+
+def _next_day(now: float) -> float:
+    return (now // DAY + 1) * DAY
+
+
+def _next_month(now: float) -> float:
+    first = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return first.timestamp() + calendar.monthrange(first.year, first.month)[1] * DAY

@@ -1,0 +1,48 @@
+"""Let new jobs in: at once if nobody stands in line, the gate is open and a time is free; else into the line."""
+
+from collections.abc import Callable
+from typing import Any
+
+from posedrop.clock import rfc3339
+from posedrop.gate.gate import Gate
+from posedrop.line.line import Line
+from posedrop.line.places import dispatched, in_line
+from posedrop.messages import SubmitMessage
+from posedrop.record import Record
+from posedrop.submit_queue import SubmitQueue
+
+
+class Entrance:
+    """Gives each new job its place. Errors of DynamoDB and SQS pass as botocore's ClientError."""
+
+    def __init__(self, gate: Gate, line: Line, queue: SubmitQueue, clock: Callable[[], float]) -> None:
+        self._gate = gate
+        self._line = line
+        self._queue = queue
+        self._clock = clock
+
+    def place(self, character: str, number: int = 0) -> dict[str, Any]:
+        """Find the place of a new job or attempt; return the attributes that its record is written with.
+
+        `number` is the record's dispatch number so far. A job that goes at once has the highest rank so far, and raises
+        nothing: the next one in line is as close to its turn as before.
+        """
+        now = self._clock()
+        place: dict[str, Any] = {"queued_at": rfc3339(now), "dispatch_number": number + 1}
+        state = self._gate.read(now)
+        opening = self._gate.opening(state, now)
+        if not opening.closed and self._line.is_empty():
+            times, _ = self._gate.reserve(state, opening, now, [state.highest_rank])
+            if times:
+                return {**place, "rank": state.highest_rank, **dispatched(times[0])}
+        rank = self._line.rank(character, state.highest_rank, now)
+        place |= {"rank": rank, **in_line(rank, place["queued_at"])}
+        if opening.closed:
+            reason = {"reason": opening.closed.reason, "reason_code": opening.closed.code}
+            return {**place, **reason, "deferred_until": rfc3339(opening.closed.until)}
+        return place
+
+    def send(self, record: Record, place: dict[str, Any]) -> None:
+        """Send the message of a job that goes at once, once its record is written as `place` said."""
+        if record.send_at is not None and record.send_at == place.get("send_at"):
+            self._queue.send([(SubmitMessage(record.job_id, record.dispatch_number), record.send_at - self._clock())])

@@ -1,0 +1,79 @@
+"""Keep the line of queued jobs in the ledger: who stands where, and who moves."""
+
+from collections.abc import Iterator, Mapping
+
+from posedrop.clock import rfc3339
+from posedrop.gate.items import Condition, Items, Refused, Value
+from posedrop.line.places import CLIENT_SECONDS, DUE, IN_LINE, LINE_INDEX, Entry, client_item, dispatched, in_line
+
+TRIES = 8
+NO_LONGER = ("send_at",)
+"""Attributes that a job loses when it is put back in line."""
+
+
+class Line:
+    """The line in the table. Errors of DynamoDB pass as botocore's ClientError."""
+
+    def __init__(self, items: Items) -> None:
+        self._items = items
+
+    def head(self, limit: int) -> list[Entry]:
+        """Return the next jobs in line, at most `limit`, in their order."""
+        return self._entries(IN_LINE, None, limit)
+
+    def due(self, now: float, limit: int) -> list[Entry]:
+        """Return the jobs that are due by now (seconds since the epoch), at most `limit`, the longest due first."""
+        return self._entries(DUE, rfc3339(now), limit)
+
+    def next_due(self) -> list[Entry]:
+        """Return the job that is due next, now or later; empty if there is none."""
+        return self._entries(DUE, None, 1)
+
+    def is_empty(self) -> bool:
+        """Return whether nobody stands in line."""
+        return not self.head(1)
+
+    def before(self, place: str, limit: int = 1000) -> int:
+        """Count the jobs in line before a place, at most `limit` of them."""
+        return sum(1 for _ in self._items.query(LINE_INDEX, ("stands", IN_LINE), ("place", place), limit))
+
+    def rank(self, character: str, highest: int, now: float) -> int:
+        """Return the rank of a client's next job in line; `highest` is the highest rank dispatched so far.
+
+        A client's jobs have successive ranks. So the clients take turns, whatever the number of their jobs.
+        """
+        key, used = client_item(character), {"expires_at": int(now + CLIENT_SECONDS)}
+        for _ in range(TRIES):
+            try:
+                behind_own = [Condition("rank", ">=", highest)]
+                return int(self._items.update(key, values=used, add={"rank": 1}, when=behind_own)["rank"])
+            except Refused:
+                pass
+            try:
+                first = [Condition("rank", "<", highest, or_absent=True)]
+                return int(self._items.update(key, values={**used, "rank": highest + 1}, when=first)["rank"])
+            except Refused:
+                pass  # another job of this client came meanwhile
+        return highest + 1
+
+    def dispatch(self, entry: Entry, at: float) -> int | None:
+        """Move a job from its place to a reserved time; return its new dispatch number, or None if it has moved."""
+        return self._move(entry, dispatched(at))
+
+    def put_in_line(self, entry: Entry) -> bool:
+        """Put a job that is due back in line at its old rank; return whether it was still there."""
+        return self._move(entry, in_line(entry.rank, entry.queued_at)) is not None
+
+    def _move(self, entry: Entry, values: Mapping[str, Value]) -> int | None:
+        here = [Condition("stands", "=", entry.stands), Condition("place", "=", entry.place)]
+        remove = () if "send_at" in values else NO_LONGER
+        try:
+            item = self._items.update(entry.job_id, values=values, add={"dispatch_number": 1}, remove=remove, when=here)
+        except Refused:
+            return None
+        return int(item["dispatch_number"])
+
+    def _entries(self, stands: str, before: str | None, limit: int) -> list[Entry]:
+        below = ("place", before) if before else None
+        found: Iterator[Mapping[str, Value]] = self._items.query(LINE_INDEX, ("stands", stands), below, limit)
+        return [Entry.of(dict(item)) for item in found]

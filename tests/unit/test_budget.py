@@ -1,0 +1,119 @@
+"""DailyBudget and MonthlyBudget: charged, given back, settled."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from posedrop.gate.budget import FIRST_PRICE, Budget, BudgetStore, Charge, Spending
+from posedrop.gate.reasons import Closed, ReasonCode
+from tests.items import MemoryItems
+
+DAY = 86400.0
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()
+MIDNIGHT = datetime(2026, 11, 30, tzinfo=UTC).timestamp()
+DECEMBER = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
+
+
+def store(daily: float = 0.0, monthly: float = 0.0, items: MemoryItems | None = None) -> BudgetStore:
+    return BudgetStore(items or MemoryItems(), Budget(daily, monthly))
+
+
+def charges(found: BudgetStore, now: float) -> int:
+    """How many jobs can be charged until none can be paid for."""
+    count = 0
+    while isinstance(found.charge(now), Charge):
+        count += 1
+        assert count < 1000
+    return count
+
+
+def test_a_budget_is_used_to_its_end_and_never_over_it() -> None:
+    assert charges(store(daily=4 * FIRST_PRICE), NOW) == 4  # in floats four times the price is a little more than that
+    assert charges(store(daily=1.0), NOW) == 34
+    assert charges(store(monthly=1.0), NOW) == 34
+
+
+def test_a_budget_of_less_than_one_job_pays_for_none() -> None:
+    assert charges(store(daily=0.01), NOW) == 0
+
+
+def test_without_a_budget_nothing_is_refused_but_all_is_counted() -> None:
+    found = store()
+    for _ in range(50):
+        assert found.charge(NOW) == Charge(FIRST_PRICE, NOW)
+    assert (found.read(NOW).day, found.read(NOW).month) == pytest.approx((50 * FIRST_PRICE, 50 * FIRST_PRICE))
+
+
+def test_a_spent_day_waits_for_midnight_and_a_spent_month_for_the_next() -> None:
+    items = MemoryItems()
+    found = store(daily=0.05, monthly=0.1, items=items)
+    found.charge(NOW)
+    over = found.charge(NOW)
+    assert over == Closed(
+        MIDNIGHT, ReasonCode.DAILY_BUDGET, "the day's budget (DailyBudget) is spent: 0.03 of 0.05 USD"
+    )
+    assert isinstance(found.charge(MIDNIGHT), Charge)
+    raised = store(monthly=0.08, items=items)
+    assert raised.charge(MIDNIGHT) == Closed(
+        DECEMBER, ReasonCode.MONTHLY_BUDGET, "the month's budget (MonthlyBudget) is spent: 0.06 of 0.08 USD"
+    )
+    assert isinstance(raised.charge(DECEMBER), Charge)
+
+
+def test_a_raised_budget_counts_at_once() -> None:
+    items = MemoryItems()
+    charges(store(daily=0.1, items=items), NOW)
+    assert charges(store(daily=0.2, items=items), NOW) == 3
+
+
+def test_a_charge_is_given_back_to_the_day_it_was_made() -> None:
+    found = store(daily=0.03)
+    charge = found.charge(NOW)
+    assert isinstance(charge, Charge)
+    found.give_back(charge)
+    assert found.read(NOW).day == found.read(NOW).month == 0
+    assert isinstance(found.charge(NOW), Charge)
+
+
+def test_a_delivered_job_is_settled_on_the_day_of_its_claim_and_teaches_the_price() -> None:
+    found = store()
+    charge = found.charge(NOW)
+    assert isinstance(charge, Charge)
+    found.settle(charge, 0.05, NOW + 40)
+    assert found.read(NOW) == Spending(0.05, 0.05, 0.05, NOW + 40)  # the first known cost is the price
+    again = found.charge(NOW)
+    assert isinstance(again, Charge)
+    found.settle(again, 0.1, NOW + 80)
+    spending = found.read(NOW)
+    assert (spending.day, spending.month, spending.price) == pytest.approx((0.15, 0.15, 0.06))
+
+
+def test_a_delivery_without_a_known_cost_leaves_the_charge_and_the_price() -> None:
+    found = store()
+    charge = found.charge(NOW)
+    assert isinstance(charge, Charge)
+    found.settle(charge, None, NOW + 40)
+    assert found.read(NOW) == Spending(FIRST_PRICE, FIRST_PRICE, FIRST_PRICE, NOW + 40)
+    found.settle(charge, 0.05, NOW + 80)
+    assert found.read(NOW).price == 0.05
+
+
+def test_a_cost_of_zero_does_not_make_the_budget_endless() -> None:
+    found = store()
+    found.settle(Charge(FIRST_PRICE, NOW), 0.0, NOW)
+    assert found.read(NOW).price > 0
+
+
+def test_how_many_jobs_can_be_paid_for() -> None:
+    spending = Spending(day=0.9, month=5.0, price=0.03)
+    assert Budget().affordable(spending) == float("inf")
+    assert Budget(daily=1.0).affordable(spending) == 3
+    assert Budget(daily=1.0, monthly=5.02).affordable(spending) == 0
+    assert Budget(daily=0.5).affordable(spending) == 0
+
+
+def test_what_will_have_been_spent_when_the_gate_opens() -> None:
+    spending = Spending(day=1.0, month=5.0, price=0.03)
+    assert Budget().at(spending, NOW, NOW + 1) == spending
+    assert Budget().at(spending, NOW, MIDNIGHT) == Spending(0.0, 5.0, 0.03)
+    assert Budget().at(spending, NOW, DECEMBER) == Spending(0.0, 0.0, 0.03)
