@@ -59,16 +59,27 @@ def drop(stack: LocalStack, key: str, body: bytes | Path, **metadata: str) -> No
     )
 
 
+BATCH = 100
+"""Keys that one BatchGetItem takes (DynamoDB API reference)."""
+
+
 def records(stack: LocalStack, character: str) -> list[dict[str, Any]]:
     """Return the ledger's records of a character, those of waiting uploads too, the oldest first."""
-    items = stack.client("dynamodb").query(
-        TableName=stack.outputs["JobsTableName"],
+    dynamodb, table = stack.client("dynamodb"), stack.outputs["JobsTableName"]
+    pages = dynamodb.get_paginator("query").paginate(
+        TableName=table,
         IndexName="by-character",
         KeyConditionExpression="#character = :character",
         ExpressionAttributeNames={"#character": "character"},
         ExpressionAttributeValues={":character": {"S": character}},
-    )["Items"]
-    return [{name: _deserialize(value) for name, value in item.items()} for item in items]
+    )
+    keys = [{"job_id": item["job_id"]} for page in pages for item in page["Items"]]
+    items: list[dict[str, Any]] = []
+    for start in range(0, len(keys), BATCH):
+        asked = {table: {"Keys": keys[start : start + BATCH], "ConsistentRead": True}}
+        items += dynamodb.batch_get_item(RequestItems=asked)["Responses"][table]
+    found = [{name: _deserialize(value) for name, value in item.items()} for item in items]
+    return sorted(found, key=lambda record: record["created_at"])
 
 
 def wait_for(look: Callable[[], T | None], what: str, timeout: float) -> T:
