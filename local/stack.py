@@ -98,6 +98,13 @@ class LocalStack:
         self._bring_up(self._start_upstream)
         return self
 
+    def set_visibility(self, seconds: int) -> None:
+        """Redeliver messages after so many seconds, fewer than the template allows: for tests of functions that die."""
+        sqs = self.client("sqs")
+        for name in ("UploadQueueUrl", "SubmitQueueUrl"):
+            attributes = {"VisibilityTimeout": str(seconds)}
+            sqs.set_queue_attributes(QueueUrl=self.outputs[name], Attributes=attributes)
+
     def stop(self) -> None:
         """Stop everything; do nothing if nothing runs. The logs stay."""
         self._emulator.stop()

@@ -30,12 +30,13 @@ PARAMETERS: dict[str, str | int] = {
     "SettleSeconds": 1,
     "SubmitConcurrency": 4,
     "SubmitTimeoutSeconds": 30,
-    "QueueVisibilitySeconds": 35,
     "JobTimeoutSeconds": JOB_TIMEOUT_SECONDS,
     "AccountPauseSeconds": 3,
     "TypicalInferenceSeconds": 3,
     "SegmindRequestsPerMinute": 1200,
 }
+VISIBILITY = 35
+"""Seconds until a message of a function that was killed is redelivered."""
 AT_ONCE = {"PollFunction": 5, "DeliverFunction": 6}
 """Each concurrent invocation is a process of 60 MB that takes seconds to start: a burst of them would take minutes."""
 EMULATOR = (
@@ -77,6 +78,7 @@ def run(stack: ChaosStack, scenario: Scenario, console: Console, limit: float) -
     with MemoryWatch() as watch:
         console.print(f"Seed {scenario.seed}: {len(scenario.jobs)} jobs. Starting the local stack ...")
         stack.start()
+        stack.set_visibility(VISIBILITY)
         for function, number in AT_ONCE.items():
             stack.client("lambda").put_function_concurrency(
                 FunctionName=stack.resource(function), ReservedConcurrentExecutions=number

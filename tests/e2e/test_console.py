@@ -50,7 +50,6 @@ def stack(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "SettleSeconds": 1,
         "TypicalInferenceSeconds": 3,
         "SegmindRequestsPerMinute": 20,
-        "QueueVisibilitySeconds": 70,
     }
     environment = {
         "PERSIST_STATE": "1",
@@ -61,6 +60,7 @@ def stack(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with LastingStack(
         directory, parameters=parameters, emulator=["--latency", "3"], environment=environment
     ) as running:
+        running.set_visibility(70)
         yield running
 
 

@@ -41,10 +41,10 @@ def own(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "SettleSeconds": 1,
         "TypicalInferenceSeconds": 1,
         "AccountPauseSeconds": PAUSE_SECONDS,
-        "QueueVisibilitySeconds": 70,
     }
     directory = tmp_path_factory.mktemp("own")
     with OwnBucketStack(directory, parameters=parameters, segmind_base_url=stack.segmind_base_url) as running:
+        running.set_visibility(70)
         yield running
         check_logs(running)  # of the whole run
 
@@ -96,7 +96,7 @@ def wait_for_all(stack: LocalStack, inbox: Inbox, character: str, poses: int) ->
 
 def oldest_job_seconds(stack: LocalStack) -> float | None:
     """The last age of the oldest job that the sweep has written, in seconds."""
-    log = next(path for path in stack.save_function_logs() if path.stem == "function-sweep").read_text()
+    log = next(path for path in stack.save_function_logs() if path.stem == "function-dispatch").read_text()
     found = [json.loads(line) for line in log.splitlines() if '"OldestJobSeconds"' in line]
     return max(found[-1]["OldestJobSeconds"]) if found else None
 
@@ -142,7 +142,7 @@ def test_a_key_that_breaks_holds_the_jobs_and_fails_none(
         return str(found["sentence"]) if found["reason"] == "paused" else None
 
     assert "401" in wait_for(explained, "the reason", HANGS)
-    log = next(path for path in own.save_function_logs() if path.stem == "function-submit").read_text()
+    log = next(path for path in own.save_function_logs() if path.stem == "function-dispatch").read_text()
     cloudwatch, alarm = CloudWatch(), Stack().of_type("AWS::CloudWatch::Alarm")["AccountPausedAlarm"]
     assert cloudwatch.state(alarm, 0.0) == "OK"
     cloudwatch.collect(log, at=0.0)

@@ -164,7 +164,7 @@ def test_an_upload_outside_the_contract_is_ignored_with_a_reason(stack: LocalSta
     upload("hero", {"notes.txt": b"x"})
 
     def reasons() -> set[str] | None:
-        lines = (json.loads(line) for line in function_log(stack, "submit") if line.startswith("{"))
+        lines = (json.loads(line) for line in function_log(stack, "intake") if line.startswith("{"))
         found = {line["reason"] for line in lines if "outside the contract" in line.get("message", "")}
         return found if len(found) == 2 else None
 
@@ -175,8 +175,15 @@ def test_an_upload_outside_the_contract_is_ignored_with_a_reason(stack: LocalSta
 def test_the_logs_hold_neither_keys_nor_signatures(stack: LocalStack) -> None:
     """So far; when the tests are done, all that was logged is looked through once more."""
     stack.client("lambda").invoke(FunctionName=stack.outputs["SweepFunctionName"], Payload=b"{}")
-    told = {"submit": "submitted", "poll": "checked", "deliver": "succeeded", "sweep": "swept"}
-    for name, message in told.items():
+    logged = {
+        "intake": "recorded",
+        "dispatch": "dispatched",
+        "submit": "submitted",
+        "poll": "checked",
+        "deliver": "succeeded",
+        "sweep": "swept",
+    }
+    for name, message in logged.items():
         assert any(message in line for line in function_log(stack, name)), name
     check_logs(stack)
     assert httpx.get(f"{stack.segmind_base_url}/_emulator/calls").json()["key_leaks"] == 0
