@@ -67,5 +67,5 @@ def test_a_failed_job_is_explained_and_tried_again(ops: Ops, stack: LocalStack) 
 def test_dead_letters_and_the_sweep(ops: Ops, stack: LocalStack) -> None:
     job = {"bucket": stack.outputs["UploadBucketName"], "character": "nobody", "pose": "", "origin": None}
     stack.client("sqs").send_message(QueueUrl=stack.outputs["DeadLetterQueueUrl"], MessageBody=json.dumps({"job": job}))
-    assert "1 message: moved 1" in ops("redrive", "--yes").stdout
+    assert "1 message: 1 moved." in ops("redrive", "--yes").stdout
     assert set(asked(ops("sweep", "--json"))) >= {"WAITING", "QUEUED"}
