@@ -21,6 +21,7 @@ from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
 from posedrop.messages import PoseMessage, RetryMessage, UnreadableMessage, UploadMessage, parse_message
 from posedrop.naming import execution_name
+from posedrop.read_images import ReadImages
 from posedrop.record import Record
 from posedrop.s3 import s3_client
 from posedrop.settings import IntakeSettings, from_environment
@@ -105,6 +106,7 @@ def arrivals() -> Arrivals:
         sqs=sqs,
         ledger=ledger(),
         entrance=Entrance(gate, Line(items), queue, time.time),
+        images=ReadImages(items, time.time),
         clock=time.time,
     )
 

@@ -91,7 +91,7 @@ def test_own_events_go_before_what_other_files_tell_of_the_same_poses(
         pipeline.put(*pose)
     assert pipeline.handle(face)
     assert pipeline.records() == {}
-    assert [delay for _, delay in pipeline.later] == [60, 62, 64]
+    assert [delay for _, delay in pipeline.later] == [60, 60, 60]
     assert [(line["poses"], line["later"]) for line in logs() if line["message"] == "expanded"] == [(3, 3)]
     # Their own events are lost: the net under them holds.
     for _ in range(3):
@@ -111,15 +111,18 @@ def test_poses_that_are_older_than_the_file_are_handled_at_once(pipeline: Pipeli
     assert len(pipeline.provider.posts) == 2
 
 
-def test_many_poses_are_spread_over_the_longest_delay(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_page_waits_with_poses_whose_own_events_are_to_come(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("posedrop.arrivals.PAGE", 2)
     face = {**pipeline.put(*FACE), "time": _time_of(pipeline, FACE[0])}
-    for number in range(30):
-        pipeline.put(f"incoming/hero/poses/{number:02}.png", b"x")
-    monkeypatch.setattr("posedrop.arrivals.NET_INTERVAL", 100.0)
+    for pose in (WALK, SIT, RUN):
+        pipeline.put(*pose)
     assert pipeline.handle(face)
-    delays = [delay for _, delay in pipeline.later]
-    assert (min(delays), len(delays), len(set(delays))) == (60, 30, 30)
-    assert max(delays) < 900
+    assert [delay for _, delay in pipeline.later] == [60, 60, 60]
+    while pipeline.later:
+        pipeline.resume()
+    assert len(pipeline.provider.posts) == 3
 
 
 def _time_of(pipeline: Pipeline, key: str, later: float = 0) -> str:

@@ -60,6 +60,8 @@ def test_an_upload_without_a_time_is_read(time: object) -> None:
         PoseMessage("bucket", "client ä/hero", "walk + run", ORIGIN),
         PoseMessage("bucket", "hero", "walk", None),
         PoseMessage("bucket", "hero", "", ORIGIN),
+        PoseMessage("bucket", "hero", "", ORIGIN, 1700000000.0, "incoming/hero/poses/ä.png"),
+        PoseMessage("bucket", "hero", "", None, None, "incoming/hero/poses/walk.png"),
         PoseMessage("bucket", "hero", "walk", Origin("incoming/hero/face.png", "")),
         SubmitMessage(JOB_ID),
         RetryMessage(JOB_ID),
@@ -98,6 +100,7 @@ def event(**changes: Any) -> dict[str, Any]:
         ({"job": {"bucket": "b", "character": "c", "pose": None}}, "expected a text, got NoneType"),
         ({"job": {"bucket": "b", "character": "c", "pose": 0}}, "expected a text, got int"),
         ({"job": {"bucket": "b", "character": "c", "pose": "p", "origin": 7}}, "wrong type"),
+        ({"job": {"bucket": "b", "character": "c", "pose": "", "after": 1}}, "expected a text, got int"),
         ({"submit": 1}, "expected a text, got int"),
         ({"submit": "waiting/hero/walk"}, "not the id of a job"),
         ({"submit": "pacing"}, "not the id of a job"),
@@ -123,7 +126,9 @@ JSON_VALUES = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=2)
         | st.dictionaries(
-            st.sampled_from(["detail", "detail-type", "bucket", "name", "object", "key", "job", "pose", "origin"]),
+            st.sampled_from(
+                ["detail", "detail-type", "bucket", "name", "object", "key", "job", "pose", "origin", "after"]
+            ),
             inner,
             max_size=4,
         )

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from posedrop.job import Job, job_id
 from posedrop.ledger import UNEXPECTED_ERRORS, Ledger
 from posedrop.line.entrance import Entrance
 from posedrop.messages import PoseMessage, UploadMessage
+from posedrop.read_images import ReadImages
 from posedrop.record import Record, Status
 from posedrop.settings import IntakeSettings
 from posedrop.telemetry import count
@@ -33,9 +34,9 @@ logger = Logger(child=True)
 LONGEST_DELAY = 900
 """Seconds for which SQS delays a message at most (API reference, SendMessage)."""
 NET_DELAY = 60
-"""Seconds after which the net under a pose's own event is looked into..."""
-NET_INTERVAL = 2.0
-"""...one pose after the other, so many seconds apart."""
+"""Seconds after which a pose is handled although its own event is to come: that one may be lost."""
+PAGE = 1000
+"""Files of a character that are listed at once, the most that S3 lists (API reference, ListObjectsV2)."""
 NOTIFIED_SOON = 5.0
 """Seconds that a new attempt waits until the one before is notified."""
 READS = 5
@@ -58,6 +59,7 @@ class Arrivals:
         sqs: "SQSClient",
         ledger: Ledger,
         entrance: Entrance,
+        images: ReadImages,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -66,6 +68,7 @@ class Arrivals:
         self._sqs = sqs
         self._ledger = ledger
         self._entrance = entrance
+        self._images = images
         self._clock = clock
 
     def upload(self, message: UploadMessage) -> Record | None:
@@ -81,20 +84,17 @@ class Arrivals:
             return None
         logger.append_keys(character=upload.character)
         pose = "" if upload.role in (Role.FACE, Role.JOB_FILE) else upload.pose
-        return self.pose(PoseMessage(message.bucket, upload.character, pose, message.origin), message.done_at)
+        return self.pose(PoseMessage(message.bucket, upload.character, pose, message.origin, message.done_at))
 
-    def pose(self, message: PoseMessage, done_at: float | None = None) -> Record | None:
-        """Handle one pose, or all there are: the record of its job, or None. Raises FolderUnsteady.
-
-        `done_at` is when the upload that the message is about was done (seconds since the epoch), if that is known.
-        """
+    def pose(self, message: PoseMessage) -> Record | None:
+        """Handle one pose, or all there are: the record of its job, or None. Raises FolderUnsteady."""
         logger.append_keys(character=message.character, pose=message.pose)
         found = None
         try:
             if message.pose:
                 found = self._read(message)
             else:
-                self._expand(message, done_at)
+                self._expand(message)
         except PosedropError:
             raise
         except Exception as exc:
@@ -167,48 +167,56 @@ class Arrivals:
             return self._new_attempt(record, ":".join(filter(None, newer.values())), inputs=found.job.inputs)
         return record
 
-    def _expand(self, message: PoseMessage, done_at: float | None) -> None:
-        """Send a message for each pose of a character, first for those whose own upload tells nothing of this one."""
+    def _expand(self, message: PoseMessage) -> None:
+        """Send a message for each pose on a page of the listing, and behind them one for the next page.
+
+        So the queue never holds much more than a page of one character. A run that ends early begins its page again.
+        """
         bucket = UploadBucket(self._s3, message.bucket)
-        poses = bucket.poses(message.character)
-        if not poses:
+        poses, after = bucket.some_poses(message.character, message.after, PAGE)
+        if not poses and not message.after:
             found = bucket.files(message.character, "")
             if not found.present():
                 logger.info("ignored: the upload was deleted meanwhile")
                 self._ledger.stop_waiting(message.character, "")
                 return
             self._wait(message, ["pose"] if found.face else ["face", "pose"])
-            poses = bucket.poses(message.character)  # read once more, for a pose that came meanwhile
-        later = self._on_their_way(poses, done_at)
-        spread = min(NET_INTERVAL, (LONGEST_DELAY - NET_DELAY) / max(1, len(later)))
-        delays = {pose: 0 for pose in poses if pose not in later}
-        delays |= {pose: NET_DELAY + int(number * spread) for number, pose in enumerate(later)}
+            poses, after = bucket.some_poses(message.character, "", PAGE)  # for a pose that came meanwhile
+        delays = [(pose, self._delay(modified, message.done_at)) for pose, modified in poses.items()]
         for start in range(0, len(delays), 10):
-            self._send(message, dict(list(delays.items())[start : start + 10]))
-        logger.info("expanded", poses=len(poses), later=len(later))
+            self._send(message, delays[start : start + 10])
+        if after:
+            self._send_one(replace(message, after=after), max((delay for _, delay in delays), default=0))
+        logger.info("expanded", poses=len(poses), later=sum(delay > 0 for _, delay in delays), after=after)
 
-    def _on_their_way(self, poses: Mapping[str, datetime], done_at: float | None) -> list[str]:
-        """The poses whose own event comes when this upload was done, and so sees it: an event waits until it settles.
+    def _delay(self, modified: datetime, done_at: float | None) -> int:
+        """Return after how many seconds a pose is handled because of a file that was uploaded at `done_at`.
 
-        What the folder's events would do at once, and thrice, would keep jobs from their slots. So for these poses the
-        message is only the net under their own. Both times may be cut to whole seconds.
+        The own event of a pose that was still settling then, or came later, sees the file: it goes first.
         """
-        if done_at is None or self._clock() - done_at > LONGEST_DELAY:
-            return []
-        since = done_at + 1 - self._settings.settle_seconds
-        return [pose for pose, modified in poses.items() if modified.timestamp() >= since]
+        settled_before = (done_at or math.inf) + 1 - self._settings.settle_seconds  # S3 cuts its times to seconds
+        return 0 if modified.timestamp() < settled_before else NET_DELAY
 
-    def _send(self, message: PoseMessage, delays: Mapping[str, int]) -> None:
+    def _send(self, message: PoseMessage, delays: Sequence[tuple[str, int]]) -> None:
         """Send the message for some poses, at most ten, each with its delay in seconds."""
+        found = replace(message, after="")
         answer = self._sqs.send_message_batch(
             QueueUrl=self._settings.upload_queue_url,
             Entries=[
-                {"Id": str(number), "MessageBody": replace(message, pose=pose).to_json(), "DelaySeconds": delay}
-                for number, (pose, delay) in enumerate(delays.items())
+                {"Id": str(number), "MessageBody": replace(found, pose=pose).to_json(), "DelaySeconds": delay}
+                for number, (pose, delay) in enumerate(delays)
             ],
         )
         if answer.get("Failed"):
             raise PosedropError(f"{len(answer['Failed'])} messages were not taken by the queue")
+
+    def _send_one(self, message: PoseMessage, delay: float) -> None:
+        """Send a message, with a delay in seconds."""
+        self._sqs.send_message(
+            QueueUrl=self._settings.upload_queue_url,
+            MessageBody=message.to_json(),
+            DelaySeconds=min(math.ceil(delay), LONGEST_DELAY),
+        )
 
     def _read(self, message: PoseMessage) -> Draft | None:
         """The job that the files make now, or None if they are no job: then it is written what is missing."""
@@ -228,7 +236,7 @@ class Arrivals:
             missing = files.missing
             if not missing:
                 try:
-                    found = draft(bucket, message.character, message.pose, files, self._default_prompt())
+                    found = draft(bucket, message.character, message.pose, files, self._default_prompt(), self._images)
                 except UploadChanged as exc:
                     logger.info("a file changed while it was read", key=str(exc))
                     continue
@@ -244,11 +252,7 @@ class Arrivals:
     def _look_again(self, message: PoseMessage, younger: Listed) -> None:
         """Send the message once more, for when the younger file has settled: that file's own event may be lost."""
         left = younger.modified.timestamp() + self._settings.settle_seconds - self._clock()
-        self._sqs.send_message(
-            QueueUrl=self._settings.upload_queue_url,
-            MessageBody=replace(message, origin=None).to_json(),
-            DelaySeconds=min(max(1, math.ceil(left)), LONGEST_DELAY),
-        )
+        self._send_one(replace(message, origin=None), max(1, left))
 
     def _wait(self, message: PoseMessage, missing: list[str]) -> None:
         record = self._ledger.wait(message.bucket, message.character, message.pose, missing, self._clock())

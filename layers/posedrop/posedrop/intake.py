@@ -7,6 +7,7 @@ from posedrop.errors import InvalidInput, JobError
 from posedrop.job import Input, Job, job_id, output_folder
 from posedrop.messages import Origin
 from posedrop.parameters import JOB_FILE_LIMIT, check_prompt, merge, metadata_prompt, read_job_file
+from posedrop.read_images import ReadImages
 from posedrop.uploads import IMAGE_LIMIT, Blob, JobFiles, Listed, UploadBucket
 
 SIDE_LIMIT = 8192
@@ -45,8 +46,15 @@ def unsettled(files: JobFiles, origin: Origin | None, settle_seconds: float, now
     return max(younger, key=lambda found: found.modified, default=None)
 
 
-def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, default_prompt: str) -> Draft:
-    """Read and check the files of a job that has both images.
+def draft(
+    bucket: UploadBucket,
+    character: str,
+    pose: str,
+    files: JobFiles,
+    default_prompt: str,
+    known: ReadImages | None = None,
+) -> Draft:
+    """Read and check the files of a job that has both images. A face that is `known` is not read.
 
     Raises UploadChanged if a file is not as it was listed. What is wrong with the files is in the draft's error.
     """
@@ -57,7 +65,7 @@ def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, defa
     content: dict[str, object] = {}
     prompt = ""
     for name, listed in (("face", files.face), ("pose", files.pose)):
-        inputs[name], content[name], metadata, problem = _read_image(bucket, listed)
+        inputs[name], content[name], metadata, problem = _read_image(bucket, listed, known if name == "face" else None)
         problems += [problem] if problem else []
         prompt = metadata_prompt(metadata)  # the pose's: it is read last
     layers: list[dict[str, object]] = []
@@ -90,13 +98,22 @@ def draft(bucket: UploadBucket, character: str, pose: str, files: JobFiles, defa
     return Draft(job, InvalidInput("; ".join(problems)) if problems else None)
 
 
-def _read_image(bucket: UploadBucket, listed: Listed) -> tuple[Input, object, dict[str, str], str | None]:
-    """One image: the input, what of it counts for the job's id, its metadata, and what is wrong with it."""
-    content_type, problem = None, None
+def _read_image(
+    bucket: UploadBucket, listed: Listed, known: ReadImages | None
+) -> tuple[Input, object, dict[str, str], str | None]:
+    """One image: the input, what of it counts for the job's id, its metadata, and what is wrong with it.
+
+    The metadata of a `known` image is left out.
+    """
+    content_type, problem, etag = None, None, listed.etag.strip('"')
     try:
+        version = bucket.version(listed) if known else None
+        read = known.get(bucket.name, listed.key, version, etag) if known and version else None
+        if read:
+            return read, read.sha256, {}, None
         blob = bucket.read(listed, IMAGE_LIMIT)
     except InvalidInput as exc:  # its content is not known: what the listing says stands for it
-        unread = Input(bucket.name, listed.key, None, listed.etag.strip('"'), listed.size, None, None)
+        unread = Input(bucket.name, listed.key, None, etag, listed.size, None, None)
         return unread, ["unreadable", listed.etag], {}, str(exc)
     try:
         content_type = _check_image(blob)
@@ -104,6 +121,8 @@ def _read_image(bucket: UploadBucket, listed: Listed) -> tuple[Input, object, di
         problem = str(exc)
     digest = blob.digest if blob.whole else None
     made = Input(bucket.name, blob.key, blob.version_id, blob.etag, blob.size, digest, content_type)
+    if known:
+        known.put(made)
     return made, digest or [blob.digest, blob.size], blob.metadata, problem
 
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from posedrop.clock import epoch
+from posedrop.clock import epoch, rfc3339
 from posedrop.job import JOB_ID
 
 
@@ -33,18 +33,23 @@ class UploadMessage:
 class PoseMessage:
     """One pose of a character whose face or job file came; no pose (an empty text) means all there are.
 
-    `origin` is that file, or None.
+    `origin` is that file, or None. With no pose, `done_at` is when the origin's upload was done (seconds since the
+    epoch), if that is known, and `after` the key in the listing of the poses after which to go on.
     """
 
     bucket: str
     character: str
     pose: str
     origin: Origin | None
+    done_at: float | None = None
+    after: str = ""
 
     def to_json(self) -> str:
         """The message's body."""
         origin = {"key": self.origin.key, "etag": self.origin.etag} if self.origin else None
-        body = {"bucket": self.bucket, "character": self.character, "pose": self.pose, "origin": origin}
+        body: dict[str, Any] = {"bucket": self.bucket, "character": self.character, "pose": self.pose, "origin": origin}
+        if self.after:
+            body |= {"done_at": rfc3339(self.done_at) if self.done_at else None, "after": self.after}
         return json.dumps({"job": body})
 
 
@@ -127,12 +132,14 @@ def _time(value: object) -> float | None:
 
 
 def _pose(job: dict[str, Any]) -> PoseMessage:
-    origin = job.get("origin")
+    origin, after = job.get("origin"), job.get("after", "")
     return PoseMessage(
         _text(job["bucket"]),
         _text(job["character"]),
         _text(job["pose"]) if job["pose"] != "" else "",
         Origin(_text(origin["key"]), str(origin["etag"])) if origin else None,
+        _time(job.get("done_at")),
+        _text(after) if after != "" else "",
     )
 
 

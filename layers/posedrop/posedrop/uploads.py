@@ -1,7 +1,8 @@
 """Reading the upload bucket: which files a job has, and their bytes."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from posedrop.errors import InvalidInput, TransientFault
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 IMAGE_LIMIT = 20 * 1024 * 1024
 GONE = ("PreconditionFailed", "412", "NoSuchKey", "NoSuchVersion", "404")
@@ -109,16 +111,35 @@ class UploadBucket:
     def poses(self, character: str) -> dict[str, datetime]:
         """All poses in a character's folder, those with only a pose file among them, and when each was last changed."""
         folder = Folder(character)
-        changed: dict[str, datetime] = {}
-        for prefix in (f"{folder.prefix}{SINGLE_POSE}.", folder.poses_prefix):
-            for entry in self._list(prefix):
-                try:
-                    upload = parse(entry.key)
-                except OutsideContract:
-                    continue
-                if upload.character == character and upload.pose:
-                    changed[upload.pose] = max(changed.get(upload.pose, entry.modified), entry.modified)
-        return dict(sorted(changed.items()))
+        listed = self._list(f"{folder.prefix}{SINGLE_POSE}.") + self._list(folder.poses_prefix)
+        return _poses(character, listed)
+
+    def some_poses(self, character: str, after: str, size: int) -> tuple[dict[str, datetime], str]:
+        """List the poses in the next `size` files after a key, at first after none.
+
+        Returns them as `poses` does, and the key after which to go on, empty at the end. The first files with a pose
+        among them count. A pose with several files may come again.
+        """
+        folder = Folder(character)
+        single = [] if after else self._list(f"{folder.prefix}{SINGLE_POSE}.")
+        after = after or folder.poses_prefix
+        while True:
+            page = self._s3.list_objects_v2(
+                Bucket=self.name, Prefix=folder.poses_prefix, StartAfter=after, MaxKeys=size
+            )
+            listed = [_listed(entry) for entry in page.get("Contents", [])]
+            after = listed[-1].key if page["IsTruncated"] else ""
+            if (found := _poses(character, single + listed)) or not after:
+                return found, after
+
+    def version(self, listed: Listed) -> str | None:
+        """Return the version of a file as it was listed, or None if the bucket keeps none, or it may be archived.
+
+        Raises UploadChanged and InvalidInput as `read` does.
+        """
+        with _translated(listed.key):
+            answer = self._s3.head_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
+        return None if "StorageClass" in answer else _version(answer)  # S3 names each class but Standard (HeadObject)
 
     def read(self, listed: Listed, limit: int) -> Blob:
         """Read a file as it was listed, at most `limit` bytes of it.
@@ -126,23 +147,15 @@ class UploadBucket:
         Raises UploadChanged if it is not the same any more, InvalidInput if it is archived or may not be read, and
         TransientFault if it ends early.
         """
-        try:
+        with _translated(listed.key):
             answer = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
-        except ClientError as exc:
-            code = exc.response["Error"]["Code"]
-            if code in GONE:
-                raise UploadChanged(listed.key) from exc
-            if code in UNREADABLE or (code.startswith("KMS.") and not is_transient(exc)):
-                raise InvalidInput(f"{listed.key}: {UNREADABLE.get(code, FORBIDDEN)} ({code})") from exc
-            raise
         with answer["Body"] as body:
             data = body.read(limit)
         if len(data) < min(limit, answer["ContentLength"]):  # read(limit) does not notice a connection that breaks
             raise TransientFault(f"{listed.key}: {SHORT_READ}")
-        version = answer.get("VersionId")
         return Blob(
             key=listed.key,
-            version_id=None if version == "null" else version,
+            version_id=_version(answer),
             etag=listed.etag.strip('"'),
             size=answer["ContentLength"],
             data=data,
@@ -153,11 +166,7 @@ class UploadBucket:
         """The files whose keys begin with a prefix, or, not `below`, only those in the folder that it names."""
         request: dict[str, Any] = {"Bucket": self.name, "Prefix": prefix, **({} if below else {"Delimiter": "/"})}
         pages = self._s3.get_paginator("list_objects_v2").paginate(**request)
-        return [
-            Listed(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
-            for page in pages
-            for entry in page.get("Contents", [])
-        ]
+        return [_listed(entry) for page in pages for entry in page.get("Contents", [])]
 
 
 def presigned_url(s3: "S3Client", stored: Mapping[str, Any], name: str, seconds: int) -> str:
@@ -200,6 +209,43 @@ def check_stored(s3: "S3Client", stored: Mapping[str, Any]) -> None:
         if exc.response["Error"]["Code"] in GONE:
             raise UploadChanged(stored["key"]) from exc
         raise
+
+
+@contextmanager
+def _translated(key: str) -> Iterator[None]:
+    """Translate what S3 says of a file that cannot be read: UploadChanged, InvalidInput."""
+    try:
+        yield
+    except ClientError as exc:
+        code = exc.response["Error"]["Code"]
+        if code in GONE:
+            raise UploadChanged(key) from exc
+        if code in UNREADABLE or (code.startswith("KMS.") and not is_transient(exc)):
+            raise InvalidInput(f"{key}: {UNREADABLE.get(code, FORBIDDEN)} ({code})") from exc
+        raise
+
+
+def _listed(entry: "ObjectTypeDef") -> Listed:
+    return Listed(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
+
+
+def _version(answer: Mapping[str, Any]) -> str | None:
+    """The version that S3 names; where a bucket's versioning is suspended it is called null."""
+    version: str | None = answer.get("VersionId")
+    return None if version == "null" else version
+
+
+def _poses(character: str, listed: list[Listed]) -> dict[str, datetime]:
+    """The poses that these files belong to, and when each was last changed."""
+    changed: dict[str, datetime] = {}
+    for entry in listed:
+        try:
+            upload = parse(entry.key)
+        except OutsideContract:
+            continue
+        if upload.character == character and upload.pose:
+            changed[upload.pose] = max(changed.get(upload.pose, entry.modified), entry.modified)
+    return dict(sorted(changed.items()))
 
 
 def _role(key: str, character: str, pose: str) -> Role | None:
