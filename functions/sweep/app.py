@@ -7,6 +7,7 @@ from typing import Any
 import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
 
 from posedrop.ledger import Ledger
 from posedrop.settings import SweepSettings, from_environment
@@ -43,7 +44,8 @@ def sweep() -> Sweep:
     return Sweep(
         ledger=Ledger(dynamodb(), found.jobs_table, found.record_retention_days),
         sqs=boto3.client("sqs"),
-        sfn=boto3.client("stepfunctions"),
+        # With very many records the sweep keeps to what Step Functions allows.
+        sfn=boto3.client("stepfunctions", config=Config(retries={"mode": "adaptive", "total_max_attempts": 5})),
         sns=boto3.client("sns"),
         invoker=boto3.client("lambda"),
         upload_queue_url=found.upload_queue_url,

@@ -8,11 +8,15 @@ import httpx
 import pytest
 from jsonschema import Draft7Validator
 
+from bench.cost import load_prices
+from posedrop.clock import epoch
 from posedrop.segmind import Segmind
 from tests.integration.conftest import Pipeline, _load, clock_module
 from tests.support import Context, image, load_event, schema
 
 FACE = ("incoming/hero/face.png", image("png", (10, 10), "white"))
+POSE = ("incoming/hero/pose.png", image("png", (12, 8), "black"))
+SIT = ("incoming/hero/poses/sit.png", image("png", (12, 8), "gray"))
 WALK = ("incoming/hero/poses/walk.png", image("png", (12, 8), "black"))
 MINUTE, HOUR = 60, 3600
 ALERT_HOURS = 24
@@ -96,8 +100,39 @@ def test_uploads_that_wait_too_long_are_told_once(
 def test_uploads_that_wait_are_looked_at_less_and_less_often(sweep: Swept) -> None:
     sweep.pipeline.clock.now = float(int(sweep.pipeline.clock.now))  # the ledger's times have milliseconds
     sweep.pipeline.upload(WALK)
-    looks = [hour for hour in range(6, 23 * 24, 6) if sweep(after=6 * HOUR)]
-    assert looks == [6, 12, ALERT_HOURS, 48, 96, 192, 192 + 7 * 24, 192 + 14 * 24]
+    looks = [hour for hour in range(6, 1500, 6) if sweep(after=6 * HOUR)]
+    assert looks == [6, 12, ALERT_HOURS, 48, 96, 192, 384, 768, 768 + 30 * 24]
+
+
+def test_a_thousand_uploads_that_stay_incomplete_cost_cents_a_month(sweep: Swept) -> None:
+    """At list prices, from the calls that the checks of one make, and twice the seconds that they take here."""
+    pipeline, prices = sweep.pipeline, load_prices()
+    price = {
+        "ListObjectsV2": prices["s3_put"],
+        "SendMessage": prices["sqs_request"],
+        "Query": prices["dynamodb_read"],
+        "GetItem": prices["dynamodb_read"],
+        "UpdateItem": 3 * prices["dynamodb_write"],  # where it moves in an index: the item, the old entry, the new one
+        "DeleteItem": prices["dynamodb_write"],
+        "Publish": prices["sns_publish"] + prices["kms_request"],
+        "ReceiveMessage": 0.0,  # the event source's, which come below: here it is the test that calls
+        "DeleteMessage": 0.0,
+    }
+    beside = 2 * prices["sqs_request"] + prices["lambda_request"] + 2000 / 1e9 * prices["logs_gb"]
+    beside += 0.5 * prices["lambda_gb_second"] * (1.0 + 0.25)  # `intake` has 1 GB, the sweep a quarter
+    pipeline.upload(WALK)
+    begin = pipeline.clock.now
+    months = [0.0] * 13
+    usd: list[float] = []
+    for service in ("s3", "sqs", "dynamodb", "sns"):
+        pipeline.hook(service, "*", lambda model, **_: usd.append(price[model.name]))
+    while (now := epoch(str(pipeline.record()["unfinished_at"])) + HOUR) < begin + 13 * 30 * 24 * HOUR:
+        pipeline.clock.now = now
+        usd.clear()
+        assert sweep() == {"WAITING": 1}
+        months[int((now - begin) / (30 * 24 * HOUR))] += 1000 * (sum(usd) + beside)
+    assert (months[0] < 0.5, max(months[1:]) < 0.05) == (True, True), months
+    print(f"1,000 incomplete uploads: {months[0]:.2f} USD in the first month, then at most {max(months[1:]):.3f}")
 
 
 def test_the_alert_can_be_filtered(sweep: Swept) -> None:
@@ -242,7 +277,7 @@ def test_what_cannot_be_healed_raises_and_keeps_nothing_else_from_its_turn(sweep
                 "updated_at": "2020-01-01T00:00:00.000Z",
             }
         )
-    pipeline.break_call("stepfunctions", "DescribeExecution")
+    pipeline.break_call("stepfunctions", "ListExecutions")
     with pytest.raises(Exception, match="3 records were not taken care of"):
         sweep(after=2 * HOUR)
     pipeline.drain()
@@ -252,8 +287,60 @@ def test_what_cannot_be_healed_raises_and_keeps_nothing_else_from_its_turn(sweep
 
 def test_it_stops_when_its_time_is_up(sweep: Swept) -> None:
     sweep.pipeline.upload(WALK)
-    assert sweep(after=HOUR, seconds=10) == {}
-    assert sweep(seconds=20) == {"WAITING": 1}
+    assert sweep(after=HOUR, seconds=29) == {}
+    assert sweep(seconds=31) == {"WAITING": 1}
+
+
+class Countdown(Context):
+    """The context of an invocation that has the time for so many records."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        self.seconds -= 1
+        return 100_000 if self.seconds >= 0 else 0
+
+
+def test_each_run_goes_on_with_those_that_were_not_checked_the_paid_ones_first(sweep: Swept) -> None:
+    pipeline = sweep.pipeline
+    pipeline.upload(("incoming/alone/poses/walk.png", WALK[1]))
+    for number in range(3):
+        pipeline.upload(*((f"incoming/{number}/{key.rpartition('/')[2]}", body) for key, body in (FACE, POSE)))
+    for file in (f"incoming/{number}/pose.png" for number in "45"):
+        pipeline.upload((file.replace("pose", "face"), FACE[1]), (file, b"no image"))
+    checked: list[str] = []
+    pipeline.hook("dynamodb", "GetItem", lambda params, **_: checked.append(_character(params)))
+    pipeline.clock.now += HOUR
+    for _ in range(6):
+        sweep.module.handler({}, Countdown(2))
+    assert checked[:6] == ["0", "1", "2", "4", "5", "alone"]
+
+
+def _character(params: dict[str, Any]) -> str:
+    name: str = json.loads(params["body"])["Key"]["job_id"]["S"]
+    return name.removeprefix("waiting/").split("-" if "-pose-" in name else "/")[0]
+
+
+def test_executions_that_run_are_listed_not_described(sweep: Swept) -> None:
+    pipeline = sweep.pipeline
+    calls: list[str] = []
+    for name in ("DescribeExecution", "ListExecutions"):
+        pipeline.hook("stepfunctions", name, lambda model, **_: calls.append(model.name))
+    pipeline.upload(FACE, WALK, SIT)
+    calls.clear()
+    assert sweep(after=HOUR) == {}
+    assert calls == ["ListExecutions"]
+
+
+def test_what_fails_goes_behind_what_was_not_checked(sweep: Swept) -> None:
+    pipeline = sweep.pipeline
+    for name in ("a", "b"):
+        pipeline.upload((f"incoming/{name}/face.png", FACE[1]), (f"incoming/{name}/pose.png", WALK[1]))
+    pipeline.break_call("stepfunctions", "ListExecutions")
+    pipeline.clock.now += HOUR
+    for number in (1, 2):
+        with pytest.raises(Exception, match="1 records were not taken care of"):
+            sweep.module.handler({}, Countdown(1))
+        moved = [item for item in pipeline.records().values() if item["unfinished_at"] > item["updated_at"]]
+        assert len(moved) == number
 
 
 # ---- the rule on the executions' ends --------------------------------------------------------------------------------

@@ -107,6 +107,7 @@ ROLES: dict[str, dict[str, set[str]]] = {
         "dynamodb:UpdateItem": {TABLE},
         "dynamodb:Query": {f"{TABLE}/index/unfinished"},
         "sqs:SendMessage": {UPLOAD_QUEUE, SUBMIT_QUEUE, EVENT_DEAD_LETTERS},
+        "states:ListExecutions": {MACHINE},
         "states:DescribeExecution": {EXECUTIONS},
         "lambda:InvokeFunction": {DELIVER},
         "sns:Publish": {TOPIC},

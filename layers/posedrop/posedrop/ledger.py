@@ -124,7 +124,7 @@ class Ledger:
         """Write what is missing until these uploads are a job. The pose is empty where there is none at all."""
         values = {"bucket": bucket, "character": character, "pose": pose, "missing": missing, "errors": None}
         waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE, "updated_at": rfc3339(now)}
-        # The sweep's own message leads here, too: when it looks next is left as it is.
+        # The sweep's own message leads here, too: when that is due again is left as it is.
         first = {"created_at": rfc3339(now), "unfinished_at": rfc3339(now)}
         return self._update(waiting_id(character, pose), None, {**values, **waiting}, first)
 
@@ -364,9 +364,10 @@ class Ledger:
             for item in page["Items"]:
                 yield item["job_id"]["S"]
 
-    def look_later(self, record: Record, at: float) -> None:
-        """Let the sweep look at incomplete uploads again at a time (seconds since the epoch)."""
-        self._update(record.job_id, {"status": Status.WAITING}, {"unfinished_at": rfc3339(at)})
+    def check_later(self, record: Record, at: float) -> None:
+        """Let the sweep check an unfinished record after those of its kind that are due before `at` (seconds since the
+        epoch)."""
+        self._update(record.job_id, {"status": record.status, "notified_at": None}, {"unfinished_at": rfc3339(at)})
 
     def not_found(self, record: Record, now: float) -> float:
         """Write down that the provider does not know the request id; return when that was first seen."""

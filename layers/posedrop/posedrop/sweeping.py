@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 logger = Logger(child=True)
 
 HOUR = 3600.0
-RESERVE = 15.0
+RESERVE = 30.0
 """Seconds of the function's time in which no further record is begun."""
-LONGEST_BETWEEN = 7 * 24 * HOUR
-"""Seconds at most between two looks at uploads that stay incomplete."""
+LONGEST_BETWEEN = 30 * 24 * HOUR
+"""Seconds at most between two checks of uploads that stay incomplete."""
 RECORD_KEYS = ("job_id", "attempt", "character", "pose", "execution")
 """What the log lines about a record have, and no others."""
 
@@ -79,20 +80,23 @@ class Sweep:
         self._invoker = invoker
         self._upload_queue_url = upload_queue_url
         self._submit_queue_url = submit_queue_url
+        self._state_machine_arn = state_machine_arn
         self._execution_arn = state_machine_arn.replace(":stateMachine:", ":execution:")
         self._deliver_function = deliver_function
         self._topic_arn = topic_arn
         self._alert_hours = alert_hours
         self._clock = clock
+        self._running: frozenset[str] | None = None
 
     def run(self, ages: Ages, remaining: Callable[[], float]) -> dict[str, int]:
-        """Go through all that is unfinished, and return how many records of each status were taken care of.
+        """Check all that is unfinished, and return how many records of each status were set going again.
 
-        It stops early if `remaining` (seconds) runs out: the next sweep goes on. Raises SweepIncomplete, in the end, if
-        some could not be taken care of.
+        It stops early if `remaining` (seconds) runs out. A record that was checked goes behind the others, so the next
+        sweep begins with those that were not. Raises SweepIncomplete, in the end, if some could not be set going.
         """
         counts = dict.fromkeys(map(str, Status), 0)
         failures: list[str] = []
+        self._running = None
         for job_id in self._stuck(ages):
             logger.remove_keys(RECORD_KEYS)
             if remaining() < RESERVE:
@@ -111,7 +115,8 @@ class Sweep:
         return counts
 
     def _stuck(self, ages: Ages) -> Iterator[str]:
-        """The records that may be stuck, the paid ones first. Queued ones are left to `dispatch`."""
+        """The records that may be stuck: the paid ones, those that have ended, uploads; of each the longest unchecked
+        first. Queued ones are left to `dispatch`."""
         now = self._clock()
         yield from self._ledger.unfinished(PAID, now - min(ages.submitting, ages.submitted, ages.ended))
         yield from self._ledger.unfinished(ENDED_UNSENT, now - ages.ended)
@@ -122,12 +127,20 @@ class Sweep:
         record = self._ledger.get(job_id)
         if record is None or record.notified_at or record.status is Status.QUEUED:  # the index may be behind
             return []
-        if epoch(record.updated_at) > self._clock() - ages.of(record.status):
+        now = self._clock()
+        if epoch(record.updated_at) > now - ages.of(record.status):
             return []
         logger.append_keys(character=record.character, pose=record.pose)
         if record.status is not Status.WAITING:  # what waits is no job yet
             logger.append_keys(attempt=record.attempt, execution=execution_name(record.job_id, record.attempt))
-        return [record.status] if self._heal(record) else []
+        check_at = now  # one that cannot be set going is tried again by the next sweep
+        try:
+            done = self._heal(record)
+            check_at = self._next_check(record, now)
+        finally:
+            with suppress(Conflict):  # it went on meanwhile
+                self._ledger.check_later(record, check_at)
+        return [record.status] if done else []
 
     def _heal(self, record: Record) -> bool:
         """Set one record going again; return whether anything was done."""
@@ -136,7 +149,6 @@ class Sweep:
                 self._upload_queue_url, PoseMessage(record.bucket, record.character, record.pose, None).to_json()
             )
             self._alert(record)
-            self._look_later(record)
             return True
         if record.status is Status.SUBMITTING:
             self._resume(record)
@@ -146,6 +158,8 @@ class Sweep:
     def _look_after_execution(self, record: Record) -> bool:
         """Start the execution that there is not, report the one that has ended without telling."""
         name = execution_name(record.job_id, record.attempt)
+        if name in self._running_executions():
+            return False
         try:
             execution = self._sfn.describe_execution(executionArn=f"{self._execution_arn}:{name}")
         except ClientError as exc:
@@ -181,15 +195,26 @@ class Sweep:
         except Conflict:
             logger.info("the uploads went on meanwhile")
 
-    def _look_later(self, record: Record) -> None:
-        """Look at uploads less and less often: the file that is missing has an event of its own."""
-        now, created_at = self._clock(), epoch(record.created_at)
-        at = now + min(max(now - created_at, HOUR), LONGEST_BETWEEN)
-        alert_at = created_at + self._alert_hours * HOUR
-        try:
-            self._ledger.look_later(record, min(at, alert_at) if alert_at > now else at)
-        except Conflict:
-            logger.info("the uploads went on meanwhile")
+    def _next_check(self, record: Record, now: float) -> float:
+        """Return when a record is checked again: uploads less and less often, as a missing file has its own event."""
+        if record.status is not Status.WAITING:
+            return now
+        created_at = epoch(record.created_at)
+        at, alert_at = now + min(max(now - created_at, HOUR), LONGEST_BETWEEN), created_at + self._alert_hours * HOUR
+        return min(at, alert_at) if alert_at > now else at
+
+    def _running_executions(self) -> frozenset[str]:
+        """Return the names of the executions that run, listed once a sweep.
+
+        A call lists a thousand, while DescribeExecution allows 10 to 15 calls a second (Step Functions developer guide,
+        quotas).
+        """
+        if self._running is None:
+            pages = self._sfn.get_paginator("list_executions").paginate(
+                stateMachineArn=self._state_machine_arn, statusFilter="RUNNING", PaginationConfig={"PageSize": 1000}
+            )
+            self._running = frozenset(found["name"] for page in pages for found in page["executions"])
+        return self._running
 
     def _resume(self, record: Record) -> None:
         self._send(self._submit_queue_url, SubmitMessage(record.job_id).to_json())
