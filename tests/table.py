@@ -46,6 +46,11 @@ class Table:
     def update_item(self, **request: Any) -> dict[str, Any]:
         return self._write(lambda: self._update(request))
 
+    def delete_item(self, **request: Any) -> dict[str, Any]:
+        self.writes += 1
+        self.items.pop(request["Key"]["job_id"]["S"], None)
+        return {}
+
     def _write(self, apply: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         self.writes += 1
         number = self.writes

@@ -1,0 +1,70 @@
+"""A bucket in memory with as much of S3 as reading uploads needs: tens of thousands of files, listed in their order."""
+
+import hashlib
+import io
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+PAGE = 1000
+"""Keys that S3 lists at once (API reference, ListObjectsV2)."""
+
+
+class MemoryBucket:
+    """A client of S3 with one versioned bucket. `calls` counts its requests, each by its name and key or prefix."""
+
+    def __init__(self, files: Mapping[str, bytes], modified: float) -> None:
+        self.files = dict(files)
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self._keys = sorted(self.files, key=str.encode)
+        self._modified = datetime.fromtimestamp(modified, UTC)
+
+    def etag(self, key: str) -> str:
+        """The ETag of a file."""
+        return f'"{hashlib.md5(self.files[key], usedforsecurity=False).hexdigest()}"'
+
+    def list_objects_v2(self, **request: Any) -> dict[str, Any]:
+        prefix, delimiter = request["Prefix"], request.get("Delimiter")
+        self.calls["list", prefix] += 1
+        after = request.get("ContinuationToken", request.get("StartAfter", ""))
+        at = max(bisect_left(self._keys, prefix), bisect_right(self._keys, after))
+        contents: list[dict[str, Any]] = []
+        while at < len(self._keys) and self._keys[at].startswith(prefix):
+            if len(contents) == request.get("MaxKeys", PAGE):
+                last = contents[-1]["Key"]
+                return {"Contents": contents, "IsTruncated": True, "NextContinuationToken": last}
+            key = self._keys[at]
+            folder = key[len(prefix) :].partition("/")[0] if delimiter and "/" in key[len(prefix) :] else None
+            if folder is not None:
+                at = bisect_left(self._keys, f"{prefix}{folder}0")  # the character after the slash
+                continue
+            size = len(self.files[key])
+            contents.append({"Key": key, "ETag": self.etag(key), "Size": size, "LastModified": self._modified})
+            at += 1
+        return {"Contents": contents, "IsTruncated": False}
+
+    def get_paginator(self, _: str) -> "MemoryBucket":
+        return self
+
+    def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
+        token: dict[str, str] = {}
+        while True:
+            page = self.list_objects_v2(**request, **token)
+            yield page
+            if not page["IsTruncated"]:
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def head_object(self, **request: Any) -> dict[str, Any]:
+        return self._object("head", request)
+
+    def get_object(self, **request: Any) -> dict[str, Any]:
+        return self._object("get", request) | {"Body": io.BytesIO(self.files[request["Key"]])}
+
+    def _object(self, call: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        key = request["Key"]
+        self.calls[call, key] += 1
+        assert request["IfMatch"] == self.etag(key)
+        return {"VersionId": f"v-{self.etag(key)}", "ETag": self.etag(key), "ContentLength": len(self.files[key])}

@@ -1,0 +1,278 @@
+"""What grows with the work grows in proportion: 50,000 poses of one face, 100,000 records that nobody finishes."""
+
+import json
+import logging
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aws_lambda_powertools import Logger
+from botocore.exceptions import ClientError
+
+from posedrop.arrivals import PAGE, Arrivals
+from posedrop.clock import rfc3339
+from posedrop.gate.budget import Budget
+from posedrop.gate.gate import Gate
+from posedrop.gate.rate_limit import RateLimit
+from posedrop.ledger import ENDED_UNSENT, INCOMPLETE, PAID, Ledger
+from posedrop.line.entrance import Entrance
+from posedrop.line.line import Line
+from posedrop.messages import Origin, PoseMessage, SubmitMessage, parse_message
+from posedrop.read_images import ReadImages
+from posedrop.record import Status, to_item
+from posedrop.submit_queue import SubmitQueue
+from posedrop.sweeping import Ages, Sweep
+from tests.bucket import MemoryBucket
+from tests.items import MemoryItems
+from tests.support import image
+from tests.table import Table
+
+pytestmark = pytest.mark.large
+
+NOW = 1_700_000_000.0
+FACE = "incoming/hero/face.png"
+TIMEOUT = 900.0
+"""Seconds that the sweep's function may run (template.yaml)."""
+POSES = 50_000
+RECORDS = 100_000
+
+
+# ---- 50,000 poses ----------------------------------------------------------------------------------------------------
+
+
+class Death(BaseException):
+    """The process ends."""
+
+
+class Queues:
+    """A client of SQS: the upload queue, in its order, and how much is sent to the other. `dies`: before a batch?"""
+
+    def __init__(self, dies: Callable[[], bool]) -> None:
+        self.uploads: deque[str] = deque()
+        self.submits = 0
+        self.calls: Counter[str] = Counter()
+        self._dies = dies
+
+    def send_message(self, **request: Any) -> dict[str, Any]:
+        self.calls["send_message"] += 1
+        self.uploads.append(request["MessageBody"])
+        return {}
+
+    def send_message_batch(self, **request: Any) -> dict[str, Any]:
+        if request["QueueUrl"] == "submits":
+            self.submits += len(request["Entries"])
+            return {}
+        if self._dies():
+            raise Death
+        self.calls["send_message_batch"] += 1
+        self.uploads.extend(entry["MessageBody"] for entry in request["Entries"])
+        return {}
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Let the package log errors only: a hundred thousand lines take longer than what they tell of."""
+    Logger()
+    logging.disable(logging.ERROR)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def test_fifty_thousand_poses_become_a_job_each() -> None:
+    """A process dies at one batch in 500, and its message comes again behind all that it had sent."""
+    chance = random.Random(14)
+    files = {f"incoming/hero/poses/{number:05}.png": image("png", (8, 6)) for number in range(POSES)}
+    s3: Any = MemoryBucket({**files, FACE: image("png", (9, 9))}, NOW - 3600)
+    sqs: Any = Queues(lambda: chance.random() < 1 / 500)
+    table, items = Table(), MemoryItems()
+    settings: Any = SimpleNamespace(upload_queue_url="uploads", settle_seconds=5.0)
+    gate = Gate(items, RateLimit(50, "submits"), Budget(0, 0))
+    arrivals = Arrivals(
+        settings,
+        lambda: "a walk in the rain",
+        s3=s3,
+        sqs=sqs,
+        ledger=Ledger(table, "jobs"),  # type: ignore[arg-type]
+        entrance=Entrance(gate, Line(items), SubmitQueue(sqs, "submits"), lambda: NOW),
+        images=ReadImages(items, lambda: NOW),
+        clock=lambda: NOW,
+    )
+    origin = Origin(FACE, s3.etag(FACE).strip('"'))
+    sqs.uploads.append(PoseMessage("bucket", "hero", "", origin).to_json())
+    deaths = deepest = 0
+    handled: Counter[str] = Counter()
+    while sqs.uploads:
+        deepest = max(deepest, len(sqs.uploads))
+        body = sqs.uploads.popleft()
+        message = parse_message(body)
+        assert isinstance(message, PoseMessage)
+        handled[message.pose] += 1
+        try:
+            arrivals.pose(message)
+        except Death:
+            deaths += 1
+            sqs.uploads.append(body)
+    pages, of_poses = handled.pop(""), handled.total()
+    records = [item for item in table.items.values() if "status" in item]
+    lists = sum(number for (call, _), number in s3.calls.items() if call == "list")
+    print(
+        f"{POSES:,} poses: {pages} runs for pages, {deaths} of which died; {of_poses:,} messages about poses, "
+        f"at most {deepest:,} at once, in {sqs.calls.total():,} calls; {lists:,} LISTs, "
+        f"{s3.calls['get', FACE]} read of the face"
+    )
+    assert Counter(record["pose"]["S"] for record in records) == Counter(f"{number:05}" for number in range(POSES))
+    assert {record["status"]["S"] for record in records} == {"QUEUED"}
+    assert len({record["place"]["S"] for record in records if record["stands"]["S"] == "in line"}) > POSES - 100
+    assert (deaths > 0, pages - deaths) == (True, POSES // PAGE)
+    assert of_poses <= POSES + deaths * PAGE
+    assert deepest <= PAGE * 2 + 1
+    assert s3.calls["get", FACE] == 1
+    assert lists == 2 * of_poses + 1 + pages  # and one for pose.png
+
+
+# ---- 100,000 records -------------------------------------------------------------------------------------------------
+
+KINDS: dict[str, tuple[int, str, Status, str]] = {
+    "claimed": (10_000, PAID, Status.SUBMITTING, ""),
+    "never started": (15_000, PAID, Status.SUBMITTED, ""),
+    "runs": (15_000, PAID, Status.SUBMITTED, "RUNNING"),
+    "died": (10_000, PAID, Status.SUBMITTED, "FAILED"),
+    "not notified": (10_000, PAID, Status.SUCCEEDED, "FAILED"),
+    "refused": (10_000, ENDED_UNSENT, Status.FAILED, ""),
+    "uploads": (30_000, INCOMPLETE, Status.WAITING, ""),
+}
+"""The records: how many, their place in the index, their status, and the status of their execution if there is one."""
+
+
+class Account(Table):
+    """All clients of the sweep, the table's too. Each call takes its time on the simulated clock, `now`.
+
+    done: the records that were set going.
+    """
+
+    def __init__(self, now: float) -> None:
+        super().__init__()
+        self.now = now
+        self.done: list[str] = []
+        self.calls: Counter[str] = Counter()
+
+    def take(self, call: str, seconds: float) -> None:
+        self.calls[call] += 1
+        self.now += seconds
+
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        self.take("GetItem", 0.005)
+        return super().get_item(**request)
+
+    def update_item(self, **request: Any) -> dict[str, Any]:
+        self.take("UpdateItem", 0.01)
+        return super().update_item(**request)
+
+    def send_message(self, **request: Any) -> None:
+        self.take("SendMessage", 0.01)
+        message = parse_message(request["MessageBody"])
+        assert isinstance(message, SubmitMessage | PoseMessage)
+        self.done.append(message.job_id if isinstance(message, SubmitMessage) else f"waiting/{message.character}/")
+
+    def invoke(self, **request: Any) -> None:
+        self.take("Invoke", 0.02)
+        self.done.append(json.loads(request["Payload"])["detail"]["name"].removesuffix("-1"))
+
+    def publish(self, **_: Any) -> None:
+        self.take("Publish", 0.02)
+
+    def describe_execution(self, **request: Any) -> dict[str, Any]:
+        self.take("DescribeExecution", 0.1)  # AWS allows ten a second, however fast it is
+        name = request["executionArn"].rpartition(":")[2]
+        status = KINDS[kind_of(name)][3]
+        if not status:
+            raise ClientError({"Error": {"Code": "ExecutionDoesNotExist"}}, "DescribeExecution")
+        return {"status": status, "input": "{}"}
+
+    def get_paginator(self, call: str) -> Any:
+        return SimpleNamespace(paginate=self._unfinished if call == "query" else self._running)
+
+    def _unfinished(self, **request: Any) -> Iterator[dict[str, Any]]:
+        assert request["KeyConditionExpression"] == "unfinished = :kind AND unfinished_at <= :before"
+        kind, before = (request["ExpressionAttributeValues"][name]["S"] for name in (":kind", ":before"))
+        found = [item for item in self.items.values() if item.get("unfinished") == {"S": kind}]
+        due = sorted((item["unfinished_at"]["S"], item["job_id"]["S"]) for item in found)
+        keys = [{"job_id": {"S": job_id}} for at, job_id in due if at <= before]
+        for start in range(0, max(1, len(keys)), 5000):  # a page of DynamoDB has a megabyte
+            self.take("Query", 0.05)
+            yield {"Items": keys[start : start + 5000]}
+
+    def _running(self, **_: Any) -> Iterator[dict[str, Any]]:
+        names = [f"{job_id}-1" for job_id in job_ids("runs")]
+        for start in range(0, len(names), 1000):
+            self.take("ListExecutions", 0.2)
+            yield {"executions": [{"name": name} for name in names[start : start + 1000]]}
+
+
+def job_ids(kind: str) -> list[str]:
+    """The ids of the records of a kind."""
+    slug = kind.replace(" ", "_")
+    name = f"waiting/{slug}-%s/" if kind == "uploads" else f"{slug}-%s"
+    return [name % f"{number:016x}" for number in range(KINDS[kind][0])]
+
+
+def kind_of(name: str) -> str:
+    """The kind of a record or an execution by its name."""
+    return name.removeprefix("waiting/").partition("-")[0].replace("_", " ")
+
+
+def put_records(account: Account) -> None:
+    """Write the records: nothing has happened to them for two days."""
+    for kind, (_, place, status, _) in KINDS.items():
+        for number, job_id in enumerate(job_ids(kind)):
+            since = rfc3339(account.now - 2 * 86400 + number)
+            values = {"job_id": job_id, "status": status, "unfinished": place, "unfinished_at": since}
+            times = {"created_at": since, "updated_at": since}
+            named = {"bucket": "bucket", "character": job_id.split("/")[1] if "/" in job_id else kind, "pose": ""}
+            account.put_item(Item=to_item({**values, **times, **named, "attempt": 1, "alerted_at": since}))
+
+
+def test_the_sweep_gets_through_a_hundred_thousand_records_the_paid_ones_first() -> None:
+    account: Any = Account(NOW)
+    put_records(account)
+    sweep = Sweep(
+        ledger=Ledger(account, "jobs"),
+        sqs=account,
+        sfn=account,
+        sns=account,
+        invoker=account,
+        upload_queue_url="uploads",
+        submit_queue_url="submits",
+        state_machine_arn="arn:aws:states:eu-central-1:123456789012:stateMachine:job",
+        deliver_function="deliver",
+        topic_arn="topic",
+        alert_hours=24,
+        clock=lambda: account.now,
+    )
+    seconds: list[float] = []
+    runs: list[Counter[str]] = []
+    while sum(map(Counter.total, runs)) < RECORDS - KINDS["runs"][0]:
+        begin = account.now
+        sweep.run(Ages(), lambda begin=begin: begin + TIMEOUT - account.now)  # type: ignore[misc]
+        seconds.append(account.now - begin)
+        runs.append(Counter(map(kind_of, account.done)))
+        assert len(account.done) == len(set(account.done))
+        for job_id in account.done:
+            if not job_id.startswith("waiting/"):
+                del account.items[job_id]  # it goes on, and has left the index when the next sweep comes
+        account.done.clear()
+        account.now = begin + 3600
+    print(f"{RECORDS:,} records: {len(runs)} runs of {', '.join(f'{taken:.0f}' for taken in seconds)} s")
+    print(", ".join(f"{name} {number:,}" for name, number in account.calls.items()))
+    total = sum(runs, Counter[str]())
+    assert total == Counter({kind: number for kind, (number, *_) in KINDS.items() if kind != "runs"})
+    first = {kind: next(number for number, run in enumerate(runs) if run[kind]) for kind in total}
+    last = {kind: max(number for number, run in enumerate(runs) if run[kind]) for kind in total}
+    paid = max(last[kind] for kind, (_, place, _, _) in KINDS.items() if place == PAID and kind != "runs")
+    assert paid <= first["refused"]
+    assert last["refused"] <= first["uploads"]
+    assert max(seconds) < TIMEOUT
+    assert len(runs) <= 10
