@@ -169,7 +169,7 @@ def to_item(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_record(item: Mapping[str, Any]) -> bool:
-    """Whether an item of the table is a record: the shared states, `attempts/…` and `request/…` have no status."""
+    """Whether an item of the table is a record: others, as `attempts/…`, `request/…` and `read/…`, have no status."""
     return "status" in item
 
 
