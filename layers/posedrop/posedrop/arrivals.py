@@ -182,12 +182,13 @@ class Arrivals:
                 return
             self._wait(message, ["pose"] if found.face else ["face", "pose"])
             poses, after = bucket.some_poses(message.character, "", PAGE)  # for a pose that came meanwhile
-        delays = [(pose, self._delay(modified, message.done_at)) for pose, modified in poses.items()]
-        for start in range(0, len(delays), 10):
-            self._send(message, delays[start : start + 10])
+        delays = {pose: self._delay(modified, message.done_at) for pose, modified in poses.items()}
+        messages = [(replace(message, pose=pose, after=""), delay) for pose, delay in delays.items()]
+        for start in range(0, len(messages), 10):
+            self._send(messages[start : start + 10])
         if after:
-            self._send_one(replace(message, after=after), max((delay for _, delay in delays), default=0))
-        logger.info("expanded", poses=len(poses), later=sum(delay > 0 for _, delay in delays), after=after)
+            self._send([(replace(message, after=after), max(delays.values()))])
+        logger.info("expanded", poses=len(poses), later=sum(delay > 0 for delay in delays.values()), after=after)
 
     def _delay(self, modified: datetime, done_at: float | None) -> int:
         """Return after how many seconds a pose is handled because of a file that was uploaded at `done_at`.
@@ -197,26 +198,17 @@ class Arrivals:
         settled_before = (done_at or math.inf) + 1 - self._settings.settle_seconds  # S3 cuts its times to seconds
         return 0 if modified.timestamp() < settled_before else NET_DELAY
 
-    def _send(self, message: PoseMessage, delays: Sequence[tuple[str, int]]) -> None:
-        """Send the message for some poses, at most ten, each with its delay in seconds."""
-        found = replace(message, after="")
+    def _send(self, messages: Sequence[tuple[PoseMessage, int]]) -> None:
+        """Send at most ten messages, each with its delay in seconds."""
         answer = self._sqs.send_message_batch(
             QueueUrl=self._settings.upload_queue_url,
             Entries=[
-                {"Id": str(number), "MessageBody": replace(found, pose=pose).to_json(), "DelaySeconds": delay}
-                for number, (pose, delay) in enumerate(delays)
+                {"Id": str(number), "MessageBody": message.to_json(), "DelaySeconds": delay}
+                for number, (message, delay) in enumerate(messages)
             ],
         )
         if answer.get("Failed"):
             raise PosedropError(f"{len(answer['Failed'])} messages were not taken by the queue")
-
-    def _send_one(self, message: PoseMessage, delay: float) -> None:
-        """Send a message, with a delay in seconds."""
-        self._sqs.send_message(
-            QueueUrl=self._settings.upload_queue_url,
-            MessageBody=message.to_json(),
-            DelaySeconds=min(math.ceil(delay), LONGEST_DELAY),
-        )
 
     def _read(self, message: PoseMessage) -> Draft | None:
         """The job that the files make now, or None if they are no job: then it is written what is missing."""
@@ -252,7 +244,7 @@ class Arrivals:
     def _look_again(self, message: PoseMessage, younger: Listed) -> None:
         """Send the message once more, for when the younger file has settled: that file's own event may be lost."""
         left = younger.modified.timestamp() + self._settings.settle_seconds - self._clock()
-        self._send_one(replace(message, origin=None), max(1, left))
+        self._send([(replace(message, origin=None), min(max(1, math.ceil(left)), LONGEST_DELAY))])
 
     def _wait(self, message: PoseMessage, missing: list[str]) -> None:
         record = self._ledger.wait(message.bucket, message.character, message.pose, missing, self._clock())
