@@ -16,6 +16,9 @@ from posedrop.gate.reasons import Closed, ReasonCode
 ITEM = "rate-limit"
 USE_OF_LIMIT = 0.97
 """Calls are spread evenly at this share of the limit. The rest allows for calls that arrive a little late."""
+DISPATCHED = 0.995
+"""Jobs are dispatched at this share of the rate of permits. At the same rate the permits would never catch up with a job
+that came late: all later ones would wait as long for theirs, in functions that are billed."""
 SUBMIT_WAIT = 10.0
 """Seconds for which a submit waits in its function for its permit."""
 POLL_WAIT = 15.0
@@ -56,7 +59,7 @@ class RateLimit:
 
     def job_interval(self, state: "RateLimitState", now: float) -> float:
         """Seconds between two jobs, so that there is room for all their calls."""
-        return self.interval * (CALLS_A_JOB if state.counts_all(self, now) else 1)
+        return round(self.interval * (CALLS_A_JOB if state.counts_all(self, now) else 1) / DISPATCHED, 6)
 
 
 @dataclass(frozen=True)
