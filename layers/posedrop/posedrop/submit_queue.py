@@ -1,12 +1,13 @@
 """Send dispatched jobs to the queue that `submit` reads."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
 
 from posedrop.messages import SubmitMessage
-from posedrop.parallel import in_threads
+from posedrop.parallel import Parallel, in_threads
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -21,11 +22,12 @@ LONGEST_DELAY = 900
 
 
 class SubmitQueue:
-    """The queue of dispatched jobs. Errors of SQS pass as botocore's ClientError."""
+    """The queue of dispatched jobs. Errors of SQS pass as botocore's ClientError. `parallel` is for simulations."""
 
-    def __init__(self, sqs: "SQSClient", url: str) -> None:
+    def __init__(self, sqs: "SQSClient", url: str, parallel: Parallel = in_threads) -> None:
         self._sqs = sqs
         self._url = url
+        self._parallel = parallel
 
     def send(self, messages: Sequence[tuple[SubmitMessage, float]]) -> None:
         """Send messages, each after its delay in seconds.
@@ -33,15 +35,15 @@ class SubmitQueue:
         A message that the queue does not take is not sent again: its job is due in ten minutes, like a lost one's.
         """
         batches = [messages[start : start + BATCH] for start in range(0, len(messages), BATCH)]
-        in_threads(self._send_batch, batches)
+        self._parallel(self._send_batch, batches)
 
     def _send_batch(self, messages: Sequence[tuple[SubmitMessage, float]]) -> None:
         entries: list[SendMessageBatchRequestEntryTypeDef] = [
             {
                 "Id": str(number),
                 "MessageBody": message.to_json(),
-                # Whole seconds, rather too short: `submit` waits for the permit.
-                "DelaySeconds": min(max(0, int(delay)), LONGEST_DELAY),
+                # Whole seconds, rounded up: what came before the gate opens would be put back, the probe among it.
+                "DelaySeconds": min(max(0, math.ceil(delay)), LONGEST_DELAY),
             }
             for number, (message, delay) in enumerate(messages)
         ]
