@@ -17,8 +17,8 @@ ITEM = "rate-limit"
 USE_OF_LIMIT = 0.97
 """Calls are spread evenly at this share of the limit. The rest allows for calls that arrive a little late."""
 DISPATCHED = 0.995
-"""Jobs are dispatched at this share of the rate of permits. At the same rate the permits would never catch up with a job
-that came late: all later ones would wait as long for theirs, in functions that are billed."""
+"""Jobs are dispatched at this share of the rate of permits. At the same rate, once one job came late, all later ones
+would wait as long for their permits, in functions that are billed."""
 SUBMIT_WAIT = 10.0
 """Seconds for which a submit waits in its function for its permit."""
 POLL_WAIT = 15.0
