@@ -1,13 +1,17 @@
-"""The gate's and the line's items, on DynamoDB as moto has it and in memory: both do the same."""
+"""The gate's and the line's items, on DynamoDB as moto has it, in memory, and simulated: all do the same."""
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import boto3
 import pytest
 from moto import mock_aws
 
+from bench.simulation.dynamodb import Client, Meter, Table
+from bench.simulation.engine import Simulation
+from bench.simulation.stack import indexes
 from posedrop.errors import TransientFault
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import FIRST_PRICE, Budget, BudgetStore, Charge
@@ -23,10 +27,15 @@ NOW = 1_800_000_000.123456
 LIMIT = RateLimit(50)
 
 
-@pytest.fixture(params=["moto", "memory"])
+@pytest.fixture(params=["moto", "memory", "simulated"])
 def items(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     if request.param == "memory":
         yield MemoryItems()
+        return
+    if request.param == "simulated":
+        simulation = Simulation(1, NOW)
+        table = Table(simulation, "job_id", {LINE_INDEX: replace(indexes()[LINE_INDEX], lag=0)})
+        yield Items(Client(simulation, table, Meter(), timed=False), "jobs")  # type: ignore[arg-type]
         return
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")

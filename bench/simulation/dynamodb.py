@@ -1,0 +1,461 @@
+"""A table of DynamoDB in memory, at the interface of its client: expressions, indexes, capacity units and time.
+
+Facts are from the Amazon DynamoDB developer guide. "Read and write operations": a write unit for each KiB, half a read
+unit for each 4 KiB that is read eventually consistently; a write that is refused costs what the item costs. "Using
+global secondary indexes": a write to an index where its keys or projected attributes change, two where its keys change;
+it follows the table within a fraction of a second.
+"""
+
+import re
+from bisect import bisect_left, insort
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache, cached_property
+from math import ceil
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from bench.simulation.engine import Simulation
+
+WRITE_SECONDS = 0.010
+READ_SECONDS = 0.005
+QUERY_SECONDS = 0.010
+"""Of a page. "Single-digit milliseconds" is what DynamoDB promises; a call from a function takes a little more."""
+INDEX_LAG = 0.1
+"""Seconds until a write is seen in an index."""
+WRITE_UNIT, READ_UNIT = 1024, 4096
+PAGE_BYTES = 1024 * 1024
+BUCKET = 512
+"""Entries of an index that are kept in one list."""
+
+Wire = Mapping[str, Any]
+"""An attribute's value as the client gives it, as {"S": "text"}."""
+Item = dict[str, Wire]
+Names = tuple[tuple[str, str], ...]
+Test = Callable[[Mapping[str, Wire], Mapping[str, Wire]], bool]
+"""Whether a condition holds of an item, with these values of the expression."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """A global secondary index: its two keys, and which other attributes are projected.
+
+    read: whether anybody reads it here. Of the others only the writes are counted. lag: seconds by which it is behind.
+    """
+
+    partition: str
+    sort: str
+    projected: tuple[str, ...] = ()
+    read: bool = False
+    lag: float = INDEX_LAG
+
+    @cached_property
+    def shown(self) -> tuple[str, ...]:
+        """The attributes that it shows, besides the table's key."""
+        return (self.partition, self.sort, *self.projected)
+
+
+@dataclass
+class Meter:
+    """What one function did to the table: calls by operation, writes refused by kind of item, capacity units."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    write_units: float = 0.0
+    read_units: float = 0.0
+
+    @property
+    def writes(self) -> int:
+        """Writes, those that were refused among them."""
+        return sum(self.calls[name] for name in ("PutItem", "UpdateItem", "DeleteItem"))
+
+
+class Ordered:
+    """Keys in order, of which the first ones are removed most."""
+
+    def __init__(self) -> None:
+        self._buckets: list[list[tuple[str, str]]] = []
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        for bucket in self._buckets:
+            yield from bucket
+
+    def add(self, key: tuple[str, str]) -> None:
+        """Add a key."""
+        number = self._bucket_of(key)
+        if number == len(self._buckets):
+            if number and len(self._buckets[-1]) < BUCKET:
+                self._buckets[-1].append(key)
+            else:
+                self._buckets.append([key])
+            return
+        bucket = self._buckets[number]
+        insort(bucket, key)
+        if len(bucket) > 2 * BUCKET:
+            self._buckets[number : number + 1] = [bucket[:BUCKET], bucket[BUCKET:]]
+
+    def remove(self, key: tuple[str, str]) -> None:
+        """Remove a key that is there."""
+        number = self._bucket_of(key)
+        bucket = self._buckets[number]
+        del bucket[bisect_left(bucket, key)]
+        if not bucket:
+            del self._buckets[number]
+
+    def _bucket_of(self, key: tuple[str, str]) -> int:
+        """Return the number of the first bucket whose last key is not before `key`."""
+        low, high = 0, len(self._buckets)
+        while low < high:
+            middle = (low + high) // 2
+            if self._buckets[middle][-1] < key:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+
+class Table:
+    """The items of one table and its indexes. Functions use it through a client of their own."""
+
+    def __init__(self, simulation: Simulation, key: str, indexes: Mapping[str, Index]) -> None:
+        self.items: dict[str, Item] = {}
+        self._simulation = simulation
+        self.key = key
+        self._indexes = indexes
+        self._sizes: dict[str, int] = {}
+        self._entries: dict[str, dict[str, Ordered]] = {name: {} for name in indexes}
+        self._projections: dict[str, dict[tuple[str, str], Item]] = {name: {} for name in indexes}
+        self._behind: deque[tuple[float, Callable[[], None]]] = deque()
+        """Changes of indexes that are not seen yet, and from when on they are."""
+
+    def load(self, item: Item) -> None:
+        """Store an item that has been there for long, and show it in the indexes that are read."""
+        self.items[item[self.key]["S"]] = item
+        for name, index in self._indexes.items():
+            if index.read:
+                self._show(name, index, {}, _projection(index, self.key, item))
+
+    def put(self, item: Item, changed: Sequence[str] = ()) -> float:
+        """Store an item in place of the one with its key; return the write units.
+
+        `changed` names the attributes in which it differs from that one, if that is known.
+        """
+        key = item[self.key]["S"]
+        before, size = self.items.get(key), self.size(key)
+        self.items[key] = item
+        if before and changed:
+            self._sizes[key] = size + _bytes(item, changed) - _bytes(before, changed)
+        else:
+            self._sizes[key] = _bytes(item, item)
+        units = max(1, ceil(max(size, self._sizes[key]) / WRITE_UNIT))
+        return units + sum(self._index(name, index, before, item) for name, index in self._indexes.items())
+
+    def delete(self, key: str) -> float:
+        """Remove an item, if it is there; return the write units."""
+        units = max(1, ceil(self.size(key) / WRITE_UNIT))
+        before = self.items.pop(key, None)
+        self._sizes.pop(key, None)
+        return units + sum(self._index(name, index, before, None) for name, index in self._indexes.items())
+
+    def size(self, key: str) -> int:
+        """Return an item's bytes; 0 if there is none."""
+        if key not in self._sizes and key in self.items:
+            self._sizes[key] = _bytes(self.items[key], self.items[key])
+        return self._sizes.get(key, 0)
+
+    def select(self, index: str, partition: str, below: str | None) -> Iterator[Item]:
+        """Return what an index shows of a partition, in order, up to a sort key that all lie below."""
+        while self._behind and self._behind[0][0] <= self._simulation.now:
+            self._behind.popleft()[1]()
+        projections = self._projections[index]
+        for place in self._entries[index].get(partition, Ordered()):
+            if below is not None and place[0] >= below:
+                return
+            yield projections[place]
+
+    def _index(self, name: str, index: Index, before: Item | None, after: Item | None) -> float:
+        """Bring an index up to date, a moment later; return the write units."""
+        if before and after and all(before.get(part) is after.get(part) for part in index.shown):
+            return 0
+        old, new = _projection(index, self.key, before), _projection(index, self.key, after)
+        if old == new:
+            return 0
+        same_place = bool(old and new) and all(old[part] == new[part] for part in (index.partition, index.sort))
+        if index.read:
+            self._behind.append((self._simulation.now + index.lag, lambda: self._show(name, index, old, new)))
+        return 1 if same_place else bool(old) + bool(new)
+
+    def _show(self, name: str, index: Index, old: Item, new: Item) -> None:
+        entries, projections = self._entries[name], self._projections[name]
+        if old:
+            place = (old[index.sort]["S"], old[self.key]["S"])
+            entries[old[index.partition]["S"]].remove(place)
+            del projections[place]
+        if new:
+            place = (new[index.sort]["S"], new[self.key]["S"])
+            entries.setdefault(new[index.partition]["S"], Ordered()).add(place)
+            projections[place] = new
+
+
+class Client:
+    """A DynamoDB client of one function: the calls that the project makes. Each takes its time, unless not `timed`."""
+
+    def __init__(self, simulation: Simulation, table: Table, meter: Meter, *, timed: bool = True) -> None:
+        self._table = table
+        self._meter = meter
+        self._key = table.key
+        self._sleep = simulation.sleep if timed else lambda _: None
+
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        """As DynamoDB's GetItem."""
+        key = request["Key"][self._key]["S"]
+        self._read("GetItem", [key], consistent=request.get("ConsistentRead", False))
+        item = self._table.items.get(key)
+        return {"Item": dict(item)} if item else {}
+
+    def batch_get_item(self, **request: Any) -> dict[str, Any]:
+        """As DynamoDB's BatchGetItem, of one table."""
+        ((name, wanted),) = request["RequestItems"].items()
+        keys = [key[self._key]["S"] for key in wanted["Keys"]]
+        self._read("BatchGetItem", keys, consistent=wanted.get("ConsistentRead", False))
+        return {"Responses": {name: [dict(self._table.items[key]) for key in keys if key in self._table.items]}}
+
+    def put_item(self, **request: Any) -> dict[str, Any]:
+        """As DynamoDB's PutItem."""
+        self._begin_write("PutItem", request, request["Item"][self._key]["S"])
+        self._meter.write_units += self._table.put(dict(request["Item"]))
+        return {}
+
+    def delete_item(self, **request: Any) -> dict[str, Any]:
+        """As DynamoDB's DeleteItem."""
+        key = request["Key"][self._key]["S"]
+        self._begin_write("DeleteItem", request, key)
+        self._meter.write_units += self._table.delete(key)
+        return {}
+
+    def update_item(self, **request: Any) -> dict[str, Any]:
+        """As DynamoDB's UpdateItem."""
+        key = request["Key"][self._key]["S"]
+        self._begin_write("UpdateItem", request, key)
+        names = tuple(request.get("ExpressionAttributeNames", {}).items())
+        item = dict(self._table.items.get(key) or request["Key"])
+        values = request.get("ExpressionAttributeValues", {})
+        changed = [change(item, values) for change in _update(request["UpdateExpression"], names)]
+        self._meter.write_units += self._table.put(item, changed)
+        if request.get("ReturnValues") == "ALL_NEW":
+            return {"Attributes": dict(item)}
+        return {"Attributes": {name: item[name] for name in changed if name in item}}
+
+    def get_paginator(self, operation: str) -> "_Queries":
+        """As botocore's, of queries."""
+        if operation != "query":
+            raise NotImplementedError(operation)
+        return _Queries(self._query)
+
+    def _read(self, operation: str, keys: list[str], *, consistent: bool) -> None:
+        self._meter.calls[operation] += 1
+        self._sleep(READ_SECONDS)
+        units = sum(max(1, ceil(self._table.size(key) / READ_UNIT)) for key in keys)
+        self._meter.read_units += units if consistent else units / 2
+
+    def _begin_write(self, operation: str, request: Mapping[str, Any], key: str) -> None:
+        """Wait, and raise if the condition does not hold."""
+        self._meter.calls[operation] += 1
+        self._sleep(WRITE_SECONDS)
+        condition = request.get("ConditionExpression")
+        if not condition:
+            return
+        item = self._table.items.get(key, {})
+        names = tuple(request.get("ExpressionAttributeNames", {}).items())
+        if _condition(condition, names)(item, request.get("ExpressionAttributeValues", {})):
+            return
+        self._meter.refused[key.partition("/")[0] if "status" not in item else "job"] += 1
+        self._meter.write_units += max(1, ceil(self._table.size(key) / WRITE_UNIT))
+        answer: dict[str, Any] = {"Error": {"Code": "ConditionalCheckFailedException", "Message": condition}}
+        if item and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD":
+            answer["Item"] = dict(item)
+        raise ClientError(answer, operation)  # type: ignore[arg-type]
+
+    def _query(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        limits = request.get("PaginationConfig", {})
+        most, size = limits.get("MaxItems"), limits.get("PageSize", 1_000_000)
+        partition, below = _query_bounds(request)
+        found = self._table.select(request["IndexName"], partition, below)
+        number = 0
+        while True:
+            self._meter.calls["Query"] += 1
+            self._sleep(QUERY_SECONDS)
+            page: list[Item] = []
+            used = 0
+            for item in found:
+                page.append(item)
+                used += _bytes(item, item)
+                number += 1
+                if number == most or len(page) == size or used > PAGE_BYTES:
+                    break
+            else:
+                self._meter.read_units += max(1, ceil(used / READ_UNIT)) / 2
+                yield {"Items": page}
+                return
+            self._meter.read_units += max(1, ceil(used / READ_UNIT)) / 2
+            yield {"Items": page}
+            if number == most:
+                return
+
+
+@dataclass(frozen=True)
+class _Queries:
+    """What botocore calls a paginator."""
+
+    query: Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
+
+    def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
+        """As botocore's."""
+        return self.query(request)
+
+
+def _query_bounds(request: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return the partition's value of a query, and the sort key below which all lie."""
+    values = request["ExpressionAttributeValues"]
+    found = re.fullmatch(r"\S+ = (:\w+)(?: AND \S+ <=? (:\w+))?", request["KeyConditionExpression"])
+    if not found:
+        raise NotImplementedError(request["KeyConditionExpression"])
+    return values[found[1]]["S"], values[found[2]]["S"] if found[2] else None
+
+
+def _projection(index: Index, key: str, item: Item | None) -> Item:
+    """Return what an index shows of an item: nothing if it lacks one of the keys."""
+    if item is None or index.partition not in item or index.sort not in item:
+        return {}
+    return {name: item[name] for name in (key, index.partition, index.sort, *index.projected) if name in item}
+
+
+# ---- expressions -----------------------------------------------------------------------------------------------------
+
+COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": lambda one, other: one == other,
+    "<>": lambda one, other: one != other,
+    "<": lambda one, other: one < other,
+    "<=": lambda one, other: one <= other,
+    ">": lambda one, other: one > other,
+    ">=": lambda one, other: one >= other,
+}
+TOKEN = re.compile(r"\s*(attribute_not_exists\([^)]*\)|\(|\)|AND\b|OR\b|[#:]?\w+|<>|<=|>=|=|<|>)")
+
+
+@cache
+def _condition(expression: str, names: Names) -> Test:
+    """Read a condition: comparisons and attribute_not_exists, joined by AND, OR and parentheses."""
+    tokens = TOKEN.findall(expression)
+    if "".join(tokens) != re.sub(r"\s+", "", expression):
+        raise NotImplementedError(expression)
+    tokens.reverse()
+    test = _either(tokens, dict(names))
+    if tokens:
+        raise NotImplementedError(expression)
+    return test
+
+
+def _either(tokens: list[str], names: Mapping[str, str]) -> Test:
+    tests = [_all_of(tokens, names)]
+    while tokens and tokens[-1] == "OR":
+        tokens.pop()
+        tests.append(_all_of(tokens, names))
+    return tests[0] if len(tests) == 1 else lambda item, values: any(test(item, values) for test in tests)
+
+
+def _all_of(tokens: list[str], names: Mapping[str, str]) -> Test:
+    tests = [_single(tokens, names)]
+    while tokens and tokens[-1] == "AND":
+        tokens.pop()
+        tests.append(_single(tokens, names))
+    return tests[0] if len(tests) == 1 else lambda item, values: all(test(item, values) for test in tests)
+
+
+def _single(tokens: list[str], names: Mapping[str, str]) -> Test:
+    token = tokens.pop()
+    if token == "(":
+        inner = _either(tokens, names)
+        tokens.pop()
+        return inner
+    if token.startswith("attribute_not_exists("):
+        wanted = token[len("attribute_not_exists(") : -1]
+        absent = names.get(wanted, wanted)
+        return lambda item, values: absent not in item
+    if not tokens or tokens[-1] not in COMPARISONS:
+        raise NotImplementedError(token)
+    name, compare, value = names.get(token, token), COMPARISONS[tokens.pop()], tokens.pop()
+
+    def compared(item: Mapping[str, Wire], values: Mapping[str, Wire]) -> bool:
+        there, given = item.get(name), values[value]
+        if there is None or there.keys() != given.keys():
+            return False  # values of different types are never compared, nor is one that is not there
+        return compare(_plain(there), _plain(given))
+
+    return compared
+
+
+@cache
+def _update(expression: str, names: Names) -> list[Callable[[Item, Mapping[str, Wire]], str]]:
+    """Read an update: what changes an item, and returns the attribute that it changed."""
+    known = dict(names)
+    parts = re.split(r" ?\b(SET|REMOVE|ADD) ", expression)
+    return [
+        _change(verb, clause, known)
+        for verb, clauses in zip(parts[1::2], parts[2::2], strict=True)
+        for clause in re.split(r", (?![^(]*\))", clauses)
+    ]
+
+
+def _change(verb: str, clause: str, names: Mapping[str, str]) -> Callable[[Item, Mapping[str, Wire]], str]:
+    found = re.fullmatch(
+        r"(?P<name>[#\w]+)(?: = )?(?: ?(?:if_not_exists\(\S+, (?P<default>:\w+)\)|(?P<value>:\w+)))?", clause
+    )
+    if not found:
+        raise NotImplementedError(clause)
+    name = names.get(found["name"], found["name"])
+    value, default = found["value"], found["default"]
+
+    def change(item: Item, values: Mapping[str, Wire]) -> str:
+        if verb == "REMOVE":
+            item.pop(name, None)
+        elif verb == "ADD":
+            item[name] = {"N": str(Decimal(item.get(name, {"N": "0"})["N"]) + Decimal(values[value]["N"]))}
+        elif default:
+            item.setdefault(name, values[default])
+        else:
+            item[name] = values[value]
+        return name
+
+    return change
+
+
+def _plain(value: Wire) -> Any:
+    """Return a value that compares as DynamoDB compares."""
+    ((kind, content),) = value.items()
+    if kind == "N":
+        return float(content)
+    if kind == "M":
+        return {name: _plain(inner) for name, inner in content.items()}
+    return [_plain(inner) for inner in content] if kind == "L" else content
+
+
+def _bytes(item: Item, names: Iterable[str]) -> int:
+    """Return the bytes of some of an item's attributes (developer guide, "DynamoDB item sizes and formats")."""
+    return sum([len(name) + _size(item[name]) for name in names if name in item])
+
+
+def _size(value: Wire) -> int:
+    ((kind, content),) = value.items()
+    if kind == "S":
+        return len(content)  # of ASCII, which all is here
+    if kind == "N":
+        return len(content) // 2 + 1
+    if kind == "M":
+        return 3 + sum([len(name) + _size(inner) + 1 for name, inner in content.items()])
+    if kind == "L":
+        return 3 + sum([_size(inner) + 1 for inner in content])
+    return 1

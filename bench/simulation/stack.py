@@ -1,0 +1,542 @@
+"""The project's own gate, line, entrance, dispatcher, submission and ledger in a simulated stack, as deployed.
+
+What is not simulated but stands in with the time that it takes is in this file alone, and named so: `Provider`,
+`ObjectStore`, `Workflows`, and of `intake` and `deliver` what they do with S3 and the provider. All sizes and limits
+come from template.yaml.
+"""
+
+import gc
+import json
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import Metrics
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+
+from bench.simulation.dynamodb import Client, Index, Meter, Table
+from bench.simulation.engine import Simulation
+from bench.simulation.functions import EventSource, Function, Queue
+from posedrop.clock import rfc3339
+from posedrop.deferral import Deferred
+from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
+from posedrop.errors import AccountRefused, RateLimited
+from posedrop.executions import Executions
+from posedrop.gate.budget import Budget, Charge
+from posedrop.gate.gate import Gate, GateState
+from posedrop.gate.items import Items
+from posedrop.gate.rate_limit import RateLimit
+from posedrop.inbox import Inbox
+from posedrop.job import Input, Job
+from posedrop.latency_store import LatencyStore
+from posedrop.ledger import Ledger
+from posedrop.line.entrance import Entrance
+from posedrop.line.line import Line
+from posedrop.line.places import client_item, in_line
+from posedrop.lookup import RequestLookup
+from posedrop.messages import SubmitMessage, parse_message
+from posedrop.parallel import WORKERS
+from posedrop.record import Status
+from posedrop.secret import ApiKey
+from posedrop.segmind import Segmind, Timeouts
+from posedrop.settings import SubmitSettings
+from posedrop.submission import Submission
+from posedrop.submit_queue import SubmitQueue
+
+logger = Logger()
+"""The parent of the package's loggers, which they cannot do without."""
+
+START = 1_798_761_600.0
+"""2027-01-01, midnight UTC, to which the scenarios' hours are added."""
+MINUTE = 60.0
+TABLE = "jobs"
+BUCKET = "posedrop-uploadbucket-0123456789ab"
+
+SCHEDULE_DELAY = 10.0
+"""Seconds by which a run of each minute's schedule may be late. "Several seconds" (EventBridge user guide, rules that
+run on a schedule)."""
+INVOKE_SECONDS = 0.1
+"""Until a function runs that was invoked asynchronously."""
+START_SECONDS: dict[str, float] = {"intake": 0.6, "dispatch": 0.6, "submit": 0.9}
+"""Of a new environment: half a CPU or less imports boto3 and the package, and makes the clients."""
+INTAKE_SECONDS = 0.35
+"""What intake takes for one pose besides the line and the ledger: two listings, reading face, pose and job file (a few
+MB), checking both. Assumed."""
+START_EXECUTION_SECONDS = 0.03
+HEAD_SECONDS = 0.02
+INFERENCE_SECONDS, INFERENCE_SPREAD = 31.4, 0.25
+"""Of the model, lognormal: as in bench/jobs.py."""
+DELIVER_SECONDS = 2.0
+"""From the end of a job to its last write: seeing it, fetching the picture, storing it. Assumed."""
+JOB_COST = 0.0294
+IMAGE_BYTES = 2_000_000
+PROMPT = "the same person, looking through a camera on a tripod"
+
+
+Handler = Callable[[Any, Callable[[], float]], Any]
+"""Takes an event and what gives the function's seconds left."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A stack's parameters, and the provider's ways.
+
+    post_seconds: median of a submit's answer, which is lognormal with `post_spread`. None: the template's default.
+    """
+
+    requests_per_minute: float = 50
+    submit_concurrency: int | None = None
+    post_seconds: float = 0.6
+    post_spread: float = 0.5
+    account_pause_seconds: float = 900
+    daily_budget: float = 0.0
+    begin: float = 0.0
+    """Seconds after midnight UTC."""
+    seed: int = 1
+
+
+@dataclass
+class Waiting:
+    """A job as the benchmark knows it: its number in the order of arrival, and when it came."""
+
+    number: int
+    since: float
+
+
+class Provider(Segmind):
+    """Stands in for Segmind: takes its time for a submit, refuses more than are `allowed` in any 60 seconds.
+
+    refuses_key: while it holds, submits are answered 401. posted: when each accepted request came, and its job's id.
+    """
+
+    def __init__(self, simulation: Simulation, setting: Setting) -> None:
+        self.posted: list[tuple[float, str]] = []
+        self.limited = 0
+        self.refused = 0
+        self.refuses_key = False
+        self.allowed = setting.requests_per_minute
+        self._simulation = simulation
+        self._setting = setting
+        self._window: deque[float] = deque()
+
+    def submit(self, body: dict[str, Any], timeouts: Timeouts) -> str:
+        """As Segmind.submit."""
+        came, name = self._simulation.now, parse_qs(urlsplit(body["pose_image"]).query)["name"][0]
+        while self._window and self._window[0] <= came - MINUTE:
+            self._window.popleft()
+        refused, limited = self.refuses_key, len(self._window) >= self.allowed
+        if not refused and not limited:
+            self._window.append(came)
+            self.posted.append((came, name.rpartition("-")[0]))
+        number = len(self.posted)
+        spread = self._simulation.random.gauss(0, self._setting.post_spread)
+        self._simulation.sleep(min(self._setting.post_seconds * math.exp(spread), timeouts.total))
+        if refused:
+            self.refused += 1
+            raise AccountRefused("the provider answered 401", 401)
+        if limited:
+            self.limited += 1
+            raise RateLimited("the provider answered 429", None)
+        return f"request-{number}"
+
+
+class Key(ApiKey):
+    """Stands in for the API key: the same always."""
+
+    def __init__(self) -> None:
+        super().__init__("key")
+
+    def __call__(self) -> str:
+        """As ApiKey."""
+        return "SG_0"
+
+    def renew(self) -> bool:
+        """As ApiKey.renew: it is the same one."""
+        return False
+
+
+class ObjectStore:
+    """Stands in for S3: everything is there. `heads` counts the calls."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.heads = 0
+        self._simulation = simulation
+
+    def generate_presigned_url(self, _: str, **request: Any) -> str:
+        """As boto3's, without a signature; the URL carries the file name."""
+        name = request["Params"]["ResponseContentDisposition"].split('"')[1]
+        return f"https://{BUCKET}.test/{request['Params']['Key']}?name={name}"
+
+    def head_object(self, **_: Any) -> dict[str, Any]:
+        """As S3's HeadObject."""
+        self.heads += 1
+        self._simulation.sleep(HEAD_SECONDS)
+        return {}
+
+
+class Workflows:
+    """Stands in for Step Functions: starts what `run` makes of an execution's input."""
+
+    def __init__(self, simulation: Simulation, run: Callable[[dict[str, Any]], None]) -> None:
+        self.started = 0
+        self._simulation = simulation
+        self._run = run
+
+    def start_execution(self, **request: Any) -> dict[str, Any]:
+        """As Step Functions' StartExecution."""
+        self._simulation.sleep(START_EXECUTION_SECONDS)
+        self.started += 1
+        given = json.loads(request["input"])
+        self._simulation.spawn(lambda: self._run(given))
+        return {}
+
+
+class Stack:
+    """A simulated stack. `jobs` are all that came, by their id; those that are delivered leave the table."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.simulation = Simulation(setting.seed, START + setting.begin)
+        self.provider = Provider(self.simulation, setting)
+        self.objects = ObjectStore(self.simulation)
+        self.workflows = Workflows(self.simulation, self._deliver)
+        self.meters = {name: Meter() for name in ("intake", "dispatch", "submit", "deliver")}
+        self.dispatch_seconds: list[float] = []
+        """What each run of `dispatch` took."""
+        self.jobs: dict[str, Waiting] = {}
+        self.delivered = 0
+        self.unexpected: list[Exception] = []
+        """Errors that the project's code did not expect. It survives them; a simulation must not hide them."""
+        self.concurrency = setting.submit_concurrency or int(parameter("SubmitConcurrency"))
+        self._table = Table(self.simulation, "job_id", indexes())
+        visibility = parameter("QueueVisibilitySeconds")
+        self.upload_queue = Queue(self.simulation, visibility)
+        self.submit_queue = Queue(self.simulation, visibility)
+        self._arrivals: dict[str, tuple[str, str]] = {}
+        self._ledger, self._budgets = self._ledger_of("deliver"), self._gate("deliver").budgets
+        self._latency = LatencyStore(self._client("deliver"), TABLE, parameter("TypicalInferenceSeconds"))
+        handlers = self._handlers()
+        self.functions = {name: self._function(name, handler) for name, handler in handlers.items()}
+        EventSource(self.simulation, self.upload_queue, self.functions["intake"], intake_concurrency())
+        EventSource(self.simulation, self.submit_queue, self.functions["submit"], self.concurrency)
+        self.simulation.spawn(self._schedule, self.simulation.random.uniform(0, MINUTE))
+
+    # ---- what happens to it ----------------------------------------------------------------------------------------
+
+    def upload(self, character: str, poses: int) -> list[str]:
+        """Upload so many poses at once; return their job ids."""
+        made = []
+        for _ in range(poses):
+            number = len(self.jobs)
+            pose = f"pose-{number:06}"
+            name = _name(character, pose, number)
+            self._arrivals[name] = (character, pose)
+            self.jobs[name] = Waiting(number, self.simulation.now)
+            self.upload_queue.send(json.dumps({"retry": name}), int(parameter("SettleSeconds")))
+            made.append(name)
+        return made
+
+    def let_wait(self, character: str, poses: int) -> None:
+        """Let so many jobs of one client stand in line already.
+
+        The first is written by the ledger, the others are its copies with keys of their own.
+        """
+        gc.unfreeze()
+        gc.collect()  # what is left of the stack before
+        pattern: dict[str, Any] = {}
+        since = self.simulation.now
+        for number in range(poses):
+            pose, rank = f"pose-{number:06}", number + 1
+            name = _name(character, pose, number)
+            came = since - (poses - number) * 0.1
+            self.jobs[name] = Waiting(len(self.jobs), came)
+            if not pattern:
+                pattern = self._first_in_line(character, pose, name, rank, came)
+            own = {
+                "job_id": name,
+                "pose": pose,
+                **dict.fromkeys(("created_at", "updated_at", "queued_at"), rfc3339(came)),
+            }
+            own |= in_line(rank, own["queued_at"])
+            item = {**pattern, **{key: {"S": value} for key, value in own.items()}, "rank": {"N": str(rank)}}
+            self._table.load(item)
+        self._table.load({"job_id": {"S": client_item(character)}, "rank": {"N": str(poses)}})
+        gc.freeze()  # many objects that stay: to look through them again and again takes half of the time
+
+    def deploy(self, setting: Setting) -> None:
+        """Deploy the stack with other parameters: from now on each invocation has them."""
+        self.setting = setting
+        for name, handler in self._handlers().items():
+            self.functions[name].handler = handler
+
+    def gate(self) -> GateState:
+        """Return the gate's state, at no cost."""
+        client = Client(self.simulation, self._table, Meter(), timed=False)
+        return self._gate_of(client).read(self.simulation.now)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass. Raises the first error that the project's code did not expect."""
+        with quiet():
+            self.simulation.run(self.simulation.now + seconds)
+        if self.unexpected:
+            raise self.unexpected[0]
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs have not been accepted by the provider."""
+        return len(self.jobs) - len(self.provider.posted)
+
+    def numbers_sent(self) -> list[int]:
+        """Return the numbers of the jobs in the order in which the provider accepted them."""
+        return [self.jobs[name].number for _, name in self.provider.posted]
+
+    def jobs_of(self, function: str) -> int:
+        """Return how many jobs a function has been through with; 1 if there is none, for averages."""
+        taken_in = self.functions["intake"].use.invocations
+        return max(1, {"intake": taken_in, "deliver": self.delivered}.get(function, len(self.provider.posted)))
+
+    # ---- the functions ---------------------------------------------------------------------------------------------
+
+    def _handlers(self) -> dict[str, Handler]:
+        return {"intake": self._intake(), "dispatch": self._dispatch(), "submit": self._submit()}
+
+    def _intake(self) -> Handler:
+        ledger, gate, clock = self._ledger_of("intake"), self._gate("intake"), self.simulation.clock
+        entrance = Entrance(gate, Line(self._items("intake")), self._queue(), clock)
+
+        def handler(event: Any, remaining: Callable[[], float]) -> dict[str, Any]:
+            name = json.loads(event["Records"][0]["body"])["retry"]
+            character, pose = self._arrivals.pop(name)
+            self.simulation.sleep(INTAKE_SECONDS)
+            job = _job(character, pose, name)
+            place = entrance.place(character)
+            entrance.send(ledger.queue(job, place, clock()), place)
+            for waiting in (pose, ""):
+                ledger.stop_waiting(character, waiting)
+            return {"batchItemFailures": []}
+
+        return handler
+
+    def _dispatch(self) -> Handler:
+        dispatcher = Dispatcher(
+            self._gate("dispatch"),
+            Line(self._items("dispatch")),
+            self._queue(),
+            clock=self.simulation.clock,
+            key_changed_at=lambda: 0.0,
+            parallel=self.simulation.parallel(WORKERS),
+        )
+
+        def handler(event: Any, remaining: Callable[[], float]) -> Dispatched:
+            began = self.simulation.now
+            done = dispatcher.run(remaining)
+            self.dispatch_seconds.append(self.simulation.now - began)
+            Metrics().metric_set.clear()
+            return done
+
+        return handler
+
+    def _submit(self) -> Handler:
+        simulation, ledger, gate = self.simulation, self._ledger_of("submit"), self._gate("submit")
+        key = Key()
+        submission = Submission(
+            _settings(self.setting),
+            s3=cast(Any, self.objects),
+            ledger=ledger,
+            gate=gate,
+            segmind=self.provider,
+            lookup=RequestLookup(ledger, self.provider, gate, None, clock=simulation.clock),
+            api_key=key,
+            executions=Executions(cast(Any, self.workflows), "arn:stateMachine:jobs"),
+            latency=LatencyStore(self._client("submit"), TABLE, parameter("TypicalInferenceSeconds")),
+            wake_dispatch=lambda: simulation.spawn(self._run_dispatch, INVOKE_SECONDS),
+            clock=simulation.clock,
+            sleep=simulation.sleep,
+        )
+        inbox = Inbox(cast(Any, self.submit_queue), "submits", "dead letters", "submits")
+
+        def handler(event: Any, remaining: Callable[[], float]) -> dict[str, Any]:
+            def handle(message: SQSRecord, received: int) -> None:
+                found = parse_message(message.body)
+                assert isinstance(found, SubmitMessage)
+                record = ledger.get(found.job_id)
+                assert record is not None, found.job_id
+                try:
+                    submission.advance(record, found, received, remaining)
+                except Exception as exc:
+                    if not isinstance(exc, Deferred):
+                        self.unexpected.append(exc)
+                    raise
+
+            answer = inbox.process(event, handle)
+            Metrics().metric_set.clear()
+            return answer
+
+        return handler
+
+    def _deliver(self, given: dict[str, Any]) -> None:
+        """The end of a job: what `deliver` writes, in its order, once the model is done."""
+        simulation = self.simulation
+        spread = INFERENCE_SPREAD
+        inference = INFERENCE_SECONDS * math.exp(simulation.random.gauss(0, spread))
+        simulation.sleep(inference + DELIVER_SECONDS)
+        record = self._ledger.get(given["job_id"])
+        assert record is not None
+        assert record.status is Status.SUBMITTED, record.status
+        metrics = {"inference_seconds": round(inference, 2), "total_seconds": 36.2, "polls": 3, "cost_usd": JOB_COST}
+        ended = self._ledger.succeed(record, [_output(record.character, record.pose)], metrics, simulation.now)
+        self._latency.observe(inference)
+        charged = record.claimed
+        self._budgets.settle(Charge(charged.charged_usd, charged.sent_at), JOB_COST, simulation.now)
+        self._ledger.notified(ended, simulation.now)
+        self._table.delete(record.job_id)  # not counted: only to save memory
+        self.delivered += 1
+
+    def _schedule(self) -> None:
+        while True:
+            self.simulation.spawn(self._run_dispatch, self.simulation.random.uniform(0, SCHEDULE_DELAY))
+            self.simulation.sleep(MINUTE)
+
+    def _run_dispatch(self) -> None:
+        self.functions["dispatch"].invoke({})
+
+    # ---- its parts -------------------------------------------------------------------------------------------------
+
+    def _client(self, function: str) -> Any:
+        return Client(self.simulation, self._table, self.meters[function])
+
+    def _items(self, function: str) -> Items:
+        return Items(self._client(function), TABLE)
+
+    def _gate(self, function: str) -> Gate:
+        return self._gate_of(self._client(function))
+
+    def _gate_of(self, client: Any) -> Gate:
+        limit = RateLimit(self.setting.requests_per_minute, "submits")
+        return Gate(Items(client, TABLE), limit, Budget(self.setting.daily_budget))
+
+    def _ledger_of(self, function: str) -> Ledger:
+        return Ledger(self._client(function), TABLE)
+
+    def _queue(self) -> SubmitQueue:
+        return SubmitQueue(cast(Any, self.submit_queue), "submits", self.simulation.parallel(WORKERS))
+
+    def _function(self, name: str, handler: Handler) -> Function:
+        made = template()["Resources"][f"{name.title()}Function"]["Properties"]
+        timeout = made["Timeout"]
+        return Function(
+            self.simulation,
+            handler,
+            memory_mb=made["MemorySize"],
+            timeout=parameter(timeout["Ref"]) if isinstance(timeout, dict) else float(timeout),
+            start_seconds=START_SECONDS[name],
+        )
+
+    def _first_in_line(self, character: str, pose: str, name: str, rank: int, came: float) -> dict[str, Any]:
+        """Let the ledger write a job in line, and return its item, which is in the table only for that."""
+        aside = Table(self.simulation, "job_id", {})
+        ledger = Ledger(cast(Any, Client(self.simulation, aside, Meter(), timed=False)), TABLE)
+        queued_at = rfc3339(came)
+        place = {"rank": rank, "dispatch_number": 1, "queued_at": queued_at, **in_line(rank, queued_at)}
+        ledger.queue(_job(character, pose, name), place, came)
+        return dict(aside.items[name])
+
+
+# ---- what the template and the settings say --------------------------------------------------------------------------
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the functions' logs to themselves: they are many, and of another time."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@cache
+def template() -> dict[str, Any]:
+    """Return template.yaml, its short forms spelt out."""
+    from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]  # here: it takes 0.3 s to import
+
+    found: dict[str, Any] = yaml_parse((Path(__file__).parents[2] / "template.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def parameter(name: str) -> float:
+    """Return the default of a parameter of the template that is a number."""
+    return float(template()["Parameters"][name]["Default"])
+
+
+def intake_concurrency() -> int:
+    """Return how many functions read the upload queue at most."""
+    events = template()["Resources"]["IntakeFunction"]["Properties"]["Events"]
+    return int(events["Uploads"]["Properties"]["ScalingConfig"]["MaximumConcurrency"])
+
+
+def indexes() -> dict[str, Index]:
+    """Return the table's indexes. Only the line is read here."""
+    found = {}
+    for index in template()["Resources"]["JobsTable"]["Properties"]["GlobalSecondaryIndexes"]:
+        partition, sort = (key["AttributeName"] for key in index["KeySchema"])
+        projected = tuple(index["Projection"].get("NonKeyAttributes", ()))
+        found[index["IndexName"]] = Index(partition, sort, projected, read=index["IndexName"] == "line")
+    return found
+
+
+def _settings(setting: Setting) -> SubmitSettings:
+    return SubmitSettings(
+        jobs_table=TABLE,
+        segmind_requests_per_minute=setting.requests_per_minute,
+        limit_counts="submits",
+        daily_budget=setting.daily_budget,
+        monthly_budget=0.0,
+        typical_inference_seconds=parameter("TypicalInferenceSeconds"),
+        record_retention_days=0.0,
+        segmind_base_url="https://segmind.test",
+        segmind_secret_id="secret",  # nosec B106 # no password
+        submit_queue_url="submits",
+        dead_letter_queue_url="dead letters",
+        state_machine_arn="arn:stateMachine:jobs",
+        dispatch_function="dispatch",
+        image_transport="presigned-url",
+        account_pause_seconds=setting.account_pause_seconds,
+        submit_timeout_seconds=parameter("SubmitTimeoutSeconds"),
+    )
+
+
+def _name(character: str, pose: str, number: int) -> str:
+    return f"{character.replace('/', '-')}-{pose}-{number:016x}"
+
+
+def _job(character: str, pose: str, name: str) -> Job:
+    inputs = {
+        kind: Input(
+            bucket=BUCKET,
+            key=f"incoming/{character}/{file}.png",
+            version_id="3sL4kqtJlcpXroDTDmJ.rmSpXd3dIbrHY",
+            etag="70ee1738b6b21e2c8a43f3a5ab0eee71",
+            size=IMAGE_BYTES,
+            sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            content_type="image/png",
+        )
+        for kind, file in (("face", "face"), ("pose", f"poses/{pose}"))
+    }
+    return Job(name, BUCKET, character, pose, inputs, {"prompt": PROMPT, "samples": 1}, {})
+
+
+def _output(character: str, pose: str) -> dict[str, Any]:
+    key = f"outputs/{character}/{pose}/{character}-{pose}-0123456789abcdef/1/1.png"
+    digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    stored = {"bucket": "outputs", "key": key, "uri": f"s3://outputs/{key}", "content_type": "image/png"}
+    return {**stored, "bytes": IMAGE_BYTES, "sha256": digest, "width": 1024, "height": 1024}
