@@ -15,7 +15,7 @@ from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.gate.breaker import PROBE_SECONDS
 from posedrop.gate.budget import FIRST_PRICE, Budget, BudgetStore, Charge
 from posedrop.gate.gate import HORIZON, Gate
-from posedrop.gate.rate_limit import RateLimit, RateLimiter, paused
+from posedrop.gate.rate_limit import RateLimit, RateLimiter, RateLimitState, paused
 from posedrop.line.line import Line
 from posedrop.line.places import DUE, IN_LINE, LOST_AFTER, Entry, due, in_line
 from posedrop.messages import SubmitMessage
@@ -294,7 +294,7 @@ def test_where_all_calls_count_jobs_leave_room_for_their_polls() -> None:
     line = Line50(RateLimit(50, "all"))
     for number in range(100):
         line.add("hero", f"job-{number}")
-    assert line.run().sent == int(HORIZON / (3.1 * line.limit.interval)) + 1
+    assert line.run().sent == int(HORIZON / line.limit.job_interval(RateLimitState(), NOW)) + 1
 
 
 # ---- what a run sees -----------------------------------------------------------------------------------------------

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posedrop.gate import rate_limit
-from posedrop.gate.rate_limit import DISPATCHED, POLL_WAIT, SUBMIT_WAIT, Permit, RateLimit, RateLimiter, paused
+from posedrop.gate.rate_limit import (
+    CALLS_A_JOB,
+    DISPATCHED,
+    POLL_WAIT,
+    SUBMIT_WAIT,
+    Permit,
+    RateLimit,
+    RateLimiter,
+    paused,
+)
 from posedrop.gate.reasons import Closed, ReasonCode
 from tests.items import MemoryItems
 
@@ -152,7 +161,7 @@ def test_auto_learns_from_a_429_that_all_calls_count_and_keeps_it_for_a_day(item
     assert not limiter.read().counts_all(AUTO, NOW)
     until = limiter.pause(NOW, 10)
     assert limiter.read().counts_all(AUTO, until)
-    assert AUTO.job_interval(limiter.read(), until) == pytest.approx(3.1 * AUTO.interval / DISPATCHED)
+    assert AUTO.job_interval(limiter.read(), until) == pytest.approx(CALLS_A_JOB * AUTO.interval / DISPATCHED)
     assert limiter.read().counts_all(AUTO, NOW + 86399)
     assert not limiter.read().counts_all(AUTO, NOW + 86400)
 

@@ -24,8 +24,11 @@ SUBMIT_WAIT = 10.0
 POLL_WAIT = 15.0
 """Seconds for which a poll waits, where polls count. A second of `poll` costs less than a tenth of another turn of the
 state machine's loop (three transitions)."""
-CALLS_A_JOB = 3.1
-"""Where all calls count: the submit, one poll and the result at least. The tenth is for jobs that are polled twice."""
+WAIT_INTERVALS = 1.9
+"""Both wait for so many intervals at least. At 5 calls a minute these are 23 s: a submit that came right after a poll
+would otherwise be put back each time."""
+CALLS_A_JOB = 3.4
+"""Where all calls count: the submit, the result, and the polls, of which more than one in three jobs needs a second."""
 FIRST_PAUSE = 10.0
 """Seconds to pause after a 429 that does not say how long; twice as long after each that follows within a minute..."""
 LONGEST_PAUSE = 320.0
@@ -116,15 +119,15 @@ class RateLimiter:
 
     def permit_submit(self, now: float, wait: float = SUBMIT_WAIT) -> Permit | Closed:
         """Take a permit for a submit that can wait for so many seconds, or return why there is none and until when."""
-        return self._take(now, min(wait, SUBMIT_WAIT))
+        return self._take(now, min(wait, self._longest(SUBMIT_WAIT)))
 
     def permit_poll(self, now: float) -> Permit | Closed:
         """Take a permit for a GET of a running job. Where those do not count, only a pause defers it."""
         if self._limit.counting == "all":
-            return self._take(now, POLL_WAIT)
+            return self._take(now, self._longest(POLL_WAIT))
         state = self.read()
         if state.counts_all(self._limit, now):
-            return self._take(now, POLL_WAIT)
+            return self._take(now, self._longest(POLL_WAIT))
         return paused(state) if state.paused_until > now else Permit(now)
 
     def pause(self, now: float, retry_after: float | None) -> float:
@@ -139,6 +142,9 @@ class RateLimiter:
                 continue  # another function has just paused: its pause counts too
             return changes["paused_until"]
         return self.read().paused_until
+
+    def _longest(self, wait: float) -> float:
+        return max(wait, WAIT_INTERVALS * self._limit.interval)
 
     def _take(self, now: float, wait: float) -> Permit | Closed:
         """Take the next permit by one or two conditional writes, without a read."""
