@@ -1,6 +1,6 @@
 """The benchmarks: python -m bench prints their tables, and writes their figures and plots to .local/bench/.
 
-With names, only those are run; limit, which takes long, only if it is named.
+With names, only those are run; backlog and limit, which take long, only if they are named.
 """
 
 import json

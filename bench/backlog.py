@@ -7,13 +7,15 @@ hour of it is like the next. The same seed gives the same figures.
 
 import argparse
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bench.simulation.money import cost
 from bench.simulation.stack import MINUTE, Setting, Stack
 from bench.tables import table
+from posedrop.gate.rate_limit import CALLS_A_JOB
 
 LIMITS = (5, 50, 600, 6000)
 BACKLOGS = (1_000, 10_000, 100_000, 300_000)
@@ -33,8 +35,8 @@ GOALS = (
     "order; a small client 120 s"
 )
 HEAD = (
-    *("jobs", "a minute", "functions", "POST s", "sent", "in min", "use", "receives", "submit s", "intake s"),
-    *("writes", "refused", "units w", "units r", "USD", "off turn", "429", "dispatch s"),
+    *("jobs", "limit", "counts", "fns", "POST s", "sent", "min", "use", "receives", "submit s", "intake s", "writes"),
+    *("refused", "units w", "units r", "USD", "off turn", "429", "dispatch s"),
 )
 
 
@@ -42,9 +44,10 @@ HEAD = (
 class Measured:
     """What came of a run; where nothing else is said, for a job.
 
-    minutes, use: from WARM_UP after the first request on, or, in a run that is over before TOO_SHORT, from the first on
-    (`whole`); writes, refused: of DynamoDB, those that a condition refused among them; off_turn: by how many places a
-    job was sent before or after its turn at most; limited: 429s; dispatch_seconds: of the longest run.
+    use: of the limit, by the calls that count. It and `minutes` are from WARM_UP after the first request on, or, in a
+    run that is over before TOO_SHORT, from the first on (`whole`); writes, refused: of DynamoDB, those that a condition
+    refused among them; off_turn: by how many places a job was sent before or after its turn at most; limited: 429s;
+    dispatch_seconds: of the longest run.
     """
 
     setting: Setting
@@ -72,17 +75,17 @@ class Measured:
 
 def watch(setting: Setting, jobs: int, most: float) -> Measured:
     """Let so many jobs wait, and watch until `most` are sent, or all."""
-    stack = Stack(setting)
-    stack.let_wait(LARGE, jobs - UPLOADED)
-    stack.upload(LARGE, UPLOADED)
-    return _to_the_end(stack, most)
+    with closing(Stack(setting)) as stack:
+        stack.let_wait(LARGE, jobs - UPLOADED)
+        stack.upload(LARGE, UPLOADED)
+        return _to_the_end(stack, most)
 
 
 def burst(setting: Setting, jobs: int) -> Measured:
     """Upload so many poses at once to a stack where nothing waits."""
-    stack = Stack(setting)
-    stack.upload(LARGE, jobs)
-    return _to_the_end(stack, jobs)
+    with closing(Stack(setting)) as stack:
+        stack.upload(LARGE, jobs)
+        return _to_the_end(stack, jobs)
 
 
 def _to_the_end(stack: Stack, most: float) -> Measured:
@@ -97,20 +100,21 @@ def _to_the_end(stack: Stack, most: float) -> Measured:
 
 def measure(stack: Stack, ended: float) -> Measured:
     """Measure a run in which requests could be made until `ended` (seconds since the epoch)."""
-    times = [at for at, _ in stack.provider.posted]
+    times = stack.provider.counted
     whole = ended < times[0] + TOO_SHORT
     begin = times[0] + (0 if whole else WARM_UP)
+    sent = len(stack.provider.posted)
     meters = [(meter, stack.jobs_of(name)) for name, meter in stack.meters.items()]
     return Measured(
         setting=stack.setting,
         jobs=len(stack.jobs),
         concurrency=stack.concurrency,
-        sent=len(times),
+        sent=sent,
         minutes=(ended - begin) / MINUTE,
         use=use(times, stack.setting.requests_per_minute, begin, ended),
         whole=whole,
-        receives=stack.submit_queue.use.receives / len(times),
-        submit_seconds=stack.functions["submit"].use.seconds / len(times),
+        receives=stack.submit_queue.use.receives / sent,
+        submit_seconds=stack.functions["submit"].use.seconds / sent,
         intake_seconds=stack.functions["intake"].use.seconds / stack.jobs_of("intake"),
         writes=sum(meter.writes / jobs for meter, jobs in meters),
         refused=sum(meter.refused.total() / jobs for meter, jobs in meters),
@@ -140,73 +144,73 @@ def off_turn(numbers: Sequence[int]) -> int:
 
 def pause(jobs: int = 10_000, limit: int = 50) -> dict[str, Any]:
     """Let the breaker pause a backlog for an hour; see what follows in the ten minutes after."""
-    stack = Stack(setting(limit, account_pause_seconds=HOUR))
-    stack.let_wait(LARGE, jobs)
-    stack.run(TEN_MINUTES)
-    stack.provider.refuses_key = True
-    stack.run(TEN_MINUTES)
-    stack.provider.refuses_key = False
-    breaker, before = stack.gate().breaker, len(stack.provider.posted)
-    opens = breaker.open_until
-    stack.run(opens + TEN_MINUTES - stack.simulation.now)
-    times = [at for at, _ in stack.provider.posted[before:]]
-    return {
-        "jobs": jobs,
-        "a minute": limit,
-        "pause, minutes": round((opens - breaker.opened_at) / MINUTE, 1),
-        "requests refused before it": stack.provider.refused,
-        "first request after it, s": round(times[0] - opens, 1),
-        "use of the next ten minutes": round(use(times, limit, opens, opens + TEN_MINUTES), 3),
-        "jobs off their turn by at most": off_turn(stack.numbers_sent()),
-        "receives a job": round(stack.submit_queue.use.receives / len(stack.provider.posted), 3),
-    }
+    with closing(Stack(setting(limit, account_pause_seconds=HOUR))) as stack:
+        stack.let_wait(LARGE, jobs)
+        stack.run(TEN_MINUTES)
+        stack.provider.refuses_key = True
+        stack.run(TEN_MINUTES)
+        stack.provider.refuses_key = False
+        breaker, before = stack.gate().breaker, len(stack.provider.posted)
+        opens = breaker.open_until
+        stack.run(opens + TEN_MINUTES - stack.simulation.now)
+        times = [at for at, _ in stack.provider.posted[before:]]
+        return {
+            "jobs": jobs,
+            "a minute": limit,
+            "pause, minutes": round((opens - breaker.opened_at) / MINUTE, 1),
+            "requests refused before it": stack.provider.refused,
+            "first request after it, s": round(times[0] - opens, 1),
+            "use of the next ten minutes": round(use(times, limit, opens, opens + TEN_MINUTES), 3),
+            "jobs off their turn by at most": off_turn(stack.numbers_sent()),
+            "receives a job": round(stack.submit_queue.use.receives / len(stack.provider.posted), 3),
+        }
 
 
 def budget(jobs: int = 3_000, limit: int = 50, usd: float = 30.0) -> dict[str, Any]:
     """Let a budget end the day; raise it by half an hour before midnight; see how the next day begins."""
-    stack = Stack(setting(limit, daily_budget=usd, begin=22 * HOUR))
-    began, raised, midnight = (stack.simulation.now + hours * HOUR for hours in (0, 1.5, 2))
-    stack.let_wait(LARGE, jobs)
-    stack.run(raised - began)
-    spent, before = stack.gate().spending.day, len(stack.provider.posted)
-    stack.deploy(replace(stack.setting, daily_budget=1.5 * usd))
-    stack.run(midnight - raised - 1)
-    spent_by_midnight = stack.gate().spending.day
-    stack.run(TEN_MINUTES + 1)
-    times = [at for at, _ in stack.provider.posted]
-    return {
-        "jobs": jobs,
-        "a minute": limit,
-        "DailyBudget, USD": usd,
-        "spent of it, USD": round(spent, 2),
-        "last request after, min": round((times[before - 1] - began) / MINUTE, 1),
-        "budget raised by half: next request after, s": round(times[before] - raised, 1),
-        "spent by midnight, USD": round(spent_by_midnight, 2),
-        "use of the ten minutes after midnight": round(use(times, limit, midnight, midnight + TEN_MINUTES), 3),
-        "jobs off their turn by at most": off_turn(stack.numbers_sent()),
-        "receives a job": round(stack.submit_queue.use.receives / len(times), 3),
-    }
+    with closing(Stack(setting(limit, daily_budget=usd, begin=22 * HOUR))) as stack:
+        began, raised, midnight = (stack.simulation.now + hours * HOUR for hours in (0, 1.5, 2))
+        stack.let_wait(LARGE, jobs)
+        stack.run(raised - began)
+        spent, before = stack.gate().spending.day, len(stack.provider.posted)
+        stack.deploy(replace(stack.setting, daily_budget=1.5 * usd))
+        stack.run(midnight - raised - 1)
+        spent_by_midnight = stack.gate().spending.day
+        stack.run(TEN_MINUTES + 1)
+        times = [at for at, _ in stack.provider.posted]
+        return {
+            "jobs": jobs,
+            "a minute": limit,
+            "DailyBudget, USD": usd,
+            "spent of it, USD": round(spent, 2),
+            "last request after, min": round((times[before - 1] - began) / MINUTE, 1),
+            "budget raised by half: next request after, s": round(times[before] - raised, 1),
+            "spent by midnight, USD": round(spent_by_midnight, 2),
+            "use of the ten minutes after midnight": round(use(times, limit, midnight, midnight + TEN_MINUTES), 3),
+            "jobs off their turn by at most": off_turn(stack.numbers_sent()),
+            "receives a job": round(stack.submit_queue.use.receives / len(times), 3),
+        }
 
 
 def clients(jobs: int = 2_000, others: int = 6) -> dict[str, Any]:
     """Let single jobs of other clients come while one client's jobs wait, at different seconds of a minute."""
-    stack = Stack(setting(50))
-    stack.let_wait(LARGE, jobs)
-    stack.run(2 * MINUTE)
-    names = []
-    for number in range(others):
-        names += stack.upload(SMALL.format(number), 1)
-        stack.run(MINUTE + MINUTE / others)
-    stack.run(3 * MINUTE)
-    sent = {name: at for at, name in stack.provider.posted}
-    delays = [sent[name] - stack.jobs[name].since for name in names]
-    return {
-        "jobs of the large client": jobs,
-        "a minute": 50,
-        "jobs of others, one each": others,
-        "from upload to request, s: longest": round(max(delays), 1),
-        "mean": round(sum(delays) / others, 1),
-    }
+    with closing(Stack(setting(50))) as stack:
+        stack.let_wait(LARGE, jobs)
+        stack.run(2 * MINUTE)
+        names = []
+        for number in range(others):
+            names += stack.upload(SMALL.format(number), 1)
+            stack.run(MINUTE + MINUTE / others)
+        stack.run(3 * MINUTE)
+        sent = {name: at for at, name in stack.provider.posted}
+        delays = [sent[name] - stack.jobs[name].since for name in names]
+        return {
+            "jobs of the large client": jobs,
+            "a minute": 50,
+            "jobs of others, one each": others,
+            "from upload to request, s: longest": round(max(delays), 1),
+            "mean": round(sum(delays) / others, 1),
+        }
 
 
 # ---- the tables ------------------------------------------------------------------------------------------------------
@@ -217,6 +221,7 @@ def row(found: Measured) -> list[str]:
     return [
         f"{found.jobs:,}",
         f"{found.setting.requests_per_minute:,.0f}",
+        found.setting.counts,
         f"{found.concurrency}",
         f"{found.setting.post_seconds}",
         f"{found.sent:,}",
@@ -241,32 +246,44 @@ def setting(limit: int, **changes: Any) -> Setting:
     return Setting(requests_per_minute=limit, **{"submit_concurrency": CONCURRENCY.get(limit), **changes})
 
 
+def runs(*, drain: bool) -> dict[str, Iterator[Measured]]:
+    """Return what is measured, by its title."""
+    return {
+        f"Jobs that wait already (goals: {GOALS})": (
+            watch(setting(limit), jobs, jobs if drain else WATCHED[limit]) for limit in LIMITS for jobs in BACKLOGS
+        ),
+        "The same where a submit takes less or more time at the provider": (
+            watch(setting(limit, submit_concurrency=functions, post_seconds=post), 10_000, WATCHED[limit])
+            for limit, functions, post in SLOW
+        ),
+        "The same where polls count too": (
+            watch(setting(limit, counts="all"), 10_000, WATCHED[limit] / CALLS_A_JOB) for limit in (5, 50, 600)
+        ),
+        "Jobs that are uploaded at once": (
+            burst(setting(limit), jobs) for limit, jobs in ((50, 1_000), (600, 3_000), (6000, 3_000))
+        ),
+    }
+
+
 def main(*, drain: bool = False) -> dict[str, Any]:
     """Print the tables, and return the figures. `drain`: to the end of each backlog, for hours of this machine."""
-    waiting = [watch(setting(limit), jobs, jobs if drain else WATCHED[limit]) for limit in LIMITS for jobs in BACKLOGS]
-    print(table(f"Jobs that wait already (goals: {GOALS})", HEAD, [row(found) for found in waiting]))
-    slow = [
-        watch(setting(limit, submit_concurrency=functions, post_seconds=post), 100_000, WATCHED[limit])
-        for limit, functions, post in SLOW
-    ]
-    print()
-    print(
-        table("The same where a submit takes longer or shorter at the provider", HEAD, [row(found) for found in slow])
-    )
-    bursts = [burst(setting(50), 1_000), burst(setting(600), 3_000), burst(setting(6000), 3_000)]
-    print()
-    print(table("Jobs that are uploaded at once", HEAD, [row(found) for found in bursts]))
-    print("* of the whole run: it is over before its second minute is. POST s: the median. USD: of 1,000 jobs. Where")
-    print("nothing else is said, per job. By service:", ", ".join(f"{k} {v:.4f}" for k, v in waiting[-1].usd.items()))
-    events = {"pause": pause(), "budget": budget(), "clients": clients()}
-    titles = ("A pause of an hour", "A budget that ends the day", "A small client behind a large one")
-    for title, figures in zip(titles, events.values(), strict=True):
+    figures: dict[str, Any] = {}
+    for title, measured in runs(drain=drain).items():
+        found = list(measured)
+        print(table(title, HEAD, [row(run) for run in found]), flush=True)
         print()
-        print(table(title, ("", ""), list(figures.items())))
-    return {
-        name: [asdict(found) for found in runs]
-        for name, runs in (("waiting", waiting), ("slow", slow), ("bursts", bursts))
-    } | events
+        figures[title] = [asdict(run) for run in found]
+    print("* of the whole run: it is over before its second minute is. limit: requests a minute; counts: which calls;")
+    print("fns: SubmitConcurrency; POST s: the median; USD: of 1,000 jobs; receives to units r: a job's.")
+    for title, scenario in (
+        ("A pause of an hour", pause),
+        ("A budget that ends the day", budget),
+        ("A small client behind a large one", clients),
+    ):
+        figures[title] = scenario()
+        print()
+        print(table(title, ("", ""), list(figures[title].items())), flush=True)
+    return figures
 
 
 if __name__ == "__main__":

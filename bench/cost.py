@@ -58,12 +58,12 @@ def requests(usage: Usage, caller: str, service: str, *actions: str) -> float:
 
 
 def sqs_requests(batch: Batch) -> float:
-    """SQS requests: what EventBridge sends, what submit asks for, and what the event source does with each message.
+    """SQS requests: what EventBridge sends, what functions ask for, and what the event sources do with each message.
 
-    The event source receives messages one by one, and deletes those that are done; one that is deferred was hidden.
+    The event sources receive messages one by one, and delete those that are done; one that is deferred was hidden.
     """
     usage = batch.usage
-    received = usage.functions["submit"].invocations
+    received = sum(usage.functions[name].invocations for name in ("intake", "submit") if name in usage.functions)
     hidden = requests(usage, "function", "sqs", "ChangeMessageVisibility")
     return batch.uploads + requests(usage, "function", "sqs") + received + (received - hidden)
 

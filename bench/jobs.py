@@ -141,8 +141,8 @@ def at_rest(stack: LocalStack) -> None:
         "the end of all executions",
         TIMEOUT,
     )
-    queue = stack.outputs["UploadQueueUrl"]
-    wait_for(lambda: depth(stack, queue) == 0 or None, "the end of all messages", TIMEOUT)
+    queues = [stack.outputs[name] for name in ("UploadQueueUrl", "SubmitQueueUrl")]
+    wait_for(lambda: sum(depth(stack, queue) for queue in queues) == 0 or None, "the end of all messages", TIMEOUT)
     time.sleep(AT_REST_SECONDS)
 
 

@@ -1,6 +1,6 @@
 """Use of the plan's request limit: jobs at once against the emulator's, which counts submits only or all calls.
 
-All of them take about 25 minutes; python -m bench.limit NAME makes one. What counts is taken from the emulator's log of
+All of them take about 30 minutes; python -m bench.limit NAME makes one. What counts is taken from the emulator's log of
 calls. The stack is not told which calls count (LimitCounts auto), but in the run named so: at 600 a minute this machine
 is too slow for the 429 from which it would learn.
 """
@@ -29,7 +29,7 @@ CALLS_A_JOB = {"submits": 1, "all": 3}
 USE_GOAL, REFUSED_GOAL = 0.90, 0.02
 HEAD = (
     *("run", "succeeded", "calls", "use", "most/60 s", "429", "in that time", "share", "drain s", "ideal s", "DLQ"),
-    *("receives", "polls", "transitions", "submit s", "billed s"),
+    *("receives", "of uploads", "polls", "transitions", "submit s", "billed s"),
 )
 SIZE = 128  # pixels a side: the pictures are not what is measured
 
@@ -38,7 +38,8 @@ SIZE = 128  # pixels a side: the pictures are not what is measured
 class Plan:
     """One run: so many jobs at once, a limit a minute, and what the provider counts (`submits` or `all`).
 
-    `warm_up`: so many jobs go before, so that in a run of half a minute no cold starts are measured.
+    `warm_up`: so many jobs go before, so that in a run of half a minute no cold starts are measured. `functions`: what
+    SubmitConcurrency is, None for the default.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Plan:
     counts: str
     limit_counts: str = "auto"
     warm_up: int = 0
+    functions: int | None = None
 
 
 PLANS = (
@@ -55,6 +57,7 @@ PLANS = (
     Plan("600-submits", 300, 600, "submits", warm_up=40),
     Plan("600-all", 300, 600, "all", limit_counts="all"),
     Plan("5-submits", 15, 5, "submits"),
+    Plan("3000-submits", 3000, 3000, "submits", functions=75),
 )
 
 
@@ -89,6 +92,7 @@ class Result:
     dead_letters: int
     succeeded: int
     receives: float
+    intake_receives: float
     polls: float
     transitions: float
     submit_seconds: float
@@ -102,6 +106,7 @@ def run(plan: Plan) -> tuple[Result, list[Call]]:
         "SegmindRequestsPerMinute": plan.rpm,
         "SettleSeconds": 1,
         "LimitCounts": plan.limit_counts,
+        **({"SubmitConcurrency": plan.functions} if plan.functions else {}),
     }
     emulator = ["--latency", LATENCY, "--rpm", str(plan.rpm), "--rpm-counts", plan.counts, "--seed", "1"]
     with stage(f"limit-{plan.name}", parameters, emulator) as stack:
@@ -129,6 +134,7 @@ def run(plan: Plan) -> tuple[Result, list[Call]]:
         dead_letters=letters,
         succeeded=sum(message["status"] == "SUCCEEDED" for message in messages),
         receives=used.functions["submit"].invocations / jobs,
+        intake_receives=used.functions["intake"].invocations / jobs,
         polls=used.functions["poll"].invocations / jobs,
         transitions=used.transitions / jobs,
         submit_seconds=used.functions["submit"].billed_ms / 1000 / jobs,
@@ -191,6 +197,7 @@ def rows(results: Sequence[Result]) -> list[list[str]]:
             f"{result.ideal:.0f}",
             f"{result.dead_letters}",
             f"{result.receives:.2f}",
+            f"{result.intake_receives:.2f}",
             f"{result.polls:.2f}",
             f"{result.transitions:.1f}",
             f"{result.submit_seconds:.2f}",

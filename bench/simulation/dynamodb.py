@@ -201,13 +201,21 @@ class Table:
 
 
 class Client:
-    """A DynamoDB client of one function: the calls that the project makes. Each takes its time, unless not `timed`."""
+    """A DynamoDB client of one function: the calls that the project makes. Each takes its time, unless not `timed`.
 
-    def __init__(self, simulation: Simulation, table: Table, meter: Meter, *, timed: bool = True) -> None:
+    processor: seconds of the function's own processor that a call takes; calls at the same time share it.
+    """
+
+    def __init__(
+        self, simulation: Simulation, table: Table, meter: Meter, *, timed: bool = True, processor: float = 0.0
+    ) -> None:
         self._table = table
         self._meter = meter
         self._key = table.key
-        self._sleep = simulation.sleep if timed else lambda _: None
+        self._simulation = simulation
+        self._timed = timed
+        self._processor = processor
+        self._processed_until = simulation.now
 
     def get_item(self, **request: Any) -> dict[str, Any]:
         """As DynamoDB's GetItem."""
@@ -254,6 +262,12 @@ class Client:
         if operation != "query":
             raise NotImplementedError(operation)
         return _Queries(self._query)
+
+    def _sleep(self, seconds: float) -> None:
+        if self._timed:
+            now = self._simulation.now
+            self._processed_until = max(now, self._processed_until) + self._processor
+            self._simulation.sleep(self._processed_until - now + seconds)
 
     def _read(self, operation: str, keys: list[str], *, consistent: bool) -> None:
         self._meter.calls[operation] += 1

@@ -25,15 +25,17 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from bench.simulation.dynamodb import Client, Index, Meter, Table
 from bench.simulation.engine import Simulation
 from bench.simulation.functions import EventSource, Function, Queue
+from posedrop.answers import Answer
+from posedrop.checking import JobState
 from posedrop.clock import rfc3339
 from posedrop.deferral import Deferred
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
-from posedrop.errors import AccountRefused, RateLimited
+from posedrop.errors import AccountRefused, RateLimited, StatusUnavailable
 from posedrop.executions import Executions
 from posedrop.gate.budget import Budget, Charge
 from posedrop.gate.gate import Gate, GateState
 from posedrop.gate.items import Items
-from posedrop.gate.rate_limit import RateLimit
+from posedrop.gate.rate_limit import Counting, RateLimit
 from posedrop.inbox import Inbox
 from posedrop.job import Input, Job
 from posedrop.latency_store import LatencyStore
@@ -46,10 +48,11 @@ from posedrop.messages import SubmitMessage, parse_message
 from posedrop.parallel import WORKERS
 from posedrop.record import Status
 from posedrop.secret import ApiKey
-from posedrop.segmind import Segmind, Timeouts
+from posedrop.segmind import COMPLETED, Segmind, Timeouts
 from posedrop.settings import SubmitSettings
 from posedrop.submission import Submission
 from posedrop.submit_queue import SubmitQueue
+from posedrop.watching import Watch
 
 logger = Logger()
 """The parent of the package's loggers, which they cannot do without."""
@@ -65,17 +68,26 @@ SCHEDULE_DELAY = 10.0
 run on a schedule)."""
 INVOKE_SECONDS = 0.1
 """Until a function runs that was invoked asynchronously."""
-START_SECONDS: dict[str, float] = {"intake": 0.6, "dispatch": 0.6, "submit": 0.9}
+START_SECONDS: dict[str, float] = {"intake": 0.6, "dispatch": 0.6, "submit": 0.9, "poll": 0.7}
 """Of a new environment: half a CPU or less imports boto3 and the package, and makes the clients."""
+CALL_SECONDS = 0.002
+"""Of the half of a processor that comes with 1,024 MB, for one call of AWS. So `dispatch` writes at most 500 records a
+second, in however many threads. Botocore alone takes 1.1 ms of a whole one here."""
 INTAKE_SECONDS = 0.35
 """What intake takes for one pose besides the line and the ledger: two listings, reading face, pose and job file (a few
 MB), checking both. Assumed."""
 START_EXECUTION_SECONDS = 0.03
+STEP_SECONDS = 0.05
+"""From the end of a state of an execution to the start of the next one's function. Assumed."""
+GET_SECONDS = 0.15
+"""Of a poll at the provider. Assumed."""
 HEAD_SECONDS = 0.02
 INFERENCE_SECONDS, INFERENCE_SPREAD = 31.4, 0.25
 """Of the model, lognormal: as in bench/jobs.py."""
-DELIVER_SECONDS = 2.0
-"""From the end of a job to its last write: seeing it, fetching the picture, storing it. Assumed."""
+SEEN_SECONDS = 2.5
+"""From a job's end until it is seen where polls are not simulated: the median of bench/polling.py."""
+DELIVER_SECONDS = 1.0
+"""For fetching the picture and storing it. Assumed."""
 JOB_COST = 0.0294
 IMAGE_BYTES = 2_000_000
 PROMPT = "the same person, looking through a camera on a tripod"
@@ -89,17 +101,19 @@ Handler = Callable[[Any, Callable[[], float]], Any]
 class Setting:
     """A stack's parameters, and the provider's ways.
 
-    post_seconds: median of a submit's answer, which is lognormal with `post_spread`. None: the template's default.
+    counts: which calls the provider counts, submits or all; the stack is told so (LimitCounts). submit_concurrency:
+    None for the template's default. post_seconds: median of a submit's response time, which is lognormal with
+    `post_spread`. begin: seconds after midnight UTC.
     """
 
     requests_per_minute: float = 50
+    counts: Counting = "submits"
     submit_concurrency: int | None = None
     post_seconds: float = 0.6
     post_spread: float = 0.5
     account_pause_seconds: float = 900
     daily_budget: float = 0.0
     begin: float = 0.0
-    """Seconds after midnight UTC."""
     seed: int = 1
 
 
@@ -112,13 +126,15 @@ class Waiting:
 
 
 class Provider(Segmind):
-    """Stands in for Segmind: takes its time for a submit, refuses more than are `allowed` in any 60 seconds.
+    """Stands in for Segmind: takes its time, does the jobs, refuses more calls than are `allowed` in any 60 seconds.
 
-    refuses_key: while it holds, submits are answered 401. posted: when each accepted request came, and its job's id.
+    refuses_key: while it holds, submits are answered 401. posted: when each accepted submit came, and its job's id;
+    counted: when each accepted call came that counts; limited, refused: calls answered 429, 401.
     """
 
     def __init__(self, simulation: Simulation, setting: Setting) -> None:
         self.posted: list[tuple[float, str]] = []
+        self.counted: list[float] = []
         self.limited = 0
         self.refused = 0
         self.refuses_key = False
@@ -126,26 +142,59 @@ class Provider(Segmind):
         self._simulation = simulation
         self._setting = setting
         self._window: deque[float] = deque()
+        self._ends: dict[str, tuple[float, float]] = {}
+        """By request id: when the job ends, and how many seconds it took."""
 
     def submit(self, body: dict[str, Any], timeouts: Timeouts) -> str:
         """As Segmind.submit."""
-        came, name = self._simulation.now, parse_qs(urlsplit(body["pose_image"]).query)["name"][0]
-        while self._window and self._window[0] <= came - MINUTE:
-            self._window.popleft()
-        refused, limited = self.refuses_key, len(self._window) >= self.allowed
-        if not refused and not limited:
-            self._window.append(came)
+        came, setting = self._simulation.now, self._setting
+        accepted = not self.refuses_key and self._count()
+        seconds = setting.post_seconds * math.exp(self._simulation.random.gauss(0, setting.post_spread))
+        seconds = min(seconds, timeouts.total)
+        if accepted:
+            name = parse_qs(urlsplit(body["pose_image"]).query)["name"][0]
             self.posted.append((came, name.rpartition("-")[0]))
-        number = len(self.posted)
-        spread = self._simulation.random.gauss(0, self._setting.post_spread)
-        self._simulation.sleep(min(self._setting.post_seconds * math.exp(spread), timeouts.total))
-        if refused:
+            request_id = f"request-{len(self.posted)}"
+            inference = INFERENCE_SECONDS * math.exp(self._simulation.random.gauss(0, INFERENCE_SPREAD))
+            self._ends[request_id] = came + seconds + inference, inference
+        refuses_key = self.refuses_key
+        self._simulation.sleep(seconds)
+        if accepted:
+            return request_id
+        if refuses_key:
             self.refused += 1
             raise AccountRefused("the provider answered 401", 401)
-        if limited:
+        raise RateLimited("the provider answered 429", None)
+
+    def status(self, request_id: str) -> Answer:
+        """As Segmind.status."""
+        accepted, ended = self._setting.counts == "submits" or self._count(), self._ends[request_id][0]
+        state = COMPLETED if ended <= self._simulation.now else "PROCESSING"
+        self._simulation.sleep(GET_SECONDS)
+        if not accepted:
+            raise StatusUnavailable("the provider answered 429", 429)
+        return Answer(state=state)
+
+    def result(self, request_id: str) -> Answer:
+        """As Segmind.result, of a job that has ended."""
+        self.status(request_id)
+        return Answer(state=COMPLETED, inference_seconds=self.forget(request_id)[1], cost_usd=JOB_COST)
+
+    def forget(self, request_id: str) -> tuple[float, float]:
+        """Return when a job ends and how many seconds it takes, for the last time."""
+        return self._ends.pop(request_id)
+
+    def _count(self) -> bool:
+        """Count a call; return whether it is within what is allowed."""
+        now = self._simulation.now
+        while self._window and self._window[0] <= now - MINUTE:
+            self._window.popleft()
+        if len(self._window) >= self.allowed:
             self.limited += 1
-            raise RateLimited("the provider answered 429", None)
-        return f"request-{number}"
+            return False
+        self._window.append(now)
+        self.counted.append(now)
+        return True
 
 
 class Key(ApiKey):
@@ -207,8 +256,8 @@ class Stack:
         self.simulation = Simulation(setting.seed, START + setting.begin)
         self.provider = Provider(self.simulation, setting)
         self.objects = ObjectStore(self.simulation)
-        self.workflows = Workflows(self.simulation, self._deliver)
-        self.meters = {name: Meter() for name in ("intake", "dispatch", "submit", "deliver")}
+        self.workflows = Workflows(self.simulation, self._execute)
+        self.meters = {name: Meter() for name in ("intake", "dispatch", "submit", "poll", "deliver")}
         self.dispatch_seconds: list[float] = []
         """What each run of `dispatch` took."""
         self.jobs: dict[str, Waiting] = {}
@@ -225,6 +274,7 @@ class Stack:
         self._latency = LatencyStore(self._client("deliver"), TABLE, parameter("TypicalInferenceSeconds"))
         handlers = self._handlers()
         self.functions = {name: self._function(name, handler) for name, handler in handlers.items()}
+        self.poll = self._function("poll", self._poll())
         EventSource(self.simulation, self.upload_queue, self.functions["intake"], intake_concurrency())
         EventSource(self.simulation, self.submit_queue, self.functions["submit"], self.concurrency)
         self.simulation.spawn(self._schedule, self.simulation.random.uniform(0, MINUTE))
@@ -281,6 +331,10 @@ class Stack:
         """Return the gate's state, at no cost."""
         client = Client(self.simulation, self._table, Meter(), timed=False)
         return self._gate_of(client).read(self.simulation.now)
+
+    def close(self) -> None:
+        """End the stack: its items are many."""
+        self.simulation.close()
 
     def run(self, seconds: float) -> None:
         """Let time pass. Raises the first error that the project's code did not expect."""
@@ -382,21 +436,44 @@ class Stack:
 
         return handler
 
-    def _deliver(self, given: dict[str, Any]) -> None:
-        """The end of a job: what `deliver` writes, in its order, once the model is done."""
-        simulation = self.simulation
-        spread = INFERENCE_SPREAD
-        inference = INFERENCE_SECONDS * math.exp(simulation.random.gauss(0, spread))
-        simulation.sleep(inference + DELIVER_SECONDS)
-        record = self._ledger.get(given["job_id"])
+    def _poll(self) -> Handler:
+        watch = Watch(
+            self.provider,
+            self._gate("poll").limiter,
+            Key(),
+            timeout_seconds=parameter("JobTimeoutSeconds"),
+            typical_seconds=parameter("TypicalInferenceSeconds"),
+            clock=self.simulation.clock,
+            sleep=self.simulation.sleep,
+        )
+        return lambda state, remaining: watch.look(state)
+
+    def _execute(self, given: dict[str, Any]) -> None:
+        """The execution of a job that was sent. Where polls do not count, only their time passes."""
+        if self.setting.counts == "submits":
+            ended, inference = self.provider.forget(given["request_id"])
+            self.simulation.sleep(ended + SEEN_SECONDS - self.simulation.now)
+        else:
+            state = JobState.of(given)
+            while not state.finished:
+                self.simulation.sleep(state.wait_seconds + STEP_SECONDS)
+                state = self.poll.invoke(state)
+            assert state.error is None, state
+            inference = self.provider.result(state.request_id).inference_seconds or 0.0
+        self._deliver(given["job_id"], inference)
+
+    def _deliver(self, name: str, inference: float) -> None:
+        """What `deliver` writes, in its order."""
+        now = self.simulation.clock
+        record = self._ledger.get(name)
         assert record is not None
         assert record.status is Status.SUBMITTED, record.status
+        self.simulation.sleep(DELIVER_SECONDS)
         metrics = {"inference_seconds": round(inference, 2), "total_seconds": 36.2, "polls": 3, "cost_usd": JOB_COST}
-        ended = self._ledger.succeed(record, [_output(record.character, record.pose)], metrics, simulation.now)
+        ended = self._ledger.succeed(record, [_output(record.character, record.pose)], metrics, now())
         self._latency.observe(inference)
-        charged = record.claimed
-        self._budgets.settle(Charge(charged.charged_usd, charged.sent_at), JOB_COST, simulation.now)
-        self._ledger.notified(ended, simulation.now)
+        self._budgets.settle(Charge(record.claimed.charged_usd, record.claimed.sent_at), JOB_COST, now())
+        self._ledger.notified(ended, now())
         self._table.delete(record.job_id)  # not counted: only to save memory
         self.delivered += 1
 
@@ -411,7 +488,8 @@ class Stack:
     # ---- its parts -------------------------------------------------------------------------------------------------
 
     def _client(self, function: str) -> Any:
-        return Client(self.simulation, self._table, self.meters[function])
+        processor = CALL_SECONDS if function == "dispatch" else 0.0  # the others make one call after the other
+        return Client(self.simulation, self._table, self.meters[function], processor=processor)
 
     def _items(self, function: str) -> Items:
         return Items(self._client(function), TABLE)
@@ -420,7 +498,7 @@ class Stack:
         return self._gate_of(self._client(function))
 
     def _gate_of(self, client: Any) -> Gate:
-        limit = RateLimit(self.setting.requests_per_minute, "submits")
+        limit = RateLimit(self.setting.requests_per_minute, self.setting.counts)
         return Gate(Items(client, TABLE), limit, Budget(self.setting.daily_budget))
 
     def _ledger_of(self, function: str) -> Ledger:
@@ -498,7 +576,7 @@ def _settings(setting: Setting) -> SubmitSettings:
     return SubmitSettings(
         jobs_table=TABLE,
         segmind_requests_per_minute=setting.requests_per_minute,
-        limit_counts="submits",
+        limit_counts=setting.counts,
         daily_budget=setting.daily_budget,
         monthly_budget=0.0,
         typical_inference_seconds=parameter("TypicalInferenceSeconds"),

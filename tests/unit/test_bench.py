@@ -10,6 +10,7 @@ from bench.stage import FunctionUse, Usage, transitions
 
 USAGE = Usage(
     functions={
+        "intake": FunctionUse(invocations=14, billed_ms=7_000, memory_mb=1024, log_bytes=5_000),
         "submit": FunctionUse(invocations=20, billed_ms=20_000, memory_mb=512, log_bytes=10_000),
         "poll": FunctionUse(invocations=30, billed_ms=3_000, memory_mb=256, log_bytes=10_000),
         "deliver": FunctionUse(invocations=10, billed_ms=2_000, memory_mb=512, log_bytes=10_000),
@@ -33,15 +34,15 @@ PRICES = load_prices()
 def test_cost_of_a_thousand_jobs() -> None:
     lines = variable(BATCH, PRICES)
     assert lines["Step Functions"] == pytest.approx(13 * 0.025)
-    gb_seconds = 2.0 * 0.5 + 0.3 * 0.25 + 0.2 * 0.5  # a job
-    assert lines["Lambda"] == pytest.approx(1000 * (6 * 0.2e-6 + gb_seconds * 0.0000133334))
+    gb_seconds = 0.7 * 1 + 2.0 * 0.5 + 0.3 * 0.25 + 0.2 * 0.5  # a job
+    assert lines["Lambda"] == pytest.approx(1000 * (7.4 * 0.2e-6 + gb_seconds * 0.0000133334))
     assert lines["S3"] == pytest.approx(1000 * (3.2 * 5e-6 + 4 * 0.4e-6))
     assert lines["DynamoDB"] == pytest.approx(1000 * (15 * 0.625e-6 + 4 * 0.125e-6))
     assert lines["SNS, KMS"] == pytest.approx(1000 * 3.5e-6)
 
 
 def test_sqs_requests_of_the_event_source_are_counted() -> None:
-    assert sqs_requests(BATCH) == 12 + 4 + 20 + 16
+    assert sqs_requests(BATCH) == 12 + 4 + 34 + 30
 
 
 def test_a_fixed_loop_pays_for_each_look() -> None:
