@@ -12,8 +12,10 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from bench.simulation.functions import MINUTE
 from bench.simulation.money import cost
-from bench.simulation.stack import MINUTE, Setting, Stack
+from bench.simulation.outside import Setting
+from bench.simulation.stack import Stack
 from bench.tables import table
 from posedrop.gate.rate_limit import CALLS_A_JOB
 

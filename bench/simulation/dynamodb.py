@@ -218,34 +218,34 @@ class Client:
         self._processed_until = simulation.now
 
     def get_item(self, **request: Any) -> dict[str, Any]:
-        """As DynamoDB's GetItem."""
+        """Do what DynamoDB's GetItem does."""
         key = request["Key"][self._key]["S"]
         self._read("GetItem", [key], consistent=request.get("ConsistentRead", False))
         item = self._table.items.get(key)
         return {"Item": dict(item)} if item else {}
 
     def batch_get_item(self, **request: Any) -> dict[str, Any]:
-        """As DynamoDB's BatchGetItem, of one table."""
+        """Do what DynamoDB's BatchGetItem does, for one table."""
         ((name, wanted),) = request["RequestItems"].items()
         keys = [key[self._key]["S"] for key in wanted["Keys"]]
         self._read("BatchGetItem", keys, consistent=wanted.get("ConsistentRead", False))
         return {"Responses": {name: [dict(self._table.items[key]) for key in keys if key in self._table.items]}}
 
     def put_item(self, **request: Any) -> dict[str, Any]:
-        """As DynamoDB's PutItem."""
+        """Do what DynamoDB's PutItem does."""
         self._begin_write("PutItem", request, request["Item"][self._key]["S"])
         self._meter.write_units += self._table.put(dict(request["Item"]))
         return {}
 
     def delete_item(self, **request: Any) -> dict[str, Any]:
-        """As DynamoDB's DeleteItem."""
+        """Do what DynamoDB's DeleteItem does."""
         key = request["Key"][self._key]["S"]
         self._begin_write("DeleteItem", request, key)
         self._meter.write_units += self._table.delete(key)
         return {}
 
     def update_item(self, **request: Any) -> dict[str, Any]:
-        """As DynamoDB's UpdateItem."""
+        """Do what DynamoDB's UpdateItem does."""
         key = request["Key"][self._key]["S"]
         self._begin_write("UpdateItem", request, key)
         names = tuple(request.get("ExpressionAttributeNames", {}).items())
@@ -258,7 +258,7 @@ class Client:
         return {"Attributes": {name: item[name] for name in changed if name in item}}
 
     def get_paginator(self, operation: str) -> "_Queries":
-        """As botocore's, of queries."""
+        """Return what pages through a query, as botocore does."""
         if operation != "query":
             raise NotImplementedError(operation)
         return _Queries(self._query)
@@ -327,7 +327,7 @@ class _Queries:
     query: Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
 
     def paginate(self, **request: Any) -> Iterator[dict[str, Any]]:
-        """As botocore's."""
+        """Yield the pages of a query."""
         return self.query(request)
 
 
@@ -390,18 +390,18 @@ def _all_of(tokens: list[str], names: Mapping[str, str]) -> Test:
 
 
 def _single(tokens: list[str], names: Mapping[str, str]) -> Test:
-    token = tokens.pop()
-    if token == "(":
+    word = tokens.pop()
+    if word == "(":
         inner = _either(tokens, names)
         tokens.pop()
         return inner
-    if token.startswith("attribute_not_exists("):
-        wanted = token[len("attribute_not_exists(") : -1]
+    if word.startswith("attribute_not_exists("):
+        wanted = word[len("attribute_not_exists(") : -1]
         absent = names.get(wanted, wanted)
         return lambda item, values: absent not in item
     if not tokens or tokens[-1] not in COMPARISONS:
-        raise NotImplementedError(token)
-    name, compare, value = names.get(token, token), COMPARISONS[tokens.pop()], tokens.pop()
+        raise NotImplementedError(word)
+    name, compare, value = names.get(word, word), COMPARISONS[tokens.pop()], tokens.pop()
 
     def compared(item: Mapping[str, Wire], values: Mapping[str, Wire]) -> bool:
         there, given = item.get(name), values[value]

@@ -29,6 +29,10 @@ IDLE_SECONDS = 300.0
 LONGEST_DELAY = 900
 
 
+Handler = Callable[[Any, Callable[[], float]], Any]
+"""Takes an event and what gives the function's seconds left."""
+
+
 class TimedOut(Exception):
     """A function ran longer than its timeout, which nothing here survives: on AWS it would have been ended."""
 
@@ -52,7 +56,7 @@ class Function:
     def __init__(
         self,
         simulation: Simulation,
-        handler: Callable[[Any, Callable[[], float]], Any],
+        handler: Handler,
         *,
         memory_mb: int,
         timeout: float,
@@ -123,7 +127,7 @@ class Queue:
         return len(self._ready)
 
     def send_message_batch(self, **request: Any) -> dict[str, Any]:
-        """As SQS's SendMessageBatch."""
+        """Do what SQS's SendMessageBatch does."""
         entries = request["Entries"]
         if not 1 <= len(entries) <= 10:
             raise ValueError(f"{len(entries)} messages at once")
@@ -133,7 +137,7 @@ class Queue:
         return {"Successful": [{"Id": entry["Id"]} for entry in entries]}
 
     def change_message_visibility(self, **request: Any) -> None:
-        """As SQS's ChangeMessageVisibility."""
+        """Do what SQS's ChangeMessageVisibility does."""
         self._call()
         self._received[request["ReceiptHandle"]] = self._simulation.now + request["VisibilityTimeout"]
 

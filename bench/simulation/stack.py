@@ -1,41 +1,35 @@
 """The project's own gate, line, entrance, dispatcher, submission and ledger in a simulated stack, as deployed.
 
-What is not simulated but stands in with the time that it takes is in this file alone, and named so: `Provider`,
-`ObjectStore`, `Workflows`, and of `intake` and `deliver` what they do with S3 and the provider. All sizes and limits
-come from template.yaml.
+Of `intake` and `deliver` what they do with S3 and the provider only takes its time here; the line, the ledger and the
+budget they write as they do on AWS. What stands in for the services around is in outside.py; sizes and limits come from
+template.yaml.
 """
 
 import gc
-import json
 import logging
-import math
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, cast
-from urllib.parse import parse_qs, urlsplit
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import Metrics
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
-from bench.simulation.dynamodb import Client, Index, Meter, Table
+from bench.simulation.dynamodb import Client, Meter, Table
 from bench.simulation.engine import Simulation
-from bench.simulation.functions import EventSource, Function, Queue
-from posedrop.answers import Answer
+from bench.simulation.functions import MINUTE, EventSource, Function, Handler, Queue
+from bench.simulation.outside import BUCKET, JOB_COST, Key, ObjectStore, Provider, Setting, Workflows
+from bench.simulation.template import TABLE, indexes, intake_concurrency, parameter, submit_settings, template
 from posedrop.checking import JobState
 from posedrop.clock import rfc3339
 from posedrop.deferral import Deferred
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
-from posedrop.errors import AccountRefused, RateLimited, StatusUnavailable
 from posedrop.executions import Executions
 from posedrop.gate.budget import Budget, Charge
 from posedrop.gate.gate import Gate, GateState
 from posedrop.gate.items import Items
-from posedrop.gate.rate_limit import Counting, RateLimit
+from posedrop.gate.rate_limit import RateLimit
 from posedrop.inbox import Inbox
 from posedrop.job import Input, Job
 from posedrop.latency_store import LatencyStore
@@ -47,9 +41,6 @@ from posedrop.lookup import RequestLookup
 from posedrop.messages import SubmitMessage, parse_message
 from posedrop.parallel import WORKERS
 from posedrop.record import Status
-from posedrop.secret import ApiKey
-from posedrop.segmind import COMPLETED, Segmind, Timeouts
-from posedrop.settings import SubmitSettings
 from posedrop.submission import Submission
 from posedrop.submit_queue import SubmitQueue
 from posedrop.watching import Watch
@@ -59,9 +50,6 @@ logger = Logger()
 
 START = 1_798_761_600.0
 """2027-01-01, midnight UTC, to which the scenarios' hours are added."""
-MINUTE = 60.0
-TABLE = "jobs"
-BUCKET = "posedrop-uploadbucket-0123456789ab"
 
 SCHEDULE_DELAY = 10.0
 """Seconds by which a run of each minute's schedule may be late. "Several seconds" (EventBridge user guide, rules that
@@ -76,45 +64,14 @@ second, in however many threads. Botocore alone takes 1.1 ms of a whole one here
 INTAKE_SECONDS = 0.35
 """What intake takes for one pose besides the line and the ledger: two listings, reading face, pose and job file (a few
 MB), checking both. Assumed."""
-START_EXECUTION_SECONDS = 0.03
 STEP_SECONDS = 0.05
 """From the end of a state of an execution to the start of the next one's function. Assumed."""
-GET_SECONDS = 0.15
-"""Of a poll at the provider. Assumed."""
-HEAD_SECONDS = 0.02
-INFERENCE_SECONDS, INFERENCE_SPREAD = 31.4, 0.25
-"""Of the model, lognormal: as in bench/jobs.py."""
 SEEN_SECONDS = 2.5
 """From a job's end until it is seen where polls are not simulated: the median of bench/polling.py."""
 DELIVER_SECONDS = 1.0
 """For fetching the picture and storing it. Assumed."""
-JOB_COST = 0.0294
 IMAGE_BYTES = 2_000_000
 PROMPT = "the same person, looking through a camera on a tripod"
-
-
-Handler = Callable[[Any, Callable[[], float]], Any]
-"""Takes an event and what gives the function's seconds left."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A stack's parameters, and the provider's ways.
-
-    counts: which calls the provider counts, submits or all; the stack is told so (LimitCounts). submit_concurrency:
-    None for the template's default. post_seconds: median of a submit's response time, which is lognormal with
-    `post_spread`. begin: seconds after midnight UTC.
-    """
-
-    requests_per_minute: float = 50
-    counts: Counting = "submits"
-    submit_concurrency: int | None = None
-    post_seconds: float = 0.6
-    post_spread: float = 0.5
-    account_pause_seconds: float = 900
-    daily_budget: float = 0.0
-    begin: float = 0.0
-    seed: int = 1
 
 
 @dataclass
@@ -123,129 +80,6 @@ class Waiting:
 
     number: int
     since: float
-
-
-class Provider(Segmind):
-    """Stands in for Segmind: takes its time, does the jobs, refuses more calls than are `allowed` in any 60 seconds.
-
-    refuses_key: while it holds, submits are answered 401. posted: when each accepted submit came, and its job's id;
-    counted: when each accepted call came that counts; limited, refused: calls answered 429, 401.
-    """
-
-    def __init__(self, simulation: Simulation, setting: Setting) -> None:
-        self.posted: list[tuple[float, str]] = []
-        self.counted: list[float] = []
-        self.limited = 0
-        self.refused = 0
-        self.refuses_key = False
-        self.allowed = setting.requests_per_minute
-        self._simulation = simulation
-        self._setting = setting
-        self._window: deque[float] = deque()
-        self._ends: dict[str, tuple[float, float]] = {}
-        """By request id: when the job ends, and how many seconds it took."""
-
-    def submit(self, body: dict[str, Any], timeouts: Timeouts) -> str:
-        """As Segmind.submit."""
-        came, setting = self._simulation.now, self._setting
-        accepted = not self.refuses_key and self._count()
-        seconds = setting.post_seconds * math.exp(self._simulation.random.gauss(0, setting.post_spread))
-        seconds = min(seconds, timeouts.total)
-        if accepted:
-            name = parse_qs(urlsplit(body["pose_image"]).query)["name"][0]
-            self.posted.append((came, name.rpartition("-")[0]))
-            request_id = f"request-{len(self.posted)}"
-            inference = INFERENCE_SECONDS * math.exp(self._simulation.random.gauss(0, INFERENCE_SPREAD))
-            self._ends[request_id] = came + seconds + inference, inference
-        refuses_key = self.refuses_key
-        self._simulation.sleep(seconds)
-        if accepted:
-            return request_id
-        if refuses_key:
-            self.refused += 1
-            raise AccountRefused("the provider answered 401", 401)
-        raise RateLimited("the provider answered 429", None)
-
-    def status(self, request_id: str) -> Answer:
-        """As Segmind.status."""
-        accepted, ended = self._setting.counts == "submits" or self._count(), self._ends[request_id][0]
-        state = COMPLETED if ended <= self._simulation.now else "PROCESSING"
-        self._simulation.sleep(GET_SECONDS)
-        if not accepted:
-            raise StatusUnavailable("the provider answered 429", 429)
-        return Answer(state=state)
-
-    def result(self, request_id: str) -> Answer:
-        """As Segmind.result, of a job that has ended."""
-        self.status(request_id)
-        return Answer(state=COMPLETED, inference_seconds=self.forget(request_id)[1], cost_usd=JOB_COST)
-
-    def forget(self, request_id: str) -> tuple[float, float]:
-        """Return when a job ends and how many seconds it takes, for the last time."""
-        return self._ends.pop(request_id)
-
-    def _count(self) -> bool:
-        """Count a call; return whether it is within what is allowed."""
-        now = self._simulation.now
-        while self._window and self._window[0] <= now - MINUTE:
-            self._window.popleft()
-        if len(self._window) >= self.allowed:
-            self.limited += 1
-            return False
-        self._window.append(now)
-        self.counted.append(now)
-        return True
-
-
-class Key(ApiKey):
-    """Stands in for the API key: the same always."""
-
-    def __init__(self) -> None:
-        super().__init__("key")
-
-    def __call__(self) -> str:
-        """As ApiKey."""
-        return "SG_0"
-
-    def renew(self) -> bool:
-        """As ApiKey.renew: it is the same one."""
-        return False
-
-
-class ObjectStore:
-    """Stands in for S3: everything is there. `heads` counts the calls."""
-
-    def __init__(self, simulation: Simulation) -> None:
-        self.heads = 0
-        self._simulation = simulation
-
-    def generate_presigned_url(self, _: str, **request: Any) -> str:
-        """As boto3's, without a signature; the URL carries the file name."""
-        name = request["Params"]["ResponseContentDisposition"].split('"')[1]
-        return f"https://{BUCKET}.test/{request['Params']['Key']}?name={name}"
-
-    def head_object(self, **_: Any) -> dict[str, Any]:
-        """As S3's HeadObject."""
-        self.heads += 1
-        self._simulation.sleep(HEAD_SECONDS)
-        return {}
-
-
-class Workflows:
-    """Stands in for Step Functions: starts what `run` makes of an execution's input."""
-
-    def __init__(self, simulation: Simulation, run: Callable[[dict[str, Any]], None]) -> None:
-        self.started = 0
-        self._simulation = simulation
-        self._run = run
-
-    def start_execution(self, **request: Any) -> dict[str, Any]:
-        """As Step Functions' StartExecution."""
-        self._simulation.sleep(START_EXECUTION_SECONDS)
-        self.started += 1
-        given = json.loads(request["input"])
-        self._simulation.spawn(lambda: self._run(given))
-        return {}
 
 
 class Stack:
@@ -290,7 +124,7 @@ class Stack:
             name = _name(character, pose, number)
             self._arrivals[name] = (character, pose)
             self.jobs[name] = Waiting(number, self.simulation.now)
-            self.upload_queue.send(json.dumps({"retry": name}), int(parameter("SettleSeconds")))
+            self.upload_queue.send(name, int(parameter("SettleSeconds")))
             made.append(name)
         return made
 
@@ -367,7 +201,7 @@ class Stack:
         entrance = Entrance(gate, Line(self._items("intake")), self._queue(), clock)
 
         def handler(event: Any, remaining: Callable[[], float]) -> dict[str, Any]:
-            name = json.loads(event["Records"][0]["body"])["retry"]
+            name = event["Records"][0]["body"]
             character, pose = self._arrivals.pop(name)
             self.simulation.sleep(INTAKE_SECONDS)
             job = _job(character, pose, name)
@@ -402,7 +236,7 @@ class Stack:
         simulation, ledger, gate = self.simulation, self._ledger_of("submit"), self._gate("submit")
         key = Key()
         submission = Submission(
-            _settings(self.setting),
+            submit_settings(self.setting),
             s3=cast(Any, self.objects),
             ledger=ledger,
             gate=gate,
@@ -528,7 +362,7 @@ class Stack:
         return dict(aside.items[name])
 
 
-# ---- what the template and the settings say --------------------------------------------------------------------------
+# ---- what is written ------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -540,57 +374,6 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
-
-
-@cache
-def template() -> dict[str, Any]:
-    """Return template.yaml, its short forms spelt out."""
-    from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]  # here: it takes 0.3 s to import
-
-    found: dict[str, Any] = yaml_parse((Path(__file__).parents[2] / "template.yaml").read_text(encoding="utf-8"))
-    return found
-
-
-def parameter(name: str) -> float:
-    """Return the default of a parameter of the template that is a number."""
-    return float(template()["Parameters"][name]["Default"])
-
-
-def intake_concurrency() -> int:
-    """Return how many functions read the upload queue at most."""
-    events = template()["Resources"]["IntakeFunction"]["Properties"]["Events"]
-    return int(events["Uploads"]["Properties"]["ScalingConfig"]["MaximumConcurrency"])
-
-
-def indexes() -> dict[str, Index]:
-    """Return the table's indexes. Only the line is read here."""
-    found = {}
-    for index in template()["Resources"]["JobsTable"]["Properties"]["GlobalSecondaryIndexes"]:
-        partition, sort = (key["AttributeName"] for key in index["KeySchema"])
-        projected = tuple(index["Projection"].get("NonKeyAttributes", ()))
-        found[index["IndexName"]] = Index(partition, sort, projected, read=index["IndexName"] == "line")
-    return found
-
-
-def _settings(setting: Setting) -> SubmitSettings:
-    return SubmitSettings(
-        jobs_table=TABLE,
-        segmind_requests_per_minute=setting.requests_per_minute,
-        limit_counts=setting.counts,
-        daily_budget=setting.daily_budget,
-        monthly_budget=0.0,
-        typical_inference_seconds=parameter("TypicalInferenceSeconds"),
-        record_retention_days=0.0,
-        segmind_base_url="https://segmind.test",
-        segmind_secret_id="secret",  # nosec B106 # no password
-        submit_queue_url="submits",
-        dead_letter_queue_url="dead letters",
-        state_machine_arn="arn:stateMachine:jobs",
-        dispatch_function="dispatch",
-        image_transport="presigned-url",
-        account_pause_seconds=setting.account_pause_seconds,
-        submit_timeout_seconds=parameter("SubmitTimeoutSeconds"),
-    )
 
 
 def _name(character: str, pose: str, number: int) -> str:

@@ -11,7 +11,7 @@ from moto import mock_aws
 
 from bench.simulation.dynamodb import Client, Meter, Table
 from bench.simulation.engine import Simulation
-from bench.simulation.stack import indexes
+from bench.simulation.template import indexes
 from posedrop.errors import TransientFault
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import FIRST_PRICE, Budget, BudgetStore, Charge

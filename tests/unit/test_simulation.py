@@ -12,7 +12,8 @@ from bench.simulation.dynamodb import Client, Index, Meter, Table
 from bench.simulation.engine import Simulation
 from bench.simulation.functions import EventSource, Function, Queue
 from bench.simulation.money import SERVICES, cost
-from bench.simulation.stack import Stack, indexes, parameter
+from bench.simulation.stack import Stack
+from bench.simulation.template import indexes, parameter
 
 START = 1000.0
 LINE = {"line": Index("stands", "place", ("rank",), read=True, lag=0.1), "day": Index("day", "at")}

@@ -1,0 +1,63 @@
+"""What template.yaml says of a stack: the simulation has no sizes and limits of its own."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.simulation.dynamodb import Index
+from bench.simulation.outside import Setting
+from posedrop.settings import SubmitSettings
+
+TABLE = "jobs"
+
+
+@cache
+def template() -> dict[str, Any]:
+    """Return template.yaml, its short forms spelt out."""
+    from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]  # here: it takes 0.3 s to import
+
+    found: dict[str, Any] = yaml_parse((Path(__file__).parents[2] / "template.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def parameter(name: str) -> float:
+    """Return the default of a parameter of the template that is a number."""
+    return float(template()["Parameters"][name]["Default"])
+
+
+def intake_concurrency() -> int:
+    """Return how many functions read the upload queue at most."""
+    events = template()["Resources"]["IntakeFunction"]["Properties"]["Events"]
+    return int(events["Uploads"]["Properties"]["ScalingConfig"]["MaximumConcurrency"])
+
+
+def indexes() -> dict[str, Index]:
+    """Return the table's indexes. Only the line is read here."""
+    found = {}
+    for index in template()["Resources"]["JobsTable"]["Properties"]["GlobalSecondaryIndexes"]:
+        partition, sort = (key["AttributeName"] for key in index["KeySchema"])
+        projected = tuple(index["Projection"].get("NonKeyAttributes", ()))
+        found[index["IndexName"]] = Index(partition, sort, projected, read=index["IndexName"] == "line")
+    return found
+
+
+def submit_settings(setting: Setting) -> SubmitSettings:
+    """Return the environment of `submit`."""
+    return SubmitSettings(
+        jobs_table=TABLE,
+        segmind_requests_per_minute=setting.requests_per_minute,
+        limit_counts=setting.counts,
+        daily_budget=setting.daily_budget,
+        monthly_budget=0.0,
+        typical_inference_seconds=parameter("TypicalInferenceSeconds"),
+        record_retention_days=0.0,
+        segmind_base_url="https://segmind.test",
+        segmind_secret_id="secret",  # nosec B106 # no password
+        submit_queue_url="submits",
+        dead_letter_queue_url="dead letters",
+        state_machine_arn="arn:stateMachine:jobs",
+        dispatch_function="dispatch",
+        image_transport="presigned-url",
+        account_pause_seconds=setting.account_pause_seconds,
+        submit_timeout_seconds=parameter("SubmitTimeoutSeconds"),
+    )
