@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -21,11 +22,15 @@ from tests.crash.worker import KILLED
 from tests.support import HANGS, ROOT, image
 
 REGION = "us-east-1"
-FUNCTION_SECONDS = {"submit": 60.0, "poll": 30.0, "deliver": 300.0, "sweep": 300.0}
+FUNCTION_SECONDS = {"intake": 60.0, "dispatch": 60.0, "submit": 60.0, "poll": 30.0, "deliver": 300.0, "sweep": 300.0}
 VISIBILITY = 360.0
 """Seconds after which a message is delivered again whose function died."""
 SOON = 30.0
 """Seconds after which one is delivered again that was put off."""
+MINUTE = 60.0
+"""Seconds between two runs of `dispatch`."""
+QUEUES = {"UPLOAD_QUEUE_URL": "intake", "SUBMIT_QUEUE_URL": "submit"}
+"""The functions that read the queues."""
 RETRIES = {"poll": 9, "deliver": 10}
 FOLDER = {
     "face.png": image("png", (10, 10), "white"),
@@ -118,9 +123,15 @@ class World:
         self._worker = worker
         self._name = f"w{uuid4().hex[:12]}"
         self._run: set[str] = set()
+        self._sent: list[str] = []
         self._told: list[dict[str, Any]] = []
         self._events: dict[str, dict[str, Any]] = {}
         self.environment = self._create()
+
+    @property
+    def now(self) -> float:
+        """The functions' time, in seconds since the epoch."""
+        return time.time() + self.offset
 
     # ---- what happens ----------------------------------------------------------------------------------------------
 
@@ -150,10 +161,23 @@ class World:
         """Put the event of a file on the queue, perhaps once more."""
         self.send(self._events[name])
 
+    def send_again(self) -> None:
+        """Put each message that `submit` has had on its queue once more, as SQS may do with any."""
+        for body in self._sent[:]:
+            self.clients["sqs"].send_message(QueueUrl=self.environment["SUBMIT_QUEUE_URL"], MessageBody=body)
+
+    def reserve(self, seconds: float) -> None:
+        """Let the times of the next seconds be reserved for others."""
+        self._put_numbers("dispatch", until=self.now + seconds, rank=0)
+
+    def pause(self, seconds: float) -> None:
+        """Let all calls pause, as after a 429."""
+        self._put_numbers("rate-limit", paused_until=self.now + seconds)
+
     def work(self) -> None:
         """Go on until there is nothing more to do."""
-        for _ in range(100):
-            if not (self.handle_message() or self._run_execution()):
+        for _ in range(200):
+            if not (self.handle_message() or self._run_execution() or self._wait_for_dispatch()):
                 return
         raise AssertionError("it does not come to an end")
 
@@ -176,13 +200,20 @@ class World:
             assert answer["exit"] == 0
         return answer
 
-    def handle_message(self) -> bool:
-        """Do what the queue's poller does with one message."""
-        sqs, url = self.clients["sqs"], self.environment["UPLOAD_QUEUE_URL"]
-        messages = sqs.receive_message(QueueUrl=url, AttributeNames=["All"]).get("Messages", [])
-        if not messages:
+    def handle_message(self, *variables: str) -> bool:
+        """Do what the queues' pollers do with one message of these queues, or of any of the two."""
+        return any(self._handle_message(variable) for variable in variables or QUEUES)
+
+    def _handle_message(self, variable: str) -> bool:
+        sqs, url = self.clients["sqs"], self.environment[variable]
+        messages = sqs.receive_message(QueueUrl=url, AttributeNames=["All"], MessageAttributeNames=["All"])
+        if not messages.get("Messages"):
             return False
-        (message,) = messages
+        (message,) = messages["Messages"]
+        if message["Attributes"]["ApproximateReceiveCount"] == "1":
+            self.offset += float(message.get("MessageAttributes", {}).get("delay", {"StringValue": "0"})["StringValue"])
+            if variable == "SUBMIT_QUEUE_URL" and message["Body"] not in self._sent:
+                self._sent.append(message["Body"])
         record = {
             "messageId": message["MessageId"],
             "receiptHandle": message["ReceiptHandle"],
@@ -190,15 +221,23 @@ class World:
             "attributes": message["Attributes"],
             "messageAttributes": {},
             "eventSource": "aws:sqs",
-            "eventSourceARN": f"arn:aws:sqs:{REGION}:000000000000:{self._name}-uploads",
+            "eventSourceARN": f"arn:aws:sqs:{REGION}:000000000000:{url.rpartition('/')[2]}",
             "awsRegion": REGION,
         }
-        answer = self.invoke("submit", {"Records": [record]})
+        answer = self.invoke(QUEUES[variable], {"Records": [record]})
         if answer.get("answer") == {"batchItemFailures": []}:
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             return True
         self.offset += VISIBILITY if answer["exit"] else SOON
         sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0)
+        return True
+
+    def _wait_for_dispatch(self) -> bool:
+        """While a job is queued, let a minute pass and run `dispatch`, whatever comes of it."""
+        if not any(record["status"] == {"S": "QUEUED"} for record in self.records()):
+            return False
+        self.offset += MINUTE
+        self.invoke("dispatch", {})
         return True
 
     def _run_execution(self) -> bool:
@@ -268,10 +307,10 @@ class World:
         return [item for item in items if is_record(item)]
 
     def depth(self) -> dict[str, int]:
-        """How many messages there are in the queue and in the dead-letter queue."""
+        """How many messages there are in the queues and in the dead-letter queue."""
         wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         depths = {}
-        for name in ("UPLOAD_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"):
+        for name in ("UPLOAD_QUEUE_URL", "SUBMIT_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"):
             found = self.clients["sqs"].get_queue_attributes(QueueUrl=self.environment[name], AttributeNames=wanted)[
                 "Attributes"
             ]
@@ -280,6 +319,11 @@ class World:
 
     # ---- parts -----------------------------------------------------------------------------------------------------
 
+    def _put_numbers(self, key: str, **numbers: float) -> None:
+        """Write an item of the gate."""
+        attributes = {name: {"N": str(number)} for name, number in numbers.items()}
+        self.clients["dynamodb"].put_item(TableName=self._name, Item={"job_id": {"S": key}, **attributes})
+
     def _create(self) -> dict[str, str]:
         clients, name = self.clients, self._name
         for bucket in (name, f"{name}-outputs"):
@@ -287,7 +331,7 @@ class World:
         clients["s3"].put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
         urls = {
             kind: clients["sqs"].create_queue(QueueName=f"{name}-{kind}")["QueueUrl"]
-            for kind in ("uploads", "dead", "told")
+            for kind in ("uploads", "submits", "dead", "told")
         }
         self._notifications_url = urls["told"]
         topic = clients["sns"].create_topic(Name=name)["TopicArn"]
@@ -295,18 +339,24 @@ class World:
         clients["sns"].subscribe(
             TopicArn=topic, Protocol="sqs", Endpoint=arn["QueueArn"], Attributes={"RawMessageDelivery": "true"}
         )
-        keys = {"unfinished": "HASH", "updated_at": "RANGE"}
+        keys = {"line": ("stands", "place"), "unfinished": ("unfinished", "unfinished_at")}
         clients["dynamodb"].create_table(
             TableName=name,
             BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in ("job_id", *keys)],
+            AttributeDefinitions=[
+                {"AttributeName": key, "AttributeType": "S"} for key in sorted({"job_id"}.union(*keys.values()))
+            ],
             KeySchema=[{"AttributeName": "job_id", "KeyType": "HASH"}],
             GlobalSecondaryIndexes=[
                 {
-                    "IndexName": "unfinished",
-                    "KeySchema": [{"AttributeName": key, "KeyType": kind} for key, kind in keys.items()],
-                    "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["created_at", "attempt"]},
+                    "IndexName": index,
+                    "KeySchema": [
+                        {"AttributeName": partition, "KeyType": "HASH"},
+                        {"AttributeName": sort, "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "ALL"},
                 }
+                for index, (partition, sort) in keys.items()
             ],
         )
         clients["secretsmanager"].create_secret(Name=name, SecretString=self.emulator.api_key)
@@ -317,8 +367,9 @@ class World:
         )
         return {
             **{"JOBS_TABLE": name, "SEGMIND_BASE_URL": self.emulator.url, "SEGMIND_SECRET_ID": name},
-            **{"SEGMIND_REQUESTS_PER_MINUTE": "6000", "LIMIT_COUNTS": "submits", "DAILY_JOB_LIMIT": "0"},
+            **{"SEGMIND_REQUESTS_PER_MINUTE": "6000", "LIMIT_COUNTS": "submits", "DAILY_BUDGET": "0"},
             **{"TYPICAL_INFERENCE_SECONDS": "31", "RECORD_RETENTION_DAYS": "0", "SETTLE_SECONDS": "5"},
+            **{"MONTHLY_BUDGET": "0", "SUBMIT_QUEUE_URL": urls["submits"], "DISPATCH_FUNCTION": "none"},
             **{"STATE_MACHINE_ARN": machine["stateMachineArn"], "IMAGE_TRANSPORT": "presigned-url"},
             **{"ACCOUNT_PAUSE_SECONDS": "900", "SUBMIT_TIMEOUT_SECONDS": "60"},
             **{"SEGMIND_HISTORY_URL": self.emulator.url, "JOB_TIMEOUT_SECONDS": "3000"},

@@ -6,20 +6,37 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
+from posedrop.line.places import LOST_AFTER
 from tests.crash.conftest import FOLDER, Crash, World
 from tests.support import schema
 
 NEVER: Crash | None = None
 LEDGER = "posedrop.ledger:Ledger"
 START = "posedrop.executions:Executions.start"
+START_ENDED = "posedrop.executions:Executions.start_ended"
 PUBLISH = "posedrop.delivery:publish"
 STORE = "posedrop.storage:OutputBucket"
 
+RESERVE = "posedrop.gate.gate:Gate.reserve"
+SEND = "posedrop.submit_queue:SubmitQueue.send"
+PERMIT = "posedrop.gate.gate:Gate.permit"
+MOVE = "posedrop.line.line:Line.dispatch"
+CLOSE = "posedrop.submission:Submission._close_breaker"
+TRIP = "posedrop.submission:Submission._trip"
+
+INTAKE: dict[str, Crash | None] = {
+    "poses told to the queue": ("intake", "after", "posedrop.arrivals:Arrivals._send", 1),
+    "files read": ("intake", "before", "posedrop.line.entrance:Entrance.place", 1),
+    "time reserved at once": ("intake", "after", RESERVE, 1),
+    "before the record": ("intake", "before", f"{LEDGER}.queue", 1),
+    "recorded": ("intake", "after", f"{LEDGER}.queue", 1),
+    "before the message": ("intake", "before", SEND, 1),
+    "message sent": ("intake", "after", SEND, 1),
+}
 SUBMIT: dict[str, Crash | None] = {
-    "no crash": NEVER,
-    "poses told to the queue": ("submit", "after", "posedrop.arrivals:Arrivals._send", 1),
-    "files read": ("submit", "before", f"{LEDGER}.queue", 1),
-    "queued": ("submit", "after", f"{LEDGER}.queue", 1),
+    "before the permit": ("submit", "before", PERMIT, 1),
+    "permit taken": ("submit", "after", PERMIT, 1),
+    "budget charged": ("submit", "after", "posedrop.gate.budget:BudgetStore.charge", 1),
     "before the claim": ("submit", "before", f"{LEDGER}.claim", 1),
     "answered": ("submit", "after", "posedrop.segmind:Segmind.submit", 1),
     "sent": ("submit", "at", "http11.receive_response_headers.complete", 1),
@@ -36,6 +53,7 @@ DELIVER: dict[str, Crash | None] = {
     "before the result": ("deliver", "before", "posedrop.segmind:Segmind.result", 1),
     "first of four stored": ("deliver", "after", f"{STORE}.store_image", 1),
     "before the last image": ("deliver", "before", f"{STORE}.store_image", 4),
+    "budget settled": ("deliver", "after", "posedrop.gate.budget:BudgetStore.settle", 1),
     "images stored": ("deliver", "before", f"{LEDGER}.succeed", 1),
     "end written": ("deliver", "after", f"{LEDGER}.succeed", 1),
     "before result.json": ("deliver", "before", f"{STORE}.store_result", 1),
@@ -51,14 +69,15 @@ def points(crashes: dict[str, Crash | None]) -> Any:
 
 
 def drive(world: World, crash: Crash | None) -> None:
-    """Go on until all is done, with a crash on the way, and then have an event once more."""
+    """Go on until all is done, with a crash on the way, and then have an event and the dispatched jobs once more."""
     before = world.crashes
     world.crash = crash
     world.work()
     assert world.crashes - before == (0 if crash is None else 1)
     world.send_event("poses/walk.png")
+    world.send_again()
     world.work()
-    assert world.depth() == {"UPLOAD_QUEUE_URL": 0, "DEAD_LETTER_QUEUE_URL": 0}
+    assert world.depth() == {"UPLOAD_QUEUE_URL": 0, "SUBMIT_QUEUE_URL": 0, "DEAD_LETTER_QUEUE_URL": 0}
 
 
 def job_id(world: World) -> str:
@@ -91,16 +110,119 @@ def check_success(world: World, told: dict[str, Any]) -> None:
     assert json.loads(stored[f"{folder}/result.json"]) == told
 
 
-@points({**SUBMIT, **LOOP, **DELIVER})
-def test_a_job_is_paid_once_and_delivered(world: World, crash: Crash | None) -> None:
-    world.upload()
-    drive(world, crash)
+def check_paid_once(world: World) -> None:
+    """One job, paid once, with one execution and one complete set of outputs."""
     assert len(world.accepted()) == 1
     assert list(world.executions()) == [f"{job_id(world)}-1"]
     told = attempts(world)
     assert list(told) == [1]
     check_success(world, told[1])
     assert len(world.outputs()) == 5
+
+
+@points({"no crash": NEVER, **INTAKE, **SUBMIT, **LOOP, **DELIVER})
+def test_a_job_is_paid_once_and_delivered(world: World, crash: Crash | None) -> None:
+    world.upload()
+    drive(world, crash)
+    check_paid_once(world)
+
+
+IN_LINE: dict[str, Crash | None] = {
+    "before the rank": ("intake", "before", "posedrop.line.line:Line.rank", 1),
+    "rank given": ("intake", "after", "posedrop.line.line:Line.rank", 1),
+    "recorded in line": ("intake", "after", f"{LEDGER}.queue", 1),
+    "before the reservation": ("dispatch", "before", RESERVE, 1),
+    "time reserved": ("dispatch", "after", RESERVE, 1),
+    "before the move": ("dispatch", "before", MOVE, 1),
+    "moved": ("dispatch", "after", MOVE, 1),
+    "before the message": ("dispatch", "before", SEND, 1),
+    "message sent": ("dispatch", "after", SEND, 1),
+    "permit taken": ("submit", "after", PERMIT, 1),
+}
+
+
+@points({"no crash": NEVER, **IN_LINE})
+def test_a_job_that_stands_in_line_is_paid_once(world: World, crash: Crash | None) -> None:
+    world.reserve(120)
+    world.upload()
+    drive(world, crash)
+    check_paid_once(world)
+
+
+BACK_IN_LINE: dict[str, Crash | None] = {
+    "before it is put in line": ("dispatch", "before", "posedrop.line.line:Line.put_in_line", 1),
+    "put in line": ("dispatch", "after", "posedrop.line.line:Line.put_in_line", 1),
+    "moved once more": ("dispatch", "after", MOVE, 1),
+}
+
+
+@points({"no crash": NEVER, **BACK_IN_LINE})
+def test_a_job_whose_message_is_lost_is_put_back_in_line(world: World, crash: Crash | None) -> None:
+    world.upload()
+    world.crash = ("intake", "before", SEND, 1)
+    while world.handle_message("UPLOAD_QUEUE_URL"):
+        pass
+    assert world.crashes == 1
+    (record,) = world.records()
+    assert (record["status"], record["stands"]) == ({"S": "QUEUED"}, {"S": "due"})
+    world.offset += LOST_AFTER
+    world.reserve(240)  # so there is no time for it yet when it is due
+    drive(world, crash)
+    check_paid_once(world)
+
+
+CLOSED: dict[str, Crash | None] = {
+    "before it is put back": ("submit", "before", f"{LEDGER}.put_back", 1),
+    "put back": ("submit", "after", f"{LEDGER}.put_back", 1),
+    "moved": ("dispatch", "after", MOVE, 1),
+}
+
+
+@points({"no crash": NEVER, **CLOSED})
+def test_a_job_that_meets_a_closed_gate_is_put_back(world: World, crash: Crash | None) -> None:
+    world.upload()
+    while world.handle_message("UPLOAD_QUEUE_URL"):
+        pass
+    world.pause(900)
+    drive(world, crash)
+    (record,) = world.records()
+    assert int(record["dispatch_number"]["N"]) > 1
+    check_paid_once(world)
+
+
+KEY_REFUSED: dict[str, Crash | None] = {
+    "given back": ("submit", "after", f"{LEDGER}.release", 1),
+    "breaker told": ("submit", "after", TRIP, 1),
+    "breaker closed": ("submit", "after", CLOSE, 1),
+}
+PROBE: dict[str, Crash | None] = {
+    "probe reserved": ("dispatch", "after", RESERVE, 1),
+    "moved": ("dispatch", "after", MOVE, 1),
+    "message sent": ("dispatch", "after", SEND, 1),
+    "permit taken": ("submit", "after", PERMIT, 1),
+    "request id written": ("submit", "after", f"{LEDGER}.submitted", 1),
+    "before the breaker is closed": ("submit", "before", CLOSE, 1),
+}
+
+
+@points(KEY_REFUSED)
+def test_a_job_whose_key_was_refused_is_sent_again(world: World, crash: Crash) -> None:
+    world.emulator.faults([{"fault": "401", "on": "submit", "times": 1}])
+    world.upload()
+    drive(world, crash)
+    check_paid_once(world)
+
+
+@points({"no crash": NEVER, **PROBE})
+def test_the_probe_is_paid_once(world: World, crash: Crash | None) -> None:
+    world.emulator.faults([{"fault": "401", "on": "submit", "times": 1}])
+    world.upload()
+    while world.handle_message():
+        pass
+    (record,) = world.records()
+    assert (record["status"], record["reason_code"]) == ({"S": "QUEUED"}, {"S": "PAUSED"})
+    drive(world, crash)
+    check_paid_once(world)
 
 
 UNKNOWN: dict[str, tuple[Crash, str, int]] = {
@@ -153,8 +275,9 @@ def test_a_request_without_an_answer_is_found(world: World, crash: Crash) -> Non
 
 NOT_ACCEPTED: dict[str, Crash | None] = {
     "given back": ("submit", "after", f"{LEDGER}.release", 1),
-    "pause told": ("submit", "after", "posedrop.governor:Governor.change", 1),
-    "deferral written": ("submit", "after", f"{LEDGER}.defer", 1),
+    "pause told": ("submit", "after", "posedrop.gate.rate_limit:RateLimiter.pause", 1),
+    "dispatched again": ("dispatch", "after", MOVE, 1),
+    "sent again": ("dispatch", "after", SEND, 1),
 }
 
 
@@ -171,7 +294,7 @@ def test_a_request_that_was_not_accepted_is_sent_again(world: World, crash: Cras
 
 SERVER_FAULT: dict[str, Crash | None] = {
     "put back": ("submit", "after", f"{LEDGER}.release_after_fault", 1),
-    "breaker told": ("submit", "after", "posedrop.governor:Governor.trip", 1),
+    "breaker told": ("submit", "after", TRIP, 1),
     "before the history": ("submit", "before", "posedrop.history:History.find", 1),
     "history asked": ("submit", "after", "posedrop.history:History.find", 1),
     "what it said written": ("submit", "after", f"{LEDGER}.learned", 1),
@@ -189,9 +312,24 @@ def test_a_request_behind_a_500_is_looked_up_and_sent_once_more(world: World, cr
     check_success(world, told[1])
 
 
+HISTORY_FAULT: dict[str, Crash | None] = {
+    "deferral written": ("submit", "after", f"{LEDGER}.defer", 1),
+    "found absent": ("submit", "after", f"{LEDGER}.learned", 1),
+}
+
+
+@points({"no crash": NEVER, **HISTORY_FAULT})
+def test_a_request_behind_a_500_waits_for_the_history(world: World, crash: Crash | None) -> None:
+    world.emulator.faults([{"fault": "500", "on": "submit", "times": 1}, {"fault": "503", "on": "history", "times": 1}])
+    world.upload()
+    drive(world, crash)
+    check_paid_once(world)
+
+
 REFUSED: dict[str, Crash | None] = {
-    "refused": ("submit", "after", f"{LEDGER}.refuse", 1),
-    "execution started": ("submit", "after", START, 1),
+    "refused": ("intake", "after", f"{LEDGER}.refuse", 1),
+    "before the execution": ("intake", "before", START_ENDED, 1),
+    "execution started": ("intake", "after", START_ENDED, 1),
     "before the notification": ("deliver", "before", PUBLISH, 1),
     "told": ("deliver", "after", PUBLISH, 1),
 }
@@ -213,12 +351,12 @@ def test_uploads_that_waited_become_a_job(world: World, crashed: str) -> None:
     world.put("poses/walk.png", FOLDER["poses/walk.png"])
     world.send_event("poses/walk.png")
     if crashed == "waiting written":
-        world.crash = ("submit", "after", f"{LEDGER}.wait", 1)
+        world.crash = ("intake", "after", f"{LEDGER}.wait", 1)
     world.work()
     (record,) = world.records()
     assert record["missing"] == {"L": [{"S": "face"}]}
     if crashed == "waiting removed":
-        world.crash = ("submit", "after", f"{LEDGER}.stop_waiting", 1)
+        world.crash = ("intake", "after", f"{LEDGER}.stop_waiting", 1)
     world.upload()
     world.work()
     assert world.crashes == 1
@@ -229,7 +367,9 @@ def test_uploads_that_waited_become_a_job(world: World, crashed: str) -> None:
 
 
 RETRY: dict[str, Crash | None] = {
-    "new attempt written": ("submit", "after", f"{LEDGER}.new_attempt", 1),
+    "new attempt written": ("intake", "after", f"{LEDGER}.new_attempt", 1),
+    "before its message": ("intake", "before", SEND, 1),
+    "its message sent": ("intake", "after", SEND, 1),
     "old request asked for": ("submit", "after", "posedrop.segmind:Segmind.status", 1),
     "claimed": ("submit", "after", f"{LEDGER}.claim", 1),
     "sent": ("submit", "at", "http11.receive_response_headers.complete", 1),

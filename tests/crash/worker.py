@@ -3,7 +3,7 @@
 The process that is started loads everything once and forks a child for each line of its input; the child ends itself
 with exit code 137, as a function that is killed, where the line says so. A line is a JSON object:
 
-    function     submit, poll, deliver or sweep
+    function     intake, dispatch, submit, poll, deliver or sweep
     event        the function's event
     seconds      what is left of its time
     offset       seconds that its clock is ahead
@@ -30,10 +30,13 @@ import boto3
 import httpx
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
+from botocore.config import Config
 
+from posedrop.parallel import WORKERS
 from tests.support import ROOT, Context
 
 KILLED = 137
+FUNCTIONS = ("intake", "dispatch", "submit", "poll", "deliver", "sweep")
 SERVICES = ("s3", "sqs", "sns", "dynamodb", "stepfunctions", "secretsmanager", "lambda")
 
 
@@ -42,7 +45,7 @@ def main() -> None:
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the functions log must not get between the answers
     _prepare()
-    modules = {name: _load(name) for name in ("submit", "poll", "deliver", "sweep")}
+    modules = {name: _load(name) for name in FUNCTIONS}
     for line in sys.stdin:
         order = json.loads(line)
         reader, writer = os.pipe()
@@ -59,10 +62,13 @@ def main() -> None:
 def _prepare() -> None:
     """Make what the children would spend most of their time on: clients, and certificates that none of them uses."""
     boto3.setup_default_session()
-    boto3.DEFAULT_SESSION.events.register("provide-client-params.sqs.SendMessage", _without_delay)
-    prepared = {service: boto3.client(service) for service in SERVICES}  # type: ignore[call-overload]
+    boto3.DEFAULT_SESSION.events.register("provide-client-params.sqs.SendMessage", _delay_as_attribute)
+    boto3.DEFAULT_SESSION.events.register("provide-client-params.sqs.SendMessageBatch", _delays_as_attributes)
+    many = Config(max_pool_connections=WORKERS)
+    prepared = {service: boto3.client(service, config=many) for service in SERVICES}  # type: ignore[call-overload]
     make = boto3.client
-    boto3.client = lambda service, **options: make(service, **options) if options else prepared[service]
+    # Only S3's client is made with options that matter here.
+    boto3.client = lambda service, **options: make(service, **options) if service == "s3" else prepared[service]
     DEFAULT_PROVIDERS["secrets"] = SecretsProvider()
     ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
     httpx.Client()
@@ -119,9 +125,15 @@ def _traced(self: httpx.Client, original: Any, target: str, method: str, url: st
     return original(self, method, url, extensions=extensions, **arguments)
 
 
-def _without_delay(params: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """A delay is the services' time, which the tests' clock does not move."""
-    return {**params, "DelaySeconds": 0}
+def _delay_as_attribute(params: dict[str, Any], **_: Any) -> dict[str, Any]:
+    """A delay is the services' time, which the tests' clock does not move: it becomes an attribute, for the tests."""
+    delay = {"DataType": "Number", "StringValue": str(params.get("DelaySeconds", 0))}
+    attributes = {**params.get("MessageAttributes", {}), "delay": delay}
+    return {**params, "DelaySeconds": 0, "MessageAttributes": attributes}
+
+
+def _delays_as_attributes(params: dict[str, Any], **_: Any) -> dict[str, Any]:
+    return {**params, "Entries": [_delay_as_attribute(entry) for entry in params["Entries"]]}
 
 
 def _load(function: str) -> ModuleType:
