@@ -8,15 +8,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
+from posedrop.clock import rfc3339
 from posedrop.intake import draft
 from posedrop.job import JOB_ID
 from posedrop.ledger import Ledger
+from posedrop.line.places import in_line
 from posedrop.notification import notification
 from posedrop.parameters import schema as job_schema
 from posedrop.uploads import Blob, JobFiles, Listed
 from tests.support import image, schema
 
 NOW = 1_795_000_000.0
+PLACE = {"rank": 0, "queued_at": rfc3339(NOW), "dispatch_number": 1, **in_line(0, rfc3339(NOW))}
 IMAGE = image()
 TOLD = Draft7Validator(schema("notification"))
 PARAMETERS = list(job_schema()["properties"])
@@ -94,7 +97,7 @@ def check(data: bytes) -> bool:
         Draft7Validator(job_schema()).validate(found.job.parameters)
         assert set(found.job.parameters) == set(PARAMETERS) - {"context"}
         json.dumps(found.job.parameters, allow_nan=False).encode()
-        record = ledger.queue(found.job, NOW)
+        record = ledger.queue(found.job, PLACE, NOW)
     # The ledger and the notification can carry it.
     assert len(json.dumps(table.item, default=str)) < 40_000
     told = notification(record) if found.error else {**notification(record), "status": "FAILED", "error": {}}

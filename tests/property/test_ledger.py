@@ -7,6 +7,7 @@ before, as a function does that was slow.
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
@@ -19,10 +20,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from posedrop.clock import rfc3339
 from posedrop.errors import InferenceFailed, Rejected, SubmitOutcomeUnknown
+from posedrop.gate.items import Items
 from posedrop.gate.reasons import ReasonCode
 from posedrop.job import Job
 from posedrop.ledger import Conflict, Ledger
+from posedrop.line.line import Line
+from posedrop.line.places import Entry, dispatched
 from posedrop.record import ENDED, Record, Status
 from posedrop.record import Fate as RequestFate
 from tests.table import Table
@@ -46,7 +51,8 @@ class Concurrent(RuleBasedStateMachine):
         """The owners that have sent their request."""
         self.paid: Counter[int] = Counter()
         """Requests by attempt that the provider has taken, or may have."""
-        self.known = self.ledger.queue(Job(JOB, "bucket", "hero", "walk", {}), self.now)
+        self.line = Line(Items(self.table, "jobs"))  # type: ignore[arg-type]
+        self.known = self.ledger.queue(Job(JOB, "bucket", "hero", "walk", {}), self.place(), self.now)
         self.read()
 
     # ---- the rules -------------------------------------------------------------------------------------------------
@@ -72,7 +78,9 @@ class Concurrent(RuleBasedStateMachine):
     def act(self, record: Record, choice: int, lost: set[int]) -> Record:
         """Somebody does what follows from a record that may be old."""
         actions: dict[Status, list[Callable[[Record], object]]] = {
-            Status.QUEUED: [self.send, self.claim, self.hold, self.adopt],
+            Status.QUEUED: [
+                *(self.send, self.claim, self.hold, self.put_back, self.dispatch, self.put_in_line, self.adopt),
+            ],
             Status.SUBMITTING: [
                 *(self.post, self.taken, self.not_taken, self.fault, self.rejected, self.found, self.not_found),
             ],
@@ -90,13 +98,17 @@ class Concurrent(RuleBasedStateMachine):
         assert all(paid <= 1 for paid in self.paid.values()), self.paid
 
     @invariant()
-    def the_index_holds_what_is_not_told(self) -> None:
+    def one_index_holds_what_is_not_told(self) -> None:
+        """What is queued is in `line`, for dispatch; what is sent or has ended is in `unfinished`, for the sweep."""
         item = self.table.items[JOB]
         if "notified_at" in item:
             assert "unfinished" not in item
             assert item["status"]["S"] in ENDED
         else:
-            assert item["unfinished"] == item["status"]
+            queued = item["status"]["S"] == Status.QUEUED
+            assert ("stands" in item, "unfinished" in item) == (queued, not queued)
+        assert ("stands" in item) == ("place" in item)
+        assert ("unfinished" in item) == ("unfinished_at" in item)
 
     # ---- what functions do -----------------------------------------------------------------------------------------
 
@@ -105,7 +117,7 @@ class Concurrent(RuleBasedStateMachine):
         self.post(self.known)
 
     def claim(self, record: Record) -> None:
-        self.ledger.claim(record, f"owner-{next(self.owners)}", self.now)
+        self.ledger.claim(record, f"owner-{next(self.owners)}", 0.03, self.now)
         self.read()
 
     def post(self, claimed: Record) -> None:
@@ -147,6 +159,16 @@ class Concurrent(RuleBasedStateMachine):
     def hold(self, record: Record) -> None:
         self.ledger.defer(record, ReasonCode.RATE_LIMIT, "429", self.now + 9, self.now)
 
+    def put_back(self, record: Record) -> None:
+        self.ledger.put_back(record, ReasonCode.EARLIER_REQUEST, "asked next", self.now + 90, self.now)
+
+    def dispatch(self, record: Record) -> None:
+        """A run of dispatch that saw the record in the index, perhaps long before."""
+        self.line.dispatch(entry(record), self.now)
+
+    def put_in_line(self, record: Record) -> None:
+        self.line.put_in_line(entry(record))
+
     def adopt(self, record: Record) -> None:
         if record.requests:
             self.ledger.adopt(record, record.requests[0], "of an earlier attempt", self.now)
@@ -165,7 +187,8 @@ class Concurrent(RuleBasedStateMachine):
         self.ledger.notified(record, self.now)
 
     def retry(self, record: Record) -> None:
-        self.ledger.new_attempt(record, f"wish {record.attempt}", self.now)
+        place = self.place(record.dispatch_number + 1)
+        self.ledger.new_attempt(record, f"wish {record.attempt}", self.now, place=place)
 
     # ---- what must hold after each ---------------------------------------------------------------------------------
 
@@ -193,11 +216,27 @@ class Concurrent(RuleBasedStateMachine):
             assert after.request_id is after.owner is after.error is after.notified_at is None
             assert after.wishes == [*before.wishes, f"wish {record.attempt}"]
 
+    def place(self, number: int = 1) -> dict[str, Any]:
+        """The place of a job that goes at once."""
+        return {"rank": 0, "queued_at": rfc3339(self.now), "dispatch_number": number, **dispatched(self.now)}
+
     def read(self) -> Record:
         record = self.ledger.get(self.known.job_id)
         assert record
         self.known = record
         return record
+
+
+def entry(record: Record) -> Entry:
+    """A queued job as the index shows it."""
+    return Entry(
+        record.job_id,
+        str(record.stands),
+        str(record.place),
+        record.rank,
+        record.queued_at,
+        record.dispatch_number,
+    )
 
 
 def test_concurrent_owners() -> None:

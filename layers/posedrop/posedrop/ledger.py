@@ -329,7 +329,7 @@ class Ledger:
         """
         status = Status.FAILED if error else Status.QUEUED
         unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": rfc3339(now)}
-        end = {"error": _error(error), "completed_at": rfc3339(now), **unsent} if error else place
+        end = {"error": _error(error), "completed_at": rfc3339(now), **unsent} if error else {**FINISHED, **place}
         asked_again = [
             replace(found, fate=Fate.UNKNOWN, history_page=1)
             if found.fate in (*MAY_EXIST, Fate.ABSENT, Fate.UNRESOLVED)
