@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,8 @@ from botocore.parsers import create_parser
 from ministack.services import dynamodb  # type: ignore[import-untyped]
 
 _parser = create_parser("json")
+_lock = Lock()
+"""A server would handle one call after the other, whichever threads they come from."""
 
 
 def respond(params: dict[str, Any], model: OperationModel, **_: Any) -> tuple[Any, Any]:
@@ -17,7 +20,8 @@ def respond(params: dict[str, Any], model: OperationModel, **_: Any) -> tuple[An
     headers = {name.lower(): str(value) for name, value in params["headers"].items()}
     coroutine = dynamodb.handle_request("POST", "/", headers, params["body"], {})
     try:
-        coroutine.send(None)
+        with _lock:
+            coroutine.send(None)
     except StopIteration as returned:
         status, answered, body = returned.value
         response = {"status_code": status, "headers": answered, "body": body}

@@ -4,13 +4,11 @@ The clock is the tests', SQS is played as documented: a delayed message comes wh
 reported as failed when its visibility ends.
 """
 
-import heapq
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count, pairwise
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -22,13 +20,13 @@ from hypothesis import strategies as st
 
 from tests.dynamodb import in_process
 from tests.integration.conftest import Pipeline, Provider
+from tests.queues import Queues
 from tests.support import Context, image
 
 HISTORY_HOST = "history.test"
 DAY = 86_400.0
 QUARTER = 900.0
 """Seconds between two sound jobs, and the seconds of AccountPauseSeconds."""
-VISIBILITY = 360.0
 MARGIN = 3600.0
 """Seconds after the day in which the last decisions about it are made."""
 FIREWALL = httpx.Response(403, html="<html><body><h1>403 Forbidden</h1></body></html>")
@@ -112,18 +110,8 @@ def timestamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-@dataclass(order=True)
-class Delivery:
-    """A message and when it is delivered next (seconds since the epoch)."""
-
-    at: float
-    number: int
-    body: str = field(compare=False)
-    receive_count: int = field(compare=False, default=1)
-
-
 class Day:
-    """The upload queue of one day, and the uploads that fill it."""
+    """One day, and the uploads that fill it."""
 
     def __init__(self, pipeline: Pipeline, provider: DayProvider) -> None:
         self.pipeline = pipeline
@@ -132,19 +120,9 @@ class Day:
         provider.log.clear()
         provider.now = pipeline.clock
         self.start = pipeline.clock.now
-        self._hidden: float | None = None
-        """For how many seconds the handler has hidden the message at hand, if it has."""
-        self._deliveries: list[Delivery] = []
+        self._queues = Queues(pipeline)
         self._numbers = count()
         self._ran = set(pipeline.executions())
-        while pipeline.hooks:  # of the fixture, which keeps what is delayed for itself, or of the day before
-            pipeline.hooks.pop()()
-        for operation, action in (
-            ("SendMessage", self._sent),
-            ("SendMessageBatch", self._batch_sent),
-            ("ChangeMessageVisibility", self._was_hidden),
-        ):
-            pipeline.hook("sqs", operation, action)
 
     def upload(self, after: float, prompt: str) -> None:
         """Upload a job so many seconds after the start; its events come then."""
@@ -154,12 +132,17 @@ class Day:
             self.pipeline.put(f"{folder}/pose.png", image("png", (9, 9)), Metadata={"prompt": prompt}),
         ]
         for event in events:
-            self._send(self.start + after, json.dumps(event))
+            self._queues.send(json.dumps(event), at=self.start + after)
 
     def run(self, seconds: float = DAY + MARGIN) -> None:
-        """Deliver every message that is due within so many seconds."""
-        while self._deliveries and self._deliveries[0].at <= self.start + seconds:
-            self._deliver(heapq.heappop(self._deliveries))
+        """Deliver every message that is due within so many seconds, and let dispatch run."""
+        queues, clock, end = self._queues, self.pipeline.clock, self.start + seconds
+        while (at := min(queues.next_due(), next_run := queues.next_run())) <= end:
+            clock.now = max(clock.now, at)
+            if next_run <= at:
+                queues.dispatch(Context())
+            else:
+                queues.deliver(queues.take(), Context())
 
     def ends(self) -> dict[str, tuple[str, str | None]]:
         """Run the day's executions; return status and error type of each notified job by its prompt."""
@@ -171,34 +154,6 @@ class Day:
             message["parameters"]["prompt"]: (message["status"], (message["error"] or {}).get("type"))
             for message in self.pipeline.notifications()
         }
-
-    def _send(self, at: float, body: str, receive_count: int = 1) -> None:
-        heapq.heappush(self._deliveries, Delivery(at, next(self._numbers), body, receive_count))
-
-    def _deliver(self, message: Delivery) -> None:
-        clock = self.pipeline.clock
-        clock.now, self._hidden = max(clock.now, message.at), None
-        record = self.pipeline.record_of(message.body)
-        record["attributes"]["ApproximateReceiveCount"] = str(message.receive_count)
-        answer = self.pipeline.submit.handler({"Records": [record]}, Context())
-        if answer["batchItemFailures"]:
-            hidden = VISIBILITY if self._hidden is None else self._hidden
-            self._send(clock.now + hidden, message.body, message.receive_count + 1)
-
-    def _sent(self, params: dict[str, Any], **_: Any) -> Any:
-        request = json.loads(params["body"])
-        assert request["QueueUrl"] == self.pipeline.queue_url, "a message that no one could read"
-        self._send(self.pipeline.clock.now + request.get("DelaySeconds", 0), request["MessageBody"])
-        return SimpleNamespace(status_code=200), {"MessageId": "sent"}
-
-    def _batch_sent(self, params: dict[str, Any], **_: Any) -> Any:
-        for entry in json.loads(params["body"])["Entries"]:
-            self._send(self.pipeline.clock.now + entry.get("DelaySeconds", 0), entry["MessageBody"])
-        return SimpleNamespace(status_code=200), {"Successful": []}
-
-    def _was_hidden(self, params: dict[str, Any], **_: Any) -> Any:
-        self._hidden = json.loads(params["body"])["VisibilityTimeout"]
-        return SimpleNamespace(status_code=200), {}
 
 
 @pytest.fixture

@@ -1,0 +1,131 @@
+"""The queues and the runs of dispatch on the tests' clock, as AWS documents them.
+
+A delayed message comes when its delay is over, one that is reported as failed when its visibility ends. `dispatch` runs
+when it is invoked and each minute; the minutes at which it would find nothing to do are left out.
+"""
+
+import json
+import math
+import uuid
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+
+from posedrop.clock import epoch
+from posedrop.gate.gate import HORIZON
+from posedrop.gate.items import Items
+from posedrop.line.line import Line
+from tests.integration.conftest import TABLE, Pipeline
+
+VISIBILITY = 360.0
+"""Seconds after which a message is delivered again whose function died."""
+MINUTE = 60.0
+
+
+@dataclass
+class Message:
+    """One message for a function, not delivered before `due` (seconds since the epoch)."""
+
+    function: str
+    body: str
+    due: float
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    receives: int = 0
+
+
+class Queues:
+    """The messages for intake and submit, and when dispatch runs next. They take the place of the pipeline's own."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.clock = pipeline.clock
+        self.messages: list[Message] = []
+        self.is_invoked = False
+        """Whether dispatch was invoked, and has not run since."""
+        self._functions = {pipeline.queue_url: "intake", pipeline.submit_queue_url: "submit"}
+        self._hidden: float | None = None
+        """For how many seconds the function has hidden the message at hand, if it has."""
+        self._line = Line(Items(boto3.client("dynamodb"), TABLE))
+        while pipeline.hooks:  # of the fixture, which keeps what is delayed for itself, or of other queues
+            pipeline.hooks.pop()()
+        pipeline.hook("sqs", "SendMessage", self._sent)
+        pipeline.hook("sqs", "SendMessageBatch", self._batch_sent)
+        pipeline.hook("sqs", "ChangeMessageVisibility", self._was_hidden)
+        pipeline.hook("lambda", "Invoke", self._was_invoked)
+
+    def send(self, body: str, function: str = "intake", *, at: float | None = None, **values: Any) -> None:
+        """Put a message on a function's queue that comes at a time, or now."""
+        self.messages.append(Message(function, body, self.clock.now if at is None else at, **values))
+
+    def take(self, number: int = 0) -> Message:
+        """Take a message off its queue, by default the one that is due first."""
+        self.messages.sort(key=lambda message: message.due)
+        return self.messages.pop(number)
+
+    def next_due(self) -> float:
+        """When the next message is due (seconds since the epoch); infinity if there is none."""
+        return min((message.due for message in self.messages), default=math.inf)
+
+    def next_run(self) -> float:
+        """When dispatch runs next and finds something to do (seconds since the epoch); infinity if there is nothing."""
+        now = self.clock.now
+        if self.is_invoked:
+            return now
+        found = [epoch(entry.place) for entry in self._line.next_due()]
+        if not self._line.is_empty():
+            gate = self.pipeline.gate()
+            state = gate.read(now)
+            probed = state.breaker.probe_until if state.breaker.is_open else 0.0
+            found.append(max(gate.opening(state, now).at, probed, state.until - HORIZON))
+        return math.floor(max(now, min(found)) / MINUTE + 1) * MINUTE if found else math.inf
+
+    def dispatch(self, context: Any) -> Any:
+        """Let dispatch run now, and return what it returns."""
+        self.is_invoked = False
+        return self.pipeline.dispatch.handler({}, context)
+
+    def deliver(self, message: Message, context: Any) -> bool:
+        """Let a message's function handle it now; return whether it is done. One that is not comes again."""
+        message.receives += 1
+        record = {**self.pipeline.record_of(message.body), "messageId": message.id}
+        record["attributes"] = {"ApproximateReceiveCount": str(message.receives)}
+        self._hidden = None
+        hidden = VISIBILITY
+        try:
+            answer = getattr(self.pipeline, message.function).handler({"Records": [record]}, context)
+            if not answer["batchItemFailures"]:
+                hidden = 0.0
+            elif self._hidden is not None:
+                hidden = self._hidden
+        finally:  # a function that died too
+            if hidden:
+                again = Message(message.function, message.body, self.clock.now + hidden, message.id, message.receives)
+                self.messages.append(again)
+        return not hidden
+
+    def _sent(self, params: dict[str, Any], **_: Any) -> Any:
+        request = json.loads(params["body"])
+        self._queue(request["QueueUrl"], request)
+        return SimpleNamespace(status_code=200), {"MessageId": "sent"}
+
+    def _batch_sent(self, params: dict[str, Any], **_: Any) -> Any:
+        request = json.loads(params["body"])
+        for entry in request["Entries"]:
+            self._queue(request["QueueUrl"], entry)
+        return SimpleNamespace(status_code=200), {"Successful": []}
+
+    def _queue(self, url: str, entry: dict[str, Any]) -> None:
+        assert url in self._functions, "a message that no one could read"
+        self.send(entry["MessageBody"], self._functions[url], at=self.clock.now + entry.get("DelaySeconds", 0))
+
+    def _was_hidden(self, params: dict[str, Any], **_: Any) -> Any:
+        self._hidden = json.loads(params["body"])["VisibilityTimeout"]
+        return SimpleNamespace(status_code=200), {}
+
+    def _was_invoked(self, params: dict[str, Any], **_: Any) -> Any:
+        if "/dispatch/" not in params["url_path"]:
+            return None
+        self.is_invoked = True
+        return SimpleNamespace(status_code=202), {"StatusCode": 202}
