@@ -25,7 +25,11 @@ def respond(params: dict[str, Any], model: OperationModel, **_: Any) -> tuple[An
     except StopIteration as returned:
         status, answered, body = returned.value
         response = {"status_code": status, "headers": answered, "body": body}
-        return SimpleNamespace(status_code=status), _parser.parse(response, model.output_shape)
+        parsed = _parser.parse(response, model.output_shape)
+        shape = model.service_model.shape_for_error_code(parsed["Error"]["Code"]) if status >= 300 else None
+        if shape:  # an error has fields of its own, as the item of a failed condition
+            parsed.update(_parser.parse(response, shape))
+        return SimpleNamespace(status_code=status), parsed
     raise NotImplementedError(f"{model.name} waits")
 
 
