@@ -285,11 +285,11 @@ class Pipeline:
         return SimpleNamespace(status_code=200), {"MessageId": "later"}
 
     def _send_batch_later(self, params: dict[str, Any], **_: Any) -> Any:
-        """As _send_later, for the delayed messages of a batch."""
+        """As _send_later, for the delayed messages of a batch. One that is rounded up to a second comes now."""
         batch = json.loads(params["body"])
-        delayed = [entry for entry in batch["Entries"] if entry.get("DelaySeconds")]
+        delayed = [entry for entry in batch["Entries"] if entry.get("DelaySeconds", 0) > 1]
         self.messages += [(entry["MessageBody"], entry["DelaySeconds"]) for entry in delayed]
-        now = [entry for entry in batch["Entries"] if entry not in delayed]
+        now = [{**entry, "DelaySeconds": 0} for entry in batch["Entries"] if entry not in delayed]
         params["body"] = json.dumps({**batch, "Entries": now}).encode()
         return None if now else (SimpleNamespace(status_code=200), {"Successful": []})
 
