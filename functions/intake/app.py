@@ -12,11 +12,13 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from posedrop.arrivals import Arrivals
+from posedrop.deferral import Deferred
 from posedrop.executions import Executions
 from posedrop.gate.gate import Gate
 from posedrop.gate.items import Items
+from posedrop.gate.reasons import ReasonCode
 from posedrop.inbox import Inbox
-from posedrop.ledger import Ledger
+from posedrop.ledger import Conflict, Ledger
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
 from posedrop.messages import PoseMessage, RetryMessage, UnreadableMessage, UploadMessage, parse_message
@@ -30,6 +32,9 @@ from posedrop.telemetry import flush
 
 logger = Logger()
 
+BUSY_SECONDS = 5.0
+"""After which a message is handled again whose job another function has changed meanwhile."""
+
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Handle the messages of an SQS event."""
@@ -41,7 +46,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def handle(message: SQSRecord, received: int) -> None:
     """Handle one message. A job that ended before it was sent is notified by its execution."""
-    record = read(message)
+    try:
+        record = read(message)
+    except Conflict as exc:
+        raise Deferred(ReasonCode.BUSY, "another function went ahead with the job", BUSY_SECONDS) from exc
     if record is None:
         return
     name = execution_name(record.job_id, record.attempt)

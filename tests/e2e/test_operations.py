@@ -94,11 +94,15 @@ def wait_for_all(stack: LocalStack, inbox: Inbox, character: str, poses: int) ->
     return wait_for(look, f"{poses} notifications of {character}", HANGS)
 
 
+def dispatch_log(stack: LocalStack) -> str:
+    """All that `dispatch` has logged so far."""
+    return next(path for path in stack.save_function_logs() if path.stem == "function-dispatch").read_text()
+
+
 def oldest_job_seconds(stack: LocalStack) -> float | None:
-    """The last age of the oldest job that the sweep has written, in seconds."""
-    log = next(path for path in stack.save_function_logs() if path.stem == "function-dispatch").read_text()
-    found = [json.loads(line) for line in log.splitlines() if '"OldestJobSeconds"' in line]
-    return max(found[-1]["OldestJobSeconds"]) if found else None
+    """The age of the oldest job in seconds, as the last run of `dispatch` has written it; None if no job waited."""
+    found = [json.loads(line) for line in dispatch_log(stack).splitlines() if '"OldestJobSeconds"' in line]
+    return max(found[-1]["OldestJobSeconds"]) or None
 
 
 def paid(emulator: httpx.Client, prompt: str) -> int:
@@ -142,11 +146,15 @@ def test_a_key_that_breaks_holds_the_jobs_and_fails_none(
         return str(found["sentence"]) if found["reason"] == "paused" else None
 
     assert "401" in wait_for(explained, "the reason", HANGS)
-    log = next(path for path in own.save_function_logs() if path.stem == "function-dispatch").read_text()
-    cloudwatch, alarm = CloudWatch(), Stack().of_type("AWS::CloudWatch::Alarm")["AccountPausedAlarm"]
-    assert cloudwatch.state(alarm, 0.0) == "OK"
-    cloudwatch.collect(log, at=0.0)
-    assert cloudwatch.state(alarm, 0.0) == "ALARM"
+    alarm = Stack().of_type("AWS::CloudWatch::Alarm")["AccountPausedAlarm"]
+    assert CloudWatch().state(alarm, 0.0) == "OK"
+
+    def alarmed() -> bool | None:  # by the first run of dispatch that ends after the key was refused
+        cloudwatch = CloudWatch()
+        cloudwatch.collect(dispatch_log(own), at=0.0)
+        return cloudwatch.state(alarm, 0.0) == "ALARM" or None
+
+    assert wait_for(alarmed, "the alarm", HANGS)
 
     def held() -> bool | None:  # a probe is SUBMITTING until it is refused, one at a time
         found = statuses(own, "patient")

@@ -8,6 +8,7 @@ import httpx
 import pytest
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 
+from posedrop.gate.budget import FIRST_PRICE
 from tests.integration.conftest import API_KEY, Answer, Pipeline, Provider
 from tests.support import image
 
@@ -305,3 +306,58 @@ def test_a_third_attempt_looks_for_the_second_though_the_first_is_known(
         (3, "SUCCEEDED", "request-2"),
     ]
     assert len(provider.posts) == 2
+
+
+# ---- beside other jobs and functions ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_pause(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> float:
+    """A pause after a refusal in which a request of unknown outcome is not given up: its seconds."""
+    monkeypatch.setenv("ACCOUNT_PAUSE_SECONDS", "100")
+    return 100.0
+
+
+@pytest.mark.parametrize("history", ["is down", "has the request"])
+def test_a_job_that_needs_no_request_now_leaves_the_probe_to_the_next_one(
+    short_pause: float, pipeline: Pipeline, provider: WithHistory, history: str
+) -> None:
+    provider.submits = [httpx.Response(500), httpx.Response(401), TAKEN]
+    provider.fault = httpx.Response(503) if history == "is down" else None
+    pipeline.put(*FOLDER[0])
+    pipeline.upload(FOLDER[1], *((f"incoming/hero/poses/{name}.png", FOLDER[1][1]) for name in ("sit", "run")))
+    assert len(provider.posts) == 2
+    pipeline.pass_time(short_pause + 1)
+    assert pipeline.run_dispatch()["sent"] == 1  # the probe is the job that was answered 500
+    assert pipeline.drain()
+    assert len(provider.looks) == 1
+    assert len(provider.posts) == 4
+    found = {record["pose"]: record["status"] for record in pipeline.records().values()}
+    assert found == {"walk": "QUEUED" if provider.fault else "SUBMITTED", "sit": "SUBMITTED", "run": "SUBMITTED"}
+    assert not pipeline.messages
+
+
+@pytest.mark.parametrize(("response", "spent"), [(NO_ANSWER, 0.0), (httpx.Response(500), FIRST_PRICE)])
+def test_the_charge_of_a_request_that_two_functions_find_absent_is_given_back_once(
+    pipeline: Pipeline, provider: WithHistory, response: Answer, spent: float
+) -> None:
+    provider.visible = lambda: False
+    provider.submits = [response, TAKEN]
+    pipeline.put(*FOLDER[0])
+    pipeline.upload(FOLDER[1])
+    job_id = str(pipeline.record()["job_id"])
+    number = int(pipeline.record()["dispatch_number"])
+    inner: list[bool] = []
+
+    def another(params: dict[str, Any], **_: Any) -> None:
+        if b"ABSENT" in params["body"] and not inner:
+            inner.append(True)
+            pipeline.clock.now += 1
+            pipeline.handle({"submit": job_id, "number": number})
+
+    pipeline.clock.now += 61
+    pipeline.hook("dynamodb", "UpdateItem", another)
+    pipeline.handle({"submit": job_id, "number": number})
+    assert inner
+    assert pipeline.record()["requests"][0]["fate"] == "ABSENT"
+    assert pipeline.gate().budgets.read(pipeline.clock.now).day == spent

@@ -1,6 +1,7 @@
 """Trying again: by accident it changes nothing, on purpose it makes a new attempt that pays only where it must."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -203,6 +204,24 @@ def test_the_same_wish_delivered_again_makes_no_third_attempt(pipeline: Pipeline
     assert (pipeline.record()["attempt"], len(pipeline.provider.posts)) == (2, 2)
     deliver_message(pipeline, "wish-2", {"retry": job_id})
     assert (pipeline.record()["attempt"], len(pipeline.provider.posts)) == (3, 3)
+
+
+def test_a_wish_that_finds_another_one_at_work_comes_again(
+    pipeline: Pipeline, logs: Callable[[], list[dict[str, Any]]]
+) -> None:
+    job_id = end(pipeline, FAILED)
+    others = ["another wish"]
+
+    def first(params: dict[str, Any], **_: Any) -> None:
+        if b"a wish" in params["body"] and others:
+            deliver_message(pipeline, others.pop(), {"retry": job_id})
+
+    pipeline.hook("dynamodb", "UpdateItem", first)
+    deliver_message(pipeline, "a wish", {"retry": job_id})
+    assert [delay for _, delay in pipeline.messages] == [5]
+    assert not [line for line in logs() if line["level"] == "ERROR"]
+    deliver_message(pipeline, "a wish", {"retry": job_id})
+    assert (pipeline.record()["attempt"], len(pipeline.provider.posts)) == (2, 2)
 
 
 def test_bad_input_is_told_again(pipeline: Pipeline) -> None:

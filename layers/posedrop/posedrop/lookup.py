@@ -89,12 +89,6 @@ class RequestLookup:
             self._ledger.learned(record, requests, self._clock())
             raise Deferred(ReasonCode.EARLIER_REQUEST, str(exc), 1) from exc
 
-    def absent(self, record: Record, request: Request) -> list[Request]:
-        """The list of requests once the history says that there never was this one: its charge is given back."""
-        if request.charged_usd:
-            self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
-        return record.with_fate(request, Fate.ABSENT, charged_usd=0.0)
-
     def _search(self, record: Record, request: Request) -> Record:
         """Ask the history for a request that may exist, and keep what it says."""
         own = request.attempt == record.attempt
@@ -106,7 +100,10 @@ class RequestLookup:
             self._wait_for_history(record, request, exc)
             return self._ledger.learned(record, record.with_fate(request, Fate.UNRESOLVED), now)
         if request_id is None:
-            return self._ledger.learned(record, self.absent(record, request), now)
+            learned = self._ledger.learned(record, record.with_fate(request, Fate.ABSENT, charged_usd=0.0), now)
+            if request.charged_usd:  # not before: another function may have learned it first
+                self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
+            return learned
         if own:
             return self._ledger.adopt(record, request, request_id, now)
         return self._ledger.learned(record, record.with_fate(request, Fate.ACCEPTED, request_id=request_id), now)

@@ -38,7 +38,7 @@ from posedrop.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, LOOKUP_SE
 from posedrop.messages import SubmitMessage
 from posedrop.naming import execution_name
 from posedrop.polling import first_wait
-from posedrop.record import Fate, Record, Status
+from posedrop.record import Fate, Record, Request, Status
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind, Timeouts
 from posedrop.settings import SubmitSettings
@@ -117,7 +117,7 @@ class Submission:
         try:
             self._advance(record, message, remaining)
         except Deferred as exc:
-            if not queued or not self._put_back(record, exc):
+            if not queued or not self._put_back(record, exc, probe=message.probe):
                 raise
         except Conflict as exc:
             raise Deferred(ReasonCode.BUSY, "another function went ahead with the job", 5) from exc
@@ -131,7 +131,9 @@ class Submission:
 
     def _advance(self, record: Record, message: SubmitMessage, remaining: Callable[[], float]) -> None:
         if record.status is Status.QUEUED:
-            self._send(record, remaining, probe=message.probe)
+            if not self._send(record, remaining, probe=message.probe) and message.probe:
+                self._leave_probe()
+                self._wake_dispatch()
         elif record.status is Status.SUBMITTING:
             self._resolve_claim(record, remaining)
         elif record.notified_at:
@@ -141,10 +143,14 @@ class Submission:
             logger.info("in progress, or not notified yet", status=record.status)
             self._start(record)
 
-    def _put_back(self, record: Record, deferred: Deferred) -> bool:
-        """Write down why a queued job waits; return whether its message is done, because it is dispatched again."""
+    def _put_back(self, record: Record, deferred: Deferred, *, probe: bool) -> bool:
+        """Write down why a queued job waits; return whether its message is done, because it is dispatched again.
+
+        The place of a probe that waits is for another job.
+        """
         now = self._clock()
-        dispatched_again = deferred.code in AT_THE_GATE or deferred.seconds > SHORT_WAIT
+        at_the_gate = deferred.code in AT_THE_GATE
+        dispatched_again = at_the_gate or deferred.seconds > SHORT_WAIT or probe
         try:
             if dispatched_again:
                 self._ledger.put_back(record, deferred.code, str(deferred), now + deferred.seconds, now)
@@ -153,22 +159,27 @@ class Submission:
         except Conflict:
             return False  # it is not queued as it was
         logger.info("put back", reason=str(deferred), code=deferred.code, seconds=deferred.seconds)
+        if probe:
+            self._leave_probe()
+            if not at_the_gate:  # which would put back the next probe too
+                self._wake_dispatch()
         return dispatched_again
 
     # ---- sending ---------------------------------------------------------------------------------------------------
 
-    def _send(self, record: Record, remaining: Callable[[], float], *, probe: bool) -> None:
+    def _send(self, record: Record, remaining: Callable[[], float], *, probe: bool) -> bool:
+        """Send a queued job; return False if it went on or ended without a request."""
         try:
             record = self._lookup.resolve(record, remaining)
         except SubmitOutcomeUnknown as exc:
             self._fail(record, exc)
-            return
+            return False
         if record.status is Status.SUBMITTED:
             self._watch(record)
-            return
+            return False
         if error := self._too_many_faults(record):
             self._fail(record, error)
-            return
+            return False
         needed = self._timeouts.total + MARGIN
         if remaining() < needed + LONG_SLEEP:
             raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
@@ -177,12 +188,13 @@ class Submission:
             body = self._body(record)
         except UploadChanged as exc:
             self._fail(record, InvalidInput(f"{exc}: replaced or deleted before the job was sent"))
-            return
+            return False
         if probe:
             self._api_key.renew()  # perhaps there is a new one
         if remaining() < needed:
             raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
         self._post(self._claim(record), body)
+        return True
 
     def _wait_for_permit(self, wait: float, *, probe: bool) -> None:
         while True:
@@ -213,8 +225,7 @@ class Submission:
         try:
             request_id = self._segmind.submit(body, self._timeouts)
         except Rejected as exc:
-            self._fail(claimed, exc, claimed.requests[:-1])
-            self._give_back(claimed)
+            self._fail(claimed, exc, claimed.requests[:-1], give_back=claimed.claimed)
             self._close_breaker(Breaker.rejected)
         except SubmitOutcomeUnknown as exc:
             self._outcome_unknown(claimed, exc)
@@ -269,7 +280,7 @@ class Submission:
         else:
             code, changes = ReasonCode.UNAVAILABLE, {"unavailable": claimed.unavailable + 1}
         self._ledger.release(claimed, code, str(exc), now + seconds, now, **changes)
-        self._give_back(claimed)
+        self._give_back(claimed.claimed)
         logger.warning("not accepted", reason=str(exc), code=code)
         if isinstance(exc, RateLimited):
             self._gate.limiter.pause(now, exc.retry_after)
@@ -279,7 +290,7 @@ class Submission:
             pause = self._settings.account_pause_seconds
             self._trip(str(exc), lambda breaker: breaker.key_refused(now, str(exc), pause))
             return
-        self._gate.breaker.change(lambda breaker: (breaker.end_probe(), None))
+        self._leave_probe()
         if renewed:
             logger.warning("the API key was refused and has been read again")
             self._wake_dispatch()
@@ -291,16 +302,15 @@ class Submission:
         others_accepted = first is not None and self._gate.breaker.read().accepted_at > first
         if first is not None and (others_accepted or now - first >= DAY):
             why = "again, while other jobs were accepted" if others_accepted else "for a day"
-            self._fail(claimed, Rejected(f"{exc} ({why})"), claimed.requests[:-1])
-            self._give_back(claimed)
-            self._gate.breaker.change(lambda breaker: (breaker.end_probe(), None))
+            self._fail(claimed, Rejected(f"{exc} ({why})"), claimed.requests[:-1], give_back=claimed.claimed)
+            self._leave_probe()
             return
         refused_at = now if first is None else first
         text = f"the provider refused this job: {exc}"
         # A moment longer than the pause, so that another job is the probe where one waits.
         until = now + pause + BEHIND
         self._ledger.release(claimed, ReasonCode.REFUSED, text, until, now, refused_at=refused_at)
-        self._give_back(claimed)
+        self._give_back(claimed.claimed)
         count("Refused")
         logger.warning("refused", reason=str(exc), first_refused_at=refused_at)
         self._trip(str(exc), lambda breaker: breaker.refused(now, str(exc), pause))
@@ -320,9 +330,14 @@ class Submission:
         self._trip(str(error), lambda breaker: breaker.outcome_unknown(now, pause))
         self._look_up(marked, error)
 
-    def _give_back(self, claimed: Record) -> None:
-        """Give the charge of a request back that was not accepted."""
-        self._gate.budgets.give_back(Charge(claimed.claimed.charged_usd, claimed.claimed.sent_at))
+    def _give_back(self, request: Request) -> None:
+        """Give the charge of a request back that was not accepted, once the ledger says so."""
+        if request.charged_usd:
+            self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
+
+    def _leave_probe(self) -> None:
+        """Leave the probe to the next request."""
+        self._gate.breaker.change(lambda breaker: (breaker.end_probe(), None))
 
     def _trip(self, reason: str, change: Callable[[Breaker], Breaker]) -> None:
         """Let the breaker count a refusal or a fault."""
@@ -370,7 +385,7 @@ class Submission:
 
     def _look_up(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
         """Ask the provider's history for a request of unknown outcome; resume it, or fail the job."""
-        request = claimed.claimed
+        request, absent = claimed.claimed, None
         try:
             request_id = self._lookup.find(claimed, request)
         except HistoryUnavailable as exc:
@@ -383,15 +398,26 @@ class Submission:
                 # That the history has it does not say that requests get responses: the breaker stays as it is.
                 self._submitted(claimed, request_id)
                 return
-            requests = self._lookup.absent(claimed, request)
+            requests, absent = claimed.with_fate(request, Fate.ABSENT, charged_usd=0.0), request
         logger.error("the outcome of a request is unknown", reason=str(error))
-        self._fail(claimed, error, requests)
+        self._fail(claimed, error, requests, give_back=absent)
 
     # ---- ends ------------------------------------------------------------------------------------------------------
 
-    def _fail(self, record: Record, error: JobError, requests: list[Any] | None = None) -> None:
+    def _fail(
+        self,
+        record: Record,
+        error: JobError,
+        requests: list[Request] | None = None,
+        *,
+        give_back: Request | None = None,
+    ) -> None:
+        """End a job. `requests` replaces its list; the charge of the request `give_back` is given back."""
         logger.warning("failed", error_type=error.type, reason=str(error))
-        self._start(self._ledger.fail(record, error, self._clock(), requests=requests))
+        ended = self._ledger.fail(record, error, self._clock(), requests=requests)
+        if give_back:
+            self._give_back(give_back)
+        self._start(ended)
 
     def _watch(self, record: Record) -> None:
         """Start the wait loop of an accepted job."""
