@@ -13,7 +13,7 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from ops import actions, display, plan, uploading
+from ops import actions, cancelling, display, plan, uploading
 from ops.errors import NeedsAttention, OpsError, Refused, TooLate
 from ops.explain import Explainer, Explanation, Situation, explain_record
 from ops.health import health
@@ -299,6 +299,49 @@ def retry(
         shell.show(
             planned, lambda: [display.text(f"Asked for. Follow: {shell.stack.command('show', planned[0].makes)}")]
         )
+
+
+@main.command()
+@click.argument("job_ids", metavar="JOB...", nargs=-1)
+@click.option("--character", default="", help="All of this character's that wait.")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([Status.QUEUED, Status.WAITING], case_sensitive=False),
+    help="All jobs that are QUEUED; WAITING: uploads that are no job yet.",
+)
+@yes_option
+@click.option("--timeout", type=Duration(), default="5m", show_default=True, help="Wait for so long until it is done.")
+@common
+@pass_shell
+def cancel(
+    shell: Shell, job_ids: Sequence[str], character: str, statuses: Sequence[str], yes: bool, timeout: float
+) -> None:
+    """Cancel jobs that were not sent.
+
+    Each ends as FAILED (InvalidInput, "cancelled"), is notified and costs nothing. What is sent in the meantime is left
+    alone. `retry` makes a new attempt of a cancelled job.
+    """
+    if bool(job_ids) == bool(character or statuses):
+        raise click.UsageError("Say which: either JOB..., or --character or --status.")
+    wanted = [Status(status.upper()) for status in statuses]
+    chosen = cancelling.choose(shell.stack, job_ids, character, wanted)
+    if not len(chosen):
+        nothing = cancelling.Outcome(0, {}, [])
+        shell.show(nothing, lambda: [display.text("No job waits: there is nothing to cancel.", "dim")])
+        return
+    kinds = ((len(chosen.attempts), "job"), (len(chosen.uploads), "incomplete upload"))
+    what = " and ".join(many(count, kind) for count, kind in kinds if count)
+    more = f" There are more: at most {cancelling.MOST:,} are cancelled at once." if chosen.more else ""
+    shell.confirm(f"Cancel {what}?{more} Each ends as FAILED and is notified.", yes=yes)
+    cancelling.cancel(shell.stack, chosen)
+    if not shell.json:
+        shell.say(f"{many(len(chosen), 'message')} sent.", "dim")
+    found = cancelling.outcome(shell.stack, chosen, timeout)
+    shell.show(found, lambda: display.cancelled(found))
+    if found.open:
+        raise TooLate(f"{many(len(found.open), 'job')} not decided in time; the messages are handled by themselves")
 
 
 @main.command()

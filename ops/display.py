@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.actions import DeadLetters, Retry
+from ops.cancelling import Outcome as Cancelled
 from ops.explain import Explanation, missing
 from ops.health import Health
 from ops.plan import Outcome, Plan, PlannedJob
@@ -36,6 +37,8 @@ WORDS = {"SUBMITTED": "in the model"}
 Part = Text | Table
 """A text, which is never broken, so that it can be copied; or a table."""
 
+SHOWN = 20
+"""Jobs that are named at most where their number is not bounded."""
 PIPE_WIDTH = 240
 """Columns where the output is no terminal: nothing is cut off there."""
 
@@ -271,6 +274,18 @@ def retries(found: Sequence[Retry]) -> list[Part]:
             why = f"its files have changed: it becomes {wanted.makes}; {why}"
         table.add_row(text(wanted.job_id), str(wanted.attempt), text(why, "dim"))
     return [table]
+
+
+def cancelled(found: Cancelled) -> list[Part]:
+    """What became of the jobs that were to be cancelled."""
+    lines: list[Part] = [text(f"{many(found.cancelled, 'job')} cancelled.")]
+    if found.left_alone:
+        lines.append(text(f"{many(len(found.left_alone), 'job')} left alone, since it went on before:"))
+        shown = list(found.left_alone.items())[:SHOWN]
+        lines += [text(f"  {job_id}: {word(became)}", "dim") for job_id, became in shown]
+        if len(found.left_alone) > SHOWN:
+            lines.append(text(f"  and {len(found.left_alone) - SHOWN:,} more", "dim"))
+    return lines
 
 
 def dead(found: DeadLetters) -> list[Part]:

@@ -75,6 +75,7 @@ class Reason(StrEnum):
     RUNNING = "running"
     STUCK = "stuck"
     DONE = "done"
+    CANCELLED = "cancelled"
     FAILED_AT_PROVIDER = "failed-at-provider"
     NO_RESULT = "no-result"
     OUTCOME_UNKNOWN = "outcome-unknown"
@@ -316,6 +317,9 @@ def _failed(record: Record, situation: Situation) -> Explanation:
     error = record.error or {"type": "InternalError", "message": "no reason was kept"}
     text, retry = _clause(error["message"]), situation.command("retry", record.job_id)
     job = f"Job {record.job_id}"
+    if record.cancelled:
+        sentence = f"{job} was cancelled{_ago(record.completed_at, situation.now)}, before anything was sent or paid."
+        return Explanation(Reason.CANCELLED, sentence, f"Nothing; if it is wanted after all: {retry}")
     match error["type"]:
         case "InvalidInput":
             reason = _bad_input([found["key"] for found in record.inputs.values()], error["message"])

@@ -129,6 +129,20 @@ class Records:
         items = self._items("query", **_query(index, name, key))
         return {item["job_id"]["S"]: item["place" if index == LINE_INDEX else "unfinished_at"]["S"] for item in items}
 
+    def unsent(self, character: str, statuses: Sequence[Status]) -> Iterator[Record]:
+        """The records of these statuses, QUEUED or WAITING, one after another, so that not all of them are in memory.
+
+        Of a record there is only what says whether it may be cancelled. One may come twice.
+        """
+        # The jobs that are due come first and last, so that none is missed that moves while it is read.
+        places = [place for status in statuses for place in (*PLACES[status][::-1], *PLACES[status][1:])]
+        keys = self._of(CHARACTER_INDEX, "character", character) if character else self._keys(places)
+        names = {f"#{name}": name for name in ("status", "character", "bucket")}
+        projection = "job_id, #status, #bucket, #character, pose, created_at, attempt, requests"
+        while batch := list(islice(keys, BATCH)):
+            found = self._get(batch, ProjectionExpression=projection, ExpressionAttributeNames=names)
+            yield from (record for record in found if record.status in statuses)
+
     def of_pose(self, character: str, pose: str) -> list[Record]:
         """All jobs of one pose, the newest first; not what is only waited for."""
         found = self._of_character(Wanted(character))
@@ -193,6 +207,9 @@ class Records:
             found += self._get(batch)
         return sorted(found, key=newest, reverse=True)
 
+    def _of(self, index: str, name: str, key: str) -> Iterator[dict[str, Any]]:
+        return self._items("query", **_query(index, name, key))
+
     def _keys(self, places: Sequence[tuple[str, str, str]]) -> Iterator[dict[str, Any]]:
         for place in places:
             yield from self._items("query", **_query(*place))
@@ -212,7 +229,7 @@ class Records:
     def _get(self, keys: Sequence[dict[str, Any]], **options: Any) -> list[Record]:
         """The records of up to a hundred keys; one that is gone is left out."""
         found: list[Record] = []
-        asked = [{"job_id": key["job_id"]} for key in keys]
+        asked = [{"job_id": {"S": job_id}} for job_id in dict.fromkeys(key["job_id"]["S"] for key in keys)]
         while asked:
             answer = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": asked, **options}})
             found += self._read(answer["Responses"].get(self._table, []))

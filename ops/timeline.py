@@ -94,7 +94,7 @@ def _moments(record: Record) -> list[Moment]:
         *(moment for request in record.requests for moment in _request(request)),
         (_time(record.refused_at), "refused", "for the first time in this attempt"),
         (record.submitted_at, "accepted", f"request {record.request_id}"),
-        (record.completed_at, str(record.status).lower(), (record.error or {}).get("message", "")),
+        (record.completed_at, *_end(record)),
         (record.notified_at, "notified", "the notification was published"),
         (record.alerted_at, "notified", "INCOMPLETE"),
     ]
@@ -102,6 +102,12 @@ def _moments(record: Record) -> list[Moment]:
         until = f", until {record.deferred_until}" if record.deferred_until else ""
         found.append((record.updated_at, "deferred", f"{record.reason}{until}"))
     return [Moment(at, what, detail) for at, what, detail in found if at]
+
+
+def _end(record: Record) -> tuple[str, str]:
+    if record.cancelled:
+        return "cancelled", "before it was sent"
+    return str(record.status).lower(), (record.error or {}).get("message", "")
 
 
 def _request(request: Request) -> list[tuple[str | None, str, str]]:

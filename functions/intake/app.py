@@ -12,6 +12,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from posedrop.arrivals import Arrivals
+from posedrop.cancellation import Cancellation
 from posedrop.deferral import Deferred
 from posedrop.executions import Executions
 from posedrop.gate.gate import Gate
@@ -21,7 +22,7 @@ from posedrop.inbox import Inbox
 from posedrop.ledger import Conflict, Ledger
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
-from posedrop.messages import PoseMessage, RetryMessage, UnreadableMessage, UploadMessage, parse_message
+from posedrop.messages import CancelMessage, PoseMessage, RetryMessage, UnreadableMessage, UploadMessage, parse_message
 from posedrop.naming import execution_name
 from posedrop.read_images import ReadImages
 from posedrop.record import Record
@@ -72,6 +73,8 @@ def read(message: SQSRecord) -> Record | None:
             if record is None:
                 raise UnreadableMessage(f"no such job: {job_id}")
             return arrivals().retry(record, message.message_id, buy_again=buy_again)
+        case CancelMessage() as cancel:
+            return Cancellation(ledger(), time.time).cancel(cancel)
     raise UnreadableMessage("a message for another queue")
 
 

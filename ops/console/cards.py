@@ -127,6 +127,8 @@ def _headline(record: Record, situation: Situation, turn: float | None) -> str:
         case "done":
             ended, began = record.completed_at, record.submitted_at
             return f"done in {span(epoch(ended) - epoch(began))}" if ended and began else "done"
+    if record.cancelled:
+        return "cancelled"
     return _FAILURES.get((record.error or {}).get("type", ""), "failed inside the stack")
 
 

@@ -33,6 +33,7 @@ ACTIONS = {
     "s3:ListObjectVersions": "s3:ListBucketVersions",
     "s3:GetBucketNotificationConfiguration": "s3:GetBucketNotification",
     "lambda:Invoke": "lambda:InvokeFunction",
+    "sqs:SendMessageBatch": "sqs:SendMessage",
 }
 SERVICES = {"stepfunctions": "states"}
 FOUND_BY_NAME = "cloudformation:DescribeStacks"  # `find`, which the fixture stands in for
@@ -114,10 +115,12 @@ def test_acting_needs_what_the_document_names(pipeline: Pipeline, run: Any, used
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
     pipeline.handle("not json")
+    pipeline.upload(("incoming/waiting/pose.png", WALK[1]))
     pipeline.break_call("sqs", "StartMessageMoveTask", "InvalidAction")
     used()
     run("upload", *map(str, files), "--character", "new")
     run("retry", next(iter(pipeline.records())), "--yes")
+    run("cancel", "--character", "waiting", "--yes", "--timeout", "0", code=6)
     run("redrive", "--yes")
     pipeline.break_call("lambda", "Invoke")
     run("sweep", code=1)

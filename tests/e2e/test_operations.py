@@ -163,12 +163,22 @@ def test_a_key_that_breaks_holds_the_jobs_and_fails_none(
 
     wait_for(held, "the return of a refused probe", HANGS)
     assert paid(emulator, "patient") == 0
+    upload(own, "unwanted", 2)
+    wait_for(lambda: len(statuses(own, "unwanted")) == 2 or None, "the jobs", HANGS)
+
+    def cancelled() -> bool | None:  # the one that is a probe just now is left alone, and queued again
+        ops(own, "cancel", "--character", "unwanted", "--yes")
+        return statuses(own, "unwanted") == ["FAILED"] * 2 or None
+
+    wait_for(cancelled, "the cancelled jobs", HANGS)
+    ended = wait_for_all(own, own_inbox, "unwanted", 2)
+    assert {message["error"]["message"] for message in ended} == {"cancelled"}
     ops(own, "sweep")
     assert wait_for(lambda: oldest_job_seconds(own), "the age of the oldest job", HANGS) > 0
     own.client("secretsmanager").put_secret_value(SecretId=own.resource("SegmindSecret"), SecretString=NEW_KEY)
     told = wait_for_all(own, own_inbox, "patient", 3)
     assert [(message["status"], message["attempt"]) for message in told] == [("SUCCEEDED", 1)] * 3
-    assert paid(emulator, "patient") == 3
+    assert (paid(emulator, "patient"), paid(emulator, "unwanted")) == (3, 0)
     own.client("secretsmanager").put_secret_value(SecretId=own.resource("SegmindSecret"), SecretString=LOCAL_API_KEY)
 
 

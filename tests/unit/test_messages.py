@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posedrop.messages import (
+    CancelMessage,
     Message,
     Origin,
     PoseMessage,
@@ -66,9 +67,13 @@ def test_an_upload_without_a_time_is_read(time: object) -> None:
         SubmitMessage(JOB_ID),
         RetryMessage(JOB_ID),
         RetryMessage(JOB_ID, buy_again=True),
+        CancelMessage(JOB_ID, 3),
+        CancelMessage("waiting/client ä/hero/walk"),
     ],
 )
-def test_our_own_messages_come_back_as_they_were(message: PoseMessage | SubmitMessage | RetryMessage) -> None:
+def test_our_own_messages_come_back_as_they_were(
+    message: PoseMessage | SubmitMessage | RetryMessage | CancelMessage,
+) -> None:
     assert parse_message(message.to_json()) == message
     assert message.to_json().isascii()
 
@@ -105,6 +110,11 @@ def event(**changes: Any) -> dict[str, Any]:
         ({"submit": "waiting/hero/walk"}, "not the id of a job"),
         ({"submit": "pacing"}, "not the id of a job"),
         ({"retry": JOB_ID.upper()}, "not the id of a job"),
+        ({"cancel": "walk", "attempt": 1}, "not the id of a job"),
+        ({"cancel": 7, "attempt": 1}, "expected a text, got int"),
+        ({"cancel": JOB_ID}, "missing"),
+        ({"cancel": JOB_ID, "attempt": "1"}, "expected a whole number, got '1'"),
+        ({"submit": JOB_ID, "number": True}, "expected a whole number, got True"),
     ],
 )
 def test_what_no_one_can_read_is_told_why(content: object, reason: str) -> None:

@@ -24,7 +24,7 @@ from botocore.exceptions import ClientError
 
 from posedrop.answers import cut
 from posedrop.clock import rfc3339
-from posedrop.errors import JobError, PosedropError
+from posedrop.errors import InvalidInput, JobError, PosedropError
 from posedrop.gate.reasons import AT_THE_GATE, ReasonCode
 from posedrop.job import Input, Job, waiting_id
 from posedrop.line.places import due, in_line
@@ -49,6 +49,8 @@ UNEXPECTED_ERRORS = 5
 """So many unexpected errors in a row end a job."""
 MESSAGE_LIMIT = 1024
 """Bytes of an error's message."""
+CANCELLED = InvalidInput("cancelled")
+"""The error of a job that was cancelled."""
 
 
 class Conflict(PosedropError):
@@ -82,10 +84,11 @@ class Ledger:
         """Write the record of a new job, which stands at a `place` (line/places.py), or read the one that is there."""
         return self._create(job, now, status=Status.QUEUED, **place)
 
-    def refuse(self, job: Job, error: JobError, now: float) -> Record:
+    def refuse(self, job: Job, error: JobError, now: float, *, cancelled: bool = False) -> Record:
         """Write the record of a job that ends before anything is sent, or read the one that is there."""
-        unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": rfc3339(now)}
-        return self._create(job, now, status=Status.FAILED, error=_error(error), completed_at=rfc3339(now), **unsent)
+        ended = {"status": Status.FAILED, "error": _error(error), "completed_at": rfc3339(now)}
+        unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": rfc3339(now), "cancelled": cancelled or None}
+        return self._create(job, now, **ended, **unsent)
 
     def _create(self, job: Job, now: float, **values: Any) -> Record:
         item = {
@@ -151,6 +154,12 @@ class Ledger:
         """Say why a dispatched job is not sent, and put it back: in line, or due at `until`. Its message is void."""
         values = {**_moved(record, code, until), **_deferral(code, reason, until, now), "errors": None}
         self._update(record.job_id, _dispatched(record), values)
+
+    def cancel(self, record: Record, now: float) -> Record:
+        """End a queued job that was not sent; its message is void. Raises Conflict if it is not as it was read."""
+        expected = {**_dispatched(record), "requests": record.requests or None}
+        values = {"error": _error(CANCELLED), "cancelled": True, "dispatch_number": record.dispatch_number + 1}
+        return self._end(record.job_id, expected, Status.FAILED, values, now)
 
     def count_error(self, record: Record, text: str, now: float) -> Record:
         """Count an unexpected error of an attempt. Raises Conflict if it has changed since it was read."""

@@ -1,11 +1,14 @@
-"""The messages on the upload queue."""
+"""The messages on the two queues."""
 
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from posedrop.clock import epoch, rfc3339
-from posedrop.job import JOB_ID
+from posedrop.job import JOB_ID, waiting_id
+
+WAITING = waiting_id("", "").removesuffix("/")
+"""What the ids of uploads begin with that are no job yet."""
 
 
 class UnreadableMessage(ValueError):
@@ -87,7 +90,22 @@ class RetryMessage:
         return json.dumps({"retry": self.job_id, **({"buy_again": True} if self.buy_again else {})})
 
 
-Message = UploadMessage | PoseMessage | SubmitMessage | RetryMessage
+@dataclass(frozen=True)
+class CancelMessage:
+    """A job that waits is not wanted any more; uploads that are no job yet have a `waiting/` id.
+
+    `attempt` is the attempt that was seen: a later one is left alone.
+    """
+
+    job_id: str
+    attempt: int = 1
+
+    def to_json(self) -> str:
+        """The message's body."""
+        return json.dumps({"cancel": self.job_id, "attempt": self.attempt})
+
+
+Message = UploadMessage | PoseMessage | SubmitMessage | RetryMessage | CancelMessage
 
 
 def parse_message(body: str) -> Message:
@@ -104,15 +122,17 @@ def parse_message(body: str) -> Message:
         if "job" in content:
             return _pose(content["job"])
         if "submit" in content:
-            number = content.get("number", 0)
-            if not isinstance(number, int):
-                raise UnreadableMessage(f"the number is no whole number: {number!a}")
+            number = _number(content.get("number", 0))
             return SubmitMessage(_job_id(content["submit"]), number, content.get("probe") is True)
         if "retry" in content:
             return RetryMessage(_job_id(content["retry"]), _flag(content.get("buy_again", False)))
+        if "cancel" in content:
+            waiting = str(content["cancel"]).startswith(WAITING)
+            job_id = _text(content["cancel"]) if waiting else _job_id(content["cancel"])
+            return CancelMessage(job_id, _number(content["attempt"]))
     except (KeyError, TypeError, AttributeError) as exc:
         raise UnreadableMessage(f"a field is missing or of the wrong type: {exc}") from exc
-    raise UnreadableMessage("none of: an upload event, job, submit, retry")
+    raise UnreadableMessage("none of: an upload event, job, submit, retry, cancel")
 
 
 def _upload(event: dict[str, Any]) -> UploadMessage:
@@ -146,6 +166,12 @@ def _pose(job: dict[str, Any]) -> PoseMessage:
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError(f"expected a text, got {type(value).__name__}")
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"expected a whole number, got {value!a}")
     return value
 
 

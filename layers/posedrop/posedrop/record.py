@@ -69,6 +69,7 @@ class Request:
 OF_ONE_ATTEMPT = (
     *("reason", "reason_code", "deferred_until", "send_at", "owner", "request_id", "submitted_at", "refused_at"),
     *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "unavailable", "expires_at"),
+    "cancelled",
 )
 """What a record forgets when a new attempt begins."""
 
@@ -82,7 +83,7 @@ class Record:
     requests: all that may exist at the provider, of all attempts, the oldest first; what was not accepted is left out.
     wishes: the ids of the messages that asked for a new attempt, one each.
     buy_again: the last of them accepts that an earlier request is paid as well. refused_at: when the provider first
-    refused this attempt (403, 404, 406).
+    refused this attempt (403, 404, 406). cancelled: the attempt failed because somebody cancelled it.
     """
 
     job_id: str
@@ -121,6 +122,7 @@ class Record:
     alerted_at: str | None = None
     errors: int = 0
     unavailable: int = 0
+    cancelled: bool = False
 
     @property
     def ended(self) -> bool:
@@ -132,6 +134,12 @@ class Record:
         """Whether it failed for its files, or before anything was sent: a new attempt reads its folder anew."""
         failed = (self.error or {}).get("type")
         return failed == "InvalidInput" or (failed == "InternalError" and not self.requests)
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        """Whether it waits, and has no request in this attempt that may be paid for."""
+        unpaid = all(request.fate is Fate.ABSENT for request in self.sent_in_attempt)
+        return self.status is Status.WAITING or (self.status is Status.QUEUED and unpaid)
 
     @property
     def claimed(self) -> Request:

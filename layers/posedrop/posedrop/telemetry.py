@@ -39,7 +39,8 @@ def count_success(record: Record, detected_after: float | None) -> None:
 def count_failure(record: Record, error_type: str) -> None:
     """Count a failed job, and its error type, which is a dimension of its own."""
     count("Failed")
-    count("EndedBadly", 1)
+    if not record.cancelled:  # what a person did is no fault that an alarm must tell of
+        count("EndedBadly", 1)
     _count_polls(record)
     with single_metric("FailedByType", MetricUnit.Count, 1) as metric:
         metric.add_dimension("error_type", error_type)
