@@ -9,17 +9,12 @@ from collections.abc import Callable
 
 from aws_lambda_powertools import Logger
 
-from posedrop.deferral import Deferred
-from posedrop.gate.reasons import ReasonCode
 from posedrop.job import Job, job_id
-from posedrop.ledger import CANCELLED, Conflict, Ledger
+from posedrop.ledger import CANCELLED, Ledger
 from posedrop.messages import CancelMessage
 from posedrop.record import Record, Status
 
 logger = Logger(child=True)
-
-TRIES = 5
-"""How often a job is read anew that moves in line meanwhile."""
 
 
 def cancelled_upload_id(waiting: Record) -> str:
@@ -37,21 +32,16 @@ class Cancellation:
     def cancel(self, message: CancelMessage) -> Record | None:
         """Cancel what a message names; return the record that is to be notified, or None if there is none.
 
-        A job that was sent, has ended, or has a later attempt is left alone. Raises Deferred if it keeps moving.
+        A job that was sent, has ended, or has a later attempt is left alone. Raises Conflict if it moves meanwhile.
         """
-        for _ in range(TRIES):
-            record = self._ledger.get(message.job_id)
-            if record is None or record.attempt != message.attempt or not record.can_be_cancelled:
-                logger.info("nothing to cancel", status=record.status if record else None)
-                # Where this message was handled before, its function may have died before it notified anybody.
-                return record if record and record.cancelled and record.attempt == message.attempt else None
-            if record.status is Status.WAITING:
-                return self._cancel_uploads(record)
-            try:
-                return self._ledger.cancel(record, self._clock())
-            except Conflict:
-                logger.info("the job has moved meanwhile")
-        raise Deferred(ReasonCode.BUSY, "the job moves too often to be cancelled now", 1)
+        record = self._ledger.get(message.job_id)
+        if record is None or record.attempt != message.attempt or not record.can_be_cancelled:
+            logger.info("nothing to cancel", status=record.status if record else None)
+            # Where this message was handled before, its function may have died before it notified anybody.
+            return record if record and record.cancelled and record.attempt == message.attempt else None
+        if record.status is Status.WAITING:
+            return self._cancel_uploads(record)
+        return self._ledger.cancel(record, self._clock())
 
     def _cancel_uploads(self, waiting: Record) -> Record:
         """Report uploads as a job that failed, since only a job's end is notified, and stop waiting for the rest."""
