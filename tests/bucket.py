@@ -1,8 +1,8 @@
-"""A bucket in memory with as much of S3 as reading uploads needs: tens of thousands of files, listed in their order."""
+"""A bucket in memory with as much of S3 as uploads and outputs need: tens of thousands of files, in their order."""
 
 import hashlib
 import io
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -19,11 +19,22 @@ class MemoryBucket:
         self.files = dict(files)
         self.calls: Counter[tuple[str, str]] = Counter()
         self._keys = sorted(self.files, key=str.encode)
-        self._modified = datetime.fromtimestamp(modified, UTC)
+        self._metadata: dict[str, dict[str, str]] = {}
+        self._modified = dict.fromkeys(self.files, datetime.fromtimestamp(modified, UTC))
 
     def etag(self, key: str) -> str:
         """The ETag of a file."""
         return f'"{hashlib.md5(self.files[key], usedforsecurity=False).hexdigest()}"'
+
+    def put_object(self, modified: float, **request: Any) -> dict[str, Any]:
+        """Store a file at a time (seconds since the epoch)."""
+        key = request["Key"]
+        if key not in self.files:
+            insort(self._keys, key, key=str.encode)
+        self.files[key] = request["Body"]
+        self._modified[key] = datetime.fromtimestamp(modified, UTC)
+        self._metadata[key] = request.get("Metadata", {})
+        return {"ETag": self.etag(key), "VersionId": f"v-{self.etag(key)}"}
 
     def list_objects_v2(self, **request: Any) -> dict[str, Any]:
         prefix, delimiter = request["Prefix"], request.get("Delimiter")
@@ -41,7 +52,7 @@ class MemoryBucket:
                 at = bisect_left(self._keys, f"{prefix}{folder}0")  # the character after the slash
                 continue
             size = len(self.files[key])
-            contents.append({"Key": key, "ETag": self.etag(key), "Size": size, "LastModified": self._modified})
+            contents.append({"Key": key, "ETag": self.etag(key), "Size": size, "LastModified": self._modified[key]})
             at += 1
         return {"Contents": contents, "IsTruncated": False}
 
@@ -61,7 +72,9 @@ class MemoryBucket:
         return self._object("head", request)
 
     def get_object(self, **request: Any) -> dict[str, Any]:
-        return self._object("get", request) | {"Body": io.BytesIO(self.files[request["Key"]])}
+        key = request["Key"]
+        body, metadata = io.BytesIO(self.files[key]), self._metadata.get(key, {})
+        return self._object("get", request) | {"Body": body, "Metadata": metadata}
 
     def _object(self, call: str, request: Mapping[str, Any]) -> dict[str, Any]:
         key = request["Key"]

@@ -4,11 +4,9 @@ A delayed message comes when its delay is over, one that is reported as failed w
 when it is invoked and each minute; the minutes at which it would find nothing to do are left out.
 """
 
-import json
 import math
 import uuid
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
@@ -17,7 +15,8 @@ from posedrop.clock import epoch
 from posedrop.gate.gate import HORIZON
 from posedrop.gate.items import Items
 from posedrop.line.line import Line
-from tests.integration.conftest import TABLE, Pipeline
+from tests.integration.conftest import TABLE
+from tests.memory import MemoryPipeline
 
 VISIBILITY = 360.0
 """Seconds after which a message is delivered again whose function died."""
@@ -36,24 +35,21 @@ class Message:
 
 
 class Queues:
-    """The messages for intake and submit, and when dispatch runs next. They take the place of the pipeline's own."""
+    """The messages for intake and submit, and when dispatch runs next: SQS and Lambda of a pipeline in memory."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: MemoryPipeline) -> None:
         self.pipeline = pipeline
         self.clock = pipeline.clock
         self.messages: list[Message] = []
+        self.sent: list[Message] = []
+        """All messages that functions sent."""
         self.is_invoked = False
         """Whether dispatch was invoked, and has not run since."""
         self._functions = {pipeline.queue_url: "intake", pipeline.submit_queue_url: "submit"}
         self._hidden: float | None = None
         """For how many seconds the function has hidden the message at hand, if it has."""
         self._line = Line(Items(boto3.client("dynamodb"), TABLE))
-        while pipeline.hooks:  # of the fixture, which keeps what is delayed for itself, or of other queues
-            pipeline.hooks.pop()()
-        pipeline.hook("sqs", "SendMessage", self._sent)
-        pipeline.hook("sqs", "SendMessageBatch", self._batch_sent)
-        pipeline.hook("sqs", "ChangeMessageVisibility", self._was_hidden)
-        pipeline.hook("lambda", "Invoke", self._was_invoked)
+        pipeline.aws.queues = self
 
     def send(self, body: str, function: str = "intake", *, at: float | None = None, **values: Any) -> None:
         """Put a message on a function's queue that comes at a time, or now."""
@@ -86,46 +82,50 @@ class Queues:
         self.is_invoked = False
         return self.pipeline.dispatch.handler({}, context)
 
-    def deliver(self, message: Message, context: Any) -> bool:
-        """Let a message's function handle it now; return whether it is done. One that is not comes again."""
+    def deliver(self, message: Message, context: Any, process: Any = None) -> bool:
+        """Let a message's function handle it now; return whether it is done. One that is not comes again.
+
+        process: has the functions, if not the pipeline's own are meant. It may come in while one of those runs.
+        """
         message.receives += 1
         record = {**self.pipeline.record_of(message.body), "messageId": message.id}
         record["attributes"] = {"ApproximateReceiveCount": str(message.receives)}
-        self._hidden = None
+        interrupted, self._hidden = self._hidden, None
         hidden = VISIBILITY
         try:
-            answer = getattr(self.pipeline, message.function).handler({"Records": [record]}, context)
+            answer = getattr(process or self.pipeline, message.function).handler({"Records": [record]}, context)
             if not answer["batchItemFailures"]:
                 hidden = 0.0
             elif self._hidden is not None:
                 hidden = self._hidden
         finally:  # a function that died too
+            self._hidden = interrupted
             if hidden:
                 again = Message(message.function, message.body, self.clock.now + hidden, message.id, message.receives)
                 self.messages.append(again)
         return not hidden
 
-    def _sent(self, params: dict[str, Any], **_: Any) -> Any:
-        request = json.loads(params["body"])
-        self._queue(request["QueueUrl"], request)
-        return SimpleNamespace(status_code=200), {"MessageId": "sent"}
+    # ---- what the functions call -----------------------------------------------------------------------------------
 
-    def _batch_sent(self, params: dict[str, Any], **_: Any) -> Any:
-        request = json.loads(params["body"])
+    def send_message(self, **request: Any) -> dict[str, Any]:
+        self._queue(request["QueueUrl"], request)
+        return {"MessageId": "sent"}
+
+    def send_message_batch(self, **request: Any) -> dict[str, Any]:
         for entry in request["Entries"]:
             self._queue(request["QueueUrl"], entry)
-        return SimpleNamespace(status_code=200), {"Successful": []}
+        return {"Successful": []}
+
+    def change_message_visibility(self, **request: Any) -> dict[str, Any]:
+        self._hidden = request["VisibilityTimeout"]
+        return {}
+
+    def invoke(self, **request: Any) -> dict[str, Any]:
+        assert request["FunctionName"] == "dispatch"
+        self.is_invoked = True
+        return {"StatusCode": 202}
 
     def _queue(self, url: str, entry: dict[str, Any]) -> None:
         assert url in self._functions, "a message that no one could read"
         self.send(entry["MessageBody"], self._functions[url], at=self.clock.now + entry.get("DelaySeconds", 0))
-
-    def _was_hidden(self, params: dict[str, Any], **_: Any) -> Any:
-        self._hidden = json.loads(params["body"])["VisibilityTimeout"]
-        return SimpleNamespace(status_code=200), {}
-
-    def _was_invoked(self, params: dict[str, Any], **_: Any) -> Any:
-        if "/dispatch/" not in params["url_path"]:
-            return None
-        self.is_invoked = True
-        return SimpleNamespace(status_code=202), {"StatusCode": 202}
+        self.sent.append(self.messages[-1])

@@ -1,6 +1,5 @@
 """A table with as much of DynamoDB's language as the ledger and the gate speak: thousands of writes a second."""
 
-import copy
 import operator
 import re
 from collections.abc import Callable
@@ -16,10 +15,12 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+SORT_KEYS = {"line": "place", "unfinished": "unfinished_at"}
+"""The indexes that are asked, with their sort keys. Who has an index's partition key has its sort key."""
 
 
 class Table:
-    """Items by their keys, each attribute as a client of DynamoDB gives it.
+    """Items by their keys, each attribute as a client of DynamoDB gives it, and never changed itself.
 
     lost: the numbers (from 1) of the writes whose reply is lost. Such a write is applied, then botocore repeats it.
     between: what happens between the two.
@@ -33,12 +34,20 @@ class Table:
 
     def get_item(self, **request: Any) -> dict[str, Any]:
         item = self.items.get(request["Key"]["job_id"]["S"])
-        return {"Item": copy.deepcopy(item)} if item else {}
+        return {"Item": dict(item)} if item else {}
 
     def batch_get_item(self, **request: Any) -> dict[str, Any]:
         ((table, wanted),) = request["RequestItems"].items()
         found = (self.items.get(key["job_id"]["S"]) for key in wanted["Keys"])
-        return {"Responses": {table: [copy.deepcopy(item) for item in found if item]}}
+        return {"Responses": {table: [dict(item) for item in found if item]}}
+
+    def query(self, **request: Any) -> dict[str, Any]:
+        names, values = request.get("ExpressionAttributeNames", {}), request["ExpressionAttributeValues"]
+        sort = SORT_KEYS[request["IndexName"]]
+        atoms = request["KeyConditionExpression"].split(" AND ")
+        found = [item for item in self.items.values() if all(_holds(item, atom, names, values) for atom in atoms)]
+        found.sort(key=lambda item: str(item[sort]["S"]))
+        return {"Items": [dict(item) for item in found[: request.get("Limit")]]}
 
     def put_item(self, **request: Any) -> dict[str, Any]:
         return self._write(lambda: self._put(request))
@@ -68,7 +77,7 @@ class Table:
 
     def _update(self, request: dict[str, Any]) -> dict[str, Any]:
         key = request["Key"]["job_id"]["S"]
-        item = copy.deepcopy(self.items.get(key, {}))
+        item = dict(self.items.get(key, {}))
         self._check(request, item)
         item["job_id"] = {"S": key}
         names, values = request.get("ExpressionAttributeNames", {}), request["ExpressionAttributeValues"]
@@ -77,7 +86,7 @@ class Table:
             for clause in re.split(r", (?![^(]*\))", text):
                 _change(item, kind, clause, names, values)
         self.items[key] = item
-        return {"Attributes": copy.deepcopy(item)}
+        return {"Attributes": dict(item)}
 
     def _check(self, request: dict[str, Any], item: dict[str, Any]) -> None:
         names, values = request.get("ExpressionAttributeNames", {}), request.get("ExpressionAttributeValues", {})
@@ -87,7 +96,7 @@ class Table:
             assert alternatives
             atoms = (alternatives[1] or alternatives[2]).split(" OR ")
             if not any(_holds(item, atom, names, values) for atom in atoms):
-                error: Any = {"Error": {"Code": "ConditionalCheckFailedException"}, "Item": copy.deepcopy(item)}
+                error: Any = {"Error": {"Code": "ConditionalCheckFailedException"}, "Item": dict(item)}
                 raise ClientError(error, "UpdateItem")
 
 

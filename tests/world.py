@@ -1,21 +1,36 @@
-"""The whole pipeline on moto, driven as SQS and Step Functions drive it, and a provider that knows what exists."""
+"""The pipeline, driven as SQS, the schedule and Step Functions drive it, and a provider that knows what exists."""
 
 import json
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Any
 
-import boto3
 import httpx
+from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 
-from tests.integration.conftest import BASE_URL, Pipeline, Provider
+from tests.integration.conftest import BASE_URL, Provider
+from tests.memory import MemoryPipeline, nothing
+from tests.queues import Message, Queues
 from tests.support import Context, image
 
-SERVICES = ("dynamodb", "s3", "sqs", "sns", "stepfunctions", "secretsmanager")
+SENDING = ("intake", "dispatch", "submit")
+"""The functions that a job goes through until its request is sent."""
 HISTORY = "http://history.test"
-VISIBILITY = 360.0
-"""Seconds after which a message is delivered again whose function died."""
+CHARACTERS = (f"world{number}" for number in count())
+PAUSED = "the account is paused"
+
+STORIES: dict[str, list[str]] = {
+    "accepted": [],
+    "limited": ["429"],
+    "500": ["500"],
+    "500, accepted": ["taken 500"],
+    "no response": ["taken"],
+    "refused": ["403"],
+    "key refused": ["401"],
+    PAUSED: [],
+}
+"""What the submits of a job get, one after the other; then they are accepted."""
 
 
 class Death(BaseException):
@@ -26,20 +41,26 @@ class Account(Provider):
     """A provider of whose requests the history shows those that exist.
 
     answers: what the next submits get; then they are accepted. An HTTP status; `taken 500` and `taken` are requests
-    that exist though a 500 or no response comes; `lost` is one that never came. ends: how requests end, in their order.
-    after: called after each request.
+    that exist though a 500 or no response comes. ends: how requests end, in their order.
+    watch: called before and after each request.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.answers: list[str] = []
+        self.watch: Callable[[], object] = nothing
+        self.begin([])
+
+    def begin(self, answers: list[str]) -> None:
+        """Forget what there was; the next submits get these answers."""
+        self.answers = [*answers]
         self.ends: list[str] = []
         self.exist: list[dict[str, Any]] = []
-        self.after: Callable[[], None] = lambda: None
+        self.submits_made = 0
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.watch()
         response = self._respond(request)
-        self.after()
+        self.watch()
         if isinstance(response, Exception):
             raise response
         # A stream, as one from a network, that can be read in any way but once.
@@ -54,13 +75,14 @@ class Account(Provider):
             return self._submit(json.loads(request.content))
         if path.startswith("/media/"):
             return httpx.Response(200, content=image("png", (16, 12), "green"))
-        (number,) = [number for number, row in enumerate(self.exist) if row["request_id"] in path]
+        (number,) = [number for number, row in enumerate(self.exist) if row["request_id"] in path.split("/")]
         if (self.ends[number] if number < len(self.ends) else "COMPLETED") == "FAILED":
             return httpx.Response(422, json={"status": "FAILED", "error": "out of luck", "metrics": {}})
         body = {"status": "COMPLETED", "metrics": {"inference_time": 31.0}, "output": f"{BASE_URL}/media/1.png"}
         return httpx.Response(200, json=body | {"request_id": self.exist[number]["request_id"]})
 
     def _submit(self, body: dict[str, Any]) -> httpx.Response | Exception:
+        self.submits_made += 1
         answer = self.answers.pop(0) if self.answers else "taken 200"
         request_id = f"request-{len(self.requests)}"
         if answer.startswith("taken"):
@@ -73,44 +95,41 @@ class Account(Provider):
         return httpx.Response(int(status), json={"error": "because"})
 
 
-@dataclass
-class Message:
-    """One message of the queue. It is not delivered before `due`, in seconds since the epoch."""
-
-    body: str
-    due: float
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    receives: int = 0
+def needed(story: str) -> int:
+    """How many submits a story takes."""
+    return len([answer for answer in STORIES[story] if not answer.startswith("taken")]) + 1
 
 
 class World:
-    """Runs the functions for one character until all is done.
+    """Runs the functions for one character, on AWS with nothing else in it, until all is done.
 
-    choose: which of so many messages is delivered next. again: whether one that is done is delivered once more, as SQS
-    may do with any.
+    choose: which of so many things, in the order of their times, happens next. again: whether a message that is done is
+    delivered once more, as SQS may do with any, or dispatch runs once more.
     """
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: MemoryPipeline,
         account: Account,
         character: str,
         *,
         choose: Callable[[int], int] = lambda _: 0,
         again: Callable[[], bool] = lambda: False,
     ) -> None:
+        pipeline.aws.clear()
+        for provider in DEFAULT_PROVIDERS.values():
+            provider.clear_cache()  # a process that starts reads its secret and its parameter
         self.pipeline = pipeline
         self.account = account
         self.character = character
-        self.messages: list[Message] = []
-        self.told: list[dict[str, Any]] = []
-        self.deaths = 0
-        self.submits = False
-        """Whether submit runs now."""
-        self._choose = choose
-        self._again = again
-        self._state_machine = pipeline.sfn.list_state_machines()["stateMachines"][0]["stateMachineArn"]
-        self._executed = set(self.executions())
+        self.queues = Queues(pipeline)
+        self.deaths: list[str] = []
+        """The functions whose processes ended."""
+        self.running = ""
+        """The function that runs now."""
+        self.choose = choose
+        self.again = again
+        self._published: list[dict[str, Any]] = []
 
     def upload(self) -> None:
         """Upload a face and a pose, and put their events on the queue."""
@@ -119,20 +138,16 @@ class World:
         events = [self.pipeline.put(f"{folder}/{name}", body) for name, body in bodies.items()]
         self.pipeline.clock.now += 60
         for event in events:
-            self.send(json.dumps(event))
+            self.queues.send(json.dumps(event))
 
-    def send(self, body: str, message_id: str | None = None) -> None:
-        """Put a message on the queue."""
-        message = Message(body, self.pipeline.clock.now)
-        self.messages.append(Message(body, message.due, message_id or message.id))
+    def retry(self, wish: str) -> None:
+        """Ask for a new attempt."""
+        self.queues.send(json.dumps({"retry": self.record["job_id"]}), id=wish)
 
     def work(self) -> None:
         """Go on until there is nothing more to do."""
         for _ in range(400):
-            if self.messages:
-                self.messages.sort(key=lambda message: message.due)
-                self._deliver(self.messages.pop(self._choose(len(self.messages))))
-            elif not self._run_execution():
+            if not self._next():
                 return
         raise AssertionError("it does not come to an end")
 
@@ -144,106 +159,129 @@ class World:
 
     def notifications(self) -> dict[int, dict[str, Any]]:
         """The notification of each attempt, which is the same however often it was published."""
-        self.told += self.pipeline.notifications()
         by_attempt: dict[int, dict[str, Any]] = {}
-        for message in self.told:
-            if message["character"] == self.character:
-                assert by_attempt.setdefault(message["attempt"], message) == message
+        self._published += self.pipeline.notifications()
+        for message in self._published:
+            assert by_attempt.setdefault(message["attempt"], message) == message
         return by_attempt
 
-    def executions(self) -> dict[str, str]:
-        """The names and ARNs of all executions, the oldest first."""
-        found = self.pipeline.sfn.list_executions(stateMachineArn=self._state_machine)["executions"]
-        return {execution["name"]: execution["executionArn"] for execution in reversed(found)}
+    def unfinished(self) -> list[str]:
+        """The keys of the items that stand in line or in the index of what is unfinished; and what is no job yet."""
+        items = self.pipeline.aws.table.items
+        left = {"stands", "place", "send_at", "unfinished", "unfinished_at", "missing"}
+        return [key for key, item in items.items() if left & set(item)]
 
-    def _deliver(self, message: Message) -> None:
-        pipeline, clock = self.pipeline, self.pipeline.clock
-        clock.now = max(clock.now, message.due) + 1
-        message.receives += 1
-        record = {**pipeline.record_of(message.body), "messageId": message.id}
-        record["attributes"] = {"ApproximateReceiveCount": str(message.receives)}
-        pipeline.later.clear()
-        self.submits = True
-        answer = self._survive(pipeline.submit.handler, {"Records": [record]})
-        self.submits = False
-        self.messages += [Message(found["Body"], clock.now) for found in pipeline.receive(pipeline.queue_url)]
-        self.messages += [Message(body, clock.now + delay) for body, delay in pipeline.later if body]
-        if answer is None:
-            self.messages.append(Message(message.body, clock.now + VISIBILITY, message.id, message.receives))
-        elif answer["batchItemFailures"]:
-            (delay,) = [delay for body, delay in pipeline.later if not body]
-            self.messages.append(Message(message.body, clock.now + delay, message.id, message.receives))
-        elif self._again():
-            self.messages.append(Message(message.body, clock.now, message.id))
-
-    def _run_execution(self) -> bool:
-        started = self.executions()
-        name = next((name for name in started if name not in self._executed), None)
-        if name is None:
-            return False
-        self._executed.add(name)
-        state = json.loads(self.pipeline.sfn.describe_execution(executionArn=started[name])["input"])
-        while not state["finished"]:
-            self.pipeline.clock.now += state["wait_seconds"]
-            state = self._survive(self.pipeline.poll.handler, state) or state
-        while self._survive(self.pipeline.deliver.handler, state) is None:
-            self.pipeline.clock.now += 5
+    def _next(self) -> bool:
+        """Let the next thing happen; return whether there was one."""
+        queues, clock = self.queues, self.pipeline.clock
+        run = queues.next_run()
+        before = sum(message.due < run for message in queues.messages)
+        things = len(queues.messages) + (run < math.inf)
+        if not things:
+            return self._run_execution()
+        number = self.choose(things)
+        if run < math.inf and number == before:
+            clock.now = max(clock.now, run)
+            self._dispatch()
+        else:
+            message = queues.take(number - (run < math.inf and number > before))
+            clock.now = max(clock.now, message.due) + 1
+            self._deliver(message)
         return True
 
-    def _survive(self, handler: Any, event: object) -> Any:
-        """What a function answers, or None if it died."""
+    def _deliver(self, message: Message) -> None:
+        if self._survive(message.function, lambda: self.queues.deliver(message, Context(60))) and self.again():
+            self.queues.send(message.body, message.function, id=message.id)
+
+    def _dispatch(self) -> None:
+        if self._survive("dispatch", lambda: self.queues.dispatch(Context(60))) and self.again():
+            self.queues.is_invoked = True
+
+    def _run_execution(self) -> bool:
+        executions, clock, pipeline = self.pipeline.aws.executions, self.pipeline.clock, self.pipeline
+        if not executions.running:
+            return False
+        state: dict[str, Any] = executions.inputs[executions.running[0]]
+        while not state["finished"]:
+            clock.now += state["wait_seconds"]
+            state = self._survive("poll", lambda given=state: pipeline.poll.handler(given, Context(300))) or state
+        while self._survive("deliver", lambda given=state: pipeline.deliver.handler(given, Context(300))) is None:
+            clock.now += 5
+        executions.running.pop(0)
+        return True
+
+    def _survive(self, function: str, run: Callable[[], Any]) -> Any:
+        """What a function returns, or None if its process died."""
+        self.running = function
         try:
-            return handler(event, Context(60 if self.submits else 300))
+            return run()
         except Death:
-            self.deaths += 1
+            self.deaths.append(function)
             return None
+        finally:
+            self.running = ""
+
+
+def begin(pipeline: MemoryPipeline, account: Account, story: str) -> World:
+    """The world of a story, in which nothing has happened yet but, in one, that the breaker has opened."""
+    account.begin(STORIES[story])
+    world = World(pipeline, account, next(CHARACTERS))
+    if story == PAUSED:
+        now = pipeline.clock.now
+        pipeline.gate().breaker.change(lambda breaker: (breaker.key_refused(now, "401", 900), None))
+    return world
 
 
 class DeathAt:
-    """Lets submit's process end at the nth point: before a call of AWS, or after one of the provider."""
+    """Ends a function's process at the points of these numbers: before a call of AWS, before and after the provider's.
 
-    def __init__(self, number: int, world: World) -> None:
+    functions: those whose points count. after_calls: whether the moment after a call of AWS is a point as well.
+    """
+
+    def __init__(
+        self, world: World, numbers: Iterable[int], functions: Iterable[str] = SENDING, *, after_calls: bool = False
+    ) -> None:
         self.points = 0
-        self._number = number
         self._world = world
+        self._numbers = set(numbers)
+        self._functions = set(functions)
+        self._after_calls = after_calls
 
     def __enter__(self) -> "DeathAt":
-        for events, name in _events("before-call"):
-            events.register(name, self)
-        self._world.account.after = self
+        aws = self._world.pipeline.aws
+        aws.before = self._point
+        if self._after_calls:
+            aws.after = self._point
+        self._world.account.watch = self._point
         return self
 
     def __exit__(self, *_: object) -> None:
-        for events, name in _events("before-call"):
-            events.unregister(name, self)
-        self._world.account.after = lambda: None
+        self._world.pipeline.aws.watch_nothing()
+        self._world.account.watch = nothing
 
-    def __call__(self, **_: Any) -> None:
-        self.points += self._world.submits
-        if self._world.submits and self.points == self._number:
-            raise Death
-
-
-class LostReply:
-    """Loses the reply to the nth write of DynamoDB: it is applied, and botocore repeats it."""
-
-    def __init__(self, number: int) -> None:
-        self.writes = 0
-        self._number = number
-
-    def __enter__(self) -> "LostReply":
-        boto3.client("dynamodb").meta.events.register_first("needs-retry.dynamodb", self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        boto3.client("dynamodb").meta.events.unregister("needs-retry.dynamodb", self)
-
-    def __call__(self, operation: Any, **_: Any) -> int | None:
-        if operation.name not in ("UpdateItem", "PutItem", "DeleteItem"):
-            return None
-        self.writes += 1
-        return 0 if self.writes == self._number else None
+    def _point(self) -> None:
+        if self._world.running in self._functions:
+            self.points += 1
+            if self.points in self._numbers:
+                raise Death
 
 
-def _events(moment: str) -> list[tuple[Any, str]]:
-    return [(boto3.client(service).meta.events, f"{moment}.{service}") for service in SERVICES]  # type: ignore[call-overload]
+def check(world: World, *, paid: int = 1) -> dict[str, Any]:
+    """What was paid was delivered, each attempt was notified, nothing is left to do. Return the job's record.
+
+    paid: the requests that are accepted, or would have been if a process had not ended beside the last of them.
+    """
+    told, record = world.notifications(), world.record
+    assert record["notified_at"]
+    assert list(told) == list(range(1, int(record["attempt"]) + 1))
+    assert told[int(record["attempt"])]["status"] == record["status"]
+    assert list(world.pipeline.executions()) == [f"{record['job_id']}-{attempt}" for attempt in told]
+    assert not world.unfinished()
+    if record["status"] == "SUCCEEDED":
+        assert len(world.account.exist) == paid
+    else:
+        # The process ended beside a request that never came to be.
+        assert "submit" in world.deaths
+        assert record["error"]["type"] == "SubmitOutcomeUnknown"
+        assert len(world.account.exist) == paid - 1
+    return record

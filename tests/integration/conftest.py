@@ -38,6 +38,7 @@ REGION = "eu-central-1"
 BUCKET = "posedrop-uploads"
 OUTPUTS = "posedrop-outputs"
 TABLE = "jobs"
+QUEUES = {"UPLOAD_QUEUE_URL": "uploads", "SUBMIT_QUEUE_URL": "submits", "DEAD_LETTER_QUEUE_URL": "dead-letters"}
 API_KEY = "SG_0123456789abcdef"
 BASE_URL = "http://segmind.test"
 
@@ -214,6 +215,11 @@ class Pipeline:
             module.time = clock_module(self.clock)  # type: ignore[attr-defined]
             setattr(self, name, module)
         return self
+
+    def use_clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the functions have the tests' time."""
+        for module in (self.intake, self.dispatch, self.submit, self.poll, self.deliver):
+            monkeypatch.setattr(module, "time", clock_module(self.clock))
 
     def close_breaker(self) -> None:
         """Let the account be sound again."""
@@ -428,27 +434,35 @@ def provider() -> Provider:
 @pytest.fixture
 def pipeline(environment: dict[str, str], provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     """The handlers, with all AWS resources they need."""
-    settings_module.from_environment.cache_clear()
-    monkeypatch.setattr(boto3, "client", _client)
-    monkeypatch.setitem(DEFAULT_PROVIDERS, "secrets", SecretsProvider(boto3_client=_client("secretsmanager")))
-    monkeypatch.setitem(DEFAULT_PROVIDERS, "ssm", SSMProvider(boto3_client=_client("ssm")))
+    use_clients(monkeypatch, _client)
     with mock_stack(_create_resources) as created:
         for name, value in created.items():
             monkeypatch.setenv(name, value)
-        clock = Clock(time.time() + 60)
-        original = httpx.Client.__init__
-
-        def with_provider(self: httpx.Client, **arguments: Any) -> None:
-            original(self, **{**arguments, "transport": httpx.MockTransport(provider)})
-
-        monkeypatch.setattr(httpx.Client, "__init__", with_provider)
-        pipeline = Pipeline(provider, clock, _load)
-        for module in (pipeline.intake, pipeline.dispatch, pipeline.submit, pipeline.poll, pipeline.deliver):
-            monkeypatch.setattr(module, "time", clock_module(clock))
+        use_provider(monkeypatch, provider)
+        pipeline = Pipeline(provider, Clock(time.time() + 60), load)
+        pipeline.use_clock(monkeypatch)
         pipeline.watch_queue()
         yield pipeline
         for end in pipeline.hooks:
             end()
+
+
+def use_clients(monkeypatch: pytest.MonkeyPatch, client: Callable[..., Any]) -> None:
+    """Let the functions, which start anew, have their clients of AWS from here."""
+    settings_module.from_environment.cache_clear()
+    monkeypatch.setattr(boto3, "client", client)
+    monkeypatch.setitem(DEFAULT_PROVIDERS, "secrets", SecretsProvider(boto3_client=client("secretsmanager")))
+    monkeypatch.setitem(DEFAULT_PROVIDERS, "ssm", SSMProvider(boto3_client=client("ssm")))
+
+
+def use_provider(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> None:
+    """Let the functions' requests go to this provider."""
+    original = httpx.Client.__init__
+
+    def with_provider(self: httpx.Client, **arguments: Any) -> None:
+        original(self, **{**arguments, "transport": httpx.MockTransport(provider)})
+
+    monkeypatch.setattr(httpx.Client, "__init__", with_provider)
 
 
 @pytest.fixture
@@ -487,7 +501,7 @@ def _table() -> Any:
     return boto3.Session().resource("dynamodb").Table(TABLE)
 
 
-def _load(function: str) -> ModuleType:
+def load(function: str) -> ModuleType:
     """Import a handler anew, as a cold start does."""
     name = f"{function}_app"
     specification = importlib.util.spec_from_file_location(name, ROOT / "functions" / function / "app.py")
@@ -506,8 +520,7 @@ def _create_resources() -> dict[str, str]:
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     sqs = boto3.client("sqs")
-    queues = {"UPLOAD_QUEUE_URL": "uploads", "SUBMIT_QUEUE_URL": "submits", "DEAD_LETTER_QUEUE_URL": "dead-letters"}
-    urls = {variable: sqs.create_queue(QueueName=name)["QueueUrl"] for variable, name in queues.items()}
+    urls = {variable: sqs.create_queue(QueueName=name)["QueueUrl"] for variable, name in QUEUES.items()}
     notifications = sqs.create_queue(QueueName="notifications")["QueueUrl"]
     sns = boto3.client("sns")
     topic = sns.create_topic(Name="notifications")["TopicArn"]

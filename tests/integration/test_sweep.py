@@ -11,7 +11,7 @@ from jsonschema import Draft7Validator
 from bench.cost import load_prices
 from posedrop.clock import epoch
 from posedrop.segmind import Segmind
-from tests.integration.conftest import Pipeline, _load, clock_module
+from tests.integration.conftest import Pipeline, clock_module, load
 from tests.support import Context, image, load_event, schema
 
 FACE = ("incoming/hero/face.png", image("png", (10, 10), "white"))
@@ -50,7 +50,7 @@ class Swept:
 def sweep(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Swept:
     for name, value in (("DELIVER_FUNCTION", "deliver"), ("WAITING_ALERT_HOURS", str(ALERT_HOURS))):
         monkeypatch.setenv(name, value)
-    module = _load("sweep")
+    module = load("sweep")
     monkeypatch.setattr(module, "time", clock_module(pipeline.clock))
     return Swept(pipeline, module)
 

@@ -1,5 +1,34 @@
-"""What the property tests share with those of the pipeline."""
+"""What the property tests share with those of the pipeline, and the pipeline in memory."""
 
-from tests.integration.conftest import environment, pipeline, provider
+import time
+
+import pytest
+
+from tests.integration.conftest import (
+    QUEUES,
+    Clock,
+    Provider,
+    environment,
+    load,
+    pipeline,
+    provider,
+    use_clients,
+    use_provider,
+)
+from tests.memory import MemoryAws, MemoryPipeline
 
 __all__ = ["environment", "pipeline", "provider"]
+
+
+@pytest.fixture
+def in_memory(environment: dict[str, str], provider: Provider, monkeypatch: pytest.MonkeyPatch) -> MemoryPipeline:
+    """The handlers, fast enough for thousands of jobs: AWS is in memory."""
+    clock = Clock(time.time())
+    aws = MemoryAws(clock)
+    use_clients(monkeypatch, aws.client)
+    for variable, name in QUEUES.items():
+        monkeypatch.setenv(variable, aws.queues.get_queue_url(QueueName=name)["QueueUrl"])
+    use_provider(monkeypatch, provider)
+    pipeline = MemoryPipeline(provider, clock, load, aws)
+    pipeline.use_clock(monkeypatch)
+    return pipeline

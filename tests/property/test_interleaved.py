@@ -1,72 +1,89 @@
-"""Two functions with the same job: whichever AWS call of one the other comes in at, one request is paid for."""
+"""Two functions with the same job: whichever call of one the other comes in at, one request is paid for."""
 
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 
-import boto3
 import pytest
 
-from tests.integration import conftest as integration
-from tests.integration.conftest import Pipeline, clock_module
-from tests.support import Context, image
+from tests.integration.conftest import clock_module, load
+from tests.memory import MemoryPipeline
+from tests.support import Context
+from tests.world import HISTORY, SENDING, Account, World, begin, check, needed
 
-SERVICES = ("dynamodb", "s3", "sqs", "stepfunctions")
-LONGEST = 40
-"""More AWS calls than one message needs."""
+LONGEST = 200
+"""More calls than one story needs."""
+LATE = "dispatch, ten minutes later"
+
+
+class Others:
+    """Other processes of the functions that send a job."""
+
+    def __init__(self, pipeline: MemoryPipeline) -> None:
+        self._functions = SimpleNamespace(**{name: load(name) for name in SENDING})
+        for module in vars(self._functions).values():
+            module.time = clock_module(pipeline.clock)
+
+    def come_in(self, world: World, name: str) -> None:
+        """Let one of them run, beside the function that runs now."""
+        queues = world.queues
+        if name == LATE:
+            world.pipeline.clock.now += 601
+        if name in ("dispatch", LATE):
+            self._functions.dispatch.handler({}, Context())
+            return
+        messages = [message for message in queues.sent if message.function == name]
+        if messages:  # SQS may deliver any of them twice
+            queues.deliver(replace(messages[-1], id="copy", receives=0), Context(), self._functions)
 
 
 @pytest.fixture
-def other(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Another process of the same function."""
-    module = integration._load("submit")
-    monkeypatch.setattr(module, "time", clock_module(pipeline.clock))
-    return module
+def environment(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setenv("SEGMIND_HISTORY_URL", HISTORY)
+    return environment
 
 
-class Intruder:
-    """Lets something happen at one of the next AWS calls."""
-
-    def __init__(self, number: int, act: Any) -> None:
-        self.calls = 0
-        self._number = number
-        self._act = act
-
-    def __enter__(self) -> "Intruder":
-        for service in SERVICES:
-            boto3.client(service).meta.events.register_first("before-call", self)  # type: ignore[call-overload]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for service in SERVICES:
-            boto3.client(service).meta.events.unregister("before-call", self)  # type: ignore[call-overload]
-
-    def __call__(self, **_: Any) -> None:
-        number, self.calls = self.calls, self.calls + 1
-        if number == self._number:
-            self._act()
+@pytest.fixture
+def provider() -> Account:
+    return Account()
 
 
-def test_a_second_function_comes_in_at_any_call(pipeline: Pipeline, other: ModuleType) -> None:
-    for number in range(LONGEST):
-        character = f"hero{number}"
-        pipeline.put(f"incoming/{character}/face.png", image("png", (10, 10), "white"))
-        event = pipeline.put(f"incoming/{character}/poses/walk.png", image("png", (12, 8 + number), "black"))
-        posts = len(pipeline.provider.posts)
+@pytest.fixture
+def others(in_memory: MemoryPipeline) -> Others:
+    return Others(in_memory)
 
-        def come_in(event: Any = event) -> None:
-            other.handler({"Records": [pipeline.record_of(event)]}, Context())
 
-        with Intruder(number, come_in) as intruder:
-            pipeline.handle(event)
-        for _ in range(LONGEST):
-            if not pipeline.later:
-                break
-            pipeline.resume()
-        assert pipeline.later == []
-        assert len(pipeline.provider.posts) - posts == 1, f"at call {number}"
-        assert len([name for name in pipeline.executions() if name.startswith(f"{character}-")]) == 1
-        if intruder.calls <= number:
+@pytest.mark.parametrize("other", [*SENDING, LATE])
+@pytest.mark.parametrize("story", ["accepted", "limited", "500, accepted", "key refused"])
+def test_a_second_function_comes_in_at_any_call(
+    in_memory: MemoryPipeline, provider: Account, others: Others, story: str, other: str
+) -> None:
+    for number in range(1, LONGEST):
+        world = begin(in_memory, provider, story)
+        world.upload()
+        calls = at_call(world, number, lambda world=world: others.come_in(world, other))
+        world.work()
+        in_memory.aws.watch_nothing()
+        assert check(world)["status"] == "SUCCEEDED", f"at call {number}"
+        assert provider.submits_made == needed(story), f"at call {number}"
+        if calls() < number:
             break
     else:
         pytest.fail("there is always one call more")
-    assert number > 10
+    assert number > 40
+
+
+def at_call(world: World, number: int, act: Callable[[], object]) -> Callable[[], int]:
+    """Let something happen before the nth call of AWS by a function that sends the job; return what counts them."""
+    calls = 0
+
+    def watch() -> None:
+        nonlocal calls
+        calls += world.running in SENDING
+        if calls == number and world.running in SENDING:
+            world.pipeline.aws.watch_nothing()
+            act()
+            world.pipeline.aws.before = watch
+
+    world.pipeline.aws.before = watch
+    return lambda: calls

@@ -5,21 +5,20 @@ reported as failed when its visibility ends.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count, pairwise
 from typing import Any
 from urllib.parse import parse_qs
 
-import boto3
 import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.dynamodb import in_process
-from tests.integration.conftest import Pipeline, Provider
+from tests.integration.conftest import Provider
+from tests.memory import MemoryPipeline
 from tests.queues import Queues
 from tests.support import Context, image
 
@@ -113,7 +112,7 @@ def timestamp(seconds: float) -> str:
 class Day:
     """One day, and the uploads that fill it."""
 
-    def __init__(self, pipeline: Pipeline, provider: DayProvider) -> None:
+    def __init__(self, pipeline: MemoryPipeline, provider: DayProvider) -> None:
         self.pipeline = pipeline
         self.provider = provider
         self.number = next(DAYS)
@@ -164,20 +163,13 @@ def environment(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-def pipeline(pipeline: Pipeline) -> Iterator[Pipeline]:
-    """The handlers, with tables that are fast enough for a day."""
-    with in_process(boto3.client("dynamodb"), pipeline.dynamodb.meta.client):
-        yield pipeline
-
-
-@pytest.fixture
 def provider() -> DayProvider:
     return DayProvider()
 
 
 @pytest.fixture
-def day(pipeline: Pipeline, provider: DayProvider) -> Day:
-    return Day(pipeline, provider)
+def day(in_memory: MemoryPipeline, provider: DayProvider) -> Day:
+    return Day(in_memory, provider)
 
 
 def answering(status: httpx.Response, *prompts: str) -> Respond:
@@ -258,9 +250,9 @@ def test_without_a_history_a_500_is_sent_again_three_times_at_most(day: Day) -> 
 )
 @settings(max_examples=10)
 def test_no_row_of_refusals_makes_a_job_paid_twice_or_lost(
-    pipeline: Pipeline, provider: DayProvider, statuses: list[int], accepted: list[bool]
+    in_memory: MemoryPipeline, provider: DayProvider, statuses: list[int], accepted: list[bool]
 ) -> None:
-    day = Day(pipeline, provider)
+    day = Day(in_memory, provider)
     rest = iter(statuses)
     provider.respond = lambda _: httpx.Response(next(rest, 200))
     provider.accepts = lambda post: (
