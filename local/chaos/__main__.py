@@ -12,17 +12,28 @@ from rich.console import Console
 from rich.table import Table
 
 from local.chaos.evidence import Evidence, Record, gather
-from local.chaos.faults import JOB_TIMEOUT_SECONDS
+from local.chaos.faults import COST_USD, JOB_TIMEOUT_SECONDS
 from local.chaos.invariants import Asked, check
 from local.chaos.memory import MemoryWatch
 from local.chaos.run import ChaosRun, ChaosStack
-from local.chaos.scenario import HISTORY_LAG, HISTORY_OTHERS, RETENTION_SWITCHES, Scenario, draw_scenario
+from local.chaos.scenario import (
+    HISTORY_LAG,
+    HISTORY_OTHERS,
+    RETENTION_SWITCHES,
+    UNREADABLE,
+    Scenario,
+    draw_scenario,
+)
+from local.chaos.spending import owed, spent
 from local.deploy import ROOT
 from local.processes import LocalError
 
 DIRECTORY = ROOT / ".local" / "chaos"
 LIMIT_SECONDS = 330.0
 """For all that happens once the stack is up."""
+QUEUES = ("UploadQueue", "SubmitQueue")
+GATEWAY_FAULTS = ("lost_replies", *(f"{what} in {queue}" for what in ("twice", "late") for queue in QUEUES))
+DEATHS = [f"death of {name}Function" for name in ("Intake", "Dispatch", "Submit")]
 SHOWN = 12
 SHOWN_VIOLATIONS = 100
 MEMORY_LIMIT = 2_000_000_000
@@ -40,7 +51,7 @@ VISIBILITY = 35
 AT_ONCE = {"PollFunction": 5, "DeliverFunction": 6}
 """Each concurrent invocation is a process of 60 MB that takes seconds to start: a burst of them would take minutes."""
 EMULATOR = (
-    *("--latency", "2.5:0.3", "--rpm", "1200"),
+    *("--latency", "2.5:0.3", "--rpm", "1200", "--cost", str(COST_USD)),
     *("--history-others", str(HISTORY_OTHERS), "--history-lag", str(HISTORY_LAG)),
 )
 
@@ -90,7 +101,8 @@ def run(stack: ChaosStack, scenario: Scenario, console: Console, limit: float) -
         chaos.control("POST", "faults", {"faults": []})
         chaos.set_gateway_faults({})
         evidence = gather(stack, chaos.inbox.receive(), calls)
-    findings = check(scenario, evidence, Asked(chaos.attempts_asked_for, chaos.wishes, frozenset(chaos.forgotten)))
+    asked = Asked(chaos.attempts_asked_for, chaos.wishes, chaos.forgotten, UNREADABLE)
+    findings = check(scenario, evidence, asked)
     findings.violations += _unproven(scenario, chaos, evidence)
     if not rested:
         findings.violations.append(f"not all came to rest within {limit:.0f} s")
@@ -109,7 +121,11 @@ def _unproven(scenario: Scenario, chaos: ChaosRun, evidence: Evidence) -> list[s
     """What was to go wrong and did not: nothing is proven of it."""
     struck = _struck(scenario, evidence)
     happened = {
-        "no function was killed at work": evidence.deaths.total(),
+        **{f"no {name} was killed at work": evidence.deaths[name] for name in ("intake", "dispatch", "submit")},
+        **{f"no {name} at a call of AWS": _times(chaos.gateway_struck, name) for name in DEATHS},
+        "no function died before a call": _times(chaos.gateway_struck, "", " before a call"),
+        "no function died after a call": _times(chaos.gateway_struck, "", " after a call"),
+        "no sweep has run": chaos.sweeps,
         "no fault of the provider struck": struck.total(),
         "no job was always refused": struck["always 403"],
         "no job was always answered 500": struck["always 500"],
@@ -118,9 +134,13 @@ def _unproven(scenario: Scenario, chaos: ChaosRun, evidence: Evidence) -> list[s
         "no record expired": len(chaos.forgotten) or not any(job.forgotten for job in scenario.jobs),
         "no version expired in the backlog": len(chaos.uploader.expired)
         or not any(upload.expires for upload in scenario.uploads),
-        **{f"{name} never struck": chaos.gateway_struck[name] for name in ("lost_replies", "twice", "late")},
+        **{f"{name} never struck": chaos.gateway_struck[name] for name in GATEWAY_FAULTS},
     }
     return [f"{what}, so nothing is proven of it" for what, times in happened.items() if not times]
+
+
+def _times(struck: Counter[str], begin: str, end: str = "") -> int:
+    return sum(times for name, times in struck.items() if name.startswith(begin) and name.endswith(end))
 
 
 def _show(
@@ -174,6 +194,9 @@ def _show(
         "API key sent elsewhere": f"{evidence.key_leaks} times",
         "refused": f"{len(scenario.refusals)} times 20 s",
         "kills": f"{chaos.kills.total()}: {_counts(chaos.kills)}; while at work: {_counts(evidence.deaths)}",
+        "charged": f"{spent(evidence.budgets):.4f} USD; by the ledger "
+        f"{owed([*evidence.records, *chaos.forgotten.values()]):.4f}",
+        "dead letters": _counts(Counter(letter.source for letter in evidence.dead_letters)),
         "sweeps": f"{chaos.sweeps}: {_counts(chaos.swept) or 'nothing to do'}",
         "errors logged": _counts(evidence.errors) or "none",
         "seconds": f"{seconds:.0f}, {in_all:.0f} with the stack's start",

@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -49,6 +49,15 @@ class Accepted:
 
 
 @dataclass(frozen=True)
+class DeadLetter:
+    """A message in the dead-letter queue: the queue that it came from, and why it is here. Both are "" if not said."""
+
+    body: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Stored:
     """An object of the output bucket. `fault` says why it is not a whole image; of result.json there is its content."""
 
@@ -63,8 +72,8 @@ class Evidence:
 
     executions: name and status; late_tasks: of executions that timed out, how many calls of a function failed, since it
     was killed or throttled; accepted: oldest first; stored: by key; left: the bodies of the messages that are left,
-    by queue; struck: how often, by line of the plan; deaths: processes that died at work, by function; resumed:
-    records, by what the sweeps did with them.
+    by queue, but for the dead letters; budgets: the items of the months, by key; struck: how often, by line of the
+    plan; deaths: processes that died at work, by function; resumed: records, by what the sweeps did with them.
     """
 
     records: list[Record]
@@ -75,6 +84,8 @@ class Evidence:
     notifications: list[Record]
     stored: dict[str, Stored]
     left: dict[str, list[str]]
+    dead_letters: list[DeadLetter]
+    budgets: dict[str, Record]
     struck: list[int]
     calls: list[Record]
     key_leaks: int
@@ -92,9 +103,16 @@ class Ledger:
 
     def read(self) -> list[Record]:
         """All records of jobs and of waiting uploads."""
-        items = (item for page in self._pages.paginate(TableName=self._table) for item in page["Items"])
-        found = ({name: _deserialize(value) for name, value in item.items()} for item in items)
-        return [record for record in found if "status" in record and "character" in record]
+        return [record for record in self._items() if "status" in record and "character" in record]
+
+    def budgets(self) -> dict[str, Record]:
+        """The items of the months' spending, by key."""
+        return {item["job_id"]: item for item in self._items() if item["job_id"].startswith("budget/")}
+
+    def _items(self) -> Iterator[Record]:
+        for page in self._pages.paginate(TableName=self._table):
+            for item in page["Items"]:
+                yield {name: _deserialize(value) for name, value in item.items()}
 
 
 def ends(records: Iterable[Record]) -> dict[tuple[str, str], Ended]:
@@ -137,12 +155,9 @@ def waiting_messages(stack: LocalStack) -> list[str]:
     return bodies
 
 
-def running(stack: LocalStack) -> bool:
-    """Whether an execution is under way."""
-    found = stack.client("stepfunctions").list_executions(
-        stateMachineArn=stack.outputs["JobStateMachineArn"], statusFilter="RUNNING"
-    )
-    return bool(found["executions"])
+def running(stack: LocalStack) -> set[str]:
+    """The names of the executions that are under way."""
+    return {name for name, status in _executions(stack) if status == "RUNNING"}
 
 
 def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Evidence:
@@ -158,8 +173,9 @@ def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Ev
         http.post("/_emulator/settings", json={"history_others": 0, "history_lag": 0}).raise_for_status()
         accepted = _accepted(http)
         in_all = len(http.get("/_emulator/requests").raise_for_status().json())
+    ledger = Ledger(stack)
     return Evidence(
-        records=Ledger(stack).read(),
+        records=ledger.read(),
         executions=_executions(stack),
         late_tasks=_late_tasks(stack, notifications),
         accepted=accepted,
@@ -168,12 +184,16 @@ def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Ev
         stored=_stored(stack),
         left={
             **{
-                name.removesuffix("Url"): _left_messages(stack, url)
+                name.removesuffix("Url"): [letter.body for letter in _left_messages(stack, url)]
                 for name, url in stack.outputs.items()
-                if name.endswith("QueueUrl")
+                if name.endswith("QueueUrl") and "DeadLetter" not in name
             },
-            "EventDeadLetterQueue": _left_messages(stack, stack.resource("EventDeadLetterQueue")),
+            "EventDeadLetterQueue": [
+                letter.body for letter in _left_messages(stack, stack.resource("EventDeadLetterQueue"))
+            ],
         },
+        dead_letters=_left_messages(stack, stack.outputs["DeadLetterQueueUrl"]),
+        budgets=ledger.budgets(),
         struck=[int(entry["struck"]) for entry in faults["faults"]],
         calls=faults["calls"],
         key_leaks=faults["key_leaks"],
@@ -249,12 +269,14 @@ def _checked(key: str, body: bytes) -> Stored:
     return Stored(digest)
 
 
-def _left_messages(stack: LocalStack, queue_url: str) -> list[str]:
+def _left_messages(stack: LocalStack, queue_url: str) -> list[DeadLetter]:
     sqs = stack.client("sqs")
-    found: list[str] = []
-    while batch := sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10).get("Messages"):
-        found += [message["Body"] for message in batch]
+    found: list[DeadLetter] = []
+    wanted = {"MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]}
+    while batch := sqs.receive_message(QueueUrl=queue_url, **wanted).get("Messages"):
         for message in batch:
+            said = {name: value["StringValue"] for name, value in message.get("MessageAttributes", {}).items()}
+            found.append(DeadLetter(message["Body"], said.get("source", ""), said.get("reason", "")))
             sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
     return found
 

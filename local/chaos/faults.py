@@ -9,6 +9,8 @@ from dataclasses import dataclass
 JOB_TIMEOUT_SECONDS = 90
 HANG_SECONDS = 15
 """Longer than a submit waits for its response here."""
+COST_USD = 0.05
+"""What each result says that it cost: not what the first jobs are charged."""
 REFUSED_ALONE = 1
 """So often a job is refused while no other is there to try: it waits for a minute each time."""
 

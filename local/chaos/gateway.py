@@ -6,19 +6,27 @@ strikes before it is asked for. What each of them stands for:
 - lost_replies: DynamoDB applies a write and its reply is lost. The caller sees a 500, which botocore repeats as it does
   a connection that breaks; the repeated call meets the item as the first one left it (Amazon DynamoDB developer guide,
   error handling: a write that returns a 5xx may have been applied).
+- deaths: a function's process is killed at one of its calls of AWS: half of them before the call is applied, half
+  after it, so that it never learns of it.
 - twice: SQS delivers a message a second time, under the same message id, although it was deleted.
 - late: SQS delivers a message later than others that were sent after it.
   (Both: Amazon SQS developer guide, standard queues: at-least-once delivery, best-effort ordering.)
 """
 
 import json
+import os
 import random
 import runpy
+import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
+
+from local.chaos.callers import caller
+from local.deploy import STACK_NAME
 
 Scope = MutableMapping[str, Any]
 Channel = Callable[..., Awaitable[Any]]
@@ -37,9 +45,10 @@ JSON_HEADERS = [(b"content-type", b"application/x-amz-json-1.0")]
 
 @dataclass
 class GatewayFaults:
-    """Shares from 0 to 1, drawn for each write and for each message once; times in seconds."""
+    """Shares from 0 to 1, drawn for each call, each write and each message once; times in seconds."""
 
     seed: int = 0
+    deaths: float = 0.0
     lost_replies: float = 0.0
     twice: float = 0.0
     twice_seconds: float = 40.0
@@ -70,16 +79,16 @@ class FaultyQueues:
         self._struck = struck
         self._random = random.Random(f"{faults.seed}/queues")  # nosec B311 # the same each time
 
-    def hold_back(self, messages: list[Message], now: float) -> None:
-        """Hide some of the messages that were never received, each at most once."""
+    def hold_back(self, queue: str, messages: list[Message], now: float) -> None:
+        """Hide some of a queue's messages that were never received, each at most once."""
         for message in messages:
             if message["visible_at"] <= now and not message["receive_count"] and "late" not in message:
                 message["late"] = self._random.random() < self._faults.late
                 if message["late"]:
                     message["visible_at"] = now + self._random.uniform(0, self._faults.late_seconds)
-                    self._struck["late"] += 1
+                    self._struck[f"late in {queue}"] += 1
 
-    def copies(self, received: list[Message], now: float) -> list[Message]:
+    def copies(self, queue: str, received: list[Message], now: float) -> list[Message]:
         """Return the copies that some of the messages leave in their queue, each at most one."""
         made: list[Message] = []
         for message in received:
@@ -89,7 +98,7 @@ class FaultyQueues:
             if message["copied"]:
                 visible_at = now + self._random.uniform(0, self._faults.twice_seconds)
                 made.append({**message, "receipt_handle": None, "visible_at": visible_at})
-                self._struck["twice"] += 1
+                self._struck[f"twice in {queue}"] += 1
         return made
 
 
@@ -107,12 +116,15 @@ class FaultyGateway:
         """Replace all faults; their draws start again, the counts go on."""
         self.faults = faults
         self._replies = random.Random(f"{faults.seed}/replies")  # nosec B311 # the same each time
+        self._deaths = random.Random(f"{faults.seed}/deaths")  # nosec B311 # the same each time
         self._queues = FaultyQueues(faults, self.struck)
 
     async def __call__(self, scope: Scope, receive: Channel, send: Channel) -> None:
-        """Pass a request on, and lose some replies to writes that were applied."""
+        """Pass a request on; lose some replies to writes that were applied, and kill some of the callers."""
         if scope["type"] == "http" and scope["path"] == FAULTS_PATH:
             await self._control(scope, receive, send)
+        elif scope["type"] == "http" and self._deaths.random() < self.faults.deaths and (found := caller_of(scope)):
+            await self._kill(found, scope, receive, send)
         elif scope["type"] == "http" and is_write(scope) and self._replies.random() < self.faults.lost_replies:
             await self._lose_reply(scope, receive, send)
         else:
@@ -120,11 +132,22 @@ class FaultyGateway:
 
     def collect(self, queue: dict[str, Any], most: int, visibility: int) -> list[Message]:
         """Hand out the messages of a queue in MiniStack's place: some late, some of them twice."""
-        now = time.time()
-        self._queues.hold_back(queue["messages"], now)
+        now, name = time.time(), queue_name(queue["name"])
+        self._queues.hold_back(name, queue["messages"], now)
         received = self._collect(queue, most, visibility)
-        queue["messages"] += self._queues.copies(received, now)
+        queue["messages"] += self._queues.copies(name, received, now)
         return received
+
+    async def _kill(self, found: tuple[int, str], scope: Scope, receive: Channel, send: Channel) -> None:
+        """Kill a caller, before its call is applied or after it. What is answered then nobody hears."""
+        pid, function = found
+        before = self._deaths.random() < 0.5
+        if not before:
+            await self._application(scope, receive, _unheard)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            self.struck[f"death of {function} {'before' if before else 'after'} a call"] += 1
+        await _answer(send, 500, LOST_REPLY)
 
     async def _lose_reply(self, scope: Scope, receive: Channel, send: Channel) -> None:
         replies: list[MutableMapping[str, Any]] = []
@@ -159,6 +182,20 @@ def is_write(scope: Scope) -> bool:
     target: bytes = next((value for name, value in scope["headers"] if name.lower() == b"x-amz-target"), b"")
     service, _, action = target.decode("latin-1").partition(".")
     return f"{service}." == DYNAMODB_TARGET and action in WRITES
+
+
+def caller_of(scope: Scope) -> tuple[int, str] | None:
+    """Return the process id and the logical id of the function that a request comes from, None if from none."""
+    return caller(scope["client"][1]) if scope.get("client") else None
+
+
+def queue_name(name: str) -> str:
+    """Return the logical id of one of the stack's queues, as `SubmitQueue`; of others the first word of the name."""
+    return name.removeprefix(f"{STACK_NAME}-").partition("-")[0]
+
+
+async def _unheard(message: MutableMapping[str, Any]) -> None:
+    """Take the reply to a call whose caller will be dead."""
 
 
 async def _answer(send: Channel, status: int, body: bytes) -> None:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from local.chaos.evidence import Evidence, Record
 from local.chaos.faults import ALWAYS_500, ALWAYS_REFUSED, JobFault
 from local.chaos.scenario import PlannedJob, Scenario
+from local.chaos.spending import check_charges, check_sums
 
 TERMINAL = ("SUCCEEDED", "FAILED")
 UNRESOLVED = "UNRESOLVED"
@@ -25,12 +26,14 @@ class Asked:
     """What was asked for besides the uploads, by the jobs' names.
 
     `attempts`: new attempts; `wishes`: the messages and uploads that asked for them, each of which may make one;
-    `forgotten`: jobs whose record expired before one of them.
+    `forgotten`: the records that expired before one of them. `unreadable`: messages that no one can read, by their
+    queue.
     """
 
     attempts: Mapping[str, int] = field(default_factory=dict)
     wishes: Mapping[str, int] = field(default_factory=dict)
-    forgotten: frozenset[str] = frozenset()
+    forgotten: Mapping[str, Record] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -93,6 +96,7 @@ class _Checks:
         job_id, attempt = record["job_id"], int(record.get("attempt", 1))
         self._known[job_id] = attempt
         yield from self._requests(job, job_id)
+        yield from _place(record)
         if job.endless:
             self._endless.add(job_id)
             yield from self._kept_going(record)
@@ -244,6 +248,10 @@ class _Checks:
     def all(self) -> Iterator[str]:
         """Yield what is wrong with things that belong to no job, and with what is left in the queues."""
         yield from self._strays()
+        yield from self._dead_letters()
+        records = [*self._evidence.records, *self._asked.forgotten.values()]
+        yield from check_sums(self._evidence.budgets, records, self._evidence.deaths)
+        yield from check_charges(records, self._evidence.accepted)
         listed, accepted = len(self._evidence.accepted), self._evidence.accepted_in_all
         if listed != accepted:
             yield f"the provider's history has {listed} requests, {accepted} were accepted"
@@ -253,6 +261,16 @@ class _Checks:
             for body in bodies:
                 if not any(job_id in body for job_id in self._endless):
                     yield f"left in {queue}: {body[:300]}"
+
+    def _dead_letters(self) -> Iterator[str]:
+        """Check that what no one can read is in the dead-letter queue, says why and where from, and nothing else."""
+        found = {(letter.source, letter.body) for letter in self._evidence.dead_letters if letter.reason}
+        for queue, body in self._asked.unreadable.items():
+            if (queue, body) not in found:
+                yield f"a message of {queue} that no one can read is not dead-lettered with its reason: {body}"
+        for letter in self._evidence.dead_letters:
+            if self._asked.unreadable.get(letter.source) != letter.body:
+                yield f"dead-lettered from {letter.source or 'nowhere'}: {letter.body[:300]}, reason: {letter.reason}"
 
     def _strays(self) -> Iterator[str]:
         """Yield executions without a notification, notifications without a job, requests without an attempt."""
@@ -267,6 +285,20 @@ class _Checks:
             for number in numbers:
                 if not 1 <= number <= self._known.get(job_id, 0):
                     yield f"a request of no attempt: {job_id!r}, attempt {number}"
+
+
+def _place(record: Record) -> Iterator[str]:
+    """Check that a job stands in the indexes where its status belongs, and nowhere once it has ended."""
+    notified = bool(record.get("notified_at"))
+    queued, paid = record["status"] == "QUEUED", record["status"] in ("SUBMITTING", "SUBMITTED")
+    if (queued, queued) != ("stands" in record, "place" in record):
+        yield f"{record['status']}, and its place in line is {record.get('stands')}, {record.get('place')}"
+    if not queued and "send_at" in record:
+        yield f"{record['status']}, and it is to be sent at {record['send_at']}"
+    if "unfinished" in record and (queued or notified):
+        yield f"{record['status']}{', notified' * notified}, and unfinished: {record['unfinished']}"
+    if paid and record.get("unfinished") != "paid":
+        yield f"{record['status']}, and not among the paid ones: {record.get('unfinished')}"
 
 
 def _error(message: Record) -> str | None:

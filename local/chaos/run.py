@@ -19,11 +19,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local.chaos.evidence import Ended, Ledger, Record, ends, running, waiting_messages
 from local.chaos.gateway import FAULTS_PATH
 from local.chaos.scenario import (
+    DEATHS,
     EXPIRES_SECONDS,
     GATEWAY_FAULTS,
     KILL_SECONDS,
     REFUSED_SECONDS,
     RETENTION_SWITCHES,
+    UNREADABLE,
+    UNREADABLE_SECONDS,
     Kill,
     PlannedJob,
     Scenario,
@@ -37,7 +40,7 @@ SAY_SECONDS = 15.0
 STARTING_TICKS = 20
 """Hundredths of a second of processor time, which a process has used before it waits for the first time."""
 SWEEP_SECONDS = 30.0
-SWEEP_AGES = {"waiting": 20, "queued": 120, "submitting": 60, "submitted": 60, "ended": 45}
+SWEEP_AGES = {"waiting": 20, "submitting": 60, "submitted": 60, "ended": 45}
 LATE_SECONDS = 3.0
 KILL_TRIES = 20
 LATEST_RETRY = 130.0
@@ -61,8 +64,8 @@ class ChaosRun:
         """New attempts that were asked for, by the job's name: by retries, and by an upload after a record expired."""
         self.wishes: Counter[str] = Counter()
         """The messages and uploads that asked for them: where one is sent twice, it may make one attempt more."""
-        self.forgotten: set[str] = set()
-        """The names of the jobs whose record expired."""
+        self.forgotten: dict[str, Record] = {}
+        """The records that expired, by the jobs' names."""
         self.kills: Counter[str] = Counter()
         self.swept: Counter[str] = Counter()
         self.sweeps = 0
@@ -72,7 +75,7 @@ class ChaosRun:
         self._stack = stack
         self._scenario = scenario
         self._say = say
-        self._queue = stack.outputs["UploadQueueUrl"]
+        self._queues = {"uploads": stack.outputs["UploadQueueUrl"], "submits": stack.outputs["SubmitQueueUrl"]}
         self._ledger = Ledger(stack)
         # Plain HTTP: without verify=False the client would load all certificates.
         self._http = httpx.Client(  # nosec B501 # see above
@@ -95,7 +98,8 @@ class ChaosRun:
     def run(self, limit: float) -> bool:
         """Let everything happen; return whether all came to rest within `limit` seconds."""
         self.control("POST", "faults", {"faults": self._scenario.plan})
-        self.set_gateway_faults({"seed": self._scenario.seed, **GATEWAY_FAULTS})
+        faults = {"seed": self._scenario.seed, **GATEWAY_FAULTS}
+        self.set_gateway_faults({**faults, "deaths": DEATHS})
         self._started = time.monotonic()
         for upload in self._scenario.uploads:
             self._at(upload.at, partial(self.uploader.begin, upload))
@@ -107,6 +111,8 @@ class ChaosRun:
             self._at(kill.at, partial(self._kill, kill, kill.at))
         for at in self._scenario.refusals:
             self._at(at, self._refuse)
+        self._at(KILL_SECONDS, partial(self.set_gateway_faults, faults))
+        self._at(UNREADABLE_SECONDS, self._send_unreadable)
         for at, days in RETENTION_SWITCHES:
             self._at(at, partial(self._retain, days))
         try:
@@ -178,12 +184,12 @@ class ChaosRun:
         ]
         for job in resting:
             self._ask_for_attempt(job, ended[job.character, job.pose])
-        waiting = waiting_messages(self._stack)
+        waiting, under_way = waiting_messages(self._stack), running(self._stack)
         expiring = [(job, end) for job in resting if self._expires(job, end := ended[job.character, job.pose])]
         for job, end in expiring:
-            # After days, no message about a job is left.
-            if not any(end.job_id in body for body in waiting):
-                self._forget(job, end)
+            # After days, no message about a job is left, and no execution of it runs.
+            if f"{end.job_id}-{end.attempt}" not in under_way and not any(end.job_id in body for body in waiting):
+                self._forget(job, next(record for record in records if record["job_id"] == end.job_id))
         if not expiring:
             self._begin_alone_if_quiet(jobs, records)
         endless = {(job.character, job.pose) for job in self._scenario.jobs if job.endless}
@@ -192,7 +198,7 @@ class ChaosRun:
         if self.seconds >= self._say_at:
             self._say_at = self.seconds + SAY_SECONDS
             self._say(f"{self.seconds:5.0f} s  {len(resting)} of {len(jobs)} jobs at rest, {queued} queued")
-        return len(resting) == len(jobs) and queued == 0 and not expiring and not running(self._stack)
+        return len(resting) == len(jobs) and queued == 0 and not expiring and not under_way
 
     # ---- what happens ------------------------------------------------------------------------------------------------
 
@@ -230,6 +236,13 @@ class ChaosRun:
                         Environment={"Variables": {**variables, RETENTION: str(days)}},
                     )
 
+    def _send_unreadable(self) -> None:
+        for queue, body in UNREADABLE.items():
+            self._send(queue, body)
+
+    def _send(self, queue: str, body: str) -> None:
+        self._stack.client("sqs").send_message(QueueUrl=self._queues[queue], MessageBody=body)
+
     def _ask_for_attempt(self, job: PlannedJob, end: Ended) -> None:
         """Ask for a new attempt of a job that has failed, if the scenario wants one more."""
         if end.status != "FAILED" or self.seconds > LATEST_RETRY or self.attempts_asked_for[job.name] >= job.retries:
@@ -237,19 +250,19 @@ class ChaosRun:
         self.attempts_asked_for[job.name] += 1
         for _ in range(2 if job.wished_twice else 1):
             self.wishes[job.name] += 1
-            self._stack.client("sqs").send_message(QueueUrl=self._queue, MessageBody=json.dumps({"retry": end.job_id}))
+            self._send("uploads", json.dumps({"retry": end.job_id}))
 
     def _expires(self, job: PlannedJob, end: Ended) -> bool:
         """Whether a job's record is to expire in this run; it has a time to live only if retention was on."""
         return job.forgotten and end.expires and job.name not in self.forgotten
 
-    def _forget(self, job: PlannedJob, end: Ended) -> None:
+    def _forget(self, job: PlannedJob, record: Record) -> None:
         """Let the record of a job expire, and upload the same content again: that makes a new attempt."""
-        self.forgotten.add(job.name)
+        self.forgotten[job.name] = record
         self.attempts_asked_for[job.name] += 1
         self.wishes[job.name] += 1
         self._stack.client("dynamodb").delete_item(
-            TableName=self._stack.outputs["JobsTableName"], Key={"job_id": {"S": end.job_id}}
+            TableName=self._stack.outputs["JobsTableName"], Key={"job_id": {"S": record["job_id"]}}
         )
         prefix = f"incoming/{job.character}/poses/{job.pose}."
         (upload,) = (

@@ -22,7 +22,7 @@ KILL_SECONDS = 110.0
 """In which functions are killed, since the first upload."""
 REFUSED_SECONDS = 20.0
 KILLS_PER_JOB = 0.2
-KILLED = {"SubmitFunction": 5, "PollFunction": 2, "DeliverFunction": 4}
+KILLED = {"IntakeFunction": 3, "DispatchFunction": 3, "SubmitFunction": 4, "PollFunction": 2, "DeliverFunction": 3}
 """How often each function is aimed at."""
 
 SHARED_SHARE = 0.15
@@ -45,6 +45,14 @@ HISTORY_OTHERS, HISTORY_LAG = 5000, 10.0
 """Requests that others make on the account each day, and the seconds after which a request is in the history."""
 GATEWAY_FAULTS: dict[str, float] = {"lost_replies": 0.02, "twice": 0.1, "twice_seconds": 25, "late": 0.1}
 """Of AWS itself: see `gateway.py`."""
+DEATHS = 0.004
+"""The share of AWS calls, until KILL_SECONDS, at which the function that makes the call is killed."""
+UNREADABLE_SECONDS = 40.0
+UNREADABLE = {
+    "uploads": '{"greeting": "nobody reads this"}',
+    "submits": '{"submit": "nobody-knows-me-0123456789abcdef"}',
+}
+"""The messages that no one can read, by the queue that the dead letter names."""
 RETENTION_SWITCHES: tuple[tuple[float, int], ...] = ((20, 7), (75, 0), (110, 7))
 """When RecordRetentionDays is set, and to what."""
 

@@ -62,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--credits", type=int, default=default.credits, help="jobs that are paid for (default: any number)"
     )
+    parser.add_argument(
+        "--cost", type=float, default=default.cost, metavar="USD", help="what results say they cost (default: nothing)"
+    )
     parser.add_argument("--api-key", default=default.api_key, help="the only key that is right")
     parser.add_argument(
         "--history-lag",

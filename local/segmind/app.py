@@ -101,6 +101,8 @@ class Api:
             if state == FAILED:
                 return JSONResponse({**body, "error": job.error}, 422)
             if state == COMPLETED:
+                cost = self._provider.settings.cost
+                body["metrics"] = {**job.metrics, **({} if cost is None else {"cost": cost})}
                 body["seed"] = job.parameters.seed
                 output = await self._provider.output(job)
                 if output is not MISSING:

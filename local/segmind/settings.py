@@ -34,7 +34,8 @@ class Settings:
     """The emulator's settings; `rpm` 0 and `credits` None mean without end, `retention` is in seconds.
 
     `history_lag` is how many seconds a request takes to appear in the history, `history_others` how many requests a day
-    other users of the account make: they fill the history, and take no part in anything else.
+    other users of the account make: they fill the history, and take no part in anything else. `cost` (USD) is what the
+    metrics of a result say that it cost; with None they do not say, as in the provider's documentation of this model.
     """
 
     latency: Latency = field(default_factory=Latency)
@@ -46,6 +47,7 @@ class Settings:
     seed: int = 0
     history_lag: float = 0.0
     history_others: int = 0
+    cost: float | None = None
 
     def change(self, changes: dict[str, object]) -> None:
         """Set several at once, by name. Raises ValueError that names what is wrong; then none is changed."""
@@ -65,7 +67,7 @@ def _checked(name: str, value: object) -> object:
     if name == "rpm_counts" and value in RPM_COUNTS:
         return value
     seconds = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-    if name in ("retention", "history_lag") and seconds:
+    if (name in ("retention", "history_lag") and seconds) or (name == "cost" and (seconds or value is None)):
         return value
     if name == "api_key" and isinstance(value, str) and value:
         return value

@@ -19,6 +19,14 @@ def test_credits_run_out(start: Callable[..., Any]) -> None:
     assert len(emulator.requests()) == 3
 
 
+@pytest.mark.parametrize("cost", [None, 0.05])
+def test_a_result_says_what_it_cost_if_that_is_asked_for(start: Callable[..., Any], cost: float | None) -> None:
+    _, client = start(latency=Latency(0), cost=cost)
+    metrics = client.finished(client.submitted())["metrics"]
+    assert metrics.get("cost") == cost
+    assert ("cost" in metrics) is (cost is not None)
+
+
 def test_submits_beyond_the_plan_are_a_429_and_take_no_place(start: Callable[..., Any]) -> None:
     emulator, client = start(rpm=2)
     answers = [client.send_job() for _ in range(4)]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from local.chaos.evidence import Accepted, Evidence, Stored
-from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, HELD, JOB_FAULTS, JobFault
+from local.chaos.evidence import Accepted, DeadLetter, Evidence, Stored
+from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, COST_USD, HELD, JOB_FAULTS, JobFault
 from local.chaos.invariants import Asked, check
 from local.chaos.scenario import PlannedJob, Scenario, draw_scenario
 from local.segmind.faults import Plan
@@ -41,6 +41,12 @@ def notification(attempt: int, error: str | None = None, **more: Any) -> dict[st
     return {"job_id": JOB, "attempt": attempt, "status": status, "error": found, "outputs": [], **more}
 
 
+def request(attempt: int, fate: str = "ACCEPTED", charged_usd: float = COST_USD, **more: Any) -> dict[str, Any]:
+    """A request in a record's list."""
+    return {"attempt": attempt, "fate": fate, "charged_usd": charged_usd, **more}
+
+
+REQUESTS = [request(1, request_id="a"), request(2, request_id="b")]
 SUCCESS = notification(2, outputs=[{"key": f"{FOLDER}/1.png", "sha256": IMAGE}])
 
 
@@ -48,7 +54,12 @@ def sound() -> Evidence:
     """The first attempt failed at the provider, the second one succeeded."""
     place = {"character": "hero", "pose": "walk", "job_id": JOB, "parameters": {"samples": 1}}
     return Evidence(
-        records=[{**place, "status": "SUCCEEDED", "attempt": 2, "notified_at": "2026-11-23T10:15:30Z"}],
+        records=[
+            {
+                **{**place, "status": "SUCCEEDED", "attempt": 2, "notified_at": "2026-11-23T10:15:30Z"},
+                **{"request_id": "b", "requests": REQUESTS},
+            }
+        ],
         executions=[(f"{JOB}-1", "FAILED"), (f"{JOB}-2", "SUCCEEDED")],
         late_tasks={},
         accepted=[Accepted("a", f"{JOB}-1", "x"), Accepted("b", f"{JOB}-2", "x")],
@@ -56,6 +67,8 @@ def sound() -> Evidence:
         notifications=[notification(1, "InferenceFailed"), SUCCESS],
         stored={f"{FOLDER}/1.png": Stored(IMAGE), f"{FOLDER}/result.json": Stored("", result=SUCCESS)},
         left={"UploadQueue": []},
+        dead_letters=[],
+        budgets={"budget/2026-11": {"spent": 2 * COST_USD, "day_23": 2 * COST_USD}},
         struck=[1],
         calls=[],
         key_leaks=0,
@@ -63,6 +76,13 @@ def sound() -> Evidence:
         resumed={},
         errors=Counter(),
     )
+
+
+def charged(found: Evidence, *requests: dict[str, Any]) -> Evidence:
+    """The same with these requests in its record, which the budget was charged for."""
+    usd = sum(request["charged_usd"] for request in requests)
+    budgets = {"budget/2026-11": {"spent": usd, "day_23": usd}}
+    return replace(found, records=[{**found.records[0], "requests": list(requests)}], budgets=budgets)
 
 
 def test_what_is_sound_passes() -> None:
@@ -133,6 +153,7 @@ def test_a_killed_function_explains_one_unknown_outcome() -> None:
     notifications = [notification(1, "SubmitOutcomeUnknown"), SUCCESS]
     second = [Accepted("b", f"{JOB}-2", "x")]
     found = replace(sound(), notifications=notifications, struck=[0], accepted=second, accepted_in_all=1)
+    found = charged(found, request(1, "ABSENT", 0), REQUESTS[1])
     assert check(scenario(), replace(found, deaths=Counter(submit=1)), ASKED).violations == []
     assert check(scenario(), found, ASKED).violations
 
@@ -147,8 +168,7 @@ def test_an_unknown_outcome_that_the_history_knew_is_named() -> None:
     violations = check(lost, ended_first("SubmitOutcomeUnknown"), ASKED).violations
     assert any("the provider's history has it" in violation for violation in violations)
     found = ended_first("SubmitOutcomeUnknown")
-    requests = [{"attempt": 1, "fate": "UNRESOLVED"}, {"attempt": 2, "fate": "ACCEPTED"}]
-    asked_in_vain = replace(found, records=[{**found.records[0], "requests": requests}])
+    asked_in_vain = charged(found, request(1, "UNRESOLVED"), REQUESTS[1])
     findings = check(lost, asked_in_vain, ASKED)
     assert findings.violations == []
     assert any("could not say" in line for line in findings.explained)
@@ -168,7 +188,7 @@ def test_an_attempt_number_that_was_never_accepted_may_be_skipped() -> None:
     later = {**SUCCESS, "attempt": 4, "outputs": [{"key": f"{folder}/1.png", "sha256": IMAGE}]}
     found = replace(
         sound(),
-        records=[{**sound().records[0], "attempt": 4}],
+        records=[{**sound().records[0], "attempt": 4, "requests": [REQUESTS[0], {**REQUESTS[1], "attempt": 4}]}],
         executions=[(f"{JOB}-1", "FAILED"), (f"{JOB}-4", "SUCCEEDED")],
         accepted=[Accepted("a", f"{JOB}-1", "x"), Accepted("b", f"{JOB}-4", "x")],
         notifications=[notification(1, "InferenceFailed"), later],
@@ -190,8 +210,10 @@ def test_a_job_whose_record_expired_may_be_paid_again() -> None:
         sound(), notifications=[notification(1), SUCCESS], executions=[(f"{JOB}-{n}", "SUCCEEDED") for n in (1, 2)]
     )
     done_twice = replace(done_twice, struck=[0])
-    forgotten = replace(ASKED, forgotten=frozenset({"hero/walk"}))
-    assert check(scenario(), done_twice, forgotten).violations == []
+    expired = {**sound().records[0], "attempt": 1, "request_id": "a", "requests": REQUESTS[:1]}
+    again = replace(done_twice, records=[{**sound().records[0], "requests": REQUESTS[1:]}])
+    forgotten = replace(ASKED, forgotten={"hero/walk": expired})
+    assert check(scenario(), again, forgotten).violations == []
     violations = check(scenario(), done_twice, ASKED).violations
     assert violations == [
         f"hero/walk ({JOB}): attempt 1 was notified as SUCCEEDED, and another one was made",
@@ -203,8 +225,8 @@ def refused(times: int, error: str = "Rejected") -> Evidence:
     """A job that was never accepted, and that ended after so many submits."""
     record = {**sound().records[0], "status": "FAILED", "attempt": 1, "error": {"type": error, "message": "no"}}
     return replace(
-        sound(),
-        records=[record],
+        charged(sound()),
+        records=[{**record, "requests": []}],
         executions=[(f"{JOB}-1", "FAILED")],
         accepted=[],
         accepted_in_all=0,
@@ -222,10 +244,11 @@ def test_a_job_that_is_always_refused_ends_as_rejected_and_soon() -> None:
 
 def waiting(**changes: Any) -> Evidence:
     """A job that waits for its next submit."""
-    record = {**sound().records[0], "status": "QUEUED", "attempt": 1, "reason": "the provider answered 500", **changes}
+    place = {"stands": "due", "place": "2026-11-23T10:16:30Z", "notified_at": None, "requests": []}
+    record = {**sound().records[0], "status": "QUEUED", "attempt": 1, "reason": "the provider answered 500"} | place
     return replace(
         refused(2),
-        records=[record],
+        records=[{**record, **changes}],
         executions=[],
         notifications=[],
         left={"UploadQueue": [f'{{"submit": "{JOB}"}}']},
@@ -244,6 +267,93 @@ def test_a_job_that_is_always_answered_500_waits_with_a_reason_or_ends() -> None
         (refused(8, "InternalError"), "ended as InternalError"),
     ):
         assert any(what in line for line in check(cursed, found, NOTHING).violations), what
+
+
+# ---- places, budgets, dead letters -----------------------------------------------------------------------------------
+
+
+def standing(status: str, **changes: Any) -> list[str]:
+    """The violations of a job of a status that stands somewhere."""
+    record = {**sound().records[0], "status": status, **changes}
+    return check(scenario(), replace(sound(), records=[record]), ASKED).violations
+
+
+@pytest.mark.parametrize(
+    ("status", "changes", "what"),
+    [
+        ("SUCCEEDED", {"stands": "due", "place": "2026"}, "its place in line is due, 2026"),
+        ("SUCCEEDED", {"place": "2026"}, "its place in line is None, 2026"),
+        ("FAILED", {"send_at": 1}, "to be sent at 1"),
+        ("SUCCEEDED", {"unfinished": "paid"}, "SUCCEEDED, notified, and unfinished: paid"),
+        ("QUEUED", {"stands": "in line"}, "its place in line is in line, None"),
+        ("QUEUED", {"stands": "due", "place": "2026", "unfinished": "paid", "notified_at": None}, "unfinished: paid"),
+        ("SUBMITTING", {"notified_at": None}, "not among the paid ones: None"),
+    ],
+)
+def test_a_place_that_a_job_does_not_have_is_named(status: str, changes: dict[str, Any], what: str) -> None:
+    assert any(what in line for line in standing(status, **changes)), standing(status, **changes)
+
+
+@pytest.mark.parametrize(
+    ("usd", "deaths", "sound_sum"),
+    [
+        (2 * COST_USD, {}, True),
+        (3 * COST_USD, {}, False),
+        (3 * COST_USD, {"submit": 1}, True),  # it died before its request, or before it gave the charge back
+        (3 * COST_USD, {"deliver": 5}, False),
+        (COST_USD, {"submit": 5}, False),  # too little is never theirs
+        (2 * COST_USD - 0.02, {"deliver": 1}, True),  # a charge that was not replaced by the cost
+        (2 * COST_USD - 0.02, {}, False),
+    ],
+)
+def test_the_budget_holds_what_the_ledger_says_but_for_deaths(
+    usd: float, deaths: dict[str, int], *, sound_sum: bool
+) -> None:
+    found = replace(sound(), budgets={"budget/2026-11": {"spent": usd, "day_23": usd}}, deaths=Counter(deaths))
+    violations = check(scenario(), found, ASKED).violations
+    assert (violations == []) is sound_sum
+    assert sound_sum or "beside the ledger" in violations[0]
+
+
+def test_what_was_delivered_counts_with_its_cost() -> None:
+    found = charged(sound(), REQUESTS[0], {**REQUESTS[1], "charged_usd": 0.0294})
+    assert any("beside the ledger" in line for line in check(scenario(), found, ASKED).violations)
+    settled = replace(found, budgets=sound().budgets)
+    assert check(scenario(), settled, ASKED).violations == []
+
+
+@pytest.mark.parametrize(
+    ("requests", "what"),
+    [
+        (REQUESTS[1:], f"{JOB}-1: was accepted, and not charged"),
+        ([*REQUESTS, request(2, "ABSENT")], f"{JOB}-2: is charged, and the history does not have it"),
+        ([*REQUESTS, request(3)], f"{JOB}-3: is charged as accepted, and was not accepted"),
+    ],
+)
+def test_a_charge_without_its_request_is_named(requests: list[dict[str, Any]], what: str) -> None:
+    assert check(scenario(), charged(sound(), *requests), ASKED).violations == [what]
+
+
+def test_a_day_that_is_not_in_its_month_is_named() -> None:
+    found = replace(sound(), budgets={"budget/2026-11": {"spent": 0.1, "day_23": 0.05}})
+    assert check(scenario(), found, ASKED).violations == [
+        "budget/2026-11: its days come to 0.0500 USD, its month to 0.1000"
+    ]
+
+
+def test_what_no_one_can_read_is_dead_lettered_and_nothing_else() -> None:
+    asked = replace(ASKED, unreadable={"uploads": "{}"})
+    letter = DeadLetter("{}", "uploads", "none of: an upload event")
+    assert check(scenario(), replace(sound(), dead_letters=[letter, letter]), asked).violations == []
+    (missing,) = check(scenario(), sound(), asked).violations
+    assert "not dead-lettered" in missing
+    (other,) = check(scenario(), replace(sound(), dead_letters=[letter]), ASKED).violations
+    assert "dead-lettered from uploads: {}, reason: none of" in other
+    silent = replace(sound(), dead_letters=[replace(letter, reason="")])
+    assert "not dead-lettered with its reason" in check(scenario(), silent, asked).violations[0]
+
+
+# ---- scenarios -------------------------------------------------------------------------------------------------------
 
 
 def test_the_seed_decides_the_scenario() -> None:

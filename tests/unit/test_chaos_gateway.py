@@ -1,14 +1,22 @@
-"""The faults that the gateway of a chaos run puts into AWS: replies that are lost, messages late and twice."""
+"""The faults that the gateway of a chaos run puts into AWS: replies that are lost, messages late and twice, deaths."""
 
 import asyncio
 import json
+import signal
+import socket
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local.chaos import gateway as gateway_module
+from local.chaos.callers import MARK, caller
 from local.chaos.gateway import FAULTS_PATH, FaultyGateway, FaultyQueues, GatewayFaults
+from tests.support import HANGS
 
 NOW = 1_000_000.0
 
@@ -92,31 +100,31 @@ def test_the_seed_decides_which_replies_are_lost() -> None:
 def test_a_message_is_delivered_twice_under_one_id_and_no_more() -> None:
     queues = FaultyQueues(GatewayFaults(twice=1, twice_seconds=10), Counter())
     first = message("a", receive_count=1)
-    (copy,) = queues.copies([first], NOW)
+    (copy,) = queues.copies("SubmitQueue", [first], NOW)
     assert (copy["id"], copy["receipt_handle"]) == ("a", None)
     assert NOW <= copy["visible_at"] <= NOW + 10
-    assert queues.copies([first, copy], NOW) == []
+    assert queues.copies("SubmitQueue", [first, copy], NOW) == []
 
 
 def test_a_message_is_late_once_and_only_before_it_was_received() -> None:
     queues = FaultyQueues(GatewayFaults(late=1, late_seconds=10), Counter())
     new, known = message("new"), message("known", receive_count=1)
-    queues.hold_back([new, known], NOW)
+    queues.hold_back("SubmitQueue", [new, known], NOW)
     assert NOW < new["visible_at"] <= NOW + 10
     assert known["visible_at"] == NOW
     new["visible_at"] = NOW
-    queues.hold_back([new], NOW)
+    queues.hold_back("SubmitQueue", [new], NOW)
     assert new["visible_at"] == NOW
 
 
 def test_a_queue_hands_out_what_is_not_late_and_keeps_the_copies() -> None:
     gateway = gateway_of(Aws(), late=0.5, twice=1)
     names = [f"m{number}" for number in range(20)]
-    queue = {"messages": [message(name) for name in names]}
+    queue = {"name": "posedrop-SubmitQueue-08CDC955AB04E", "messages": [message(name) for name in names]}
     received = [found["id"] for found in gateway.collect(queue, 100, 30)]
-    assert 0 < len(received) == 20 - gateway.struck["late"] < 20
+    assert 0 < len(received) == 20 - gateway.struck["late in SubmitQueue"] < 20
     assert sorted(found["id"] for found in queue["messages"]) == sorted([*names, *received])
-    assert gateway.struck["twice"] == len(received)
+    assert gateway.struck["twice in SubmitQueue"] == len(received)
 
 
 def test_the_faults_are_set_over_http_and_counted() -> None:
@@ -136,3 +144,68 @@ def test_faults_that_cannot_be_read_are_refused(body: bytes) -> None:
     status, answer = call(gateway, "", path=FAULTS_PATH, body=body)
     assert (status, bool(answer["error"])) == (400, True)
     assert gateway.faults == before
+
+
+# ---- deaths ----------------------------------------------------------------------------------------------------------
+
+CONNECT = "import socket, sys; kept = socket.create_connection(('127.0.0.1', int(sys.argv[-1]))); kept.recv(1)"
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A port of this machine that takes connections."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(HANGS)
+        yield listening
+
+
+@pytest.fixture
+def function(listener: socket.socket, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that looks as MiniStack's processes of `submit` do, and connects to the listener."""
+    script = tmp_path / f"{MARK}SubmitFunction-20B9FB4C15733-suq5kb4b" / "_worker.py"
+    script.parent.mkdir()
+    script.write_text(CONNECT)
+    port = str(listener.getsockname()[1])
+    with subprocess.Popen([sys.executable, str(script), "--port", port]) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a caller is found in /proc")
+def test_the_function_behind_a_connection_is_found(listener: socket.socket, function: subprocess.Popen[bytes]) -> None:
+    theirs, address = listener.accept()
+    with theirs:
+        assert caller(address[1]) == (function.pid, "SubmitFunction")
+    with socket.create_connection(listener.getsockname()) as own:
+        assert caller(own.getsockname()[1]) is None
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_function_dies_at_its_call(
+    monkeypatch: pytest.MonkeyPatch, function: subprocess.Popen[bytes], when: str
+) -> None:
+    monkeypatch.setattr(gateway_module, "caller_of", lambda scope: (function.pid, "SubmitFunction"))
+    aws = Aws()
+    gateway = gateway_of(aws, deaths=1)
+    monkeypatch.setattr(gateway, "_deaths", Draws(0.0, 0.2 if when == "before" else 0.8))
+    call(gateway, "DynamoDB_20120810.UpdateItem")
+    assert function.wait(HANGS) == -signal.SIGKILL
+    assert gateway.struck == {f"death of SubmitFunction {when} a call": 1}
+    assert len(aws.applied) == (when == "after")
+
+
+def test_who_is_no_function_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_module, "caller_of", lambda scope: None)
+    gateway = gateway_of(Aws(), deaths=1)
+    assert call(gateway, "DynamoDB_20120810.UpdateItem") == (200, {})
+    assert not gateway.struck
+
+
+class Draws:
+    """These numbers in turn, in a generator's place."""
+
+    def __init__(self, *numbers: float) -> None:
+        self._numbers = list(numbers)
+
+    def random(self) -> float:
+        return self._numbers.pop(0)
