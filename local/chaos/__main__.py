@@ -100,7 +100,7 @@ def run(stack: ChaosStack, scenario: Scenario, console: Console, limit: float) -
         calls = chaos.control("GET", "calls")
         chaos.control("POST", "faults", {"faults": []})
         chaos.set_gateway_faults({})
-        evidence = gather(stack, chaos.inbox.receive(), calls)
+        evidence = gather(stack, chaos.inbox.receive(), calls, chaos.gateway_struck)
     asked = Asked(chaos.attempts_asked_for, chaos.wishes, chaos.forgotten, UNREADABLE)
     findings = check(scenario, evidence, asked)
     findings.violations += _unproven(scenario, chaos, evidence)

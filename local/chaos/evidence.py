@@ -72,8 +72,9 @@ class Evidence:
 
     executions: name and status; late_tasks: of executions that timed out, how many calls of a function failed, since it
     was killed or throttled; accepted: oldest first; stored: by key; left: the bodies of the messages that are left,
-    by queue, but for the dead letters; budgets: the items of the months, by key; struck: how often, by line of the
-    plan; deaths: processes that died at work, by function; resumed: records, by what the sweeps did with them.
+    by queue, but for the dead letters; budgets: the items of the months, by key; aws_struck: the gateway's faults;
+    struck: how often, by line of the plan; deaths: processes that died at work, by function; resumed: records, by what
+    the sweeps did with them.
     """
 
     records: list[Record]
@@ -86,6 +87,7 @@ class Evidence:
     left: dict[str, list[str]]
     dead_letters: list[DeadLetter]
     budgets: dict[str, Record]
+    aws_struck: Counter[str]
     struck: list[int]
     calls: list[Record]
     key_leaks: int
@@ -160,7 +162,7 @@ def running(stack: LocalStack) -> set[str]:
     return {name for name, status in _executions(stack) if status == "RUNNING"}
 
 
-def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Evidence:
+def gather(stack: LocalStack, notifications: list[Record], faults: Record, aws_struck: Counter[str]) -> Evidence:
     """Read everything. `faults` is what the emulator said of its calls before its plan was replaced.
 
     No fault may be on by now: neither the emulator's nor the gateway's.
@@ -194,6 +196,7 @@ def gather(stack: LocalStack, notifications: list[Record], faults: Record) -> Ev
         },
         dead_letters=_left_messages(stack, stack.outputs["DeadLetterQueueUrl"]),
         budgets=ledger.budgets(),
+        aws_struck=aws_struck,
         struck=[int(entry["struck"]) for entry in faults["faults"]],
         calls=faults["calls"],
         key_leaks=faults["key_leaks"],

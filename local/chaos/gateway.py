@@ -40,6 +40,10 @@ WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems",
 LOST_REPLY = json.dumps(
     {"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError", "message": "the reply was lost"}
 ).encode()
+BUDGET = b'"budget/'
+"""In a request that writes a month's spending."""
+BUDGET_REPLIES = "lost_replies about the budget"
+"""How many of the lost replies were about such a write."""
 JSON_HEADERS = [(b"content-type", b"application/x-amz-json-1.0")]
 
 
@@ -151,13 +155,22 @@ class FaultyGateway:
 
     async def _lose_reply(self, scope: Scope, receive: Channel, send: Channel) -> None:
         replies: list[MutableMapping[str, Any]] = []
+        request = b""
+
+        async def hear() -> Any:
+            nonlocal request
+            part = await receive()
+            request += part.get("body", b"")
+            return part
 
         async def keep(message: MutableMapping[str, Any]) -> None:
             replies.append(message)
 
-        await self._application(scope, receive, keep)
+        await self._application(scope, hear, keep)
         if replies and replies[0].get("status") == 200:
             self.struck["lost_replies"] += 1
+            if BUDGET in request:
+                self.struck[BUDGET_REPLIES] += 1
             await _answer(send, 500, LOST_REPLY)
             return
         for message in replies:  # it was not applied, so nothing is lost with its reply

@@ -2,14 +2,15 @@
 
 What is documented (docs/guarantees.md): a function that dies between the ledger's write and the budget's leaves one
 job's price. `submit` charges first and gives back last, so its deaths leave too much; a death of `deliver` leaves a
-charge that was not replaced by the cost.
+charge that was not replaced by the cost. A lost reply to a write of the budget may let that be repeated.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from local.chaos.evidence import Accepted, Record
+from local.chaos.evidence import Accepted, Evidence, Record
 from local.chaos.faults import COST_USD
+from local.chaos.gateway import BUDGET_REPLIES
 
 FIRST_PRICE_USD = 0.0294
 """What the first jobs are charged (docs/operations.md)."""
@@ -32,14 +33,17 @@ def owed(records: Iterable[Record]) -> float:
     )
 
 
-def check_sums(budgets: Mapping[str, Record], records: Iterable[Record], deaths: Counter[str]) -> Iterator[str]:
-    """Yield what is wrong with the sums. `deaths` are those of functions at work."""
+def check_sums(evidence: Evidence, records: Iterable[Record]) -> Iterator[str]:
+    """Yield what is wrong with the sums. `records` are all there were, those that have expired too."""
+    budgets, deaths = evidence.budgets, evidence.deaths
     for key, month in budgets.items():
         days = sum(float(value) for name, value in month.items() if name.startswith("day_"))
         if abs(days - float(month["spent"])) > EXACT:
             yield f"{key}: its days come to {days:.4f} USD, its month to {month['spent']:.4f}"
     difference = spent(budgets) - owed(records)
-    most, least = deaths["submit"] * COST_USD, -deaths["deliver"] * (COST_USD - FIRST_PRICE_USD)
+    repeated = evidence.aws_struck[BUDGET_REPLIES] * COST_USD
+    most = deaths["submit"] * COST_USD + repeated
+    least = -deaths["deliver"] * (COST_USD - FIRST_PRICE_USD) - repeated
     if not least - EXACT <= difference <= most + EXACT:
         yield f"the budget has {difference:+.4f} USD beside the ledger, {least:+.4f} to {most:+.4f} are documented"
 

@@ -10,6 +10,7 @@ import pytest
 
 from local.chaos.evidence import Accepted, DeadLetter, Evidence, Stored
 from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, COST_USD, HELD, JOB_FAULTS, JobFault
+from local.chaos.gateway import BUDGET_REPLIES
 from local.chaos.invariants import Asked, check
 from local.chaos.scenario import PlannedJob, Scenario, draw_scenario
 from local.segmind.faults import Plan
@@ -69,6 +70,7 @@ def sound() -> Evidence:
         left={"UploadQueue": []},
         dead_letters=[],
         budgets={"budget/2026-11": {"spent": 2 * COST_USD, "day_23": 2 * COST_USD}},
+        aws_struck=Counter(),
         struck=[1],
         calls=[],
         key_leaks=0,
@@ -292,6 +294,27 @@ def standing(status: str, **changes: Any) -> list[str]:
 )
 def test_a_place_that_a_job_does_not_have_is_named(status: str, changes: dict[str, Any], what: str) -> None:
     assert any(what in line for line in standing(status, **changes)), standing(status, **changes)
+
+
+@pytest.mark.parametrize(("lost", "sound_sum"), [(0, False), (1, True)])
+@pytest.mark.parametrize("usd", [COST_USD, 3 * COST_USD])
+def test_a_lost_reply_about_the_budget_may_count_a_write_twice(usd: float, lost: int, *, sound_sum: bool) -> None:
+    struck = Counter({BUDGET_REPLIES: lost, "lost_replies": 9})
+    found = replace(sound(), budgets={"budget/2026-11": {"spent": usd, "day_23": usd}}, aws_struck=struck)
+    assert (check(scenario(), found, ASKED).violations == []) is sound_sum
+
+
+def test_each_run_of_dispatch_that_was_killed_leaves_one_message_at_most() -> None:
+    body = '{"requestContext": {"functionArn": "arn:aws:lambda:us-east-1:000000000000:function:posedrop-%s-E74047"}}'
+    for deaths, function, violations in (
+        (2, "DispatchFunction", 0),
+        (1, "DispatchFunction", 1),
+        (2, "DeliverFunction", 2),
+    ):
+        left = {"EventDeadLetterQueue": [body % function] * 2}
+        found = check(scenario(), replace(sound(), left=left, deaths=Counter(dispatch=deaths)), ASKED)
+        assert len(found.violations) == violations
+        assert len(found.explained) == 2 - violations
 
 
 @pytest.mark.parametrize(

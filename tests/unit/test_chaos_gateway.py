@@ -15,7 +15,7 @@ import pytest
 
 from local.chaos import gateway as gateway_module
 from local.chaos.callers import MARK, caller
-from local.chaos.gateway import FAULTS_PATH, FaultyGateway, FaultyQueues, GatewayFaults
+from local.chaos.gateway import BUDGET_REPLIES, FAULTS_PATH, FaultyGateway, FaultyQueues, GatewayFaults
 from tests.support import HANGS
 
 NOW = 1_000_000.0
@@ -29,6 +29,7 @@ class Aws:
         self.applied: list[str] = []
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        await receive()
         self.applied.append(dict(scope["headers"])[b"X-Amz-Target"].decode())
         await send({"type": "http.response.start", "status": self.status, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
@@ -75,6 +76,13 @@ def test_a_write_is_applied_and_its_reply_lost(action: str) -> None:
     assert (status, body["__type"].rpartition("#")[2]) == (500, "InternalServerError")
     assert aws.applied == [f"DynamoDB_20120810.{action}"]
     assert gateway.struck == {"lost_replies": 1}
+
+
+@pytest.mark.parametrize("key", ["budget/2026-11", "hero-walk-0123456789abcdef"])
+def test_lost_replies_about_the_budget_are_counted_by_themselves(key: str) -> None:
+    gateway = gateway_of(Aws(), lost_replies=1)
+    call(gateway, "DynamoDB_20120810.UpdateItem", body=json.dumps({"Key": {"job_id": {"S": key}}}).encode())
+    assert gateway.struck == {"lost_replies": 1} | ({BUDGET_REPLIES: 1} if key.startswith("budget/") else {})
 
 
 @pytest.mark.parametrize("target", ["DynamoDB_20120810.GetItem", "AmazonSQS.SendMessage"])

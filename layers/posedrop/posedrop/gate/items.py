@@ -77,7 +77,7 @@ class Items:
         Raises Refused if one of the conditions `when` does not hold.
 
         A reply that is lost makes botocore repeat a write that was applied. So each write leaves its own id: one that
-        finds it there was the first, and nothing is counted twice.
+        finds it there was the first, and is not counted twice. Only if another write came in between is it repeated.
         """
         writer = uuid.uuid4().hex
         values = {**(values or {}), WRITER: writer}
