@@ -40,6 +40,8 @@ WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems",
 LOST_REPLY = json.dumps(
     {"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError", "message": "the reply was lost"}
 ).encode()
+OFTEN = {"DispatchFunction": 4}
+"""How much oftener than others a function dies at a call, because it makes few."""
 BUDGET = b'"budget/'
 """In a request that writes a month's spending."""
 BUDGET_REPLIES = "lost_replies about the budget"
@@ -127,7 +129,7 @@ class FaultyGateway:
         """Pass a request on; lose some replies to writes that were applied, and kill some of the callers."""
         if scope["type"] == "http" and scope["path"] == FAULTS_PATH:
             await self._control(scope, receive, send)
-        elif scope["type"] == "http" and self._deaths.random() < self.faults.deaths and (found := caller_of(scope)):
+        elif scope["type"] == "http" and (found := self._victim(scope)):
             await self._kill(found, scope, receive, send)
         elif scope["type"] == "http" and is_write(scope) and self._replies.random() < self.faults.lost_replies:
             await self._lose_reply(scope, receive, send)
@@ -141,6 +143,14 @@ class FaultyGateway:
         received = self._collect(queue, most, visibility)
         queue["messages"] += self._queues.copies(name, received, now)
         return received
+
+    def _victim(self, scope: Scope) -> tuple[int, str] | None:
+        """Return the process id and the logical id of a calling function that is to die now, None if none is."""
+        draw = self._deaths.random()
+        if draw >= self.faults.deaths * max(OFTEN.values()):
+            return None
+        found = caller_of(scope)
+        return found if found and draw < self.faults.deaths * OFTEN.get(found[1], 1) else None
 
     async def _kill(self, found: tuple[int, str], scope: Scope, receive: Channel, send: Channel) -> None:
         """Kill a caller, before its call is applied or after it. What is answered then nobody hears."""

@@ -209,6 +209,14 @@ def test_who_is_no_function_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not gateway.struck
 
 
+@pytest.mark.parametrize(("name", "deaths"), [("SubmitFunction", 100), ("DispatchFunction", 400)])
+def test_a_function_that_makes_few_calls_dies_oftener(monkeypatch: pytest.MonkeyPatch, name: str, deaths: int) -> None:
+    monkeypatch.setattr(gateway_module, "caller_of", lambda scope: (1, name))
+    gateway = gateway_of(Aws(), deaths=0.1)
+    monkeypatch.setattr(gateway, "_deaths", Draws(*(number / 1000 for number in range(1000))))
+    assert sum(gateway._victim({}) is not None for _ in range(1000)) == deaths
+
+
 class Draws:
     """These numbers in turn, in a generator's place."""
 
