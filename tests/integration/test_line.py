@@ -101,6 +101,32 @@ def test_a_message_of_an_earlier_dispatch_does_nothing(small: Pipeline) -> None:
     assert small.records()[job_id] == record
 
 
+def test_a_message_of_an_earlier_dispatch_sends_nothing_while_its_job_waits(small: Pipeline) -> None:
+    upload(small, *(f"hero/{number}" for number in range(2)))
+    ((old, _),) = small.messages
+    job_id = json.loads(old)["submit"]
+    small.gate().limiter.pause(small.clock.now, 300)
+    assert small.resume()  # the gate is closed: the job goes back into the line
+    assert small.item(job_id)["stands"] == "in line"
+    posts = len(small.provider.posts)
+
+    def nothing_is_sent(message: str) -> None:
+        before = small.records()
+        assert small.submit.handler({"Records": [small.record_of(message)]}, Context()) == {"batchItemFailures": []}
+        assert len(small.provider.posts) == posts
+        assert small.records() == before
+
+    small.pass_time(301)
+    nothing_is_sent(old)
+    assert small.run_dispatch()["sent"] == 1
+    assert small.item(job_id)["stands"] == "due"
+    nothing_is_sent(old)
+    nothing_is_sent(json.dumps({"submit": job_id}))  # as the sweep sends it for a job that was claimed
+    assert small.drain()
+    assert small.records()[job_id]["status"] == "SUBMITTED"
+    assert len(small.provider.posts) == posts + 1
+
+
 def test_a_crash_between_the_record_and_its_message_is_made_good_after_ten_minutes(pipeline: Pipeline) -> None:
     pipeline.put(*FACE)
     pose = pipeline.put(*WALK)

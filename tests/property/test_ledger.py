@@ -16,16 +16,17 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
 
 from posedrop.clock import rfc3339
-from posedrop.errors import InferenceFailed, Rejected, SubmitOutcomeUnknown
+from posedrop.errors import InferenceFailed, InvalidInput, Rejected, SubmitOutcomeUnknown
 from posedrop.gate.items import Items
 from posedrop.gate.reasons import ReasonCode
 from posedrop.job import Job
-from posedrop.ledger import Conflict, Ledger
+from posedrop.ledger import ENDED_UNSENT, PAID, Conflict, Ledger
 from posedrop.line.line import Line
 from posedrop.line.places import Entry, dispatched
 from posedrop.record import ENDED, Record, Status
@@ -51,6 +52,8 @@ class Concurrent(RuleBasedStateMachine):
         """The owners that have sent their request."""
         self.paid: Counter[int] = Counter()
         """Requests by attempt that the provider has taken, or may have."""
+        self.unfinished: tuple[str, str] | None = None
+        """The keys that the record has in the index of that name."""
         self.line = Line(Items(self.table, "jobs"))  # type: ignore[arg-type]
         self.known = self.ledger.queue(Job(JOB, "bucket", "hero", "walk", {}), self.place(), self.now)
         self.read()
@@ -74,24 +77,33 @@ class Concurrent(RuleBasedStateMachine):
         self.do(usual.get(read.status), read)
         return read
 
-    @rule(target=records, record=records, choice=st.integers(0, 6), lost=st.sets(st.integers(1, 2)))
+    @rule(target=records, record=records, choice=st.integers(0, 8), lost=st.sets(st.integers(1, 2)))
     def act(self, record: Record, choice: int, lost: set[int]) -> Record:
         """Somebody does what follows from a record that may be old."""
         actions: dict[Status, list[Callable[[Record], object]]] = {
             Status.QUEUED: [
                 *(self.send, self.claim, self.hold, self.put_back, self.dispatch, self.put_in_line, self.adopt),
+                *(self.cancel, self.bad_input),
             ],
             Status.SUBMITTING: [
                 *(self.post, self.taken, self.not_taken, self.fault, self.rejected, self.found, self.not_found),
             ],
-            Status.SUBMITTED: [self.succeed, self.fail, self.seen_404],
-            Status.FAILED: [self.tell, self.retry],
-            Status.SUCCEEDED: [self.tell, self.retry],
+            Status.SUBMITTED: [self.succeed, self.fail, self.seen_404, self.sweep],
+            Status.FAILED: [self.tell, self.retry, self.retry_in_vain, self.sweep],
+            Status.SUCCEEDED: [self.tell, self.retry, self.sweep],
         }
         possible = actions[record.status]
         self.table.lost = {self.table.writes + number for number in lost}
         self.do(possible[choice % len(possible)], record)
         return self.known
+
+    @precondition(lambda self: self.known.status is Status.QUEUED and self.known.requests)
+    @rule(target=records)
+    def resume(self) -> Record:
+        """An earlier request turns out to exist."""
+        read = self.known
+        self.do(self.adopt, read)
+        return read
 
     @invariant()
     def an_attempt_is_paid_once(self) -> None:
@@ -108,7 +120,8 @@ class Concurrent(RuleBasedStateMachine):
             queued = item["status"]["S"] == Status.QUEUED
             assert ("stands" in item, "unfinished" in item) == (queued, not queued)
         assert ("stands" in item) == ("place" in item)
-        assert ("unfinished" in item) == ("unfinished_at" in item)
+        keys = tuple(item[name]["S"] for name in ("unfinished", "unfinished_at") if name in item)
+        assert keys == (self.unfinished or ())
 
     # ---- what functions do -----------------------------------------------------------------------------------------
 
@@ -186,6 +199,21 @@ class Concurrent(RuleBasedStateMachine):
     def tell(self, record: Record) -> None:
         self.ledger.notified(record, self.now)
 
+    def sweep(self, record: Record) -> None:
+        self.ledger.check_later(record, self.now + 3600)
+
+    def cancel(self, record: Record) -> None:
+        self.ledger.cancel(record, self.now)
+
+    def bad_input(self, record: Record) -> None:
+        """A queued job whose files are gone."""
+        self.ledger.fail(record, InvalidInput("gone"), self.now)
+
+    def retry_in_vain(self, record: Record) -> None:
+        """A new attempt whose files are bad."""
+        wish, error = f"wish {record.attempt}", InvalidInput("bad")
+        self.ledger.new_attempt(record, wish, self.now, place={}, error=error)
+
     def retry(self, record: Record) -> None:
         place = self.place(record.dispatch_number + 1)
         self.ledger.new_attempt(record, f"wish {record.attempt}", self.now, place=place)
@@ -197,24 +225,42 @@ class Concurrent(RuleBasedStateMachine):
         if action is None:
             return
         self.now += 1
-        before = self.known
+        before, item = self.known, self.table.items[JOB]
         try:
             action(record)
         except Conflict:
             assert self.read() == before
+            assert self.table.items[JOB] == item
             return
         after = self.read()
+        self.unfinished = self.keys(action, before, after)
         if after == before:
             return
+        begun = action in (self.retry, self.retry_in_vain)
         assert before.attempt == record.attempt
-        assert after.attempt == before.attempt + (action == self.retry)
+        assert after.attempt == before.attempt + begun
         assert before.owner == record.owner or record.status is not Status.SUBMITTING
-        if before.ended and action != self.retry:
+        if before.ended and not begun:
             assert (after.status, after.error, after.outputs) == (before.status, before.error, before.outputs)
-        if action == self.retry:
-            assert (before.status, after.status) == (Status.FAILED, Status.QUEUED)
-            assert after.request_id is after.owner is after.error is after.notified_at is None
+        if begun:
+            new = Status.QUEUED if action == self.retry else Status.FAILED
+            assert (before.status, after.status) == (Status.FAILED, new)
+            assert after.request_id is after.owner is after.notified_at is None
+            assert (after.error is None) == (new is Status.QUEUED)
             assert after.wishes == [*before.wishes, f"wish {record.attempt}"]
+
+    def keys(self, action: Callable[[Record], object], before: Record, after: Record) -> tuple[str, str] | None:
+        """What the index of unfinished records has after an action: paid from the claim on, ended without a claim."""
+        now = rfc3339(self.now)
+        if after.status is Status.QUEUED or after.notified_at:
+            return None
+        if action == self.sweep and self.unfinished:
+            return (self.unfinished[0], rfc3339(self.now + 3600))
+        if action == self.retry_in_vain and after.attempt > before.attempt:
+            return (ENDED_UNSENT, now)
+        if before.status is Status.QUEUED:
+            return (ENDED_UNSENT if after.status is Status.FAILED else PAID, now)
+        return self.unfinished
 
     def place(self, number: int = 1) -> dict[str, Any]:
         """The place of a job that goes at once."""
