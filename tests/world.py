@@ -144,9 +144,16 @@ class World:
         """Ask for a new attempt."""
         self.queues.send(json.dumps({"retry": self.record["job_id"]}), id=wish)
 
-    def work(self) -> None:
-        """Go on until there is nothing more to do."""
+    def cancel(self) -> None:
+        """Ask that the job is not sent."""
+        self.queues.send(json.dumps({"cancel": self.record["job_id"], "attempt": 1}))
+
+    def work(self, until: float = math.inf) -> None:
+        """Go on until there is nothing more to do, or nothing before a time (seconds since the epoch)."""
+        queues = self.queues
         for _ in range(400):
+            if until < math.inf and min(queues.next_due(), queues.next_run()) > until:
+                return
             if not self._next():
                 return
         raise AssertionError("it does not come to an end")
@@ -267,16 +274,11 @@ class DeathAt:
 
 
 def check(world: World, *, paid: int = 1) -> dict[str, Any]:
-    """What was paid was delivered, each attempt was notified, nothing is left to do. Return the job's record.
+    """What was paid was delivered, and all is done. Return the job's record.
 
     paid: the requests that are accepted, or would have been if a process had not ended beside the last of them.
     """
-    told, record = world.notifications(), world.record
-    assert record["notified_at"]
-    assert list(told) == list(range(1, int(record["attempt"]) + 1))
-    assert told[int(record["attempt"])]["status"] == record["status"]
-    assert list(world.pipeline.executions()) == [f"{record['job_id']}-{attempt}" for attempt in told]
-    assert not world.unfinished()
+    record = check_end(world)
     if record["status"] == "SUCCEEDED":
         assert len(world.account.exist) == paid
     else:
@@ -284,4 +286,23 @@ def check(world: World, *, paid: int = 1) -> dict[str, Any]:
         assert "submit" in world.deaths
         assert record["error"]["type"] == "SubmitOutcomeUnknown"
         assert len(world.account.exist) == paid - 1
+    return record
+
+
+def check_cancelled(world: World) -> None:
+    """The job was cancelled, nothing was paid, and all is done."""
+    record = check_end(world)
+    assert (record["status"], record["error"]) == ("FAILED", {"type": "InvalidInput", "message": "cancelled"})
+    assert world.account.exist == []
+    assert not world.deaths or set(world.deaths) == {"intake"}
+
+
+def check_end(world: World) -> dict[str, Any]:
+    """Each attempt was notified, in one execution, and nothing is left to do. Return the job's record."""
+    told, record = world.notifications(), world.record
+    assert record["notified_at"]
+    assert list(told) == list(range(1, int(record["attempt"]) + 1))
+    assert told[int(record["attempt"])]["status"] == record["status"]
+    assert list(world.pipeline.executions()) == [f"{record['job_id']}-{attempt}" for attempt in told]
+    assert not world.unfinished()
     return record

@@ -1,5 +1,6 @@
 """Two functions with the same job: whichever call of one the other comes in at, one request is paid for."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,8 +9,9 @@ import pytest
 
 from tests.integration.conftest import clock_module, load
 from tests.memory import MemoryPipeline
+from tests.queues import Message
 from tests.support import Context
-from tests.world import HISTORY, SENDING, Account, World, begin, check, needed
+from tests.world import HISTORY, PAUSED, SENDING, Account, World, begin, check, check_cancelled, needed
 
 LONGEST = 200
 """More calls than one story needs."""
@@ -27,6 +29,11 @@ class Others:
     def come_in(self, world: World, name: str) -> None:
         """Let one of them run, beside the function that runs now."""
         queues = world.queues
+        if name == "cancel":
+            for job_id in world.pipeline.records():
+                body = json.dumps({"cancel": job_id, "attempt": 1})
+                queues.deliver(Message("intake", body, 0), Context(), self._functions)
+            return
         if name == LATE:
             world.pipeline.clock.now += 601
         if name in ("dispatch", LATE):
@@ -71,6 +78,31 @@ def test_a_second_function_comes_in_at_any_call(
     else:
         pytest.fail("there is always one call more")
     assert number > 40
+
+
+@pytest.mark.parametrize("story", ["accepted", "limited", "no response", PAUSED])
+def test_a_job_that_is_cancelled_at_any_call_is_not_paid_or_goes_on(
+    in_memory: MemoryPipeline, provider: Account, others: Others, story: str
+) -> None:
+    ends: set[str] = set()
+    for number in range(1, LONGEST):
+        world = begin(in_memory, provider, story)
+        world.upload()
+        calls = at_call(world, number, lambda world=world: others.come_in(world, "cancel"))
+        world.work()
+        in_memory.aws.watch_nothing()
+        ends.add(world.record["status"])
+        if world.record["status"] == "FAILED":
+            check_cancelled(world)
+            assert provider.submits_made < needed(story)
+        else:
+            check(world)
+            assert provider.submits_made == needed(story)
+        if calls() < number:
+            break
+    else:
+        pytest.fail("there is always one call more")
+    assert ends == {"SUCCEEDED", "FAILED"}
 
 
 def at_call(world: World, number: int, act: Callable[[], object]) -> Callable[[], int]:
