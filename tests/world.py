@@ -103,8 +103,8 @@ def needed(story: str) -> int:
 class World:
     """Runs the functions for one character, on AWS with nothing else in it, until all is done.
 
-    choose: which of so many things, in the order of their times, happens next. again: whether a message that is done is
-    delivered once more, as SQS may do with any, or dispatch runs once more.
+    choose: which of so many things happens next, in the order of their times; an execution is the last of them.
+    again: whether a message that is done is delivered once more, as SQS may do with any, or dispatch runs once more.
     """
 
     def __init__(
@@ -183,15 +183,19 @@ class World:
         queues, clock = self.queues, self.pipeline.clock
         run = queues.next_run()
         before = sum(message.due < run for message in queues.messages)
-        things = len(queues.messages) + (run < math.inf)
+        dispatches = run < math.inf
+        waiting = len(queues.messages) + dispatches
+        things = waiting + bool(self.pipeline.aws.executions.running)
         if not things:
-            return self._run_execution()
+            return False
         number = self.choose(things)
-        if run < math.inf and number == before:
+        if number == waiting:
+            self._run_execution()
+        elif dispatches and number == before:
             clock.now = max(clock.now, run)
             self._dispatch()
         else:
-            message = queues.take(number - (run < math.inf and number > before))
+            message = queues.take(number - (dispatches and number > before))
             clock.now = max(clock.now, message.due) + 1
             self._deliver(message)
         return True
@@ -204,10 +208,8 @@ class World:
         if self._survive("dispatch", lambda: self.queues.dispatch(Context(60))) and self.again():
             self.queues.is_invoked = True
 
-    def _run_execution(self) -> bool:
+    def _run_execution(self) -> None:
         executions, clock, pipeline = self.pipeline.aws.executions, self.pipeline.clock, self.pipeline
-        if not executions.running:
-            return False
         state: dict[str, Any] = executions.inputs[executions.running[0]]
         while not state["finished"]:
             clock.now += state["wait_seconds"]
@@ -215,7 +217,6 @@ class World:
         while self._survive("deliver", lambda given=state: pipeline.deliver.handler(given, Context(300))) is None:
             clock.now += 5
         executions.running.pop(0)
-        return True
 
     def _survive(self, function: str, run: Callable[[], Any]) -> Any:
         """What a function returns, or None if its process died."""
