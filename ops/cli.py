@@ -17,7 +17,7 @@ from ops import actions, cancelling, display, plan, uploading
 from ops.errors import NeedsAttention, OpsError, Refused, TooLate
 from ops.explain import Explainer, Explanation, Situation, explain_record
 from ops.health import health
-from ops.records import SCAN_BOUND, Records, Wanted
+from ops.records import ALWAYS, NEVER, WINDOW, Records, Wanted
 from ops.stack import Stack, Target, find
 from ops.timeline import life
 from ops.words import many, printable, usd
@@ -158,7 +158,7 @@ def status(shell: Shell, check: bool) -> None:
     found = health(shell.stack)
     shell.show(found, lambda: display.health(found))
     if found.jobs.cut:
-        shell.say(f"Only {SCAN_BOUND:,} records were read: at least so many jobs have ended.", "dim")
+        shell.say(f"At least so many jobs have ended: they were counted among {WINDOW:,} records, the newest.", "dim")
     if check and found.problems:
         raise NeedsAttention(f"{many(len(found.problems), 'problem')}: {found.problems[0].what}")
 
@@ -202,15 +202,12 @@ def jobs(
 ) -> None:
     """List jobs, the newest first.
 
-    Without --character, and with ended jobs among the wanted, the whole table is read, up to 20,000 records.
+    A page reads 2,000 records at most. If few of them fit it says how far back it has looked, and --page goes on.
     """
     now = shell.stack.clock()
-    times = {}
-    if newer_than is not None:
-        times["since"] = rfc3339(now - newer_than)
-    if older_than is not None:
-        times["until"] = rfc3339(now - older_than)
-    wanted = Wanted(character, [Status(status.upper()) for status in statuses], **times)
+    since = ALWAYS if newer_than is None else rfc3339(now - newer_than)
+    until = NEVER if older_than is None else rfc3339(now - older_than)
+    wanted = Wanted(character, [Status(status.upper()) for status in statuses], since, until)
     try:
         found = Records(shell.stack).page(wanted, limit, cursor)
     except ValueError as exc:
@@ -218,8 +215,8 @@ def jobs(
     shell.show(found, lambda: display.jobs(found, now))
     if found.cursor and not shell.json:
         shell.say(f"There are more: --page {found.cursor}", "dim")
-    if found.cut:
-        shell.say(f"Only {SCAN_BOUND:,} records were read, in no order: name a --character to see all of its jobs.")
+    if found.back_to:
+        shell.say(f"So far jobs were looked through that were made since {found.back_to}.", "dim")
 
 
 @main.command()

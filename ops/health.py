@@ -1,6 +1,7 @@
 """Is the stack well: what is queued, sent and stuck, how much of the limit is used, what is paused and why."""
 
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,16 @@ STEPS: dict[str, str] = {
     Cause.SERVER_FAULTS: "See whether the provider works: it answers the requests of different jobs with 5xx",
 }
 """What to do for each cause of an open breaker."""
+SMALL_PLAN = 600.0
+"""Requests a minute up to which a second of a function for each is enough; beyond, it takes half as much again."""
+INTAKES, OTHERS = 5, 2
+"""Functions of intake at most; those of dispatch and sweep."""
+CALLS_A_JOB = 3.1
+"""A submit, its polls and the result, where all calls count."""
+AFTER_SUBMIT_SECONDS = 1.5
+"""Seconds of poll and deliver a job, about."""
+CONCURRENCY_QUOTA = "L-B99A9384"
+"""Lambda's concurrent executions, in Service Quotas."""
 LARGER_BUDGET = "Nothing: it goes on by itself, or within two minutes after a deployment with a larger budget."
 
 
@@ -134,6 +145,7 @@ def health(stack: Stack) -> Health:
             *_late(stack, waited),
             *_stuck(stack, sent, now),
             *(Problem(f"the alarm {name} is on", text) for name, text in sorted((alarms or {}).items())),
+            *capacity_problems(stack, counts_all=state.limit.counts_all(stack.limit, now)),
             *bucket_problems(stack),
         ],
     )
@@ -141,8 +153,10 @@ def health(stack: Stack) -> Health:
 
 def problems(stack: Stack) -> list[Problem]:
     """What somebody must see to, without a look at jobs and pauses. Errors of AWS pass as botocore's."""
-    dead = depth(stack, stack.output("DeadLetterQueueUrl"))
-    return [*_problems(stack, None, dead, _undelivered(stack)), *bucket_problems(stack)]
+    dead, now = depth(stack, stack.output("DeadLetterQueueUrl")), stack.clock()
+    counts_all = stack.gate.read(now).limit.counts_all(stack.limit, now)
+    capacity = capacity_problems(stack, counts_all=counts_all)
+    return [*_problems(stack, None, dead, _undelivered(stack)), *capacity, *bucket_problems(stack)]
 
 
 def _undelivered(stack: Stack) -> int | None:
@@ -236,6 +250,53 @@ def alarms_on(stack: Stack) -> dict[str, str] | None:
     # Another stack's name may begin with this one's.
     own = [alarm for alarm in found if stack.output("AlarmTopicArn") in alarm.get("AlarmActions", [])]
     return {str(alarm["AlarmName"]): str(alarm.get("AlarmDescription", "")) for alarm in own}
+
+
+def submits_needed(requests_per_minute: float, *, counts_all: bool) -> int:
+    """How many functions of submit a plan's limit needs, by the simulation in docs/performance.md. Pure.
+
+    Where all calls count a submit waits longer for its permit, but there are fewer of them.
+    """
+    seconds = 1.0 if counts_all or requests_per_minute <= SMALL_PLAN else 1.5
+    return max(2, math.ceil(requests_per_minute / 60 * seconds))
+
+
+def functions_needed(requests_per_minute: float, *, counts_all: bool) -> int:
+    """How many functions of the whole stack run at once when the plan's limit is used. Pure."""
+    jobs_a_second = requests_per_minute / 60 / (CALLS_A_JOB if counts_all else 1.0)
+    after = math.ceil(jobs_a_second * AFTER_SUBMIT_SECONDS)
+    return submits_needed(requests_per_minute, counts_all=counts_all) + INTAKES + after + OTHERS
+
+
+def capacity_problems(stack: Stack, *, counts_all: bool) -> list[Problem]:
+    """What is too small for the plan's limit, which then is not used: SubmitConcurrency, or the account's Lambda."""
+    found = []
+    requests = stack.limit.requests_per_minute
+    plan = f"{requests:g} requests a minute"
+    needed, most = submits_needed(requests, counts_all=counts_all), int(stack.seconds("SubmitConcurrency"))
+    if most < needed:
+        text = f"SubmitConcurrency ({most}) is too small for {plan}: about {needed} functions are needed"
+        found.append(Problem(text, f"sam deploy --parameter-overrides SubmitConcurrency={needed}"))
+    needed, account = functions_needed(requests, counts_all=counts_all), _account_concurrency(stack)
+    if account is not None and account < needed:
+        text = (
+            f"the account's Lambda concurrency ({account}) is too small for {plan}: about {needed} functions of this "
+            "stack run at once"
+        )
+        quota = ("--service-code", "lambda", "--quota-code", CONCURRENCY_QUOTA, "--desired-value", "1000")
+        found.append(Problem(text, stack.aws("service-quotas", "request-service-quota-increase", *quota)))
+    return found
+
+
+def _account_concurrency(stack: Stack) -> int | None:
+    """How many functions the account may run at once without those that are reserved; None where it cannot be told."""
+    if stack.endpoint:  # the local stack has no such limit
+        return None
+    try:
+        limit = stack.client("lambda").get_account_settings()["AccountLimit"]
+    except ClientError:
+        return None
+    return int(limit["UnreservedConcurrentExecutions"])
 
 
 def bucket_problems(stack: Stack) -> list[Problem]:

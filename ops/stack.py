@@ -90,6 +90,7 @@ class Stack:
     account: str = ""
     endpoint: str | None = None  # where it is not AWS's own
     target: Target = Target()
+    created_at: float = 0.0  # seconds since the epoch: no record is older
     clock: Callable[[], float] = field(default=time.time, compare=False)
     sleep: Callable[[float], None] = field(default=time.sleep, compare=False)
 
@@ -260,6 +261,7 @@ def _stack(name: str, found: Mapping[str, Any], client: Client, endpoint: str | 
         client=client,
         endpoint=endpoint,
         target=target,
+        created_at=found["CreationTime"].timestamp(),
     )
 
 

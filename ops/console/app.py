@@ -27,16 +27,17 @@ from ops.console import cards, sending
 from ops.console.feed import TROUBLE, Feed, Unreachable, sentence
 from ops.console.guard import Guard
 from ops.console.pictures import SIZES, NoPicture, Pictures, file_name
-from ops.console.sheet import sheet
+from ops.console.sheet import ROWS, sheet
 from ops.console.shelf import Lost, Shelf
 from ops.errors import NotFound, OpsError, Refused
 from ops.health import problems
 from ops.plan import Plan
+from ops.records import Wanted
 from ops.stack import Stack
 from ops.timeline import life
 from posedrop.clock import rfc3339
 from posedrop.gate.budget import FIRST_PRICE
-from posedrop.ledger import Record
+from posedrop.ledger import Record, Status
 from posedrop.parameters import schema
 from posedrop.uploads import IMAGE_LIMIT
 
@@ -142,9 +143,15 @@ class Console:
         limit = int(_number(query.get("limit") or "60", "limit", 1, PAGE_LIMIT))
         times = {"since": rfc3339(self.stack.clock() - hours * 3600)} if hours else {}
         wanted = cards.Filter(query.get("character", ""), states, query.get("text", "").strip(), **times)
-        known = await self.feed.known()
+        known, begins = await self.feed.known(), query.get("cursor") or None
+        back_to, total = None, None
         try:
-            found, cursor, total = cards.page(known.records.values(), wanted, limit, query.get("cursor") or None)
+            # Where not all records are known, the indexes lead from page to page, and nobody counts them all.
+            if "/" not in (begins or "/") or (known.cut and begins is None):
+                page = await self.feed.page(wanted.wanted(), limit, begins)
+                found, cursor, back_to = page.records, page.cursor, page.back_to
+            else:
+                found, cursor, total = cards.page(known.records.values(), wanted, limit, begins)
         except ValueError as exc:
             raise HTTPException(400, str(exc)) from exc
         return JSONResponse(
@@ -152,6 +159,8 @@ class Console:
                 "jobs": [known.card(record) for record in found],
                 "next": cursor,
                 "total": total,
+                "back_to": back_to,
+                "cut": known.cut,
                 "characters": cards.characters(known.records.values()),
             }
         )
@@ -207,8 +216,11 @@ class Console:
 
     async def sheet(self, request: Request) -> Response:
         """A character's contact sheet."""
-        known = await self.feed.known()
-        data = await self._decode(sheet, self.pictures, known.records.values(), request.path_params["character"])
+        character, known = request.path_params["character"], await self.feed.known()
+        records = list(known.records.values())
+        if known.cut:
+            records = (await self.feed.page(Wanted(character, [Status.SUCCEEDED]), ROWS, None)).records
+        data = await self._decode(sheet, self.pictures, records, character)
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
 
     # ---- acting ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ops.explain import Reason, Situation, explain_record
-from ops.records import ALWAYS, cursor_after, is_refused, newest, parse_cursor
+from ops.records import ALWAYS, Wanted, is_refused, newest
 from ops.words import span
 from posedrop.clock import epoch, rfc3339
 from posedrop.gate.reasons import ReasonCode
@@ -16,6 +16,15 @@ from posedrop.ledger import Record, Status
 from posedrop.record import Fate
 
 STATES = ("waiting", "queued", "submitting", "running", "delivering", "done", "failed")
+_STATUSES = {
+    "waiting": Status.WAITING,
+    "queued": Status.QUEUED,
+    "submitting": Status.SUBMITTING,
+    "running": Status.SUBMITTED,
+    "delivering": Status.SUCCEEDED,
+    "done": Status.SUCCEEDED,
+    "failed": Status.FAILED,
+}
 ETA_STEP = 10
 """Seconds: an expected time that moves by less makes no new version of a card."""
 
@@ -148,6 +157,13 @@ class Filter:
     text: str = ""
     since: str = ALWAYS
 
+    def wanted(self) -> Wanted:
+        """What to ask the indexes for, where not all records are known."""
+        statuses = [status for name, status in _STATUSES.items() if name in self.states]
+        unfinished = bool(self.states) and not self.states & {"done", "failed"}
+        also = self.fits if self.states or self.text else None
+        return Wanted(self.character, statuses, self.since, unfinished=unfinished, also=also)
+
     def fits(self, record: Record) -> bool:
         """Whether a job is asked for."""
         return (
@@ -174,6 +190,19 @@ def page(
     fitting = sorted((record for record in records if wanted.fits(record)), key=newest, reverse=True)
     rest = [record for record in fitting if before is None or newest(record) < before]
     return rest[:limit], cursor_after(rest[limit - 1]) if len(rest) > limit else None, len(fitting)
+
+
+def cursor_after(record: Record) -> str:
+    """The cursor of the page that begins after a record."""
+    return f"{record.updated_at}/{record.job_id}"
+
+
+def parse_cursor(cursor: str) -> tuple[str, str]:
+    """The time and the id of the record that a page begins after. Raises ValueError if it is no cursor."""
+    updated_at, slash, job_id = cursor.partition("/")
+    if not slash or not updated_at or not job_id:
+        raise ValueError(f"no page begins at {cursor}")
+    return updated_at, job_id
 
 
 def characters(records: Iterable[Record]) -> list[dict[str, Any]]:

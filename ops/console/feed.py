@@ -1,8 +1,9 @@
 """What changes, as it changes: the table in memory, and numbered events for every page that is open.
 
-A whole look reads the table, so it is rare; between two of them the sparse indexes tell which records stand elsewhere
-than before. Those that are paid for stand where they are until they are notified: they are read each time. While no
-page is open nothing is read.
+A whole look reads the newest records, so it is rare; between two of them the sparse indexes tell which records stand
+elsewhere than before. Those that are paid for stand where they are until they are notified: they are read each time.
+However many records there are, a look reads some thousands at most; the page asks the indexes for the older ones. While
+no page is open nothing is read.
 """
 
 import json
@@ -25,12 +26,13 @@ from ops.console.turns import turns
 from ops.errors import OpsError
 from ops.explain import Situation
 from ops.health import depth
-from ops.records import QUEUED, SCAN_BOUND, SENT, WAITING, Records, Wanted
+from ops.records import ALWAYS, MOST_PLACES, QUEUED, SENT, WAITING, WINDOW, Page, Records, Wanted
 from ops.stack import Stack
 from posedrop.answers import redact
 from posedrop.clock import rfc3339
 from posedrop.errors import PosedropError
 from posedrop.ledger import PAID, Record
+from posedrop.line.places import IN_LINE
 
 TROUBLE = (ClientError, BotoCoreError, Boto3Error, PosedropError, OSError)
 """What goes wrong between here and AWS."""
@@ -42,6 +44,8 @@ GLANCE_SECONDS = 2.0
 """Between two glances that differ: some of it is nothing but the time."""
 WATCH_SECONDS = 120.0
 """How long a character is watched after an upload: a job that is refused ends too soon for the index to show it."""
+WATCHED = 100
+"""Jobs of a watched character that are read, the newest."""
 KEPT = 4000
 """Events for pages that come back."""
 QUEUE_SECONDS = 5.0
@@ -129,7 +133,8 @@ class Known:
     """What was read, all of it at one time. `turns` are those of queued jobs.
 
     `aspects`: what of the cards may change by itself. `queue`: how many messages the upload queue has. `cut`: there are
-    more records than were read. `unreadable`: the ids of those that this version cannot read.
+    more records than were read. `unreadable`: the ids of those that this version cannot read. `counted`: how many there
+    are in states of which not all were read. `forgotten`: ids that are not known any more, though they are there.
     """
 
     situation: Situation
@@ -140,6 +145,8 @@ class Known:
     queue: int = 0
     cut: bool = False
     unreadable: frozenset[str] = frozenset()
+    counted: Mapping[str, int] = field(default_factory=dict)
+    forgotten: frozenset[str] = frozenset()
 
     def card(self, record: Record) -> dict[str, Any]:
         """The card of a record."""
@@ -148,7 +155,7 @@ class Known:
     def glance(self) -> dict[str, Any]:
         """All of them at a glance."""
         return {
-            **glance(self.records.values(), self.situation, self.queue),
+            **glance(self.records.values(), self.situation, self.queue, self.counted),
             "cut": len(self.records) if self.cut else None,
             "unreadable": sorted(self.unreadable),
         }
@@ -157,23 +164,42 @@ class Known:
 class Looker:
     """Reads a stack's table. Its methods wait for AWS: they belong in a thread. AWS's errors pass."""
 
-    def __init__(self, stack: Stack, scan_bound: int = SCAN_BOUND) -> None:
+    def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._unreadable: set[str] = set()
-        self._records = Records(stack, scan_bound, self._unreadable.add)
+        self._records = Records(stack, self._unreadable.add)
+        self._counted: dict[str, int] = {}
         self._pool = ThreadPoolExecutor(len(UNFINISHED), "look")
         self._queue, self._queue_due = 0, 0.0
 
+    def page(self, wanted: Wanted, limit: int, cursor: str | None) -> Page:
+        """One page of the records that are wanted, of all that there are. Raises ValueError if the cursor is none."""
+        return self._records.page(wanted, limit, cursor)
+
     def whole(self, known: Known | None) -> Known:
-        """Read everything; what a scan that is cut short leaves out stays as it was known."""
-        unfinished = self._unfinished()  # before the table: what changes in between is seen by the next look
+        """Read the newest records, and what is unfinished."""
+        unfinished = self._unfinished()  # before the records: what changes in between is seen by the next look
         self._unreadable.clear()
-        found, cut = self._records.all()
-        records = {**(known.records if known and cut else {}), **{record.job_id: record for record in found}}
-        if cut:
-            # A scan has no order: what is unfinished must not be what it leaves out.
-            records |= self._records.get(unfinished.keys() - {record.job_id for record in found})
-        return self._known(records, unfinished, cut)
+        found, cut = self._records.recent()
+        records = {record.job_id: record for record in found}
+        records |= self._records.get(unfinished.keys() - records.keys())
+        self._count(unfinished)
+        forgotten: frozenset[str] = frozenset()
+        if known and cut:
+            # What was removed from the newest ones is gone; what is older is not known any more.
+            oldest = found[WINDOW // 2 - 1].created_at if len(found) >= WINDOW // 2 else ALWAYS
+            lost = {job_id for job_id in known.records if job_id not in records}
+            forgotten = frozenset(job_id for job_id in lost if known.records[job_id].created_at < oldest)
+            records |= self._records.get(lost - forgotten)
+        return self._known(records, unfinished, cut, forgotten)
+
+    def _count(self, unfinished: Mapping[str, str]) -> None:
+        """Count what is too many to be read."""
+        self._counted = {
+            state: self._records.count(places)
+            for state, places in (("queued", QUEUED), ("waiting", WAITING))
+            if any(_number(unfinished, key) >= MOST_PLACES for _, _, key in places)
+        }
 
     def changes(self, known: Known, characters: Mapping[str, float]) -> Known:
         """Read what changed. `characters` are watched beside the index, each since a time (seconds)."""
@@ -186,9 +212,10 @@ class Looker:
         read = self._records.get(changed)
         records = {job_id: record for job_id, record in known.records.items() if job_id not in changed} | read
         for character, since in characters.items():
-            for record in self._records.page(Wanted(character, since=rfc3339(since)), 1000).records:
+            for record in self._records.page(Wanted(character), WATCHED).records:
                 # This index may be behind the table.
-                if record.job_id not in records or records[record.job_id].updated_at < record.updated_at:
+                before = records.get(record.job_id)
+                if record.updated_at >= rfc3339(since) and (before is None or before.updated_at < record.updated_at):
                     records[record.job_id] = record
         return self._known(records, unfinished, known.cut)
 
@@ -200,16 +227,39 @@ class Looker:
             found |= {job_id: f"{key} {place}" for job_id, place in places.items()}
         return found
 
-    def _known(self, records: Mapping[str, Record], unfinished: Mapping[str, str], cut: bool) -> Known:
+    def _known(
+        self,
+        records: Mapping[str, Record],
+        unfinished: Mapping[str, str],
+        cut: bool,
+        forgotten: frozenset[str] = frozenset(),
+    ) -> Known:
         situation = Situation.of(self._stack)
         if situation.now >= self._queue_due:
             self._queue = depth(self._stack, self._stack.output("UploadQueueUrl"))
             self._queue_due = situation.now + QUEUE_SECONDS
         moving = [record for record in records.values() if not record.ended]
-        places = turns(moving, situation)
+        line = [place.removeprefix(f"{IN_LINE} ") for place in unfinished.values() if place.startswith(f"{IN_LINE} ")]
+        places = turns(moving, situation, line, whole=len(line) < MOST_PLACES)
         aspects = {record.job_id: cards.aspect(record, situation, places.get(record.job_id)) for record in moving}
         unreadable = frozenset(self._unreadable)
-        return Known(situation, records, unfinished, places, aspects, self._queue, cut, unreadable)
+        return Known(
+            situation,
+            records,
+            unfinished,
+            places,
+            aspects,
+            self._queue,
+            cut,
+            unreadable,
+            self._counted,
+            forgotten,
+        )
+
+
+def _number(unfinished: Mapping[str, str], key: str) -> int:
+    """How many stand at a place."""
+    return sum(place.startswith(f"{key} ") for place in unfinished.values())
 
 
 def differences(before: Known, after: Known) -> tuple[list[Record], list[str]]:
@@ -220,7 +270,7 @@ def differences(before: Known, after: Known) -> tuple[list[Record], list[str]]:
         if ((known := before.records.get(job_id)) is not record and known != record)
         or before.aspects.get(job_id) != after.aspects.get(job_id)
     ]
-    gone = [job_id for job_id in before.records if job_id not in after.records]
+    gone = [job_id for job_id in before.records if job_id not in after.records and job_id not in after.forgotten]
     return sorted(changed, key=lambda record: record.updated_at), gone
 
 
@@ -248,6 +298,10 @@ class Feed:
     def state(self) -> dict[str, Any]:
         """Whether the stack answers."""
         return {"connected": self.trouble is None, "error": self.trouble}
+
+    async def page(self, wanted: Wanted, limit: int, cursor: str | None) -> Page:
+        """One page of all records that there are. Raises ValueError if the cursor is none; errors of AWS pass."""
+        return await to_thread.run_sync(self._looker.page, wanted, limit, cursor)
 
     def watch(self, character: str) -> None:
         """Look at a character's jobs more closely for a while: something was uploaded."""

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ops.console import cards
@@ -18,10 +18,13 @@ LATE = 0.95
 """The share of the last jobs that were found sooner than one that takes longer than usual."""
 
 
-def glance(records: Iterable[Record], situation: Situation, queue: int = 0) -> dict[str, Any]:
+def glance(
+    records: Iterable[Record], situation: Situation, queue: int = 0, counted: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """What the page shows above the cards. Durations are seconds, amounts USD.
 
-    `queue`: how many messages the upload queue has: uploads that are to be read.
+    `counted`: how many are in a state of which not all records are known. `queue`: how many messages the upload queue
+    has: uploads that are to be read.
     """
     states: Counter[str] = Counter()
     failures: Counter[str] = Counter()
@@ -37,6 +40,7 @@ def glance(records: Iterable[Record], situation: Situation, queue: int = 0) -> d
             queued.append(epoch(record.queued_at))
         if record.status is Status.SUCCEEDED and record.attempt == 1 and record.completed_at and record.created_at:
             done.append(record)
+    states.update({state: max(0, count - states[state]) for state, count in (counted or {}).items()})
     gate, opening, now = situation.gate, situation.opening, situation.now
     rate, pause = rate_of(gate, opening, situation.limit, now), pause_of(gate.breaker, opening, now)
     newest = heapq.nlargest(DURATIONS, done, key=lambda record: str(record.completed_at))

@@ -1,6 +1,7 @@
 """When the turn of each queued job comes. Pure."""
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 
 from ops.explain import Situation
 from posedrop.clock import epoch
@@ -8,19 +9,25 @@ from posedrop.ledger import Record, Status
 from posedrop.line.places import IN_LINE
 
 
-def turns(records: Iterable[Record], situation: Situation) -> dict[str, float]:
+def turns(
+    records: Iterable[Record], situation: Situation, line: Sequence[str] = (), *, whole: bool = True
+) -> dict[str, float]:
     """When queued jobs are sent (seconds since the epoch), by their ids; one that cannot be told is left out.
 
-    A dispatched job has its time. The jobs in line follow in their order, one interval after the other, from where the
-    gate has a free time. A deferred job stands in line again at its time, and goes then or later.
+    `line` are the first places in line, in their order; `whole`: there are no others. A dispatched job has its time.
+    The jobs in line follow in their order, one interval after the other, from where the gate has a free time. A
+    deferred job stands in line again at its time, and goes then or later.
     """
     queued = [record for record in records if record.status is Status.QUEUED]
     found = {record.job_id: record.send_at for record in queued if record.send_at is not None}
-    in_line = sorted((str(record.place), record.job_id) for record in queued if record.stands == IN_LINE)
-    for number, (_, job_id) in enumerate(in_line):
-        turn = situation.turn_after(number)
-        if turn is not None:
-            found[job_id] = turn
+    # A job may have come that the index does not show yet.
+    places = sorted({*line, *(str(record.place) for record in queued if record.stands == IN_LINE)} if whole else line)
+    for record in queued:
+        number = bisect_left(places, str(record.place))
+        if record.stands == IN_LINE and number < len(places):
+            turn = situation.turn_after(number)
+            if turn is not None:
+                found[record.job_id] = turn
     for record in queued:
         if record.stands != IN_LINE and record.send_at is None and record.deferred_until:
             found[record.job_id] = max(epoch(record.deferred_until), situation.opening.at)

@@ -25,10 +25,10 @@ from posedrop.naming import execution_name
 from posedrop.record import Fate, Request, to_item
 from tests.integration import conftest as integration
 from tests.integration.conftest import BUCKET, OUTPUTS, TABLE, Clock, Pipeline, environment, pipeline, provider
-from tests.ops.conftest import notifications, stack
+from tests.ops.conftest import account, notifications, stack
 from tests.support import HANGS, image
 
-__all__ = ["environment", "notifications", "pipeline", "provider", "stack"]
+__all__ = ["account", "environment", "notifications", "pipeline", "provider", "stack"]
 
 TOKEN = "token-of-this-start"
 CODE = "code-for-the-browser"
@@ -195,7 +195,9 @@ class Console:
         """Put records into the table, over what is there."""
         for record in records:
             values = {name: value for name, value in vars(record).items() if value not in (None, [], {}, "")}
-            boto3.client("dynamodb").put_item(TableName=TABLE, Item=to_item({**values, **_standing(record)}))
+            boto3.client("dynamodb").put_item(
+                TableName=TABLE, Item=to_item({**values, **_standing(record), "day": record.created_at[:10]})
+            )
 
     def change(self, record: Record, **values: Any) -> Record:
         """Change a record now, and return it."""

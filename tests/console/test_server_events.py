@@ -18,7 +18,7 @@ from ops.console.feed import LOOK_SECONDS, Event, Events, Looker, differences
 from posedrop.clock import rfc3339
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Status
-from posedrop.line.places import due
+from posedrop.line.places import due, in_line
 from posedrop.record import Request
 from tests.console.conftest import TOKEN, Console
 from tests.support import HANGS, image, until
@@ -212,7 +212,7 @@ def test_a_fault_of_a_look_is_told_and_ends_nothing(
     with listening(console) as page:
         page.wait("state", connected=True)
         with monkeypatch.context() as broken:
-            broken.setattr("ops.console.feed.turns", lambda *_: {}["no such turn"])
+            broken.setattr("ops.console.feed.turns", lambda *_, **__: {}["no such turn"])
             assert "KeyError" in page.wait("state", connected=False)["error"]
             console.upload(("face.png", image()), ("walk.png", image()))
             page.wait("upload", key="incoming/hero/poses/walk.png", done=True)
@@ -222,14 +222,81 @@ def test_a_fault_of_a_look_is_told_and_ends_nothing(
     assert "a look at the stack failed" in caplog.text
 
 
-def test_what_no_scan_reads_is_told_and_nothing_unfinished_is_left_out(console: Console) -> None:
+@pytest.fixture
+def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The console knows ten records, besides those that are unfinished."""
+    monkeypatch.setattr("ops.records.WINDOW", 10)
+    monkeypatch.setattr("ops.console.feed.WINDOW", 10)
+
+
+@pytest.mark.usefixtures("small_window")
+def test_more_records_than_are_known_come_in_pages(console: Console) -> None:
     seeded = console.seed(30)
-    console.write([replace(record, parameters={"prompt": 60_000 * "x"}) for record in seeded])  # a scan's page is 1 MB
-    known = Looker(console.stack, scan_bound=10).whole(None)
+    known = Looker(console.stack).whole(None)
     unfinished = {record.job_id for record in seeded if not (record.ended and record.notified_at)}
     assert unfinished <= known.records.keys()
     assert known.glance()["cut"] == len(known.records) < 30
-    assert Looker(console.stack).whole(None).glance()["cut"] is None
+    scans: list[int] = []
+    console.pipeline.hook("dynamodb", "Scan", lambda **_: scans.append(1))
+    for query, fits in (
+        ("", lambda record: True),
+        ("&state=done", lambda record: record.status is Status.SUCCEEDED and record.notified_at),
+        ("&state=queued", lambda record: record.status is Status.QUEUED),
+        ("&state=submitting,running,delivering", lambda record: record.job_id in unfinished and record.requests),
+        ("&character=hero-2&state=done,failed", lambda record: record.character == "hero-2" and record.notified_at),
+        ("&text=number%2029", lambda record: "number 29" in record.parameters.get("prompt", "")),
+    ):
+        found: list[str] = []
+        cursor = ""
+        while cursor is not None:
+            page = console.get(f"/api/jobs?limit=4{query}{cursor}")
+            assert len(page["jobs"]) <= 4
+            assert page["cut"]
+            found += [card["job_id"] for card in page["jobs"]]
+            cursor = f"&cursor={page['next']}" if page["next"] else None
+        assert sorted(found) == sorted(record.job_id for record in seeded if fits(record)), query
+    assert scans == []
+    console.get("/api/jobs?cursor=bm8", 400)
+    assert console.request("GET", "/api/sheet/hero-1.png").status == 200
+
+
+@pytest.mark.usefixtures("small_window")
+def test_what_is_not_known_any_more_is_not_gone(console: Console) -> None:
+    seeded = console.seed(12, states=("done",))
+    looker = Looker(console.stack)
+    known = looker.whole(None)
+    console.write(
+        [replace(seeded[0], job_id=f"hero-new-{number:016x}", created_at=rfc3339(time.time())) for number in range(8)]
+    )
+    boto3.client("dynamodb").delete_item(
+        TableName=console.stack.output("JobsTableName"), Key={"job_id": {"S": seeded[0].job_id}}
+    )
+    again = looker.whole(known)
+    changed, gone = differences(known, again)
+    assert len(changed) == 8
+    assert gone == []  # it is older than the newest that are known
+    console.write([replace(seeded[1], job_id="hero-brief-0000000000000000", created_at=rfc3339(time.time() + 1))])
+    more = looker.whole(again)
+    boto3.client("dynamodb").delete_item(
+        TableName=console.stack.output("JobsTableName"), Key={"job_id": {"S": "hero-brief-0000000000000000"}}
+    )
+    assert differences(more, looker.whole(more))[1] == ["hero-brief-0000000000000000"]
+
+
+def test_a_long_line_is_counted_and_its_head_has_turns(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("ops.records.MOST_PLACES", "ops.console.feed.MOST_PLACES"):
+        monkeypatch.setattr(place, 5)
+    seeded = console.seed(12, states=("queued",), characters=1)
+    now = time.time()
+    console.write(
+        [replace(record, rank=number, **in_line(number, record.queued_at)) for number, record in enumerate(seeded)]
+    )
+    known = Looker(console.stack).whole(None)
+    assert known.glance()["backlog"] == 12
+    assert set(known.turns) == {record.job_id for record in seeded[:5]}
+    turns = [known.turns[record.job_id] for record in seeded[:5]]
+    assert turns == sorted(turns)
+    assert turns[0] >= now - 1
 
 
 def test_uploads_that_nobody_looked_at_yet_are_seen(console: Console) -> None:

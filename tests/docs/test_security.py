@@ -18,10 +18,10 @@ from ops.records import Records
 from ops.stack import Stack
 from tests.docs.documents import aws_commands, call, document
 from tests.integration.conftest import API_KEY, Pipeline, environment, pipeline, provider
-from tests.ops.conftest import FACE, SIT, WALK, notifications, run, stack
+from tests.ops.conftest import FACE, SIT, WALK, account, notifications, run, stack
 from tests.support import ROOT
 
-__all__ = ["environment", "notifications", "pipeline", "provider", "run", "stack"]
+__all__ = ["account", "environment", "notifications", "pipeline", "provider", "run", "stack"]
 
 DOCUMENT = document(ROOT / "docs" / "security.md")
 READS, ACTS = (set(json.loads(text)) for text in DOCUMENT.under("Operators", "json"))
@@ -79,7 +79,7 @@ def used(stack: Any) -> Iterator[Callable[[], set[str]]]:
 def look_at_the_page(stack: Stack) -> None:
     """What the console reads: the records, the problems, and pictures as they were read."""
     assert problems(stack) == []
-    records, _ = Records(stack).all()
+    records, _ = Records(stack).recent()
     Records(stack).get([record.job_id for record in records])
     glance(records, Situation.of(stack))
     record = next(record for record in records if record.pose == "walk")

@@ -49,7 +49,20 @@ def notifications(pipeline: Pipeline) -> dict[str, Any]:
 
 
 @pytest.fixture
-def stack(pipeline: Pipeline, notifications: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Stack:
+def account(pipeline: Pipeline) -> dict[str, Any]:
+    """What Lambda says of the account; empty: it may not be read."""
+    found = {"AccountLimit": {"UnreservedConcurrentExecutions": 1000}}
+    refused = (SimpleNamespace(status_code=403), {"Error": {"Code": "AccessDenied", "Message": "by the test"}})
+    pipeline.hook(
+        "lambda", "GetAccountSettings", lambda **_: (SimpleNamespace(status_code=200), found) if found else refused
+    )
+    return found
+
+
+@pytest.fixture
+def stack(
+    pipeline: Pipeline, notifications: dict[str, Any], account: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> Stack:
     """The pipeline as the operator's stack; every command finds it."""
     undelivered = {"PhysicalResourceId": pipeline.sqs.create_queue(QueueName="undelivered")["QueueUrl"]}
     answer = (SimpleNamespace(status_code=200), {"StackResourceDetail": undelivered})
@@ -71,9 +84,11 @@ def stack(pipeline: Pipeline, notifications: dict[str, Any], monkeypatch: pytest
         },
         parameters={
             **{name: os.environ[variable] for name, variable in PARAMETERS.items()},
+            "SubmitConcurrency": "10",
             "DefaultPrompt": pipeline.intake.default_prompt(),
         },
         client=boto3.client,
+        created_at=pipeline.clock() - 3 * 86400,
         clock=pipeline.clock,
         sleep=pipeline.clock.sleep,
     )

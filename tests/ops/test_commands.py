@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from ops import cli, display
-from ops.records import Records, Wanted
+from ops.health import functions_needed, problems, submits_needed
 from ops.stack import Stack
 from ops.uploading import Standing
 from posedrop.clock import rfc3339
@@ -225,6 +225,50 @@ def test_status_tells_the_use_of_the_limit(
     assert 60 < rate["next_free_seconds"] <= 62.2  # two times 60 s / 2 / 0.97 / 0.995
 
 
+@pytest.mark.parametrize(
+    ("requests", "counts_all", "submits", "functions"),
+    [
+        *((5, False, 2, 10), (50, False, 2, 11), (600, False, 10, 32), (601, False, 16, 39), (6000, False, 150, 307)),
+        *((50, True, 2, 10), (600, True, 10, 22), (6000, True, 100, 156)),
+    ],
+)
+def test_functions_that_a_plan_needs(requests: float, counts_all: bool, submits: int, functions: int) -> None:
+    assert submits_needed(requests, counts_all=counts_all) == submits
+    assert functions_needed(requests, counts_all=counts_all) == functions
+
+
+@pytest.mark.parametrize(("submits", "functions", "lacking"), [("9", 32, 0), ("10", 31, 1)])
+def test_status_says_what_is_too_small_for_the_limit(
+    stack: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Ask,
+    account: dict[str, Any],
+    submits: str,
+    functions: int,
+    lacking: int,
+) -> None:
+    assert ask("status", "--check")["problems"] == []
+    account["AccountLimit"] = {"UnreservedConcurrentExecutions": functions}
+    small = replace(stack, parameters={**stack.parameters, "SubmitConcurrency": submits})
+    monkeypatch.setattr(cli, "find", lambda target: small)
+    (problem,) = ask("status", "--check", code=5)["problems"]
+    assert (
+        problem["what"]
+        == (
+            "SubmitConcurrency (9) is too small for 600 requests a minute: about 10 functions are needed",
+            "the account's Lambda concurrency (31) is too small for 600 requests a minute: "
+            "about 32 functions of this stack run at once",
+        )[lacking]
+    )
+    assert ("SubmitConcurrency=10", "--quota-code L-B99A9384")[lacking] in problem["next_step"]
+    assert [found.what for found in problems(small)] == [problem["what"]]
+
+
+def test_status_of_an_account_whose_limit_cannot_be_read(ask: Ask, account: dict[str, Any]) -> None:
+    account.clear()
+    assert ask("status", "--check")["problems"] == []
+
+
 # ---- jobs ------------------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +285,7 @@ def many_jobs(pipeline: Pipeline, stack: Stack) -> None:
                 "status": status,
                 "character": character,
                 "pose": pose,
+                "day": changed[:10],
                 "created_at": changed,
                 "updated_at": changed,
                 "missing": ["face"],
@@ -280,20 +325,6 @@ def test_jobs_come_in_pages(ask: Ask, options: list[str]) -> None:
         paged += [record["job_id"] for record in page["records"]]
         cursor = ["--page", page["cursor"]] if page["cursor"] else None
     assert paged == whole
-
-
-def test_a_scan_is_bounded_and_says_so(pipeline: Pipeline, stack: Stack) -> None:
-    with pipeline.dynamodb.batch_writer() as batch:
-        for number in range(12):  # a page ends at a megabyte
-            item = {"job_id": str(number), "status": "FAILED", "character": "x", "pose": "y", "updated_at": "2027"}
-            batch.put_item({**item, "reason": "x" * 200_000})
-    for number in range(50):
-        pipeline.dynamodb.put_item(Item={"job_id": f"attempts/{number}", "highest": 1})
-    records = Records(stack, scan_bound=3)
-    assert records.page(Wanted(), 10).cut
-    assert records.counts([]).cut
-    assert not records.page(Wanted(statuses=[Status.WAITING]), 10).cut
-    assert not Records(stack).counts([]).cut
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ class Ledger:
         values = {"bucket": bucket, "character": character, "pose": pose, "missing": missing, "errors": None}
         waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE, "updated_at": rfc3339(now)}
         # The sweep's own message leads here, too: when that is due again is left as it is.
-        first = {"created_at": rfc3339(now), "unfinished_at": rfc3339(now)}
+        first = {"day": rfc3339(now)[:10], "created_at": rfc3339(now), "unfinished_at": rfc3339(now)}
         return self._update(waiting_id(character, pose), None, {**values, **waiting}, first)
 
     def stop_waiting(self, character: str, pose: str) -> None:
@@ -142,7 +142,7 @@ class Ledger:
         errors = known.errors if known else 0
         values = {"bucket": bucket, "character": character, "pose": pose, "missing": []}
         waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE}
-        waiting |= {"created_at": rfc3339(now), "unfinished_at": rfc3339(now)}
+        waiting |= {"day": rfc3339(now)[:10], "created_at": rfc3339(now), "unfinished_at": rfc3339(now)}
         changes = {"updated_at": rfc3339(now), "reason": text, "errors": errors + 1}
         return self._update(name, {"errors": errors or None}, changes, {**values, **waiting})
 

@@ -10,7 +10,7 @@ import * as glance from "./glance.js";
 import { notice, tell, toast } from "./notices.js";
 import { begun, moved } from "./tray.js";
 import * as viewer from "./viewer.js";
-import { count, hourAndMinute, many, naming } from "./words.js";
+import { count, dateAndTime, hourAndMinute, many, naming } from "./words.js";
 
 const PAGE = 60;
 const TYPING = 250; // milliseconds
@@ -34,7 +34,10 @@ let characters = [];
 let first = ""; // what was asked for the first page
 let cursor = null;
 let loading = null;
-let total = 0;
+let total = 0; // null: nobody has counted them
+let cut = false; // there are more jobs than the console knows
+let oldest = ""; // when the last job of the last page was made
+let asks = false; // the next page is not loaded by itself
 let counting = 0; // timer
 let gone = 0; // timer: a short break is not worth a word
 let since = null; // when the console was lost
@@ -104,7 +107,7 @@ async function load() {
 }
 
 async function more() {
-  if (loading || !cursor) return;
+  if (loading || !cursor || asks) return;
   const mine = (loading = new AbortController());
   const asked = query();
   asked.set("limit", PAGE);
@@ -125,6 +128,9 @@ async function more() {
 function take(page) {
   cursor = page.next;
   total = page.total;
+  cut = page.cut;
+  oldest = page.jobs.at(-1)?.created_at ?? page.back_to ?? oldest;
+  asks = Boolean(cursor && !page.jobs.length); // whatever fits may be far back, or nowhere
   const rows = [];
   for (const found of page.jobs) {
     const known = cards.get(found.job_id);
@@ -139,6 +145,9 @@ function take(page) {
   // A page is a grid of its own: the browser lays out and paints only those that are near.
   if (rows.length) jobs.append(h("div", { class: "cards" }, rows));
   $("more").hidden = !cursor;
+  $("more").replaceChildren(
+    asks ? h("button", { type: "button", class: "button", onclick: () => ((asks = false), more()) }, `Nothing since ${dateAndTime(oldest)}: look further back`) : "Loading more",
+  );
   showCharacters(page.characters);
   showTotal();
 }
@@ -154,7 +163,8 @@ function lookAhead() {
 function showTotal() {
   const filtered = filters.character || filters.text || filters.hours || filters.state;
   const what = filters.view === "look" && chosen() === "done" ? "finished job" : "job";
-  say($("total"), shown.size || filtered ? `${many(Math.max(total, shown.size), what)}${filtered ? " found" : ""}` : "");
+  const more = total === null && cursor ? " and more" : "";
+  say($("total"), shown.size || filtered ? `${many(Math.max(total ?? 0, shown.size), what)}${more}${filtered ? " found" : ""}` : "");
   const empty = !shown.size && !cursor;
   $("main").toggleAttribute("data-empty", empty);
   document.body.toggleAttribute("data-new", empty && !filtered && !characters.length);
@@ -191,7 +201,7 @@ function showCharacters(found) {
   if (JSON.stringify(found) === JSON.stringify(characters)) return;
   characters = found;
   gallery.recount();
-  const options = characters.map(({ name, jobs: n }) => h("option", { value: name }, `${name} (${count(n)})`));
+  const options = characters.map(({ name, jobs: n }) => h("option", { value: name }, `${name} (${count(n)}${cut ? "+" : ""})`));
   $("character").replaceChildren(h("option", { value: "" }, "All characters"), ...options);
   if (filters.character && !characters.some(({ name }) => name === filters.character))
     $("character").append(h("option", { value: filters.character }, filters.character));
@@ -301,7 +311,8 @@ function flush() {
 }
 
 /** Whether a card belongs to a page that was not loaded yet. */
-const isFurtherDown = (card) => cursor !== null && card.updated_at < cursor.slice(0, cursor.indexOf("/"));
+const isFurtherDown = (card) =>
+  cursor !== null && (cursor.includes("/") ? card.updated_at < cursor.slice(0, cursor.indexOf("/")) : card.created_at < oldest);
 
 /** How many there are, and of whom: the server knows those too that were not loaded. */
 async function recount() {

@@ -1,7 +1,7 @@
 /** At a glance: numbers, the use of the limit, what failed, and how long jobs took lately. */
 
 import { $, h, say, svg } from "./dom.js";
-import { command, count, hourAndMinute, many, span, usd } from "./words.js";
+import { count, hourAndMinute, many, span, usd } from "./words.js";
 import { notice } from "./notices.js";
 
 const KINDS = 3; // types of failures that are shown by name
@@ -60,7 +60,7 @@ export function show(glance) {
 /** What the page does not show, so that nobody looks for it in vain. */
 function leftOut({ cut, unreadable }) {
   notice("cut", cut === null ? null : `There are more jobs than the ${count(cut)} that were read.`, {
-    step: `All that are unfinished are here; ${command("jobs --character")} lists the others.`,
+    step: "Done and failed are counted among those. The list goes on to the oldest.",
   });
   notice("unreadable", unreadable.length ? `${many(unreadable.length, "record")} cannot be read by this version.` : null, {
     step: unreadable.slice(0, 3).join(", "),
