@@ -261,7 +261,7 @@ def _stack(name: str, found: Mapping[str, Any], client: Client, endpoint: str | 
         client=client,
         endpoint=endpoint,
         target=target,
-        created_at=found["CreationTime"].timestamp(),
+        created_at=found["CreationTime"].timestamp() if "CreationTime" in found else 0.0,
     )
 
 
