@@ -198,6 +198,7 @@ def _show(
         f"{owed([*evidence.records, *chaos.forgotten.values()]):.4f}",
         "dead letters": _counts(Counter(letter.source for letter in evidence.dead_letters)),
         "sweeps": f"{chaos.sweeps}: {_counts(chaos.swept) or 'nothing to do'}",
+        "messages lost": f"{len(chaos.lost)}, whose jobs were dispatched again" if chaos.lost else "none",
         "errors logged": _counts(evidence.errors) or "none",
         "seconds": f"{seconds:.0f}, {in_all:.0f} with the stack's start",
         "peak memory": f"{watch.peak / 1e6:.0f} MB (PSS) in {watch.most_processes} processes"

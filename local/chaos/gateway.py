@@ -40,7 +40,7 @@ WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems",
 LOST_REPLY = json.dumps(
     {"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError", "message": "the reply was lost"}
 ).encode()
-OFTEN = {"DispatchFunction": 4}
+OFTEN = {"DispatchFunction": 10}
 """How much oftener than others a function dies at a call, because it makes few."""
 BUDGET = b'"budget/'
 """In a request that writes a month's spending."""

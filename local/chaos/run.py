@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -41,10 +41,13 @@ STARTING_TICKS = 20
 """Hundredths of a second of processor time, which a process has used before it waits for the first time."""
 SWEEP_SECONDS = 30.0
 SWEEP_AGES = {"waiting": 20, "submitting": 60, "submitted": 60, "ended": 45}
+LOST_SECONDS = 45.0
+"""After a job's time, without a message about it, at which it counts as lost here: 10 minutes in the ledger."""
 LATE_SECONDS = 3.0
 KILL_TRIES = 20
 LATEST_RETRY = 130.0
 """Seconds after the first upload until which new attempts are asked for: they must end as well."""
+LONG_AGO = "2000-01-01T00:00:00.000Z"
 RETENTION = "RECORD_RETENTION_DAYS"
 UNSENT = ("WAITING", "QUEUED", "SUBMITTING")
 """The states of a job that may still be sent."""
@@ -69,6 +72,8 @@ class ChaosRun:
         self.kills: Counter[str] = Counter()
         self.swept: Counter[str] = Counter()
         self.sweeps = 0
+        self.lost: list[str] = []
+        """The jobs that were dispatched and have lost their message: `dispatch` found them again."""
         self.gateway_struck: Counter[str] = Counter()
         self.inbox = Inbox(stack)
         self.uploader = Uploader(stack)
@@ -192,6 +197,8 @@ class ChaosRun:
                 self._forget(job, next(record for record in records if record["job_id"] == end.job_id))
         if not expiring:
             self._begin_alone_if_quiet(jobs, records)
+        for job_id, place in lost_jobs(records, waiting, time.time()):
+            self._let_be_due(job_id, place)
         endless = {(job.character, job.pose) for job in self._scenario.jobs if job.endless}
         apart_from = [record["job_id"] for record in records if (record["character"], record["pose"]) in endless]
         queued = sum(not any(job_id in body for job_id in apart_from) for body in waiting)
@@ -272,6 +279,19 @@ class ChaosRun:
         )
         self.uploader.begin(upload, again=True)
 
+    def _let_be_due(self, job_id: str, place: str) -> None:
+        """Let a dispatched job whose message is lost be due, as it is ten minutes after its time."""
+        dynamodb = self._stack.client("dynamodb")
+        with suppress(dynamodb.exceptions.ConditionalCheckFailedException):  # it has just moved
+            dynamodb.update_item(
+                TableName=self._stack.outputs["JobsTableName"],
+                Key={"job_id": {"S": job_id}},
+                UpdateExpression="SET place = :now",
+                ConditionExpression="place = :place",
+                ExpressionAttributeValues={":now": {"S": LONG_AGO}, ":place": {"S": place}},
+            )
+            self.lost.append(job_id)
+
     def _begin_alone_if_quiet(self, jobs: list[PlannedJob], records: list[Record]) -> None:
         """Upload the lone job's files as soon as none of the other jobs will be sent any more."""
         if self._alone_began or self._due or self.seconds < LATEST_RETRY:
@@ -298,6 +318,22 @@ class ChaosRun:
             if "FunctionError" not in response:
                 self.sweeps += 1
                 self.swept.update({name: number for name, number in counts.items() if number})
+
+
+def lost_jobs(records: Iterable[Record], messages: Sequence[str], now: float) -> list[tuple[str, str]]:
+    """Return the dispatched jobs whose message is lost, with their places in the index.
+
+    `messages` are the bodies of all there are, those in flight too; `now` is in seconds since the epoch.
+    """
+    return [
+        (record["job_id"], record["place"])
+        for record in records
+        if record["status"] == "QUEUED"
+        and "send_at" in record
+        and record["send_at"] + LOST_SECONDS < now
+        and record["place"] != LONG_AGO
+        and not any(record["job_id"] in body for body in messages)
+    ]
 
 
 def _ready_ticks(pid: int) -> int:

@@ -12,6 +12,7 @@ from local.chaos.evidence import Accepted, DeadLetter, Evidence, Stored
 from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, COST_USD, HELD, JOB_FAULTS, JobFault
 from local.chaos.gateway import BUDGET_REPLIES
 from local.chaos.invariants import Asked, check
+from local.chaos.run import LOST_SECONDS, lost_jobs
 from local.chaos.scenario import PlannedJob, Scenario, draw_scenario
 from local.segmind.faults import Plan
 
@@ -374,6 +375,24 @@ def test_what_no_one_can_read_is_dead_lettered_and_nothing_else() -> None:
     assert "dead-lettered from uploads: {}, reason: none of" in other
     silent = replace(sound(), dead_letters=[replace(letter, reason="")])
     assert "not dead-lettered with its reason" in check(scenario(), silent, asked).violations[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "messages", "is_lost"),
+    [
+        ({}, [], True),
+        ({}, [f'{{"submit": "{JOB}", "number": 1}}'], False),
+        ({"send_at": 1000 - LOST_SECONDS}, [], False),
+        ({"status": "SUBMITTING"}, [], False),
+        ({"send_at": None}, [], False),
+    ],
+)
+def test_a_dispatched_job_without_a_message_is_lost(
+    changes: dict[str, Any], messages: list[str], *, is_lost: bool
+) -> None:
+    record = {"job_id": JOB, "status": "QUEUED", "place": "2026", "send_at": 999 - LOST_SECONDS} | changes
+    record = {name: value for name, value in record.items() if value is not None}
+    assert lost_jobs([record], ["other", *messages], 1000) == ([(JOB, "2026")] if is_lost else [])
 
 
 # ---- scenarios -------------------------------------------------------------------------------------------------------

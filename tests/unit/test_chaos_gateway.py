@@ -209,7 +209,7 @@ def test_who_is_no_function_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not gateway.struck
 
 
-@pytest.mark.parametrize(("name", "deaths"), [("SubmitFunction", 100), ("DispatchFunction", 400)])
+@pytest.mark.parametrize(("name", "deaths"), [("SubmitFunction", 100), ("DispatchFunction", 1000)])
 def test_a_function_that_makes_few_calls_dies_oftener(monkeypatch: pytest.MonkeyPatch, name: str, deaths: int) -> None:
     monkeypatch.setattr(gateway_module, "caller_of", lambda scope: (1, name))
     gateway = gateway_of(Aws(), deaths=0.1)
