@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from posedrop.clock import epoch, rfc3339
+from posedrop.gate.reasons import ReasonCode
 from posedrop.ledger import Status
 from posedrop.line.places import dispatched
 from posedrop.record import Request
@@ -97,14 +98,15 @@ def test_a_change_far_down_waits_for_its_page(console: Console, visit: Visit) ->
     from playwright.sync_api import expect
 
     far = console.seed(150, states=("queued",))[-1]
-    console.write([replace(far, reason="the provider is busy", deferred_until=rfc3339(time.time() + 3600))])
+    deferral = {"reason_code": ReasonCode.UNAVAILABLE, "deferred_until": rfc3339(time.time() + 3600)}
+    console.write([replace(far, reason="there is no connection", **deferral)])
     page = visit(console)
     total, cards = page.locator("#total"), page.locator(".card")
     expect(total).to_have_text("150 jobs")
     newest = cards.first.get_attribute("data-job")
     with listening(console) as other:
         console.pipeline.clock.now += 3601
-        other.wait("job", job_id=far.job_id, headline="in line")
+        other.wait("job", job_id=far.job_id, headline="waits for its turn")
     page.wait_for_timeout(500)
     assert cards.first.get_attribute("data-job") == newest
     expect(page.locator(f'[data-job="{far.job_id}"]')).to_have_count(0)
@@ -119,7 +121,7 @@ def test_what_pauses_all_is_on_every_queued_card(console: Console, studio: Studi
     studio.job("queued")
     page = visit(console)
     state = page.locator(".card .state")
-    expect(state).to_have_text("In line")
+    expect(state).to_have_text("Waits for its turn")
     console.refuse_account("it answered 406")
     expect(state).to_have_text("Paused")
     expect(page.get_by_text("Submitting is paused")).to_be_visible()
