@@ -41,6 +41,7 @@ from posedrop.lookup import RequestLookup
 from posedrop.messages import SubmitMessage, parse_message
 from posedrop.parallel import WORKERS
 from posedrop.record import Status
+from posedrop.rescue import Rescue
 from posedrop.submission import Submission
 from posedrop.submit_queue import SubmitQueue
 from posedrop.watching import Watch
@@ -241,7 +242,7 @@ class Stack:
             ledger=ledger,
             gate=gate,
             segmind=self.provider,
-            lookup=RequestLookup(ledger, self.provider, gate, None, clock=simulation.clock),
+            lookup=RequestLookup(ledger, self.provider, gate, None, Rescue(None), clock=simulation.clock),
             api_key=key,
             executions=Executions(cast(Any, self.workflows), "arn:stateMachine:jobs"),
             latency=LatencyStore(self._client("submit"), TABLE, parameter("TypicalInferenceSeconds")),

@@ -21,6 +21,7 @@ from posedrop.ledger import Ledger
 from posedrop.lookup import RequestLookup
 from posedrop.messages import SubmitMessage, UnreadableMessage, parse_message
 from posedrop.naming import execution_name
+from posedrop.rescue import Rescue
 from posedrop.s3 import s3_client
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
@@ -93,16 +94,16 @@ def submission() -> Submission:
     api_key = ApiKey(found.segmind_secret_id)
     segmind = Segmind(found.segmind_base_url, api_key, clock=time.time)
     gate = Gate(Items(dynamodb(), found.jobs_table), found.limit, found.budget)
+    history = History(found.segmind_history_url, api_key) if found.segmind_history_url else None
     # Only a URL can carry the job's name into the history.
-    has_history = found.segmind_history_url and found.image_transport == "presigned-url"
-    history = History(found.segmind_history_url, api_key) if has_history else None
+    by_name = history if found.image_transport == "presigned-url" else None
     return Submission(
         found,
         s3=s3_client(),
         ledger=ledger(),
         gate=gate,
         segmind=segmind,
-        lookup=RequestLookup(ledger(), segmind, gate, history, clock=time.time),
+        lookup=RequestLookup(ledger(), segmind, gate, by_name, Rescue(history, time.time), clock=time.time),
         api_key=api_key,
         executions=Executions(boto3.client("stepfunctions"), found.state_machine_arn),
         latency=LatencyStore(dynamodb(), found.jobs_table, found.typical_inference_seconds),

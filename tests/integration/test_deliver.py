@@ -189,6 +189,8 @@ def test_what_is_told_of_a_success(delivering: Delivering) -> None:
         "inference_seconds": 31.06,
         "total_seconds": pytest.approx(36.25, abs=0.002),  # the ledger's times are cut to milliseconds
         "polls": 3,
+        "cost_usd": None,
+        "rescued": False,
     }
     assert (told["request_id"], told["attempt"], told["context"]) == ("request-1", 1, {"order": [1.5, None]})
     assert told["inputs"]["face"] == {

@@ -636,7 +636,7 @@ def test_redrive_sees_to_events_that_could_not_be_delivered(
         ([], {}),
         (
             ["--older-than", "1m"],
-            {"ages": dict.fromkeys(["waiting", "submitting", "submitted", "ended"], 60.0)},
+            {"ages": dict.fromkeys(["waiting", "submitting", "submitted", "ended", "rescue"], 60.0)},
         ),
     ],
 )

@@ -38,11 +38,14 @@ if TYPE_CHECKING:
 
 DAY = 86400
 UNFINISHED_INDEX = "unfinished"
-PAID, ENDED_UNSENT, INCOMPLETE = "paid", "ended", "waiting"
+PAID, ENDED_UNSENT, INCOMPLETE, RESCUE = "paid", "ended", "waiting", "rescue"
 """The keys of that index: from a job's claim until its end is notified; ended without a claim and not notified; uploads
-that are no job yet. `unfinished_at` says since when, or for uploads when the sweep looks at them next. A job's steps in
-between do not change them. What is queued stands in the index of the line."""
+that are no job yet; failed and notified, but the pictures may still be at the provider. `unfinished_at` says since
+when, or for uploads and rescues when the sweep checks them next. A job's steps in between do not change them. What is
+queued stands in the index of the line."""
 FINISHED = dict.fromkeys(("unfinished", "unfinished_at"))
+KEPT = 7 * DAY
+"""Seconds for which the provider keeps pictures (its documentation, logging): a rescue is tried for so long."""
 NOT_QUEUED = dict.fromkeys(("reason", "reason_code", "deferred_until", "stands", "place", "send_at"))
 """What a record forgets when it is claimed or ends."""
 UNEXPECTED_ERRORS = 5
@@ -299,21 +302,92 @@ class Ledger:
 
     # ---- the end -------------------------------------------------------------------------------------------------
 
-    def succeed(self, record: Record, outputs: list[dict[str, Any]], metrics: dict[str, Any], now: float) -> Record:
-        """End an attempt with its outputs. Raises Conflict if it has ended, or another attempt has begun."""
+    def succeed(
+        self,
+        record: Record,
+        outputs: list[dict[str, Any]],
+        metrics: dict[str, Any],
+        now: float,
+        *,
+        requests: list[Request] | None = None,
+    ) -> Record:
+        """End an attempt with its outputs. Raises Conflict if it has ended, or another attempt has begun.
+
+        `requests` replaces the list where the cost of one was learned.
+        """
         expected = {"status": Status.SUBMITTED, "attempt": record.attempt}
-        return self._end(record.job_id, expected, Status.SUCCEEDED, {"outputs": outputs, "metrics": metrics}, now)
+        values = {"outputs": outputs, "metrics": metrics, **({"requests": requests} if requests else {})}
+        return self._end(record.job_id, expected, Status.SUCCEEDED, values, now)
 
-    def fail_attempt(self, record: Record, error: JobError, metrics: dict[str, Any], now: float) -> Record:
-        """End an attempt with an error. Raises Conflict if it has ended, or another attempt has begun."""
+    def fail_attempt(
+        self,
+        record: Record,
+        error: JobError,
+        metrics: dict[str, Any],
+        now: float,
+        *,
+        requests: list[Request] | None = None,
+    ) -> Record:
+        """End an attempt with an error. Raises Conflict if it has ended, or another attempt has begun.
+
+        `requests` replaces the list where the cost of one was learned.
+        """
         expected = {"status": record.status, "attempt": record.attempt}
-        return self._end(record.job_id, expected, Status.FAILED, {"error": _error(error), "metrics": metrics}, now)
+        changed = {"requests": requests} if requests else {}
+        values = {"error": _error(error), "metrics": metrics, **changed}
+        return self._end(record.job_id, expected, Status.FAILED, values, now)
 
-    def notified(self, record: Record, now: float) -> None:
-        """Write down that an attempt's end was notified. The record's time to live runs from here."""
+    def notified(self, record: Record, now: float, *, rescue: bool = False) -> None:
+        """Write down that an attempt's end was notified. The record's time to live runs from here.
+
+        `rescue`: pictures that may still be at the provider are to be fetched later.
+        """
         expires = {"expires_at": int(now + self._retention_days * DAY)} if self._retention_days else {}
-        values = {"notified_at": rfc3339(now), **FINISHED, **expires}
+        kept = rescue and record.rescuable and now < kept_until(record)
+        index = {"unfinished": RESCUE, "unfinished_at": rfc3339(now)} if kept else FINISHED
+        values = {"notified_at": rfc3339(now), **index, **expires}
         self._update(record.job_id, {"attempt": record.attempt}, values)
+
+    def rescue_at(self, record: Record, at: float | None) -> None:
+        """Let the sweep try to rescue a failed job's pictures at a time (seconds since the epoch), or never again."""
+        index = FINISHED if at is None else {"unfinished": RESCUE, "unfinished_at": rfc3339(at)}
+        self._update(record.job_id, {"status": Status.FAILED, "attempt": record.attempt}, index)
+
+    def next_attempt(self, record: Record) -> int:
+        """The number that a further attempt of a job gets."""
+        return max(record.attempt, self._highest_attempt(record.job_id)) + 1
+
+    def rescued(
+        self,
+        record: Record,
+        attempt: int,
+        outputs: list[dict[str, Any]],
+        metrics: dict[str, Any],
+        now: float,
+        *,
+        requests: list[Request],
+    ) -> Record:
+        """Let a failed job succeed as a new attempt, of the number that `next_attempt` gave, which sent no request.
+
+        Raises Conflict if another attempt has begun.
+        """
+        self.use_attempt(replace(record, attempt=attempt))
+        return self._update(
+            record.job_id,
+            {"status": Status.FAILED, "attempt": record.attempt},
+            {
+                **dict.fromkeys(("error", "errors", "reason", "notified_at", "expires_at")),
+                "status": Status.SUCCEEDED,
+                "attempt": attempt,
+                "outputs": outputs,
+                "metrics": metrics,
+                "requests": requests,
+                "unfinished": ENDED_UNSENT,
+                "unfinished_at": rfc3339(now),
+                "completed_at": rfc3339(now),
+                "updated_at": rfc3339(now),
+            },
+        )
 
     def alerted(self, record: Record, now: float) -> None:
         """Write down that it was notified what uploads wait for."""
@@ -460,6 +534,11 @@ class Ledger:
                 raise Conflict(job_id) from exc
             return from_item(item)
         return from_item(response["Attributes"])
+
+
+def kept_until(record: Record) -> float:
+    """Until when (seconds since the epoch) the provider keeps the pictures of a job's accepted request."""
+    return record.paid.sent_at + KEPT if record.paid else 0.0
 
 
 def _is_applied(item: Mapping[str, Any], values: Mapping[str, Any]) -> bool:

@@ -22,6 +22,7 @@ SIZE_LIMIT = 256 * 1024
 """Bytes of a message, its attributes included (SNS developer guide, message attributes; API reference, Publish)."""
 SHORT_TEXT = 1024
 """Bytes of a text that is cut for a message that would be too large, and of the prompt in an e-mail."""
+METRICS = ("inference_seconds", "total_seconds", "polls", "cost_usd", "rescued")
 TEXTS = ("parameters", "error")
 """Where a notification has texts that may be cut: names and the context are what its readers go by."""
 
@@ -46,7 +47,7 @@ def notification(record: Record) -> dict[str, Any]:
         "parameters": record.parameters or None,
         "outputs": [] if failed else record.outputs,
         "error": record.error,
-        "metrics": {key: record.metrics.get(key) for key in ("inference_seconds", "total_seconds", "polls")},
+        "metrics": {key: record.metrics.get(key) for key in METRICS},
         "context": record.context,
         "submitted_at": record.submitted_at,
         "completed_at": record.completed_at,

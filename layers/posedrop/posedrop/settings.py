@@ -94,6 +94,7 @@ class DeliverSettings(ProviderSettings):
 
     output_bucket: str
     notification_topic_arn: str
+    segmind_history_url: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

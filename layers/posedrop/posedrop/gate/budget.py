@@ -110,15 +110,19 @@ class BudgetStore:
         """Take a charge back: the provider accepted nothing."""
         self._add(charge.at, -charge.usd)
 
-    def settle(self, charge: Charge, cost: float | None, now: float) -> None:
-        """After a delivery: replace the charge by the request's real cost (USD) if it is known, and learn the price."""
-        values = {"delivered_at": now}
+    def settle(self, charge: Charge, cost: float | None, now: float, *, delivered: bool = True) -> None:
+        """Replace the charge by the request's real cost (USD) if it is known, and learn the price from it.
+
+        `delivered`: the job has just been delivered.
+        """
+        values = {"delivered_at": now} if delivered else {}
         if cost is not None:
             self._add(charge.at, round(cost - charge.usd, DIGITS))
             known = self._items.get(PRICE_ITEM)[0]
             price = _price(known) + LEARNING * (cost - _price(known)) if "usd" in known else cost
             values["usd"] = max(round(price, DIGITS), 10**-DIGITS)  # a price of zero would make every budget endless
-        self._items.update(PRICE_ITEM, values=values)
+        if values:
+            self._items.update(PRICE_ITEM, values=values)
 
     def _add(self, at: float, usd: float, when: Sequence[Condition] = ()) -> None:
         self._items.update(month_item(at), add={"spent": usd, day_attribute(at): usd}, when=when)

@@ -1,0 +1,73 @@
+"""Find the pictures of a paid request whose result is gone: the provider's history still leads to them for some days.
+
+The history is not part of the documented API. Where it cannot be asked there is nothing to rescue, and a job ends as it
+would without it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aws_lambda_powertools import Logger
+
+from posedrop.errors import PosedropError
+from posedrop.history import History, HistoryUnavailable
+from posedrop.ledger import kept_until
+from posedrop.outputs import MAX_IMAGES, Source
+from posedrop.record import Record
+
+logger = Logger(child=True)
+
+LONGEST = 60.0
+"""Seconds that a look into the history takes at most: on a busy account it has many pages."""
+SHORTEST = 5.0
+
+
+class CannotSay(PosedropError):
+    """The history could not be asked just now: a later try may find the pictures."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a request made: `sources` are empty where nothing can be fetched. None: the history does not say."""
+
+    sources: tuple[Source, ...] = ()
+    inference_seconds: float | None = None
+    cost_usd: float | None = None
+
+
+class Rescue:
+    """Asks the history what became of requests. `history` None: it cannot be asked. `clock` is for tests."""
+
+    def __init__(self, history: History | None, clock: Callable[[], float] = time.time) -> None:
+        self._history = history
+        self._clock = clock
+
+    @property
+    def possible(self) -> bool:
+        """Whether there is a history to ask."""
+        return self._history is not None
+
+    def find(self, record: Record, seconds: float) -> Found:
+        """Return what a job's accepted request made, within about `seconds`. Raises CannotSay."""
+        request = record.paid
+        if self._history is None or request is None or request.request_id is None:
+            return Found()
+        if self._clock() >= kept_until(record):
+            return Found()
+        if seconds < SHORTEST:
+            raise CannotSay("too little time is left to ask the provider's history")
+        expected = record.parameters.get("samples", 1)
+        outputs = expected if isinstance(expected, int) and 1 <= expected <= MAX_IMAGES else 1
+        try:
+            past = self._history.get(request.request_id, request.sent_at, outputs, min(seconds, LONGEST))
+        except HistoryUnavailable as exc:
+            if exc.final:
+                logger.warning("nothing to rescue: the history cannot say", reason=str(exc))
+                return Found()
+            raise CannotSay(str(exc)) from exc
+        if past is None:
+            return Found()
+        sources = past.sources if past.state in (None, "COMPLETED") else ()
+        logger.info("the history was asked", state=past.state, pictures=len(sources))
+        return Found(sources, past.seconds, past.cost_usd)
