@@ -3,7 +3,7 @@
 A plan is JSON, `{"faults": [...]}`. Each fault is an object with these keys; all but `fault` are optional:
 
     fault        a name from the table below
-    on           submit, status, result, media or history, or a list of them: the calls that it strikes
+    on           submit, status, result, media, history or credits, or a list: the calls that it strikes
     share        the share of those calls, 0 to 1, drawn from the emulator's seed
     nth          a list: exactly the n-th of those calls, counted from 1
     times        strike no more than so often
@@ -70,7 +70,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeGuard
 
-CALLS = ("submit", "status", "result", "media", "history")
+CALLS = ("submit", "status", "result", "media", "history", "credits")
 JOB = "job"
 STATUSES = ("401", "403", "404", "406", "429", "500", "502", "503", "504")
 FIREWALL = "firewall"
