@@ -14,7 +14,7 @@ from local.segmind.faults import FIREWALL, STATUSES, Fault
 from local.segmind.history import row, rows, visible
 from local.segmind.jobs import COMPLETED, FAILED, MODEL, Job
 from local.segmind.misbehaviour import Hangup, Reset, bad_media, status_answer
-from local.segmind.outputs import MISSING
+from local.segmind.outputs import MISSING, beside
 from local.segmind.provider import ApiError, Provider
 
 MAX_BODY_BYTES = 96 * 1024 * 1024
@@ -106,6 +106,7 @@ class Api:
                 output = await self._provider.output(job)
                 if output is not MISSING:
                     body["output"] = output
+                body |= beside(job, self._provider.output_urls(job))
             return JSONResponse(body)
 
         return await self._get(request, "result", handle)
