@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ops.actions import DeadLetters, Retry
 from ops.cancelling import Outcome as Cancelled
+from ops.costs import Costs
 from ops.explain import Explanation, missing
 from ops.health import Health
 from ops.plan import Outcome, Plan, PlannedJob
@@ -137,7 +138,7 @@ def _spent(found: Health) -> str:
     spend = found.spend
     day = f" of {usd(spend.daily_budget)}" if spend.daily_budget else ""
     month = f" of {usd(spend.monthly_budget)}" if spend.monthly_budget else ""
-    return f"about {usd(spend.today)}{day} today, {usd(spend.month)}{month} in this month"
+    return f"about {usd(spend.today)}{day} today, {usd(spend.month)}{month} in this month; {usd(spend.price)} a job"
 
 
 def _alarms(found: Health) -> Text:
@@ -179,6 +180,19 @@ def _detail(record: Record) -> Text:
     return text(record.reason or "", "dim")
 
 
+def costs(found: Costs) -> list[Part]:
+    """What was paid, and what is estimated."""
+    if not found.groups:
+        return [Text(f"Nothing was requested since {found.since}.", "dim")]
+    table = _table(found.by.capitalize(), "Jobs", "Requests", "Known", "Estimated")
+    for each in [*found.groups, found.total]:
+        style = "bold" if each is found.total else ""
+        estimated = f"{usd(each.estimated_usd)} for {each.estimated:,}" if each.estimated else "-"
+        numbers = (f"{each.jobs:,}", f"{each.requests:,}", usd(each.known_usd), estimated)
+        table.add_row(text(each.name, style), *numbers, style=style)
+    return [table]
+
+
 # ---- explain, show ---------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +218,8 @@ def life(found: Life, *, with_notification: bool) -> list[Part]:
         rows.append(("Context", text(json.dumps(record.context, ensure_ascii=False))))
     if record.request_id:
         rows.append(("Request", text(record.request_id)))
+    if record.ended:
+        rows.append(("Cost", "not known" if found.cost_usd is None else usd(found.cost_usd)))
     rows += [(name.capitalize(), text(uri)) for name, uri in found.inputs.items()]
     rows += [("Image", text(uri)) for uri in found.outputs]
     if found.execution:

@@ -119,16 +119,23 @@ def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequen
     # Only a face or a job file is shared: without one, no other pose becomes another job.
     alone = asked is not None and all(parse(key).role in (Role.POSE, Role.POSE_FILE) for key in files)
     poses = sorted(asked) if asked and alone else bucket.poses(character)
-    price = stack.price()
-    return Plan(url, [_job(stack, bucket, character, pose, asked is None or pose in asked, price) for pose in poses])
+    prices = stack.prices()
+    return Plan(url, [_job(stack, bucket, character, pose, asked is None or pose in asked, prices) for pose in poses])
 
 
 def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
     """What one pose is by the files that are there now. Raises Refused; errors of AWS pass as botocore's."""
-    return _job(stack, stack.uploads, character, pose, asked=True, price=stack.price())
+    return _job(stack, stack.uploads, character, pose, asked=True, prices=stack.prices())
 
 
-def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: bool, price: float) -> PlannedJob:
+def _job(
+    stack: Stack,
+    bucket: UploadBucket,
+    character: str,
+    pose: str,
+    asked: bool,
+    prices: Callable[[Mapping[str, Any]], float],
+) -> PlannedJob:
     files = bucket.files(character, pose)
     if files.missing:
         return PlannedJob(character, pose, asked, Outcome.WAITING, missing=files.missing)
@@ -153,7 +160,7 @@ def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: b
         error=known.error["message"] if known and known.error else None,
         request={**job.parameters, **images},
         context=job.context,
-        usd=0.0 if known else price,
+        usd=0.0 if known else prices(job.parameters),
     )
 
 

@@ -228,6 +228,13 @@ class Records:
             found += self._get(batch, ProjectionExpression=projection, ExpressionAttributeNames=names)
         return found
 
+    def every(self) -> Iterator[Record]:
+        """All records one after another, without a bound: what was requested and what it cost, not what came of it."""
+        names = {f"#{name}": name for name in ("status", "character")}
+        projection = "job_id, #status, #character, pose, attempt, created_at, request_id, requests"
+        items = self._items("scan", ProjectionExpression=projection, ExpressionAttributeNames=names)
+        yield from self._read(item for item in items if is_record(item))
+
     def counts(self, sent: Iterable[Record]) -> Counts:
         """How many records there are of each status: the unfinished exactly, the ended among the newest.
 

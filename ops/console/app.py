@@ -36,7 +36,6 @@ from ops.records import Wanted
 from ops.stack import Stack
 from ops.timeline import life
 from posedrop.clock import rfc3339
-from posedrop.gate.budget import FIRST_PRICE
 from posedrop.ledger import Record, Status
 from posedrop.parameters import schema
 from posedrop.uploads import IMAGE_LIMIT
@@ -118,7 +117,7 @@ class Console:
                 "local": stack.endpoint is not None,
                 "command": stack.command(),
                 "schema": schema(),
-                "price_usd": FIRST_PRICE,
+                "price_usd": (await _thread(stack.prices))({}),
                 "file_bytes": IMAGE_LIMIT,
                 "default_prompt": stack.parameter("DefaultPrompt"),
             }

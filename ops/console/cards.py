@@ -98,6 +98,7 @@ def card(record: Record, situation: Situation, turn: float | None = None) -> dic
         "seed": record.parameters.get("seed"),
         "error": {name: record.error.get(name) for name in ("type", "message")} if record.error else None,
         "metrics": record.metrics or None,
+        "cost_usd": record.cost_usd,
         "can_retry": can_retry(record),
     }
     found["version"] = _digest({**found, "eta": _step(turn)})

@@ -378,9 +378,9 @@ def test_the_limit_counts_what_is_unpacked_without_holding_it() -> None:
     bomb = b"".join(small.compress(bytes(10**6)) for _ in range(OUTPUT_LIMIT // 10**6 + 1)) + small.flush()
     assert len(bomb) < OUTPUT_LIMIT // 900
     web, sizes = Web(packed(bomb, "gzip", 10**9)), []
-    with Downloader(BASE, httpx.MockTransport(web), web.resolve).open(URL, 60) as chunks:
-        with pytest.raises(OutputInvalid, match="more than"):
-            sizes.extend(map(len, chunks))
+    fetching = Downloader(BASE, httpx.MockTransport(web), web.resolve).open(URL, 60)
+    with fetching as chunks, pytest.raises(OutputInvalid, match="more than"):
+        sizes.extend(map(len, chunks))
     assert max(sizes) <= PIECE
 
 

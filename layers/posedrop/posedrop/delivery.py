@@ -326,7 +326,9 @@ class Delivery:
             cost_usd = None  # it was settled before
         charge = Charge(paid.charged_usd, paid.sent_at) if paid else Charge(0.0, self._clock())
         try:
-            self._budgets.settle(charge, cost_usd, self._clock(), delivered=delivered)
+            self._budgets.settle(charge, cost_usd, self._clock(), record.parameters, delivered=delivered)
+            if cost_usd is not None:
+                count("Spend", cost_usd)
         except (BotoCoreError, ClientError) as exc:
             logger.warning("the budget was not settled", reason=str(exc))
 

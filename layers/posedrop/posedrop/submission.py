@@ -211,7 +211,7 @@ class Submission:
     def _claim(self, record: Record) -> Record:
         """Charge the budget and claim the job."""
         now = self._clock()
-        charge = self._gate.budgets.charge(now)
+        charge = self._gate.budgets.charge(now, record.parameters)
         if isinstance(charge, Closed):
             raise Deferred(charge.code, charge.reason, charge.until - now)
         try:

@@ -5,9 +5,11 @@ Of dispatch: OldestJobSeconds (how long the next job has waited), NoSuccessSecon
 delivered while the gate is open), Paused, WaitingForBudget (1 or 0); each minute, zeros too.
 Of submit: Submitted, EstimatedSpend (USD), Refused, RateLimited, OutcomeUnknown.
 Of poll: RateLimited.
-Of deliver: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionUntold, RateLimited, Polls (of a
-job's whole wait, at its end), InferenceSeconds, DetectionDelaySeconds (with the provider's queue: InferenceSeconds is
-the model's time alone), EndToEndSeconds (from the record to the end, of first attempts), OutputBytes.
+Of deliver: Spend (USD, known costs of requests, when they are learned), Rescued (pictures whose result was gone).
+Of deliver too: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionUntold, RateLimited, Polls
+(of a job's whole wait, at its end), InferenceSeconds, DetectionDelaySeconds (with the provider's queue:
+InferenceSeconds is the model's time alone), EndToEndSeconds (from the record to the end, of first attempts),
+OutputBytes.
 The namespace is that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
 """
 

@@ -255,9 +255,10 @@ function showSummary(problem = null) {
 function inWords(jobs, fresh, waiting) {
   const known = jobs.filter((job) => job.outcome === "known").length;
   const refused = jobs.filter((job) => job.outcome === "refused").length + planned.refused.length;
-  const price = `at ${usd(ui.stack.price_usd)} each`;
+  const prices = new Set(jobs.filter((job) => job.outcome === "new").map((job) => job.usd));
+  const price = prices.size === 1 ? ` at ${usd([...prices][0])} each` : "";
   const parts = [
-    fresh && `${many(fresh, "new job")} ${price}`,
+    fresh && `${many(fresh, "new job")}${price}`,
     known && `${known} there already, free`,
     waiting && `${waiting} will wait`,
     refused && `${refused} refused`,

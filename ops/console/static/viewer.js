@@ -170,6 +170,8 @@ function numbers(card) {
   if (card.width && card.height) rows.push(["Size", `${card.width} × ${card.height}`]);
   if (card.metrics?.inference_seconds) rows.push(["In the model", span(card.metrics.inference_seconds)]);
   if (card.metrics?.total_seconds) rows.push(["From queue to result", span(card.metrics.total_seconds)]);
+  if (["done", "failed"].includes(card.state)) rows.push(["Cost", card.cost_usd === null ? "not known" : usd(card.cost_usd)]);
+  if (card.metrics?.rescued) rows.push(["Result", "fetched later, by way of the provider's history"]);
   if (card.attempt > 1) rows.push(["Attempt", String(card.attempt)]);
   return rows.length ? h("dl", { class: "numbers" }, rows.map(([name, ...values]) => h("div", {}, h("dt", {}, name), h("dd", {}, values)))) : null;
 }
