@@ -118,6 +118,7 @@ def health(found: Health) -> list[Part]:
         ("Alarms", _alarms(found)),
         ("Model", f"takes about {span(found.typical_seconds)}"),
         ("Spent (UTC)", _spent(found)),
+        ("Credits", _credits(found)),
     ]
     if jobs.failures:
         failures = ", ".join(f"{count:,} {name}" for name, count in jobs.failures.items())
@@ -139,6 +140,15 @@ def _spent(found: Health) -> str:
     day = f" of {usd(spend.daily_budget)}" if spend.daily_budget else ""
     month = f" of {usd(spend.monthly_budget)}" if spend.monthly_budget else ""
     return f"about {usd(spend.today)}{day} today, {usd(spend.month)}{month} in this month; {usd(spend.price)} a job"
+
+
+def _credits(found: Health) -> Text:
+    left = found.credits
+    if left is None:
+        return Text("not known", "dim")
+    known = span(epoch(found.at) - epoch(left.known_at))
+    style = "" if left.jobs else "red"
+    return Text(f"{usd(left.usd)} left {known} ago, enough for about {many(left.jobs, 'job')}", style)
 
 
 def _alarms(found: Health) -> Text:

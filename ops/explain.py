@@ -28,6 +28,7 @@ from posedrop.contract import (
     Upload,
     parse,
 )
+from posedrop.gate.credits import Credits
 from posedrop.gate.gate import GateState, Opening
 from posedrop.gate.rate_limit import RateLimit
 from posedrop.gate.reasons import BUDGETS, ReasonCode
@@ -103,7 +104,8 @@ class Situation:
     """What a job's state depends on besides its record. `now` is in seconds since the epoch.
 
     `gate` is the gate's state, `opening` when it lets jobs through next. `command` makes the next step, a command on
-    the same stack. `before` counts the jobs in line before a place, up to MOST_COUNTED.
+    the same stack. `before` counts the jobs in line before a place, up to MOST_COUNTED. `credits`: what is left on the
+    provider's account, None where that is not known.
     """
 
     gate: GateState
@@ -115,6 +117,7 @@ class Situation:
     now: float
     command: Callable[..., str] = command
     before: Callable[[str], int] = lambda place: 0
+    credits: Credits | None = None
 
     @classmethod
     def of(cls, stack: Stack) -> "Situation":
@@ -131,6 +134,7 @@ class Situation:
             now,
             stack.command,
             lambda place: stack.line.before(place, MOST_COUNTED),
+            stack.credits.read(),
         )
 
     def turn_after(self, jobs: int) -> float | None:

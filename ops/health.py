@@ -14,6 +14,7 @@ from ops.words import many, span
 from posedrop.clock import epoch, rfc3339
 from posedrop.gate.breaker import Breaker, Cause
 from posedrop.gate.budget import Budget
+from posedrop.gate.credits import Credits
 from posedrop.gate.gate import GateState, Opening
 from posedrop.gate.rate_limit import RateLimit
 from posedrop.gate.reasons import BUDGETS
@@ -92,10 +93,20 @@ class Spend:
 
 
 @dataclass(frozen=True)
+class CreditsLeft:
+    """What is left on the provider's account (USD), since when that is known (RFC 3339), and how many jobs it pays."""
+
+    usd: float
+    known_at: str
+    jobs: int
+
+
+@dataclass(frozen=True)
 class Health:
     """A stack at a glance. Times are RFC 3339, durations seconds. `uploads`: messages on uploads that are to be read.
 
-    `alarms` are those that are on; None where they cannot be read.
+    `credits` None: the provider has not said what is left. `alarms` are those that are on; None where they cannot be
+    read.
     """
 
     stack: str
@@ -109,6 +120,7 @@ class Health:
     pause: Pause | None
     typical_seconds: float
     spend: Spend
+    credits: CreditsLeft | None
     alarms: list[str] | None
     problems: list[Problem]
 
@@ -139,6 +151,7 @@ def health(stack: Stack) -> Health:
         pause=pause,
         typical_seconds=tenths[len(tenths) // 2] / 10,
         spend=spend_of(state, stack.budget),
+        credits=credits_of(stack.credits.read()),
         alarms=None if alarms is None else sorted(alarms),
         problems=[
             *_problems(stack, pause, dead, undelivered),
@@ -202,6 +215,11 @@ def spend_of(state: GateState, budget: Budget) -> Spend:
     """What was spent, of which budgets. Pure."""
     spent = state.spending
     return Spend(round(spent.day, 4), round(spent.month, 4), budget.daily, budget.monthly, spent.price)
+
+
+def credits_of(found: Credits | None) -> CreditsLeft | None:
+    """What is left on the provider's account. Pure."""
+    return CreditsLeft(found.usd, rfc3339(found.at), found.jobs) if found else None
 
 
 def _problems(stack: Stack, pause: Pause | None, dead: int, undelivered: int | None) -> list[Problem]:

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from ops.errors import NotFound, OpsError, UnclearTarget
 from ops.words import command
 from posedrop.gate.budget import Budget
+from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.items import Items
 from posedrop.gate.rate_limit import Counting, RateLimit
@@ -145,6 +146,11 @@ class Stack:
     def gate(self) -> Gate:
         """When the next requests may be made: the plan's limit, the breaker and the budget."""
         return Gate(self._items, self.limit, self.budget)
+
+    @cached_property
+    def credits(self) -> CreditsStore:
+        """What is known of the provider's credits."""
+        return CreditsStore(self._items)
 
     @cached_property
     def line(self) -> Line:

@@ -11,6 +11,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from posedrop.delivery import Delivery
 from posedrop.downloads import Downloader
 from posedrop.gate.budget import BudgetStore
+from posedrop.gate.credits import CreditsStore
 from posedrop.gate.items import Items
 from posedrop.gate.rate_limit import RateLimiter
 from posedrop.history import History
@@ -32,7 +33,8 @@ logger = Logger()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
     """End the job of a state machine's event, or report an execution that ended without notifying its job's end.
 
-    An event {"rescue": job id, "attempt": n} fetches the pictures of a failed job that the provider still keeps.
+    An event {"rescue": job id, "attempt": n} fetches the pictures of a failed job that the provider still keeps,
+    {"credits": true} asks what is left on the account.
     """
 
     def remaining() -> float:
@@ -42,6 +44,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
         if event.get("detail-type") == "Step Functions Execution Status Change":
             logger.append_keys(execution=event["detail"]["name"])
             delivery().report_execution(event, remaining)
+            return None
+        if "credits" in event:
+            delivery().refresh_credits()
             return None
         if "rescue" in event:
             logger.append_keys(job_id=event["rescue"], attempt=event["attempt"])
@@ -80,5 +85,6 @@ def delivery() -> Delivery:
         budgets=BudgetStore(items, settings.budget),
         latency=LatencyStore(dynamodb, settings.jobs_table, settings.typical_inference_seconds),
         rescue=Rescue(history, clock=time.time),
+        account=CreditsStore(items, clock=time.time),
         clock=time.time,
     )

@@ -12,6 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.executions import Executions
+from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.items import Items
 from posedrop.history import History
@@ -93,7 +94,8 @@ def submission() -> Submission:
     found = settings()
     api_key = ApiKey(found.segmind_secret_id)
     segmind = Segmind(found.segmind_base_url, api_key, clock=time.time)
-    gate = Gate(Items(dynamodb(), found.jobs_table), found.limit, found.budget)
+    items = Items(dynamodb(), found.jobs_table)
+    gate = Gate(items, found.limit, found.budget)
     history = History(found.segmind_history_url, api_key) if found.segmind_history_url else None
     # Only a URL can carry the job's name into the history.
     by_name = history if found.image_transport == "presigned-url" else None
@@ -108,6 +110,7 @@ def submission() -> Submission:
         executions=Executions(boto3.client("stepfunctions"), found.state_machine_arn),
         latency=LatencyStore(dynamodb(), found.jobs_table, found.typical_inference_seconds),
         wake_dispatch=wake_dispatch,
+        account=CreditsStore(items, clock=time.time),
         clock=time.time,
         sleep=time.sleep,
     )

@@ -48,11 +48,15 @@ Answer = httpx.Response | Exception
 class Provider:
     """Stands for Segmind: records every request, and answers what `submits`, `statuses` and `results` hold.
 
+    Calls for what is left on the account are counted apart, and answered with `credits`.
+
     The last answer of a list is repeated; a submit that is accepted so again gets a request id of its own.
     """
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
+        self.credit_calls = 0
+        self.credits: Answer = httpx.Response(404)
         self.accepted = 0
         self.submits: list[Answer] = [httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})]
         self.statuses: list[Answer] = [httpx.Response(200, json={"status": "COMPLETED", "metrics": {}})]
@@ -70,6 +74,8 @@ class Provider:
         self.media: list[Answer] = [httpx.Response(200, content=image("png", (16, 12), "green"))]
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/get-user-credits":
+            return self._credits()
         self.requests.append(request)
         if request.method == "POST":
             answers = self.submits
@@ -88,6 +94,13 @@ class Provider:
                 answer = httpx.Response(200, json={**answer.json(), "request_id": f"request-{self.accepted}"})
         # A stream, as one from a network, that can be read in any way but once.
         return httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(answer.content))
+
+    def _credits(self) -> httpx.Response:
+        self.credit_calls += 1
+        if isinstance(self.credits, Exception):
+            raise self.credits
+        found = self.credits
+        return httpx.Response(found.status_code, headers=found.headers, stream=httpx.ByteStream(found.content))
 
     @property
     def posts(self) -> list[dict[str, Any]]:

@@ -112,7 +112,7 @@ class Rescued:
         self.pipeline.clock.now += after
         self.module.handler(event, Context(300))
         self.pipeline.drain()
-        asked, self.invoked = self.invoked, []
+        asked, self.invoked = [event for event in self.invoked if "rescue" in event], []
         return [self.pipeline.deliver.handler(each, Context(300))["rescued"] for each in asked]
 
     def told(self) -> list[dict[str, Any]]:
@@ -307,7 +307,7 @@ def test_a_retry_goes_before_a_rescue(job: Rescued) -> None:
     job.fail()
     job.pipeline.clock.now += HOUR
     job.module.handler({}, Context(300))
-    (asked,) = job.invoked
+    (asked,) = [event for event in job.invoked if "rescue" in event]
     job.provider.statuses = [httpx.Response(503)]
     job.pipeline.handle({"retry": job.pipeline.record()["job_id"]})
     assert job.pipeline.deliver.handler(asked, Context(300))["rescued"] is False

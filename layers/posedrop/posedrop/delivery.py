@@ -27,6 +27,7 @@ from posedrop.errors import (
     StatusUnavailable,
 )
 from posedrop.gate.budget import BudgetStore, Charge
+from posedrop.gate.credits import CreditsStore
 from posedrop.gate.rate_limit import RateLimiter
 from posedrop.job import output_folder
 from posedrop.latency_store import LatencyStore
@@ -81,6 +82,7 @@ class Delivery:
         budgets: BudgetStore,
         latency: LatencyStore,
         rescue: Rescue,
+        account: CreditsStore,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
@@ -94,6 +96,7 @@ class Delivery:
         self._budgets = budgets
         self._latency = latency
         self._rescue = rescue
+        self._account = account
         self._clock = clock
 
     def deliver(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
@@ -180,6 +183,10 @@ class Delivery:
             self._ledger.rescue_at(record, self._clock())
         except Conflict:
             logger.info("the job has gone on")
+
+    def refresh_credits(self) -> None:
+        """Ask the provider what is left on the account, unless that is known well enough."""
+        self._account.refresh(self._segmind, self._limiter.pause)
 
     def report_execution(self, event: dict[str, Any], remaining: Callable[[], float]) -> None:
         """End and tell the job of an execution that ended badly, if it is not told yet.
@@ -346,6 +353,7 @@ class Delivery:
             if 400 <= (exc.status or 0) < 500 and exc.status not in NOT_AN_END:
                 raise InferenceFailed(str(exc)) from exc
             raise DeliveryFailed(f"the result cannot be fetched: {exc}", exc.retry_after) from exc
+        self._account.note(answer.remaining_credits)
         if answer.state == FAILED:
             failed = InferenceFailed(answer.error or "the provider gave no reason")
             failed.cost_usd = answer.cost_usd

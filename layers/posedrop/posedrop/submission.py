@@ -28,6 +28,7 @@ from posedrop.errors import (
 from posedrop.executions import Executions
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Charge
+from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.reasons import AT_THE_GATE, Closed, ReasonCode
 from posedrop.history import HistoryUnavailable
@@ -40,7 +41,7 @@ from posedrop.naming import execution_name
 from posedrop.polling import first_wait
 from posedrop.record import Fate, Record, Request, Status
 from posedrop.secret import ApiKey
-from posedrop.segmind import Segmind, Timeouts
+from posedrop.segmind import GET_TIMEOUTS, Segmind, Timeouts
 from posedrop.settings import SubmitSettings
 from posedrop.telemetry import count
 from posedrop.uploads import UploadChanged, check_stored, presigned_url, read_stored
@@ -70,7 +71,10 @@ MOST_UNRESOLVED = 3
 
 
 class Submission:
-    """Resumes jobs from where the ledger says they are. `clock` and `sleep` are for tests."""
+    """Resumes jobs from where the ledger says they are. `clock` and `sleep` are for tests.
+
+    `account`: what is left on it is asked for after a request, now and then; None never asks.
+    """
 
     def __init__(
         self,
@@ -85,6 +89,7 @@ class Submission:
         executions: Executions,
         latency: LatencyStore,
         wake_dispatch: Callable[[], None],
+        account: CreditsStore | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -98,6 +103,7 @@ class Submission:
         self._executions = executions
         self._latency = latency
         self._wake_dispatch = wake_dispatch
+        self._account = account
         self._clock = clock
         self._sleep = sleep
         self._timeouts = Timeouts.within(min(LONGEST_REQUEST, settings.submit_timeout_seconds / 2))
@@ -194,6 +200,8 @@ class Submission:
         if remaining() < needed:
             raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
         self._post(self._claim(record), body)
+        if self._account and remaining() > GET_TIMEOUTS.total + MARGIN:
+            self._account.refresh(self._segmind, self._gate.limiter.pause)
         return True
 
     def _wait_for_permit(self, wait: float, *, probe: bool) -> None:

@@ -95,6 +95,7 @@ class Sweep:
         It stops early if `remaining` (seconds) runs out. A record that was checked goes behind the others, so the next
         sweep begins with those that were not. Raises SweepIncomplete, in the end, if some could not be set going.
         """
+        self._invoke_deliver({"credits": True})  # it has the key; while no job is sent nobody else asks
         counts = dict.fromkeys(map(str, Status), 0)
         failures: list[str] = []
         self._running = None

@@ -2,7 +2,8 @@
 
 Of intake: Waiting.
 Of dispatch: OldestJobSeconds (how long the next job has waited), NoSuccessSeconds (how long one waits and none was
-delivered while the gate is open), Paused, WaitingForBudget (1 or 0); each minute, zeros too.
+delivered while the gate is open), Paused, WaitingForBudget (1 or 0); each minute, zeros too. RemainingCredits (USD) and
+JobsPaidFor (how many jobs they pay for), each minute once they are known.
 Of submit: Submitted, EstimatedSpend (USD), Refused, RateLimited, OutcomeUnknown.
 Of poll: RateLimited.
 Of deliver: Spend (USD, known costs of requests, when they are learned), Rescued (pictures whose result was gone).

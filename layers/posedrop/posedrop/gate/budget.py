@@ -17,9 +17,9 @@ from typing import Any
 from posedrop.gate.items import Condition, Item, Items, Refused
 from posedrop.gate.price import DIGITS, OVERALL, learned, price_of
 from posedrop.gate.price import FIRST_PRICE as FIRST_PRICE
+from posedrop.gate.price import PRICE_ITEM as PRICE_ITEM
 from posedrop.gate.reasons import Closed, ReasonCode
 
-PRICE_ITEM = "price"
 DAY = 86400
 
 

@@ -19,6 +19,7 @@ DIGITS = 6
 """Decimals of all amounts: the sums stay exact."""
 LEAST = 1e-6
 """A price of zero would make every budget endless."""
+PRICE_ITEM = "price"
 OVERALL = "usd"
 """The attribute of the price over all classes."""
 SIZES = range(-4, 5)
