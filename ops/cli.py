@@ -19,6 +19,7 @@ from ops.costs import GROUPS, as_csv, costs
 from ops.errors import NeedsAttention, OpsError, Refused, TooLate
 from ops.explain import Explainer, Explanation, Situation, explain_record
 from ops.health import health
+from ops.reconcile import adopt, reconcile
 from ops.records import ALWAYS, NEVER, WINDOW, Records, Wanted
 from ops.stack import Stack, Target, find
 from ops.timeline import life
@@ -38,7 +39,7 @@ Exit codes:
   2  the command line is wrong, names a file that is not there, or does not say which stack
   3  there is no such stack or job
   4  a job failed, or the contract or the ledger forbids what was asked for
-  5  status --check: something needs attention
+  5  status --check: something needs attention; reconcile: the sides differ
   6  not finished within --timeout; it goes on
   130  interrupted; what was sent goes on
 """
@@ -297,6 +298,30 @@ def show_costs(shell: Shell, by: str, since: Callable[[float], float], as_table:
         click.echo(as_csv(found), nl=False)
     else:
         shell.show(found, lambda: display.costs(found))
+
+
+@main.command("reconcile")
+@since_option
+@click.option(
+    "--adopt", "adopts", is_flag=True, help="Fetch what turned up of requests of unknown outcome. Buys nothing."
+)
+@common
+@pass_shell
+def show_reconciled(shell: Shell, since: Callable[[float], float], adopts: bool) -> None:
+    """Compare the ledger with what the provider's history has billed.
+
+    Billed without a record, twice for one attempt, not in the history, or known by now; a request counts once, whatever
+    it made. Ends with exit code 5 if the sides differ. Nothing is changed without --adopt.
+    """
+    found, adoptable = reconcile(shell.stack, since(shell.stack.clock()))
+    adopted = adopt(shell.stack, adoptable) if adopts else []
+    if adopted:
+        actions.sweep(shell.stack, older_than=0)
+    shell.show({**asdict(found), "adopted": adopted}, lambda: display.reconciled(found, adopted))
+    if adoptable and not adopts:
+        shell.say(f"{many(len(adoptable), 'request')} can be adopted: {shell.stack.command('reconcile', '--adopt')}")
+    if found.differences:
+        raise NeedsAttention(f"{many(len(found.differences), 'difference')}: {found.differences[0].what}")
 
 
 # ---- acting ----------------------------------------------------------------------------------------------------------

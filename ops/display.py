@@ -15,6 +15,7 @@ from ops.costs import Costs
 from ops.explain import Explanation, missing
 from ops.health import Health
 from ops.plan import Outcome, Plan, PlannedJob
+from ops.reconcile import Reconciled, Side
 from ops.records import Page
 from ops.timeline import Life, Moment, waited
 from ops.uploading import Standing
@@ -201,6 +202,26 @@ def costs(found: Costs) -> list[Part]:
         numbers = (f"{each.jobs:,}", f"{each.requests:,}", usd(each.known_usd), estimated)
         table.add_row(text(each.name, style), *numbers, style=style)
     return [table]
+
+
+def reconciled(found: Reconciled, adopted: Sequence[str]) -> list[Part]:
+    """Both sides, and how they differ."""
+    parts: list[Part] = [text(f"From {found.since} to {found.until}", "dim")]
+    parts += _rows([("Ledger", _side(found.ledger)), ("History", _side(found.history))])
+    if found.differences:
+        table = _table("Difference", "Job", "Cost", "")
+        for each in found.differences:
+            cost = "-" if each.usd is None else usd(each.usd)
+            what = text(f"{each.what} ({', '.join(each.request_ids)})", "dim")
+            table.add_row(text(each.kind, "yellow"), text(each.job_id or "-"), cost, what)
+        parts += [Text(), table]
+    parts += [text(f"Adopted: {job_id}", "green") for job_id in adopted]
+    return parts if found.differences else [*parts, Text("The two sides agree.", "green")]
+
+
+def _side(side: Side) -> str:
+    unknown = f", the cost of {side.unknown:,} is not known" if side.unknown else ""
+    return f"{many(side.requests, 'request')}, {usd(side.usd)}{unknown}"
 
 
 # ---- explain, show ---------------------------------------------------------------------------------------------------

@@ -230,8 +230,8 @@ class Records:
 
     def every(self) -> Iterator[Record]:
         """All records one after another, without a bound: what was requested and what it cost, not what came of it."""
-        names = {f"#{name}": name for name in ("status", "character")}
-        projection = "job_id, #status, #character, pose, attempt, created_at, request_id, requests"
+        names = {f"#{name}": name for name in ("status", "character", "error")}
+        projection = "job_id, #status, #character, pose, attempt, created_at, request_id, requests, #error"
         items = self._items("scan", ProjectionExpression=projection, ExpressionAttributeNames=names)
         yield from self._read(item for item in items if is_record(item))
 

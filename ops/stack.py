@@ -21,7 +21,6 @@ from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.items import Items
 from posedrop.gate.rate_limit import Counting, RateLimit
-from posedrop.history import History
 from posedrop.job import JOB_ID, waiting_id
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Ledger, Record
@@ -164,24 +163,6 @@ class Stack:
     def prices(self) -> Callable[[Mapping[str, Any]], float]:
         """Read the learned prices; return what gives, for a job's parameters, what it costs (USD)."""
         return self.gate.budgets.prices()
-
-    @cached_property
-    def history(self) -> History | None:
-        """The provider's request history, asked with the stack's key; None where it is turned off.
-
-        Raises OpsError if the secret cannot be told.
-        """
-        url = self.parameter("SegmindHistoryUrl")
-        if not url:
-            return None
-        secret = self.resource("SegmindSecret")
-        if secret is None:
-            raise OpsError(f"the secret of the stack {self.name} cannot be found: may you describe its resources?")
-        return History(url, lambda: self._key(secret))
-
-    def _key(self, secret: str) -> str:
-        key: str = self.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]
-        return key
 
     @cached_property
     def uploads(self) -> UploadBucket:

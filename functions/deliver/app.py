@@ -34,7 +34,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     """End the job of a state machine's event, or report an execution that ended without notifying its job's end.
 
     An event {"rescue": job id, "attempt": n} fetches the pictures of a failed job that the provider still keeps,
-    {"credits": true} asks what is left on the account.
+    {"credits": true} asks what is left on the account, {"history": {"first", "last", "page"}} reads a part of the
+    provider's request history.
     """
 
     def remaining() -> float:
@@ -45,6 +46,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
             logger.append_keys(execution=event["detail"]["name"])
             delivery().report_execution(event, remaining)
             return None
+        if "history" in event:
+            return delivery().history(event)
         if "credits" in event:
             delivery().refresh_credits()
             return None

@@ -51,6 +51,8 @@ _ERROR_MESSAGE = re.compile(r'\s*\{\s*"errorMessage":\s*("(?:[^"\\\x00-\x1f]|\\(
 
 RESERVE = 30.0
 """Seconds of the function's time that are kept for storing and telling."""
+HISTORY_SECONDS = 20.0
+"""For one part of the history: what it holds then fits into Lambda's response of 6 MB."""
 DEFERRALS = 10
 """So often a delivery waits for as long as the other side asks to; then it is retried as after any other fault."""
 NOT_AN_END = (401, 403, 404, 408, 410, 429)
@@ -183,6 +185,11 @@ class Delivery:
             self._ledger.rescue_at(record, self._clock())
         except Conflict:
             logger.info("the job has gone on")
+
+    def history(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Read a part of the provider's request history, for the operator's `reconcile`: the key stays in here."""
+        wanted = event["history"]
+        return self._rescue.requests(wanted["first"], wanted["last"], wanted["page"], HISTORY_SECONDS)
 
     def refresh_credits(self) -> None:
         """Ask the provider what is left on the account, unless that is known well enough."""

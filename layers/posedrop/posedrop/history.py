@@ -26,6 +26,8 @@ SECONDS = 15.0
 """For all pages of one search together: the function has little time left."""
 LAST_PAGE = 1000
 """Further pages are not read: whoever sends 100,000 requests in two days has another way to find one."""
+MOST_PAGES = 100
+"""Pages that are read for one response of a function, whose size is bounded."""
 MARGIN = 300.0
 """Seconds before a request at which the search for it ends: clocks differ."""
 
@@ -102,7 +104,7 @@ class History:
         rows: list[Mapping[str, Any]] = []
         begin = found.created_at if found and found.created_at else sent_at
         try:
-            for row in self.rows(begin, begin, deadline):
+            for row in self._rows(begin, begin, deadline):
                 if row.get("request_id") == request_id:
                     rows.append(row)
                     listed = past_requests(rows)[request_id]
@@ -114,23 +116,39 @@ class History:
         best = past_requests(rows).get(request_id)
         return best if best and (found is None or len(best.sources) > len(found.sources)) else found
 
-    def rows(self, first: float, last: float, deadline: float) -> Iterator[Mapping[str, Any]]:
-        """Yield the rows of requests between two times (seconds since the epoch), some minutes more at each end.
+    def between(self, first: float, last: float, page: int, seconds: float) -> tuple[list[PastRequest], int | None]:
+        """The requests between two times (seconds since the epoch; at most 28 days), some minutes more at each end.
 
-        The newest come first. `deadline` is of the history's own clock. Raises HistoryUnavailable, also after it.
+        The newest come first, from a page on, for about so many seconds. Returns them, and the page at which it goes
+        on, None at the end. Raises HistoryUnavailable.
         """
-        page = 1
+        deadline, found = self._clock() + seconds, []
+        for rows, next_page in self._pages(first, last, page, deadline):
+            found += list(past_requests(rows).values())
+            if next_page and (self._clock() > deadline or next_page >= page + MOST_PAGES):
+                return found, next_page
+        return found, None
+
+    def _rows(self, first: float, last: float, deadline: float) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows between two times. Raises HistoryUnavailable, also after the deadline."""
+        for rows, next_page in self._pages(first, last, 1, deadline):
+            yield from rows
+            if next_page and self._clock() > deadline:
+                raise HistoryUnavailable("the request history is too long for the time that was left")
+
+    def _pages(
+        self, first: float, last: float, page: int, deadline: float
+    ) -> Iterator[tuple[list[Mapping[str, Any]], int | None]]:
+        """Yield, page by page, the rows between two times, and which page is next."""
         while True:
             rows = self._page(_query(first, last, page), deadline)
-            for row in rows:
-                created = row_time(row.get("model_created"))
-                if created is None or first - MARGIN <= created <= last + MARGIN:
-                    yield row
-            if _is_last(rows, page, first):
-                return
-            if self._clock() > deadline:
-                raise HistoryUnavailable("the request history is too long for the time that was left")
+            ended = _is_last(rows, page, first)
             page += 1
+            times = ((row, row_time(row.get("model_created"))) for row in rows)
+            wanted = [row for row, at in times if at is None or first - MARGIN <= at <= last + MARGIN]
+            yield wanted, None if ended else page
+            if ended:
+                return
 
     def _by_id(self, request_id: str, deadline: float) -> PastRequest | None:
         try:

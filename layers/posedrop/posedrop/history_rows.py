@@ -58,13 +58,8 @@ def rows_of_one(response: object, request_id: str) -> list[Mapping[str, Any]]:
 
 def past_requests(rows: Iterable[Mapping[str, Any]]) -> dict[str, PastRequest]:
     """Return the requests of some rows by their ids, in the order of their first rows."""
-    found: dict[str, PastRequest] = {}
-    for row in rows:
-        request_id = usable_request_id(row.get("request_id"))
-        if request_id:
-            known, new = found.get(request_id), _read(request_id, row)
-            found[request_id] = _merge(known, new) if known else new
-    return found
+    ids = ((usable_request_id(row.get("request_id")), row) for row in rows)
+    return merged(_read(request_id, row) for request_id, row in ids if request_id)
 
 
 def row_time(value: object) -> float | None:
@@ -92,6 +87,15 @@ def served_names(request_body: object) -> frozenset[str]:
         except ValueError:
             return frozenset()
     return frozenset(name for url in _image_urls(request_body, DEPTH) if (name := _file_name(url)))
+
+
+def merged(requests: Iterable[PastRequest]) -> dict[str, PastRequest]:
+    """Return requests by their ids, those of one id as one: rows of a request may stand on several pages."""
+    found: dict[str, PastRequest] = {}
+    for new in requests:
+        known = found.get(new.request_id)
+        found[new.request_id] = _merge(known, new) if known else new
+    return found
 
 
 def _read(request_id: str, row: Mapping[str, Any]) -> PastRequest:

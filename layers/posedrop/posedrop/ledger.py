@@ -353,6 +353,17 @@ class Ledger:
         index = FINISHED if at is None else {"unfinished": RESCUE, "unfinished_at": rfc3339(at)}
         self._update(record.job_id, {"status": Status.FAILED, "attempt": record.attempt}, index)
 
+    def adopt_late(self, record: Record, request: Request, request_id: str, now: float) -> Record:
+        """Give a failed job the request id of a request of unknown outcome that turned up in the history.
+
+        The sweep then fetches its pictures. Raises Conflict if the job has changed, or has another request's id.
+        """
+        requests = record.with_fate(request, Fate.ACCEPTED, request_id=request_id, not_found_at=None)
+        expected = {"status": Status.FAILED, "attempt": record.attempt, "requests": record.requests, "request_id": None}
+        index = {"unfinished": RESCUE, "unfinished_at": rfc3339(now)}
+        values = {"requests": requests, "request_id": request_id, "adopted": True, **index}
+        return self._update(record.job_id, expected, values)
+
     def next_attempt(self, record: Record) -> int:
         """The number that a further attempt of a job gets."""
         return max(record.attempt, self._highest_attempt(record.job_id)) + 1

@@ -73,7 +73,7 @@ class Request:
 OF_ONE_ATTEMPT = (
     *("reason", "reason_code", "deferred_until", "send_at", "owner", "request_id", "submitted_at", "refused_at"),
     *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "unavailable", "expires_at"),
-    "cancelled",
+    *("cancelled", "adopted"),
 )
 """What a record forgets when a new attempt begins."""
 
@@ -88,6 +88,7 @@ class Record:
     wishes: the ids of the messages that asked for a new attempt, one each.
     buy_again: the last of them accepts that an earlier request is paid as well. refused_at: when the provider first
     refused this attempt (403, 404, 406). cancelled: the attempt failed because somebody cancelled it.
+    adopted: its request was of unknown outcome, and turned up later.
     """
 
     job_id: str
@@ -123,6 +124,7 @@ class Record:
     wishes: list[str] = field(default_factory=list)
     buy_again: bool = False
     refused_at: float | None = None
+    adopted: bool = False
     alerted_at: str | None = None
     errors: int = 0
     unavailable: int = 0
@@ -149,7 +151,8 @@ class Record:
     def rescuable(self) -> bool:
         """Whether it failed although its request may have made the pictures: the provider keeps them for some days."""
         failed = (self.error or {}).get("type")
-        return self.status is Status.FAILED and self.request_id is not None and failed in RESCUABLE
+        made = failed in RESCUABLE or (failed == "SubmitOutcomeUnknown" and self.adopted)
+        return self.status is Status.FAILED and self.request_id is not None and made
 
     @property
     def paid(self) -> Request | None:

@@ -7,6 +7,7 @@ would without it.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from aws_lambda_powertools import Logger
 
@@ -42,6 +43,29 @@ class Rescue:
     def __init__(self, history: History | None, clock: Callable[[], float] = time.time) -> None:
         self._history = history
         self._clock = clock
+
+    def requests(self, first: float, last: float, page: int, seconds: float) -> dict[str, Any]:
+        """Return what the history has between two times (seconds since the epoch), from a page on, as plain values.
+
+        `next` is the page at which it goes on, None at the end; `error` says why it could not be asked.
+        """
+        if self._history is None:
+            return {"requests": [], "next": None, "error": "the history is turned off (SegmindHistoryUrl)"}
+        try:
+            found, next_page = self._history.between(first, last, page, seconds)
+        except HistoryUnavailable as exc:
+            return {"requests": [], "next": None, "error": str(exc)}
+        requests = [
+            {
+                "request_id": past.request_id,
+                "state": past.state,
+                "names": sorted(past.names),
+                "created_at": past.created_at,
+                "cost_usd": past.cost_usd,
+            }
+            for past in found
+        ]
+        return {"requests": requests, "next": next_page, "error": None}
 
     @property
     def possible(self) -> bool:
