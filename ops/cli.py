@@ -274,7 +274,7 @@ class Since(click.ParamType):
 since_option = click.option(
     "--since",
     type=Since(),
-    default="30d",
+    default="7d",
     show_default=True,
     metavar="AGE|DAY",
     help="From 12h or 7d ago, or from a day.",

@@ -67,8 +67,17 @@ def test_status_of_a_stack_that_is_well(pipeline: Pipeline, ask: Ask, run: Run) 
     }
     assert found["jobs"]["failures"] == {"InvalidInput": 1}
     assert (found["spend"]["today"], found["spend"]["month"]) == (0.0588, 0.0588)
-    assert (found["pause"], found["problems"]) == (None, [])
+    assert (found["pause"], found["problems"], found["credits"]) == (None, [], None)
     assert "All is well." in run("status").stdout
+
+
+def test_status_says_what_is_left_of_the_credits(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    assert re.search(r"Credits +not known", run("status").stdout)
+    pipeline.provider.credits = httpx.Response(200, json={"credits": 2.94, "free-credits": 0})
+    pipeline.upload(FACE, WALK)
+    pipeline.clock.now += 180
+    assert ask("status")["credits"]["jobs"] == 100
+    assert re.search(r"Credits +2.94 USD left 3 min ago, enough for about 100 jobs", run("status").stdout)
 
 
 def test_status_tells_a_pause_and_until_when(pipeline: Pipeline, ask: Ask, run: Run) -> None:
