@@ -21,7 +21,7 @@ from posedrop.gate.reasons import ReasonCode
 from posedrop.job import SLUG_LIMIT
 from posedrop.ledger import ENDED, ENDED_UNSENT, INCOMPLETE, PAID, UNFINISHED_INDEX, Record, Status
 from posedrop.line.places import DUE, IN_LINE, LINE_INDEX
-from posedrop.record import from_item
+from posedrop.record import from_item, is_record
 
 CHARACTER_INDEX, DAY_INDEX = "by-character", "by-day"
 SORTED_BY = {
