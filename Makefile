@@ -16,7 +16,7 @@ export SEGMIND_API_KEY
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
-.PHONY: help setup hooks demo up down chaos redrive test test-fast test-large check lint types bandit template workflows \
+.PHONY: help setup hooks demo up down chaos outage redrive test test-fast test-large check lint types bandit template workflows \
 	pins audit mutate bench bench-limit screenshot lock release-notes clean
 .DEFAULT_GOAL := help
 
@@ -44,6 +44,9 @@ up: setup ## start the local stack and leave it running; SEGMIND_BASE_URL=http:/
 
 down: setup ## stop the local stack
 	@$(BIN)/python -m local down
+
+outage: setup ## chaos with two hours without delivery, in compressed time; SEED=1
+	$(BIN)/python -m local.chaos.outage --seed $(or $(SEED),1)
 
 chaos: setup ## 200 jobs against a provider that misbehaves; SEED=1
 	$(BIN)/python -m local.chaos --seed $(or $(SEED),1)

@@ -344,6 +344,8 @@ def _failed(record: Record, situation: Situation) -> Explanation:
             return Explanation(Reason.OUTCOME_UNKNOWN, sentence, step)
         case "TimedOut" | "ResultExpired" | "OutputInvalid":
             sentence = f"{job} brought no usable result: {text}."
+            if record.rescuable:
+                sentence += " Should its images turn up within seven days, they are delivered by themselves."
             return Explanation(Reason.NO_RESULT, sentence, f"Try again, paid for only if the result is gone: {retry}")
     step = (
         "Nothing was sent: see to the cause, then have the folder read again" if record.failed_unsent else "Try again"

@@ -35,6 +35,8 @@ GONE_APART = 30.0
 """Seconds between two polls, both answered 404 or 410, after which an earlier request is gone."""
 LOOKUP_SECONDS = 25.0
 """Seconds of the function's time that one look-up takes at most."""
+RESCUE_SECONDS = 10.0
+"""Seconds of them that the history is asked for the pictures of a request whose id is known."""
 
 
 class RequestLookup:
@@ -157,7 +159,8 @@ class RequestLookup:
         """Resume a request whose result is gone if the history leads to its pictures: `deliver` fetches them there."""
         now = self._clock()
         try:
-            found = self._rescue.find(replace(record, request_id=request_id), LOOKUP_SECONDS)
+            # That there is one picture is enough to know: `deliver` looks for the others.
+            found = self._rescue.find(replace(record, request_id=request_id), RESCUE_SECONDS, outputs=1)
         except CannotSay as exc:
             if now < first + CANNOT_SAY:
                 text = f"the pictures of an earlier request may still be at the provider: {exc}"

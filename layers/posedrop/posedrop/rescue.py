@@ -72,8 +72,11 @@ class Rescue:
         """Whether there is a history to ask."""
         return self._history is not None
 
-    def find(self, record: Record, seconds: float) -> Found:
-        """Return what a job's accepted request made, within about `seconds`. Raises CannotSay."""
+    def find(self, record: Record, seconds: float, outputs: int | None = None) -> Found:
+        """Return what a job's accepted request made, within about `seconds`. Raises CannotSay.
+
+        The history may have to be searched for all of them; `outputs` says how many are enough.
+        """
         request = record.paid
         if self._history is None or request is None or request.request_id is None:
             return Found()
@@ -81,10 +84,11 @@ class Rescue:
             return Found()
         if seconds < SHORTEST:
             raise CannotSay("too little time is left to ask the provider's history")
-        expected = record.parameters.get("samples", 1)
-        outputs = expected if isinstance(expected, int) and 1 <= expected <= MAX_IMAGES else 1
+        samples = record.parameters.get("samples", 1)
+        expected = samples if isinstance(samples, int) and 1 <= samples <= MAX_IMAGES else 1
+        wanted = expected if outputs is None else outputs
         try:
-            past = self._history.get(request.request_id, request.sent_at, outputs, min(seconds, LONGEST))
+            past = self._history.get(request.request_id, request.sent_at, wanted, min(seconds, LONGEST))
         except HistoryUnavailable as exc:
             if exc.final:
                 logger.warning("nothing to rescue: the history cannot say", reason=str(exc))
