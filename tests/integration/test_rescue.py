@@ -10,7 +10,7 @@ import httpx
 import jsonschema
 import pytest
 
-from tests.integration.conftest import BASE_URL, Pipeline, Provider, _load, clock_module
+from tests.integration.conftest import BASE_URL, Pipeline, Provider, clock_module, load
 from tests.support import Context, image, load_event, schema
 
 HISTORY_HOST = "history.test"
@@ -133,7 +133,7 @@ class Rescued:
 
 @pytest.fixture
 def start(pipeline: Pipeline, provider: Forgetful, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rescued]:
-    module = _load("sweep")
+    module = load("sweep")
     monkeypatch.setattr(module, "time", clock_module(pipeline.clock))
     return lambda **parameters: Rescued(pipeline, provider, module, **parameters)
 
