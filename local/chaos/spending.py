@@ -41,7 +41,7 @@ def check_sums(evidence: Evidence, records: Sequence[Record]) -> Iterator[str]:
         if abs(days - float(month["spent"])) > EXACT:
             yield f"{key}: its days come to {days:.4f} USD, its month to {month['spent']:.4f}"
     difference = spent(budgets) - owed(records)
-    # Each sample is charged, until jobs of so many samples were paid for.
+    # A kind of jobs that was not paid for yet is charged in proportion to one that was.
     charges = [_charged(request) for record in records for request in record.get("requests") or ()]
     highest = max([COST_USD, *charges])
     repeated = evidence.aws_struck[BUDGET_REPLIES] * highest

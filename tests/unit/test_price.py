@@ -38,9 +38,8 @@ def test_the_class_of_a_job(parameters: dict[str, Any], attribute: str) -> None:
     assert PriceClass.of(parameters).attribute == attribute
 
 
-def test_before_the_first_cost_it_is_the_average_for_each_sample() -> None:
-    assert price_of({}, ONE) == FIRST_PRICE
-    assert price_of({}, FOUR) == 4 * FIRST_PRICE
+def test_before_the_first_cost_it_is_the_average_of_a_request() -> None:
+    assert price_of({}, ONE) == price_of({}, FOUR) == FIRST_PRICE
     assert price_of({OVERALL: 0.05}, FOUR) == 0.2  # learned before there were classes
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 FIRST_PRICE = 0.0294
-"""USD a request of one sample before the first known cost: the provider's average for this model, from its API page."""
+"""USD a request before the first known cost: the provider's average for this model, from its API page."""
 LEARNING = 0.2
 """Weight of the latest cost in a learned price."""
 DIGITS = 6
@@ -63,8 +63,9 @@ def price_of(item: Mapping[str, Any], parameters: Mapping[str, Any]) -> float:
     if wanted.attribute in item:
         return float(item[wanted.attribute])
     bounds = [usd * wanted.factor(known) for known, usd in _known(item)]
-    overall = float(item.get(OVERALL, FIRST_PRICE)) * wanted.factor(PriceClass())
-    return round(min(bounds) if bounds else overall, DIGITS)
+    if OVERALL in item:  # learned before there were classes
+        bounds = bounds or [float(item[OVERALL]) * wanted.factor(PriceClass())]
+    return round(min(bounds, default=FIRST_PRICE), DIGITS)
 
 
 def learned(item: Mapping[str, Any], parameters: Mapping[str, Any], cost: float) -> dict[str, float]:
