@@ -1,6 +1,6 @@
 """Two hours without delivery: `python -m local.chaos.outage --seed 1`. Ends with exit code 1 if a promise was broken.
 
-Once half of the jobs are sent, `deliver` fails at each call and the output bucket refuses each write, for two hours;
+Once half of the jobs are sent, each call of `deliver` is refused and the output bucket refuses each write, for two hours;
 the bucket for an hour longer. The provider forgets a result after an hour. All of it in compressed time: an hour takes
 HOUR seconds, for the provider, for the sweep's schedule and ages, and for the retries of the state machine. After that
 every picture that was paid for must be delivered, and nothing may have been bought again.
@@ -11,7 +11,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 import time
 from collections import Counter
@@ -57,8 +56,6 @@ EMULATOR = (
 )
 AT_ONCE = {"PollFunction": 5, "DeliverFunction": 6}
 SENT = ("SUBMITTED", "SUCCEEDED", "FAILED")
-NEEDED = "OUTPUT_BUCKET"
-"""The variable without which `deliver` fails at each call."""
 
 
 @dataclass
@@ -143,16 +140,12 @@ class Outage:
         sfn.update_state_machine(stateMachineArn=arn, definition=json.dumps(definition))
 
     def _let_deliver(self, *, works: bool) -> None:
-        functions, name = self.stack.client("lambda"), self.stack.resource("DeliverFunction")
-        variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
-        wanted = self.stack.outputs["OutputBucketName"] if works else ""
-        functions.update_function_configuration(
-            FunctionName=name, Environment={"Variables": {**variables, NEEDED: wanted}}
+        """Let `deliver` be called, or let each call of it be refused: it has no concurrency."""
+        self.stack.client("lambda").put_function_concurrency(
+            FunctionName=self.stack.resource("DeliverFunction"),
+            ReservedConcurrentExecutions=AT_ONCE["DeliverFunction"] if works else 0,
         )
-        for pid in self.stack.worker_pids("DeliverFunction"):  # they keep the variables that they were started with
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.console.print(f"{self.seconds:5.0f} s  deliver {'works again' if works else 'fails'}")
+        self.console.print(f"{self.seconds:5.0f} s  deliver {'works again' if works else 'is down'}")
 
     def _let_bucket(self, *, works: bool) -> None:
         response = httpx.post(  # nosec B501 # plain HTTP, on this machine
