@@ -1,9 +1,9 @@
 """Two hours without delivery: `python -m local.chaos.outage --seed 1`. Ends with exit code 1 if a promise was broken.
 
-Once half of the jobs are sent, each call of `deliver` is refused and the output bucket refuses each write, for two hours;
-the bucket for an hour longer. The provider forgets a result after an hour. All of it in compressed time: an hour takes
-HOUR seconds, for the provider, for the sweep's schedule and ages, and for the retries of the state machine. After that
-every picture that was paid for must be delivered, and nothing may have been bought again.
+Once half of the jobs are sent, each call of `deliver` is refused, and the output bucket refuses each write, for two
+hours; the bucket for an hour longer. The provider forgets a result after an hour. All of it in compressed time: an hour
+takes HOUR seconds, for the provider, for the sweep's schedule and ages, and for the retries of the state machine. After
+that every picture that was paid for must be delivered, and nothing may have been bought again.
 """
 
 import argparse
