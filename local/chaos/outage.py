@@ -31,6 +31,10 @@ from local.chaos.run import ChaosStack
 from local.chaos.scenario import picture
 from local.pipeline import Inbox, drop
 from local.processes import LocalError
+from ops.reconcile import Reconciled, compare, read_history
+from ops.records import Records
+from ops.stack import Target, find
+from posedrop.history_rows import merged
 
 HOUR = 30.0
 """Seconds that stand for one."""
@@ -39,6 +43,8 @@ UPLOAD_SECONDS = 20.0
 OUTAGE = 2 * HOUR
 BUCKET_LONGER = HOUR
 LIMIT = 20 * HOUR
+BEFORE = 3600.0
+"""Seconds before the end within which all has happened."""
 SAY_SECONDS = 10.0
 AGES = {name: seconds * HOUR / 3600 for name, seconds in
         {"waiting": 600, "submitting": 3600, "submitted": 600, "ended": 900, "rescue": 600}.items()}  # fmt: skip
@@ -175,8 +181,10 @@ class Outage:
         with httpx.Client(  # nosec B501 # plain HTTP, on this machine
             base_url=self.stack.segmind_base_url, trust_env=False, timeout=20, verify=False
         ) as http:
+            http.post("/_emulator/settings", json={"history_others": 0}).raise_for_status()
             requests = http.get("/_emulator/requests").raise_for_status().json()
             leaks = http.get("/_emulator/calls").raise_for_status().json()["key_leaks"]
+        reconciled = self._reconcile()
         paid = Counter(request["prompt"] for request in requests)
         stored = self._stored()
         lost = [record for record in jobs if record["status"] != "SUCCEEDED"]
@@ -205,11 +213,22 @@ class Outage:
             "delivered in their first attempt": str(sum(int(record["attempt"]) == 1 for record in jobs)),
             "rescued": f"{len(late)}, {sum(end['attempt'] > 1 for end in late)} of them as a new attempt",
             "sweeps": f"{self.sweeps}, {self.rescues_asked_for} rescues asked for",
+            "reconciled": f"{reconciled.ledger.requests} requests in the ledger for {reconciled.ledger.usd} USD, "
+            f"{reconciled.history.requests} in the history for {reconciled.history.usd} USD",
             "seconds": f"{self.seconds:.0f}",
         }
         for name, text in rows.items():
             table.add_row(name, text)
         return table
+
+    def _reconcile(self) -> Reconciled:
+        """Compare the ledger with the provider's history, as `ops reconcile` does."""
+        stack = find(Target(stack=str(self.stack.state_file)))
+        now = time.time()
+        past = merged(read_history(stack, now - BEFORE, now))
+        found, _ = compare(list(Records(stack).every()), past.values(), now - BEFORE, now)
+        self.violations += [f"reconcile: {each.kind}: {each.what}" for each in found.differences]
+        return found
 
     def _check(self, record: Record, ends: dict[tuple[str, int], Record], stored: dict[str, int]) -> None:
         """Check that a job's pictures are there, and that its end was notified as it is."""
