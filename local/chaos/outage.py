@@ -176,7 +176,7 @@ class Outage:
 
     # ---- what came of it ---------------------------------------------------------------------------------------------
 
-    def _judge(self, records: list[Record], told: list[Record]) -> Table:
+    def _judge(self, records: list[Record], notifications: list[Record]) -> Table:
         jobs = [record for record in records if record["status"] != "WAITING"]
         with httpx.Client(  # nosec B501 # plain HTTP, on this machine
             base_url=self.stack.segmind_base_url, trust_env=False, timeout=20, verify=False
@@ -193,7 +193,7 @@ class Outage:
             self.violations.append(f"{len(jobs)} jobs, {self.jobs} were uploaded")
         self.violations += [f"{record['job_id']}: paid, and {record['status']}" for record in lost]
         self.violations += [f"{prompt}: bought {times} times" for prompt, times in again.items()]
-        ends: dict[tuple[str, int], Record] = {(each["job_id"], each["attempt"]): each for each in told}
+        ends: dict[tuple[str, int], Record] = {(each["job_id"], each["attempt"]): each for each in notifications}
         late = [end for end in ends.values() if end["metrics"]["rescued"]]
         for record in jobs:
             self._check(record, ends, stored)

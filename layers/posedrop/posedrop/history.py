@@ -1,4 +1,4 @@
-"""The provider's request history: does a request exist that no usable response told of, and what did it make?
+"""The provider's request history: does a request exist of which no usable response came, and what did it make?
 
 The address is not part of the documented API (the official SDK 1.3.0 names it), so any fault here means only that
 the history cannot say.

@@ -20,7 +20,7 @@ from posedrop.record import Record
 logger = Logger(child=True)
 
 LONGEST = 60.0
-"""Seconds that a look into the history takes at most: on a busy account it has many pages."""
+"""Seconds that asking the history takes at most: on a busy account it has many pages."""
 SHORTEST = 5.0
 
 

@@ -74,7 +74,7 @@ class CreditsStore:
     def refresh(self, account: Account, pause: Callable[[float, float | None], object]) -> None:
         """Ask the provider, unless somebody did within ASK_EVERY.
 
-        `pause` is told the time and the Retry-After of a 429.
+        `pause` is called after a 429, with the time and its Retry-After.
         """
         now = self._clock()
         if now - self._tried_at < ASK_EVERY:
