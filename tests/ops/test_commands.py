@@ -23,6 +23,7 @@ from ops.health import functions_needed, problems, submits_needed
 from ops.stack import Stack
 from ops.uploading import Standing
 from posedrop.clock import rfc3339
+from posedrop.gate.budget import Charge
 from posedrop.ledger import Status
 from tests.integration.conftest import BUCKET, REGION, Pipeline
 from tests.ops.conftest import ALARM_TOPIC, FACE, SIT, WALK, Run
@@ -681,3 +682,13 @@ def test_bars_on_a_terminal() -> None:
     drawn = screen.file.getvalue()
     assert "walk [bold]\\x1b" in drawn
     assert "\x1b[31m failed " in drawn
+
+
+def test_a_dry_run_takes_the_learned_price_of_such_jobs(pipeline: Pipeline, files: tuple[str, str], ask: Ask) -> None:
+    budgets = pipeline.gate().budgets
+    charge = Charge(0.0294, pipeline.clock.now)
+    budgets.settle(charge, 0.03, pipeline.clock.now, {"samples": 1})
+    budgets.settle(charge, 0.1, pipeline.clock.now, {"samples": 4})
+    for samples, usd in ((1, 0.03), (4, 0.1), (2, 0.06)):
+        found = ask("dry-run", *files, "--prompt", "x", "--param", f"samples={samples}")
+        assert found["usd"] == usd
