@@ -26,6 +26,8 @@ MARGIN = 5.0
 """Seconds of `submit` that are left after the longest wait for `prepare`."""
 STILL_RUNNING = 15.0
 """Seconds after which it is looked again for a picture that was not ready in time."""
+THROTTLED = 5.0
+"""Seconds after which `prepare` is invoked again where Lambda runs as many functions as it may."""
 
 
 def response_seconds(submit_timeout_seconds: float) -> float:
@@ -89,6 +91,11 @@ class PreparedPictures:
             answer = self._functions.invoke(FunctionName=self._function, Payload=payload)
         except ReadTimeoutError as exc:
             raise Deferred(ReasonCode.BUSY, "a picture is still being prepared", STILL_RUNNING) from exc
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] != "TooManyRequestsException":
+                raise
+            # All of the account's functions are busy, those that wait for `prepare` among them: this one makes room.
+            raise Deferred(ReasonCode.BUSY, "too many functions run to prepare a picture now", THROTTLED) from exc
         found = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
             raise RuntimeError(f"prepare failed: {found.get('errorType')}: {found.get('errorMessage')}"[:500])
