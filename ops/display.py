@@ -185,7 +185,8 @@ def _detail(record: Record) -> Text:
     if record.error:
         return text(f"{record.error['type']}: {record.error['message']}", "dim")
     if record.status is Status.WAITING:
-        return text("missing: " + " and ".join(record.missing) if record.missing else record.reason or "", "dim")
+        hints = f" ({record.reason})" if record.missing and record.reason else record.reason or ""
+        return text("missing: " + " and ".join(record.missing) + hints if record.missing else hints, "dim")
     if record.status is Status.SUCCEEDED:
         return text(f"{many(len(record.outputs), 'image')} after {span(record.metrics.get('total_seconds', 0))}", "dim")
     return text(record.reason or "", "dim")
@@ -251,7 +252,10 @@ def life(found: Life, *, with_notification: bool) -> list[Part]:
         rows.append(("Request", text(record.request_id)))
     if record.ended:
         rows.append(("Cost", "not known" if found.cost_usd is None else usd(found.cost_usd)))
-    rows += [(name.capitalize(), text(uri)) for name, uri in found.inputs.items()]
+    for name, uri in found.inputs.items():
+        rows.append((name.capitalize(), text(uri)))
+        if told := record.inputs[name].get("prepared"):
+            rows.append(("Sent", text(f"{told['key']} ({', '.join(told['what'])})")))
     rows += [("Image", text(uri)) for uri in found.outputs]
     if found.execution:
         status = found.execution.status or "not started, or forgotten"
@@ -309,7 +313,13 @@ def _planned(job: PlannedJob) -> str:
         return missing(job.character, job.pose, job.missing).sentence
     if job.outcome is Outcome.KNOWN:
         return f"{job.job_id}: {word(job.status or '')}" + (f": {job.error}" if job.error else "")
-    return (job.job_id or "") + ("" if job.asked else " (was not asked for, but shares the face)")
+    done = "; ".join(f"the {name} is {_listed(what)} first" for name, what in job.changes.items())
+    shares = "" if job.asked else " (was not asked for, but shares the face)"
+    return (job.job_id or "") + shares + (f" ({done})" if done else "")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def retries(found: Sequence[Retry]) -> list[Part]:

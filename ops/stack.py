@@ -123,6 +123,11 @@ class Stack:
         """What may be spent."""
         return Budget(self.seconds("DailyBudget"), self.seconds("MonthlyBudget"))
 
+    @property
+    def prepares(self) -> bool:
+        """Whether pictures are prepared before they are sent."""
+        return self.parameter("PrepareImages") == "true"
+
     def resource(self, logical_id: str) -> str | None:
         """The physical id of a resource that is no output; None where it cannot be told."""
         try:

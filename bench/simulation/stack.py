@@ -246,6 +246,7 @@ class Stack:
             api_key=key,
             executions=Executions(cast(Any, self.workflows), "arn:stateMachine:jobs"),
             latency=LatencyStore(self._client("submit"), TABLE, parameter("TypicalInferenceSeconds")),
+            pictures=cast(Any, None),  # no picture of the simulation needs to be prepared
             wake_dispatch=lambda: simulation.spawn(self._run_dispatch, INVOKE_SECONDS),
             clock=simulation.clock,
             sleep=simulation.sleep,

@@ -36,9 +36,9 @@ from ops.records import Wanted
 from ops.stack import Stack
 from ops.timeline import life
 from posedrop.clock import rfc3339
+from posedrop.images import UPLOAD_LIMIT
 from posedrop.ledger import Record, Status
 from posedrop.parameters import schema
-from posedrop.uploads import IMAGE_LIMIT
 
 STATIC = Path(__file__).parent / "static"
 PAGE_LIMIT = 200
@@ -118,7 +118,7 @@ class Console:
                 "command": stack.command(),
                 "schema": schema(),
                 "price_usd": (await _thread(stack.prices))({}),
-                "file_bytes": IMAGE_LIMIT,
+                "file_bytes": UPLOAD_LIMIT,
                 "default_prompt": stack.parameter("DefaultPrompt"),
             }
         )
@@ -226,7 +226,7 @@ class Console:
 
     async def file(self, request: Request) -> Response:
         """Keep a file that was dropped: what is made of it is asked for by its hash."""
-        data = await _read(request, IMAGE_LIMIT)
+        data = await _read(request, UPLOAD_LIMIT)
         return JSONResponse({"sha256": await _thread(self.shelf.put, data), "bytes": len(data)})
 
     async def plan(self, request: Request) -> Response:

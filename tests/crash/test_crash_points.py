@@ -11,7 +11,7 @@ from jsonschema import Draft7Validator
 
 from posedrop.line.places import LOST_AFTER
 from tests.crash.conftest import FOLDER, Crash, World
-from tests.support import schema
+from tests.support import image, schema
 
 NEVER: Crash | None = None
 LEDGER = "posedrop.ledger:Ledger"
@@ -300,7 +300,7 @@ REFUSED: dict[str, Crash | None] = {
 
 @points(REFUSED)
 def test_a_job_that_is_never_sent_is_told(world: World, crash: Crash) -> None:
-    world.upload(poses=b"no image")
+    world.upload(poses=image("png")[:-20])
     drive(world, crash)
     assert world.accepted() == []
     assert list(world.executions()) == [f"{job_id(world)}-1"]

@@ -133,6 +133,7 @@ class Pipeline:
         self._load = load
         self.intake = load("intake")
         self.dispatch = load("dispatch")
+        self.prepare = load("prepare")
         self.submit = load("submit")
         self.poll = load("poll")
         self.deliver = load("deliver")
@@ -147,6 +148,10 @@ class Pipeline:
         self.receive_count = 1
         self.hooks: list[Callable[[], None]] = []
         self.woken = 0
+        self.prepared: list[str] = []
+        """The keys of the uploads that `prepare` was invoked for."""
+        self.instead_of_prepare: Iterator[Callable[[dict[str, Any]], Any]] = iter(())
+        """What answers the next invocations of `prepare` in its place."""
         self.messages: list[tuple[str, float]] = []
         """The messages that are to come (back) later, and after how many seconds."""
 
@@ -316,15 +321,23 @@ class Pipeline:
         self.messages.append(("", json.loads(params["body"])["VisibilityTimeout"]))
         return SimpleNamespace(status_code=200), {}
 
-    def _wake(self, params: dict[str, Any], **_: Any) -> Any:
+    def _invoke(self, params: dict[str, Any], **_: Any) -> Any:
+        if "/prepare/" in params["url_path"]:
+            event = json.loads(params["body"])
+            if instead := next(self.instead_of_prepare, None):
+                return instead(event)
+            self.prepared.append(event["key"])
+            answer = self.prepare.handler(event, Context(memory_limit_in_mb=1769))
+            body = io.BytesIO(json.dumps(answer).encode())
+            return SimpleNamespace(status_code=200), {"StatusCode": 200, "Payload": body}
         if "/dispatch/" not in params["url_path"]:
             return None
         self.woken += 1
         return SimpleNamespace(status_code=202), {"StatusCode": 202}
 
     def watch_queue(self) -> None:
-        """Take note of what is put off, and of calls of dispatch."""
-        self.hook("lambda", "Invoke", self._wake)
+        """Take note of what is put off, and of calls of dispatch; let prepare be invoked."""
+        self.hook("lambda", "Invoke", self._invoke)
         self.hook("sqs", "SendMessage", self._send_later)
         self.hook("sqs", "SendMessageBatch", self._send_batch_later)
         self.hook("sqs", "ChangeMessageVisibility", self._come_back_later)
@@ -373,6 +386,11 @@ class Pipeline:
     def record(self) -> dict[str, Any]:
         """The only record."""
         (record,) = self.records().values()
+        return record
+
+    def record_of_pose(self, pose: str) -> dict[str, Any]:
+        """The only record of a pose."""
+        (record,) = [record for record in self.records().values() if record["pose"] == pose]
         return record
 
     def executions(self) -> dict[str, dict[str, Any]]:
@@ -425,6 +443,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "STATE_MACHINE_ARN": f"arn:aws:states:{REGION}:123456789012:stateMachine:job",
         "DEFAULT_PROMPT_PARAMETER": "prompt",
         "DISPATCH_FUNCTION": "dispatch",
+        "PREPARE_FUNCTION": "prepare",
+        "PREPARE_IMAGES": "true",
         "SETTLE_SECONDS": "5",
         "IMAGE_TRANSPORT": "presigned-url",
         "ACCOUNT_PAUSE_SECONDS": "900",

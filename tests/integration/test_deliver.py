@@ -500,7 +500,7 @@ def test_404_at_the_result_is_the_end_once_seen_twice_and_late(
 
 
 def test_a_job_that_ended_before_it_was_sent(pipeline: Pipeline) -> None:
-    pipeline.upload(("incoming/hero/face.png", b"no image"), ("incoming/hero/poses/walk.png", PNG))
+    pipeline.upload(("incoming/hero/face.png", PNG[:-20]), ("incoming/hero/poses/walk.png", PNG))
     (execution,) = pipeline.executions().values()
     assert set(execution) == set(load_event("deliver-ended-before.json"))
     assert pipeline.run(execution)["status"] == "FAILED"

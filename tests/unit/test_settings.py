@@ -11,14 +11,15 @@ from posedrop.settings import (
     DispatchSettings,
     IntakeSettings,
     PollSettings,
+    PrepareSettings,
     Settings,
     SubmitSettings,
     SweepSettings,
     read,
 )
 
-ALL = (IntakeSettings, DispatchSettings, SubmitSettings, PollSettings, DeliverSettings, SweepSettings)
-TEXTS = {"IMAGE_TRANSPORT": "base64", "LIMIT_COUNTS": "auto"}
+ALL = (IntakeSettings, DispatchSettings, PrepareSettings, SubmitSettings, PollSettings, DeliverSettings, SweepSettings)
+TEXTS = {"IMAGE_TRANSPORT": "base64", "LIMIT_COUNTS": "auto", "PREPARE_IMAGES": "true"}
 
 
 def complete(cls: type[Settings]) -> dict[str, str]:
@@ -30,7 +31,7 @@ def complete(cls: type[Settings]) -> dict[str, str]:
 @pytest.mark.parametrize("cls", ALL)
 def test_every_variable_is_read_in_its_type(cls: type[Settings]) -> None:
     settings = read(cls, complete(cls))
-    expected = {float: 7.5}
+    expected = {float: 7.5, bool: True}
     for field in fields(cls):
         name = field.name.upper()
         assert getattr(settings, field.name) == expected.get(field.type, TEXTS.get(name, f"a {name}"))  # type: ignore[call-overload]

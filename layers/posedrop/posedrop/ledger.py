@@ -126,9 +126,15 @@ class Ledger:
         expected = {"status": Status.QUEUED, "attempt": record.attempt}
         return self._update(record.job_id, expected, {"inputs": _inputs(inputs), "updated_at": rfc3339(now)})
 
-    def wait(self, bucket: str, character: str, pose: str, missing: list[str], now: float) -> Record:
-        """Write what is missing until these uploads are a job. The pose is empty where there is none at all."""
-        values = {"bucket": bucket, "character": character, "pose": pose, "missing": missing, "errors": None}
+    def wait(
+        self, bucket: str, character: str, pose: str, missing: list[str], now: float, reason: str | None = None
+    ) -> Record:
+        """Write what is missing until these uploads are a job. The pose is empty where there is none at all.
+
+        `reason` says more, as which file may have been meant.
+        """
+        values: dict[str, Any] = {"bucket": bucket, "character": character, "pose": pose, "missing": missing}
+        values |= {"errors": None, "reason": reason and cut(reason, MESSAGE_LIMIT)}
         waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE, "updated_at": rfc3339(now)}
         # The sweep's own message leads here, too: when that is due again is left as it is.
         first = {"day": rfc3339(now)[:10], "created_at": rfc3339(now), "unfinished_at": rfc3339(now)}
@@ -189,9 +195,17 @@ class Ledger:
             if not _is_conflict(exc):
                 raise  # otherwise it was written before, for this record: none was created with a number in use
 
-    def claim(self, record: Record, owner: str, charged_usd: float, now: float) -> Record:
+    def claim(
+        self,
+        record: Record,
+        owner: str,
+        charged_usd: float,
+        now: float,
+        prepared: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Record:
         """Claim a queued job for one request, which the budget was charged for (USD).
 
+        `prepared` says what is sent in the place of the uploads, by "face" and "pose" (prepare/recipe.py).
         Raises Conflict if it is not queued as it was read.
         """
         self.use_attempt(record)
@@ -206,6 +220,7 @@ class Ledger:
                 "owner": owner,
                 "requests": [*record.requests, Request(record.attempt, now, charged_usd=charged_usd)],
                 "updated_at": rfc3339(now),
+                **({"inputs": _with_prepared(record.inputs, prepared)} if prepared else {}),
             },
         )
 
@@ -582,6 +597,10 @@ def _paid(now: float) -> dict[str, str]:
 
 def _inputs(inputs: Mapping[str, Input]) -> dict[str, Any]:
     return {name: found.to_dict() for name, found in inputs.items()}
+
+
+def _with_prepared(inputs: Mapping[str, Any], prepared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: {**stored, "prepared": prepared.get(name)} for name, stored in inputs.items()}
 
 
 def _claim(claimed: Record) -> dict[str, Any]:

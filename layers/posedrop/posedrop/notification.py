@@ -39,7 +39,7 @@ def notification(record: Record) -> dict[str, Any]:
         "pose": record.pose or None,
         "request_id": record.request_id,
         "inputs": {
-            name: {key: record.inputs[name].get(key) for key in ("bucket", "key", "version_id", "sha256")}
+            name: {key: record.inputs[name].get(key) for key in ("bucket", "key", "version_id", "sha256", "prepared")}
             if name in record.inputs
             else None
             for name in ("face", "pose")

@@ -7,7 +7,7 @@ import { toast } from "./notices.js";
 import { bytes, many, usd } from "./words.js";
 
 const PAUSE = 450; // milliseconds without a change, after which the plan is asked for
-const IMAGES = ".png,.jpg,.jpeg,.webp,image/png,image/jpeg,image/webp";
+const IMAGES = "image/*,.heic,.heif,.hif,.avif,.tif,.tiff,.jfif";
 const OUTCOMES = { new: "New", known: "There already", waiting: "Will wait", refused: "Refused" };
 
 let ui = null;
