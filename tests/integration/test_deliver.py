@@ -198,6 +198,7 @@ def test_what_is_told_of_a_success(delivering: Delivering) -> None:
         "key": "incoming/hero/face.png",
         "version_id": delivering.pipeline.s3.head_object(Bucket=BUCKET, Key="incoming/hero/face.png")["VersionId"],
         "sha256": hashlib.sha256(PNG).hexdigest(),
+        "prepared": None,
     }
     assert (answer["status"], answer["error"]) == ("SUCCEEDED", None)
     record = delivering.pipeline.record()
