@@ -123,7 +123,7 @@ class Stack:
         return Budget(self.seconds("DailyBudget"), self.seconds("MonthlyBudget"))
 
     def resource(self, logical_id: str) -> str | None:
-        """The physical id of a resource that is no output; None where it cannot be told."""
+        """The physical id of a resource that is no output; None where AWS does not say."""
         try:
             answer = self.client("cloudformation").describe_stack_resource(
                 StackName=self.name, LogicalResourceId=logical_id
