@@ -110,7 +110,7 @@ def redrive(stack: Stack) -> int:
     """Move all dead letters back to the queues that they are for, and return how many there were."""
     sqs, source = stack.client("sqs"), stack.output("DeadLetterQueueUrl")
     moved = 0
-    # What cannot be read comes back: only those that are there at the beginning are moved.
+    # What cannot be read is dead-lettered again: only messages that are there at the beginning are moved.
     left = _visible(sqs, source)
     while moved < left and (messages := _receive(sqs, source, min(10, left - moved))):
         for message in messages:
@@ -130,7 +130,7 @@ def _queue_of(stack: Stack, message: dict[str, Any]) -> str:
 
 
 def undelivered(stack: Stack) -> int:
-    """How many events could not be delivered. 0 too where the queue of them cannot be told."""
+    """How many events could not be delivered. 0 too where their queue is not known."""
     url = stack.resource(EVENT_QUEUE)
     return depth(stack, url) if url else 0
 

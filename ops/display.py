@@ -127,8 +127,8 @@ def health(found: Health) -> list[Part]:
     if jobs.refused:
         alone = "tried again later, behind the others, which go on"
         rows.insert(1, ("Refused", Text(f"{many(jobs.refused, 'queued job')}: {alone}", "yellow")))
-    if jobs.untold:
-        rows.insert(1, ("Being notified", f"{many(jobs.untold, 'job')} ended, the notification is on its way"))
+    if jobs.not_notified:
+        rows.insert(1, ("Being notified", f"{many(jobs.not_notified, 'job')} ended, the notification is on its way"))
     lines: list[Part] = [*_rows(rows), Text()]
     for problem in found.problems:
         lines.append(Text.assemble(("  ! ", "bold red"), printable(problem.what)))

@@ -173,7 +173,7 @@ def problems(stack: Stack) -> list[Problem]:
 
 
 def _undelivered(stack: Stack) -> int | None:
-    """How many events could not be delivered; None where the queue of them cannot be told."""
+    """How many events could not be delivered; None where their queue is not known."""
     url = stack.resource("EventDeadLetterQueue")
     return depth(stack, url) if url else None
 
@@ -252,10 +252,10 @@ def _stuck(stack: Stack, sent: list[Record], now: float) -> list[Problem]:
         Status.FAILED: ages.ended,
     }
     stuck = Counter(found.status for found in sent if epoch(found.updated_at) < now - limits.get(found.status, now))
-    told = ", ".join(f"{stuck[status]:,} {status}" for status in limits if stuck[status])
-    if not told:
+    numbers = ", ".join(f"{stuck[status]:,} {status}" for status in limits if stuck[status])
+    if not numbers:
         return []
-    return [Problem(f"jobs are stuck, and their ends not notified: {told}", stack.command("sweep"))]
+    return [Problem(f"jobs are stuck, and their ends not notified: {numbers}", stack.command("sweep"))]
 
 
 def alarms_on(stack: Stack) -> dict[str, str] | None:
@@ -307,7 +307,7 @@ def capacity_problems(stack: Stack, *, counts_all: bool) -> list[Problem]:
 
 
 def _account_concurrency(stack: Stack) -> int | None:
-    """How many functions the account may run at once without those that are reserved; None where it cannot be told."""
+    """How many functions the account may run at once without those that are reserved; None where AWS does not say."""
     if stack.endpoint:  # the local stack has no such limit
         return None
     try:

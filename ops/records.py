@@ -121,7 +121,7 @@ class Counts:
 
     by_status: dict[str, int]
     failures: dict[str, int] = field(default_factory=dict)
-    untold: int = 0
+    not_notified: int = 0
     refused: int = 0
     cut: bool = False
 
@@ -129,7 +129,7 @@ class Counts:
 class Records:
     """The records of one stack. Errors of DynamoDB pass as botocore's ClientError.
 
-    `unreadable` is told the id of a record that is of no known form, which is left out; without it that is an error.
+    `unreadable` is called with the id of a record of no known form, which is left out; without it that is an error.
     """
 
     def __init__(self, stack: Stack, unreadable: Callable[[str], object] | None = None) -> None:

@@ -129,7 +129,7 @@ class Stack:
         return self.parameter("PrepareImages") == "true"
 
     def resource(self, logical_id: str) -> str | None:
-        """The physical id of a resource that is no output; None where it cannot be told."""
+        """The physical id of a resource that is no output; None where AWS does not say."""
         try:
             answer = self.client("cloudformation").describe_stack_resource(
                 StackName=self.name, LogicalResourceId=logical_id

@@ -330,7 +330,7 @@ def lost_jobs(records: Iterable[Record], messages: Sequence[str], now: float) ->
         for record in records
         if record["status"] == "QUEUED"
         and "send_at" in record
-        and record["send_at"] + LOST_SECONDS < now
+        and float(record["send_at"]) + LOST_SECONDS < now
         and record["place"] != LONG_AGO
         and not any(record["job_id"] in body for body in messages)
     ]

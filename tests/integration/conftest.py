@@ -268,7 +268,7 @@ class Pipeline:
         return all(done)
 
     def resume(self) -> bool:
-        """Pass the time until a message comes back or a job is dispatched again; return whether it was done then."""
+        """Pass the time until a message is redelivered or a job dispatched again; return whether it was done then."""
         body, seconds = min(self.later, key=itemgetter(1))
         self.pass_time(seconds)
         if body.startswith("dispatch "):
@@ -336,7 +336,7 @@ class Pipeline:
         return SimpleNamespace(status_code=202), {"StatusCode": 202}
 
     def watch_queue(self) -> None:
-        """Take note of what is put off, and of calls of dispatch; let prepare be invoked."""
+        """Take note of what is deferred, and of calls of dispatch; let prepare be invoked."""
         self.hook("lambda", "Invoke", self._invoke)
         self.hook("sqs", "SendMessage", self._send_later)
         self.hook("sqs", "SendMessageBatch", self._send_batch_later)

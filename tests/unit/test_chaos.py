@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -425,7 +426,7 @@ def test_what_no_one_can_read_is_dead_lettered_and_nothing_else() -> None:
 def test_a_dispatched_job_without_a_message_is_lost(
     changes: dict[str, Any], messages: list[str], *, is_lost: bool
 ) -> None:
-    record = {"job_id": JOB, "status": "QUEUED", "place": "2026", "send_at": 999 - LOST_SECONDS} | changes
+    record = {"job_id": JOB, "status": "QUEUED", "place": "2026", "send_at": Decimal(999 - int(LOST_SECONDS))} | changes
     record = {name: value for name, value in record.items() if value is not None}
     assert lost_jobs([record], ["other", *messages], 1000) == ([(JOB, "2026")] if is_lost else [])
 
