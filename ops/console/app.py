@@ -45,7 +45,8 @@ PAGE_LIMIT = 200
 BODY_BYTES = 256 * 1024
 STATUS = {NotFound: 404, Refused: 409, NoPicture: 415, Unreachable: 503}
 HASTY = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
-"""For what the page waits for: a stack that hangs is told soon."""
+"""For what the page waits for, pictures too. A browser has six connections to the console: pictures of a stack that
+hangs must not keep them. The times are for one read of the socket: a large picture may take as long as it does."""
 IMMUTABLE = "private, max-age=31536000, immutable"
 
 R = TypeVar("R")
@@ -55,14 +56,13 @@ class Console:
     """The routes of one stack's console."""
 
     def __init__(self, stack: Stack) -> None:
-        # Pictures may be large and the way to them slow.
-        self._patient = stack
+        self._patient = stack  # for uploads
         self.stack = replace(stack, client=cache(partial(stack.client, config=HASTY)))
         for service in ("dynamodb", "s3", "sqs", "stepfunctions", "cloudformation"):
             self.stack.client(service)  # boto3 makes clients in one thread only
         self._patient.client("s3")
         self.feed = Feed(self.stack)
-        self.pictures = Pictures(self._patient)
+        self.pictures = Pictures(self.stack)
         self.shelf = Shelf()
         self._uploads: TaskGroup
         self._decoders = anyio.CapacityLimiter(4)

@@ -9,14 +9,20 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 from PIL import Image
 
 from ops.console import pictures
+from ops.console.app import Console as App
 from ops.console.sheet import sheet
 from ops.console.shelf import Lost, Shelf
+from ops.errors import NotFound
+from ops.stack import Stack
 from posedrop.clock import rfc3339
 from posedrop.gate.reasons import ReasonCode
 from posedrop.parameters import schema
@@ -672,3 +678,22 @@ def test_a_photograph_is_shown_before_and_after(console: Console) -> None:
         assert sent.size == (48, 64)
     assert SECRET not in after
     assert console.request("GET", f"{address}pose-sent").status == 404
+
+
+def test_a_picture_of_a_stack_that_hangs_is_given_up(console: Console) -> None:
+    done = console.seed(1)[0]
+    console.get("/api/jobs")
+    console.patience = 0.5
+    console.answering.clear()
+    path = f"/api/pictures/{done.job_id}?what=output&attempt=1&size=thumb"
+    assert "Read timeout" in console.get(path, status=502)["error"]
+    console.answering.set()
+    assert console.request("GET", path).status == 200
+
+
+def test_pictures_come_by_the_client_that_gives_up_soon(stack: Stack) -> None:
+    def client(service: str, config: Config | None = None) -> Any:
+        return boto3.client(service) if config else None  # type: ignore[call-overload]
+
+    with pytest.raises(NotFound, match="not there any more"):
+        App(replace(stack, client=client)).pictures.get(pictures.Source(OUTPUTS, "outputs/none.png"), "thumb")
