@@ -13,8 +13,8 @@ import boto3
 
 from bench.outputs import output_server
 from bench.tables import table
-from posedrop.downloads import Downloader
-from posedrop.storage import OutputBucket
+from posedrop.aws.output_bucket import OutputBucket
+from posedrop.segmind.downloads import Downloader
 
 ROOT = Path(__file__).parents[1]
 SIZES = (1, 200)

@@ -38,7 +38,7 @@ FOLDER_JOBS = 40
 TIMEOUT = 300.0
 AT_REST_SECONDS = 5.0
 METRICS_PER_STACK = 17
-"""Custom metrics that a stack writes (posedrop/telemetry.py)."""
+"""Custom metrics that a stack writes (posedrop/aws/metrics.py)."""
 
 
 class Probe:

@@ -27,9 +27,9 @@ from local.stack import LocalStack
 from ops.console.feed import Looker
 from ops.console.server import Server
 from ops.stack import Stack, Target, find
-from posedrop.clock import rfc3339
-from posedrop.ledger import ENDED_UNSENT
-from posedrop.record import Record, Status, to_item
+from posedrop.aws.ledger import ENDED_UNSENT
+from posedrop.aws.record import Record, Status, to_item
+from posedrop.contract.times import rfc3339
 
 JOBS = 2000
 CHARACTERS = 4

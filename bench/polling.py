@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from bench import tables
 from bench.plots import COLOURS, INK, plot, save
-from posedrop.polling import LONGEST_WAIT, Latency, next_wait
+from posedrop.gate.poll_schedule import LONGEST_WAIT, Latency, next_wait
 
 POLL_COST = 1.0  # seconds of delay that one look is worth
 JOBS = 1500  # in a trace

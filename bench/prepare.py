@@ -23,8 +23,8 @@ from PIL import Image
 
 from bench.tables import table
 from local.chaos.memory import family, memory
-from posedrop.contents import HEAD_BYTES, content_of
-from posedrop.images import PIXEL_LIMIT
+from posedrop.contract.contents import HEAD_BYTES, content_of
+from posedrop.contract.images import PIXEL_LIMIT
 from posedrop.prepare.preparer import Preparer
 from posedrop.prepare.recipe import PrepareRequest
 

@@ -22,7 +22,7 @@ GOAL = 1.3
 """Times the import of boto3 alone, for poll."""
 RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
 """What Lambda's Python runtime brings."""
-PICTURES = ("posedrop.images", "posedrop.downloads", "posedrop.storage", "PIL")
+PICTURES = ("posedrop.contract.images", "posedrop.segmind.downloads", "posedrop.aws.output_bucket", "PIL")
 CODE = """
 import sys, time
 began = time.perf_counter()

@@ -32,7 +32,7 @@ from local.pipeline import Inbox, drop, records
 from local.processes import LocalError
 from local.progress import ENDED, Line, Progress, show
 from local.stack import LocalStack
-from ops.contact_sheet import Row, draw
+from ops.act.contact_sheet import Row, draw
 
 RESULTS = ROOT / ".local" / "demo"
 SAMPLES = ROOT / "local" / "samples"

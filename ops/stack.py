@@ -14,20 +14,20 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from ops.cli.formatting import command
 from ops.errors import NotFound, OpsError, UnclearTarget
-from ops.words import command
+from posedrop.aws.items import Items
+from posedrop.aws.ledger import Ledger, Record
+from posedrop.aws.upload_bucket import UploadBucket
+from posedrop.contract.job import JOB_ID, waiting_id
+from posedrop.contract.naming import execution_name
 from posedrop.gate.budget import Budget
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
-from posedrop.gate.items import Items
+from posedrop.gate.latency import LatencyStore
+from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import Counting, RateLimit
-from posedrop.job import JOB_ID, waiting_id
-from posedrop.latency_store import LatencyStore
-from posedrop.ledger import Ledger, Record
 from posedrop.line.line import Line
-from posedrop.naming import execution_name
-from posedrop.polling import Latency
-from posedrop.uploads import UploadBucket
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL_STATE = ROOT / ".local" / "stack.json"

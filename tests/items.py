@@ -1,9 +1,9 @@
-"""The items of a table in memory: stands in for posedrop.gate.items.Items in fast tests and in simulations."""
+"""The items of a table in memory: stands in for posedrop.aws.items.Items in fast tests and in simulations."""
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 
-from posedrop.gate.items import KEY, Condition, Item, Items, Refused, Value
+from posedrop.aws.items import KEY, Condition, Item, Items, Refused, Value
 
 COMPARISONS = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import boto3
 
-from posedrop.clock import epoch
+from posedrop.aws.items import Items
+from posedrop.contract.times import epoch
 from posedrop.gate.gate import HORIZON
-from posedrop.gate.items import Items
 from posedrop.line.line import Line
 from tests.integration.conftest import TABLE
 from tests.memory import MemoryPipeline

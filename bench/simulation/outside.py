@@ -10,11 +10,11 @@ from urllib.parse import parse_qs, urlsplit
 
 from bench.simulation.engine import Simulation
 from bench.simulation.functions import MINUTE
-from posedrop.answers import Answer
-from posedrop.errors import AccountRefused, RateLimited, StatusUnavailable
+from posedrop.aws.api_key import ApiKey
+from posedrop.contract.errors import AccountRefused, RateLimited, StatusUnavailable
 from posedrop.gate.rate_limit import Counting
-from posedrop.secret import ApiKey
-from posedrop.segmind import COMPLETED, Segmind, Timeouts
+from posedrop.segmind.client import COMPLETED, Segmind, Timeouts
+from posedrop.segmind.responses import Answer
 
 BUCKET = "posedrop-uploadbucket-0123456789ab"
 START_EXECUTION_SECONDS = 0.03

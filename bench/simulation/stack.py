@@ -21,30 +21,30 @@ from bench.simulation.engine import Simulation
 from bench.simulation.functions import MINUTE, EventSource, Function, Handler, Queue
 from bench.simulation.outside import BUCKET, JOB_COST, Key, ObjectStore, Provider, Setting, Workflows
 from bench.simulation.template import TABLE, indexes, intake_concurrency, parameter, submit_settings, template
-from posedrop.checking import JobState
-from posedrop.clock import rfc3339
-from posedrop.deferral import Deferred
+from posedrop.aws.executions import Executions
+from posedrop.aws.inbox import Inbox
+from posedrop.aws.items import Items
+from posedrop.aws.ledger import Ledger
+from posedrop.aws.messages import SubmitMessage, parse_message
+from posedrop.aws.parallel import WORKERS
+from posedrop.aws.places import client_item, in_line
+from posedrop.aws.record import Status
+from posedrop.aws.submit_queue import SubmitQueue
+from posedrop.contract.deferral import Deferred
+from posedrop.contract.job import Input, Job
+from posedrop.contract.times import rfc3339
+from posedrop.deliver.rescue import Rescue
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
-from posedrop.executions import Executions
 from posedrop.gate.budget import Budget, Charge
 from posedrop.gate.gate import Gate, GateState
-from posedrop.gate.items import Items
+from posedrop.gate.latency import LatencyStore
 from posedrop.gate.rate_limit import RateLimit
-from posedrop.inbox import Inbox
-from posedrop.job import Input, Job
-from posedrop.latency_store import LatencyStore
-from posedrop.ledger import Ledger
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
-from posedrop.line.places import client_item, in_line
-from posedrop.lookup import RequestLookup
-from posedrop.messages import SubmitMessage, parse_message
-from posedrop.parallel import WORKERS
-from posedrop.record import Status
-from posedrop.rescue import Rescue
-from posedrop.submission import Submission
-from posedrop.submit_queue import SubmitQueue
-from posedrop.watching import Watch
+from posedrop.poll.status import JobState
+from posedrop.poll.status_poller import Watch
+from posedrop.submit.lookup import RequestLookup
+from posedrop.submit.submission import Submission
 
 logger = Logger()
 """The parent of the package's loggers, which they cannot do without."""

@@ -8,23 +8,23 @@ import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from posedrop.delivery import Delivery
-from posedrop.downloads import Downloader
+from posedrop.aws.api_key import ApiKey
+from posedrop.aws.items import Items
+from posedrop.aws.ledger import Ledger
+from posedrop.aws.metrics import flush
+from posedrop.aws.output_bucket import OutputBucket
+from posedrop.aws.s3 import s3_client
+from posedrop.contract.naming import execution_name
+from posedrop.deliver.delivery import Delivery
+from posedrop.deliver.rescue import Rescue
 from posedrop.gate.budget import BudgetStore
 from posedrop.gate.credits import CreditsStore
-from posedrop.gate.items import Items
+from posedrop.gate.latency import LatencyStore
 from posedrop.gate.rate_limit import RateLimiter
-from posedrop.history import History
-from posedrop.latency_store import LatencyStore
-from posedrop.ledger import Ledger
-from posedrop.naming import execution_name
-from posedrop.rescue import Rescue
-from posedrop.s3 import s3_client
-from posedrop.secret import ApiKey
-from posedrop.segmind import Segmind
+from posedrop.segmind.client import Segmind
+from posedrop.segmind.downloads import Downloader
+from posedrop.segmind.history import History
 from posedrop.settings import DeliverSettings, from_environment
-from posedrop.storage import OutputBucket
-from posedrop.telemetry import flush
 
 logger = Logger()
 

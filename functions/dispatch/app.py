@@ -10,17 +10,17 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
+from posedrop.aws.items import Items
+from posedrop.aws.metrics import count, flush, seconds
+from posedrop.aws.parallel import WORKERS
+from posedrop.aws.submit_queue import SubmitQueue
+from posedrop.contract.reasons import BUDGETS, ReasonCode
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.dispatch.new_key import key_changed_at
 from posedrop.gate.credits import Credits, CreditsStore
 from posedrop.gate.gate import Gate
-from posedrop.gate.items import Items
-from posedrop.gate.reasons import BUDGETS, ReasonCode
 from posedrop.line.line import Line
-from posedrop.parallel import WORKERS
 from posedrop.settings import DispatchSettings, from_environment
-from posedrop.submit_queue import SubmitQueue
-from posedrop.telemetry import count, flush, seconds
 
 logger = Logger()
 

@@ -11,25 +11,32 @@ from aws_lambda_powertools.utilities import parameters
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from posedrop.arrivals import Arrivals
-from posedrop.cancellation import Cancellation
-from posedrop.deferral import Deferred
-from posedrop.executions import Executions
+from posedrop.aws.executions import Executions
+from posedrop.aws.inbox import Inbox
+from posedrop.aws.items import Items
+from posedrop.aws.ledger import Conflict, Ledger
+from posedrop.aws.messages import (
+    CancelMessage,
+    PoseMessage,
+    RetryMessage,
+    UnreadableMessage,
+    UploadMessage,
+    parse_message,
+)
+from posedrop.aws.metrics import flush
+from posedrop.aws.read_images import ReadImages
+from posedrop.aws.record import Record
+from posedrop.aws.s3 import s3_client
+from posedrop.aws.submit_queue import SubmitQueue
+from posedrop.contract.deferral import Deferred
+from posedrop.contract.naming import execution_name
+from posedrop.contract.reasons import ReasonCode
 from posedrop.gate.gate import Gate
-from posedrop.gate.items import Items
-from posedrop.gate.reasons import ReasonCode
-from posedrop.inbox import Inbox
-from posedrop.ledger import Conflict, Ledger
+from posedrop.intake.cancellation import Cancellation
+from posedrop.intake.upload_intake import Arrivals
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
-from posedrop.messages import CancelMessage, PoseMessage, RetryMessage, UnreadableMessage, UploadMessage, parse_message
-from posedrop.naming import execution_name
-from posedrop.read_images import ReadImages
-from posedrop.record import Record
-from posedrop.s3 import s3_client
 from posedrop.settings import IntakeSettings, from_environment
-from posedrop.submit_queue import SubmitQueue
-from posedrop.telemetry import flush
 
 logger = Logger()
 

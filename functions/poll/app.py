@@ -8,14 +8,14 @@ import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from posedrop.checking import JobState
-from posedrop.gate.items import Items
+from posedrop.aws.api_key import ApiKey
+from posedrop.aws.items import Items
+from posedrop.contract.naming import execution_name
 from posedrop.gate.rate_limit import RateLimiter
-from posedrop.naming import execution_name
-from posedrop.secret import ApiKey
-from posedrop.segmind import Segmind
+from posedrop.poll.status import JobState
+from posedrop.poll.status_poller import Watch
+from posedrop.segmind.client import Segmind
 from posedrop.settings import PollSettings, from_environment
-from posedrop.watching import Watch
 
 logger = Logger()
 

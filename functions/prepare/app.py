@@ -6,8 +6,8 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from posedrop.aws.s3 import s3_client
 from posedrop.prepare.preparer import Preparer
-from posedrop.s3 import s3_client
 from posedrop.settings import PrepareSettings, from_environment
 
 logger = Logger()

@@ -12,25 +12,25 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from posedrop.executions import Executions
+from posedrop.aws.api_key import ApiKey
+from posedrop.aws.executions import Executions
+from posedrop.aws.inbox import Inbox
+from posedrop.aws.items import Items
+from posedrop.aws.ledger import Ledger
+from posedrop.aws.messages import SubmitMessage, UnreadableMessage, parse_message
+from posedrop.aws.metrics import flush
+from posedrop.aws.s3 import s3_client
+from posedrop.contract.naming import execution_name
+from posedrop.deliver.rescue import Rescue
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
-from posedrop.gate.items import Items
-from posedrop.history import History
-from posedrop.inbox import Inbox
-from posedrop.latency_store import LatencyStore
-from posedrop.ledger import Ledger
-from posedrop.lookup import RequestLookup
-from posedrop.messages import SubmitMessage, UnreadableMessage, parse_message
-from posedrop.naming import execution_name
+from posedrop.gate.latency import LatencyStore
 from posedrop.prepare.pictures import PreparedPictures, response_seconds
-from posedrop.rescue import Rescue
-from posedrop.s3 import s3_client
-from posedrop.secret import ApiKey
-from posedrop.segmind import Segmind
+from posedrop.segmind.client import Segmind
+from posedrop.segmind.history import History
 from posedrop.settings import SubmitSettings, from_environment
-from posedrop.submission import Submission
-from posedrop.telemetry import flush
+from posedrop.submit.lookup import RequestLookup
+from posedrop.submit.submission import Submission
 
 logger = Logger()
 

@@ -9,9 +9,9 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from posedrop.ledger import Ledger
+from posedrop.aws.ledger import Ledger
 from posedrop.settings import SweepSettings, from_environment
-from posedrop.sweeping import Ages, Sweep
+from posedrop.sweep.sweeper import Ages, Sweep
 
 logger = Logger()
 

@@ -31,10 +31,10 @@ from local.chaos.run import ChaosStack
 from local.chaos.scenario import picture
 from local.pipeline import Inbox, drop
 from local.processes import LocalError
-from ops.reconcile import Reconciled, compare, read_history
-from ops.records import Records
+from ops.inspect.reconcile import Reconciled, compare, read_history
+from ops.inspect.records import Records
 from ops.stack import Target, find
-from posedrop.history_rows import merged
+from posedrop.segmind.history_rows import merged
 
 HOUR = 30.0
 """Seconds that stand for one."""

@@ -22,7 +22,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from ops import actions
+from ops.act import actions
 from ops.console import cards, sending
 from ops.console.feed import TROUBLE, Feed, Unreachable, sentence
 from ops.console.guard import Guard
@@ -30,15 +30,15 @@ from ops.console.pictures import SIZES, NoPicture, Pictures, file_name
 from ops.console.sheet import ROWS, sheet
 from ops.console.shelf import Lost, Shelf
 from ops.errors import NotFound, OpsError, Refused
-from ops.health import problems
-from ops.plan import Plan
-from ops.records import Wanted
+from ops.inspect.health import problems
+from ops.inspect.plan import Plan
+from ops.inspect.records import Wanted
+from ops.inspect.timeline import life
 from ops.stack import Stack
-from ops.timeline import life
-from posedrop.clock import rfc3339
-from posedrop.images import UPLOAD_LIMIT
-from posedrop.ledger import Record, Status
-from posedrop.parameters import schema
+from posedrop.aws.ledger import Record, Status
+from posedrop.contract.images import UPLOAD_LIMIT
+from posedrop.contract.parameters import schema
+from posedrop.contract.times import rfc3339
 
 STATIC = Path(__file__).parent / "static"
 PAGE_LIMIT = 200

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ops.explain import Reason, Situation, explain_record
-from ops.records import ALWAYS, Wanted, is_refused, newest
-from ops.words import span
-from posedrop.clock import epoch, rfc3339
-from posedrop.gate.reasons import ReasonCode
-from posedrop.ledger import Record, Status
-from posedrop.record import Fate
+from ops.cli.formatting import span
+from ops.inspect.explain import Reason, Situation, explain_record
+from ops.inspect.records import ALWAYS, Wanted, is_refused, newest
+from posedrop.aws.ledger import Record, Status
+from posedrop.aws.record import Fate
+from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.times import epoch, rfc3339
 
 STATES = ("waiting", "queued", "submitting", "running", "delivering", "done", "failed")
 _STATUSES = {

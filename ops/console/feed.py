@@ -24,15 +24,15 @@ from ops.console import cards
 from ops.console.glance import glance
 from ops.console.turns import turns
 from ops.errors import OpsError
-from ops.explain import Situation
-from ops.health import depth
-from ops.records import ALWAYS, MOST_PLACES, QUEUED, SENT, WAITING, WINDOW, Page, Records, Wanted
+from ops.inspect.explain import Situation
+from ops.inspect.health import depth
+from ops.inspect.records import ALWAYS, MOST_PLACES, QUEUED, SENT, WAITING, WINDOW, Page, Records, Wanted
 from ops.stack import Stack
-from posedrop.answers import redact
-from posedrop.clock import rfc3339
-from posedrop.errors import PosedropError
-from posedrop.ledger import PAID, Record
-from posedrop.line.places import IN_LINE
+from posedrop.aws.ledger import PAID, Record
+from posedrop.aws.places import IN_LINE
+from posedrop.contract.errors import PosedropError
+from posedrop.contract.times import rfc3339
+from posedrop.segmind.responses import redact
 
 TROUBLE = (ClientError, BotoCoreError, Boto3Error, PosedropError, OSError)
 """What goes wrong between here and AWS."""

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from ops.console import cards
-from ops.explain import Situation
-from ops.health import pause_of, rate_of
-from ops.records import is_refused
-from posedrop.clock import epoch
-from posedrop.ledger import Record, Status
-from posedrop.polling import Latency, next_wait
+from ops.inspect.explain import Situation
+from ops.inspect.health import pause_of, rate_of
+from ops.inspect.records import is_refused
+from posedrop.aws.ledger import Record, Status
+from posedrop.contract.times import epoch
+from posedrop.gate.poll_schedule import Latency, next_wait
 
 DURATIONS = 100
 LATE = 0.95

@@ -14,11 +14,11 @@ from PIL import Image, ImageOps
 
 from ops.errors import NotFound, OpsError
 from ops.stack import Stack
-from posedrop import contents, images
-from posedrop.contract import slug
-from posedrop.images import SIDE_LIMIT
-from posedrop.ledger import Record, Status
-from posedrop.uploads import GONE
+from posedrop.aws.ledger import Record, Status
+from posedrop.aws.upload_bucket import GONE
+from posedrop.contract import contents, images
+from posedrop.contract.images import SIDE_LIMIT
+from posedrop.contract.upload_layout import slug
 
 SIZES = {"thumb": 480, "large": 1600}
 """Pixels of the longer side."""

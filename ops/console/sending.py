@@ -8,19 +8,19 @@ from pathlib import PurePath
 from typing import Any
 from uuid import uuid4
 
-from ops import actions, uploading
+from ops.act import actions, uploading
+from ops.cli.formatting import usd
 from ops.console.feed import sentence
 from ops.errors import NotFound, Refused
-from ops.explain import Situation, explain_record
-from ops.plan import Outcome, Plan, PlannedJob, job_file, place, plan, stem
+from ops.inspect.explain import Situation, explain_record
+from ops.inspect.plan import Outcome, Plan, PlannedJob, job_file, place, plan, stem
 from ops.stack import Stack
-from ops.words import usd
-from posedrop.contract import Folder, Role
-from posedrop.examine import Examiner
-from posedrop.images import UPLOAD_LIMIT
-from posedrop.job import waiting_id
-from posedrop.ledger import Record
-from posedrop.uploads import UploadChanged, read_stored
+from posedrop.aws.ledger import Record
+from posedrop.aws.upload_bucket import UploadChanged, read_stored
+from posedrop.contract.examine import Examiner
+from posedrop.contract.images import UPLOAD_LIMIT
+from posedrop.contract.job import waiting_id
+from posedrop.contract.upload_layout import Folder, Role
 
 PROGRESS_STEP = 0.04
 """Of a file, between two words on how far it is."""

@@ -4,11 +4,11 @@ import io
 import textwrap
 from collections.abc import Iterable
 
+from ops.act.contact_sheet import Row, draw
 from ops.console.pictures import NoPicture, Pictures
-from ops.contact_sheet import Row, draw
 from ops.errors import NotFound
-from ops.records import newest
-from posedrop.ledger import Record, Status
+from ops.inspect.records import newest
+from posedrop.aws.ledger import Record, Status
 
 ROWS = 40
 """The newest outputs: a sheet is one picture in memory."""

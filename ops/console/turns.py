@@ -3,10 +3,10 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
-from ops.explain import Situation
-from posedrop.clock import epoch
-from posedrop.ledger import Record, Status
-from posedrop.line.places import IN_LINE
+from ops.inspect.explain import Situation
+from posedrop.aws.ledger import Record, Status
+from posedrop.aws.places import IN_LINE
+from posedrop.contract.times import epoch
 
 
 def turns(

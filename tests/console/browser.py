@@ -17,10 +17,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from local.segmind.render import Order, compose
-from posedrop.clock import rfc3339
-from posedrop.job import waiting_id
-from posedrop.ledger import Record, Status
-from posedrop.record import Request
+from posedrop.aws.ledger import Record, Status
+from posedrop.aws.record import Request
+from posedrop.contract.job import waiting_id
+from posedrop.contract.times import rfc3339
 from tests.console.conftest import Console
 from tests.integration.conftest import BUCKET, OUTPUTS
 from tests.support import HANGS, ROOT, SAMPLES

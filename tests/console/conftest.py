@@ -18,12 +18,12 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from ops.console.app import HASTY
 from ops.console.server import Server
 from ops.stack import Stack
-from posedrop.clock import rfc3339
-from posedrop.job import waiting_id
-from posedrop.ledger import INCOMPLETE, PAID, Record, Status
-from posedrop.line.places import in_line
-from posedrop.naming import execution_name
-from posedrop.record import Fate, Request, to_item
+from posedrop.aws.ledger import INCOMPLETE, PAID, Record, Status
+from posedrop.aws.places import in_line
+from posedrop.aws.record import Fate, Request, to_item
+from posedrop.contract.job import waiting_id
+from posedrop.contract.naming import execution_name
+from posedrop.contract.times import rfc3339
 from tests.integration import conftest as integration
 from tests.integration.conftest import BUCKET, OUTPUTS, TABLE, Clock, Pipeline, environment, pipeline, provider
 from tests.ops.conftest import account, notifications, stack

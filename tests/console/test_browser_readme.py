@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from posedrop.clock import rfc3339
+from posedrop.contract.times import rfc3339
 from tests.console.browser import Studio, picture
 from tests.console.conftest import Console
 

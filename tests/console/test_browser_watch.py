@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from posedrop.clock import epoch, rfc3339
-from posedrop.gate.reasons import ReasonCode
-from posedrop.ledger import Status
-from posedrop.line.places import dispatched
-from posedrop.record import Request
+from posedrop.aws.ledger import Status
+from posedrop.aws.places import dispatched
+from posedrop.aws.record import Request
+from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.times import epoch, rfc3339
 from tests.console.browser import FAILURES, Studio, axe, data, drop_files, hang_up, scroll_down
 from tests.console.conftest import TOKEN, Console
 from tests.console.test_server_events import listening

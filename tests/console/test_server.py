@@ -23,9 +23,9 @@ from ops.console.sheet import sheet
 from ops.console.shelf import Lost, Shelf
 from ops.errors import NotFound
 from ops.stack import Stack
-from posedrop.clock import rfc3339
-from posedrop.gate.reasons import ReasonCode
-from posedrop.parameters import schema
+from posedrop.contract.parameters import schema
+from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.times import rfc3339
 from tests.console.conftest import CYCLE, Console, Dropped
 from tests.corpus import SECRET, encode, exif, picture
 from tests.integration.conftest import API_KEY, BUCKET, OUTPUTS

@@ -15,11 +15,11 @@ import pytest
 
 from ops.console import feed
 from ops.console.feed import LOOK_SECONDS, Event, Events, Looker, differences
-from posedrop.clock import rfc3339
-from posedrop.latency_store import LatencyStore
-from posedrop.ledger import Status
-from posedrop.line.places import due, in_line
-from posedrop.record import Request
+from posedrop.aws.ledger import Status
+from posedrop.aws.places import due, in_line
+from posedrop.aws.record import Request
+from posedrop.contract.times import rfc3339
+from posedrop.gate.latency import LatencyStore
 from tests.console.conftest import TOKEN, Console
 from tests.support import HANGS, image, until
 
@@ -225,7 +225,7 @@ def test_a_fault_of_a_look_is_told_and_ends_nothing(
 @pytest.fixture
 def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
     """The console knows ten records, besides those that are unfinished."""
-    monkeypatch.setattr("ops.records.WINDOW", 10)
+    monkeypatch.setattr("ops.inspect.records.WINDOW", 10)
     monkeypatch.setattr("ops.console.feed.WINDOW", 10)
 
 
@@ -284,7 +284,7 @@ def test_what_is_not_known_any_more_is_not_gone(console: Console) -> None:
 
 
 def test_a_long_line_is_counted_and_its_head_has_turns(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("ops.records.MOST_PLACES", "ops.console.feed.MOST_PLACES"):
+    for place in ("ops.inspect.records.MOST_PLACES", "ops.console.feed.MOST_PLACES"):
         monkeypatch.setattr(place, 5)
     seeded = console.seed(12, states=("queued",), characters=1)
     now = time.time()

@@ -8,15 +8,15 @@ import pytest
 from ops.console.cards import card
 from ops.console.glance import late_seconds
 from ops.console.turns import turns
-from ops.explain import Situation
-from posedrop.clock import rfc3339
+from ops.inspect.explain import Situation
+from posedrop.aws.ledger import Record, Status
+from posedrop.aws.places import dispatched, due, in_line
+from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import FIRST_PRICE, Budget, Spending
 from posedrop.gate.gate import Gate
+from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import RateLimit, RateLimitState
-from posedrop.ledger import Record, Status
-from posedrop.line.places import dispatched, due, in_line
-from posedrop.polling import Latency
 from tests.items import MemoryItems
 
 NOW = 1_800_000_000.0

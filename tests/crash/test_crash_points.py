@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from posedrop.line.places import LOST_AFTER
+from posedrop.aws.places import LOST_AFTER
 from tests.crash.conftest import FOLDER, Crash, World
 from tests.support import image, schema
 
 NEVER: Crash | None = None
-LEDGER = "posedrop.ledger:Ledger"
-START = "posedrop.executions:Executions.start"
-START_ENDED = "posedrop.executions:Executions.start_ended"
-PUBLISH = "posedrop.delivery:publish"
-STORE = "posedrop.storage:OutputBucket"
+LEDGER = "posedrop.aws.ledger:Ledger"
+START = "posedrop.aws.executions:Executions.start"
+START_ENDED = "posedrop.aws.executions:Executions.start_ended"
+PUBLISH = "posedrop.deliver.delivery:publish"
+STORE = "posedrop.aws.output_bucket:OutputBucket"
 
 RESERVE = "posedrop.gate.gate:Gate.reserve"
-SEND = "posedrop.submit_queue:SubmitQueue.send"
+SEND = "posedrop.aws.submit_queue:SubmitQueue.send"
 PERMIT = "posedrop.gate.gate:Gate.permit"
 MOVE = "posedrop.line.line:Line.dispatch"
-CLOSE = "posedrop.submission:Submission._close_breaker"
+CLOSE = "posedrop.submit.submission:Submission._close_breaker"
 
 INTAKE: dict[str, Crash | None] = {
     "before the record": ("intake", "before", f"{LEDGER}.queue", 1),
@@ -38,10 +38,10 @@ SUBMIT: dict[str, Crash | None] = {
     "execution started": ("submit", "after", START, 1),
 }
 LOOP: dict[str, Crash | None] = {
-    "after the look": ("poll", "after", "posedrop.segmind:Segmind.status", 1),
+    "after the look": ("poll", "after", "posedrop.segmind.client:Segmind.status", 1),
 }
 DELIVER: dict[str, Crash | None] = {
-    "before the result": ("deliver", "before", "posedrop.segmind:Segmind.result", 1),
+    "before the result": ("deliver", "before", "posedrop.segmind.client:Segmind.result", 1),
     "first of four stored": ("deliver", "after", f"{STORE}.store_image", 1),
     "before the last image": ("deliver", "before", f"{STORE}.store_image", 4),
     "budget settled": ("deliver", "after", "posedrop.gate.budget:BudgetStore.settle", 1),
@@ -205,7 +205,7 @@ UNKNOWN: dict[str, tuple[Crash, str, int]] = {
     "request not whole": (("submit", "at", "http11.send_request_headers.complete", 1), "on", 0),
     "claimed, no history": (("submit", "after", f"{LEDGER}.claim", 1), "off", 0),
     "sent, no history": (("submit", "at", "http11.receive_response_headers.complete", 1), "off", 1),
-    "answered, no history": (("submit", "after", "posedrop.segmind:Segmind.submit", 1), "off", 1),
+    "answered, no history": (("submit", "after", "posedrop.segmind.client:Segmind.submit", 1), "off", 1),
 }
 
 
@@ -229,7 +229,7 @@ def test_what_stays_unknown_is_told_and_never_sent_again(
 
 WHILE_UNKNOWN: dict[str, Crash | None] = {
     "unknown outcome written": ("submit", "after", f"{LEDGER}.mark_outcome_unknown", 1),
-    "found": ("submit", "after", "posedrop.history:History.find", 1),
+    "found": ("submit", "after", "posedrop.segmind.history:History.find", 1),
 }
 
 
@@ -264,7 +264,7 @@ def test_a_request_that_was_not_accepted_is_sent_again(world: World, crash: Cras
 
 SERVER_FAULT: dict[str, Crash | None] = {
     "put back": ("submit", "after", f"{LEDGER}.release_after_fault", 1),
-    "history asked": ("submit", "after", "posedrop.history:History.find", 1),
+    "history asked": ("submit", "after", "posedrop.segmind.history:History.find", 1),
 }
 
 
@@ -331,7 +331,7 @@ def test_uploads_that_waited_become_a_job(world: World, crashed: str) -> None:
 
 RETRY: dict[str, Crash | None] = {
     "new attempt written": ("intake", "after", f"{LEDGER}.new_attempt", 1),
-    "old request asked for": ("submit", "after", "posedrop.segmind:Segmind.status", 1),
+    "old request asked for": ("submit", "after", "posedrop.segmind.client:Segmind.status", 1),
     "claimed": ("submit", "after", f"{LEDGER}.claim", 1),
     "sent": ("submit", "at", "http11.receive_response_headers.complete", 1),
     "told": ("deliver", "after", PUBLISH, 1),

@@ -32,7 +32,7 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 from botocore.config import Config
 
-from posedrop.parallel import WORKERS
+from posedrop.aws.parallel import WORKERS
 from tests.support import ROOT, Context
 
 KILLED = 137

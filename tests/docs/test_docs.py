@@ -13,12 +13,19 @@ import click
 import pytest
 import yaml
 
-from ops import cli, errors
-from posedrop import answers, arrivals, downloads, images, parameters, polling, secret, submission
-from posedrop.contract import Role, parse
-from posedrop.errors import JOB_ERRORS
-from posedrop.ledger import Status
+from ops import errors
+from ops.cli import commands as cli
+from posedrop.aws import api_key as secret
+from posedrop.aws.ledger import Status
+from posedrop.contract import images, parameters
+from posedrop.contract.errors import JOB_ERRORS
+from posedrop.contract.upload_layout import Role, parse
+from posedrop.gate import poll_schedule as polling
+from posedrop.intake import upload_intake as arrivals
 from posedrop.prepare import pictures, preparer
+from posedrop.segmind import downloads
+from posedrop.segmind import responses as answers
+from posedrop.submit import submission
 from tests.docs.documents import Document, aws_commands, call, document, documents
 from tests.integration.conftest import Pipeline, environment, logs, pipeline, provider
 from tests.support import ROOT, image

@@ -10,7 +10,7 @@ import boto3
 import httpx
 import pytest
 
-from posedrop.notification import email
+from posedrop.aws.notifier import email
 from tests.docs.documents import Call, aws_commands, call, document
 from tests.integration.conftest import REGION, Pipeline, environment, pipeline, provider
 from tests.support import ROOT, Context, image, load_event

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from local.pipeline import Inbox, drop, records, wait_for
 from local.stack import LOCAL_API_KEY, LocalStack
-from ops import cli
+from ops.cli import commands as cli
 from tests.alarms import CloudWatch
 from tests.cloudformation import Stack
 from tests.e2e.leaks import NEW_KEY, check_logs

@@ -23,13 +23,13 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from posedrop import settings as settings_module
-from posedrop.clock import epoch
+from posedrop.aws.items import Item, Items
+from posedrop.aws.places import Entry
+from posedrop.aws.record import is_record
+from posedrop.aws.s3 import s3_config
+from posedrop.contract.times import epoch
 from posedrop.gate.gate import HORIZON, Gate
-from posedrop.gate.items import Item, Items
 from posedrop.line.line import Line
-from posedrop.line.places import Entry
-from posedrop.record import is_record
-from posedrop.s3 import s3_config
 from posedrop.settings import DispatchSettings
 from tests.aws import mock_stack
 from tests.support import ROOT, Context, image

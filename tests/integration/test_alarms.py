@@ -11,9 +11,9 @@ import boto3
 import httpx
 import pytest
 
+from posedrop.aws.items import Items
 from posedrop.gate.budget import FIRST_PRICE
 from posedrop.gate.credits import CreditsStore
-from posedrop.gate.items import Items
 from tests.alarms import CloudWatch
 from tests.cloudformation import Stack
 from tests.integration.conftest import TABLE, Pipeline

@@ -6,9 +6,9 @@ import boto3
 import httpx
 import pytest
 
-from posedrop.gate.items import Items
+from posedrop.aws.items import Items
+from posedrop.aws.places import Entry
 from posedrop.line.line import Line
-from posedrop.line.places import Entry
 from tests.integration.conftest import TABLE, Pipeline
 from tests.integration.test_sweep import Swept, sweep
 from tests.support import image

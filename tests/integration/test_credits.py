@@ -7,9 +7,9 @@ import boto3
 import httpx
 import pytest
 
-from posedrop.answers import parse_credits
+from posedrop.aws.items import Items
 from posedrop.gate.credits import ASK_EVERY, CreditsStore
-from posedrop.gate.items import Items
+from posedrop.segmind.responses import parse_credits
 from tests.integration.conftest import BASE_URL, TABLE, Pipeline, Provider
 from tests.items import MemoryItems
 from tests.support import Context, image

@@ -11,9 +11,9 @@ import httpx
 import jsonschema
 import pytest
 
-from posedrop.delivery import DEFERRALS
-from posedrop.errors import DeliveryFailed, InferenceFailed
-from posedrop.ledger import Ledger
+from posedrop.aws.ledger import Ledger
+from posedrop.contract.errors import DeliveryFailed, InferenceFailed
+from posedrop.deliver.delivery import DEFERRALS
 from tests.aws import Copy, restore, saved
 from tests.integration.conftest import API_KEY, BASE_URL, BUCKET, OUTPUTS, TABLE, Pipeline
 from tests.support import Context, image, load_event, schema
@@ -93,7 +93,7 @@ def delivering(pipeline: Pipeline) -> Delivering:
 def public_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every name resolves to a public address."""
     answer = [(2, 1, 6, "", ("93.184.216.34", 443))]
-    monkeypatch.setattr("posedrop.downloads.socket.getaddrinfo", lambda *_, **__: answer)
+    monkeypatch.setattr("posedrop.segmind.downloads.socket.getaddrinfo", lambda *_, **__: answer)
 
 
 # ---- success -------------------------------------------------------------------------------------------------------
@@ -402,7 +402,7 @@ def test_an_output_that_is_none(delivering: Delivering, name: str) -> None:
 
 def test_an_address_that_is_not_public(delivering: Delivering, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = [(2, 1, 6, "", ("169.254.169.254", 443))]
-    monkeypatch.setattr("posedrop.downloads.socket.getaddrinfo", lambda *_, **__: answer)
+    monkeypatch.setattr("posedrop.segmind.downloads.socket.getaddrinfo", lambda *_, **__: answer)
     delivering.output(f"{PUBLIC}/1", PNG)
     delivering.deliver()
     assert delivering.failure() == ("OutputInvalid", f"the output's address is not public: {PUBLIC}")

@@ -12,15 +12,15 @@ from moto import mock_aws
 from bench.simulation.dynamodb import Client, Meter, Table
 from bench.simulation.engine import Simulation
 from bench.simulation.template import indexes
-from posedrop.errors import TransientFault
+from posedrop.aws.items import Condition, Items, Refused
+from posedrop.aws.places import DUE, IN_LINE, LINE_INDEX, due, in_line
+from posedrop.contract.errors import TransientFault
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import FIRST_PRICE, Budget, BudgetStore, Charge
 from posedrop.gate.gate import Gate
-from posedrop.gate.items import Condition, Items, Refused
 from posedrop.gate.rate_limit import Permit, RateLimit, RateLimiter
 from posedrop.gate.shared_item import SharedItem
 from posedrop.line.line import Line
-from posedrop.line.places import DUE, IN_LINE, LINE_INDEX, due, in_line
 from tests.items import MemoryItems
 
 NOW = 1_800_000_000.123456

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from posedrop.clock import rfc3339
-from posedrop.sweeping import Ages
+from posedrop.contract.times import rfc3339
+from posedrop.sweep.sweeper import Ages
 from tests.integration.conftest import Pipeline
 from tests.integration.test_alarms import told_by_eventbridge
 from tests.integration.test_sweep import FACE, HOUR, WALK, Swept, stop_execution, sweep

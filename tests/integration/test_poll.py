@@ -10,7 +10,7 @@ import boto3
 import httpx
 import pytest
 
-from posedrop.gate.items import Items
+from posedrop.aws.items import Items
 from posedrop.gate.rate_limit import RateLimit, RateLimiter
 from tests.integration.conftest import API_KEY, TABLE, Pipeline
 from tests.support import Context, image, load_event

@@ -9,8 +9,8 @@ import pytest
 from jsonschema import Draft7Validator
 
 from bench.cost import load_prices
-from posedrop.clock import epoch
-from posedrop.segmind import Segmind
+from posedrop.contract.times import epoch
+from posedrop.segmind.client import Segmind
 from tests.integration.conftest import Pipeline, clock_module, load
 from tests.support import Context, image, load_event, schema
 

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from moto.s3.models import s3_backends
 
-from posedrop.images import UPLOAD_LIMIT
-from posedrop.naming import execution_name
+from posedrop.contract.images import UPLOAD_LIMIT
+from posedrop.contract.naming import execution_name
 from tests.integration.conftest import BUCKET, Pipeline
 from tests.support import image, load_event
 

@@ -12,19 +12,19 @@ import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from posedrop.arrivals import PAGE, Arrivals
-from posedrop.clock import rfc3339
+from posedrop.aws.ledger import ENDED_UNSENT, INCOMPLETE, PAID, Ledger
+from posedrop.aws.messages import Origin, PoseMessage, SubmitMessage, parse_message
+from posedrop.aws.read_images import ReadImages
+from posedrop.aws.record import Status, to_item
+from posedrop.aws.submit_queue import SubmitQueue
+from posedrop.contract.times import rfc3339
 from posedrop.gate.budget import Budget
 from posedrop.gate.gate import Gate
 from posedrop.gate.rate_limit import RateLimit
-from posedrop.ledger import ENDED_UNSENT, INCOMPLETE, PAID, Ledger
+from posedrop.intake.upload_intake import PAGE, Arrivals
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
-from posedrop.messages import Origin, PoseMessage, SubmitMessage, parse_message
-from posedrop.read_images import ReadImages
-from posedrop.record import Status, to_item
-from posedrop.submit_queue import SubmitQueue
-from posedrop.sweeping import Ages, Sweep
+from posedrop.sweep.sweeper import Ages, Sweep
 from tests.bucket import MemoryBucket
 from tests.items import MemoryItems
 from tests.support import image

@@ -14,12 +14,12 @@ import pytest
 
 from ops.console import cards
 from ops.console.feed import Looker
-from ops.records import MOST_PLACES, MOST_READ, WINDOW, Records, Wanted
+from ops.inspect.records import MOST_PLACES, MOST_READ, WINDOW, Records, Wanted
 from ops.stack import Stack
-from posedrop.clock import rfc3339
-from posedrop.ledger import PAID, Status
-from posedrop.line.places import in_line
-from posedrop.record import to_item
+from posedrop.aws.ledger import PAID, Status
+from posedrop.aws.places import in_line
+from posedrop.aws.record import to_item
+from posedrop.contract.times import rfc3339
 
 RECORDS = 100_000
 NOW = 1_795_000_000.0

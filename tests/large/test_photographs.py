@@ -15,7 +15,7 @@ from bench.prepare import measured
 from local.chaos.memory import family, memory
 from local.pipeline import Inbox, drop, records, wait_for
 from local.stack import LocalStack
-from posedrop.images import UPLOAD_LIMIT, Change
+from posedrop.contract.images import UPLOAD_LIMIT, Change
 from tests.corpus import SECRET, encode, exif
 from tests.unit.test_template import function
 

@@ -10,7 +10,7 @@ import boto3
 import pytest
 from click.testing import CliRunner, Result
 
-from ops import cli
+from ops.cli import commands as cli
 from ops.stack import Stack
 from tests.integration.conftest import BUCKET, OUTPUTS, REGION, TABLE, Pipeline, environment, pipeline, provider
 from tests.support import image

@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from ops import cancelling, cli
+from ops.act import cancelling
+from ops.cli import commands as cli
 from ops.stack import Stack
-from posedrop.ledger import Status
-from posedrop.line.places import due, in_line
+from posedrop.aws.ledger import Status
+from posedrop.aws.places import due, in_line
 from tests.integration.conftest import Pipeline
 from tests.ops.conftest import FACE, SIT, WALK, Run
 

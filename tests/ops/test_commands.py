@@ -18,13 +18,14 @@ from botocore.response import StreamingBody
 from click.testing import CliRunner
 from rich.console import Console
 
-from ops import cli, display
-from ops.health import functions_needed, problems, submits_needed
+from ops.act.uploading import Standing
+from ops.cli import commands as cli
+from ops.cli import display
+from ops.inspect.health import functions_needed, problems, submits_needed
 from ops.stack import Stack
-from ops.uploading import Standing
-from posedrop.clock import rfc3339
+from posedrop.aws.ledger import Status
+from posedrop.contract.times import rfc3339
 from posedrop.gate.budget import Charge
-from posedrop.ledger import Status
 from tests.corpus import encode, exif, picture
 from tests.integration.conftest import BUCKET, REGION, Pipeline
 from tests.ops.conftest import ALARM_TOPIC, FACE, SIT, WALK, Run

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from ops.costs import as_csv, sum_costs
-from posedrop.clock import epoch
-from posedrop.record import Fate, Record, Request, Status
+from ops.inspect.costs import as_csv, sum_costs
+from posedrop.aws.record import Fate, Record, Request, Status
+from posedrop.contract.times import epoch
 from tests.integration.conftest import BASE_URL, Pipeline
 from tests.ops.conftest import FACE, SIT, WALK, Run
 

@@ -7,19 +7,19 @@ from typing import Any
 import httpx
 import pytest
 
-from ops import cli
-from ops.explain import Reason, Situation, explain_record
+from ops.cli import commands as cli
+from ops.inspect.explain import Reason, Situation, explain_record
 from ops.stack import Stack
-from posedrop.clock import epoch, rfc3339
+from posedrop.aws.ledger import Record, Status
+from posedrop.aws.places import dispatched, in_line
+from posedrop.aws.record import Fate, Request
+from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.times import epoch, rfc3339
 from posedrop.gate.breaker import Breaker, Cause
 from posedrop.gate.budget import FIRST_PRICE, Budget, Spending
 from posedrop.gate.gate import Gate
+from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import RateLimit, RateLimitState
-from posedrop.gate.reasons import ReasonCode
-from posedrop.ledger import Record, Status
-from posedrop.line.places import dispatched, in_line
-from posedrop.polling import Latency
-from posedrop.record import Fate, Request
 from tests.integration.conftest import BUCKET, Pipeline
 from tests.items import MemoryItems
 from tests.ops.conftest import FACE, SIT, WALK, Run

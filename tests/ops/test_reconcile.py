@@ -10,16 +10,16 @@ import boto3
 import httpx
 import pytest
 
-from ops.reconcile import SETTLED, Kind, compare
+from ops.inspect.reconcile import SETTLED, Kind, compare
 from ops.stack import Stack
-from posedrop.clock import rfc3339
-from posedrop.errors import SubmitOutcomeUnknown
-from posedrop.history_rows import PastRequest
-from posedrop.job import Input, Job
-from posedrop.ledger import Ledger
-from posedrop.line.places import in_line
-from posedrop.naming import execution_name
-from posedrop.record import Fate, Record, Request, Status
+from posedrop.aws.ledger import Ledger
+from posedrop.aws.places import in_line
+from posedrop.aws.record import Fate, Record, Request, Status
+from posedrop.contract.errors import SubmitOutcomeUnknown
+from posedrop.contract.job import Input, Job
+from posedrop.contract.naming import execution_name
+from posedrop.contract.times import rfc3339
+from posedrop.segmind.history_rows import PastRequest
 from tests.integration.conftest import BASE_URL, TABLE, Pipeline, Provider
 from tests.ops.conftest import Run
 from tests.support import Context
@@ -287,7 +287,7 @@ def test_what_is_under_way_is_left_out(books: Books, run: Run) -> None:
 
 
 def test_a_long_history_is_read_in_parts(books: Books, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("posedrop.history.MOST_PAGES", 2)
+    monkeypatch.setattr("posedrop.segmind.history.MOST_PAGES", 2)
     begin = books.pipeline.clock.now - DAY
     for number in range(950):
         books.provider.bill(f"foreign-{number:03}", begin + number)

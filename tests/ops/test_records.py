@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from ops import records as module
-from ops.records import Records, Wanted
+from ops.inspect import records as module
+from ops.inspect.records import Records, Wanted
 from ops.stack import Stack
-from posedrop.clock import rfc3339
-from posedrop.ledger import Record, Status
-from posedrop.line.places import in_line
+from posedrop.aws.ledger import Record, Status
+from posedrop.aws.places import in_line
+from posedrop.contract.times import rfc3339
 from tests.integration.conftest import Pipeline
 from tests.ops.conftest import Run
 

@@ -10,7 +10,8 @@ from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from click.testing import CliRunner, Result
 
-from ops import cli, stack
+from ops import stack
+from ops.cli import commands as cli
 from ops.errors import UnclearTarget
 from ops.stack import Target
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.words import command, many, printable, span, usd
+from ops.cli.formatting import command, many, printable, span, usd
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import httpx
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from posedrop.answers import Answer
-from posedrop.errors import NotAccepted, Rejected, ServerFault, StatusUnavailable, SubmitOutcomeUnknown
-from posedrop.images import BadImage, ImageInfo, check
-from posedrop.outputs import BadOutput, InlineSource, UrlSource, parse_output
-from posedrop.segmind import Segmind, Timeouts
+from posedrop.contract.errors import NotAccepted, Rejected, ServerFault, StatusUnavailable, SubmitOutcomeUnknown
+from posedrop.contract.images import BadImage, ImageInfo, check
+from posedrop.segmind.client import Segmind, Timeouts
+from posedrop.segmind.outputs import BadOutput, InlineSource, UrlSource, parse_output
+from posedrop.segmind.responses import Answer
 from tests.support import image
 
 scalars = st.one_of(

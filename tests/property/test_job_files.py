@@ -8,15 +8,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from posedrop.clock import rfc3339
-from posedrop.examine import Examined, Examiner
-from posedrop.intake import draft
-from posedrop.job import JOB_ID
-from posedrop.ledger import Ledger
-from posedrop.line.places import in_line
-from posedrop.notification import notification
-from posedrop.parameters import schema as job_schema
-from posedrop.uploads import Blob, JobFiles, Listed
+from posedrop.aws.ledger import Ledger
+from posedrop.aws.notifier import notification
+from posedrop.aws.places import in_line
+from posedrop.aws.upload_bucket import Blob, JobFiles, Listed
+from posedrop.contract.examine import Examined, Examiner
+from posedrop.contract.job import JOB_ID
+from posedrop.contract.parameters import schema as job_schema
+from posedrop.contract.times import rfc3339
+from posedrop.intake.folder import draft
 from tests.support import image, schema
 
 NOW = 1_795_000_000.0

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posedrop.clock import rfc3339
-from posedrop.errors import InferenceFailed, InvalidInput, Rejected
+from posedrop.aws.items import Items
+from posedrop.aws.ledger import Conflict, Ledger, attempts_id
+from posedrop.aws.places import dispatched
+from posedrop.aws.record import Fate, Record, Status
+from posedrop.contract.errors import InferenceFailed, InvalidInput, Rejected
+from posedrop.contract.job import Job
+from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import FIRST_PRICE, Budget, Charge
 from posedrop.gate.gate import Gate
-from posedrop.gate.items import Items
 from posedrop.gate.rate_limit import Permit, RateLimit
-from posedrop.gate.reasons import ReasonCode
-from posedrop.job import Job
-from posedrop.ledger import Conflict, Ledger, attempts_id
-from posedrop.line.places import dispatched
-from posedrop.record import Fate, Record, Status
 from tests.table import Table
 
 JOB = Job("hero-walk-0123456789abcdef", "bucket", "hero", "walk", {})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ops.health import LONG_WAIT
+from ops.inspect.health import LONG_WAIT
 from tests.alarms import CloudWatch, calculate, metrics, period
 from tests.cloudformation import Stack
 from tests.support import ROOT
@@ -98,7 +98,7 @@ def test_silence_is_no_alarm(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALARMS)
 def test_an_alarm_looks_at_a_metric_that_there_is(name: str) -> None:
-    telemetry = (ROOT / "layers" / "posedrop" / "posedrop" / "telemetry.py").read_text(encoding="utf-8")
+    telemetry = (ROOT / "layers" / "posedrop" / "posedrop" / "aws" / "metrics.py").read_text(encoding="utf-8")
     for metric in metrics(ALARMS[name]):
         (dimension,) = metric["Dimensions"]
         if metric["Namespace"] == "AWS/SQS":
@@ -130,7 +130,7 @@ def dashboard() -> dict[str, list[Any]]:
 
 
 def test_the_dashboard_draws_metrics_that_there_are() -> None:
-    telemetry = (ROOT / "layers" / "posedrop" / "posedrop" / "telemetry.py").read_text(encoding="utf-8")
+    telemetry = (ROOT / "layers" / "posedrop" / "posedrop" / "aws" / "metrics.py").read_text(encoding="utf-8")
     told = {name: re.findall(r"\w+", text) for name, text in re.findall(r"Of (\w+): ([^.]+)\.", telemetry)}
     drawn = [row for rows in dashboard().values() for row in rows if isinstance(row[0], str)]
     assert drawn

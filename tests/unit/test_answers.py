@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posedrop.answers import ERROR_BYTES, Answer, cut, parse_answer, redact
+from posedrop.segmind.responses import ERROR_BYTES, Answer, cut, parse_answer, redact
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -13,8 +13,8 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
-from posedrop.aws_errors import is_transient
-from posedrop.errors import InvalidInput, PosedropError, TransientFault
+from posedrop.aws.errors import is_transient
+from posedrop.contract.errors import InvalidInput, PosedropError, TransientFault
 
 
 def answered(code: str, status: int = 400) -> ClientError:

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.gate.budget import FIRST_PRICE, Budget, BudgetStore, Charge, Spending
-from posedrop.gate.reasons import Closed, ReasonCode
 from tests.items import MemoryItems
 
 DAY = 86400.0

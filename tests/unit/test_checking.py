@@ -10,10 +10,10 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError
 
-from posedrop.checking import LONGEST_WAIT, JobState, check
-from posedrop.errors import AccountRefused
-from posedrop.polling import Latency
-from posedrop.segmind import Segmind
+from posedrop.contract.errors import AccountRefused
+from posedrop.gate.poll_schedule import Latency
+from posedrop.poll.status import LONGEST_WAIT, JobState, check
+from posedrop.segmind.client import Segmind
 from tests.support import load_event
 
 SUBMITTED_AT = 1_000_000.0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from posedrop.contents import EMPTY, HEAD_BYTES, SENT, Type, content_of
+from posedrop.contract.contents import EMPTY, HEAD_BYTES, SENT, Type, content_of
 from tests.corpus import corpus, encode, picture
 
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posedrop.contract import Folder, OutsideContract, Role, SideFile, Upload, hint, parse, slug
-from posedrop.job import JOB_ID, SLUG_LIMIT, Input, job_id, waiting_id
-from posedrop.messages import UploadMessage, parse_message
-from posedrop.naming import EXECUTION_NAME_LIMIT, execution_name
+from posedrop.aws.messages import UploadMessage, parse_message
+from posedrop.contract.job import JOB_ID, SLUG_LIMIT, Input, job_id, waiting_id
+from posedrop.contract.naming import EXECUTION_NAME_LIMIT, execution_name
+from posedrop.contract.upload_layout import Folder, OutsideContract, Role, SideFile, Upload, hint, parse, slug
 from tests.support import load_event
 
 KEY_BYTES = 1024

@@ -10,15 +10,15 @@ from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posedrop.clock import rfc3339
+from posedrop.aws.messages import SubmitMessage
+from posedrop.aws.places import DUE, IN_LINE, LOST_AFTER, Entry, due, in_line
+from posedrop.contract.times import rfc3339
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.gate.breaker import PROBE_SECONDS
 from posedrop.gate.budget import FIRST_PRICE, Budget, BudgetStore, Charge
 from posedrop.gate.gate import HORIZON, Gate
 from posedrop.gate.rate_limit import RateLimit, RateLimiter, RateLimitState, paused
 from posedrop.line.line import Line
-from posedrop.line.places import DUE, IN_LINE, LOST_AFTER, Entry, due, in_line
-from posedrop.messages import SubmitMessage
 from tests.items import MemoryItems
 
 NOW = 1_800_000_000.0

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posedrop.bodies import PIECE
-from posedrop.downloads import OUTPUT_LIMIT, REDIRECTS, Downloader
-from posedrop.errors import DeliveryFailed, OutputInvalid
+from posedrop.contract.errors import DeliveryFailed, OutputInvalid
+from posedrop.segmind.bodies import PIECE
+from posedrop.segmind.downloads import OUTPUT_LIMIT, REDIRECTS, Downloader
 
 BASE = "http://127.0.0.1:9000"
 URL = "https://images.segmind.com/1.png?sig=secret"

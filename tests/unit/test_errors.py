@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from posedrop import errors
-from posedrop.errors import (
+from posedrop.contract import errors
+from posedrop.contract.errors import (
     JOB_ERRORS,
     AccountRefused,
     JobError,
@@ -22,7 +22,7 @@ from posedrop.errors import (
     ServerFault,
     SubmitOutcomeUnknown,
 )
-from posedrop.segmind import Segmind, Timeouts
+from posedrop.segmind.client import Segmind, Timeouts
 
 NEVER_SENT = {
     httpx.ConnectError,

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from posedrop.executions import ExecutionNameTaken, Executions
-from posedrop.polling import Latency
-from posedrop.record import Record, Status
+from posedrop.aws.executions import ExecutionNameTaken, Executions
+from posedrop.aws.record import Record, Status
+from posedrop.gate.poll_schedule import Latency
 
 ARN = "arn:aws:states:eu-central-1:123456789012:stateMachine:job"
 NAME = "hero-walk-0123456789abcdef-2"

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from local import gateway
-from posedrop.errors import DeliveryFailed
+from posedrop.contract.errors import DeliveryFailed
 from tests.support import HANGS
 
 THROTTLED = {"Error": {"Code": "ThrottlingException", "Message": "slow down:\n  later"}}

@@ -9,10 +9,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from posedrop import history as module
-from posedrop.errors import AccountRefused
-from posedrop.history import LAST_PAGE, MARGIN, PAGE, SECONDS, History, HistoryUnavailable, HistoryUnfinished
-from posedrop.segmind import MODEL
+from posedrop.contract.errors import AccountRefused
+from posedrop.segmind import history as module
+from posedrop.segmind.client import MODEL
+from posedrop.segmind.history import LAST_PAGE, MARGIN, PAGE, SECONDS, History, HistoryUnavailable, HistoryUnfinished
 
 KEY = "SG_0123456789abcdef"
 NAME = "hero-walk-0123456789abcdef-1"

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from posedrop import bodies as module
-from posedrop.answers import Answer, parse_answer
-from posedrop.downloads import OUTPUT_LIMIT, Downloader
-from posedrop.errors import OutputInvalid, PosedropError, StatusUnavailable, SubmitOutcomeUnknown
-from posedrop.segmind import GET_TIMEOUTS, RESULT_ANSWER, SMALL_ANSWER, Segmind, Timeouts
+from posedrop.contract.errors import OutputInvalid, PosedropError, StatusUnavailable, SubmitOutcomeUnknown
+from posedrop.segmind import bodies as module
+from posedrop.segmind.client import GET_TIMEOUTS, RESULT_ANSWER, SMALL_ANSWER, Segmind, Timeouts
+from posedrop.segmind.downloads import OUTPUT_LIMIT, Downloader
+from posedrop.segmind.responses import Answer, parse_answer
 
 MIB = 1024 * 1024
 CHUNK = 64 * 1024

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from posedrop.images import BadImage, ImageChecker, ImageInfo, check
+from posedrop.contract.images import BadImage, ImageChecker, ImageInfo, check
 
 SAMPLES = sorted((Path(__file__).parents[2] / "local" / "samples").glob("*.png"))
 

@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
-from posedrop.intake import draft, unsettled
-from posedrop.messages import Origin
-from posedrop.uploads import JobFiles, Listed, UploadBucket
+from posedrop.aws.messages import Origin
+from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
+from posedrop.intake.folder import draft, unsettled
 
 NOW = datetime(2026, 11, 23, 10, 15, 30, tzinfo=UTC)
 SETTLE = 5.0

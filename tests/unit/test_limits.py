@@ -4,8 +4,10 @@ import json
 
 import pytest
 
-from posedrop import answers, parameters, polling
-from posedrop.answers import Answer, load_json, parse_answer
+from posedrop.contract import parameters
+from posedrop.gate import poll_schedule as polling
+from posedrop.segmind import responses as answers
+from posedrop.segmind.responses import Answer, load_json, parse_answer
 
 
 def test_the_limits_are_those_of_the_contract() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posedrop.messages import (
+from posedrop.aws.messages import (
     CancelMessage,
     Message,
     Origin,

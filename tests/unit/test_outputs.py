@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posedrop.outputs import (
+from posedrop.segmind.outputs import (
     MAX_IMAGES,
     MAX_INLINE_CHARACTERS,
     BadOutput,

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from posedrop import parameters
-from posedrop.errors import InvalidInput
-from posedrop.parameters import (
+from posedrop.contract import parameters
+from posedrop.contract.errors import InvalidInput
+from posedrop.contract.parameters import (
     CONTEXT_DEPTH,
     CONTEXT_LIMIT,
     JOB_FILE_LIMIT,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.polling import TRACES, Fixed, Known, Learning, compare, evaluate, optimum, table, typical
-from posedrop.polling import LONGEST_JOB, MEMORY, Latency, first_wait, next_wait
+from posedrop.gate.poll_schedule import LONGEST_JOB, MEMORY, Latency, first_wait, next_wait
 
 ANY_NUMBER = st.floats(allow_nan=True, allow_infinity=True)
 

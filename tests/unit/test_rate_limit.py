@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.gate import rate_limit
 from posedrop.gate.rate_limit import (
     CALLS_A_JOB,
@@ -17,7 +18,6 @@ from posedrop.gate.rate_limit import (
     RateLimiter,
     paused,
 )
-from posedrop.gate.reasons import Closed, ReasonCode
 from tests.items import MemoryItems
 
 NOW = 1_800_000_000.0

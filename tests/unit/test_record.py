@@ -9,8 +9,7 @@ from boto3.dynamodb.types import TypeDeserializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posedrop.gate.reasons import ReasonCode
-from posedrop.record import (
+from posedrop.aws.record import (
     ENDED,
     MAY_EXIST,
     OF_ONE_ATTEMPT,
@@ -22,6 +21,7 @@ from posedrop.record import (
     is_record,
     to_item,
 )
+from posedrop.contract.reasons import ReasonCode
 
 times = st.floats(1.7e9, 2.1e9).map(lambda seconds: round(seconds, 6))
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

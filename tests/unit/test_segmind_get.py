@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from posedrop.errors import AccountRefused, StatusUnavailable
-from posedrop.segmind import GET_TIMEOUTS, RESULT_ANSWER, SMALL_ANSWER, Segmind
-from posedrop.waits import RETRY_AFTER_CAP
+from posedrop.contract.errors import AccountRefused, StatusUnavailable
+from posedrop.segmind.client import GET_TIMEOUTS, RESULT_ANSWER, SMALL_ANSWER, Segmind
+from posedrop.segmind.retry_after import RETRY_AFTER_CAP
 
 KEY = "SG_0123456789abcdef"
 ID = "2c7f59ea-4b5e-4a7c-9a35-8d5f0f6f1c11"
@@ -234,7 +234,7 @@ def test_a_result_may_have_32_mib() -> None:
 
 def test_a_dripping_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("posedrop.segmind.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("posedrop.segmind.client.time.monotonic", lambda: clock[0])
     body = Body(*[b" "] * 1000, passes=1.0, clock=clock)
     assert "ReadTimeout" in str(fault(httpx.Response(200, stream=body)))
     assert body.read <= GET_TIMEOUTS.total + 1

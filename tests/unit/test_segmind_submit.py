@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from posedrop.errors import AccountRefused, PosedropError, ProviderUnavailable, SubmitOutcomeUnknown
-from posedrop.segmind import MODEL, SMALL_ANSWER, Segmind, Timeouts
+from posedrop.contract.errors import AccountRefused, PosedropError, ProviderUnavailable, SubmitOutcomeUnknown
+from posedrop.segmind.client import MODEL, SMALL_ANSWER, Segmind, Timeouts
 
 KEY = "SG_0123456789abcdef"
 TIMEOUTS = Timeouts(connect=1, write=1, read=1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from posedrop.errors import SettingsError
+from posedrop.contract.errors import SettingsError
 from posedrop.settings import (
     DeliverSettings,
     DispatchSettings,

@@ -13,8 +13,8 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
 
-from posedrop.errors import DeliveryFailed, OutputInvalid
-from posedrop.storage import PART, CheckedImage, OutputBucket
+from posedrop.aws.output_bucket import PART, CheckedImage, OutputBucket
+from posedrop.contract.errors import DeliveryFailed, OutputInvalid
 from tests.support import image
 
 BUCKET = "outputs"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from posedrop.line.places import Entry
+from posedrop.aws.places import Entry
 from posedrop.prepare.pictures import LONGEST_SECONDS
 from posedrop.prepare.preparer import DECODE_SECONDS, MARGIN
 from posedrop.settings import (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posedrop.waits import RETRY_AFTER_CAP, requested_wait, retry_after
+from posedrop.segmind.retry_after import RETRY_AFTER_CAP, requested_wait, retry_after
 
 NOW = datetime(2026, 10, 21, 7, 28, tzinfo=UTC).timestamp()
 

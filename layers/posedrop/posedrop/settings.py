@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any, TypeVar, get_args
 
-from posedrop.errors import SettingsError
+from posedrop.contract.errors import SettingsError
 from posedrop.gate.budget import Budget
 from posedrop.gate.rate_limit import Counting, RateLimit
 

@@ -12,14 +12,14 @@ from typing import Protocol
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
-from posedrop.clock import epoch
+from posedrop.aws.messages import SubmitMessage
+from posedrop.aws.parallel import Parallel, in_threads
+from posedrop.aws.places import Entry
+from posedrop.contract.reasons import Closed
+from posedrop.contract.times import epoch
 from posedrop.gate.breaker import Cause
 from posedrop.gate.gate import Gate, GateState, Opening
-from posedrop.gate.reasons import Closed
 from posedrop.line.line import Line
-from posedrop.line.places import Entry
-from posedrop.messages import SubmitMessage
-from posedrop.parallel import Parallel, in_threads
 
 logger = Logger(child=True)
 

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from posedrop.gate.items import Condition, Item, Items, Refused
+from posedrop.aws.items import Condition, Item, Items, Refused
+from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.gate.price import DIGITS, OVERALL, learned, price_of
 from posedrop.gate.price import FIRST_PRICE as FIRST_PRICE
 from posedrop.gate.price import PRICE_ITEM as PRICE_ITEM
-from posedrop.gate.reasons import Closed, ReasonCode
 
 DAY = 86400
 

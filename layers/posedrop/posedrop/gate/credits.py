@@ -11,8 +11,8 @@ from typing import Protocol
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
-from posedrop.errors import PosedropError, StatusUnavailable
-from posedrop.gate.items import Condition, Item, Items, Refused
+from posedrop.aws.items import Condition, Item, Items, Refused
+from posedrop.contract.errors import PosedropError, StatusUnavailable
 from posedrop.gate.price import FIRST_PRICE, OVERALL, PRICE_ITEM
 
 logger = Logger(child=True)

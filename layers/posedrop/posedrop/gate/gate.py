@@ -9,12 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from posedrop.aws.items import Condition, Items, Refused
+from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.gate import rate_limit
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import PRICE_ITEM, Budget, BudgetStore, Spending, month_item, spending
-from posedrop.gate.items import Condition, Items, Refused
 from posedrop.gate.rate_limit import Permit, RateLimit, RateLimiter, RateLimitState
-from posedrop.gate.reasons import Closed, ReasonCode
 from posedrop.gate.shared_item import SharedItem
 
 ITEM = "dispatch"

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from posedrop.gate.items import Condition, Item, Items, Refused
-from posedrop.gate.reasons import Closed, ReasonCode
+from posedrop.aws.items import Condition, Item, Items, Refused
+from posedrop.contract.reasons import Closed, ReasonCode
 
 ITEM = "rate-limit"
 USE_OF_LIMIT = 0.97

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from posedrop.errors import TransientFault
-from posedrop.gate.items import Condition, Item, Items, Refused
+from posedrop.aws.items import Condition, Item, Items, Refused
+from posedrop.contract.errors import TransientFault
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

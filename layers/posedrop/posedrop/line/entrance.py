@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from posedrop.clock import rfc3339
+from posedrop.aws.messages import SubmitMessage
+from posedrop.aws.places import dispatched, in_line
+from posedrop.aws.record import Record
+from posedrop.aws.submit_queue import SubmitQueue
+from posedrop.contract.times import rfc3339
 from posedrop.gate.gate import Gate
 from posedrop.line.line import Line
-from posedrop.line.places import dispatched, in_line
-from posedrop.messages import SubmitMessage
-from posedrop.record import Record
-from posedrop.submit_queue import SubmitQueue
 
 
 class Entrance:

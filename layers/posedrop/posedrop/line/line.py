@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from posedrop.clock import rfc3339
-from posedrop.gate.items import Condition, Items, Refused, Value
-from posedrop.line.places import CLIENT_SECONDS, DUE, IN_LINE, LINE_INDEX, Entry, client_item, dispatched, in_line
+from posedrop.aws.items import Condition, Items, Refused, Value
+from posedrop.aws.places import CLIENT_SECONDS, DUE, IN_LINE, LINE_INDEX, Entry, client_item, dispatched, in_line
+from posedrop.contract.times import rfc3339
 
 TRIES = 8
 NO_LONGER = ("send_at",)

@@ -15,9 +15,9 @@ from typing import Any
 
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from posedrop.contents import Type
-from posedrop.icc import is_srgb
-from posedrop.images import IMAGE_LIMIT, PIXEL_LIMIT, SIDE_LIMIT, BadImage, Change
+from posedrop.contract.contents import Type
+from posedrop.contract.icc import is_srgb
+from posedrop.contract.images import IMAGE_LIMIT, PIXEL_LIMIT, SIDE_LIMIT, BadImage, Change
 
 FORMATS = {
     Type.PNG: "PNG",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from posedrop.deferral import Deferred
-from posedrop.errors import InvalidInput, TransientFault
-from posedrop.gate.reasons import ReasonCode
+from posedrop.aws.upload_bucket import GONE, UploadChanged
+from posedrop.contract.deferral import Deferred
+from posedrop.contract.errors import InvalidInput, TransientFault
+from posedrop.contract.reasons import ReasonCode
 from posedrop.prepare.recipe import CHANGES, LIFETIME, REFUSED, SHA256, TYPES, Prepared, PrepareRequest, prefix
-from posedrop.uploads import GONE, UploadChanged
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient

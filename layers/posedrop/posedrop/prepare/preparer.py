@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
-from posedrop.aws_errors import is_transient
-from posedrop.contents import SENT
-from posedrop.errors import InvalidInput, TransientFault
-from posedrop.images import UPLOAD_LIMIT, BadImage, Change, ImageChecker, ImageInfo, Patch, check, cleaned
+from posedrop.aws.errors import is_transient
+from posedrop.aws.upload_bucket import UploadChanged, open_stored
+from posedrop.contract.contents import SENT
+from posedrop.contract.errors import InvalidInput, TransientFault
+from posedrop.contract.images import UPLOAD_LIMIT, BadImage, Change, ImageChecker, ImageInfo, Patch, check, cleaned
 from posedrop.prepare.recipe import CHANGES, REFUSED, SHA256, TYPES, Prepared, PrepareRequest, prefix
-from posedrop.uploads import UploadChanged, open_stored
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

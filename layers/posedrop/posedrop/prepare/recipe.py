@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from posedrop.contents import Type
-from posedrop.images import EXTENSIONS
+from posedrop.contract.contents import Type
+from posedrop.contract.images import EXTENSIONS
 
 RECIPE = "1"
 """Part of the keys. Another number makes every picture anew: raise it when the same upload gives another picture."""

@@ -1,0 +1,161 @@
+"""Read and write single items of the table: all that the gate and the line need of DynamoDB.
+
+`Items` is the whole interface. A simulation or a test may put an object with these three methods in its place.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from botocore.exceptions import ClientError
+
+from posedrop.contract.errors import PosedropError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+Value = str | int | float
+Item = dict[str, Value]
+"""Attributes of an item that are texts or numbers. Attributes of other types are left out when an item is read."""
+KEY = "job_id"
+WRITER = "writer"
+"""The attribute with the id of the last write. It is no part of what is read."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Say what an attribute must be for a write. `or_absent` also allows an item without the attribute."""
+
+    attribute: str
+    comparison: Literal["=", "<>", "<", "<=", ">", ">="]
+    value: Value
+    or_absent: bool = False
+
+
+class Refused(PosedropError):
+    """A condition of a write does not hold. `item` is the item as it is, empty if there is none."""
+
+    def __init__(self, key: str, item: Item) -> None:
+        super().__init__(f"the item {key} is not as the write expects it")
+        self.item = item
+
+
+class Items:
+    """The items of one table. Errors of DynamoDB pass as botocore's ClientError."""
+
+    def __init__(self, dynamodb: "DynamoDBClient", table: str) -> None:
+        self._dynamodb = dynamodb
+        self._table = table
+
+    def get(self, *keys: str) -> list[Item]:
+        """Read up to 100 items at once, each consistently. An item that does not exist is empty."""
+        wanted: list[Mapping[str, Any]] = [{KEY: {"S": key}} for key in keys]
+        found: dict[str, Item] = {}
+        while wanted:
+            response = self._dynamodb.batch_get_item(
+                RequestItems={self._table: {"Keys": wanted, "ConsistentRead": True}}
+            )
+            found |= {item[KEY]["S"]: _plain(item) for item in response["Responses"].get(self._table, [])}
+            # DynamoDB may leave out keys of a batch, and names them (API reference, BatchGetItem).
+            unprocessed = response.get("UnprocessedKeys", {})
+            wanted = list(unprocessed[self._table]["Keys"]) if unprocessed else []
+        return [found.get(key, {}) for key in keys]
+
+    def update(
+        self,
+        key: str,
+        *,
+        values: Mapping[str, Value] | None = None,
+        add: Mapping[str, float] | None = None,
+        remove: Sequence[str] = (),
+        when: Sequence[Condition] = (),
+    ) -> Item:
+        """Change one item, and create it if there is none. Returns the changed attributes with their new values.
+
+        `values` are set, `add` is added to numbers (an absent one counts as 0), `remove` names attributes to remove.
+        Raises Refused if one of the conditions `when` does not hold.
+
+        A reply that is lost makes botocore repeat a write that was applied. So each write leaves its own id: one that
+        finds it there was the first, and is not counted twice. Only if another write came in between is it repeated.
+        """
+        writer = uuid.uuid4().hex
+        values = {**(values or {}), WRITER: writer}
+        when = [*when, Condition(WRITER, "<>", writer, or_absent=True)]
+        names: dict[str, str] = {}
+        arguments: dict[str, Any] = {}
+
+        def name(attribute: str) -> str:
+            return names.setdefault(attribute, f"#n{len(names)}")
+
+        def argument(value: Value) -> str:
+            arguments[f":v{len(arguments)}"] = _stored(value)
+            return f":v{len(arguments) - 1}"
+
+        sets = [f"{name(attribute)} = {argument(value)}" for attribute, value in values.items()]
+        adds = [f"{name(attribute)} {argument(value)}" for attribute, value in (add or {}).items()]
+        removes = [name(attribute) for attribute in remove]
+        clauses = (("SET", sets), ("ADD", adds), ("REMOVE", removes))
+        conditions = [
+            f"(attribute_not_exists({name(c.attribute)}) OR {name(c.attribute)} {c.comparison} {argument(c.value)})"
+            if c.or_absent
+            else f"{name(c.attribute)} {c.comparison} {argument(c.value)}"
+            for c in when
+        ]
+        try:
+            response = self._dynamodb.update_item(
+                TableName=self._table,
+                Key={KEY: {"S": key}},
+                UpdateExpression=" ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses if parts),
+                ConditionExpression=" AND ".join(conditions),
+                ExpressionAttributeNames={short: attribute for attribute, short in names.items()},
+                ExpressionAttributeValues=arguments,
+                ReturnValues="UPDATED_NEW",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            item = _item(exc)
+            if item.get(WRITER, {}).get("S") != writer:
+                raise Refused(key, _plain(item)) from exc
+            return _plain(item)
+        return _plain(response.get("Attributes", {}))
+
+    def query(
+        self, index: str, partition: tuple[str, str], below: tuple[str, str] | None = None, limit: int | None = None
+    ) -> Iterator[Item]:
+        """Read an index in the order of its sort key, at most `limit` items. It may be a moment behind the table.
+
+        `partition` is the index's partition key and its value; `below` its sort key and the value that all lie below.
+        """
+        expression = "#p = :p AND #s < :s" if below else "#p = :p"
+        names, arguments = {"#p": partition[0]}, {":p": {"S": partition[1]}}
+        if below:
+            names["#s"], arguments[":s"] = below[0], {"S": below[1]}
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=index,
+            KeyConditionExpression=expression,
+            ExpressionAttributeNames=names,
+            ExpressionAttributeValues=arguments,
+            PaginationConfig={"MaxItems": limit, "PageSize": min(limit, 1000)} if limit else {},
+        )
+        for page in pages:
+            for item in page["Items"]:
+                yield _plain(item)
+
+
+def _item(exc: ClientError) -> dict[str, Any]:
+    """Return the item that a refused write has found (API reference, ReturnValuesOnConditionCheckFailure)."""
+    response: Mapping[str, Any] = exc.response
+    return dict(response.get("Item", {}))
+
+
+def _stored(value: Value) -> dict[str, str]:
+    return {"S": value} if isinstance(value, str) else {"N": repr(value)}
+
+
+def _plain(item: Mapping[str, Any]) -> Item:
+    texts: Item = {name: value["S"] for name, value in item.items() if "S" in value and name != WRITER}
+    return texts | {name: float(value["N"]) for name, value in item.items() if "N" in value}

@@ -1,0 +1,187 @@
+"""The messages on the two queues."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from posedrop.contract.job import JOB_ID, waiting_id
+from posedrop.contract.times import epoch, rfc3339
+
+WAITING = waiting_id("", "").removesuffix("/")
+"""What the ids of uploads begin with that are no job yet."""
+
+
+class UnreadableMessage(ValueError):
+    """No one can read this message. The text says why."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The upload that a message comes from: it is settled when its own event is handled."""
+
+    key: str
+    etag: str
+
+
+@dataclass(frozen=True)
+class UploadMessage:
+    """An upload, as EventBridge tells it. `done_at` is when it was done, in whole seconds since the epoch."""
+
+    bucket: str
+    origin: Origin
+    done_at: float | None = None
+
+
+@dataclass(frozen=True)
+class PoseMessage:
+    """One pose of a character whose face or job file came; no pose (an empty text) means all there are.
+
+    `origin` is that file, or None. With no pose, `done_at` is when the origin's upload was done (seconds since the
+    epoch), if that is known, and `after` the key in the listing of the poses after which to go on.
+    """
+
+    bucket: str
+    character: str
+    pose: str
+    origin: Origin | None
+    done_at: float | None = None
+    after: str = ""
+
+    def to_json(self) -> str:
+        """The message's body."""
+        origin = {"key": self.origin.key, "etag": self.origin.etag} if self.origin else None
+        body: dict[str, Any] = {"bucket": self.bucket, "character": self.character, "pose": self.pose, "origin": origin}
+        if self.after:
+            body |= {"done_at": rfc3339(self.done_at) if self.done_at else None, "after": self.after}
+        return json.dumps({"job": body})
+
+
+@dataclass(frozen=True)
+class SubmitMessage:
+    """One job that was dispatched, or, with number 0, one that has been claimed: go on with it.
+
+    `number` is the job's dispatch number: the message counts only while the record has the same. `probe`: the breaker
+    is open, and this job tries whether the account is accepted again.
+    """
+
+    job_id: str
+    number: int = 0
+    probe: bool = False
+
+    def to_json(self) -> str:
+        """The message's body."""
+        body = {"submit": self.job_id, "number": self.number, "probe": self.probe}
+        return json.dumps({key: value for key, value in body.items() if value})
+
+
+@dataclass(frozen=True)
+class RetryMessage:
+    """A new attempt of a failed job is wanted.
+
+    `buy_again` accepts that it is paid although an earlier request may have been accepted, where the provider's history
+    cannot say.
+    """
+
+    job_id: str
+    buy_again: bool = False
+
+    def to_json(self) -> str:
+        """The message's body."""
+        return json.dumps({"retry": self.job_id, **({"buy_again": True} if self.buy_again else {})})
+
+
+@dataclass(frozen=True)
+class CancelMessage:
+    """A job that waits is not wanted any more; uploads that are no job yet have a `waiting/` id.
+
+    `attempt` is the attempt that was seen: a later one is left alone.
+    """
+
+    job_id: str
+    attempt: int = 1
+
+    def to_json(self) -> str:
+        """The message's body."""
+        return json.dumps({"cancel": self.job_id, "attempt": self.attempt})
+
+
+Message = UploadMessage | PoseMessage | SubmitMessage | RetryMessage | CancelMessage
+
+
+def parse_message(body: str) -> Message:
+    """Read the body of a message. Raises UnreadableMessage."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise UnreadableMessage(f"not JSON: {exc}") from exc
+    if not isinstance(content, dict):
+        raise UnreadableMessage("not a JSON object")
+    try:
+        if "detail" in content:
+            return _upload(content)
+        if "job" in content:
+            return _pose(content["job"])
+        if "submit" in content:
+            number = _number(content.get("number", 0))
+            return SubmitMessage(_job_id(content["submit"]), number, content.get("probe") is True)
+        if "retry" in content:
+            return RetryMessage(_job_id(content["retry"]), _flag(content.get("buy_again", False)))
+        if "cancel" in content:
+            waiting = str(content["cancel"]).startswith(WAITING)
+            job_id = _text(content["cancel"]) if waiting else _job_id(content["cancel"])
+            return CancelMessage(job_id, _number(content["attempt"]))
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise UnreadableMessage(f"a field is missing or of the wrong type: {exc}") from exc
+    raise UnreadableMessage("none of: an upload event, job, submit, retry, cancel")
+
+
+def _upload(event: dict[str, Any]) -> UploadMessage:
+    if event["detail-type"] != "Object Created":
+        raise UnreadableMessage(f"an event of another kind: {event['detail-type']!a}")
+    # The key is taken as it is: EventBridge does not encode it, unlike S3's own notifications.
+    found = event["detail"]["object"]
+    bucket = _text(event["detail"]["bucket"]["name"])
+    return UploadMessage(bucket, Origin(_text(found["key"]), found.get("etag", "")), _time(event.get("time")))
+
+
+def _time(value: object) -> float | None:
+    try:
+        return epoch(str(value))
+    except ValueError:
+        return None
+
+
+def _pose(job: dict[str, Any]) -> PoseMessage:
+    origin, after = job.get("origin"), job.get("after", "")
+    return PoseMessage(
+        _text(job["bucket"]),
+        _text(job["character"]),
+        _text(job["pose"]) if job["pose"] != "" else "",
+        Origin(_text(origin["key"]), str(origin["etag"])) if origin else None,
+        _time(job.get("done_at")),
+        _text(after) if after != "" else "",
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"expected a text, got {type(value).__name__}")
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"expected a whole number, got {value!a}")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, got {type(value).__name__}")
+    return value
+
+
+def _job_id(value: object) -> str:
+    if not JOB_ID.fullmatch(_text(value)):
+        raise UnreadableMessage("not the id of a job")
+    return str(value)

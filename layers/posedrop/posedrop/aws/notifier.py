@@ -1,0 +1,123 @@
+"""The notification: what a job's end is told as, and how it is published."""
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger
+
+from posedrop.aws.ledger import Record
+from posedrop.contract.upload_layout import slug
+from posedrop.segmind.responses import cut
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+
+logger = Logger(child=True)
+
+VERSION = "1"
+SUBJECT_LIMIT = 99
+"""SNS takes subjects of ASCII text of under 100 characters (API reference, Publish)."""
+SIZE_LIMIT = 256 * 1024
+"""Bytes of a message, its attributes included (SNS developer guide, message attributes; API reference, Publish)."""
+SHORT_TEXT = 1024
+"""Bytes of a text that is cut for a message that would be too large, and of the prompt in an e-mail."""
+METRICS = ("inference_seconds", "total_seconds", "polls", "cost_usd", "rescued")
+TEXTS = ("parameters", "error")
+"""Where a notification has texts that may be cut: names and the context are what its readers go by."""
+
+
+def notification(record: Record) -> dict[str, Any]:
+    """What is told of a job that has ended. All keys are there, None where nothing is known."""
+    failed = record.error is not None
+    return {
+        "version": VERSION,
+        "job_id": record.job_id,
+        "attempt": record.attempt,
+        "status": str(record.status),
+        "character": record.character,
+        "pose": record.pose or None,
+        "request_id": record.request_id,
+        "inputs": {
+            name: {key: record.inputs[name].get(key) for key in ("bucket", "key", "version_id", "sha256", "prepared")}
+            if name in record.inputs
+            else None
+            for name in ("face", "pose")
+        },
+        "parameters": record.parameters or None,
+        "outputs": [] if failed else record.outputs,
+        "error": record.error,
+        "metrics": {key: record.metrics.get(key) for key in METRICS},
+        "context": record.context,
+        "submitted_at": record.submitted_at,
+        "completed_at": record.completed_at,
+    }
+
+
+def incomplete(record: Record) -> dict[str, Any]:
+    """What is told of uploads that have been waiting for long. Its job id is the ledger's key of the waiting record."""
+    missing = " and ".join(record.missing) or "nothing"
+    text = f"the uploads wait: {missing} missing since {record.created_at}" + (
+        f" ({record.reason})" if record.reason else ""
+    )
+    told = replace(record, error={"type": "Incomplete", "message": cut(text, SHORT_TEXT)})
+    return {**notification(told), "status": "INCOMPLETE", "pose": record.pose or None}
+
+
+def publish(sns: "SNSClient", topic_arn: str, message: dict[str, Any]) -> None:
+    """Publish a notification. Errors of SNS pass as botocore's ClientError.
+
+    The parameters and the error of one that SNS would refuse for its size are cut to SHORT_TEXT bytes each.
+    """
+    request = _request(message)
+    if size(request) > SIZE_LIMIT:
+        logger.warning("the notification is too large: its texts are cut", bytes=size(request))
+        request = _request({key: _short(value) if key in TEXTS else value for key, value in message.items()})
+    sns.publish(TopicArn=topic_arn, **request)
+
+
+def size(request: dict[str, Any]) -> int:
+    """Count the bytes of a publish request as SNS does: the message, and of each attribute name, type and value."""
+    texts = [request["Subject"], request["Message"]]
+    for name, attribute in request["MessageAttributes"].items():
+        texts += [name, *attribute.values()]
+    return sum(len(text.encode()) for text in texts)
+
+
+def _request(message: dict[str, Any]) -> dict[str, Any]:
+    attributes = {"status": message["status"], "character": message["character"]}
+    if message["error"]:
+        attributes["error_type"] = message["error"]["type"]
+    # In ASCII: SNS does not take every character that a prompt may have.
+    text = json.dumps(message)
+    return {
+        "Subject": subject(message),
+        "MessageStructure": "json",
+        "Message": json.dumps({"default": text, "email": email(message)}),
+        "MessageAttributes": {
+            name: {"DataType": "String", "StringValue": value} for name, value in attributes.items() if value
+        },
+    }
+
+
+def _short(texts: dict[str, Any] | None) -> dict[str, Any] | None:
+    return texts and {key: cut(text, SHORT_TEXT) if isinstance(text, str) else text for key, text in texts.items()}
+
+
+def subject(message: dict[str, Any]) -> str:
+    """The subject of the e-mail."""
+    name = slug("-".join(filter(None, (message["character"], message["pose"]))), 60)
+    return f"posedrop: {name} {message['status'].lower()}"[:SUBJECT_LIMIT]
+
+
+def email(message: dict[str, Any]) -> str:
+    """The text that people read."""
+    lines = [f"Character: {message['character']}", f"Pose: {message['pose'] or '-'}", f"Status: {message['status']}"]
+    if message["error"]:
+        lines += [f"Reason: {message['error']['type']}: {message['error']['message']}"]
+    lines += [f"Image: {output['uri']}" for output in message["outputs"]]
+    lines += [f"Prompt: {cut((message['parameters'] or {}).get('prompt', ''), SHORT_TEXT)}"]
+    lines += [f"Job: {message['job_id']}, attempt {message['attempt']}"]
+    if message["request_id"]:
+        lines += [f"Request id: {message['request_id']}"]
+    return "\n".join(lines)

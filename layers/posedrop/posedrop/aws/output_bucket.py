@@ -1,0 +1,128 @@
+"""Storing outputs: an image streams from the provider to S3 while it is checked; a bad one is not stored."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from boto3.exceptions import Boto3Error
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import BotoCoreError, ClientError
+
+from posedrop.contract.errors import DeliveryFailed, OutputInvalid
+from posedrop.contract.images import EXTENSIONS, BadImage, ImageChecker, ImageInfo
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PART = 8 * 1024 * 1024
+# One part at a time: memory is a few parts, whatever the image's size.
+_TRANSFER = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, use_threads=False)
+
+
+class OutputBucket:
+    """Where the outputs of jobs are stored. Raises DeliveryFailed where storing failed."""
+
+    def __init__(self, s3: "S3Client", name: str) -> None:
+        self._s3 = s3
+        self._name = name
+
+    def store_image(self, folder: str, number: int, chunks: Iterable[bytes]) -> dict[str, Any]:
+        """Store one image as `folder`/`number`.<ext>, and return what the notification says of it.
+
+        Raises OutputInvalid if it is no image, DeliveryFailed if it ends too early; then nothing is stored.
+        """
+        image = CheckedImage(chunks)
+        extension, content_type = image.kind()
+        key = f"{folder}/{number}.{extension}"
+        try:
+            self._s3.upload_fileobj(
+                cast(IO[bytes], image), self._name, key, ExtraArgs={"ContentType": content_type}, Config=_TRANSFER
+            )
+        except (ClientError, BotoCoreError, Boto3Error) as exc:
+            raise DeliveryFailed(f"the output cannot be stored: {exc}") from exc
+        info = image.info()
+        return {
+            "bucket": self._name,
+            "key": key,
+            "uri": f"s3://{self._name}/{key}",
+            "content_type": info.content_type,
+            "bytes": info.bytes,
+            "sha256": image.sha256(),
+            "width": info.width,
+            "height": info.height,
+        }
+
+    def store_result(self, folder: str, result: dict[str, Any]) -> None:
+        """Store `folder`/result.json."""
+        try:
+            self._s3.put_object(
+                Bucket=self._name,
+                Key=f"{folder}/result.json",
+                Body=json.dumps(result, ensure_ascii=False, indent=1).encode(),
+                ContentType="application/json",
+            )
+        except (ClientError, BotoCoreError) as exc:
+            raise DeliveryFailed(f"result.json cannot be stored: {exc}") from exc
+
+
+class CheckedImage(io.RawIOBase):
+    """A readable file over the chunks of an image.
+
+    Reading raises OutputInvalid once they are no image, DeliveryFailed if they end too early.
+    """
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        super().__init__()
+        self._chunks = iter(chunks)
+        self._buffer = bytearray()
+        self._checker = ImageChecker()
+        self._digest = hashlib.sha256()
+        self._info: ImageInfo | None = None
+
+    def kind(self) -> tuple[str, str]:
+        """The extension and the content type that the first bytes tell. Raises OutputInvalid."""
+        while self._checker.format is None and self._info is None:
+            self._pull()
+        found = self._checker.format
+        assert found is not None  # an image that ended without one has raised
+        return EXTENSIONS[found], f"image/{found}"
+
+    def info(self) -> ImageInfo:
+        """What the whole image is, once all was read."""
+        if self._info is None:
+            raise ValueError("the image was not read to its end")
+        return self._info
+
+    def sha256(self) -> str:
+        """SHA-256 of what was read, in hex."""
+        return self._digest.hexdigest()
+
+    def readable(self) -> bool:
+        """A file of this kind can be read."""
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        """The next `size` bytes, or all that are left. Raises OutputInvalid, and what the chunks raise."""
+        wanted = -1 if size is None else size
+        while self._info is None and (wanted < 0 or len(self._buffer) < wanted):
+            self._pull()
+        end = len(self._buffer) if wanted < 0 else wanted
+        taken = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        return taken
+
+    def _pull(self) -> None:
+        chunk = next(self._chunks, None)
+        try:
+            if chunk is None:
+                self._info = self._checker.close()
+                return
+            self._checker.feed(chunk)
+        except BadImage as exc:
+            text = f"the output is not a whole image: {exc}"
+            # An image that only lacks its end may have been cut off on its way.
+            raise (DeliveryFailed if chunk is None and self._checker.format else OutputInvalid)(text) from exc
+        self._digest.update(chunk)
+        self._buffer += chunk

@@ -1,0 +1,40 @@
+"""Remember what was read of an image for a day, so that a face of a thousand poses is read once."""
+
+import hashlib
+import json
+from collections.abc import Callable
+
+from posedrop.aws.items import Item, Items
+from posedrop.contract.job import Input
+
+DAY = 86400
+
+
+class ReadImages:
+    """Sound images that were read, by their versions, which never change. Errors of DynamoDB pass as botocore's."""
+
+    def __init__(self, items: Items, clock: Callable[[], float]) -> None:
+        self._items = items
+        self._clock = clock
+
+    def get(self, bucket: str, key: str, version_id: str, etag: str) -> Input | None:
+        """Return what was read of a version, or None if that is not known. `etag` becomes part of it."""
+        (item,) = self._items.get(_item_key(bucket, key, version_id))
+        if not item:
+            return None
+        sha256, content_type = str(item["sha256"]), str(item["content_type"])
+        changes = tuple(filter(None, str(item.get("changes", "")).split()))
+        return Input(bucket, key, version_id, etag, int(item["bytes"]), sha256, content_type, changes)
+
+    def put(self, image: Input) -> None:
+        """Remember a sound image, if it has a version."""
+        if image.version_id and image.sha256 and image.content_type:
+            values: Item = {"sha256": image.sha256, "content_type": image.content_type, "bytes": image.size}
+            values["changes"] = " ".join(image.changes)
+            values["expires_at"] = int(self._clock() + DAY)
+            self._items.update(_item_key(image.bucket, image.key, image.version_id), values=values)
+
+
+def _item_key(*version: str) -> str:
+    # The number changes with what is remembered: older items are not read any more.
+    return f"read/{hashlib.sha256(json.dumps([*version, 2]).encode()).hexdigest()}"

@@ -1,0 +1,53 @@
+"""Send dispatched jobs to the queue that `submit` reads."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger
+
+from posedrop.aws.messages import SubmitMessage
+from posedrop.aws.parallel import Parallel, in_threads
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+
+logger = Logger(child=True)
+
+BATCH = 10
+"""Messages that SQS takes at once (API reference, SendMessageBatch)."""
+LONGEST_DELAY = 900
+"""Seconds for which SQS delays a message at most (API reference, SendMessage)."""
+
+
+class SubmitQueue:
+    """The queue of dispatched jobs. Errors of SQS pass as botocore's ClientError. `parallel` is for simulations."""
+
+    def __init__(self, sqs: "SQSClient", url: str, parallel: Parallel = in_threads) -> None:
+        self._sqs = sqs
+        self._url = url
+        self._parallel = parallel
+
+    def send(self, messages: Sequence[tuple[SubmitMessage, float]]) -> None:
+        """Send messages, each after its delay in seconds.
+
+        A message that the queue does not take is not sent again: its job is due in ten minutes, like a lost one's.
+        """
+        batches = [messages[start : start + BATCH] for start in range(0, len(messages), BATCH)]
+        self._parallel(self._send_batch, batches)
+
+    def _send_batch(self, messages: Sequence[tuple[SubmitMessage, float]]) -> None:
+        entries: list[SendMessageBatchRequestEntryTypeDef] = [
+            {
+                "Id": str(number),
+                "MessageBody": message.to_json(),
+                # Whole seconds, rounded up: what came before the gate opens would be put back, the probe among it.
+                "DelaySeconds": min(max(0, math.ceil(delay)), LONGEST_DELAY),
+            }
+            for number, (message, delay) in enumerate(messages)
+        ]
+        response = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
+        for failed in response.get("Failed", []):
+            job_id = messages[int(failed["Id"])][0].job_id
+            logger.warning("the queue did not take a message", job_id=job_id, reason=failed.get("Message"))

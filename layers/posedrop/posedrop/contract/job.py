@@ -1,0 +1,76 @@
+"""What a job is, and how it is named: the job id is the content."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from posedrop.contract.upload_layout import slug
+
+SLUG_LIMIT = 56
+JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,56}-[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image as it was read. `content_type` is None of what is no image, `sha256` of what is too large to read.
+
+    changes: what must be done before it is sent (posedrop.contract.images.Change).
+    """
+
+    bucket: str
+    key: str
+    version_id: str | None
+    etag: str
+    size: int
+    sha256: str | None
+    content_type: str | None
+    changes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The input as the ledger and the notification tell it."""
+        return {
+            "bucket": self.bucket,
+            "key": self.key,
+            "version_id": self.version_id,
+            "sha256": self.sha256,
+            "etag": self.etag,
+            "bytes": self.size,
+            "content_type": self.content_type,
+            "changes": list(self.changes),
+            "prepared": None,
+        }
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: a pair of images in a bucket and the parameters of the model."""
+
+    job_id: str
+    bucket: str
+    character: str
+    pose: str
+    inputs: dict[str, Input]
+    parameters: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] | None = None
+
+
+def job_id(bucket: str, character: str, pose: str, content: object) -> str:
+    """The id of a job: a slug that people recognise, and 16 hex digits of its content.
+
+    `content` is JSON; what counts is all that makes the job another one if it changes.
+    """
+    identity = json.dumps([bucket, character, pose, content], sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return f"{slug(f'{character}-{pose}', SLUG_LIMIT)}-{digest}"
+
+
+def output_folder(character: str, pose: str, job_id: str, attempt: int) -> str:
+    """The key prefix of an attempt's outputs in the output bucket, without a slash at its end."""
+    return f"outputs/{character}/{pose}/{job_id}/{attempt}"
+
+
+def waiting_id(character: str, pose: str) -> str:
+    """The ledger's key of uploads that are no job yet."""
+    return f"waiting/{character}/{pose}"

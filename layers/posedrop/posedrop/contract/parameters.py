@@ -1,0 +1,171 @@
+"""The model's parameters: read from job files, checked against the schema, merged."""
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from email.errors import MessageError
+from email.header import decode_header, make_header
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import fastjsonschema
+
+from posedrop.contract.errors import InvalidInput
+
+JOB_FILE_LIMIT = 64 * 1024
+PROMPT_LIMIT = 8 * 1024
+CONTEXT_LIMIT = 4 * 1024
+CONTEXT_DEPTH = 32
+
+_SCHEMA = Path(__file__).parent / "schemas" / "job.schema.json"
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema of job files."""
+    loaded: dict[str, Any] = json.loads(_SCHEMA.read_text(encoding="utf-8"))
+    return loaded
+
+
+@cache
+def _validator() -> Callable[[object], object]:
+    compiled: Callable[[object], object] = fastjsonschema.compile(schema(), use_default=False)
+    return compiled
+
+
+def read_job_file(name: str, data: bytes) -> dict[str, Any]:
+    """The parameters in a job file of `data` bytes.
+
+    Raises InvalidInput that names the file, each wrong field and the reason.
+    """
+    if len(data) > JOB_FILE_LIMIT:
+        raise InvalidInput(f"{name}: larger than {JOB_FILE_LIMIT} bytes")
+    try:
+        content = json.loads(data, parse_constant=_refuse_constant)
+    except RecursionError as exc:
+        raise InvalidInput(f"{name}: nested too deeply") from exc
+    except ValueError as exc:
+        raise InvalidInput(f"{name}: not JSON: {exc}") from exc
+    if not isinstance(content, dict):
+        raise InvalidInput(f"{name}: not a JSON object")
+    problems = [problem for field, value in content.items() for problem in _problems(field, value)]
+    if problems:
+        raise InvalidInput("; ".join(f"{name}: {problem}" for problem in problems[:10]))
+    # JSON Schema takes 1.0 for an integer; the provider may not.
+    return {field: int(value) if isinstance(value, float) else value for field, value in content.items()}
+
+
+def check_prompt(name: str, prompt: str) -> str:
+    """The prompt itself. Raises InvalidInput if it is too long or not text."""
+    if problem := _prompt_problem(prompt):
+        raise InvalidInput(f"{name}: {problem}")
+    return prompt
+
+
+def metadata_prompt(metadata: Mapping[str, str]) -> str:
+    """The prompt in an object's metadata, or an empty text.
+
+    S3 gives metadata that is not ASCII in the encoding of RFC 2047 (Amazon S3 user guide, object metadata). It takes
+    the bytes of the request's header for Latin-1: of a header in UTF-8, as most clients send it, each byte comes back
+    as a character of its own.
+    """
+    value = metadata.get("prompt", "")
+    if "=?" not in value:
+        return value.strip()
+    try:
+        decoded = str(make_header(decode_header(value)))
+    except (ValueError, LookupError, MessageError):
+        return value.strip()
+    try:
+        return decoded.encode("latin-1").decode().strip()
+    except UnicodeError:
+        return decoded.strip()
+
+
+def merge(default_prompt: str, *layers: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The parameters of a job and its context. Later layers win; what none of them names has the model's default.
+
+    The prompt is missing from the parameters where no layer has one.
+    """
+    merged: dict[str, Any] = {
+        name: definition["default"] for name, definition in schema()["properties"].items() if "default" in definition
+    }
+    if default_prompt:
+        merged["prompt"] = default_prompt
+    for layer in layers:
+        merged.update(layer)
+    context = merged.pop("context", None)
+    return merged, context
+
+
+def _problems(field: str, value: object) -> list[str]:
+    properties = schema()["properties"]
+    if field not in properties:
+        return [_unknown(field, list(properties))]
+    try:
+        _validator()({field: value})
+    except fastjsonschema.JsonSchemaValueException as exc:
+        return [f"{exc.message.removeprefix('data.')}{_shown(value)}"]
+    if field == "prompt":
+        problem = _prompt_problem(str(value))
+    elif field == "context":
+        problem = _context_problem(value)
+    else:
+        problem = None
+    return [problem] if problem else []
+
+
+def _unknown(field: str, known: list[str]) -> str:
+    shown = field[:60]
+    if field in ("face_image", "pose_image"):
+        return f"{shown} is not taken from a job file: upload the image itself"
+    near = difflib.get_close_matches(shown, known, n=1)
+    return f"{_printable(shown)} is not a parameter of the model" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _prompt_problem(prompt: str) -> str | None:
+    try:
+        size = len(prompt.encode())
+    except UnicodeEncodeError:
+        return "prompt has a lone surrogate, which is not text"
+    if not prompt.strip():
+        return "prompt is blank"
+    return f"prompt has {size} bytes, more than {PROMPT_LIMIT}" if size > PROMPT_LIMIT else None
+
+
+def _context_problem(context: object) -> str | None:
+    if _deeper_than(context, CONTEXT_DEPTH):
+        return f"context is nested deeper than {CONTEXT_DEPTH} levels"
+    try:
+        size = len(json.dumps(context, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode())
+    except ValueError:
+        return "context has a number or a character that JSON cannot carry"
+    return f"context has {size} bytes, more than {CONTEXT_LIMIT}" if size > CONTEXT_LIMIT else None
+
+
+def _deeper_than(value: object, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels + 1):
+        children: list[object] = []
+        for item in layer:
+            if isinstance(item, dict):
+                children.extend(item.values())
+            elif isinstance(item, list):
+                children.extend(item)
+        if not children:
+            return False
+        layer = children
+    return True
+
+
+def _shown(value: object) -> str:
+    return f" (it is {value!r})" if isinstance(value, bool | int | float) and len(repr(value)) <= 40 else ""
+
+
+def _printable(text: str) -> str:
+    return text.encode("unicode_escape").decode() if not text.isprintable() else text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")

@@ -1,0 +1,457 @@
+"""The end of a job: fetch and store its outputs, write the ledger, tell it."""
+
+import hashlib
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
+
+from posedrop.aws.api_key import ApiKey
+from posedrop.aws.ledger import Conflict, Ledger, Record, Status
+from posedrop.aws.metrics import count, count_failure, count_success
+from posedrop.aws.notifier import notification, publish
+from posedrop.aws.output_bucket import OutputBucket
+from posedrop.aws.record import RESCUABLE, Request, cost_of_attempt
+from posedrop.contract.errors import (
+    JOB_ERRORS,
+    DeliveryFailed,
+    InferenceFailed,
+    InternalError,
+    JobError,
+    OutputInvalid,
+    PosedropError,
+    ResultExpired,
+    StatusUnavailable,
+)
+from posedrop.contract.job import output_folder
+from posedrop.contract.times import epoch
+from posedrop.deliver.rescue import CannotSay, Found, Rescue
+from posedrop.gate.budget import BudgetStore, Charge
+from posedrop.gate.credits import CreditsStore
+from posedrop.gate.latency import LatencyStore
+from posedrop.gate.rate_limit import RateLimiter
+from posedrop.poll.status import expired
+from posedrop.segmind.client import COMPLETED, FAILED, Segmind
+from posedrop.segmind.downloads import Downloader
+from posedrop.segmind.outputs import MAX_IMAGES, BadOutput, InlineSource, Source, parse_output
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+
+logger = Logger(child=True)
+
+# Lambda's error object begins with the message (AWS Lambda developer guide, Python function errors).
+_ERROR_MESSAGE = re.compile(r'\s*\{\s*"errorMessage":\s*("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")')
+
+RESERVE = 30.0
+"""Seconds of the function's time that are kept for storing and telling."""
+HISTORY_SECONDS = 20.0
+"""For one part of the history: what it holds then fits into Lambda's response of 6 MB."""
+DEFERRALS = 10
+"""So often a delivery waits for as long as the other side asks to; then it is retried as after any other fault."""
+NOT_AN_END = (401, 403, 404, 408, 410, 429)
+"""The 4xx of the result that may pass, or say that the result is gone. Any other one refuses to give it for good."""
+
+
+class Superseded(PosedropError):
+    """Another attempt of the job has begun: this one has nothing to end."""
+
+
+class RecordMissing(PosedropError):
+    """The ledger does not know the job."""
+
+
+class Delivery:
+    """Ends jobs. `clock` is for tests."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        segmind: Segmind,
+        api_key: ApiKey,
+        downloader: Downloader,
+        outputs: OutputBucket,
+        sns: "SNSClient",
+        topic_arn: str,
+        limiter: RateLimiter,
+        budgets: BudgetStore,
+        latency: LatencyStore,
+        rescue: Rescue,
+        account: CreditsStore,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = ledger
+        self._segmind = segmind
+        self._api_key = api_key
+        self._downloader = downloader
+        self._outputs = outputs
+        self._sns = sns
+        self._topic_arn = topic_arn
+        self._limiter = limiter
+        self._budgets = budgets
+        self._latency = latency
+        self._rescue = rescue
+        self._account = account
+        self._clock = clock
+
+    def deliver(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
+        """End the attempt of a state machine's event and tell it; `remaining` gives the function's seconds left.
+
+        Ending it twice changes nothing. Where the other side asks for some time, the answer is the state to go on with
+        after it. Raises DeliveryFailed where trying again may help, RecordMissing.
+        """
+        try:
+            record = self._record(event["job_id"], event["attempt"])
+            if not record.ended:
+                record = self._end(record, event, remaining)
+        except Superseded as exc:
+            logger.warning("superseded", reason=str(exc))
+            error = InternalError(str(exc))
+            return {**event, "status": "SUPERSEDED", "error": {"type": error.type, "message": str(error)}}
+        except DeliveryFailed as exc:
+            if not exc.retry_after or event.get("faults", 0) >= DEFERRALS:
+                raise
+            logger.warning("deferred", reason=str(exc), seconds=exc.retry_after)
+            return _deferred(event, exc.retry_after)
+        self._tell(record, event)
+        return {
+            "job_id": record.job_id,
+            "attempt": record.attempt,
+            "status": str(record.status),
+            "error": record.error,
+            "outputs": [output["uri"] for output in record.outputs],
+        }
+
+    def rescue(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
+        """Fetch the pictures of a failed job that the provider still keeps, and notify that as a new attempt.
+
+        `event` is the sweep's. Where it may work soon, the sweep tries it again; `rescued` says whether it did. Raises
+        RecordMissing.
+        """
+        record = self._ledger.get(event["rescue"])
+        if record is None:
+            raise RecordMissing(f"{event['rescue']} has no record")
+        logger.append_keys(character=record.character, pose=record.pose)
+        if record.attempt != event["attempt"] or not record.rescuable or not record.notified_at:
+            logger.info("nothing to rescue: the job has gone on", status=record.status)
+            return {"job_id": record.job_id, "rescued": False}
+        if not self._rescue.possible:
+            self._ledger.rescue_at(record, None)
+            return {"job_id": record.job_id, "rescued": False}
+        attempt = self._ledger.next_attempt(record)
+        try:
+            found = self._rescue.find(record, remaining() - RESERVE)
+            outputs = self._store_images(replace(record, attempt=attempt), found.sources, remaining)
+            rescued = self._succeed_later(record, attempt, found, outputs) if outputs else None
+        except (CannotSay, DeliveryFailed) as exc:
+            logger.warning("not rescued yet", reason=str(exc))
+            self._again(record)
+            return {"job_id": record.job_id, "rescued": False}
+        except OutputInvalid as exc:
+            logger.warning("not rescued", reason=str(exc))
+            return {"job_id": record.job_id, "rescued": False}
+        if rescued is None:
+            return {"job_id": record.job_id, "rescued": False}
+        self._tell(rescued, {})
+        return {"job_id": record.job_id, "rescued": True}
+
+    def _succeed_later(
+        self, record: Record, attempt: int, found: Found, outputs: list[dict[str, Any]]
+    ) -> Record | None:
+        """Write the new attempt into the ledger; None if the job has gone on meanwhile."""
+        requests = self._with_cost(record, found.cost_usd)
+        metrics = self._metrics(replace(record, attempt=attempt, requests=requests), {}, found.inference_seconds)
+        metrics["rescued"] = True
+        try:
+            now = self._clock()
+            ended = self._ledger.rescued(record, attempt, outputs, metrics, now, requests=requests)
+        except Conflict:
+            logger.info("the job went on while its pictures were fetched")
+            return None
+        logger.info("rescued", attempt=attempt, outputs=len(outputs), **metrics)
+        self._settle(record, found.cost_usd, delivered=True)
+        return ended
+
+    def _again(self, record: Record) -> None:
+        """Let the next sweep try the rescue once more."""
+        try:
+            self._ledger.rescue_at(record, self._clock())
+        except Conflict:
+            logger.info("the job has gone on")
+
+    def history(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Read a part of the provider's request history, for the operator's `reconcile`: the key stays in here."""
+        wanted = event["history"]
+        return self._rescue.requests(wanted["first"], wanted["last"], wanted["page"], HISTORY_SECONDS)
+
+    def refresh_credits(self) -> None:
+        """Ask the provider what is left on the account, unless that is known well enough."""
+        self._account.refresh(self._segmind, self._limiter.pause)
+
+    def report_execution(self, event: dict[str, Any], remaining: Callable[[], float]) -> None:
+        """End and tell the job of an execution that ended badly, if it is not told yet.
+
+        `event` is EventBridge's "Step Functions Execution Status Change". Raises RecordMissing.
+        """
+        detail = event["detail"]
+        given = json.loads(detail["input"])
+        logger.append_keys(job_id=given["job_id"], attempt=given["attempt"])
+        try:
+            record = self._record(given["job_id"], given["attempt"])
+        except Superseded as exc:
+            logger.info("superseded", reason=str(exc))
+            return
+        if record.notified_at:
+            return
+        if not record.ended:
+            cause = " ".join(str(detail[key]) for key in ("error", "cause") if detail.get(key))
+            text = f"the execution ended as {detail['status']}" + (f": {cause[:500]}" if cause else "")
+            error = InternalError(text)
+            record = self._rescue_now(record, {}, error, remaining) or self._fail(record, error, {})
+        logger.error("the execution did not tell its job's end", status=detail["status"])
+        count("ExecutionUntold")
+        self._tell(record, {})
+
+    def _record(self, job_id: str, attempt: int) -> Record:
+        record = self._ledger.get(job_id)
+        if record is None:
+            raise RecordMissing(f"{job_id} has no record")
+        logger.append_keys(character=record.character, pose=record.pose)
+        if record.attempt != attempt:
+            raise Superseded(f"{job_id} is at attempt {record.attempt}, this is attempt {attempt}")
+        return record
+
+    def _end(self, record: Record, event: dict[str, Any], remaining: Callable[[], float]) -> Record:
+        """Find out how the attempt ended, store what it made, and write it into the ledger."""
+        try:
+            if event.get("error"):
+                error = JOB_ERRORS[event["error"]["type"]](event["error"]["message"])
+                error.cost_usd = event.get("cost_usd")
+                raise error
+            if event.get("deliver_fault"):
+                raise _final(event["deliver_fault"], event.get("poll_fault"))
+            return self._store(record, event, remaining)
+        except JobError as exc:
+            return self._rescue_now(record, event, exc, remaining) or self._fail(record, exc, event)
+
+    def _rescue_now(
+        self, record: Record, event: dict[str, Any], error: JobError, remaining: Callable[[], float]
+    ) -> Record | None:
+        """Deliver an attempt that is about to fail from the provider's history; None where that does not work.
+
+        It is tried once: the sweep goes on with it later.
+        """
+        if error.type not in RESCUABLE or record.request_id is None:
+            return None
+        try:
+            found = self._rescue.find(record, remaining() - RESERVE)
+            outputs = self._store_images(record, found.sources, remaining)
+        except (CannotSay, DeliveryFailed, OutputInvalid) as exc:
+            logger.warning("not rescued", reason=str(exc))
+            return None
+        if not outputs:
+            error.cost_usd = found.cost_usd
+            return None
+        logger.warning("rescued: its result was gone", error_type=error.type, reason=str(error))
+        return self._succeed(record, event, outputs, found.inference_seconds, found.cost_usd, rescued=True)
+
+    def _store(self, record: Record, event: dict[str, Any], remaining: Callable[[], float]) -> Record:
+        if record.request_id is None:
+            raise InternalError("the job has no request id")
+        sources, inference_seconds, cost_usd = self._result(record, record.request_id)
+        outputs = self._store_images(record, sources, remaining)
+        return self._succeed(record, event, outputs, inference_seconds, cost_usd)
+
+    def _store_images(
+        self, record: Record, sources: Sequence[Source], remaining: Callable[[], float]
+    ) -> list[dict[str, Any]]:
+        """Check and store the images of an attempt; return what the notification says of them.
+
+        Raises OutputInvalid, and DeliveryFailed where it may work later.
+        """
+        folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
+        if len(sources) > MAX_IMAGES:
+            logger.warning("more outputs than expected: the first are delivered", expected=MAX_IMAGES)
+        outputs: list[dict[str, Any]] = []
+        for source in sources[:MAX_IMAGES]:
+            number = len(outputs) + 1
+            if isinstance(source, InlineSource):
+                if hashlib.sha256(source.data).hexdigest() in (output["sha256"] for output in outputs):
+                    continue  # the answer had the image twice: as a URL, and in base64
+                outputs.append(self._outputs.store_image(folder, number, [source.data]))
+            else:
+                with self._downloader.open(source.url, remaining() - RESERVE) as chunks:
+                    outputs.append(self._outputs.store_image(folder, number, chunks))
+        return outputs
+
+    def _succeed(
+        self,
+        record: Record,
+        event: dict[str, Any],
+        outputs: list[dict[str, Any]],
+        inference_seconds: float | None,
+        cost_usd: float | None,
+        *,
+        rescued: bool = False,
+    ) -> Record:
+        requests = self._with_cost(record, cost_usd)
+        metrics = self._metrics(replace(record, requests=requests), event, inference_seconds)
+        metrics["rescued"] = rescued
+        try:
+            ended = self._ledger.succeed(record, outputs, metrics, self._clock(), requests=requests)
+        except Conflict:
+            return self._record(record.job_id, record.attempt)
+        logger.info("succeeded", outputs=len(outputs), **metrics)
+        if not rescued:
+            self._learn(record, event, inference_seconds)
+        self._settle(record, cost_usd, delivered=True)
+        return ended
+
+    def _with_cost(self, record: Record, cost_usd: float | None) -> list[Request]:
+        """The record's requests with the cost of the accepted one, if that is known now."""
+        paid = record.paid
+        if cost_usd is None or paid is None:
+            return record.requests
+        return record.with_fate(paid, paid.fate, cost_usd=cost_usd)
+
+    def _learn(self, record: Record, event: dict[str, Any], inference_seconds: float | None) -> None:
+        """Let later jobs be asked for when they end. An attempt that took over an earlier request tells nothing."""
+        elapsed, wait = event.get("elapsed_seconds"), event.get("wait_seconds")
+        if elapsed is None or wait is None or record.attempt > 1:
+            return
+        # The provider's own figure may leave out its queue: the job ended between the last two looks.
+        seconds = min(max(inference_seconds or elapsed - wait / 2, elapsed - wait), elapsed)
+        try:
+            self._latency.observe(seconds)
+        except (BotoCoreError, ClientError) as exc:
+            logger.warning("the latency was not learned", reason=str(exc))
+
+    def _settle(self, record: Record, cost_usd: float | None, *, delivered: bool) -> None:
+        """Replace what the budget was charged for the attempt's request by its cost, once that is known."""
+        paid = record.paid
+        if paid is not None and paid.cost_usd is not None:
+            cost_usd = None  # it was settled before
+        charge = Charge(paid.charged_usd, paid.sent_at) if paid else Charge(0.0, self._clock())
+        try:
+            self._budgets.settle(charge, cost_usd, self._clock(), record.parameters, delivered=delivered)
+            if cost_usd is not None:
+                count("Spend", cost_usd)
+        except (BotoCoreError, ClientError) as exc:
+            logger.warning("the budget was not settled", reason=str(exc))
+
+    def _result(self, record: Record, request_id: str) -> tuple[list[Source], float | None, float | None]:
+        try:
+            answer = self._segmind.result(request_id)
+        except StatusUnavailable as exc:
+            if exc.gone:
+                self._not_found(record)
+            if exc.status == 401:
+                self._api_key.renew()
+            if exc.status == 429:
+                self._limiter.pause(self._clock(), exc.retry_after)
+                count("RateLimited")
+            if 400 <= (exc.status or 0) < 500 and exc.status not in NOT_AN_END:
+                raise InferenceFailed(str(exc)) from exc
+            raise DeliveryFailed(f"the result cannot be fetched: {exc}", exc.retry_after) from exc
+        self._account.note(answer.remaining_credits)
+        if answer.state == FAILED:
+            failed = InferenceFailed(answer.error or "the provider gave no reason")
+            failed.cost_usd = answer.cost_usd
+            raise failed
+        if answer.state != COMPLETED:
+            # Where poll itself has failed the job may still be running: the retries are its time.
+            raise DeliveryFailed(f"the result is not there yet: the provider says {answer.state}")
+        try:
+            return parse_output(answer.output), answer.inference_seconds, answer.cost_usd
+        except BadOutput as exc:
+            raise OutputInvalid(str(exc)) from exc
+
+    def _not_found(self, record: Record) -> None:
+        now = self._clock()
+        first = self._ledger.not_found(record, now)
+        if expired(first, now, epoch(record.submitted_at or record.created_at)):
+            raise ResultExpired("the provider does not know the request id, or no longer")
+
+    def _fail(self, record: Record, error: JobError, event: dict[str, Any]) -> Record:
+        requests = self._with_cost(record, error.cost_usd)
+        metrics = self._metrics(replace(record, requests=requests), event, None)
+        try:
+            ended = self._ledger.fail_attempt(record, error, metrics, self._clock(), requests=requests)
+        except Conflict:
+            return self._record(record.job_id, record.attempt)
+        logger.warning("failed", error_type=error.type, reason=str(error))
+        if error.cost_usd is not None:
+            self._settle(record, error.cost_usd, delivered=False)
+        return ended
+
+    def _tell(self, record: Record, event: dict[str, Any]) -> None:
+        if record.notified_at:
+            return
+        if record.status is Status.SUCCEEDED:
+            self._store_result(record, event)
+        publish(self._sns, self._topic_arn, notification(record))
+        self._ledger.notified(record, self._clock(), rescue=self._rescue.possible)
+        if record.error:
+            count_failure(record, record.error["type"])
+        else:
+            count_success(record, event.get("elapsed_seconds"))
+        if record.metrics.get("rescued"):
+            count("Rescued")
+
+    def _store_result(self, record: Record, event: dict[str, Any]) -> None:
+        """Write result.json, once the ledger says that this attempt has succeeded: no other one leaves such a file."""
+        folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
+        try:
+            self._outputs.store_result(folder, notification(record))
+        except DeliveryFailed:
+            if not event.get("deliver_fault"):
+                raise
+            logger.exception("no result.json: the end is told without it")
+
+    def _metrics(self, record: Record, event: dict[str, Any], inference_seconds: float | None) -> dict[str, Any]:
+        return {
+            "inference_seconds": inference_seconds,
+            "total_seconds": round(self._clock() - epoch(record.created_at), 3),
+            "polls": event.get("polls"),
+            "cost_usd": cost_of_attempt(record.requests, record.attempt),
+            "rescued": False,
+        }
+
+
+def _deferred(event: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The state of an execution whose delivery is tried again after so many seconds: its loop waits, no function does.
+
+    poll asks for no status of a job that is `completed`, and puts back the wait that is kept here.
+    """
+    return {
+        **event,
+        "status": "DEFERRED",
+        "finished": False,
+        "completed": True,
+        "wait_seconds": math.ceil(seconds),
+        "look_wait_seconds": event.get("wait_seconds", 1),
+        "faults": event.get("faults", 0) + 1,
+    }
+
+
+def _final(fault: dict[str, str], poll_fault: dict[str, str] | None) -> JobError:
+    """The error of a job whose delivery was given up: what Step Functions says of the last try."""
+    cause = fault.get("cause", "")
+    if poll_fault:
+        return InternalError(f"the status could not be asked for: {poll_fault.get('error')}: {_message(cause)}")
+    if fault.get("error") == DeliveryFailed.__name__:
+        return OutputInvalid(f"the output could not be delivered: {_message(cause)}")
+    return InternalError(f"the delivery failed: {fault.get('error')}: {_message(cause)}")
+
+
+def _message(cause: str) -> str:
+    """The error message in a cause, which is JSON as Lambda writes it, perhaps cut off in its stack trace."""
+    found = _ERROR_MESSAGE.match(cause)
+    return str(json.loads(found[1])) if found else cause

@@ -1,0 +1,301 @@
+"""From an upload to a job in the ledger, or to the record of what its uploads wait for."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger
+
+from posedrop.aws.errors import is_transient
+from posedrop.aws.ledger import UNEXPECTED_ERRORS, Ledger
+from posedrop.aws.messages import PoseMessage, UploadMessage
+from posedrop.aws.metrics import count
+from posedrop.aws.read_images import ReadImages
+from posedrop.aws.record import Record, Status
+from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket, UploadChanged
+from posedrop.contract.contents import Content
+from posedrop.contract.deferral import Deferred
+from posedrop.contract.errors import InternalError, JobError, PosedropError, TransientFault
+from posedrop.contract.job import Job, job_id
+from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.upload_layout import OutsideContract, Role, SideFile, hint, parse
+from posedrop.intake.folder import Draft, draft, unsettled
+from posedrop.line.entrance import Entrance
+from posedrop.settings import IntakeSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+
+logger = Logger(child=True)
+
+LONGEST_DELAY = 900
+"""Seconds for which SQS delays a message at most (API reference, SendMessage)."""
+NET_DELAY = 60
+"""Seconds after which a pose is handled although its own event is to come: that one may be lost."""
+PAGE = 1000
+"""Files of a character that are listed at once, the most that S3 lists (API reference, ListObjectsV2)."""
+NOTIFIED_SOON = 5.0
+"""Seconds that a new attempt waits until the one before is notified."""
+MAY_COME = 120.0
+"""Seconds for which an empty file, or a stem without a picture, may still be on its way: gateways write an empty file
+first, and of a phone's picture the film may arrive before it."""
+READS = 5
+"""How often a folder is read that changes meanwhile."""
+
+
+class FolderUnsteady(PosedropError):
+    """The files of a job kept changing while they were read."""
+
+
+class Arrivals:
+    """Handles what comes from the upload bucket. `clock` is for tests."""
+
+    def __init__(
+        self,
+        settings: IntakeSettings,
+        default_prompt: Callable[[], str],
+        *,
+        s3: "S3Client",
+        sqs: "SQSClient",
+        ledger: Ledger,
+        entrance: Entrance,
+        images: ReadImages,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._default_prompt = default_prompt
+        self._s3 = s3
+        self._sqs = sqs
+        self._ledger = ledger
+        self._entrance = entrance
+        self._images = images
+        self._clock = clock
+
+    def upload(self, message: UploadMessage) -> Record | None:
+        """Handle an upload: the record of its job, or None.
+
+        A face or a job file becomes one message for each pose of the character. Raises FolderUnsteady.
+        """
+        try:
+            upload = parse(message.origin.key)
+        except SideFile as why:
+            logger.info("ignored: a side file", key=ascii(message.origin.key), reason=str(why))
+            return None
+        except OutsideContract as why:
+            key = ascii(message.origin.key)
+            logger.warning("ignored: the upload is outside the contract", key=key, reason=str(why))
+            return None
+        logger.append_keys(character=upload.character)
+        pose = "" if upload.role in (Role.FACE, Role.JOB_FILE) else upload.pose
+        return self.pose(PoseMessage(message.bucket, upload.character, pose, message.origin, message.done_at))
+
+    def pose(self, message: PoseMessage) -> Record | None:
+        """Handle one pose, or all there are: the record of its job, or None. Raises FolderUnsteady."""
+        logger.append_keys(character=message.character, pose=message.pose)
+        found = None
+        try:
+            if message.pose:
+                found = self._read(message)
+            else:
+                self._expand(message)
+        except PosedropError:
+            raise
+        except Exception as exc:
+            if is_transient(exc):
+                raise TransientFault(f"the files cannot be read just now: {type(exc).__name__}: {exc}") from exc
+            return self._count(message, exc)
+        return self._record(message, found) if found else None
+
+    def retry(self, record: Record, wish: str, *, buy_again: bool) -> Record | None:
+        """Begin a new attempt of a failed job, once for each `wish` (a message's id); return its record.
+
+        Where the job failed before it was sent the folder is read anew: other content is a job of its own. Raises
+        Deferred while the attempt before is not notified.
+        """
+        if record.status is not Status.FAILED or wish in record.wishes:
+            logger.info("no new attempt: the job has not failed, or this message made one", status=record.status)
+            return record
+        if not record.notified_at:
+            raise Deferred(ReasonCode.BUSY, "the attempt before is to be notified first", NOTIFIED_SOON)
+        if record.failed_unsent:
+            return self._retry_unsent(record, wish)
+        return self._new_attempt(record, wish, buy_again=buy_again)
+
+    def _retry_unsent(self, record: Record, wish: str) -> Record | None:
+        message = PoseMessage(record.bucket, record.character, record.pose, None)
+        found = self._read(message)
+        if found is None:
+            return None  # what is missing now is in the waiting record
+        if found.job.job_id != record.job_id:
+            logger.info("the files have changed: they are a job of their own", other=found.job.job_id)
+            return self._record(message, found)
+        return self._new_attempt(record, wish, inputs=found.job.inputs, error=found.error)
+
+    def _new_attempt(self, record: Record, wish: str, *, error: JobError | None = None, **changes: Any) -> Record:
+        """Begin the next attempt of a failed job, in its place in line."""
+        place = {}
+        if error is None:
+            place = self._entrance.place(record.character, record.dispatch_number)
+        started = self._ledger.new_attempt(record, wish, self._clock(), place=place, error=error, **changes)
+        self._entrance.send(started, place)
+        logger.info("a new attempt", attempt=started.attempt)
+        return started
+
+    def _record(self, message: PoseMessage, found: Draft) -> Record:
+        """The job's record, new in its place in line; a newer upload of the same content gives it its versions."""
+        now = self._clock()
+        record = self._ledger.get(found.job.job_id)
+        if record:
+            record = self._renew(record, found, now)
+        elif found.error:
+            record = self._ledger.refuse(found.job, found.error, now)
+        else:
+            place = self._entrance.place(message.character)
+            record = self._ledger.queue(found.job, place, now)
+            self._entrance.send(record, place)
+        for waiting in (message.pose, ""):
+            self._ledger.stop_waiting(message.character, waiting)
+        return record
+
+    def _renew(self, record: Record, found: Draft, now: float) -> Record:
+        """Give a job that there is the versions of a newer upload of the same content."""
+        newer = {name: made.version_id for name, made in found.job.inputs.items()}
+        known = {name: made["version_id"] for name, made in record.inputs.items()}
+        if found.error or newer == known:
+            return record
+        if record.status is Status.QUEUED:
+            return self._ledger.renew_inputs(record, found.job.inputs, now)
+        if record.notified_at and record.failed_unsent:
+            # Not for its content, which is sound: uploaded again, it is wanted.
+            return self._new_attempt(record, ":".join(filter(None, newer.values())), inputs=found.job.inputs)
+        return record
+
+    def _expand(self, message: PoseMessage) -> None:
+        """Send a message for each pose on a page of the listing, and behind them one for the next page.
+
+        So the queue never holds much more than a page of one character. A run that ends early begins its page again.
+        """
+        bucket = UploadBucket(self._s3, message.bucket)
+        own = message.origin.key if message.origin else ""
+        poses, after = bucket.some_poses(message.character, message.after, PAGE, own)
+        if not poses and not message.after:
+            found = bucket.files(message.character, "", own)
+            if not found.present():
+                logger.info("ignored: the upload was deleted meanwhile")
+                self._ledger.stop_waiting(message.character, "")
+                return
+            missing = ["pose"] if found.face else ["face", "pose"]
+            self._wait(message, missing, hint(missing, found.strangers))
+            poses, after = bucket.some_poses(message.character, "", PAGE, own)  # for a pose that came meanwhile
+        delays = {pose: self._delay(modified, message.done_at) for pose, modified in poses.items()}
+        messages = [(replace(message, pose=pose, after=""), delay) for pose, delay in delays.items()]
+        for start in range(0, len(messages), 10):
+            self._send(messages[start : start + 10])
+        if after:
+            self._send([(replace(message, after=after), max(delays.values()))])
+        logger.info("expanded", poses=len(poses), later=sum(delay > 0 for delay in delays.values()), after=after)
+
+    def _delay(self, modified: datetime, done_at: float | None) -> int:
+        """Return after how many seconds a pose is handled because of a file that was uploaded at `done_at`.
+
+        The own event of a pose that was still settling then, or came later, sees the file: it goes first.
+        """
+        settled_before = (done_at or math.inf) + 1 - self._settings.settle_seconds  # S3 cuts its times to seconds
+        return 0 if modified.timestamp() < settled_before else NET_DELAY
+
+    def _send(self, messages: Sequence[tuple[PoseMessage, int]]) -> None:
+        """Send at most ten messages, each with its delay in seconds."""
+        answer = self._sqs.send_message_batch(
+            QueueUrl=self._settings.upload_queue_url,
+            Entries=[
+                {"Id": str(number), "MessageBody": message.to_json(), "DelaySeconds": delay}
+                for number, (message, delay) in enumerate(messages)
+            ],
+        )
+        if answer.get("Failed"):
+            raise PosedropError(f"{len(answer['Failed'])} messages were not taken by the queue")
+
+    def _read(self, message: PoseMessage) -> Draft | None:
+        """The job that the files make now, or None if they are no job: then it is written what is missing."""
+        bucket = UploadBucket(self._s3, message.bucket)
+        own = message.origin.key if message.origin else ""
+        before: JobFiles | None = None
+        for _ in range(READS):
+            files = bucket.files(message.character, message.pose, own)
+            younger = unsettled(files, message.origin, self._settings.settle_seconds, self._clock())
+            if younger:
+                logger.info("left to the event of a younger file", key=younger.key)
+                left = younger.modified.timestamp() + self._settings.settle_seconds - self._clock()
+                self._read_again(replace(message, origin=None), left)
+                return None
+            if not files.pose and not files.pose_file:
+                logger.info("ignored: the upload was deleted meanwhile")
+                self._ledger.stop_waiting(message.character, message.pose)
+                return None
+            missing, reason = files.missing, hint(files.missing, files.strangers)
+            if not missing:
+                try:
+                    found = self._draft(bucket, message, files)
+                except UploadChanged as exc:
+                    logger.info("a file changed while it was read", key=str(exc))
+                    continue
+                coming = self._coming(found)
+                if not found.lacks_prompt and not coming:
+                    return found
+                missing, reason = list(coming) or ["prompt"], _pending_reason(coming)
+                if coming and files != before:
+                    youngest = max(listed.modified.timestamp() for listed, _ in coming.values())
+                    self._read_again(message, youngest + MAY_COME - self._clock())
+            if files == before:
+                return None
+            self._wait(message, missing, reason)
+            before = files  # read once more, for the file that came meanwhile
+        raise FolderUnsteady("the files keep changing")
+
+    def _draft(self, bucket: UploadBucket, message: PoseMessage, files: JobFiles) -> Draft:
+        prepares = self._settings.prepare_images
+        prompt = self._default_prompt()
+        return draft(bucket, message.character, message.pose, files, prompt, self._images, prepares=prepares)
+
+    def _coming(self, found: Draft) -> dict[str, tuple[Listed, Content]]:
+        """The files in whose place a picture may still come: the young ones of what has none."""
+        since = self._clock() - MAY_COME
+        return {what: pair for what, pair in found.pending.items() if pair[0].modified.timestamp() > since}
+
+    def _read_again(self, message: PoseMessage, seconds: float) -> None:
+        """Send the message once more, for when a young file has settled: that file's own event may be lost."""
+        self._send([(message, min(max(1, math.ceil(seconds)), LONGEST_DELAY))])
+
+    def _wait(self, message: PoseMessage, missing: list[str], reason: str | None = None) -> None:
+        now = self._clock()
+        record = self._ledger.wait(message.bucket, message.character, message.pose, missing, now, reason)
+        if message.pose:
+            self._ledger.stop_waiting(message.character, "")  # a pose is not missing any more
+        if record.created_at == record.updated_at:  # it is looked at again and again
+            count("Waiting")
+        logger.info("waiting", missing=missing, reason=reason)
+
+    def _count(self, message: PoseMessage, exc: Exception) -> Record:
+        """Count an unexpected error before there is a job; return the record of the job that the last of them ends."""
+        text = f"unexpected error: {type(exc).__name__}: {exc}"
+        now = self._clock()
+        waiting = self._ledger.count_unread(message.bucket, message.character, message.pose, text, now)
+        if waiting.errors < UNEXPECTED_ERRORS:
+            raise exc
+        logger.exception("the last unexpected error: the job ends")
+        origin = [message.origin.key, message.origin.etag] if message.origin else None
+        name = job_id(message.bucket, message.character, message.pose, {"unread": origin, "since": waiting.created_at})
+        error = InternalError(f"the files could not be read: {type(exc).__name__}: {exc}")
+        job = Job(name, message.bucket, message.character, message.pose, {})
+        record = self._ledger.refuse(job, error, self._clock())
+        self._ledger.stop_waiting(message.character, message.pose)
+        return record
+
+
+def _pending_reason(pending: dict[str, tuple[Listed, Content]]) -> str | None:
+    told = [f"{listed.key} is {content.words}" for listed, content in pending.values()]
+    return f"{', '.join(told)}: read again for two minutes" if told else None

@@ -1,0 +1,164 @@
+"""Fetching an output from where the provider says it lies, and from nowhere that it should not be fetched from.
+
+The API key never comes near: this client has none. Foreign errors are translated here, once.
+"""
+
+import ipaddress
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from posedrop.contract.errors import DeliveryFailed, OutputInvalid
+from posedrop.segmind.bodies import unpacked
+from posedrop.segmind.retry_after import requested_wait
+
+OUTPUT_LIMIT = 256 * 1000 * 1000
+"""Bytes of one output."""
+REDIRECTS = 3
+
+Resolve = Callable[[str, int], list[str]]
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all that is allocated (IANA, IPv6 address space)
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a host name. Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[4][0]) for address in found]
+
+
+class Downloader:
+    """Fetches outputs over https, from public addresses only.
+
+    `trusted_url` is the provider's base: its origin may be plain http and private, for the local stack.
+    """
+
+    def __init__(
+        self,
+        trusted_url: str,
+        transport: httpx.BaseTransport | None = None,
+        resolve: Resolve = resolve,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._trusted = _origin(httpx.URL(trusted_url))
+        self._resolve = resolve
+        self._clock = clock
+        self._client = httpx.Client(
+            transport=transport,
+            timeout=httpx.Timeout(20, connect=10),
+            limits=httpx.Limits(max_keepalive_connections=0),
+            follow_redirects=False,
+            trust_env=False,
+            # Images do not compress. One that comes packed all the same is unpacked in pieces, which are counted.
+            headers={"accept-encoding": "identity"},
+        )
+
+    @contextmanager
+    def open(self, url: str, seconds: float) -> Iterator[Iterator[bytes]]:
+        """The bytes at `url`, in chunks, all of them within `seconds`.
+
+        Raises OutputInvalid for an address that may not be fetched and for more than OUTPUT_LIMIT bytes, DeliveryFailed
+        for what may pass.
+        """
+        deadline = self._clock() + seconds
+        try:
+            with self._follow(url) as response:
+                if int(response.headers.get("content-length", "0")) > OUTPUT_LIMIT:
+                    raise OutputInvalid(f"the output has more than {OUTPUT_LIMIT} bytes")
+                yield self._chunks(response, deadline)
+        # httpx builds the next request of a redirect itself, and passes on what its Location header makes of that.
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
+            raise DeliveryFailed(f"the output cannot be fetched: {type(exc).__name__}") from exc
+
+    @contextmanager
+    def _follow(self, address: str) -> Iterator[httpx.Response]:
+        url = _parse(address)
+        for _ in range(REDIRECTS + 1):
+            with self._client.stream("GET", **self._request(url)) as response:
+                if not response.has_redirect_location:
+                    if response.status_code != 200:
+                        raise DeliveryFailed(
+                            f"the output cannot be fetched: HTTP status {response.status_code}",
+                            requested_wait(response.headers, time.time()),
+                        )
+                    yield response
+                    return
+                url = _parse(response.headers["location"], url)
+        raise OutputInvalid(f"the output's address redirects more than {REDIRECTS} times")
+
+    def _request(self, url: httpx.URL) -> dict[str, Any]:
+        if _origin(url) == self._trusted:
+            return {"url": url}
+        if url.scheme != "https":
+            raise OutputInvalid(f"the output's address is not https: {_shown(url)}")
+        host = _host(url)
+        try:
+            addresses = self._resolve(host, url.port or 443)
+        except (OSError, UnicodeError) as exc:
+            raise DeliveryFailed(f"the host of the output's address cannot be resolved: {_shown(url)}") from exc
+        if not addresses or not all(_public(address) for address in addresses):
+            raise OutputInvalid(f"the output's address is not public: {_shown(url)}")
+        # The address that was checked is the one that is asked: a name may resolve differently the next time.
+        return {
+            "url": url.copy_with(host=addresses[0]),
+            "headers": {"host": url.netloc.decode("ascii")},
+            "extensions": {"sni_hostname": host},
+        }
+
+    def _chunks(self, response: httpx.Response, deadline: float) -> Iterator[bytes]:
+        total = 0
+        encoding = response.headers.get("content-encoding", "")
+        try:
+            # As they come: pieces of a fixed size would hide a slow answer until one of them is full.
+            for chunk in unpacked(response.iter_raw(), encoding):
+                total += len(chunk)
+                if total > OUTPUT_LIMIT:
+                    raise OutputInvalid(f"the output has more than {OUTPUT_LIMIT} bytes")
+                if self._clock() > deadline:
+                    raise DeliveryFailed("the output cannot be fetched: it came too slowly")
+                yield chunk
+        except httpx.HTTPError as exc:
+            raise DeliveryFailed(f"the output cannot be fetched: {type(exc).__name__}") from exc
+
+
+def _parse(address: str, base: httpx.URL | None = None) -> httpx.URL:
+    try:
+        url = base.join(address) if base else httpx.URL(address)
+    except (httpx.InvalidURL, ValueError) as exc:
+        raise OutputInvalid("the output's address is not a URL") from exc
+    if url.scheme not in ("http", "https") or not _host(url):
+        raise OutputInvalid(f"the output's address is not https: {_shown(url)}")
+    return url
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, _host(url), url.port
+
+
+def _host(url: httpx.URL) -> str:
+    # As it is sent, in ASCII: URL.host decodes it, and raises for some names.
+    return url.raw_host.decode("ascii")
+
+
+def _shown(url: httpx.URL) -> str:
+    return f"{url.scheme}://{_host(url)}"[:200]
+
+
+def _public(address: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip in _NAT64:
+            ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        elif ip.ipv4_mapped or ip.sixtofour:
+            ip = ip.ipv4_mapped or ip.sixtofour or ip
+        elif ip not in _GLOBAL_UNICAST:
+            return False
+    return ip.is_global and not ip.is_multicast

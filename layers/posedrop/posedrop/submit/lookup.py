@@ -1,0 +1,173 @@
+"""Before another request of a job is paid: does one of those that were sent before exist?
+
+Each of them is resolved by itself and what was learned is kept in the record, so the look-up may take several
+invocations. The provider's history has three answers: found, not there, cannot say.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from aws_lambda_powertools import Logger
+
+from posedrop.aws.ledger import Ledger
+from posedrop.aws.record import MAY_EXIST, Fate, Record, Request
+from posedrop.contract.deferral import Deferred
+from posedrop.contract.errors import StatusUnavailable, SubmitOutcomeUnknown
+from posedrop.contract.naming import execution_name
+from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.times import epoch
+from posedrop.deliver.rescue import CannotSay, Found, Rescue
+from posedrop.gate.budget import Charge
+from posedrop.gate.gate import Gate
+from posedrop.segmind.client import FAILED, Segmind
+from posedrop.segmind.history import History, HistoryUnavailable, HistoryUnfinished
+
+logger = Logger(child=True)
+
+DAY = 86400.0
+HISTORY_DELAY = 60.0
+"""Seconds that a request may take to appear in the provider's history: it is not asked before."""
+CANNOT_SAY = 600.0
+"""Seconds after a request for which a history that cannot say is asked again."""
+ASK_AGAIN = 30.0
+GONE_APART = 30.0
+"""Seconds between two polls, both answered 404 or 410, after which an earlier request is gone."""
+LOOKUP_SECONDS = 25.0
+"""Seconds of the function's time that one look-up takes at most."""
+RESCUE_SECONDS = 10.0
+"""Seconds of them that the history is asked for the pictures of a request whose id is known."""
+
+
+class RequestLookup:
+    """Resolves the requests in a record's list. `clock` is for tests.
+
+    `history` None: a request cannot be searched for by its job's name. `rescue` asks for one whose id is known.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        segmind: Segmind,
+        gate: Gate,
+        history: History | None,
+        rescue: Rescue,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = ledger
+        self._segmind = segmind
+        self._gate = gate
+        self._history = history
+        self._rescue = rescue
+        self._clock = clock
+
+    def resolve(self, record: Record, remaining: Callable[[], float]) -> Record:
+        """Go through all requests of a queued job, the newest first.
+
+        Returns the record: SUBMITTED if one of them is resumed, else QUEUED with nothing left to resolve. Raises
+        Deferred, and SubmitOutcomeUnknown where the history cannot say and nobody accepted to pay again.
+        """
+        while True:
+            open_requests = [found for found in record.requests if found.fate in (*MAY_EXIST, Fate.ACCEPTED)]
+            if not open_requests:
+                return record
+            if remaining() < LOOKUP_SECONDS:
+                raise Deferred(ReasonCode.EARLIER_REQUEST, "an earlier request is looked up in the next invocation", 1)
+            request = open_requests[-1]
+            ask = self._poll if request.fate is Fate.ACCEPTED else self._search
+            record = ask(record, request)
+            if record.request_id:
+                logger.info("an earlier request is resumed", request_id=record.request_id)
+                return record
+
+    def find(self, record: Record, request: Request) -> str | None:
+        """The id of a request of unknown outcome from the history, or None: it is not there.
+
+        Raises Deferred while it is too early or the search is not finished, and HistoryUnavailable.
+        """
+        if self._history is None:
+            raise HistoryUnavailable("the history is turned off, or the images were in the request", final=True)
+        age = self._clock() - request.sent_at
+        if age < HISTORY_DELAY:
+            raise Deferred(ReasonCode.EARLIER_REQUEST, "the provider's history is asked next", HISTORY_DELAY - age)
+        name = execution_name(record.job_id, request.attempt)
+        try:
+            return self._history.find(name, request.sent_at, request.history_page)
+        except HistoryUnfinished as exc:
+            requests = record.with_fate(request, request.fate, history_page=exc.page)
+            self._ledger.learned(record, requests, self._clock())
+            raise Deferred(ReasonCode.EARLIER_REQUEST, str(exc), 1) from exc
+
+    def _search(self, record: Record, request: Request) -> Record:
+        """Ask the history for a request that may exist, and keep what it says."""
+        own = request.attempt == record.attempt
+        now = self._clock()
+        try:
+            request_id = self.find(record, request)
+        except HistoryUnavailable as exc:
+            logger.warning("the history cannot say", reason=str(exc))
+            self._wait_for_history(record, request, exc)
+            return self._ledger.learned(record, record.with_fate(request, Fate.UNRESOLVED), now)
+        if request_id is None:
+            learned = self._ledger.learned(record, record.with_fate(request, Fate.ABSENT, charged_usd=0.0), now)
+            if request.charged_usd:  # not before: another function may have learned it first
+                self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
+            return learned
+        if own:
+            return self._ledger.adopt(record, request, request_id, now)
+        return self._ledger.learned(record, record.with_fate(request, Fate.ACCEPTED, request_id=request_id), now)
+
+    def _wait_for_history(self, record: Record, request: Request, exc: HistoryUnavailable) -> None:
+        """Return once the look-up may go on without the history; raise Deferred or SubmitOutcomeUnknown before."""
+        now = self._clock()
+        if request.attempt == record.attempt:
+            left = request.sent_at + CANNOT_SAY - now
+            if left > 0:
+                seconds = left if exc.final else min(left, ASK_AGAIN)
+                raise Deferred(ReasonCode.EARLIER_REQUEST, f"the last request may exist: {exc}", seconds) from exc
+        elif not record.buy_again:
+            if exc.final or now - epoch(record.queued_at) > DAY:
+                raise SubmitOutcomeUnknown(
+                    f"attempt {request.attempt} may have been billed, and the provider's history cannot say: {exc}. "
+                    f"To pay again all the same: retry --buy-again"
+                ) from exc
+            raise Deferred(ReasonCode.EARLIER_REQUEST, f"an earlier request may exist: {exc}", ASK_AGAIN) from exc
+
+    def _poll(self, record: Record, request: Request) -> Record:
+        """Poll an earlier request whose id is known: if it lives or has ended well, the job goes on with it."""
+        request_id = str(request.request_id)
+        now = self._clock()
+        try:
+            state = self._segmind.status(request_id).state
+        except StatusUnavailable as exc:
+            if exc.status == 429:
+                self._gate.limiter.pause(now, exc.retry_after)
+            if not exc.gone:
+                raise Deferred(ReasonCode.EARLIER_REQUEST, f"an earlier request is polled first: {exc}", 30) from exc
+            first = request.not_found_at
+            if first is None or now < max(first + GONE_APART, request.sent_at + HISTORY_DELAY):
+                seen = record.with_fate(request, request.fate, not_found_at=now if first is None else first)
+                self._ledger.learned(record, seen, now)
+                again = max((now if first is None else first) + GONE_APART, request.sent_at + HISTORY_DELAY) - now
+                raise Deferred(ReasonCode.EARLIER_REQUEST, "an earlier request is polled once more", again + 1) from exc
+            return self._gone(record, request, request_id, first)
+        if state == FAILED:
+            return self._ledger.learned(record, record.with_fate(request, Fate.FAILED), now)
+        return self._ledger.adopt(record, request, request_id, now)
+
+    def _gone(self, record: Record, request: Request, request_id: str, first: float) -> Record:
+        """Resume a request whose result is gone if the history leads to its pictures: `deliver` fetches them there."""
+        now = self._clock()
+        try:
+            # That there is one picture is enough to know: `deliver` looks for the others.
+            found = self._rescue.find(replace(record, request_id=request_id), RESCUE_SECONDS, outputs=1)
+        except CannotSay as exc:
+            if now < first + CANNOT_SAY:
+                text = f"the pictures of an earlier request may still be at the provider: {exc}"
+                raise Deferred(ReasonCode.EARLIER_REQUEST, text, ASK_AGAIN) from exc
+            logger.warning("the history cannot say", reason=str(exc))
+            found = Found()
+        if found.sources:
+            return self._ledger.adopt(record, request, request_id, now)
+        cost_usd = request.cost_usd if found.cost_usd is None else found.cost_usd
+        return self._ledger.learned(record, record.with_fate(request, Fate.GONE, cost_usd=cost_usd), now)

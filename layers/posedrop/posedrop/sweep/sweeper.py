@@ -1,0 +1,244 @@
+"""Finding what is stuck: jobs whose message, function or execution was lost, and uploads that wait for too long."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger
+from botocore.exceptions import ClientError
+
+from posedrop.aws.ledger import DAY, ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict, Ledger, kept_until
+from posedrop.aws.messages import PoseMessage, SubmitMessage
+from posedrop.aws.notifier import incomplete, publish
+from posedrop.aws.record import Record, Status
+from posedrop.contract.errors import PosedropError
+from posedrop.contract.naming import execution_name
+from posedrop.contract.times import epoch
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+logger = Logger(child=True)
+
+HOUR = 3600.0
+RESERVE = 30.0
+"""Seconds of the function's time in which no further record is begun."""
+LONGEST_BETWEEN = 30 * 24 * HOUR
+"""Seconds at most between two checks of uploads that stay incomplete."""
+RECORD_KEYS = ("job_id", "attempt", "character", "pose", "execution")
+"""What the log lines about a record have, and no others."""
+
+
+@dataclass(frozen=True)
+class Ages:
+    """How long (seconds) nothing may have happened to a record before it counts as stuck."""
+
+    waiting: float = 600.0
+    submitting: float = 600.0
+    submitted: float = 600.0  # the provider keeps a result for an hour; a living execution is left alone
+    ended: float = 900.0
+    rescue: float = 600.0  # of a job that failed though its pictures may still be at the provider
+
+    def of(self, status: Status) -> float:
+        """The age for a status. What has ended is stuck while it is not told."""
+        named: float = getattr(self, "ended" if status in (Status.SUCCEEDED, Status.FAILED) else status.lower())
+        return named
+
+
+class SweepIncomplete(PosedropError):
+    """Some records could not be taken care of. The others were."""
+
+
+class Sweep:
+    """Sets going again what is stuck. `clock` is for tests."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        sqs: "SQSClient",
+        sfn: "SFNClient",
+        sns: "SNSClient",
+        invoker: "LambdaClient",
+        upload_queue_url: str,
+        submit_queue_url: str,
+        state_machine_arn: str,
+        deliver_function: str,
+        topic_arn: str,
+        alert_hours: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ledger = ledger
+        self._sqs = sqs
+        self._sfn = sfn
+        self._sns = sns
+        self._invoker = invoker
+        self._upload_queue_url = upload_queue_url
+        self._submit_queue_url = submit_queue_url
+        self._state_machine_arn = state_machine_arn
+        self._execution_arn = state_machine_arn.replace(":stateMachine:", ":execution:")
+        self._deliver_function = deliver_function
+        self._topic_arn = topic_arn
+        self._alert_hours = alert_hours
+        self._clock = clock
+        self._running: frozenset[str] | None = None
+
+    def run(self, ages: Ages, remaining: Callable[[], float]) -> dict[str, int]:
+        """Check all that is unfinished, and return how many records of each status were set going again.
+
+        It stops early if `remaining` (seconds) runs out. A record that was checked goes behind the others, so the next
+        sweep begins with those that were not. Raises SweepIncomplete, in the end, if some could not be set going.
+        """
+        self._invoke_deliver({"credits": True})  # it has the key; while no job is sent nobody else asks
+        counts = dict.fromkeys(map(str, Status), 0)
+        failures: list[str] = []
+        self._running = None
+        for job_id in self._stuck(ages):
+            logger.remove_keys(RECORD_KEYS)
+            if remaining() < RESERVE:
+                logger.warning("the sweep ran out of time", counts=counts)
+                break
+            logger.append_keys(job_id=job_id)
+            try:
+                for status in self._look_after(job_id, ages):
+                    counts[str(status)] += 1
+            except Exception as exc:  # one record must not keep the others from their turn
+                logger.exception("not taken care of")
+                failures.append(f"{job_id}: {type(exc).__name__}: {exc}")
+        logger.remove_keys(RECORD_KEYS)
+        if failures:
+            raise SweepIncomplete(f"{len(failures)} records were not taken care of, {counts}; the first: {failures[0]}")
+        return counts
+
+    def _stuck(self, ages: Ages) -> Iterator[str]:
+        """The records that may be stuck: the paid ones, those that have ended, uploads, pictures that may be rescued;
+        of each the longest unchecked first. Queued ones are left to `dispatch`."""
+        now = self._clock()
+        yield from self._ledger.unfinished(PAID, now - min(ages.submitting, ages.submitted, ages.ended))
+        yield from self._ledger.unfinished(ENDED_UNSENT, now - ages.ended)
+        yield from self._ledger.unfinished(INCOMPLETE, now)
+        yield from self._ledger.unfinished(RESCUE, now - ages.rescue)
+
+    def _look_after(self, job_id: str, ages: Ages) -> list[Status]:
+        """Set a record going again if it is stuck; return its status if anything was done."""
+        record = self._ledger.get(job_id)
+        now = self._clock()
+        if record is not None and record.rescuable and record.notified_at:
+            return self._try_rescue(record, now)
+        if record is None or record.notified_at or record.status is Status.QUEUED:  # the index may be behind
+            return []
+        if epoch(record.updated_at) > now - ages.of(record.status):
+            return []
+        logger.append_keys(character=record.character, pose=record.pose)
+        if record.status is not Status.WAITING:  # what waits is no job yet
+            logger.append_keys(attempt=record.attempt, execution=execution_name(record.job_id, record.attempt))
+        check_at = now  # one that cannot be set going is tried again by the next sweep
+        try:
+            done = self._heal(record)
+            check_at = self._next_check(record, now)
+        finally:
+            with suppress(Conflict):  # it went on meanwhile
+                self._ledger.check_later(record, check_at)
+        return [record.status] if done else []
+
+    def _try_rescue(self, record: Record, now: float) -> list[Status]:
+        """Let `deliver` fetch a failed job's pictures from the provider, once a day for as long as they are kept."""
+        logger.append_keys(attempt=record.attempt, character=record.character, pose=record.pose)
+        kept = now < kept_until(record)
+        with suppress(Conflict):  # it went on meanwhile
+            self._ledger.rescue_at(record, now + DAY if kept else None)
+        if not kept:
+            logger.info("the provider does not keep its pictures any longer")
+            return []
+        self._invoke_deliver({"rescue": record.job_id, "attempt": record.attempt})
+        return [record.status]
+
+    def _heal(self, record: Record) -> bool:
+        """Set one record going again; return whether anything was done."""
+        if record.status is Status.WAITING:
+            self._send(
+                self._upload_queue_url, PoseMessage(record.bucket, record.character, record.pose, None).to_json()
+            )
+            self._alert(record)
+            return True
+        if record.status is Status.SUBMITTING:
+            self._resume(record)
+            return True
+        return self._look_after_execution(record)
+
+    def _look_after_execution(self, record: Record) -> bool:
+        """Start the execution that there is not, report the one that has ended without telling."""
+        name = execution_name(record.job_id, record.attempt)
+        if name in self._running_executions():
+            return False
+        try:
+            execution = self._sfn.describe_execution(executionArn=f"{self._execution_arn}:{name}")
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
+                raise
+            self._resume(record)
+            return True
+        if execution["status"] == "RUNNING":
+            return False
+        logger.error("an execution has ended without telling", status=execution["status"])
+        detail = {
+            "name": name,
+            "status": execution["status"],
+            "input": execution["input"],
+            "error": execution.get("error"),
+            "cause": execution.get("cause"),
+        }
+        event = {"detail-type": "Step Functions Execution Status Change", "detail": detail}
+        self._invoke_deliver(event)
+        return True
+
+    def _invoke_deliver(self, event: Mapping[str, Any]) -> None:
+        self._invoker.invoke(
+            FunctionName=self._deliver_function, InvocationType="Event", Payload=json.dumps(event).encode()
+        )
+
+    def _alert(self, record: Record) -> None:
+        """Tell, once, what uploads have been waiting for, if they have for long enough."""
+        age = self._clock() - epoch(record.created_at)
+        if record.alerted_at or age < self._alert_hours * HOUR:
+            return
+        logger.warning("incomplete", missing=record.missing)
+        publish(self._sns, self._topic_arn, incomplete(record))
+        try:
+            self._ledger.alerted(record, self._clock())
+        except Conflict:
+            logger.info("the uploads went on meanwhile")
+
+    def _next_check(self, record: Record, now: float) -> float:
+        """Return when a record is checked again: uploads less and less often, as a missing file has its own event."""
+        if record.status is not Status.WAITING:
+            return now
+        created_at = epoch(record.created_at)
+        at, alert_at = now + min(max(now - created_at, HOUR), LONGEST_BETWEEN), created_at + self._alert_hours * HOUR
+        return min(at, alert_at) if alert_at > now else at
+
+    def _running_executions(self) -> frozenset[str]:
+        """Return the names of the executions that run, listed once a sweep.
+
+        A call lists a thousand, while DescribeExecution allows 10 to 15 calls a second (Step Functions developer guide,
+        quotas).
+        """
+        if self._running is None:
+            pages = self._sfn.get_paginator("list_executions").paginate(
+                stateMachineArn=self._state_machine_arn, statusFilter="RUNNING", PaginationConfig={"PageSize": 1000}
+            )
+            self._running = frozenset(found["name"] for page in pages for found in page["executions"])
+        return self._running
+
+    def _resume(self, record: Record) -> None:
+        self._send(self._submit_queue_url, SubmitMessage(record.job_id).to_json())
+
+    def _send(self, queue_url: str, body: str) -> None:
+        self._sqs.send_message(QueueUrl=queue_url, MessageBody=body, DelaySeconds=0)
+        logger.info("sent again")

@@ -1,0 +1,152 @@
+"""Cancelling jobs that were not sent: which ones, and what became of them. `intake` ends and notifies them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from ops.cli.formatting import many
+from ops.errors import NotFound, OpsError, Refused
+from ops.inspect.records import BATCH, Records
+from ops.stack import Stack
+from posedrop.aws.ledger import Record, Status
+from posedrop.aws.messages import CancelMessage
+from posedrop.intake.cancellation import cancelled_upload_id
+
+MOST = 100_000
+"""Jobs that are cancelled at once: their ids are in memory."""
+MESSAGES = 10
+"""Messages that SQS takes at once (API reference, SendMessageBatch)."""
+SENDERS = 8
+"""Batches that are sent at the same time."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0
+"""Seconds after which it is read again what became of the jobs."""
+CANCELLED, GONE = "cancelled", "gone"
+"""What may become of a job besides a status; uploads that are gone are a job by now, or were deleted."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is to be cancelled: the attempts of jobs by their ids; of uploads the ids of the jobs that they become.
+
+    `more`: there are more than can be cancelled at once.
+    """
+
+    attempts: dict[str, int] = field(default_factory=dict)
+    uploads: dict[str, str] = field(default_factory=dict)
+    more: bool = False
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.attempts) + len(self.uploads)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of what was to be cancelled.
+
+    left_alone: the status of each job that was sent or ended before it could be cancelled, or GONE. open:
+    those that are not decided yet, whose messages are still to be handled.
+    """
+
+    cancelled: int
+    left_alone: dict[str, str]
+    open: list[str]
+
+
+def choose(stack: Stack, job_ids: Sequence[str] = (), character: str = "", statuses: Sequence[Status] = ()) -> Chosen:
+    """Find what is to be cancelled: the jobs that are named, or else those that wait.
+
+    Without statuses, `character` means its queued jobs and its uploads that are no job yet. Raises NotFound and, for a
+    named job that was sent, Refused.
+    """
+    records = Records(stack)
+    if job_ids:
+        return _chosen(_named(records, job_ids))
+    return _chosen(records.unsent(character, statuses or (Status.QUEUED, Status.WAITING)))
+
+
+def _named(records: Records, job_ids: Sequence[str]) -> Iterable[Record]:
+    found = records.get(dict.fromkeys(job_ids))
+    for job_id in job_ids:
+        if job_id not in found:
+            raise NotFound(f"there is no job {job_id}")
+        record = found[job_id]
+        if not record.can_be_cancelled:
+            raise Refused(f"{job_id} cannot be cancelled: {_why(record)}")
+    return found.values()
+
+
+def _why(record: Record) -> str:
+    if record.status is Status.QUEUED:
+        return "it was sent, and whether that is paid is still to be found out"
+    return f"it does not wait any more, it is {record.status}"
+
+
+def _chosen(records: Iterable[Record]) -> Chosen:
+    found = Chosen()
+    for record in records:
+        if not record.can_be_cancelled:
+            continue
+        if len(found) >= MOST:
+            return Chosen(found.attempts, found.uploads, more=True)
+        if record.status is Status.WAITING:
+            found.uploads[record.job_id] = cancelled_upload_id(record)
+        else:
+            found.attempts[record.job_id] = record.attempt
+    return found
+
+
+def cancel(stack: Stack, chosen: Chosen) -> None:
+    """Ask `intake` to cancel these jobs. Raises OpsError if SQS did not take some messages; other errors pass."""
+    messages = [CancelMessage(job_id, attempt) for job_id, attempt in chosen.attempts.items()]
+    messages += [CancelMessage(job_id) for job_id in chosen.uploads]
+    batches = [messages[start : start + MESSAGES] for start in range(0, len(messages), MESSAGES)]
+    url, sqs = stack.output("UploadQueueUrl"), stack.client("sqs")
+
+    def send(batch: list[CancelMessage]) -> int:
+        entries: Any = [{"Id": str(number), "MessageBody": message.to_json()} for number, message in enumerate(batch)]
+        return len(sqs.send_message_batch(QueueUrl=url, Entries=entries).get("Failed", []))
+
+    with ThreadPoolExecutor(SENDERS) as pool:
+        refused = sum(pool.map(send, batches))
+    if refused:
+        raise OpsError(f"the queue did not take {many(refused, 'message')}: cancel once more")
+
+
+def outcome(stack: Stack, chosen: Chosen, timeout: float) -> Outcome:
+    """Wait until each job is cancelled or has gone on, `timeout` seconds at most, and return what became of them."""
+    records, start, pause = Records(stack), stack.clock(), FIRST_PAUSE
+    open_, cancelled, left_alone = [*chosen.attempts, *chosen.uploads], 0, dict[str, str]()
+    while True:
+        still: list[str] = []
+        for first in range(0, len(open_), BATCH):
+            ids = open_[first : first + BATCH]
+            found = records.get({*ids, *(chosen.uploads[job_id] for job_id in ids if job_id in chosen.uploads)})
+            for job_id in ids:
+                became = _became(job_id, chosen, found)
+                if became is None:
+                    still.append(job_id)
+                elif became == CANCELLED:
+                    cancelled += 1
+                else:
+                    left_alone[job_id] = became
+        open_ = still
+        if not open_ or stack.clock() - start > timeout:
+            return Outcome(cancelled, left_alone, open_)
+        stack.sleep(pause)
+        pause = min(pause * 1.3, LONGEST_PAUSE)
+
+
+def _became(job_id: str, chosen: Chosen, found: Mapping[str, Record]) -> str | None:
+    """CANCELLED, or the status of a job that is left alone; None where that is not known yet."""
+    record = found.get(job_id)
+    if job_id in chosen.uploads:
+        if chosen.uploads[job_id] in found:
+            return CANCELLED
+        return None if record else GONE
+    if record is None:
+        return GONE
+    if record.attempt == chosen.attempts[job_id] and record.can_be_cancelled:
+        return None
+    return CANCELLED if record.cancelled else str(record.status)

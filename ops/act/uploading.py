@@ -1,0 +1,106 @@
+"""Uploading a folder, and following jobs to their ends."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.errors import OpsError
+from ops.inspect.explain import Situation
+from ops.stack import Stack
+from posedrop.aws.ledger import Record, Status
+from posedrop.contract.contents import HEAD_BYTES, content_of
+from posedrop.contract.times import epoch
+
+LOOK_SECONDS = 0.5
+"""Between two looks at the ledger at first; later they are further apart."""
+SLOWEST_LOOK_SECONDS = 3.0
+
+
+def store(stack: Stack, files: Mapping[str, bytes], sent: Callable[[str, int], None] = lambda key, size: None) -> None:
+    """Upload files by their keys; `sent` is told each key and the bytes that went. Errors pass as boto3's."""
+    for key, data in files.items():
+        stack.client("s3").upload_fileobj(
+            io.BytesIO(data),
+            stack.uploads.name,
+            key,
+            ExtraArgs={"ContentType": "application/json" if key.endswith(".json") else _type(key, data)},
+            Callback=lambda size, key=key: sent(key, size),
+        )
+
+
+def _type(key: str, data: bytes) -> str:
+    return content_of(data[:HEAD_BYTES], key).type or "application/octet-stream"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a job stands while it is followed: how much of its way it has come (0 to 1), and in which words."""
+
+    job_id: str
+    state: str
+    share: float
+    record: Record | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job has ended."""
+        return self.record is not None and self.record.ended
+
+
+def standing(job_id: str, record: Record | None, situation: Situation) -> Standing:
+    """How a job stands; None is one that is not in the ledger yet. Pure."""
+    if record is None:
+        return Standing(job_id, "settling", 0.05)
+    match record.status:
+        case Status.SUBMITTED if record.submitted_at:
+            # The median of the last jobs fills two thirds of the bar; a slower job creeps on and never reaches the end.
+            age = max(0.0, situation.now - epoch(record.submitted_at))
+            share = 0.2 + 0.75 * (1 - 3 ** (-age / situation.typical_seconds))
+            return Standing(job_id, "in the model", share, record)
+        case Status.SUCCEEDED | Status.FAILED:
+            return Standing(job_id, str(record.status).lower(), 1.0, record)
+        case Status.SUBMITTING:
+            return Standing(job_id, "submitting", 0.15, record)
+        case Status.QUEUED:
+            return Standing(job_id, record.reason or "queued", 0.1, record)
+    return Standing(job_id, "waiting", 0.0, record)
+
+
+def follow(
+    stack: Stack,
+    attempts: Mapping[str, int],
+    timeout: float,
+) -> Iterator[list[Standing]]:
+    """How jobs stand, again and again, until all have ended or `timeout` (seconds) has passed.
+
+    `attempts`: the jobs' ids, and the attempt that is waited for.
+    """
+    start = stack.clock()
+    pause = LOOK_SECONDS
+    found: dict[str, Standing] = {}
+    while True:
+        situation = Situation.of(stack)
+        for job_id, attempt in attempts.items():
+            if job_id not in found or not found[job_id].ended:
+                record = stack.ledger.get(job_id)
+                found[job_id] = standing(job_id, record if record and record.attempt >= attempt else None, situation)
+        yield list(found.values())
+        if all(each.ended for each in found.values()) or stack.clock() - start > timeout:
+            return
+        stack.sleep(pause)
+        pause = min(pause * 1.1, SLOWEST_LOOK_SECONDS)
+
+
+def download(stack: Stack, record: Record, directory: Path) -> list[Path]:
+    """Fetch a job's images as <job id>-<n>.<ext>, and return where they are. Raises OpsError; boto3's errors pass."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for output in record.outputs:
+        name = str(output["key"]).rpartition("/")[2]
+        if name in ("", ".", ".."):
+            raise OpsError(f"not the name of a file: {output['key']}")
+        path = directory / f"{record.job_id}-{name}"
+        stack.client("s3").download_file(output["bucket"], output["key"], str(path))
+        paths.append(path)
+    return paths

@@ -1,0 +1,243 @@
+"""What would be sent, and what it would cost: found by the pipeline's own reading of a folder, nothing sent."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from ops.errors import Refused
+from ops.stack import Stack
+from posedrop.aws.ledger import Record
+from posedrop.aws.upload_bucket import Blob, Listed, UploadBucket, UploadChanged
+from posedrop.contract.examine import Examined, Examiner
+from posedrop.contract.upload_layout import PREFIX, Folder, OutsideContract, Role, Upload, parse
+from posedrop.intake.folder import draft
+from posedrop.segmind.client import MODEL
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+class Outcome(StrEnum):
+    """What would become of a pose."""
+
+    NEW = "new"
+    KNOWN = "known"
+    WAITING = "waiting"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """What would become of one pose: a new job, a known one (with its status), one that waits, one that is refused.
+
+    `asked`: it is one of the poses that were named; others share its face. `usd`: what it would cost. `request`: what
+    would be sent, with the images by their names. `changes`: by "face" and "pose", what is done to it before.
+    """
+
+    character: str
+    pose: str
+    asked: bool
+    outcome: Outcome
+    job_id: str | None = None
+    status: str | None = None
+    missing: list[str] = field(default_factory=list)
+    error: str | None = None
+    request: dict[str, Any] | None = None
+    changes: dict[str, list[str]] = field(default_factory=dict)
+    context: dict[str, Any] | None = None
+    usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would become of a character's poses. `url` is where the requests would go."""
+
+    url: str
+    jobs: list[PlannedJob]
+
+    @property
+    def usd(self) -> float:
+        """What all of it would cost, by the price that was learned."""
+        return round(sum(job.usd for job in self.jobs), 4)
+
+    @property
+    def asked(self) -> list[PlannedJob]:
+        """The poses that were named."""
+        return [job for job in self.jobs if job.asked]
+
+    @property
+    def others(self) -> list[PlannedJob]:
+        """The jobs that would be made besides, since they share what is uploaded."""
+        return [job for job in self.jobs if not job.asked and job.outcome is Outcome.NEW]
+
+
+class Overlay(UploadBucket):
+    """The upload bucket as it would be once `files` (bytes by their keys) were in it. Each folder is listed once."""
+
+    def __init__(self, s3: "S3Client", name: str, files: Mapping[str, bytes], clock: Callable[[], float] = time.time):
+        super().__init__(s3, name)
+        self._files = files
+        self._shared: dict[tuple[str, str], Blob] = {}
+        self._examined: dict[tuple[str, str], Examined] = {}
+        self._folders: dict[str, tuple[list[Listed], list[str]]] = {}
+        now = datetime.fromtimestamp(clock(), UTC)
+        self._own = [Listed(key, hashlib.sha256(data).hexdigest(), len(data), now) for key, data in files.items()]
+
+    def read(self, listed: Listed, limit: int) -> Blob:
+        """Read a file; one that serves all poses of a character is read once."""
+        if listed.key in self._files:
+            data = self._files[listed.key]
+            return Blob(listed.key, None, listed.etag, len(data), data[:limit], {})
+        shared = (listed.key, listed.etag)
+        if shared not in self._shared:
+            blob = super().read(listed, limit)
+            if parse(listed.key).role not in (Role.FACE, Role.JOB_FILE):
+                return blob
+            self._shared[shared] = blob
+        return self._shared[shared]
+
+    def examine(self, listed: Listed) -> Examined:
+        """Say what is in an image file; each is read once."""
+        found = (listed.key, listed.etag)
+        if found not in self._examined:
+            self._examined[found] = self._examine(listed)
+        return self._examined[found]
+
+    def _examine(self, listed: Listed) -> Examined:
+        if listed.key not in self._files:
+            return super().examine(listed)
+        data = self._files[listed.key]
+        examiner = Examiner(listed.key, len(data))
+        if examiner.wants_more:
+            examiner.feed(data)
+        return examiner.close(version_id=None, etag=listed.etag, metadata={})
+
+    def _list(self, prefix: str) -> list[Listed]:
+        """The files of a prefix: no contract's file lies deeper than in the folder that the prefix is in."""
+        listed, _ = self._list_folder(prefix[: prefix.rindex("/") + 1])
+        return [entry for entry in listed if entry.key.startswith(prefix)]
+
+    def _list_folder(self, prefix: str) -> tuple[list[Listed], list[str]]:
+        if prefix not in self._folders:
+            listed, folders = super()._list_folder(prefix)
+            there = [entry for entry in listed if entry.key not in self._files]
+            own = {entry.key[len(prefix) :]: entry for entry in self._own if entry.key.startswith(prefix)}
+            below = {f"{prefix}{rest.partition('/')[0]}/" for rest in own if "/" in rest}
+            files = there + [entry for rest, entry in own.items() if "/" not in rest]
+            self._folders[prefix] = files, sorted({*folders, *below})
+        return self._folders[prefix]
+
+    def _page(self, prefix: str, after: str, size: int) -> tuple[list[Listed], bool]:
+        return self._list(prefix), False
+
+
+def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequence[str] | None = None) -> Plan:
+    """What would become of a character's poses if `files` were uploaded.
+
+    `asked` are the poses that are meant, None all. Errors of S3 pass as botocore's ClientError.
+    """
+    bucket = Overlay(stack.client("s3"), stack.uploads.name, files, stack.clock)
+    url = f"{stack.parameter('SegmindBaseUrl')}/v2/{MODEL}"
+    # Only a face or a job file is shared: without one, no other pose becomes another job.
+    alone = asked is not None and all(parse(key).role in (Role.POSE, Role.POSE_FILE) for key in files)
+    poses = sorted(asked) if asked and alone else bucket.poses(character)
+    prices = stack.prices()
+    return Plan(url, [_job(stack, bucket, character, pose, asked is None or pose in asked, prices) for pose in poses])
+
+
+def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
+    """What one pose is by the files that are there now. Raises Refused; errors of AWS pass as botocore's."""
+    return _job(stack, stack.uploads, character, pose, asked=True, prices=stack.prices())
+
+
+def _job(
+    stack: Stack,
+    bucket: UploadBucket,
+    character: str,
+    pose: str,
+    asked: bool,
+    prices: Callable[[Mapping[str, Any]], float],
+) -> PlannedJob:
+    files = bucket.files(character, pose)
+    if files.missing:
+        return PlannedJob(character, pose, asked, Outcome.WAITING, missing=files.missing)
+    try:
+        prepares = stack.prepares
+        found = draft(bucket, character, pose, files, stack.parameter("DefaultPrompt"), prepares=prepares)
+    except UploadChanged as exc:
+        raise Refused(f"{exc} is being replaced right now: try again") from exc
+    if found.lacks_prompt:
+        return PlannedJob(character, pose, asked, Outcome.WAITING, missing=["prompt"])
+    if found.error:
+        return PlannedJob(character, pose, asked, Outcome.REFUSED, error=str(found.error))
+    job = found.job
+    known: Record | None = stack.ledger.get(job.job_id)
+    images = {f"{name}_image": f"s3://{read.bucket}/{read.key}" for name, read in job.inputs.items()}
+    return PlannedJob(
+        character,
+        pose,
+        asked,
+        Outcome.KNOWN if known else Outcome.NEW,
+        job_id=job.job_id,
+        status=str(known.status) if known else None,
+        error=known.error["message"] if known and known.error else None,
+        request={**job.parameters, **images},
+        changes={name: list(read.changes) for name, read in job.inputs.items() if read.changes} if prepares else {},
+        context=job.context,
+        usd=0.0 if known else prices(job.parameters),
+    )
+
+
+# ---- files of this machine -------------------------------------------------------------------------------------------
+
+
+def folder(
+    face: Path, poses: Sequence[Path], character: str | None, parameters: Mapping[str, Any]
+) -> tuple[str, dict[str, bytes], list[str]]:
+    """The character, its files by their keys, and the names of its poses, as they would be uploaded.
+
+    The parameters go beside each pose, not into job.json: so they change no other job. Raises Refused.
+    """
+    character = character or stem(face.name, Role.FACE)
+    files = {place(character, Role.FACE, face.suffix): face.read_bytes()}
+    names = [stem(pose.name, Role.POSE) for pose in poses]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise Refused(f"two poses have the same name: {', '.join(sorted(twice))}")
+    for pose, name in zip(poses, names, strict=True):
+        key = place(character, Role.POSE, pose.suffix, name)
+        if parameters:
+            files[Folder(character).pose_file(name)] = job_file(parameters)
+        files[key] = pose.read_bytes()
+    return character, files, names
+
+
+def place(character: str, role: Role, ending: str, name: str = "") -> str:
+    """The key under which a face, or the pose of a name, is uploaded; `ending` is .png or alike. Raises Refused."""
+    where = Folder(character)
+    ending = ending.lower()
+    key = f"{where.poses_prefix}{name}{ending}" if role is Role.POSE else f"{where.prefix}face{ending}"
+    try:
+        upload = parse(key)
+    except OutsideContract as why:
+        raise Refused(f"{key.removeprefix(PREFIX)}: {why}") from why
+    if upload != Upload(role, character, name):
+        raise Refused(f"{key.removeprefix(PREFIX)} would be another upload than is meant: choose other names")
+    return key
+
+
+def job_file(parameters: Mapping[str, Any]) -> bytes:
+    """The content of a job file."""
+    return json.dumps(parameters, ensure_ascii=False).encode()
+
+
+def stem(file_name: str, role: Role) -> str:
+    """The name that a file gives: `face-anna.png` is the face of anna."""
+    name = PurePath(file_name).stem
+    return name.removeprefix(f"{role}-").removeprefix(f"{role}_") or name

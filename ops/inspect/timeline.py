@@ -1,0 +1,168 @@
+"""One job's life: what happened when, what it made, and where to look further."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from ops.cli.formatting import usd
+from ops.errors import NotFound
+from ops.inspect.explain import Explanation, Situation, explain_record
+from ops.stack import Stack
+from posedrop.aws.ledger import Record, Status
+from posedrop.aws.notifier import incomplete, notification
+from posedrop.aws.record import Fate, Request
+from posedrop.aws.upload_bucket import GONE
+from posedrop.contract.times import epoch, rfc3339
+
+FATES = {
+    Fate.SENT: "no response yet",
+    Fate.ACCEPTED: "accepted",
+    Fate.SERVER_FAULT: "answered 5xx, the provider's history is to be asked",
+    Fate.UNKNOWN: "no usable response, the provider's history is to be asked",
+    Fate.ABSENT: "the provider's history does not have it",
+    Fate.UNRESOLVED: "the provider's history cannot say whether it exists",
+    Fate.FAILED: "failed at the provider",
+    Fate.GONE: "the provider does not know it any more",
+}
+"""What became of a request, in words."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Something that happened at a time (RFC 3339)."""
+
+    at: str
+    what: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The execution of the last attempt. `status` is None where it was not started; `url` is of the AWS console."""
+
+    arn: str
+    status: str | None
+    url: str | None
+
+
+@dataclass(frozen=True)
+class Life:
+    """All there is to say of a job. `notification` is what was told, or will be; None before the end.
+
+    `cost_usd` is what all its requests cost, None where that is not known of one of them.
+
+    `unread` says what else there might have been to say, and why it is not known.
+    """
+
+    record: Record
+    explanation: Explanation
+    moments: list[Moment]
+    inputs: dict[str, str]
+    outputs: list[str]
+    execution: Execution | None
+    notification: dict[str, Any] | None
+    unread: list[str]
+    cost_usd: float | None = None
+
+
+def life(stack: Stack, job_id: str) -> Life:
+    """Tell a job's life. Raises NotFound; other errors of AWS pass as botocore's ClientError."""
+    record = stack.record(job_id)
+    if record is None:
+        raise NotFound(f"there is no job {job_id}")
+    told = None
+    if record.ended:
+        told = notification(record)
+    elif record.status is Status.WAITING:
+        told = incomplete(record) if record.alerted_at else None
+    uploads, unread = _uploads(stack, record)
+    return Life(
+        record=record,
+        explanation=explain_record(record, Situation.of(stack)),
+        moments=sorted([*uploads, *_moments(record)], key=lambda moment: moment.at),
+        inputs={name: f"s3://{found['bucket']}/{found['key']}" for name, found in record.inputs.items()},
+        outputs=[str(output["uri"]) for output in record.outputs],
+        execution=_execution(stack, record),
+        notification=told,
+        unread=unread,
+        cost_usd=record.cost_usd,
+    )
+
+
+def _moments(record: Record) -> list[Moment]:
+    begins = "waiting" if record.status is Status.WAITING else "queued"
+    found: list[tuple[str | None, str, str]] = [
+        (record.created_at, begins, ", ".join(record.missing)),
+        (record.queued_at if record.attempt > 1 else None, "queued again", f"attempt {record.attempt}"),
+        *(moment for request in record.requests for moment in _request(request)),
+        (_time(record.refused_at), "refused", "for the first time in this attempt"),
+        (record.submitted_at, "accepted", f"request {record.request_id}"),
+        (record.completed_at, *_end(record)),
+        (record.notified_at, "notified", "the notification was published"),
+        (record.alerted_at, "notified", "INCOMPLETE"),
+    ]
+    if record.status is Status.QUEUED and record.reason:
+        until = f", until {record.deferred_until}" if record.deferred_until else ""
+        found.append((record.updated_at, "deferred", f"{record.reason}{until}"))
+    return [Moment(at, what, detail) for at, what, detail in found if at]
+
+
+def _end(record: Record) -> tuple[str, str]:
+    if record.cancelled:
+        return "cancelled", "before it was sent"
+    return str(record.status).lower(), (record.error or {}).get("message", "")
+
+
+def _request(request: Request) -> list[tuple[str | None, str, str]]:
+    """When a request was sent, with what became of it."""
+    attempt = f"attempt {request.attempt}"
+    known = f" ({request.request_id})" if request.request_id else ""
+    known += f", {usd(request.cost_usd)}" if request.cost_usd is not None else ""
+    return [
+        (_time(request.sent_at), "sent", f"{attempt}: {FATES[request.fate]}{known}"),
+        (_time(request.not_found_at), "not found", f"{attempt}: the provider did not know the request"),
+    ]
+
+
+def _uploads(stack: Stack, record: Record) -> tuple[list[Moment], list[str]]:
+    """When the images came that were read, and what cannot be told of that: S3 knows as long as it has them."""
+    found, unread = [], []
+    for name, stored in record.inputs.items():
+        version = {"VersionId": stored["version_id"]} if stored.get("version_id") else {}
+        try:
+            head = stack.client("s3").head_object(Bucket=stored["bucket"], Key=stored["key"], **version)
+        except ClientError as exc:
+            code = exc.response["Error"]["Code"]
+            why = "it is not there any more" if code in GONE else f"S3 says {code}"
+            unread.append(f"when the {name} was uploaded: {why}")
+            continue
+        found.append(Moment(rfc3339(head["LastModified"].timestamp()), f"{name} uploaded", stored["key"]))
+    return found, unread
+
+
+def _execution(stack: Stack, record: Record) -> Execution | None:
+    if record.status in (Status.WAITING, Status.QUEUED, Status.SUBMITTING):
+        return None
+    arn = stack.execution_arn(record)
+    url = (
+        f"https://{stack.region}.console.aws.amazon.com/states/home?region={stack.region}#/v2/executions/details/{arn}"
+    )
+    try:
+        status: str | None = stack.client("stepfunctions").describe_execution(executionArn=arn)["status"]
+    except ClientError as exc:
+        # They are forgotten after 90 days (AWS Step Functions developer guide, quotas).
+        if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
+            raise
+        status = None
+    return Execution(arn, status, None if stack.endpoint else url)
+
+
+def _time(seconds: float | None) -> str | None:
+    return rfc3339(seconds) if seconds else None
+
+
+def waited(moments: Sequence[Moment], index: int) -> float:
+    """Seconds between a moment and the one before it."""
+    return epoch(moments[index].at) - epoch(moments[index - 1].at) if index else 0.0
