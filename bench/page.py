@@ -28,7 +28,8 @@ from ops.console.feed import Looker
 from ops.console.server import Server
 from ops.stack import Stack, Target, find
 from posedrop.aws.ledger import ENDED_UNSENT
-from posedrop.aws.record import Record, Status, to_item
+from posedrop.aws.record import Record, Status
+from posedrop.aws.record_items import to_item
 from posedrop.contract.times import rfc3339
 
 JOBS = 2000

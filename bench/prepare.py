@@ -25,8 +25,8 @@ from bench.tables import table
 from local.chaos.memory import family, memory
 from posedrop.contract.contents import HEAD_BYTES, content_of
 from posedrop.contract.images import PIXEL_LIMIT
+from posedrop.contract.prepared import PrepareRequest
 from posedrop.prepare.preparer import Preparer
-from posedrop.prepare.recipe import PrepareRequest
 
 ROOT = Path(__file__).parents[1]
 MEMORY_MEGABYTES = 1769

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from posedrop.aws.record import deserialize, is_record
+from posedrop.aws.record_items import deserialize, is_record
 from tests.bucket import MemoryBucket
 from tests.integration.conftest import API_KEY, OUTPUTS, REGION, Clock, Pipeline, Provider
 from tests.table import Table

@@ -33,7 +33,6 @@ from posedrop.aws.submit_queue import SubmitQueue
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.job import Input, Job
 from posedrop.contract.times import rfc3339
-from posedrop.deliver.rescue import Rescue
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.gate.budget import Budget, Charge
 from posedrop.gate.gate import Gate, GateState
@@ -43,6 +42,7 @@ from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
 from posedrop.poll.status import JobState
 from posedrop.poll.status_poller import Watch
+from posedrop.segmind.rescue import Rescue
 from posedrop.submit.lookup import RequestLookup
 from posedrop.submit.submission import Submission
 

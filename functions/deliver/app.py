@@ -16,7 +16,6 @@ from posedrop.aws.output_bucket import OutputBucket
 from posedrop.aws.s3 import s3_client
 from posedrop.contract.naming import execution_name
 from posedrop.deliver.delivery import Delivery
-from posedrop.deliver.rescue import Rescue
 from posedrop.gate.budget import BudgetStore
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.latency import LatencyStore
@@ -24,6 +23,7 @@ from posedrop.gate.rate_limit import RateLimiter
 from posedrop.segmind.client import Segmind
 from posedrop.segmind.downloads import Downloader
 from posedrop.segmind.history import History
+from posedrop.segmind.rescue import Rescue
 from posedrop.settings import DeliverSettings, from_environment
 
 logger = Logger()

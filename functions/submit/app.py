@@ -19,15 +19,15 @@ from posedrop.aws.items import Items
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.messages import SubmitMessage, UnreadableMessage, parse_message
 from posedrop.aws.metrics import flush
+from posedrop.aws.prepared_pictures import PreparedPictures, response_seconds
 from posedrop.aws.s3 import s3_client
 from posedrop.contract.naming import execution_name
-from posedrop.deliver.rescue import Rescue
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.latency import LatencyStore
-from posedrop.prepare.pictures import PreparedPictures, response_seconds
 from posedrop.segmind.client import Segmind
 from posedrop.segmind.history import History
+from posedrop.segmind.rescue import Rescue
 from posedrop.settings import SubmitSettings, from_environment
 from posedrop.submit.lookup import RequestLookup
 from posedrop.submit.submission import Submission

@@ -11,9 +11,9 @@ from ops.cli.formatting import span
 from ops.inspect.explain import Reason, Situation, explain_record
 from ops.inspect.records import ALWAYS, Wanted, is_refused, newest
 from posedrop.aws.ledger import Record, Status
-from posedrop.aws.record import Fate
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339
+from posedrop.segmind.requests import Fate
 
 STATES = ("waiting", "queued", "submitting", "running", "delivering", "done", "failed")
 _STATUSES = {

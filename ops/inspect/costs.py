@@ -8,8 +8,9 @@ from typing import Any
 
 from ops.inspect.records import Records
 from ops.stack import Stack
-from posedrop.aws.record import Fate, Record, Request
+from posedrop.aws.record import Record
 from posedrop.contract.times import rfc3339
+from posedrop.segmind.requests import Fate, Request
 
 DIGITS = 6
 

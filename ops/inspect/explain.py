@@ -19,7 +19,6 @@ from ops.stack import Stack
 from posedrop.aws.ledger import Record, Status
 from posedrop.aws.messages import Origin
 from posedrop.aws.places import IN_LINE
-from posedrop.aws.record import Fate
 from posedrop.aws.upload_bucket import GONE, JobFiles, Listed, UploadBucket, UploadChanged
 from posedrop.contract.job import waiting_id
 from posedrop.contract.reasons import BUDGETS, ReasonCode
@@ -41,6 +40,7 @@ from posedrop.gate.gate import GateState, Opening
 from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import RateLimit
 from posedrop.intake.folder import Draft, draft, unsettled
+from posedrop.segmind.requests import Fate
 
 PROBABLY_LOST = 60.0
 """Seconds after settling in which an upload's event should have been handled if nothing is ahead of it."""

@@ -14,10 +14,11 @@ from ops.errors import NotFound, OpsError
 from ops.inspect.records import Records
 from ops.stack import Stack
 from posedrop.aws.ledger import Conflict
-from posedrop.aws.record import Fate, Record, Request
+from posedrop.aws.record import Record
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import rfc3339
 from posedrop.segmind.history_rows import PastRequest, merged
+from posedrop.segmind.requests import Fate, Request
 
 DAY = 86400.0
 WINDOW = 7 * DAY

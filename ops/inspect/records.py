@@ -17,7 +17,7 @@ from typing import Any
 from ops.stack import Stack
 from posedrop.aws.ledger import ENDED, ENDED_UNSENT, INCOMPLETE, PAID, UNFINISHED_INDEX, Record, Status
 from posedrop.aws.places import DUE, IN_LINE, LINE_INDEX
-from posedrop.aws.record import from_item, is_record
+from posedrop.aws.record_items import from_item, is_record
 from posedrop.contract.job import SLUG_LIMIT
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import rfc3339

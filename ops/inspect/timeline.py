@@ -12,9 +12,9 @@ from ops.inspect.explain import Explanation, Situation, explain_record
 from ops.stack import Stack
 from posedrop.aws.ledger import Record, Status
 from posedrop.aws.notifier import incomplete, notification
-from posedrop.aws.record import Fate, Request
 from posedrop.aws.upload_bucket import GONE
 from posedrop.contract.times import epoch, rfc3339
+from posedrop.segmind.requests import Fate, Request
 
 FATES = {
     Fate.SENT: "no response yet",

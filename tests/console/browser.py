@@ -18,9 +18,9 @@ from PIL import Image, ImageOps
 
 from local.segmind.render import Order, compose
 from posedrop.aws.ledger import Record, Status
-from posedrop.aws.record import Request
 from posedrop.contract.job import waiting_id
 from posedrop.contract.times import rfc3339
+from posedrop.segmind.requests import Request
 from tests.console.conftest import Console
 from tests.integration.conftest import BUCKET, OUTPUTS
 from tests.support import HANGS, ROOT, SAMPLES

@@ -20,10 +20,11 @@ from ops.console.server import Server
 from ops.stack import Stack
 from posedrop.aws.ledger import INCOMPLETE, PAID, Record, Status
 from posedrop.aws.places import in_line
-from posedrop.aws.record import Fate, Request, to_item
+from posedrop.aws.record_items import to_item
 from posedrop.contract.job import waiting_id
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import rfc3339
+from posedrop.segmind.requests import Fate, Request
 from tests.integration import conftest as integration
 from tests.integration.conftest import BUCKET, OUTPUTS, TABLE, Clock, Pipeline, environment, pipeline, provider
 from tests.ops.conftest import account, notifications, stack

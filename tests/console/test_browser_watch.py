@@ -11,9 +11,9 @@ import pytest
 
 from posedrop.aws.ledger import Status
 from posedrop.aws.places import dispatched
-from posedrop.aws.record import Request
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339
+from posedrop.segmind.requests import Request
 from tests.console.browser import FAILURES, Studio, axe, data, drop_files, hang_up, scroll_down
 from tests.console.conftest import TOKEN, Console
 from tests.console.test_server_events import listening

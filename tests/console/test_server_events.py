@@ -17,9 +17,9 @@ from ops.console import feed
 from ops.console.feed import LOOK_SECONDS, Event, Events, Looker, differences
 from posedrop.aws.ledger import Status
 from posedrop.aws.places import due, in_line
-from posedrop.aws.record import Request
 from posedrop.contract.times import rfc3339
 from posedrop.gate.latency import LatencyStore
+from posedrop.segmind.requests import Request
 from tests.console.conftest import TOKEN, Console
 from tests.support import HANGS, image, until
 

@@ -17,7 +17,7 @@ from botocore.config import Config
 
 from local.processes import Process, answers, free_port
 from local.segmind.server import Emulator
-from posedrop.aws.record import is_record
+from posedrop.aws.record_items import is_record
 from tests.crash.worker import KILLED
 from tests.support import HANGS, ROOT, image
 

@@ -25,7 +25,7 @@ from botocore.exceptions import ClientError
 from posedrop import settings as settings_module
 from posedrop.aws.items import Item, Items
 from posedrop.aws.places import Entry
-from posedrop.aws.record import is_record
+from posedrop.aws.record_items import is_record
 from posedrop.aws.s3 import s3_config
 from posedrop.contract.times import epoch
 from posedrop.gate.gate import HORIZON, Gate

@@ -15,7 +15,8 @@ from botocore.exceptions import ClientError
 from posedrop.aws.ledger import ENDED_UNSENT, INCOMPLETE, PAID, Ledger
 from posedrop.aws.messages import Origin, PoseMessage, SubmitMessage, parse_message
 from posedrop.aws.read_images import ReadImages
-from posedrop.aws.record import Status, to_item
+from posedrop.aws.record import Status
+from posedrop.aws.record_items import to_item
 from posedrop.aws.submit_queue import SubmitQueue
 from posedrop.contract.times import rfc3339
 from posedrop.gate.budget import Budget

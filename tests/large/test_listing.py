@@ -18,7 +18,7 @@ from ops.inspect.records import MOST_PLACES, MOST_READ, WINDOW, Records, Wanted
 from ops.stack import Stack
 from posedrop.aws.ledger import PAID, Status
 from posedrop.aws.places import in_line
-from posedrop.aws.record import to_item
+from posedrop.aws.record_items import to_item
 from posedrop.contract.times import rfc3339
 
 RECORDS = 100_000

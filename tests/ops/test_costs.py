@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from ops.inspect.costs import as_csv, sum_costs
-from posedrop.aws.record import Fate, Record, Request, Status
+from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
+from posedrop.segmind.requests import Fate, Request
 from tests.integration.conftest import BASE_URL, Pipeline
 from tests.ops.conftest import FACE, SIT, WALK, Run
 

@@ -12,7 +12,6 @@ from ops.inspect.explain import Reason, Situation, explain_record
 from ops.stack import Stack
 from posedrop.aws.ledger import Record, Status
 from posedrop.aws.places import dispatched, in_line
-from posedrop.aws.record import Fate, Request
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339
 from posedrop.gate.breaker import Breaker, Cause
@@ -20,6 +19,7 @@ from posedrop.gate.budget import FIRST_PRICE, Budget, Spending
 from posedrop.gate.gate import Gate
 from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import RateLimit, RateLimitState
+from posedrop.segmind.requests import Fate, Request
 from tests.integration.conftest import BUCKET, Pipeline
 from tests.items import MemoryItems
 from tests.ops.conftest import FACE, SIT, WALK, Run

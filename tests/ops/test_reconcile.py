@@ -14,12 +14,13 @@ from ops.inspect.reconcile import SETTLED, Kind, compare
 from ops.stack import Stack
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.places import in_line
-from posedrop.aws.record import Fate, Record, Request, Status
+from posedrop.aws.record import Record, Status
 from posedrop.contract.errors import SubmitOutcomeUnknown
 from posedrop.contract.job import Input, Job
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import rfc3339
 from posedrop.segmind.history_rows import PastRequest
+from posedrop.segmind.requests import Fate, Request
 from tests.integration.conftest import BASE_URL, TABLE, Pipeline, Provider
 from tests.ops.conftest import Run
 from tests.support import Context

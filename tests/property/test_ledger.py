@@ -25,12 +25,12 @@ from posedrop.aws.items import Items
 from posedrop.aws.ledger import ENDED_UNSENT, PAID, Conflict, Ledger
 from posedrop.aws.places import Entry, dispatched
 from posedrop.aws.record import ENDED, Record, Status
-from posedrop.aws.record import Fate as RequestFate
 from posedrop.contract.errors import InferenceFailed, InvalidInput, Rejected, SubmitOutcomeUnknown
 from posedrop.contract.job import Job
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import rfc3339
 from posedrop.line.line import Line
+from posedrop.segmind.requests import Fate as RequestFate
 from tests.table import Table
 
 JOB = "hero-walk-0123456789abcdef"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from posedrop.aws.items import Items
 from posedrop.aws.ledger import Conflict, Ledger, attempts_id
 from posedrop.aws.places import dispatched
-from posedrop.aws.record import Fate, Record, Status
+from posedrop.aws.record import Record, Status
 from posedrop.contract.errors import InferenceFailed, InvalidInput, Rejected
 from posedrop.contract.job import Job
 from posedrop.contract.reasons import ReasonCode
@@ -19,6 +19,7 @@ from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import FIRST_PRICE, Budget, Charge
 from posedrop.gate.gate import Gate
 from posedrop.gate.rate_limit import Permit, RateLimit
+from posedrop.segmind.requests import Fate
 from tests.table import Table
 
 JOB = Job("hero-walk-0123456789abcdef", "bucket", "hero", "walk", {})

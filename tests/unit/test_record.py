@@ -9,19 +9,10 @@ from boto3.dynamodb.types import TypeDeserializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posedrop.aws.record import (
-    ENDED,
-    MAY_EXIST,
-    OF_ONE_ATTEMPT,
-    Fate,
-    Record,
-    Request,
-    Status,
-    from_item,
-    is_record,
-    to_item,
-)
+from posedrop.aws.record import ENDED, OF_ONE_ATTEMPT, Record, Status
+from posedrop.aws.record_items import from_item, is_record, to_item
 from posedrop.contract.reasons import ReasonCode
+from posedrop.segmind.requests import MAY_EXIST, Fate, Request
 
 times = st.floats(1.7e9, 2.1e9).map(lambda seconds: round(seconds, 6))
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

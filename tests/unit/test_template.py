@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from posedrop.aws.places import Entry
-from posedrop.prepare.pictures import LONGEST_SECONDS
+from posedrop.aws.prepared_pictures import LONGEST_SECONDS
 from posedrop.prepare.preparer import DECODE_SECONDS, MARGIN
 from posedrop.settings import (
     DeliverSettings,

@@ -8,7 +8,7 @@ import pytest
 from samcli.commands.deploy import guided_context
 from samcli.commands.deploy.guided_context import GuidedContext
 
-from posedrop.prepare.recipe import DAY, LIFETIME, PREFIX
+from posedrop.contract.prepared import DAY, LIFETIME, PREFIX
 from tests.cloudformation import ACCOUNT, REGION, Stack, source
 from tests.support import ROOT
 

@@ -1,6 +1,7 @@
 """Starting the execution of an attempt: the wait loop, or, for a job that ended before it, only the telling."""
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -9,7 +10,6 @@ from posedrop.aws.ledger import Record, Status
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import epoch
-from posedrop.gate.poll_schedule import Latency
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -29,10 +29,11 @@ class Executions:
 
     def start_ended(self, record: Record) -> None:
         """Start the execution of an attempt that ended before it was sent: it only notifies. Raises as `start` does."""
-        self._start(record, execution_input(record, 0, Latency(())))
+        self._start(record, execution_input(record, 0, {}))
 
-    def start(self, record: Record, first_wait: int, latency: Latency) -> None:
-        """Start the execution of the record's attempt, or leave the one that there is. `first_wait` is in seconds.
+    def start(self, record: Record, first_wait: int, latency: Mapping[str, Any]) -> None:
+        """Start the execution of the record's attempt, or leave the one that there is. `first_wait` is in seconds,
+        `latency` what `poll` is to know of the last jobs' durations, as JSON has it.
 
         Raises ExecutionNameTaken. Errors of Step Functions pass as botocore's ClientError.
         """
@@ -61,7 +62,7 @@ class Executions:
         return given
 
 
-def execution_input(record: Record, first_wait: int, latency: Latency) -> dict[str, Any]:
+def execution_input(record: Record, first_wait: int, latency: Mapping[str, Any]) -> dict[str, Any]:
     """What an execution begins with: ids, times and what is known of the latency, never images."""
     if record.status is not Status.SUBMITTED or record.submitted_at is None:
         return {"job_id": record.job_id, "attempt": record.attempt, "finished": True}
@@ -75,5 +76,5 @@ def execution_input(record: Record, first_wait: int, latency: Latency) -> dict[s
         "polls": 0,
         "wait_seconds": first_wait,
         "finished": False,
-        **latency.to_dict(),
+        **latency,
     }

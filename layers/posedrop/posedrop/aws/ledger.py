@@ -24,13 +24,15 @@ from botocore.exceptions import ClientError
 
 from posedrop.aws.places import due, in_line
 from posedrop.aws.record import ENDED as ENDED
-from posedrop.aws.record import MAY_EXIST, OF_ONE_ATTEMPT, Fate, Request, deserialize, from_item, serialize, to_item
+from posedrop.aws.record import OF_ONE_ATTEMPT
 from posedrop.aws.record import Record as Record
 from posedrop.aws.record import Status as Status
+from posedrop.aws.record_items import deserialize, from_item, serialize, to_item
 from posedrop.contract.errors import InvalidInput, JobError, PosedropError
 from posedrop.contract.job import Input, Job, waiting_id
 from posedrop.contract.reasons import AT_THE_GATE, ReasonCode
 from posedrop.contract.times import rfc3339
+from posedrop.segmind.requests import MAY_EXIST, Fate, Request
 from posedrop.segmind.responses import cut
 
 if TYPE_CHECKING:
@@ -44,8 +46,6 @@ that are no job yet; failed and notified, but the pictures may still be at the p
 when, or for uploads and rescues when the sweep checks them next. A job's steps in between do not change them. What is
 queued stands in the index of the line."""
 FINISHED = dict.fromkeys(("unfinished", "unfinished_at"))
-KEPT = 7 * DAY
-"""Seconds for which the provider keeps pictures (its documentation, logging): a rescue is tried for so long."""
 NOT_QUEUED = dict.fromkeys(("reason", "reason_code", "deferred_until", "stands", "place", "send_at"))
 """What a record forgets when it is claimed or ends."""
 UNEXPECTED_ERRORS = 5
@@ -358,7 +358,7 @@ class Ledger:
         `rescue`: pictures that may still be at the provider are to be fetched later.
         """
         expires = {"expires_at": int(now + self._retention_days * DAY)} if self._retention_days else {}
-        kept = rescue and record.rescuable and now < kept_until(record)
+        kept = rescue and record.rescuable and now < record.images_kept_until
         index = {"unfinished": RESCUE, "unfinished_at": rfc3339(now)} if kept else FINISHED
         values = {"notified_at": rfc3339(now), **index, **expires}
         self._update(record.job_id, {"attempt": record.attempt}, values)
@@ -560,11 +560,6 @@ class Ledger:
                 raise Conflict(job_id) from exc
             return from_item(item)
         return from_item(response["Attributes"])
-
-
-def kept_until(record: Record) -> float:
-    """Until when (seconds since the epoch) the provider keeps the pictures of a job's accepted request."""
-    return record.paid.sent_at + KEPT if record.paid else 0.0
 
 
 def _is_applied(item: Mapping[str, Any], values: Mapping[str, Any]) -> bool:

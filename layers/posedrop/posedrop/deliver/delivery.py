@@ -17,7 +17,7 @@ from posedrop.aws.ledger import Conflict, Ledger, Record, Status
 from posedrop.aws.metrics import count, count_failure, count_success
 from posedrop.aws.notifier import notification, publish
 from posedrop.aws.output_bucket import OutputBucket
-from posedrop.aws.record import RESCUABLE, Request, cost_of_attempt
+from posedrop.aws.record import RESCUABLE
 from posedrop.contract.errors import (
     JOB_ERRORS,
     DeliveryFailed,
@@ -31,15 +31,16 @@ from posedrop.contract.errors import (
 )
 from posedrop.contract.job import output_folder
 from posedrop.contract.times import epoch
-from posedrop.deliver.rescue import CannotSay, Found, Rescue
 from posedrop.gate.budget import BudgetStore, Charge
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.latency import LatencyStore
 from posedrop.gate.rate_limit import RateLimiter
-from posedrop.poll.status import expired
 from posedrop.segmind.client import COMPLETED, FAILED, Segmind
 from posedrop.segmind.downloads import Downloader
 from posedrop.segmind.outputs import MAX_IMAGES, BadOutput, InlineSource, Source, parse_output
+from posedrop.segmind.requests import Request, cost_of_attempt
+from posedrop.segmind.rescue import CannotSay, Found, Rescue
+from posedrop.segmind.responses import result_gone
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
@@ -147,7 +148,7 @@ class Delivery:
             return {"job_id": record.job_id, "rescued": False}
         attempt = self._ledger.next_attempt(record)
         try:
-            found = self._rescue.find(record, remaining() - RESERVE)
+            found = self._rescue.find(record.paid, record.parameters.get("samples"), remaining() - RESERVE)
             outputs = self._store_images(replace(record, attempt=attempt), found.sources, remaining)
             rescued = self._succeed_later(record, attempt, found, outputs) if outputs else None
         except (CannotSay, DeliveryFailed) as exc:
@@ -251,7 +252,7 @@ class Delivery:
         if error.type not in RESCUABLE or record.request_id is None:
             return None
         try:
-            found = self._rescue.find(record, remaining() - RESERVE)
+            found = self._rescue.find(record.paid, record.parameters.get("samples"), remaining() - RESERVE)
             outputs = self._store_images(record, found.sources, remaining)
         except (CannotSay, DeliveryFailed, OutputInvalid) as exc:
             logger.warning("not rescued", reason=str(exc))
@@ -376,7 +377,7 @@ class Delivery:
     def _not_found(self, record: Record) -> None:
         now = self._clock()
         first = self._ledger.not_found(record, now)
-        if expired(first, now, epoch(record.submitted_at or record.created_at)):
+        if result_gone(first, now, epoch(record.submitted_at or record.created_at)):
             raise ResultExpired("the provider does not know the request id, or no longer")
 
     def _fail(self, record: Record, error: JobError, event: dict[str, Any]) -> Record:

@@ -18,14 +18,11 @@ from posedrop.contract.errors import (
 )
 from posedrop.gate.poll_schedule import Latency, next_wait
 from posedrop.segmind.client import COMPLETED, FAILED, Segmind
+from posedrop.segmind.responses import NOT_FOUND_AFTER, NOT_FOUND_APART, result_gone
 
 logger = Logger(child=True)
 
 LONGEST_WAIT = 60
-NOT_FOUND_APART = 30.0
-"""A 404 or 410 counts as the end once it is seen twice, so many seconds apart..."""
-NOT_FOUND_AFTER = 60.0
-"""...and so many seconds after the submission: a fresh request may not be known everywhere yet."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def _without_status(
     faulty = replace(state, faults=state.faults + 1)
     if exc.gone:
         first = now if state.not_found_at is None else state.not_found_at
-        if expired(first, now, state.submitted_at):
+        if result_gone(first, now, state.submitted_at):
             return _ended(state, ResultExpired("the provider does not know the request id, or no longer"))
         faulty = replace(faulty, not_found_at=first)
         wanted = max(NOT_FOUND_APART - (now - first), NOT_FOUND_AFTER - (now - state.submitted_at), 1)
@@ -119,11 +116,6 @@ def _without_status(
     # Longer with each fault, and never shorter than the provider asks for.
     seconds = max(next_wait(now - state.submitted_at, latency), min(2**faulty.faults, LONGEST_WAIT))
     return _wait(faulty, max(seconds, exc.retry_after or 0), timeout_seconds, now)
-
-
-def expired(first: float, now: float, submitted_at: float) -> bool:
-    """Whether a 404 or 410, first seen at `first` and again `now`, means that the result is gone. Pure."""
-    return now - first >= NOT_FOUND_APART and now - submitted_at >= NOT_FOUND_AFTER
 
 
 def _wait(state: JobState, seconds: float, timeout_seconds: float, now: float) -> JobState:

@@ -22,7 +22,7 @@ from posedrop.aws.upload_bucket import UploadChanged, open_stored
 from posedrop.contract.contents import SENT
 from posedrop.contract.errors import InvalidInput, TransientFault
 from posedrop.contract.images import UPLOAD_LIMIT, BadImage, Change, ImageChecker, ImageInfo, Patch, check, cleaned
-from posedrop.prepare.recipe import CHANGES, REFUSED, SHA256, TYPES, Prepared, PrepareRequest, prefix
+from posedrop.contract.prepared import CHANGES, REFUSED, SHA256, TYPES, Prepared, PrepareRequest, prefix
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -16,6 +16,10 @@ LONGEST_SECONDS = 1e6  # a measured time beyond it is none, and the ledger canno
 OUTPUT_KEYS = ("output", "outputs", "images", "image_urls", "image_url", "image")
 HIGHEST_COST = 1000.0  # USD; the same for a request's cost
 HIGHEST_CREDITS = 1e9  # USD
+NOT_FOUND_APART = 30.0
+"""A 404 or 410 counts as the end once it is seen twice, so many seconds apart..."""
+NOT_FOUND_AFTER = 60.0
+"""...and so many seconds after the submission: a fresh request may not be known everywhere yet."""
 READ_CHARACTERS = 16 * 1024  # of a text from the provider; its first KiB is kept
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -160,3 +164,11 @@ def _body_text(text: str) -> str | None:
     if text.startswith("<"):
         text = html.unescape(_MARKUP.sub(" ", text))
     return _error_text(text)
+
+
+def result_gone(first: float, now: float, submitted_at: float) -> bool:
+    """Return whether a 404 or 410, first seen at `first` and again `now`, means that the result is gone. Pure.
+
+    All three are seconds since the epoch.
+    """
+    return now - first >= NOT_FOUND_APART and now - submitted_at >= NOT_FOUND_AFTER

@@ -11,17 +11,18 @@ from dataclasses import replace
 from aws_lambda_powertools import Logger
 
 from posedrop.aws.ledger import Ledger
-from posedrop.aws.record import MAY_EXIST, Fate, Record, Request
+from posedrop.aws.record import Record
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import StatusUnavailable, SubmitOutcomeUnknown
 from posedrop.contract.naming import execution_name
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch
-from posedrop.deliver.rescue import CannotSay, Found, Rescue
 from posedrop.gate.budget import Charge
 from posedrop.gate.gate import Gate
 from posedrop.segmind.client import FAILED, Segmind
 from posedrop.segmind.history import History, HistoryUnavailable, HistoryUnfinished
+from posedrop.segmind.requests import MAY_EXIST, Fate, Request
+from posedrop.segmind.rescue import CannotSay, Found, Rescue
 
 logger = Logger(child=True)
 
@@ -160,7 +161,9 @@ class RequestLookup:
         now = self._clock()
         try:
             # That there is one picture is enough to know: `deliver` looks for the others.
-            found = self._rescue.find(replace(record, request_id=request_id), RESCUE_SECONDS, outputs=1)
+            found = self._rescue.find(
+                replace(request, request_id=request_id), record.parameters.get("samples"), RESCUE_SECONDS, outputs=1
+            )
         except CannotSay as exc:
             if now < first + CANNOT_SAY:
                 text = f"the pictures of an earlier request may still be at the provider: {exc}"

@@ -15,7 +15,8 @@ from posedrop.aws.inbox import backoff
 from posedrop.aws.ledger import UNEXPECTED_ERRORS, Conflict, Ledger
 from posedrop.aws.messages import SubmitMessage
 from posedrop.aws.metrics import count
-from posedrop.aws.record import Fate, Record, Request, Status
+from posedrop.aws.prepared_pictures import PreparedPictures
+from posedrop.aws.record import Record, Status
 from posedrop.aws.upload_bucket import UploadChanged, check_stored, presigned_url, read_stored
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import (
@@ -33,6 +34,7 @@ from posedrop.contract.errors import (
     TransientFault,
 )
 from posedrop.contract.naming import execution_name
+from posedrop.contract.prepared import Prepared
 from posedrop.contract.reasons import AT_THE_GATE, Closed, ReasonCode
 from posedrop.contract.times import epoch
 from posedrop.gate.breaker import Breaker
@@ -41,10 +43,9 @@ from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.latency import LatencyStore
 from posedrop.gate.poll_schedule import first_wait
-from posedrop.prepare.pictures import PreparedPictures
-from posedrop.prepare.recipe import Prepared
 from posedrop.segmind.client import GET_TIMEOUTS, Segmind, Timeouts
 from posedrop.segmind.history import HistoryUnavailable
+from posedrop.segmind.requests import Fate, Request
 from posedrop.settings import SubmitSettings
 from posedrop.submit.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, LOOKUP_SECONDS, RequestLookup
 
@@ -459,13 +460,13 @@ class Submission:
     def _watch(self, record: Record) -> None:
         """Start the wait loop of an accepted job."""
         latency = self._latency.read()
-        self._executions.start(record, first_wait(latency), latency)
+        self._executions.start(record, first_wait(latency), latency.to_dict())
 
     def _start(self, record: Record) -> None:
         """Start the execution of a job again, or that of one that ended before it was sent."""
         self._ledger.use_attempt(record)
         latency = self._latency.read()
-        self._executions.start(record, first_wait(latency), latency)
+        self._executions.start(record, first_wait(latency), latency.to_dict())
 
     def _count(self, record: Record, exc: Exception) -> None:
         text = f"unexpected error: {type(exc).__name__}: {exc}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from posedrop.aws.ledger import DAY, ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict, Ledger, kept_until
+from posedrop.aws.ledger import DAY, ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict, Ledger
 from posedrop.aws.messages import PoseMessage, SubmitMessage
 from posedrop.aws.notifier import incomplete, publish
 from posedrop.aws.record import Record, Status
@@ -150,7 +150,7 @@ class Sweep:
     def _try_rescue(self, record: Record, now: float) -> list[Status]:
         """Let `deliver` fetch a failed job's pictures from the provider, once a day for as long as they are kept."""
         logger.append_keys(attempt=record.attempt, character=record.character, pose=record.pose)
-        kept = now < kept_until(record)
+        kept = now < record.images_kept_until
         with suppress(Conflict):  # it went on meanwhile
             self._ledger.rescue_at(record, now + DAY if kept else None)
         if not kept:

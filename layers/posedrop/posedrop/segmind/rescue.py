@@ -11,11 +11,10 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from posedrop.aws.ledger import kept_until
-from posedrop.aws.record import Record
 from posedrop.contract.errors import PosedropError
 from posedrop.segmind.history import History, HistoryUnavailable
 from posedrop.segmind.outputs import MAX_IMAGES, Source
+from posedrop.segmind.requests import Request
 
 logger = Logger(child=True)
 
@@ -72,19 +71,18 @@ class Rescue:
         """Whether there is a history to ask."""
         return self._history is not None
 
-    def find(self, record: Record, seconds: float, outputs: int | None = None) -> Found:
-        """Return what a job's accepted request made, within about `seconds`. Raises CannotSay.
+    def find(self, request: Request | None, samples: object, seconds: float, outputs: int | None = None) -> Found:
+        """Return what an accepted request made, within about `seconds`. Raises CannotSay.
 
-        The history may have to be searched for all of them; `outputs` says how many are enough.
+        `samples` is the job's parameter, whatever its type: so many images may have to be searched for in the history.
+        `outputs` says how many are enough.
         """
-        request = record.paid
         if self._history is None or request is None or request.request_id is None:
             return Found()
-        if self._clock() >= kept_until(record):
+        if self._clock() >= request.kept_until:
             return Found()
         if seconds < SHORTEST:
             raise CannotSay("too little time is left to ask the provider's history")
-        samples = record.parameters.get("samples", 1)
         expected = samples if isinstance(samples, int) and 1 <= samples <= MAX_IMAGES else 1
         wanted = expected if outputs is None else outputs
         try:

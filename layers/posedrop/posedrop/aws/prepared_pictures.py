@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from posedrop.aws.upload_bucket import GONE, UploadChanged
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import InvalidInput, TransientFault
+from posedrop.contract.prepared import CHANGES, LIFETIME, REFUSED, SHA256, TYPES, Prepared, PrepareRequest, prefix
 from posedrop.contract.reasons import ReasonCode
-from posedrop.prepare.recipe import CHANGES, LIFETIME, REFUSED, SHA256, TYPES, Prepared, PrepareRequest, prefix
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient

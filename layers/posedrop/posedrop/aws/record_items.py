@@ -1,0 +1,69 @@
+"""How a record is written into an item of DynamoDB, and read from it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from decimal import Decimal
+from typing import Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+
+from posedrop.aws.record import Record, Status
+from posedrop.segmind.requests import Fate, Request
+
+_serializer = TypeSerializer()
+_deserializer = TypeDeserializer()
+
+
+def serialize(attribute: str, value: object) -> Any:
+    """A value as a client of DynamoDB takes it."""
+    # A context may be nested deeper than the 32 levels that DynamoDB takes.
+    return _serializer.serialize(json.dumps(value) if attribute == "context" else _without_floats(value))
+
+
+def deserialize(value: Any) -> Any:
+    """A value as a client of DynamoDB gives it, as one of Python's; None stays None. Numbers are Decimals."""
+    return None if value is None else _deserializer.deserialize(value)
+
+
+def to_item(values: Mapping[str, Any]) -> dict[str, Any]:
+    """An item of the table, without the attributes that are None."""
+    return {key: serialize(key, value) for key, value in values.items() if value is not None}
+
+
+def is_record(item: Mapping[str, Any]) -> bool:
+    """Whether an item of the table is a record: others, as `attempts/…`, `request/…` and `read/…`, have no status."""
+    return "status" in item
+
+
+def from_item(item: Mapping[str, Any]) -> Record:
+    """The record in an item of the table, as a client of DynamoDB gives it."""
+    values = {key: _without_decimals(deserialize(value)) for key, value in item.items()}
+    if "context" in values:
+        values["context"] = json.loads(values["context"])
+    known = {key: value for key, value in values.items() if key in Record.__dataclass_fields__}
+    known["status"] = Status(known.get("status", Status.WAITING))
+    known["requests"] = [Request(**{**found, "fate": Fate(found["fate"])}) for found in known.get("requests", [])]
+    return Record(**known)
+
+
+def _without_floats(value: object) -> object:
+    if isinstance(value, float):
+        return Decimal(repr(value))
+    if isinstance(value, Request):
+        return {key: _without_floats(inner) for key, inner in asdict(value).items() if inner is not None}
+    if isinstance(value, dict):
+        return {key: _without_floats(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_floats(inner) for inner in value]
+    return value
+
+
+def _without_decimals(value: object) -> Any:
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, dict):
+        return {key: _without_decimals(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_decimals(inner) for inner in value]
+    return value
