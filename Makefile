@@ -17,7 +17,7 @@ export SEGMIND_API_KEY
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
-.PHONY: help setup hooks demo up down chaos outage redrive test test-fast test-large check lint types bandit template workflows \
+.PHONY: help setup hooks demo up down chaos outage redrive test test-fast test-large check lint types imports bandit template workflows \
 	pins audit mutate bench bench-limit screenshot lock release-notes clean
 .DEFAULT_GOAL := help
 
@@ -64,7 +64,7 @@ test-fast: setup ## run the quick tests, for the work between commits (a minute 
 test-large: setup ## run the tests that are large by nature
 	$(PYTEST) -m large
 
-check: lint types bandit template workflows pins ## all that CI checks besides the tests
+check: lint types imports bandit template workflows pins ## all that CI checks besides the tests
 
 lint: setup
 	$(BIN)/ruff check .
@@ -72,6 +72,9 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy $(PACKAGE)/posedrop functions local bench ops
+
+imports: setup
+	@PYTHONPATH=$(PACKAGE):. $(BIN)/lint-imports
 
 bandit: setup
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml $(PACKAGE)/posedrop functions ops local bench

@@ -14,8 +14,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from ops.cli.formatting import command
 from ops.errors import NotFound, OpsError, UnclearTarget
+from ops.formatting import command
 from posedrop.aws.items import Items
 from posedrop.aws.ledger import Ledger, Record
 from posedrop.aws.upload_bucket import UploadBucket

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from ops.cli.formatting import many
 from ops.errors import NotFound, OpsError, Refused
+from ops.formatting import many
 from ops.inspect.records import BATCH, Records
 from ops.stack import Stack
 from posedrop.aws.ledger import Record, Status

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from ops.act import actions, cancelling, uploading
 from ops.cli import display
-from ops.cli.formatting import many, printable, usd
 from ops.errors import NeedsAttention, OpsError, Refused, TooLate
+from ops.formatting import many, printable, usd
 from ops.inspect import plan
 from ops.inspect.costs import GROUPS, as_csv, costs
 from ops.inspect.explain import Explainer, Explanation, Situation, explain_record

@@ -12,7 +12,7 @@ from rich.text import Text
 from ops.act.actions import DeadLetters, Retry
 from ops.act.cancelling import Outcome as Cancelled
 from ops.act.uploading import Standing
-from ops.cli.formatting import many, printable, span, usd
+from ops.formatting import many, printable, span, usd
 from ops.inspect.costs import Costs
 from ops.inspect.explain import Explanation, missing
 from ops.inspect.health import Health

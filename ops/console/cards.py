@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ops.cli.formatting import span
+from ops.formatting import span
 from ops.inspect.explain import Reason, Situation, explain_record
 from ops.inspect.records import ALWAYS, Wanted, is_refused, newest
 from posedrop.aws.ledger import Record, Status

@@ -9,9 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 from ops.act import actions, uploading
-from ops.cli.formatting import usd
 from ops.console.feed import sentence
 from ops.errors import NotFound, Refused
+from ops.formatting import usd
 from ops.inspect.explain import Situation, explain_record
 from ops.inspect.plan import Outcome, Plan, PlannedJob, job_file, place, plan, stem
 from ops.stack import Stack

@@ -11,8 +11,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from ops.cli.formatting import DAY, command, many, span
 from ops.errors import NotFound
+from ops.formatting import DAY, command, many, span
 from ops.inspect.health import LARGER_BUDGET, breaker_step, depth, elsewhere, no_events
 from ops.inspect.records import Records
 from ops.stack import Stack

@@ -8,7 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from ops.cli.formatting import many, span
+from ops.formatting import many, span
 from ops.inspect.records import Counts, Records
 from ops.stack import Stack
 from posedrop.aws.ledger import Record, Status

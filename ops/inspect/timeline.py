@@ -6,8 +6,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from ops.cli.formatting import usd
 from ops.errors import NotFound
+from ops.formatting import usd
 from ops.inspect.explain import Explanation, Situation, explain_record
 from ops.stack import Stack
 from posedrop.aws.ledger import Record, Status

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.cli.formatting import command, many, printable, span, usd
+from ops.formatting import command, many, printable, span, usd
 
 
 @pytest.mark.parametrize(
