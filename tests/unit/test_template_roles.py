@@ -399,20 +399,25 @@ CALLS = {
     "change_message_visibility": "sqs:ChangeMessageVisibility",
     "get_secret": "secretsmanager:GetSecretValue",
 }
-ROOMS = {
-    "intake": ["gate/items", "ledger", "executions", "submit_queue", "intake/*"],
-    "dispatch": ["gate/items", "submit_queue", "dispatch/*"],
-    "submit": ["secret", "gate/items", "latency_store", "ledger", "executions", "submission", "lookup", "uploads"],
-    "poll": ["secret", "gate/items"],
-    "deliver": ["secret", "gate/items", "latency_store", "storage", "notification"],
-    "sweep": ["sweeping", "notification"],
+SHARED = {
+    "intake": ["items", "ledger", "executions", "submit_queue", "upload_bucket"],
+    "dispatch": ["items", "submit_queue"],
+    "submit": ["api_key", "items", "ledger", "executions", "upload_bucket"],
+    "poll": ["api_key", "items"],
+    "deliver": ["api_key", "items", "output_bucket", "notifier"],
+    "sweep": ["notifier"],
 }
+"""The modules of the room `aws` that a function uses besides the room of its own name."""
+LATENCY = {"submit", "deliver"}
 
 
-@pytest.mark.parametrize("name", ROOMS)
+@pytest.mark.parametrize("name", SHARED)
 def test_every_call_that_a_function_makes_is_granted(name: str) -> None:
     package = ROOT / "layers" / "posedrop" / "posedrop"
-    paths = [path for room in ROOMS[name] for path in package.glob(f"{room}.py")]
+    shared = [package / "aws" / f"{module}.py" for module in SHARED[name]]
+    paths = [*(package / name).glob("*.py"), *shared]
+    if name in LATENCY:
+        paths.append(package / "gate" / "latency.py")
     calls = {
         node.func.attr
         for path in [*paths, ROOT / "functions" / name / "app.py"]
