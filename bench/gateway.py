@@ -33,7 +33,7 @@ units: defaultdict[str, float] = defaultdict(float)
 
 
 async def metered(scope: Scope, receive: Channel, send: Channel) -> None:
-    """MiniStack's ASGI application; each request is counted once it has its answer."""
+    """MiniStack's ASGI application; each request is counted once it has its response."""
     if scope["type"] != "http":
         await _plain(scope, receive, send)
         return
@@ -82,9 +82,9 @@ def consumed(result: dict[str, Any], data: dict[str, Any], table_name: str, writ
     """Note the units that a call consumed, and do what MiniStack does."""
     caller = _caller.get()
     if write:
-        answer: dict[str, Any] = {}
-        _consumed(answer, {**data, "ReturnConsumedCapacity": "INDEXES"}, table_name, write=True, **items)
-        capacity = answer["ConsumedCapacity"]
+        response: dict[str, Any] = {}
+        _consumed(response, {**data, "ReturnConsumedCapacity": "INDEXES"}, table_name, write=True, **items)
+        capacity = response["ConsumedCapacity"]
         units[f"{caller} write table"] += capacity["Table"]["CapacityUnits"]
         for name, index in capacity.get("GlobalSecondaryIndexes", {}).items():
             units[f"{caller} write {name}"] += index["CapacityUnits"]

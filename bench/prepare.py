@@ -82,15 +82,15 @@ def measured(data: bytes, runs: int = RUNS) -> dict[str, Any]:
     kind = content_of(data[:HEAD_BYTES]).type
     assert kind
     request = PrepareRequest("uploads", "face.jpg", None, "etag", hashlib.sha256(data).hexdigest(), kind)
-    seconds, peak, answer = [], 0, {}
+    seconds, peak, response = [], 0, {}
     for _ in range(runs):
         preparer = Preparer(cast(Any, Store(data)), "outputs", MEMORY_MEGABYTES)
         with Peak() as watched:
             begin = time.perf_counter()
-            answer = preparer.answer(request.to_dict(), lambda: 60.0)
+            response = preparer.handle(request.to_dict(), lambda: 60.0)
             seconds.append(time.perf_counter() - begin)
         peak = max(peak, watched.bytes)
-    done = answer.get("prepared", {}).get("what") or [answer["error"]["message"]]
+    done = response.get("prepared", {}).get("what") or [response["error"]["message"]]
     return {"upload_bytes": len(data), "seconds": min(seconds), "megabytes": peak / 1e6, "what": ", ".join(done)}
 
 

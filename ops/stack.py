@@ -17,7 +17,8 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from ops.errors import NotFound, OpsError, UnclearTarget
 from ops.formatting import command
 from posedrop.aws.items import Items
-from posedrop.aws.ledger import Ledger, Record
+from posedrop.aws.ledger import Ledger
+from posedrop.aws.record import Record
 from posedrop.aws.upload_bucket import UploadBucket
 from posedrop.contract.job import JOB_ID, waiting_id
 from posedrop.contract.naming import execution_name

@@ -288,10 +288,10 @@ class Client:
             return
         self._meter.refused[key.partition("/")[0] if "status" not in item else "job"] += 1
         self._meter.write_units += max(1, ceil(self._table.size(key) / WRITE_UNIT))
-        answer: dict[str, Any] = {"Error": {"Code": "ConditionalCheckFailedException", "Message": condition}}
+        response: dict[str, Any] = {"Error": {"Code": "ConditionalCheckFailedException", "Message": condition}}
         if item and request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD":
-            answer["Item"] = dict(item)
-        raise ClientError(answer, operation)  # type: ignore[arg-type]
+            response["Item"] = dict(item)
+        raise ClientError(response, operation)  # type: ignore[arg-type]
 
     def _query(self, request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         limits = request.get("PaginationConfig", {})

@@ -218,8 +218,8 @@ class EventSource:
         self._simulation.after(MINUTE, self._shrink)
 
     def _invoke(self, message: Message) -> None:
-        answer: Mapping[str, Any] = self._function.invoke({"Records": [_record(message)]})
-        if answer["batchItemFailures"]:
+        response: Mapping[str, Any] = self._function.invoke({"Records": [_record(message)]})
+        if response["batchItemFailures"]:
             self._queue.again(message)
         else:
             self._queue.done(message)

@@ -14,7 +14,7 @@ from posedrop.aws.api_key import ApiKey
 from posedrop.contract.errors import AccountRefused, RateLimited, StatusUnavailable
 from posedrop.gate.rate_limit import Counting
 from posedrop.segmind.client import COMPLETED, Segmind, Timeouts
-from posedrop.segmind.responses import Answer
+from posedrop.segmind.responses import ProviderResponse
 
 BUCKET = "posedrop-uploadbucket-0123456789ab"
 START_EXECUTION_SECONDS = 0.03
@@ -87,19 +87,19 @@ class Provider(Segmind):
             raise AccountRefused("the provider answered 401", 401)
         raise RateLimited("the provider answered 429", None)
 
-    def status(self, request_id: str) -> Answer:
+    def status(self, request_id: str) -> ProviderResponse:
         """Do what Segmind.status does."""
         accepted, ended = self._setting.counts == "submits" or self._count(), self._ends[request_id][0]
         state = COMPLETED if ended <= self._simulation.now else "PROCESSING"
         self._simulation.sleep(GET_SECONDS)
         if not accepted:
             raise StatusUnavailable("the provider answered 429", 429)
-        return Answer(state=state)
+        return ProviderResponse(state=state)
 
-    def result(self, request_id: str) -> Answer:
+    def result(self, request_id: str) -> ProviderResponse:
         """Do what Segmind.result does, for a job that has ended."""
         self.status(request_id)
-        return Answer(state=COMPLETED, inference_seconds=self.forget(request_id)[1], cost_usd=JOB_COST)
+        return ProviderResponse(state=COMPLETED, inference_seconds=self.forget(request_id)[1], cost_usd=JOB_COST)
 
     def forget(self, request_id: str) -> tuple[float, float]:
         """Return when a job ends and how many seconds it takes, for the last time."""

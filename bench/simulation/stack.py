@@ -41,7 +41,7 @@ from posedrop.gate.rate_limit import RateLimit
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
 from posedrop.poll.status import JobState
-from posedrop.poll.status_poller import Watch
+from posedrop.poll.status_poller import StatusPoller
 from posedrop.segmind.rescue import Rescue
 from posedrop.submit.lookup import RequestLookup
 from posedrop.submit.submission import Submission
@@ -266,14 +266,14 @@ class Stack:
                         self.unexpected.append(exc)
                     raise
 
-            answer = inbox.process(event, handle)
+            response = inbox.process(event, handle)
             Metrics().metric_set.clear()
-            return answer
+            return response
 
         return handler
 
     def _poll(self) -> Handler:
-        watch = Watch(
+        watch = StatusPoller(
             self.provider,
             self._gate("poll").limiter,
             Key(),

@@ -33,7 +33,7 @@ from posedrop.contract.naming import execution_name
 from posedrop.contract.reasons import ReasonCode
 from posedrop.gate.gate import Gate
 from posedrop.intake.cancellation import Cancellation
-from posedrop.intake.upload_intake import Arrivals
+from posedrop.intake.upload_intake import UploadIntake
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
 from posedrop.settings import IntakeSettings, from_environment
@@ -111,13 +111,13 @@ def executions() -> Executions:
 
 
 @cache
-def arrivals() -> Arrivals:
+def arrivals() -> UploadIntake:
     """Return what handles uploads in this process."""
     found = settings()
     sqs = boto3.client("sqs")
     items = Items(dynamodb(), found.jobs_table)
     gate, queue = Gate(items, found.limit, found.budget), SubmitQueue(sqs, found.submit_queue_url)
-    return Arrivals(
+    return UploadIntake(
         found,
         default_prompt,
         s3=s3_client(),

@@ -13,7 +13,7 @@ from posedrop.aws.items import Items
 from posedrop.contract.naming import execution_name
 from posedrop.gate.rate_limit import RateLimiter
 from posedrop.poll.status import JobState
-from posedrop.poll.status_poller import Watch
+from posedrop.poll.status_poller import StatusPoller
 from posedrop.segmind.client import Segmind
 from posedrop.settings import PollSettings, from_environment
 
@@ -31,21 +31,21 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         execution=execution_name(state.job_id, state.attempt),
     )
     try:
-        answer = watch().look(state)
+        response = watch().look(state)
     except Exception as exc:
         # What leaves the function is logged by the runtime too, but not as JSON, and without the job.
         logger.warning("not checked", reason=f"{type(exc).__name__}: {exc}")
         raise
-    logger.info("checked", polls=answer.polls, finished=answer.finished, wait_seconds=answer.wait_seconds)
-    return answer.to_dict()
+    logger.info("checked", polls=response.polls, finished=response.finished, wait_seconds=response.wait_seconds)
+    return response.to_dict()
 
 
 @cache
-def watch() -> Watch:
+def watch() -> StatusPoller:
     """What looks after jobs in this process."""
     settings: PollSettings = from_environment(PollSettings)
     api_key = ApiKey(settings.segmind_secret_id)
-    return Watch(
+    return StatusPoller(
         Segmind(settings.segmind_base_url, api_key, clock=time.time),
         RateLimiter(Items(boto3.client("dynamodb"), settings.jobs_table), settings.limit),
         api_key,

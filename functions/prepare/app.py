@@ -17,7 +17,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Prepare the picture that the event names, and return where it is, or why there is none."""
     logger.append_keys(upload=event.get("key"), sha256=event.get("sha256"))
     try:
-        return preparer(context.memory_limit_in_mb).answer(event, lambda: context.get_remaining_time_in_millis() / 1000)
+        return preparer(context.memory_limit_in_mb).handle(event, lambda: context.get_remaining_time_in_millis() / 1000)
     finally:
         logger.remove_keys(["upload", "sha256"])
 

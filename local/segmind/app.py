@@ -91,7 +91,7 @@ class Api:
         return await self._get(request, "status", handle)
 
     async def result(self, request: Request) -> Response:
-        """The whole answer, with the output; a failed job is a 422 (source: provider's API page, official SDK)."""
+        """The whole response, with the output; a failed job is a 422 (source: provider's API page, official SDK)."""
 
         async def handle() -> Response:
             job = self._provider.job(request.path_params["request_id"])

@@ -26,7 +26,7 @@ ROUTES = [
 
 @dataclass
 class Call:
-    """One call: when it came (seconds since the epoch), its route, its status (None: no answer), the fault it met."""
+    """One call: when it came (seconds since the epoch), its route, its status (None: no response), the fault it met."""
 
     time: float
     route: str
@@ -43,7 +43,7 @@ class Calls:
         self.latest: deque[Call] = deque(maxlen=KEPT_CALLS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on, and note its answer."""
+        """Pass the call on, and note its response."""
         if scope["type"] != "http" or scope["path"].startswith("/_emulator/"):
             await self._app(scope, receive, send)
             return
@@ -64,7 +64,7 @@ class Calls:
             self.counts[call.route, str(call.status or "none")] += 1
 
     def by_route(self) -> dict[str, dict[str, int]]:
-        """How many calls of each route got which status; "none" for those that got no answer."""
+        """How many calls of each route got which status; "none" for those that got no response."""
         table: dict[str, dict[str, int]] = {}
         for (route, status), number in sorted(self.counts.items()):
             table.setdefault(route, {})[status] = number

@@ -27,8 +27,8 @@ for itself. Calls are counted once the key is right and the plan's limit lets th
     firewall               any call            403 with the HTML page of a firewall before the provider; with a `match`
                                                it refuses the jobs of that prompt each time
     504                    any call            JSON; `accepted` true
-    reset                  any call            the connection is reset without an answer; `accepted` true
-    hang                   any call            no answer for `seconds` (30). A GET, or a submit with `accepted` (true),
+    reset                  any call            the connection is reset without a response; `accepted` true
+    hang                   any call            no response for `seconds` (30). A GET, or a submit with `accepted` (true),
                                                is answered then; a submit that was not accepted is closed without an
                                                answer
     refused                any call            that call is answered as usual (a submit that was not `accepted` is

@@ -33,7 +33,7 @@ DRIPS = 20
 
 
 class Reset(Response):
-    """Resets the connection (TCP RST) without an answer."""
+    """Resets the connection (TCP RST) without a response."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Break the connection, and wait until it is gone."""
@@ -44,7 +44,7 @@ class Reset(Response):
 
 
 class Hangup(Response):
-    """Closes the connection in an orderly way, but without an answer."""
+    """Closes the connection in an orderly way, but without a response."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Close the connection, and wait until it is gone."""
@@ -81,7 +81,7 @@ def status_answer(fault: Fault) -> Response:
 
 
 def bad_media(fault: Fault, image: bytes, media_type: str) -> Response:
-    """The answer of a fault that spoils an image; `image` is a PNG if the fault is `huge`."""
+    """The response of a fault that spoils an image; `image` is a PNG if the fault is `huge`."""
     match fault.fault:
         case "broken":
             garbage = random.Random(len(image)).randbytes(len(image) - SIGNATURE_BYTES)  # nosec B311 # not secret

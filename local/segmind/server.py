@@ -37,7 +37,7 @@ class _Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # asyncio does so only where the listener names its protocol; without it an answer waits 40 ms for an ACK.
+        # asyncio does so only where the listener names its protocol; without it a response waits 40 ms for an ACK.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app_state = {**self.app_state, "transport": transport}
 
@@ -86,7 +86,7 @@ class Server(uvicorn.Server):
         task = asyncio.get_running_loop().create_task(self._reopen(waiting, seconds))
         self._reopening.add(task)
         task.add_done_callback(self._reopening.discard)
-        await asyncio.sleep(0)  # lets the idle connections close before the answer that follows is sent
+        await asyncio.sleep(0)  # lets the idle connections close before the response that follows is sent
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Break off what is still going on, then end."""

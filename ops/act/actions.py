@@ -9,8 +9,8 @@ from ops.errors import NotFound, OpsError, Refused
 from ops.inspect.health import depth
 from ops.inspect.plan import Outcome, plan_pose
 from ops.stack import Stack
-from posedrop.aws.ledger import Record, Status
 from posedrop.aws.messages import RetryMessage, SubmitMessage, UnreadableMessage, parse_message
+from posedrop.aws.record import Record, Status
 from posedrop.sweep.sweeper import Ages
 
 VISIBLE = "ApproximateNumberOfMessages"
@@ -171,8 +171,8 @@ def _visible(sqs: Any, url: str | None) -> int:
 
 
 def _receive(sqs: Any, url: str | None, most: int, **arguments: Any) -> list[dict[str, Any]]:
-    answer = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=most, MessageAttributeNames=["All"], **arguments)
-    found: list[dict[str, Any]] = answer.get("Messages", [])
+    response = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=most, MessageAttributeNames=["All"], **arguments)
+    found: list[dict[str, Any]] = response.get("Messages", [])
     return found
 
 
@@ -191,10 +191,10 @@ def sweep(stack: Stack, older_than: float | None = None) -> dict[str, int]:
     it failed.
     """
     event = {} if older_than is None else {"ages": dict.fromkeys(Ages.__dataclass_fields__, older_than)}
-    answer = stack.client("lambda").invoke(
+    response = stack.client("lambda").invoke(
         FunctionName=stack.output("SweepFunctionName"), Payload=json.dumps(event).encode()
     )
-    told = json.loads(answer["Payload"].read() or b"null")
-    if answer.get("FunctionError"):
-        raise OpsError(f"the sweep failed: {(told or {}).get('errorMessage', answer['FunctionError'])}")
+    told = json.loads(response["Payload"].read() or b"null")
+    if response.get("FunctionError"):
+        raise OpsError(f"the sweep failed: {(told or {}).get('errorMessage', response['FunctionError'])}")
     return {str(status): int(count) for status, count in told.items()}

@@ -9,8 +9,8 @@ from ops.errors import NotFound, OpsError, Refused
 from ops.formatting import many
 from ops.inspect.records import BATCH, Records
 from ops.stack import Stack
-from posedrop.aws.ledger import Record, Status
 from posedrop.aws.messages import CancelMessage
+from posedrop.aws.record import Record, Status
 from posedrop.intake.cancellation import cancelled_upload_id
 
 MOST = 100_000

@@ -8,7 +8,7 @@ from pathlib import Path
 from ops.errors import OpsError
 from ops.inspect.explain import Situation
 from ops.stack import Stack
-from posedrop.aws.ledger import Record, Status
+from posedrop.aws.record import Record, Status
 from posedrop.contract.contents import HEAD_BYTES, content_of
 from posedrop.contract.times import epoch
 

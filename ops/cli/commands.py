@@ -26,7 +26,7 @@ from ops.inspect.reconcile import adopt, reconcile
 from ops.inspect.records import ALWAYS, NEVER, WINDOW, Records, Wanted
 from ops.inspect.timeline import life
 from ops.stack import Stack, Target, find
-from posedrop.aws.ledger import Status
+from posedrop.aws.record import Status
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.times import epoch, rfc3339
 

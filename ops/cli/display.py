@@ -19,8 +19,8 @@ from ops.inspect.health import Health
 from ops.inspect.plan import Outcome, Plan, PlannedJob
 from ops.inspect.reconcile import Reconciled, Side
 from ops.inspect.records import Page
-from ops.inspect.timeline import Life, Moment, waited
-from posedrop.aws.ledger import Record, Status
+from ops.inspect.timeline import Timeline, TimelineEvent, waited
+from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
 
 STYLES = {
@@ -234,7 +234,7 @@ def explanation(found: Explanation) -> list[Part]:
     return [text(found.sentence), *parts, Text.assemble(("Next  ", "dim"), printable(found.next_step))]
 
 
-def life(found: Life, *, with_notification: bool) -> list[Part]:
+def life(found: Timeline, *, with_notification: bool) -> list[Part]:
     """One job's life."""
     record = found.record
     rows: list[tuple[str, Text | str]] = [
@@ -275,7 +275,7 @@ def life(found: Life, *, with_notification: bool) -> list[Part]:
     return parts
 
 
-def _moments(moments: Sequence[Moment]) -> list[Part]:
+def _moments(moments: Sequence[TimelineEvent]) -> list[Part]:
     """A line for each moment, with the time that passed since the one before it."""
     lines: list[Part] = []
     width = max(len(moment.what) for moment in moments)

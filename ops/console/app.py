@@ -35,7 +35,7 @@ from ops.inspect.plan import Plan
 from ops.inspect.records import Wanted
 from ops.inspect.timeline import life
 from ops.stack import Stack
-from posedrop.aws.ledger import Record, Status
+from posedrop.aws.record import Record, Status
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.parameters import schema
 from posedrop.contract.times import rfc3339

@@ -10,7 +10,7 @@ from typing import Any
 from ops.formatting import span
 from ops.inspect.explain import Reason, Situation, explain_record
 from ops.inspect.records import ALWAYS, Wanted, is_refused, newest
-from posedrop.aws.ledger import Record, Status
+from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339
 from posedrop.segmind.requests import Fate

@@ -10,7 +10,7 @@ from ops.console import cards
 from ops.inspect.explain import Situation
 from ops.inspect.health import pause_of, rate_of
 from ops.inspect.records import is_refused
-from posedrop.aws.ledger import Record, Status
+from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
 from posedrop.gate.poll_schedule import Latency, next_wait
 

@@ -48,7 +48,7 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """The answer to what comes from elsewhere; None if nothing speaks against it."""
+        """The response to what comes from elsewhere; None if nothing speaks against it."""
         headers = Headers(scope=scope)
         if headers.getlist("host") not in ([host] for host in self._hosts):
             return _refuse(scope, "This address is not the console's.")
@@ -101,7 +101,7 @@ def _refuse(scope: Scope, why: str) -> Response:
 
 
 def _secured(send: Send) -> Send:
-    """Every answer carries the headers, errors too."""
+    """Every response carries the headers, errors too."""
 
     async def secured(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -15,12 +15,12 @@ from ops.formatting import usd
 from ops.inspect.explain import Situation, explain_record
 from ops.inspect.plan import Outcome, Plan, PlannedJob, job_file, place, plan, stem
 from ops.stack import Stack
-from posedrop.aws.ledger import Record
+from posedrop.aws.record import Record
 from posedrop.aws.upload_bucket import UploadChanged, read_stored
 from posedrop.contract.examine import Examiner
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.job import waiting_id
-from posedrop.contract.upload_layout import Folder, Role
+from posedrop.contract.upload_layout import FileKind, Folder
 
 PROGRESS_STEP = 0.04
 """Of a file, between two words on how far it is."""
@@ -59,27 +59,27 @@ class Drop:
 
 def lay_out(character: str, face: Named | None, poses: Sequence[Named], parameters: Mapping[str, Any]) -> Drop:
     """Lay out what was dropped. The character is named by the face where it has no name. Raises Refused."""
-    character = character or (stem(face.file, Role.FACE) if face else "")
+    character = character or (stem(face.file, FileKind.FACE) if face else "")
     if not character:
         raise Refused("name the character, or drop a face whose file name names it")
     if not face and not poses:
         raise Refused("drop a face or a pose")
     drop = Drop(character, {}, {})
-    for role, file in [*([(Role.FACE, face)] if face else []), *((Role.POSE, pose) for pose in poses)]:
+    for kind, file in [*([(FileKind.FACE, face)] if face else []), *((FileKind.POSE, pose) for pose in poses)]:
         ending = PurePath(file.file).suffix
-        name = (file.pose or stem(PurePath(file.file).name, Role.POSE)) if role is Role.POSE else ""
+        name = (file.pose or stem(PurePath(file.file).name, FileKind.POSE)) if kind is FileKind.POSE else ""
         try:
             if file.data is None:
                 raise Refused(f"the file has more than {UPLOAD_LIMIT} bytes")
-            key = place(character, role, ending, name)
+            key = place(character, kind, ending, name)
             if name in drop.poses:
                 raise Refused(f"another pose is named {name}, too")
-            if role is Role.FACE and not poses:
+            if kind is FileKind.FACE and not poses:
                 _check(file.file, file.data)  # no pose of this drop says what is wrong with it
         except Refused as why:
             drop.refused.append({"file": file.file, "pose": name, "why": str(why)})
             continue
-        if role is Role.POSE:
+        if kind is FileKind.POSE:
             drop.poses[name] = key
             if parameters:
                 drop.files[Folder(character).pose_file(name)] = job_file(parameters)
@@ -250,7 +250,7 @@ def plan_again(stack: Stack, record: Record | None, seed: int | None) -> Again:
         raise Refused(f"the face of {record.character} is another one now: upload the pose again to make it anew")
     last = record.parameters.get("seed")
     name = f"{record.pose.removesuffix(f'-{last}')}-{seed}"
-    key = place(record.character, Role.POSE, PurePath(record.inputs["pose"]["key"]).suffix, name)
+    key = place(record.character, FileKind.POSE, PurePath(record.inputs["pose"]["key"]).suffix, name)
     parameters = {**record.parameters, "seed": seed}
     if record.context is not None:
         parameters["context"] = record.context

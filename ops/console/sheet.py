@@ -8,7 +8,7 @@ from ops.act.contact_sheet import Row, draw
 from ops.console.pictures import NoPicture, Pictures
 from ops.errors import NotFound
 from ops.inspect.records import newest
-from posedrop.aws.ledger import Record, Status
+from posedrop.aws.record import Record, Status
 
 ROWS = 40
 """The newest outputs: a sheet is one picture in memory."""

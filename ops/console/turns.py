@@ -4,8 +4,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 from ops.inspect.explain import Situation
-from posedrop.aws.ledger import Record, Status
 from posedrop.aws.places import IN_LINE
+from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
 
 

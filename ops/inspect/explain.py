@@ -16,9 +16,9 @@ from ops.formatting import DAY, command, many, span
 from ops.inspect.health import LARGER_BUDGET, breaker_step, depth, elsewhere, no_events
 from ops.inspect.records import Records
 from ops.stack import Stack
-from posedrop.aws.ledger import Record, Status
-from posedrop.aws.messages import Origin
+from posedrop.aws.messages import SourceUpload
 from posedrop.aws.places import IN_LINE
+from posedrop.aws.record import Record, Status
 from posedrop.aws.upload_bucket import GONE, JobFiles, Listed, UploadBucket, UploadChanged
 from posedrop.contract.job import waiting_id
 from posedrop.contract.reasons import BUDGETS, ReasonCode
@@ -27,9 +27,9 @@ from posedrop.contract.upload_layout import (
     JOB_FILE,
     PREFIX,
     SINGLE_POSE,
+    FileKind,
     Folder,
-    OutsideContract,
-    Role,
+    InvalidUploadKey,
     SideFile,
     Upload,
     hint,
@@ -39,7 +39,7 @@ from posedrop.gate.credits import Credits
 from posedrop.gate.gate import GateState, Opening
 from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import RateLimit
-from posedrop.intake.folder import Draft, draft, unsettled
+from posedrop.intake.folder import JobCandidate, later_upload, read_candidate
 from posedrop.segmind.requests import Fate
 
 PROBABLY_LOST = 60.0
@@ -409,9 +409,9 @@ class Explainer:
         except SideFile as why:
             sentence = f"{key} is ignored: it is {why}."
             return Explanation(Reason.SIDE_FILE, sentence, "Nothing: it does not count, whatever it holds.", key)
-        except OutsideContract as why:
+        except InvalidUploadKey as why:
             return replace(_outside(key, str(why)), key=key)
-        if upload.role in (Role.FACE, Role.JOB_FILE):
+        if upload.kind in (FileKind.FACE, FileKind.JOB_FILE):
             found = self._of_all_poses(key, upload)
         else:
             found = self._of_pose(key, upload, upload.pose)
@@ -449,14 +449,14 @@ class Explainer:
             return missing(upload.character, pose, files.missing, hint(files.missing, files.strangers))
         prompt, prepares = self._stack.parameter("DefaultPrompt"), self._stack.prepares
         try:
-            found = draft(self._bucket, upload.character, pose, files, prompt, prepares=prepares)
+            found = read_candidate(self._bucket, upload.character, pose, files, prompt, prepares=prepares)
         except UploadChanged as exc:
             return Explanation(Reason.SETTLING, f"{exc} is being replaced right now.", "Wait a moment and ask again.")
-        if upload.role in (Role.FACE, Role.POSE) and found.job.inputs[upload.role].key != key:
-            return self._not_chosen(key, upload, pose, files, found.job.inputs[upload.role].key)
+        if upload.kind in (FileKind.FACE, FileKind.POSE) and found.job.inputs[upload.kind].key != key:
+            return self._not_chosen(key, upload, pose, files, found.job.inputs[upload.kind].key)
         record = self._stack.ledger.get(found.job.job_id)
         if record:
-            return self._of_record(record, found, own, upload.role)
+            return self._of_record(record, found, own, upload.kind)
         earlier = self._earlier(upload.character, pose, files, found)
         if earlier:
             return self._of_earlier(earlier, key)
@@ -464,11 +464,11 @@ class Explainer:
             return missing(upload.character, pose, ["prompt"])
         return self._without_record(key, own, upload, pose, files, found)
 
-    def _of_record(self, record: Record, found: Draft, own: Listed, role: Role) -> Explanation:
+    def _of_record(self, record: Record, found: JobCandidate, own: Listed, kind: FileKind) -> Explanation:
         """The content is a known job's; it may have been uploaded again since."""
         told = explain_record(record, self._situation)
-        if role in (Role.FACE, Role.POSE):
-            again = found.job.inputs[role].version_id != record.inputs[role]["version_id"]
+        if kind in (FileKind.FACE, FileKind.POSE):
+            again = found.job.inputs[kind].version_id != record.inputs[kind]["version_id"]
         else:
             again = own.modified.timestamp() > epoch(record.created_at) + 1
         if not again:
@@ -490,12 +490,12 @@ class Explainer:
             return replace(told, sentence=sentence)
         return told
 
-    def _earlier(self, character: str, pose: str, files: JobFiles, found: Draft) -> Record | None:
+    def _earlier(self, character: str, pose: str, files: JobFiles, found: JobCandidate) -> Record | None:
         """The newest job of the very same images, if nothing was uploaded since, so that no event is to be expected."""
-        read = {role: image.sha256 for role, image in found.job.inputs.items()}
+        read = {kind: image.sha256 for kind, image in found.job.inputs.items()}
         newest = max(listed.modified.timestamp() for listed in files.present())
         for record in self._records.of_pose(character, pose):
-            same = read == {role: image.get("sha256") for role, image in record.inputs.items()}
+            same = read == {kind: image.get("sha256") for kind, image in record.inputs.items()}
             if same and newest <= epoch(record.created_at):
                 return record
         return None
@@ -511,11 +511,11 @@ class Explainer:
         return replace(told, reason=Reason.OTHER_PARAMETERS, sentence=sentence, next_step=step)
 
     def _without_record(
-        self, key: str, own: Listed, upload: Upload, pose: str, files: JobFiles, found: Draft
+        self, key: str, own: Listed, upload: Upload, pose: str, files: JobFiles, found: JobCandidate
     ) -> Explanation:
         """The files are whole, and no job is known of them: not yet, or never."""
         settle, now = self._stack.seconds("SettleSeconds"), self._situation.now
-        younger = unsettled(files, Origin(key, own.etag.strip('"')), settle, now) or own
+        younger = later_upload(files, SourceUpload(key, own.etag.strip('"')), settle, now) or own
         left = younger.modified.timestamp() + settle - now
         if left > 0:
             sentence = (
@@ -566,8 +566,8 @@ class Explainer:
             sentence = f"{key} does not count: {picture} is the newest picture of that name."
             step = f"Nothing, if it goes with the picture. If it is the one that is meant, delete {picture}."
             return Explanation(Reason.SUPERSEDED, sentence, step)
-        if version is not None and upload.role in (Role.JOB_FILE, Role.POSE_FILE):
-            chosen = files.job_file if upload.role is Role.JOB_FILE else files.pose_file
+        if version is not None and upload.kind in (FileKind.JOB_FILE, FileKind.POSE_FILE):
+            chosen = files.job_file if upload.kind is FileKind.JOB_FILE else files.pose_file
             if chosen:
                 sentence = f"{key} does not count: {chosen.key} is the same file in another spelling, and newer."
                 return Explanation(Reason.SUPERSEDED, sentence, "Delete the one that is not meant.")
@@ -594,10 +594,10 @@ class Explainer:
 
     def _made_of(self, upload: Upload, pose: str, key: str, version: str | None) -> Record | None:
         """The newest job that an image was read for; of a file that is there, of this version."""
-        if upload.role not in (Role.FACE, Role.POSE):
+        if upload.kind not in (FileKind.FACE, FileKind.POSE):
             return None
         for record in self._records.of_pose(upload.character, pose):
-            read = record.inputs.get(upload.role, {})
+            read = record.inputs.get(upload.kind, {})
             if read.get("key") == key and version in (None, read.get("version_id") or "null"):
                 return record
         return None

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from ops.formatting import many, span
 from ops.inspect.records import Counts, Records
 from ops.stack import Stack
-from posedrop.aws.ledger import Record, Status
+from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import BUDGETS
 from posedrop.contract.times import epoch, rfc3339
 from posedrop.gate.breaker import Breaker, Cause

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from ops.errors import Refused
 from ops.stack import Stack
-from posedrop.aws.ledger import Record
+from posedrop.aws.record import Record
 from posedrop.aws.upload_bucket import Blob, Listed, UploadBucket, UploadChanged
 from posedrop.contract.examine import Examined, Examiner
-from posedrop.contract.upload_layout import PREFIX, Folder, OutsideContract, Role, Upload, parse
-from posedrop.intake.folder import draft
+from posedrop.contract.upload_layout import PREFIX, FileKind, Folder, InvalidUploadKey, Upload, parse
+from posedrop.intake.folder import read_candidate
 from posedrop.segmind.client import MODEL
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Overlay(UploadBucket):
         shared = (listed.key, listed.etag)
         if shared not in self._shared:
             blob = super().read(listed, limit)
-            if parse(listed.key).role not in (Role.FACE, Role.JOB_FILE):
+            if parse(listed.key).kind not in (FileKind.FACE, FileKind.JOB_FILE):
                 return blob
             self._shared[shared] = blob
         return self._shared[shared]
@@ -145,7 +145,7 @@ def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequen
     bucket = Overlay(stack.client("s3"), stack.uploads.name, files, stack.clock)
     url = f"{stack.parameter('SegmindBaseUrl')}/v2/{MODEL}"
     # Only a face or a job file is shared: without one, no other pose becomes another job.
-    alone = asked is not None and all(parse(key).role in (Role.POSE, Role.POSE_FILE) for key in files)
+    alone = asked is not None and all(parse(key).kind in (FileKind.POSE, FileKind.POSE_FILE) for key in files)
     poses = sorted(asked) if asked and alone else bucket.poses(character)
     prices = stack.prices()
     return Plan(url, [_job(stack, bucket, character, pose, asked is None or pose in asked, prices) for pose in poses])
@@ -169,7 +169,7 @@ def _job(
         return PlannedJob(character, pose, asked, Outcome.WAITING, missing=files.missing)
     try:
         prepares = stack.prepares
-        found = draft(bucket, character, pose, files, stack.parameter("DefaultPrompt"), prepares=prepares)
+        found = read_candidate(bucket, character, pose, files, stack.parameter("DefaultPrompt"), prepares=prepares)
     except UploadChanged as exc:
         raise Refused(f"{exc} is being replaced right now: try again") from exc
     if found.lacks_prompt:
@@ -204,30 +204,30 @@ def folder(
 
     The parameters go beside each pose, not into job.json: so they change no other job. Raises Refused.
     """
-    character = character or stem(face.name, Role.FACE)
-    files = {place(character, Role.FACE, face.suffix): face.read_bytes()}
-    names = [stem(pose.name, Role.POSE) for pose in poses]
+    character = character or stem(face.name, FileKind.FACE)
+    files = {place(character, FileKind.FACE, face.suffix): face.read_bytes()}
+    names = [stem(pose.name, FileKind.POSE) for pose in poses]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise Refused(f"two poses have the same name: {', '.join(sorted(twice))}")
     for pose, name in zip(poses, names, strict=True):
-        key = place(character, Role.POSE, pose.suffix, name)
+        key = place(character, FileKind.POSE, pose.suffix, name)
         if parameters:
             files[Folder(character).pose_file(name)] = job_file(parameters)
         files[key] = pose.read_bytes()
     return character, files, names
 
 
-def place(character: str, role: Role, ending: str, name: str = "") -> str:
+def place(character: str, kind: FileKind, ending: str, name: str = "") -> str:
     """The key under which a face, or the pose of a name, is uploaded; `ending` is .png or alike. Raises Refused."""
     where = Folder(character)
     ending = ending.lower()
-    key = f"{where.poses_prefix}{name}{ending}" if role is Role.POSE else f"{where.prefix}face{ending}"
+    key = f"{where.poses_prefix}{name}{ending}" if kind is FileKind.POSE else f"{where.prefix}face{ending}"
     try:
         upload = parse(key)
-    except OutsideContract as why:
+    except InvalidUploadKey as why:
         raise Refused(f"{key.removeprefix(PREFIX)}: {why}") from why
-    if upload != Upload(role, character, name):
+    if upload != Upload(kind, character, name):
         raise Refused(f"{key.removeprefix(PREFIX)} would be another upload than is meant: choose other names")
     return key
 
@@ -237,7 +237,7 @@ def job_file(parameters: Mapping[str, Any]) -> bytes:
     return json.dumps(parameters, ensure_ascii=False).encode()
 
 
-def stem(file_name: str, role: Role) -> str:
+def stem(file_name: str, kind: FileKind) -> str:
     """The name that a file gives: `face-anna.png` is the face of anna."""
     name = PurePath(file_name).stem
-    return name.removeprefix(f"{role}-").removeprefix(f"{role}_") or name
+    return name.removeprefix(f"{kind}-").removeprefix(f"{kind}_") or name

@@ -108,10 +108,10 @@ def read_history(stack: Stack, first: float, last: float) -> Iterator[PastReques
         page: int | None = 1
         while page is not None:
             wanted = {"history": {"first": begin, "last": end, "page": page}}
-            answer = stack.client("lambda").invoke(FunctionName=function, Payload=json.dumps(wanted).encode())
-            found = json.loads(answer["Payload"].read() or b"null")
-            if answer.get("FunctionError") or not isinstance(found, dict):
-                raise OpsError(f"deliver could not read the history: {(found or {}).get('errorMessage', 'no answer')}")
+            response = stack.client("lambda").invoke(FunctionName=function, Payload=json.dumps(wanted).encode())
+            found = json.loads(response["Payload"].read() or b"null")
+            if response.get("FunctionError") or not isinstance(found, dict):
+                raise OpsError(f"deliver could not read the history: {(found or {}).get('errorMessage', 'no response')}")
             if found["error"]:
                 raise OpsError(f"the provider's history cannot say: {found['error']}")
             yield from (_past(each) for each in found["requests"])

@@ -15,8 +15,9 @@ from operator import attrgetter
 from typing import Any
 
 from ops.stack import Stack
-from posedrop.aws.ledger import ENDED, ENDED_UNSENT, INCOMPLETE, PAID, UNFINISHED_INDEX, Record, Status
+from posedrop.aws.ledger import ENDED_UNSENT, INCOMPLETE, PAID, UNFINISHED_INDEX
 from posedrop.aws.places import DUE, IN_LINE, LINE_INDEX
+from posedrop.aws.record import ENDED, Record, Status
 from posedrop.aws.record_items import from_item, is_record
 from posedrop.contract.job import SLUG_LIMIT
 from posedrop.contract.reasons import ReasonCode
@@ -326,9 +327,9 @@ class Records:
         found: list[Record] = []
         asked = [{"job_id": {"S": job_id}} for job_id in dict.fromkeys(key["job_id"]["S"] for key in keys)]
         while asked:
-            answer = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": asked, **options}})
-            found += self._read(answer["Responses"].get(self._table, []))
-            asked = answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+            response = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": asked, **options}})
+            found += self._read(response["Responses"].get(self._table, []))
+            asked = response.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
         return found
 
     def _read(self, items: Iterable[dict[str, Any]]) -> Iterator[Record]:

@@ -10,8 +10,8 @@ from ops.errors import NotFound
 from ops.formatting import usd
 from ops.inspect.explain import Explanation, Situation, explain_record
 from ops.stack import Stack
-from posedrop.aws.ledger import Record, Status
 from posedrop.aws.notifier import incomplete, notification
+from posedrop.aws.record import Record, Status
 from posedrop.aws.upload_bucket import GONE
 from posedrop.contract.times import epoch, rfc3339
 from posedrop.segmind.requests import Fate, Request
@@ -30,7 +30,7 @@ FATES = {
 
 
 @dataclass(frozen=True)
-class Moment:
+class TimelineEvent:
     """Something that happened at a time (RFC 3339)."""
 
     at: str
@@ -48,7 +48,7 @@ class Execution:
 
 
 @dataclass(frozen=True)
-class Life:
+class Timeline:
     """All there is to say of a job. `notification` is what was told, or will be; None before the end.
 
     `cost_usd` is what all its requests cost, None where that is not known of one of them.
@@ -58,7 +58,7 @@ class Life:
 
     record: Record
     explanation: Explanation
-    moments: list[Moment]
+    moments: list[TimelineEvent]
     inputs: dict[str, str]
     outputs: list[str]
     execution: Execution | None
@@ -67,7 +67,7 @@ class Life:
     cost_usd: float | None = None
 
 
-def life(stack: Stack, job_id: str) -> Life:
+def life(stack: Stack, job_id: str) -> Timeline:
     """Tell a job's life. Raises NotFound; other errors of AWS pass as botocore's ClientError."""
     record = stack.record(job_id)
     if record is None:
@@ -78,7 +78,7 @@ def life(stack: Stack, job_id: str) -> Life:
     elif record.status is Status.WAITING:
         told = incomplete(record) if record.alerted_at else None
     uploads, unread = _uploads(stack, record)
-    return Life(
+    return Timeline(
         record=record,
         explanation=explain_record(record, Situation.of(stack)),
         moments=sorted([*uploads, *_moments(record)], key=lambda moment: moment.at),
@@ -91,7 +91,7 @@ def life(stack: Stack, job_id: str) -> Life:
     )
 
 
-def _moments(record: Record) -> list[Moment]:
+def _moments(record: Record) -> list[TimelineEvent]:
     begins = "waiting" if record.status is Status.WAITING else "queued"
     found: list[tuple[str | None, str, str]] = [
         (record.created_at, begins, ", ".join(record.missing)),
@@ -106,7 +106,7 @@ def _moments(record: Record) -> list[Moment]:
     if record.status is Status.QUEUED and record.reason:
         until = f", until {record.deferred_until}" if record.deferred_until else ""
         found.append((record.updated_at, "deferred", f"{record.reason}{until}"))
-    return [Moment(at, what, detail) for at, what, detail in found if at]
+    return [TimelineEvent(at, what, detail) for at, what, detail in found if at]
 
 
 def _end(record: Record) -> tuple[str, str]:
@@ -126,7 +126,7 @@ def _request(request: Request) -> list[tuple[str | None, str, str]]:
     ]
 
 
-def _uploads(stack: Stack, record: Record) -> tuple[list[Moment], list[str]]:
+def _uploads(stack: Stack, record: Record) -> tuple[list[TimelineEvent], list[str]]:
     """When the images came that were read, and what cannot be told of that: S3 knows as long as it has them."""
     found, unread = [], []
     for name, stored in record.inputs.items():
@@ -138,7 +138,7 @@ def _uploads(stack: Stack, record: Record) -> tuple[list[Moment], list[str]]:
             why = "it is not there any more" if code in GONE else f"S3 says {code}"
             unread.append(f"when the {name} was uploaded: {why}")
             continue
-        found.append(Moment(rfc3339(head["LastModified"].timestamp()), f"{name} uploaded", stored["key"]))
+        found.append(TimelineEvent(rfc3339(head["LastModified"].timestamp()), f"{name} uploaded", stored["key"]))
     return found, unread
 
 
@@ -163,6 +163,6 @@ def _time(seconds: float | None) -> str | None:
     return rfc3339(seconds) if seconds else None
 
 
-def waited(moments: Sequence[Moment], index: int) -> float:
+def waited(moments: Sequence[TimelineEvent], index: int) -> float:
     """Seconds between a moment and the one before it."""
     return epoch(moments[index].at) - epoch(moments[index - 1].at) if index else 0.0

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from local.segmind.render import Order, compose
-from posedrop.aws.ledger import Record, Status
+from posedrop.aws.record import Record, Status
 from posedrop.contract.job import waiting_id
 from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import Request

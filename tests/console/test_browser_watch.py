@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from posedrop.aws.ledger import Status
 from posedrop.aws.places import dispatched
+from posedrop.aws.record import Status
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339
 from posedrop.segmind.requests import Request

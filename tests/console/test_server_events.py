@@ -15,8 +15,8 @@ import pytest
 
 from ops.console import feed
 from ops.console.feed import LOOK_SECONDS, Event, Events, Looker, differences
-from posedrop.aws.ledger import Status
 from posedrop.aws.places import due, in_line
+from posedrop.aws.record import Status
 from posedrop.contract.times import rfc3339
 from posedrop.gate.latency import LatencyStore
 from posedrop.segmind.requests import Request

@@ -1,4 +1,4 @@
-"""Nobody but the operator's own page gets an answer from the console."""
+"""Nobody but the operator's own page gets a response from the console."""
 
 import pytest
 

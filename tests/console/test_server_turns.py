@@ -9,13 +9,14 @@ from ops.console.cards import card
 from ops.console.glance import late_seconds
 from ops.console.turns import turns
 from ops.inspect.explain import Situation
-from posedrop.aws.ledger import Record, Status
 from posedrop.aws.places import dispatched, due, in_line
+from posedrop.aws.record import Record, Status
 from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker
-from posedrop.gate.budget import FIRST_PRICE, Budget, Spending
+from posedrop.gate.budget import Budget, Spending
 from posedrop.gate.gate import Gate
 from posedrop.gate.poll_schedule import Latency
+from posedrop.gate.price import FIRST_PRICE
 from posedrop.gate.rate_limit import RateLimit, RateLimitState
 from tests.items import MemoryItems
 

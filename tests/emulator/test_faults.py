@@ -136,7 +136,7 @@ def test_refused_does_not_wait_for_a_call(emulator: Any, public: httpx.Client) -
 
 
 def answer(client: httpx.Client, url: str) -> int | None:
-    """The status of an answer to a GET, or None if the connection is refused."""
+    """The status of a response to a GET, or None if the connection is refused."""
     try:
         return client.get(url).status_code
     except httpx.ConnectError:

@@ -42,7 +42,7 @@ QUEUES = {"UPLOAD_QUEUE_URL": "uploads", "SUBMIT_QUEUE_URL": "submits", "DEAD_LE
 API_KEY = "SG_0123456789abcdef"
 BASE_URL = "http://segmind.test"
 
-Answer = httpx.Response | Exception
+Reply = httpx.Response | Exception
 
 
 class Provider:
@@ -50,17 +50,19 @@ class Provider:
 
     Calls for what is left on the account are counted apart, and answered with `credits`.
 
-    The last answer of a list is repeated; a submit that is accepted so again gets a request id of its own.
+    The last response of a list is repeated; a submit that is accepted so again gets a request id of its own.
     """
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
         self.credit_calls = 0
-        self.credits: Answer = httpx.Response(404)
+        self.credits: Reply = httpx.Response(404)
         self.accepted = 0
-        self.submits: list[Answer] = [httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})]
-        self.statuses: list[Answer] = [httpx.Response(200, json={"status": "COMPLETED", "metrics": {}})]
-        self.results: list[Answer] = [
+        self.submits: list[Reply] = [
+            httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})
+        ]
+        self.statuses: list[Reply] = [httpx.Response(200, json={"status": "COMPLETED", "metrics": {}})]
+        self.results: list[Reply] = [
             httpx.Response(
                 200,
                 json={
@@ -71,7 +73,7 @@ class Provider:
                 },
             )
         ]
-        self.media: list[Answer] = [httpx.Response(200, content=image("png", (16, 12), "green"))]
+        self.media: list[Reply] = [httpx.Response(200, content=image("png", (16, 12), "green"))]
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/get-user-credits":
@@ -345,7 +347,7 @@ class Pipeline:
     def hook(self, service: str, operation: str, action: Callable[..., Any]) -> Callable[[], None]:
         """Let `action` see every call of an AWS operation, as botocore's before-call event; return what ends that.
 
-        A result other than None is the answer instead of AWS's.
+        A result other than None is the response instead of AWS's.
         """
         events, name = boto3.client(service).meta.events, f"before-call.{service}.{operation}"  # type: ignore[call-overload]
         events.register_first(name, action)

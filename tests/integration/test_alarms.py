@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from posedrop.aws.items import Items
-from posedrop.gate.budget import FIRST_PRICE
 from posedrop.gate.credits import CreditsStore
+from posedrop.gate.price import FIRST_PRICE
 from tests.alarms import CloudWatch
 from tests.cloudformation import Stack
 from tests.integration.conftest import TABLE, Pipeline
@@ -242,7 +242,7 @@ def test_a_refused_account(watched: Watched, status: int) -> None:
 
 
 def test_two_requests_without_an_answer_pause_as_well(watched: Watched) -> None:
-    watched.pipeline.provider.submits = [httpx.ReadTimeout("no answer")]
+    watched.pipeline.provider.submits = [httpx.ReadTimeout("no response")]
     watched.pose(1)
     watched.pose(2)
     watched.live(MINUTE)

@@ -85,7 +85,7 @@ UNKNOWN = {
     "not there": httpx.Response(404),
     "down": httpx.Response(503),
     "limited": httpx.Response(429, headers={"retry-after": "17"}),
-    "no answer": httpx.ConnectError("refused"),
+    "no response": httpx.ConnectError("refused"),
     "html": httpx.Response(200, html="<html>"),
     "another shape": httpx.Response(200, json=[1, 2]),
     "no number": httpx.Response(200, json={"credits": "12", "free-credits": None}),

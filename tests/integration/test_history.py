@@ -1,4 +1,4 @@
-"""A request without an answer is looked up in the provider's history before it is told to be of unknown outcome."""
+"""A request without a response is looked up in the provider's history before it is told to be of unknown outcome."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +8,8 @@ import httpx
 import pytest
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 
-from posedrop.gate.budget import FIRST_PRICE
-from tests.integration.conftest import API_KEY, Answer, Pipeline, Provider
+from posedrop.gate.price import FIRST_PRICE
+from tests.integration.conftest import API_KEY, Pipeline, Provider, Reply
 from tests.support import image
 
 HISTORY_HOST = "history.test"
@@ -17,7 +17,7 @@ FOLDER = (
     ("incoming/hero/face.png", image("png", (10, 10), "white")),
     ("incoming/hero/poses/walk.png", image("png", (12, 8), "black")),
 )
-NO_ANSWER = httpx.ReadTimeout("no answer")
+NO_ANSWER = httpx.ReadTimeout("no response")
 TAKEN = httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})
 
 
@@ -27,7 +27,7 @@ class WithHistory(Provider):
     def __init__(self) -> None:
         super().__init__()
         self.visible: Callable[[], bool] = lambda: True
-        self.fault: Answer | None = None
+        self.fault: Reply | None = None
         self.looks: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -57,7 +57,7 @@ def environment(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def submit(pipeline: Pipeline) -> str:
-    """Upload a job of which no answer comes, and return its id."""
+    """Upload a job of which no response comes, and return its id."""
     pipeline.provider.submits = [NO_ANSWER]
     pipeline.put(*FOLDER[0])
     pipeline.upload(FOLDER[1])
@@ -96,7 +96,7 @@ def test_not_found(pipeline: Pipeline, provider: WithHistory) -> None:
     assert go_on(pipeline, job_id, 31)
     message = notified(pipeline)
     assert message["error"]["type"] == "SubmitOutcomeUnknown"
-    assert "no answer" in message["error"]["message"]
+    assert "no response" in message["error"]["message"]
     assert (len(provider.posts), len(provider.looks)) == (1, 1)
     assert [request["fate"] for request in pipeline.record()["requests"]] == ["ABSENT"]
 
@@ -115,19 +115,22 @@ def test_without_a_history_it_is_notified_at_once(
     assert (len(provider.posts), len(provider.looks)) == (1, 0)
 
 
-PASSING: list[Answer] = [
+PASSING: list[Reply] = [
     httpx.Response(500),
     httpx.Response(429),
     httpx.Response(200, html="<html>"),
     httpx.ReadTimeout("hang"),
     httpx.Response(200, json={"message": "moved"}),
 ]
-FINAL: list[Answer] = [httpx.Response(404), httpx.Response(302, headers={"location": "https://elsewhere.test/"})]
+FINAL: list[Reply] = [
+    httpx.Response(404),
+    httpx.Response(302, headers={"location": "https://elsewhere.test/"}),
+]
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=["500", "429", "html", "hang", "no-rows"])
 def test_a_history_that_cannot_say_is_asked_again_for_ten_minutes(
-    pipeline: Pipeline, provider: WithHistory, fault: Answer
+    pipeline: Pipeline, provider: WithHistory, fault: Reply
 ) -> None:
     provider.fault = fault
     job_id = submit(pipeline)
@@ -141,7 +144,9 @@ def test_a_history_that_cannot_say_is_asked_again_for_ten_minutes(
 
 
 @pytest.mark.parametrize("fault", FINAL, ids=["404", "redirect"])
-def test_where_there_is_no_history_it_is_asked_once(pipeline: Pipeline, provider: WithHistory, fault: Answer) -> None:
+def test_where_there_is_no_history_it_is_asked_once(
+    pipeline: Pipeline, provider: WithHistory, fault: Reply
+) -> None:
     provider.fault = fault
     job_id = submit(pipeline)
     assert go_on(pipeline, job_id, 60)
@@ -339,7 +344,7 @@ def test_a_job_that_needs_no_request_now_leaves_the_probe_to_the_next_one(
 
 @pytest.mark.parametrize(("response", "spent"), [(NO_ANSWER, 0.0), (httpx.Response(500), FIRST_PRICE)])
 def test_the_charge_of_a_request_that_two_functions_find_absent_is_given_back_once(
-    pipeline: Pipeline, provider: WithHistory, response: Answer, spent: float
+    pipeline: Pipeline, provider: WithHistory, response: Reply, spent: float
 ) -> None:
     provider.visible = lambda: False
     provider.submits = [response, TAKEN]

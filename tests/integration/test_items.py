@@ -16,8 +16,9 @@ from posedrop.aws.items import Condition, Items, Refused
 from posedrop.aws.places import DUE, IN_LINE, LINE_INDEX, due, in_line
 from posedrop.contract.errors import TransientFault
 from posedrop.gate.breaker import Breaker
-from posedrop.gate.budget import FIRST_PRICE, Budget, BudgetStore, Charge
+from posedrop.gate.budget import Budget, BudgetStore, Charge
 from posedrop.gate.gate import Gate
+from posedrop.gate.price import FIRST_PRICE
 from posedrop.gate.rate_limit import Permit, RateLimit, RateLimiter
 from posedrop.gate.shared_item import SharedItem
 from posedrop.line.line import Line

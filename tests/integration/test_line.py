@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from posedrop.aws.places import client_item
-from posedrop.gate.budget import FIRST_PRICE
+from posedrop.gate.price import FIRST_PRICE
 from tests.integration.conftest import Pipeline
 from tests.integration.test_submit_errors import FACE, REFUSED, RUN, SIT, WALK, answer, statuses
 from tests.support import Context, image, load_event

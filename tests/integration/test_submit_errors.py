@@ -10,7 +10,7 @@ import httpx
 import pytest
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 
-from posedrop.gate.budget import FIRST_PRICE
+from posedrop.gate.price import FIRST_PRICE
 from tests.integration.conftest import API_KEY, BUCKET, Pipeline
 from tests.support import Context, image, load_event
 
@@ -65,7 +65,7 @@ def test_a_rejected_job_ends_with_the_provider_s_text(pipeline: Pipeline, walk: 
 
 
 UNKNOWN = [
-    pytest.param(httpx.ReadTimeout("no answer"), "ReadTimeout", id="read timeout"),
+    pytest.param(httpx.ReadTimeout("no response"), "ReadTimeout", id="read timeout"),
     pytest.param(httpx.ReadError("reset"), "ReadError", id="reset"),
     pytest.param(httpx.WriteError("broken pipe"), "WriteError", id="write error"),
     pytest.param(httpx.WriteTimeout("slow"), "WriteTimeout", id="write timeout"),

@@ -242,7 +242,7 @@ def test_a_job_that_was_taken_is_spent_though_its_execution_could_not_be_started
 def test_an_unknown_outcome_is_spent_as_far_as_one_knows(
     pipeline: Pipeline, walk: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pipeline.provider.submits = [httpx.ReadTimeout("no answer")]
+    pipeline.provider.submits = [httpx.ReadTimeout("no response")]
     pipeline.handle(walk)
     found = metrics(capsys.readouterr().out)
     assert (found["OutcomeUnknown"], found["EstimatedSpend"]) == (1, 0.0294)

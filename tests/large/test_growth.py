@@ -13,7 +13,7 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
 from posedrop.aws.ledger import ENDED_UNSENT, INCOMPLETE, PAID, Ledger
-from posedrop.aws.messages import Origin, PoseMessage, SubmitMessage, parse_message
+from posedrop.aws.messages import PoseMessage, SourceUpload, SubmitMessage, parse_message
 from posedrop.aws.read_images import ReadImages
 from posedrop.aws.record import Status
 from posedrop.aws.record_items import to_item
@@ -22,7 +22,7 @@ from posedrop.contract.times import rfc3339
 from posedrop.gate.budget import Budget
 from posedrop.gate.gate import Gate
 from posedrop.gate.rate_limit import RateLimit
-from posedrop.intake.upload_intake import PAGE, Arrivals
+from posedrop.intake.upload_intake import PAGE, UploadIntake
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
 from posedrop.sweep.sweeper import Ages, Sweep
@@ -87,7 +87,7 @@ def test_fifty_thousand_poses_become_a_job_each(rate: float) -> None:
     table, items = Table(), MemoryItems()
     settings: Any = SimpleNamespace(upload_queue_url="uploads", settle_seconds=5.0, prepare_images=True)
     gate = Gate(items, RateLimit(50, "submits"), Budget(0, 0))
-    arrivals = Arrivals(
+    arrivals = UploadIntake(
         settings,
         lambda: "a walk in the rain",
         s3=s3,
@@ -97,7 +97,7 @@ def test_fifty_thousand_poses_become_a_job_each(rate: float) -> None:
         images=ReadImages(items, lambda: NOW),
         clock=lambda: NOW,
     )
-    origin = Origin(FACE, s3.etag(FACE).strip('"'))
+    origin = SourceUpload(FACE, s3.etag(FACE).strip('"'))
     sqs.uploads.append(PoseMessage("bucket", "hero", "", origin).to_json())
     deaths = deepest = 0
     handled: Counter[str] = Counter()

@@ -14,8 +14,8 @@ import pytest
 from ops.act import cancelling
 from ops.cli import commands as cli
 from ops.stack import Stack
-from posedrop.aws.ledger import Status
 from posedrop.aws.places import due, in_line
+from posedrop.aws.record import Status
 from tests.integration.conftest import Pipeline
 from tests.ops.conftest import FACE, SIT, WALK, Run
 

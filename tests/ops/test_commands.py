@@ -23,7 +23,7 @@ from ops.cli import commands as cli
 from ops.cli import display
 from ops.inspect.health import functions_needed, problems, submits_needed
 from ops.stack import Stack
-from posedrop.aws.ledger import Status
+from posedrop.aws.record import Status
 from posedrop.contract.times import rfc3339
 from posedrop.gate.budget import Charge
 from tests.corpus import encode, exif, picture

@@ -10,14 +10,15 @@ import pytest
 from ops.cli import commands as cli
 from ops.inspect.explain import Reason, Situation, explain_record
 from ops.stack import Stack
-from posedrop.aws.ledger import Record, Status
 from posedrop.aws.places import dispatched, in_line
+from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339
 from posedrop.gate.breaker import Breaker, Cause
-from posedrop.gate.budget import FIRST_PRICE, Budget, Spending
+from posedrop.gate.budget import Budget, Spending
 from posedrop.gate.gate import Gate
 from posedrop.gate.poll_schedule import Latency
+from posedrop.gate.price import FIRST_PRICE
 from posedrop.gate.rate_limit import RateLimit, RateLimitState
 from posedrop.segmind.requests import Fate, Request
 from tests.integration.conftest import BUCKET, Pipeline

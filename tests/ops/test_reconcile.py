@@ -174,7 +174,7 @@ class Books:
         request_id = f"request-of-{name}"
         if unknown:
             requests = record.with_fate(record.claimed, Fate.ABSENT, charged_usd=0.0)
-            record = self.ledger.fail(record, SubmitOutcomeUnknown("no answer"), at + 60, requests=requests)
+            record = self.ledger.fail(record, SubmitOutcomeUnknown("no response"), at + 60, requests=requests)
         else:
             record = self.ledger.submitted(record, request_id, at + 1)
             requests = record.with_fate(record.requests[0], Fate.ACCEPTED, cost_usd=COST)

@@ -9,8 +9,8 @@ import pytest
 from ops.inspect import records as module
 from ops.inspect.records import Records, Wanted
 from ops.stack import Stack
-from posedrop.aws.ledger import Record, Status
 from posedrop.aws.places import in_line
+from posedrop.aws.record import Record, Status
 from posedrop.contract.times import rfc3339
 from tests.integration.conftest import Pipeline
 from tests.ops.conftest import Run

@@ -11,7 +11,7 @@ from posedrop.contract.errors import NotAccepted, Rejected, ServerFault, StatusU
 from posedrop.contract.images import BadImage, ImageInfo, check
 from posedrop.segmind.client import Segmind, Timeouts
 from posedrop.segmind.outputs import BadOutput, InlineSource, UrlSource, parse_output
-from posedrop.segmind.responses import Answer
+from posedrop.segmind.responses import ProviderResponse
 from tests.support import image
 
 scalars = st.one_of(
@@ -91,7 +91,7 @@ def test_a_submit(status: int, sent: dict[str, str], body: bytes) -> None:
 def test_a_status_and_a_result(status: int, sent: dict[str, str], body: bytes) -> None:
     for call in ("status", "result"):
         try:
-            answer: Answer = getattr(client(status, sent, body), call)("id")
+            answer: ProviderResponse = getattr(client(status, sent, body), call)("id")
         except StatusUnavailable:
             continue
         assert answer.state

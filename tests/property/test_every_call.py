@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posedrop.gate.budget import FIRST_PRICE
+from posedrop.gate.price import FIRST_PRICE
 from tests.memory import MemoryPipeline
 from tests.world import HISTORY, PAUSED, STORIES, Account, DeathAt, begin, check, check_cancelled, check_end, needed
 

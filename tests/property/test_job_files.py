@@ -16,7 +16,7 @@ from posedrop.contract.examine import Examined, Examiner
 from posedrop.contract.job import JOB_ID
 from posedrop.contract.parameters import schema as job_schema
 from posedrop.contract.times import rfc3339
-from posedrop.intake.folder import draft
+from posedrop.intake.folder import read_candidate
 from tests.support import image, schema
 
 NOW = 1_795_000_000.0
@@ -85,7 +85,7 @@ def check(data: bytes) -> bool:
     """Make a job of these bytes, and say whether it is valid."""
     files = {"face.png": IMAGE, "walk.png": IMAGE, "job.json": data}
     listed = {name: Listed(name, "etag", len(body), datetime.now(UTC)) for name, body in files.items()}
-    found = draft(
+    found = read_candidate(
         Bucket(files),  # type: ignore[arg-type]
         "hero",
         "walk",

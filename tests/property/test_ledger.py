@@ -162,11 +162,11 @@ class Concurrent(RuleBasedStateMachine):
     def found(self, claimed: Record) -> None:
         """Somebody finds an old claim, and its request in the history."""
         self.ledger.submitted(
-            self.ledger.mark_outcome_unknown(claimed, "no answer", self.now), "from the history", self.now
+            self.ledger.mark_outcome_unknown(claimed, "no response", self.now), "from the history", self.now
         )
 
     def not_found(self, claimed: Record) -> None:
-        marked = self.ledger.mark_outcome_unknown(claimed, "no answer", self.now)
+        marked = self.ledger.mark_outcome_unknown(claimed, "no response", self.now)
         self.ledger.fail(marked, SubmitOutcomeUnknown("unknown"), self.now)
 
     def hold(self, record: Record) -> None:

@@ -16,8 +16,9 @@ from posedrop.contract.job import Job
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker
-from posedrop.gate.budget import FIRST_PRICE, Budget, Charge
+from posedrop.gate.budget import Budget, Charge
 from posedrop.gate.gate import Gate
+from posedrop.gate.price import FIRST_PRICE
 from posedrop.gate.rate_limit import Permit, RateLimit
 from posedrop.segmind.requests import Fate
 from tests.table import Table
@@ -60,7 +61,7 @@ class Story:
                 lambda: ledger.own_request_id(record, "request-1", now) and ledger.submitted(record, "request-1", now),
                 lambda: ledger.release(record, ReasonCode.RATE_LIMIT, "429", now + 5, now, refused_at=now),
                 lambda: ledger.release_after_fault(record, "500", now + 60, now),
-                lambda: ledger.mark_outcome_unknown(record, "no answer", now),
+                lambda: ledger.mark_outcome_unknown(record, "no response", now),
                 lambda: ledger.fail(record, Rejected("400"), now, requests=record.requests[:-1]),
             ],
             Status.SUBMITTED: [

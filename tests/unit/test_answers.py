@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posedrop.segmind.responses import ERROR_BYTES, Answer, cut, parse_answer, redact
+from posedrop.segmind.responses import ERROR_BYTES, ProviderResponse, cut, parse_response, redact
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -20,7 +20,7 @@ def body(**keys: object) -> bytes:
     return json.dumps(keys).encode()
 
 
-def check_invariants(answer: Answer) -> None:
+def check_invariants(answer: ProviderResponse) -> None:
     assert answer.state is None or (answer.state == answer.state.upper() and answer.state.strip())
     assert answer.error is None or (answer.error.isprintable() or "\n" not in answer.error)
     assert answer.error is None or 0 < len(answer.error.encode()) <= ERROR_BYTES
@@ -30,19 +30,19 @@ def check_invariants(answer: Answer) -> None:
 
 
 def test_queued() -> None:
-    answer = parse_answer(200, body(request_id="2c7f59ea-1", status="queued", poll_url="https://elsewhere.example/x"))
-    assert answer == Answer(state="QUEUED", request_id="2c7f59ea-1", named_id="2c7f59ea-1")
+    answer = parse_response(200, body(request_id="2c7f59ea-1", status="queued", poll_url="https://elsewhere.example/x"))
+    assert answer == ProviderResponse(state="QUEUED", request_id="2c7f59ea-1", named_id="2c7f59ea-1")
 
 
 def test_completed() -> None:
     output = ["https://images.segmind.com/a.png"]
-    answer = parse_answer(200, body(status="COMPLETED", error=None, metrics={"inference_time": 31.06}, output=output))
-    assert answer == Answer(state="COMPLETED", inference_seconds=31.06, output=output)
+    answer = parse_response(200, body(status="COMPLETED", error=None, metrics={"inference_time": 31.06}, output=output))
+    assert answer == ProviderResponse(state="COMPLETED", inference_seconds=31.06, output=output)
 
 
 def test_failed_is_told_by_the_body_of_a_422() -> None:
-    answer = parse_answer(422, body(status="FAILED", error="blocked by the safety filter", metrics={}))
-    assert answer == Answer(state="FAILED", error="blocked by the safety filter")
+    answer = parse_response(422, body(status="FAILED", error="blocked by the safety filter", metrics={}))
+    assert answer == ProviderResponse(state="FAILED", error="blocked by the safety filter")
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_failed_is_told_by_the_body_of_a_422() -> None:
     ],
 )
 def test_error_text(content: bytes, error: str | None) -> None:
-    assert parse_answer(502, content).error == error
+    assert parse_response(502, content).error == error
 
 
 def test_text_of_a_success_is_no_error() -> None:
-    assert parse_answer(200, b"hello").error is None
-    assert parse_answer(200, body(error="odd")).error == "odd"
+    assert parse_response(200, b"hello").error is None
+    assert parse_response(200, body(error="odd")).error == "odd"
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def test_text_of_a_success_is_no_error() -> None:
     ],
 )
 def test_inference_seconds(metrics: bytes, seconds: float | None) -> None:
-    answer = parse_answer(200, b'{"status": "COMPLETED", "metrics": ' + metrics + b"}")
+    answer = parse_response(200, b'{"status": "COMPLETED", "metrics": ' + metrics + b"}")
     assert (answer.state, answer.inference_seconds) == ("COMPLETED", seconds)
 
 
 @pytest.mark.parametrize("request_id", ["2c7f59ea-5d1b", "req_1:a.b", "x" * 128, "...", "a+b=c"])
 def test_request_id_is_taken(request_id: str) -> None:
-    assert parse_answer(200, body(request_id=request_id)).request_id == request_id
+    assert parse_response(200, body(request_id=request_id)).request_id == request_id
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_request_id_is_taken(request_id: str) -> None:
     ["", ".", "..", "a/b", "a?b", "a#b", "a b", "a%2fb", "a\\b", "a\n", "\u00e4", "x" * 129, 5, None, ["a"]],
 )
 def test_request_id_that_could_change_a_url_is_refused(request_id: object) -> None:
-    answer = parse_answer(200, body(request_id=request_id))
+    answer = parse_response(200, body(request_id=request_id))
     assert (answer.request_id, answer.named_id) == (None, request_id)
 
 
@@ -141,12 +141,12 @@ def test_request_id_that_could_change_a_url_is_refused(request_id: object) -> No
     ],
 )
 def test_images_beside_the_output_belong_to_it(keys: dict[str, object], output: object) -> None:
-    assert parse_answer(200, body(status="COMPLETED", **keys)).output == output
+    assert parse_response(200, body(status="COMPLETED", **keys)).output == output
 
 
 @pytest.mark.parametrize("status", [None, 5, "", "  ", ["COMPLETED"], {}])
 def test_status_that_is_no_text(status: object) -> None:
-    assert parse_answer(200, body(status=status)).state is None
+    assert parse_response(200, body(status=status)).state is None
 
 
 @pytest.mark.parametrize(
@@ -161,11 +161,11 @@ def test_status_that_is_no_text(status: object) -> None:
     ids=["lists", "objects", "output", "markup", "not UTF-8"],
 )
 def test_hostile_bodies(content: bytes) -> None:
-    check_invariants(parse_answer(502, content))
+    check_invariants(parse_response(502, content))
 
 
 def test_long_error_is_cut_between_characters() -> None:
-    error = parse_answer(400, body(error="\u00e4 " * 3000)).error
+    error = parse_response(400, body(error="\u00e4 " * 3000)).error
     assert error is not None
     assert error == ("\u00e4 " * 3000)[: len(error)]
     assert ERROR_BYTES - 4 <= len(error.encode()) <= ERROR_BYTES
@@ -198,10 +198,10 @@ def test_cut(text: str, limit: int, result: str) -> None:
 )
 def test_error_text_is_redacted(secret: str) -> None:
     for keys in ({"error": f"cannot fetch {secret}"}, {"error": {"input": secret}}, {"detail": [{"msg": secret}]}):
-        answer = parse_answer(400, body(**keys))
+        answer = parse_response(400, body(**keys))
         assert answer.error
         assert "5ecre7" not in answer.error
-    assert "5ecre7" not in str(parse_answer(502, f"<p>{secret}</p>".encode()).error)
+    assert "5ecre7" not in str(parse_response(502, f"<p>{secret}</p>".encode()).error)
 
 
 def test_redaction_keeps_what_a_person_needs() -> None:
@@ -214,7 +214,7 @@ def test_redaction_keeps_what_a_person_needs() -> None:
     st.binary() | st.text().map(lambda text: f"<html>{text}".encode("utf-8", "ignore")),
 )
 def test_any_bytes_give_an_answer(status_code: int, content: bytes) -> None:
-    check_invariants(parse_answer(status_code, content))
+    check_invariants(parse_response(status_code, content))
 
 
 KEYS = ("status", "error", "message", "detail", "metrics", "output", "request_id")
@@ -222,7 +222,7 @@ KEYS = ("status", "error", "message", "detail", "metrics", "output", "request_id
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(KEYS, JSON_VALUES)) | JSON_VALUES)
 def test_any_json_gives_an_answer(value: object) -> None:
-    answer = parse_answer(422, json.dumps(value).encode())
+    answer = parse_response(422, json.dumps(value).encode())
     check_invariants(answer)
     if isinstance(value, dict) and value.get("output") == value.get("output"):  # not NaN
         assert repr(answer.output) == repr(value.get("output"))

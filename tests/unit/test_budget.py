@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from posedrop.contract.reasons import Closed, ReasonCode
-from posedrop.gate.budget import FIRST_PRICE, Budget, BudgetStore, Charge, Spending
+from posedrop.gate.budget import Budget, BudgetStore, Charge, Spending
+from posedrop.gate.price import FIRST_PRICE
 from tests.items import MemoryItems
 
 DAY = 86400.0

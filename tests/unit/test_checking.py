@@ -1,4 +1,4 @@
-"""What poll decides: every answer and every fault of the provider, with a clock that stands still."""
+"""What poll decides: every response and every fault of the provider, with a clock that stands still."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from posedrop.aws.messages import UploadMessage, parse_message
 from posedrop.contract.job import JOB_ID, SLUG_LIMIT, Input, job_id, waiting_id
 from posedrop.contract.naming import EXECUTION_NAME_LIMIT, execution_name
-from posedrop.contract.upload_layout import Folder, OutsideContract, Role, SideFile, Upload, hint, parse, slug
+from posedrop.contract.upload_layout import FileKind, Folder, InvalidUploadKey, SideFile, Upload, hint, parse, slug
 from tests.support import load_event
 
 KEY_BYTES = 1024
@@ -19,51 +19,51 @@ KEY_BYTES = 1024
 @pytest.mark.parametrize(
     ("key", "upload"),
     [
-        ("incoming/hero/face.png", Upload(Role.FACE, "hero")),
-        ("incoming/hero/face.JPEG", Upload(Role.FACE, "hero")),
-        ("incoming/hero/face.Jpg", Upload(Role.FACE, "hero")),
-        ("incoming/hero/face.webp", Upload(Role.FACE, "hero")),
-        ("incoming/hero/pose.png", Upload(Role.POSE, "hero", "pose")),
-        ("incoming/hero/poses/pose.png", Upload(Role.POSE, "hero", "pose")),
-        ("incoming/hero/poses/walk.WEBP", Upload(Role.POSE, "hero", "walk")),
-        ("incoming/hero/poses/a.b.png", Upload(Role.POSE, "hero", "a.b")),
-        ("incoming/hero/poses/face.png", Upload(Role.POSE, "hero", "face")),
-        ("incoming/hero/poses/job.png", Upload(Role.POSE, "hero", "job")),
-        ("incoming/hero/poses/walk.json", Upload(Role.POSE_FILE, "hero", "walk")),
-        ("incoming/hero/poses/job.json", Upload(Role.POSE_FILE, "hero", "job")),
-        ("incoming/hero/job.json", Upload(Role.JOB_FILE, "hero")),
-        ("incoming/client-a/hero/face.png", Upload(Role.FACE, "client-a/hero")),
-        ("incoming/a/b/c/poses/walk.png", Upload(Role.POSE, "a/b/c", "walk")),
-        ("incoming/face.png/face.png", Upload(Role.FACE, "face.png")),
-        ("incoming/incoming/face.png", Upload(Role.FACE, "incoming")),
-        ("incoming/a+b c/poses/x%20y + z.png", Upload(Role.POSE, "a+b c", "x%20y + z")),
-        ("incoming/Jürgen Groß/poses/dağ 歩く.png", Upload(Role.POSE, "Jürgen Groß", "dağ 歩く")),
-        ("incoming/.../face.png", Upload(Role.FACE, "...")),
+        ("incoming/hero/face.png", Upload(FileKind.FACE, "hero")),
+        ("incoming/hero/face.JPEG", Upload(FileKind.FACE, "hero")),
+        ("incoming/hero/face.Jpg", Upload(FileKind.FACE, "hero")),
+        ("incoming/hero/face.webp", Upload(FileKind.FACE, "hero")),
+        ("incoming/hero/pose.png", Upload(FileKind.POSE, "hero", "pose")),
+        ("incoming/hero/poses/pose.png", Upload(FileKind.POSE, "hero", "pose")),
+        ("incoming/hero/poses/walk.WEBP", Upload(FileKind.POSE, "hero", "walk")),
+        ("incoming/hero/poses/a.b.png", Upload(FileKind.POSE, "hero", "a.b")),
+        ("incoming/hero/poses/face.png", Upload(FileKind.POSE, "hero", "face")),
+        ("incoming/hero/poses/job.png", Upload(FileKind.POSE, "hero", "job")),
+        ("incoming/hero/poses/walk.json", Upload(FileKind.POSE_FILE, "hero", "walk")),
+        ("incoming/hero/poses/job.json", Upload(FileKind.POSE_FILE, "hero", "job")),
+        ("incoming/hero/job.json", Upload(FileKind.JOB_FILE, "hero")),
+        ("incoming/client-a/hero/face.png", Upload(FileKind.FACE, "client-a/hero")),
+        ("incoming/a/b/c/poses/walk.png", Upload(FileKind.POSE, "a/b/c", "walk")),
+        ("incoming/face.png/face.png", Upload(FileKind.FACE, "face.png")),
+        ("incoming/incoming/face.png", Upload(FileKind.FACE, "incoming")),
+        ("incoming/a+b c/poses/x%20y + z.png", Upload(FileKind.POSE, "a+b c", "x%20y + z")),
+        ("incoming/Jürgen Groß/poses/dağ 歩く.png", Upload(FileKind.POSE, "Jürgen Groß", "dağ 歩く")),
+        ("incoming/.../face.png", Upload(FileKind.FACE, "...")),
         # The name says the role: in any case, with any ending, and with none.
-        ("incoming/hero/Face.PNG", Upload(Role.FACE, "hero")),
-        ("incoming/hero/FACE.jfif", Upload(Role.FACE, "hero")),
-        ("incoming/hero/face.heic", Upload(Role.FACE, "hero")),
-        ("incoming/hero/face.gif", Upload(Role.FACE, "hero")),
-        ("incoming/hero/face.MOV", Upload(Role.FACE, "hero")),
-        ("incoming/hero/face.pdf", Upload(Role.FACE, "hero")),
-        ("incoming/hero/face", Upload(Role.FACE, "hero")),
-        ("incoming/hero/Pose.AVIF", Upload(Role.POSE, "hero", "pose")),
-        ("incoming/hero/Poses/walk.png", Upload(Role.POSE, "hero", "walk")),
-        ("incoming/hero/POSES/Walk.tif", Upload(Role.POSE, "hero", "Walk")),
-        ("incoming/hero/poses/walk.aae", Upload(Role.POSE, "hero", "walk")),
-        ("incoming/hero/poses/notes.txt", Upload(Role.POSE, "hero", "notes")),
-        ("incoming/hero/poses/walk", Upload(Role.POSE, "hero", "walk")),
-        ("incoming/hero/poses/walk.", Upload(Role.POSE, "hero", "walk.")),
-        ("incoming/hero/poses/v1.2", Upload(Role.POSE, "hero", "v1.2")),
-        ("incoming/hero/poses/face.jpeg.jpg", Upload(Role.POSE, "hero", "face.jpeg")),
-        ("incoming/hero/JOB.json", Upload(Role.JOB_FILE, "hero")),
-        ("incoming/hero/job.JSON", Upload(Role.JOB_FILE, "hero")),
-        ("incoming/hero/pose.json", Upload(Role.POSE_FILE, "hero", "pose")),
-        ("incoming/hero/Pose.JSON", Upload(Role.POSE_FILE, "hero", "pose")),
-        ("incoming/hero/poses/walk.JSON", Upload(Role.POSE_FILE, "hero", "walk")),
+        ("incoming/hero/Face.PNG", Upload(FileKind.FACE, "hero")),
+        ("incoming/hero/FACE.jfif", Upload(FileKind.FACE, "hero")),
+        ("incoming/hero/face.heic", Upload(FileKind.FACE, "hero")),
+        ("incoming/hero/face.gif", Upload(FileKind.FACE, "hero")),
+        ("incoming/hero/face.MOV", Upload(FileKind.FACE, "hero")),
+        ("incoming/hero/face.pdf", Upload(FileKind.FACE, "hero")),
+        ("incoming/hero/face", Upload(FileKind.FACE, "hero")),
+        ("incoming/hero/Pose.AVIF", Upload(FileKind.POSE, "hero", "pose")),
+        ("incoming/hero/Poses/walk.png", Upload(FileKind.POSE, "hero", "walk")),
+        ("incoming/hero/POSES/Walk.tif", Upload(FileKind.POSE, "hero", "Walk")),
+        ("incoming/hero/poses/walk.aae", Upload(FileKind.POSE, "hero", "walk")),
+        ("incoming/hero/poses/notes.txt", Upload(FileKind.POSE, "hero", "notes")),
+        ("incoming/hero/poses/walk", Upload(FileKind.POSE, "hero", "walk")),
+        ("incoming/hero/poses/walk.", Upload(FileKind.POSE, "hero", "walk.")),
+        ("incoming/hero/poses/v1.2", Upload(FileKind.POSE, "hero", "v1.2")),
+        ("incoming/hero/poses/face.jpeg.jpg", Upload(FileKind.POSE, "hero", "face.jpeg")),
+        ("incoming/hero/JOB.json", Upload(FileKind.JOB_FILE, "hero")),
+        ("incoming/hero/job.JSON", Upload(FileKind.JOB_FILE, "hero")),
+        ("incoming/hero/pose.json", Upload(FileKind.POSE_FILE, "hero", "pose")),
+        ("incoming/hero/Pose.JSON", Upload(FileKind.POSE_FILE, "hero", "pose")),
+        ("incoming/hero/poses/walk.JSON", Upload(FileKind.POSE_FILE, "hero", "walk")),
         # One name in NFC and in NFD.
-        ("incoming/Zo\u00eb/face.png", Upload(Role.FACE, "Zo\u00eb")),
-        ("incoming/Zoe\u0308/poses/ge\u0301ant.png", Upload(Role.POSE, "Zo\u00eb", "g\u00e9ant")),
+        ("incoming/Zo\u00eb/face.png", Upload(FileKind.FACE, "Zo\u00eb")),
+        ("incoming/Zoe\u0308/poses/ge\u0301ant.png", Upload(FileKind.POSE, "Zo\u00eb", "g\u00e9ant")),
     ],
 )
 def test_the_contract_s_keys(key: str, upload: Upload) -> None:
@@ -111,7 +111,7 @@ def test_the_contract_s_keys(key: str, upload: Upload) -> None:
     ],
 )
 def test_other_keys_are_refused_with_the_reason(key: str, reason: str) -> None:
-    with pytest.raises(OutsideContract, match=re.escape(reason)):
+    with pytest.raises(InvalidUploadKey, match=re.escape(reason)):
         parse(key)
 
 
@@ -120,13 +120,13 @@ def test_what_is_taken_is_found_again_in_its_folder(rest: str) -> None:
     key = f"incoming/{rest}"
     try:
         upload = parse(key)
-    except OutsideContract:
+    except InvalidUploadKey:
         return
     folder = Folder(upload.character)
     assert key.startswith(folder.prefix)
     assert key.startswith(tuple(folder.spellings(key)))
-    assert parse(folder.job_file) == Upload(Role.JOB_FILE, upload.character)
-    if upload.role is Role.POSE_FILE:
+    assert parse(folder.job_file) == Upload(FileKind.JOB_FILE, upload.character)
+    if upload.kind is FileKind.POSE_FILE:
         assert parse(folder.pose_file(upload.pose)) == upload
 
 
@@ -183,7 +183,7 @@ def test_a_folder_is_looked_for_in_every_spelling() -> None:
 def test_keys_of_events_are_taken_as_they_are() -> None:
     message = parse_message(load_event("intake-unusual-key.json")["Records"][0]["body"])
     assert isinstance(message, UploadMessage)
-    assert parse(message.origin.key) == Upload(Role.POSE, "Kundin Ä/held + heldin", "geh langsam+weit ü")
+    assert parse(message.origin.key) == Upload(FileKind.POSE, "Kundin Ä/held + heldin", "geh langsam+weit ü")
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from posedrop.aws.places import DUE, IN_LINE, LOST_AFTER, Entry, due, in_line
 from posedrop.contract.times import rfc3339
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.gate.breaker import PROBE_SECONDS
-from posedrop.gate.budget import FIRST_PRICE, Budget, BudgetStore, Charge
+from posedrop.gate.budget import Budget, BudgetStore, Charge
 from posedrop.gate.gate import HORIZON, Gate
+from posedrop.gate.price import FIRST_PRICE
 from posedrop.gate.rate_limit import RateLimit, RateLimiter, RateLimitState, paused
 from posedrop.line.line import Line
 from tests.items import MemoryItems

@@ -20,13 +20,13 @@ BASE = "http://127.0.0.1:9000"
 URL = "https://images.segmind.com/1.png?sig=secret"
 PUBLIC = "93.184.216.34"
 
-Answer = httpx.Response | Exception
+Reply = httpx.Response | Exception
 
 
 class Web:
     """Answers per host name (of the Host header) and path; keeps the requests and what was resolved."""
 
-    def __init__(self, *answers: Answer, addresses: list[str] | Exception | None = None) -> None:
+    def __init__(self, *answers: Reply, addresses: list[str] | Exception | None = None) -> None:
         self.answers = list(answers) or [httpx.Response(200, content=b"bytes")]
         self.addresses = [PUBLIC] if addresses is None else addresses
         self.requests: list[httpx.Request] = []

@@ -12,7 +12,7 @@ from posedrop.contract.errors import OutputInvalid, PosedropError, StatusUnavail
 from posedrop.segmind import bodies as module
 from posedrop.segmind.client import GET_TIMEOUTS, RESULT_ANSWER, SMALL_ANSWER, Segmind, Timeouts
 from posedrop.segmind.downloads import OUTPUT_LIMIT, Downloader
-from posedrop.segmind.responses import Answer, parse_answer
+from posedrop.segmind.responses import ProviderResponse, parse_response
 
 MIB = 1024 * 1024
 CHUNK = 64 * 1024
@@ -62,7 +62,7 @@ def test_an_answer_of_millions_of_parts_is_no_answer(part: bytes) -> None:
     body = b"[" + part * (RESULT_ANSWER // len(part) - 1) + b"0]"
 
     def act() -> None:
-        assert parse_answer(200, body) == Answer()
+        assert parse_response(200, body) == ProviderResponse()
 
     assert peak(act) < 3 * RESULT_ANSWER
 

@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
-from posedrop.aws.messages import Origin
+from posedrop.aws.messages import SourceUpload
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
-from posedrop.intake.folder import draft, unsettled
+from posedrop.intake.folder import later_upload, read_candidate
 
 NOW = datetime(2026, 11, 23, 10, 15, 30, tzinfo=UTC)
 SETTLE = 5.0
@@ -19,13 +19,13 @@ def files(**ages: float) -> JobFiles:
     return JobFiles(found.get("face"), found.get("pose"), found.get("job_file"), found.get("pose_file"))
 
 
-def left_to(origin: Origin | None, **ages: float) -> str | None:
-    found = unsettled(files(**ages), origin, SETTLE, NOW.timestamp())
+def left_to(origin: SourceUpload | None, **ages: float) -> str | None:
+    found = later_upload(files(**ages), origin, SETTLE, NOW.timestamp())
     return found and found.key
 
 
-POSE = Origin("pose", "pose-1")
-FACE = Origin("face", "face-1")
+POSE = SourceUpload("pose", "pose-1")
+FACE = SourceUpload("face", "face-1")
 
 
 @pytest.mark.parametrize(
@@ -44,22 +44,24 @@ FACE = Origin("face", "face-1")
         (POSE, {"pose": 3, "face": -1}, "face"),  # our clock is behind that of S3
         (FACE, {"pose": 2, "face": 3}, "pose"),
         (FACE, {"pose": 60, "face": 3}, None),
-        (Origin("pose", "pose-0"), {"pose": 2, "face": 60}, "pose"),  # the own file was overwritten meanwhile
-        (Origin("pose", "pose-0"), {"pose": 6, "face": 60}, None),
-        (Origin("face", "pose-1"), {"pose": 2, "face": 60}, "pose"),
-        (Origin("gone", "gone-1"), {"pose": 60, "face": 60}, None),
+        (SourceUpload("pose", "pose-0"), {"pose": 2, "face": 60}, "pose"),  # the own file was overwritten meanwhile
+        (SourceUpload("pose", "pose-0"), {"pose": 6, "face": 60}, None),
+        (SourceUpload("face", "pose-1"), {"pose": 2, "face": 60}, "pose"),
+        (SourceUpload("gone", "gone-1"), {"pose": 60, "face": 60}, None),
         (None, {"pose": 60, "face": 60}, None),
         (None, {"pose": 2, "face": 3}, "pose"),
     ],
 )
-def test_to_whose_event_a_job_is_left(origin: Origin | None, ages: dict[str, float], expected: str | None) -> None:
+def test_to_whose_event_a_job_is_left(
+    origin: SourceUpload | None, ages: dict[str, float], expected: str | None
+) -> None:
     assert left_to(origin, **ages) == expected
 
 
 @pytest.mark.parametrize("ages", list(product([0, 1, 60], repeat=4)))
 def test_one_event_of_a_folder_always_goes_on(ages: tuple[float, ...]) -> None:
     folder = dict(zip(("face", "pose", "job_file", "pose_file"), ages, strict=True))
-    going_on = [name for name in folder if left_to(Origin(name, f"{name}-1"), **folder) is None]
+    going_on = [name for name in folder if left_to(SourceUpload(name, f"{name}-1"), **folder) is None]
     assert going_on
     # Who goes on sees nothing newer than itself, unless that is settled.
     assert all(age >= min(folder[name], SETTLE) for name in going_on for age in folder.values())
@@ -68,4 +70,4 @@ def test_one_event_of_a_folder_always_goes_on(ages: tuple[float, ...]) -> None:
 @pytest.mark.parametrize("missing", [{"pose": 60}, {"face": 60}])
 def test_a_draft_needs_both_images(missing: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="both images"):
-        draft(UploadBucket(None, "bucket"), "hero", "walk", files(**missing), "")  # type: ignore[arg-type]
+        read_candidate(UploadBucket(None, "bucket"), "hero", "walk", files(**missing), "")  # type: ignore[arg-type]

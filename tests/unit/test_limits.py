@@ -7,7 +7,7 @@ import pytest
 from posedrop.contract import parameters
 from posedrop.gate import poll_schedule as polling
 from posedrop.segmind import responses as answers
-from posedrop.segmind.responses import Answer, load_json, parse_answer
+from posedrop.segmind.responses import ProviderResponse, load_json, parse_response
 
 
 def test_the_limits_are_those_of_the_contract() -> None:
@@ -20,7 +20,7 @@ def test_the_limits_are_those_of_the_contract() -> None:
 
 def error(value: object) -> str | None:
     """The text that is read from an error of the provider."""
-    return parse_answer(500, json.dumps({"error": value}).encode()).error
+    return parse_response(500, json.dumps({"error": value}).encode()).error
 
 
 @pytest.mark.parametrize("body", [b"busy", b'["busy"]'], ids=["text", "list"])
@@ -28,7 +28,7 @@ def error(value: object) -> str | None:
 def test_a_body_without_names_is_an_error_unless_the_status_is_a_success(
     body: bytes, status: int, text: str | None
 ) -> None:
-    assert parse_answer(status, body) == Answer(error=text)
+    assert parse_response(status, body) == ProviderResponse(error=text)
 
 
 def test_a_body_of_too_many_parts_is_not_read() -> None:
@@ -43,11 +43,11 @@ def test_a_number_of_many_digits_is_rounded(digits: int, kind: type) -> None:
 
 
 def test_a_state_has_64_characters_at_most() -> None:
-    assert parse_answer(200, json.dumps({"status": "x" * 70}).encode()).state == "X" * 64
+    assert parse_response(200, json.dumps({"status": "x" * 70}).encode()).state == "X" * 64
 
 
 def test_seconds_are_kept_to_the_microsecond() -> None:
-    assert parse_answer(200, b'{"metrics": {"inference_time": 1.23456789}}').inference_seconds == 1.234568
+    assert parse_response(200, b'{"metrics": {"inference_time": 1.23456789}}').inference_seconds == 1.234568
 
 
 @pytest.mark.parametrize(("depth", "text"), [(1, "deep"), (5, "deep"), (6, None)])

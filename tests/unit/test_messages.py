@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from posedrop.aws.messages import (
     CancelMessage,
     Message,
-    Origin,
     PoseMessage,
     RetryMessage,
+    SourceUpload,
     SubmitMessage,
     UnreadableMessage,
     UploadMessage,
@@ -21,7 +21,7 @@ from posedrop.aws.messages import (
 )
 from tests.support import load_event
 
-ORIGIN = Origin("incoming/hero/face.png", "d41d8cd98f00b204e9800998ecf8427e")
+ORIGIN = SourceUpload("incoming/hero/face.png", "d41d8cd98f00b204e9800998ecf8427e")
 DONE_AT = datetime(2026, 11, 23, 10, 15, 30, tzinfo=UTC).timestamp()
 JOB_ID = "hero-walk-0123456789abcdef"
 
@@ -38,7 +38,7 @@ def body(name: str) -> str:
             "intake-unusual-key.json",
             UploadMessage(
                 "posedrop-uploads",
-                Origin("incoming/Kundin Ä/held + heldin/poses/geh langsam+weit ü.png", ORIGIN.etag),
+                SourceUpload("incoming/Kundin Ä/held + heldin/poses/geh langsam+weit ü.png", ORIGIN.etag),
                 DONE_AT,
             ),
         ),
@@ -63,7 +63,7 @@ def test_an_upload_without_a_time_is_read(time: object) -> None:
         PoseMessage("bucket", "hero", "", ORIGIN),
         PoseMessage("bucket", "hero", "", ORIGIN, 1700000000.0, "incoming/hero/poses/ä.png"),
         PoseMessage("bucket", "hero", "", None, None, "incoming/hero/poses/walk.png"),
-        PoseMessage("bucket", "hero", "walk", Origin("incoming/hero/face.png", "")),
+        PoseMessage("bucket", "hero", "walk", SourceUpload("incoming/hero/face.png", "")),
         SubmitMessage(JOB_ID),
         RetryMessage(JOB_ID),
         RetryMessage(JOB_ID, buy_again=True),

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from posedrop.aws.ledger import Record, Status
 from posedrop.aws.notifier import email, notification, publish, subject
+from posedrop.aws.record import Record, Status
 from tests.support import load_event, schema
 
 SNS_LIMIT = 256 * 1024

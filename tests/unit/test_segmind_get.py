@@ -1,4 +1,4 @@
-"""The two GETs of the client: what counts as an answer, and what does not."""
+"""The two GETs of the client: what counts as a response, and what does not."""
 
 import inspect
 from collections.abc import Iterator

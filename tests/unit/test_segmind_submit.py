@@ -124,7 +124,7 @@ def test_the_parts_of_a_timeout_add_up(seconds: float) -> None:
 
 class Server(ThreadingHTTPServer):
     """A provider on the loopback. `behaviour` is what a request meets; `peers` has an entry for each request;
-    `sent` counts the bytes of an answer that trickles."""
+    `sent` counts the bytes of a response that trickles."""
 
     daemon_threads = True
 

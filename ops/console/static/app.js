@@ -75,7 +75,7 @@ function fits(card) {
   );
 }
 
-/** The first page anew. What is on the page stays until the answer is there. */
+/** The first page anew. What is on the page stays until the response is there. */
 async function load() {
   loading?.abort();
   const mine = (loading = new AbortController());
@@ -134,7 +134,7 @@ function take(page) {
   const rows = [];
   for (const found of page.jobs) {
     const known = cards.get(found.job_id);
-    // What came in live may be newer than the answer.
+    // What came in live may be newer than the response.
     const card = known && known.updated_at > found.updated_at ? known : found;
     cards.set(card.job_id, card);
     if (shown.has(card.job_id) || !fits(card)) continue;

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from posedrop.aws.ledger import Record, Status
+from posedrop.aws.record import Record, Status
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import epoch

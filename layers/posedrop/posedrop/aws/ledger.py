@@ -23,10 +23,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from posedrop.aws.places import due, in_line
-from posedrop.aws.record import ENDED as ENDED
-from posedrop.aws.record import OF_ONE_ATTEMPT
-from posedrop.aws.record import Record as Record
-from posedrop.aws.record import Status as Status
+from posedrop.aws.record import OF_ONE_ATTEMPT, Record, Status
 from posedrop.aws.record_items import deserialize, from_item, serialize, to_item
 from posedrop.contract.errors import InvalidInput, JobError, PosedropError
 from posedrop.contract.job import Input, Job, waiting_id

@@ -16,7 +16,7 @@ class UnreadableMessage(ValueError):
 
 
 @dataclass(frozen=True)
-class Origin:
+class SourceUpload:
     """The upload that a message comes from: it is settled when its own event is handled."""
 
     key: str
@@ -28,7 +28,7 @@ class UploadMessage:
     """An upload, as EventBridge tells it. `done_at` is when it was done, in whole seconds since the epoch."""
 
     bucket: str
-    origin: Origin
+    origin: SourceUpload
     done_at: float | None = None
 
 
@@ -43,7 +43,7 @@ class PoseMessage:
     bucket: str
     character: str
     pose: str
-    origin: Origin | None
+    origin: SourceUpload | None
     done_at: float | None = None
     after: str = ""
 
@@ -141,7 +141,7 @@ def _upload(event: dict[str, Any]) -> UploadMessage:
     # The key is taken as it is: EventBridge does not encode it, unlike S3's own notifications.
     found = event["detail"]["object"]
     bucket = _text(event["detail"]["bucket"]["name"])
-    return UploadMessage(bucket, Origin(_text(found["key"]), found.get("etag", "")), _time(event.get("time")))
+    return UploadMessage(bucket, SourceUpload(_text(found["key"]), found.get("etag", "")), _time(event.get("time")))
 
 
 def _time(value: object) -> float | None:
@@ -157,7 +157,7 @@ def _pose(job: dict[str, Any]) -> PoseMessage:
         _text(job["bucket"]),
         _text(job["character"]),
         _text(job["pose"]) if job["pose"] != "" else "",
-        Origin(_text(origin["key"]), str(origin["etag"])) if origin else None,
+        SourceUpload(_text(origin["key"]), str(origin["etag"])) if origin else None,
         _time(job.get("done_at")),
         _text(after) if after != "" else "",
     )

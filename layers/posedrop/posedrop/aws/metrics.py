@@ -16,7 +16,7 @@ The namespace is that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
 
 from aws_lambda_powertools.metrics import Metrics, MetricUnit, single_metric
 
-from posedrop.aws.ledger import Record
+from posedrop.aws.record import Record
 
 
 def count(name: str, value: float = 1) -> None:

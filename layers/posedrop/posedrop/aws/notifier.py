@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
-from posedrop.aws.ledger import Record
+from posedrop.aws.record import Record
 from posedrop.contract.upload_layout import slug
 from posedrop.segmind.responses import cut
 

@@ -72,13 +72,13 @@ class PreparedPictures:
                 if entry["Key"].endswith(REFUSED):
                     body = self._s3.get_object(Bucket=self._bucket, Key=entry["Key"])["Body"].read()
                     raise InvalidInput(f"{stored['key']}: {json.loads(body)['reason']}")
-                answer = self._s3.head_object(Bucket=self._bucket, Key=entry["Key"])
+                response = self._s3.head_object(Bucket=self._bucket, Key=entry["Key"])
             except ClientError as exc:
                 if exc.response["Error"]["Code"] in GONE:
                     continue
                 raise
-            if entry["Key"].endswith(tuple(TYPES)) and SHA256 in answer["Metadata"]:
-                etag, metadata = answer["ETag"].strip('"'), answer["Metadata"]
+            if entry["Key"].endswith(tuple(TYPES)) and SHA256 in response["Metadata"]:
+                etag, metadata = response["ETag"].strip('"'), response["Metadata"]
                 changes = tuple(metadata.get(CHANGES, "").split())
                 return Prepared(self._bucket, entry["Key"], etag, metadata[SHA256], changes)
         return None
@@ -88,7 +88,7 @@ class PreparedPictures:
             raise Deferred(ReasonCode.BUSY, "too little time is left to prepare a picture", 1)
         payload = json.dumps(PrepareRequest.of(stored).to_dict()).encode()
         try:
-            answer = self._functions.invoke(FunctionName=self._function, Payload=payload)
+            response = self._functions.invoke(FunctionName=self._function, Payload=payload)
         except ReadTimeoutError as exc:
             raise Deferred(ReasonCode.BUSY, "a picture is still being prepared", STILL_RUNNING) from exc
         except ClientError as exc:
@@ -96,8 +96,8 @@ class PreparedPictures:
                 raise
             # All of the account's functions are busy, those that wait for `prepare` among them: this one makes room.
             raise Deferred(ReasonCode.BUSY, "too many functions run to prepare a picture now", THROTTLED) from exc
-        found = json.loads(answer["Payload"].read())
-        if "FunctionError" in answer:
+        found = json.loads(response["Payload"].read())
+        if "FunctionError" in response:
             raise RuntimeError(f"prepare failed: {found.get('errorType')}: {found.get('errorMessage')}"[:500])
         if "error" in found:
             kind, message = found["error"]["type"], found["error"]["message"]

@@ -13,9 +13,9 @@ from posedrop.aws.errors import SHORT_READ, is_transient
 from posedrop.contract.errors import InvalidInput, TransientFault
 from posedrop.contract.examine import Examined, Examiner
 from posedrop.contract.upload_layout import (
+    FileKind,
     Folder,
-    OutsideContract,
-    Role,
+    InvalidUploadKey,
     SideFile,
     is_poses_folder,
     parse,
@@ -99,11 +99,11 @@ class JobFiles:
     def present(self) -> list[Listed]:
         """The files that are there."""
         parameters = [found for found in (self.job_file, self.pose_file) if found]
-        return [*self.candidates(Role.FACE), *self.candidates(Role.POSE), *parameters]
+        return [*self.candidates(FileKind.FACE), *self.candidates(FileKind.POSE), *parameters]
 
-    def candidates(self, role: Role) -> list[Listed]:
+    def candidates(self, kind: FileKind) -> list[Listed]:
         """The files of which one is the picture, newest first."""
-        newest, older = (self.face, self.older_faces) if role is Role.FACE else (self.pose, self.older_poses)
+        newest, older = (self.face, self.older_faces) if kind is FileKind.FACE else (self.pose, self.older_poses)
         return [newest, *older] if newest else []
 
     @property
@@ -132,19 +132,19 @@ class UploadBucket:
                         listed += self._list(f"{folder}{name}")
             found |= {entry.key: entry for entry in listed}
             strangers += _strangers(listed, folders)
-        by_role: dict[Role, list[Listed]] = {role: [] for role in Role}
+        by_kind: dict[FileKind, list[Listed]] = {kind: [] for kind in FileKind}
         for entry in sorted(found.values(), key=lambda entry: (entry.modified, entry.key), reverse=True):
-            role = _role(entry.key, character, pose)
-            if role:
-                by_role[role].append(entry)
-        newest = {role: entries[0] if entries else None for role, entries in by_role.items()}
+            kind = _kind(entry.key, character, pose)
+            if kind:
+                by_kind[kind].append(entry)
+        newest = {kind: entries[0] if entries else None for kind, entries in by_kind.items()}
         return JobFiles(
-            newest[Role.FACE],
-            newest[Role.POSE],
-            newest[Role.JOB_FILE],
-            newest[Role.POSE_FILE],
-            tuple(by_role[Role.FACE][1:]),
-            tuple(by_role[Role.POSE][1:]),
+            newest[FileKind.FACE],
+            newest[FileKind.POSE],
+            newest[FileKind.JOB_FILE],
+            newest[FileKind.POSE_FILE],
+            tuple(by_kind[FileKind.FACE][1:]),
+            tuple(by_kind[FileKind.POSE][1:]),
             tuple(sorted(strangers)),
         )
 
@@ -188,8 +188,10 @@ class UploadBucket:
         Raises UploadChanged and InvalidInput as `read` does.
         """
         with _translated(listed.key):
-            answer = self._s3.head_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
-        return None if "StorageClass" in answer else _version(answer)  # S3 names each class but Standard (HeadObject)
+            response = self._s3.head_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
+        return (
+            None if "StorageClass" in response else _version(response)
+        )  # S3 names each class but Standard (HeadObject)
 
     def read(self, listed: Listed, limit: int) -> Blob:
         """Read a file as it was listed, at most `limit` bytes of it.
@@ -198,18 +200,18 @@ class UploadBucket:
         TransientFault if it ends early.
         """
         with _translated(listed.key):
-            answer = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
-        with answer["Body"] as body:
+            response = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
+        with response["Body"] as body:
             data = body.read(limit)
-        if len(data) < min(limit, answer["ContentLength"]):  # read(limit) does not notice a connection that breaks
+        if len(data) < min(limit, response["ContentLength"]):  # read(limit) does not notice a connection that breaks
             raise TransientFault(f"{listed.key}: {SHORT_READ}")
         return Blob(
             key=listed.key,
-            version_id=_version(answer),
+            version_id=_version(response),
             etag=listed.etag.strip('"'),
-            size=answer["ContentLength"],
+            size=response["ContentLength"],
             data=data,
-            metadata=answer.get("Metadata", {}),
+            metadata=response.get("Metadata", {}),
         )
 
     def examine(self, listed: Listed) -> Examined:
@@ -218,16 +220,16 @@ class UploadBucket:
         Of what is no picture only the beginning is read, of what is too large nothing. Raises as `read` does.
         """
         with _translated(listed.key):
-            answer = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
-        examiner = Examiner(listed.key, answer["ContentLength"])
-        with answer["Body"] as body:
+            response = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
+        examiner = Examiner(listed.key, response["ContentLength"])
+        with response["Body"] as body:
             while examiner.wants_more:
                 chunk = body.read(CHUNK)
                 if not chunk:
                     raise TransientFault(f"{listed.key}: {SHORT_READ}")
                 examiner.feed(chunk)
         etag = listed.etag.strip('"')
-        return examiner.close(version_id=_version(answer), etag=etag, metadata=answer.get("Metadata", {}))
+        return examiner.close(version_id=_version(response), etag=etag, metadata=response.get("Metadata", {}))
 
     def _list(self, prefix: str) -> list[Listed]:
         """The files whose keys begin with a prefix."""
@@ -280,9 +282,9 @@ def open_stored(s3: "S3Client", stored: Mapping[str, Any]) -> Iterator[tuple["St
     """
     version = {"VersionId": stored["version_id"]} if stored["version_id"] else {}
     with _translated(stored["key"]):
-        answer = s3.get_object(Bucket=stored["bucket"], Key=stored["key"], IfMatch=f'"{stored["etag"]}"', **version)
-    with answer["Body"] as body:
-        yield body, answer["ContentLength"]
+        response = s3.get_object(Bucket=stored["bucket"], Key=stored["key"], IfMatch=f'"{stored["etag"]}"', **version)
+    with response["Body"] as body:
+        yield body, response["ContentLength"]
 
 
 def check_stored(s3: "S3Client", stored: Mapping[str, Any]) -> None:
@@ -314,9 +316,9 @@ def _listed(entry: "ObjectTypeDef") -> Listed:
     return Listed(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
 
 
-def _version(answer: Mapping[str, Any]) -> str | None:
+def _version(response: Mapping[str, Any]) -> str | None:
     """The version that S3 names; where a bucket's versioning is suspended it is called null."""
-    version: str | None = answer.get("VersionId")
+    version: str | None = response.get("VersionId")
     return None if version == "null" else version
 
 
@@ -326,7 +328,7 @@ def _poses(character: str, listed: list[Listed]) -> dict[str, datetime]:
     for entry in listed:
         try:
             upload = parse(entry.key)
-        except OutsideContract:
+        except InvalidUploadKey:
             continue
         if upload.character == character and upload.pose:
             changed[upload.pose] = max(changed.get(upload.pose, entry.modified), entry.modified)
@@ -341,7 +343,7 @@ def _strangers(listed: Iterable[Listed], folders: Iterable[str]) -> list[str]:
             parse(entry.key)
         except SideFile:
             continue
-        except OutsideContract:
+        except InvalidUploadKey:
             found.append(_last(entry.key))
     return found
 
@@ -355,16 +357,16 @@ def _own_stem(key: str) -> str:
     """The stem of a pose's file, in its own spelling; empty for a file that is none."""
     try:
         upload = parse(key)
-    except OutsideContract:
+    except InvalidUploadKey:
         return ""
     return split_name(_last(key))[0] if upload.pose else ""
 
 
-def _role(key: str, character: str, pose: str) -> Role | None:
+def _kind(key: str, character: str, pose: str) -> FileKind | None:
     try:
         upload = parse(key)
-    except OutsideContract:
+    except InvalidUploadKey:
         return None
     if upload.character != character or upload.pose not in ("", pose):
         return None
-    return upload.role
+    return upload.kind

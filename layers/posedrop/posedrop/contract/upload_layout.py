@@ -129,7 +129,7 @@ MOST_HINTS = 3
 CLOSE = 0.75
 
 
-class Role(StrEnum):
+class FileKind(StrEnum):
     """What an uploaded file is to its jobs."""
 
     FACE = "face"
@@ -138,11 +138,11 @@ class Role(StrEnum):
     POSE_FILE = "pose file"
 
 
-class OutsideContract(ValueError):
+class InvalidUploadKey(ValueError):
     """The key is none of the contract's. The message says why."""
 
 
-class SideFile(OutsideContract):
+class SideFile(InvalidUploadKey):
     """A file that programs leave beside others. It is ignored, and nobody is told."""
 
 
@@ -150,7 +150,7 @@ class SideFile(OutsideContract):
 class Upload:
     """One key of the contract, its names in NFC. `pose` is empty for a face and a job file, which serve all poses."""
 
-    role: Role
+    kind: FileKind
     character: str
     pose: str = ""
 
@@ -213,7 +213,7 @@ def split_name(name: str) -> tuple[str, str]:
 def parse(key: str) -> Upload:
     """Say what `key` is. Raises OutsideContract with the reason, SideFile of what programs leave beside others."""
     if not key.startswith(PREFIX):
-        raise OutsideContract(f"not below {PREFIX}")
+        raise InvalidUploadKey(f"not below {PREFIX}")
     *folders, name = normal(key.removeprefix(PREFIX)).split("/")
     if not name and all(folders):
         raise SideFile("a folder")
@@ -225,24 +225,26 @@ def parse(key: str) -> Upload:
     if below_poses:
         folders.pop()
     if not folders:
-        raise OutsideContract(f"no character: expected {PREFIX}<character>/{name}")
+        raise InvalidUploadKey(f"no character: expected {PREFIX}<character>/{name}")
     if any(is_poses_folder(folder) for folder in folders):
-        raise OutsideContract("'poses' is reserved: below it is exactly one file name, and no character is named so")
-    role, pose = _role(below_poses, name)
-    return Upload(role, "/".join(folders), pose)
+        raise InvalidUploadKey("'poses' is reserved: below it is exactly one file name, and no character is named so")
+    kind, pose = _kind(below_poses, name)
+    return Upload(kind, "/".join(folders), pose)
 
 
-def _role(below_poses: bool, name: str) -> tuple[Role, str]:
+def _kind(below_poses: bool, name: str) -> tuple[FileKind, str]:
     stem, ending = split_name(name)
     if below_poses:
-        return (Role.POSE_FILE if ending == JSON else Role.POSE), stem
+        return (FileKind.POSE_FILE if ending == JSON else FileKind.POSE), stem
     if name.casefold() == JOB_FILE:
-        return Role.JOB_FILE, ""
+        return FileKind.JOB_FILE, ""
     if stem.casefold() == FACE and ending != JSON:
-        return Role.FACE, ""
+        return FileKind.FACE, ""
     if stem.casefold() == SINGLE_POSE:
-        return (Role.POSE_FILE if ending == JSON else Role.POSE), SINGLE_POSE
-    raise OutsideContract("the file is none of face.<ext>, pose.<ext>, poses/<pose>.<ext>, job.json, poses/<pose>.json")
+        return (FileKind.POSE_FILE if ending == JSON else FileKind.POSE), SINGLE_POSE
+    raise InvalidUploadKey(
+        "the file is none of face.<ext>, pose.<ext>, poses/<pose>.<ext>, job.json, poses/<pose>.json"
+    )
 
 
 def _side_file(name: str) -> str | None:
@@ -258,10 +260,10 @@ def _side_file(name: str) -> str | None:
 
 def _check_segment(segment: str) -> None:
     if segment in ("", ".", ".."):
-        raise OutsideContract(f"the segment {segment!r} of the key is empty, '.' or '..'")
+        raise InvalidUploadKey(f"the segment {segment!r} of the key is empty, '.' or '..'")
     # U+FFFE and U+FFFF are no characters: SNS takes no text with them.
     if any(unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff" for character in segment):
-        raise OutsideContract("the key has control characters")
+        raise InvalidUploadKey("the key has control characters")
 
 
 def _own_folder(key: str) -> str:

@@ -13,11 +13,11 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.aws.api_key import ApiKey
-from posedrop.aws.ledger import Conflict, Ledger, Record, Status
+from posedrop.aws.ledger import Conflict, Ledger
 from posedrop.aws.metrics import count, count_failure, count_success
 from posedrop.aws.notifier import notification, publish
 from posedrop.aws.output_bucket import OutputBucket
-from posedrop.aws.record import RESCUABLE
+from posedrop.aws.record import RESCUABLE, Record, Status
 from posedrop.contract.errors import (
     JOB_ERRORS,
     DeliveryFailed,
@@ -105,7 +105,7 @@ class Delivery:
     def deliver(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
         """End the attempt of a state machine's event and tell it; `remaining` gives the function's seconds left.
 
-        Ending it twice changes nothing. Where the other side asks for some time, the answer is the state to go on with
+        Ending it twice changes nothing. Where the other side asks for some time, the response is the state to go on with
         after it. Raises DeliveryFailed where trying again may help, RecordMissing.
         """
         try:
@@ -285,7 +285,7 @@ class Delivery:
             number = len(outputs) + 1
             if isinstance(source, InlineSource):
                 if hashlib.sha256(source.data).hexdigest() in (output["sha256"] for output in outputs):
-                    continue  # the answer had the image twice: as a URL, and in base64
+                    continue  # the response had the image twice: as a URL, and in base64
                 outputs.append(self._outputs.store_image(folder, number, [source.data]))
             else:
                 with self._downloader.open(source.url, remaining() - RESERVE) as chunks:
@@ -349,7 +349,7 @@ class Delivery:
 
     def _result(self, record: Record, request_id: str) -> tuple[list[Source], float | None, float | None]:
         try:
-            answer = self._segmind.result(request_id)
+            response = self._segmind.result(request_id)
         except StatusUnavailable as exc:
             if exc.gone:
                 self._not_found(record)
@@ -361,16 +361,16 @@ class Delivery:
             if 400 <= (exc.status or 0) < 500 and exc.status not in NOT_AN_END:
                 raise InferenceFailed(str(exc)) from exc
             raise DeliveryFailed(f"the result cannot be fetched: {exc}", exc.retry_after) from exc
-        self._account.note(answer.remaining_credits)
-        if answer.state == FAILED:
-            failed = InferenceFailed(answer.error or "the provider gave no reason")
-            failed.cost_usd = answer.cost_usd
+        self._account.note(response.remaining_credits)
+        if response.state == FAILED:
+            failed = InferenceFailed(response.error or "the provider gave no reason")
+            failed.cost_usd = response.cost_usd
             raise failed
-        if answer.state != COMPLETED:
+        if response.state != COMPLETED:
             # Where poll itself has failed the job may still be running: the retries are its time.
-            raise DeliveryFailed(f"the result is not there yet: the provider says {answer.state}")
+            raise DeliveryFailed(f"the result is not there yet: the provider says {response.state}")
         try:
-            return parse_output(answer.output), answer.inference_seconds, answer.cost_usd
+            return parse_output(response.output), response.inference_seconds, response.cost_usd
         except BadOutput as exc:
             raise OutputInvalid(str(exc)) from exc
 

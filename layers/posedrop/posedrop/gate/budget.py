@@ -16,9 +16,7 @@ from typing import Any
 
 from posedrop.aws.items import Condition, Item, Items, Refused
 from posedrop.contract.reasons import Closed, ReasonCode
-from posedrop.gate.price import DIGITS, OVERALL, learned, price_of
-from posedrop.gate.price import FIRST_PRICE as FIRST_PRICE
-from posedrop.gate.price import PRICE_ITEM as PRICE_ITEM
+from posedrop.gate.price import DIGITS, FIRST_PRICE, OVERALL, PRICE_ITEM, learned, price_of
 
 DAY = 86400
 

@@ -13,7 +13,8 @@ from posedrop.aws.items import Condition, Items, Refused
 from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.gate import rate_limit
 from posedrop.gate.breaker import Breaker
-from posedrop.gate.budget import PRICE_ITEM, Budget, BudgetStore, Spending, month_item, spending
+from posedrop.gate.budget import Budget, BudgetStore, Spending, month_item, spending
+from posedrop.gate.price import PRICE_ITEM
 from posedrop.gate.rate_limit import Permit, RateLimit, RateLimiter, RateLimitState
 from posedrop.gate.shared_item import SharedItem
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from posedrop.aws.messages import Origin
+from posedrop.aws.messages import SourceUpload
 from posedrop.aws.read_images import ReadImages
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.contents import EMPTY, Content
@@ -11,14 +11,14 @@ from posedrop.contract.errors import InvalidInput, JobError
 from posedrop.contract.examine import Examined, refusal
 from posedrop.contract.job import Input, Job, job_id, output_folder
 from posedrop.contract.parameters import JOB_FILE_LIMIT, check_prompt, merge, metadata_prompt, read_job_file
-from posedrop.contract.upload_layout import Role
+from posedrop.contract.upload_layout import FileKind
 
 KEY_LIMIT = 1024
 """Bytes of a key (Amazon S3 user guide, object keys)."""
 
 
 @dataclass(frozen=True)
-class Draft:
+class JobCandidate:
     """A job as its files make it. `error` says why it cannot be sent; without a prompt it is no job yet.
 
     pending: by "face" and "pose", the file in whose place or beside which a picture may still come, and what it is: an
@@ -35,7 +35,7 @@ class Draft:
         return self.error is None and "prompt" not in self.job.parameters
 
 
-def unsettled(files: JobFiles, origin: Origin | None, settle_seconds: float, now: float) -> Listed | None:
+def later_upload(files: JobFiles, origin: SourceUpload | None, settle_seconds: float, now: float) -> Listed | None:
     """The input whose own event the job is left to, or None if the job can be handled now.
 
     That is one younger than `settle_seconds` at `now` (seconds since the epoch), and newer than the upload that this
@@ -52,7 +52,7 @@ def unsettled(files: JobFiles, origin: Origin | None, settle_seconds: float, now
     return max(younger, key=lambda found: found.modified, default=None)
 
 
-def draft(
+def read_candidate(
     bucket: UploadBucket,
     character: str,
     pose: str,
@@ -61,7 +61,7 @@ def draft(
     known: ReadImages | None = None,
     *,
     prepares: bool = True,
-) -> Draft:
+) -> JobCandidate:
     """Read and check the files of a job that has both images. A face that is `known` is not read.
 
     `prepares`: pictures are prepared before they are sent (PrepareImages). Raises UploadChanged if a file is not as it
@@ -74,11 +74,11 @@ def draft(
     content: dict[str, object] = {}
     pending: dict[str, tuple[Listed, Content]] = {}
     prompt = ""
-    for role in (Role.FACE, Role.POSE):
-        found = _read_image(bucket, files.candidates(role), known if role is Role.FACE else None, prepares)
-        inputs[role], content[role] = found.input, found.identity
+    for kind in (FileKind.FACE, FileKind.POSE):
+        found = _read_image(bucket, files.candidates(kind), known if kind is FileKind.FACE else None, prepares)
+        inputs[kind], content[kind] = found.input, found.identity
         problems += [found.problem] if found.problem else []
-        pending |= {str(role): found.pending} if found.pending else {}
+        pending |= {str(kind): found.pending} if found.pending else {}
         prompt = metadata_prompt(found.metadata)  # the pose's: it is read last
     layers: list[dict[str, object]] = []
     unreadable: list[str] = []
@@ -107,7 +107,7 @@ def draft(
         too_long = f"{longest - KEY_LIMIT} bytes too long: the outputs' keys would have more than {KEY_LIMIT}"
         problems.insert(0, f"the names of character and pose are {too_long}")
     job = Job(name, bucket.name, character, pose, inputs, parameters, context)
-    return Draft(job, InvalidInput("; ".join(problems)) if problems else None, pending)
+    return JobCandidate(job, InvalidInput("; ".join(problems)) if problems else None, pending)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import InternalError, JobError, PosedropError, TransientFault
 from posedrop.contract.job import Job, job_id
 from posedrop.contract.reasons import ReasonCode
-from posedrop.contract.upload_layout import OutsideContract, Role, SideFile, hint, parse
-from posedrop.intake.folder import Draft, draft, unsettled
+from posedrop.contract.upload_layout import FileKind, InvalidUploadKey, SideFile, hint, parse
+from posedrop.intake.folder import JobCandidate, later_upload, read_candidate
 from posedrop.line.entrance import Entrance
 from posedrop.settings import IntakeSettings
 
@@ -51,7 +51,7 @@ class FolderUnsteady(PosedropError):
     """The files of a job kept changing while they were read."""
 
 
-class Arrivals:
+class UploadIntake:
     """Handles what comes from the upload bucket. `clock` is for tests."""
 
     def __init__(
@@ -85,12 +85,12 @@ class Arrivals:
         except SideFile as why:
             logger.info("ignored: a side file", key=ascii(message.origin.key), reason=str(why))
             return None
-        except OutsideContract as why:
+        except InvalidUploadKey as why:
             key = ascii(message.origin.key)
             logger.warning("ignored: the upload is outside the contract", key=key, reason=str(why))
             return None
         logger.append_keys(character=upload.character)
-        pose = "" if upload.role in (Role.FACE, Role.JOB_FILE) else upload.pose
+        pose = "" if upload.kind in (FileKind.FACE, FileKind.JOB_FILE) else upload.pose
         return self.pose(PoseMessage(message.bucket, upload.character, pose, message.origin, message.done_at))
 
     def pose(self, message: PoseMessage) -> Record | None:
@@ -145,7 +145,7 @@ class Arrivals:
         logger.info("a new attempt", attempt=started.attempt)
         return started
 
-    def _record(self, message: PoseMessage, found: Draft) -> Record:
+    def _record(self, message: PoseMessage, found: JobCandidate) -> Record:
         """The job's record, new in its place in line; a newer upload of the same content gives it its versions."""
         now = self._clock()
         record = self._ledger.get(found.job.job_id)
@@ -161,7 +161,7 @@ class Arrivals:
             self._ledger.stop_waiting(message.character, waiting)
         return record
 
-    def _renew(self, record: Record, found: Draft, now: float) -> Record:
+    def _renew(self, record: Record, found: JobCandidate, now: float) -> Record:
         """Give a job that there is the versions of a newer upload of the same content."""
         newer = {name: made.version_id for name, made in found.job.inputs.items()}
         known = {name: made["version_id"] for name, made in record.inputs.items()}
@@ -209,24 +209,24 @@ class Arrivals:
 
     def _send(self, messages: Sequence[tuple[PoseMessage, int]]) -> None:
         """Send at most ten messages, each with its delay in seconds."""
-        answer = self._sqs.send_message_batch(
+        response = self._sqs.send_message_batch(
             QueueUrl=self._settings.upload_queue_url,
             Entries=[
                 {"Id": str(number), "MessageBody": message.to_json(), "DelaySeconds": delay}
                 for number, (message, delay) in enumerate(messages)
             ],
         )
-        if answer.get("Failed"):
-            raise PosedropError(f"{len(answer['Failed'])} messages were not taken by the queue")
+        if response.get("Failed"):
+            raise PosedropError(f"{len(response['Failed'])} messages were not taken by the queue")
 
-    def _read(self, message: PoseMessage) -> Draft | None:
+    def _read(self, message: PoseMessage) -> JobCandidate | None:
         """The job that the files make now, or None if they are no job: then it is written what is missing."""
         bucket = UploadBucket(self._s3, message.bucket)
         own = message.origin.key if message.origin else ""
         before: JobFiles | None = None
         for _ in range(READS):
             files = bucket.files(message.character, message.pose, own)
-            younger = unsettled(files, message.origin, self._settings.settle_seconds, self._clock())
+            younger = later_upload(files, message.origin, self._settings.settle_seconds, self._clock())
             if younger:
                 logger.info("left to the event of a younger file", key=younger.key)
                 left = younger.modified.timestamp() + self._settings.settle_seconds - self._clock()
@@ -256,12 +256,12 @@ class Arrivals:
             before = files  # read once more, for the file that came meanwhile
         raise FolderUnsteady("the files keep changing")
 
-    def _draft(self, bucket: UploadBucket, message: PoseMessage, files: JobFiles) -> Draft:
+    def _draft(self, bucket: UploadBucket, message: PoseMessage, files: JobFiles) -> JobCandidate:
         prepares = self._settings.prepare_images
         prompt = self._default_prompt()
-        return draft(bucket, message.character, message.pose, files, prompt, self._images, prepares=prepares)
+        return read_candidate(bucket, message.character, message.pose, files, prompt, self._images, prepares=prepares)
 
-    def _coming(self, found: Draft) -> dict[str, tuple[Listed, Content]]:
+    def _coming(self, found: JobCandidate) -> dict[str, tuple[Listed, Content]]:
         """The files in whose place a picture may still come: the young ones of what has none."""
         since = self._clock() - MAY_COME
         return {what: pair for what, pair in found.pending.items() if pair[0].modified.timestamp() > since}

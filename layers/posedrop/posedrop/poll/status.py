@@ -29,7 +29,7 @@ LONGEST_WAIT = 60
 class JobState:
     """What an execution knows of its job. Times are seconds since the epoch.
 
-    faults: GETs without an answer, in a row; not_found_at: when the provider first did not know the request id;
+    faults: GETs without a response, in a row; not_found_at: when the provider first did not know the request id;
     tenths: the latency as it was when the job was submitted; completed: only a slot for the result is waited for;
     look_wait_seconds: the wait before the look that found that; elapsed_seconds: how long after the submission the end
     was seen; cost_usd: what a failed job cost, where the provider says it.
@@ -80,7 +80,7 @@ def check(
     """
     asked = replace(state, polls=state.polls + 1)
     try:
-        answer = segmind.status(state.request_id)
+        response = segmind.status(state.request_id)
     except StatusUnavailable as exc:
         logger.warning("no status", reason=str(exc), status=exc.status)
         try:
@@ -89,15 +89,15 @@ def check(
             elif exc.status == 401:
                 on_refused_key()
         except (PosedropError, BotoCoreError, ClientError) as fault:
-            logger.warning("the answer could not be passed on", reason=str(fault))
+            logger.warning("the response could not be passed on", reason=str(fault))
         return _without_status(asked, exc, latency, timeout_seconds, clock())
-    if answer.state == COMPLETED:
+    if response.state == COMPLETED:
         return replace(asked, finished=True, faults=0)
-    if answer.state == FAILED:
-        failed = replace(asked, cost_usd=answer.cost_usd)
-        return _ended(failed, InferenceFailed(answer.error or "the provider gave no reason"))
-    if answer.state not in ("QUEUED", "PROCESSING"):
-        logger.warning("unknown state", state=answer.state)
+    if response.state == FAILED:
+        failed = replace(asked, cost_usd=response.cost_usd)
+        return _ended(failed, InferenceFailed(response.error or "the provider gave no reason"))
+    if response.state not in ("QUEUED", "PROCESSING"):
+        logger.warning("unknown state", state=response.state)
     known = replace(asked, faults=0, not_found_at=None)
     return _wait(known, next_wait(clock() - state.submitted_at, latency), timeout_seconds, clock())
 

@@ -19,7 +19,7 @@ from posedrop.segmind.client import Segmind
 logger = Logger(child=True)
 
 
-class Watch:
+class StatusPoller:
     """Polls jobs at the provider. `clock` and `sleep` are for tests."""
 
     def __init__(

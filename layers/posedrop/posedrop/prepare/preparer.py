@@ -46,7 +46,7 @@ class Preparer:
         self._bucket = bucket
         self._memory_megabytes = memory_megabytes
 
-    def answer(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
+    def handle(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
         """Prepare what the event asks for, and return the function's response: the picture, or why there is none.
 
         `remaining` gives the function's seconds left.
@@ -104,10 +104,10 @@ class Preparer:
         data = made.read_bytes()
         key, sha256 = prefix(request.sha256) + ending, hashlib.sha256(data).hexdigest()
         metadata = {SHA256: sha256, CHANGES: " ".join(changes)}
-        answer = self._s3.put_object(
+        response = self._s3.put_object(
             Bucket=self._bucket, Key=key, Body=data, ContentType=TYPES[ending], Metadata=metadata
         )
-        return Prepared(self._bucket, key, answer["ETag"].strip('"'), sha256, tuple(changes))
+        return Prepared(self._bucket, key, response["ETag"].strip('"'), sha256, tuple(changes))
 
     def _store_refusal(self, request: PrepareRequest, reason: str) -> None:
         """Leave a note beside the pictures, so that a face of a thousand poses is tried once."""

@@ -1,4 +1,4 @@
-"""Reading an answer's body: of a bounded size, in a bounded time, however it is packed."""
+"""Reading a response's body: of a bounded size, in a bounded time, however it is packed."""
 
 import time
 import zlib
@@ -18,7 +18,7 @@ class BodyTooLarge(PosedropError):
 
 
 def read_body(response: httpx.Response, limit: int, deadline: float) -> bytes:
-    """The body of an answer that is streamed, at most `limit` bytes, before `deadline` (seconds, monotonic).
+    """The body of a response that is streamed, at most `limit` bytes, before `deadline` (seconds, monotonic).
 
     Raises BodyTooLarge, httpx.ReadTimeout, and httpx's other errors.
     """
@@ -29,9 +29,9 @@ def read_body(response: httpx.Response, limit: int, deadline: float) -> bytes:
     for chunk in response.iter_bytes() if plain else response.iter_raw():
         content += chunk
         if len(content) > limit:
-            raise BodyTooLarge(f"the answer has more than {limit} bytes")
+            raise BodyTooLarge(f"the response has more than {limit} bytes")
         if time.monotonic() > deadline:
-            raise httpx.ReadTimeout("the answer took too long")
+            raise httpx.ReadTimeout("the response took too long")
     return bytes(content) if plain else _unpack(content, encoding, limit)
 
 
@@ -71,11 +71,11 @@ def unpacked(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
 
 def _unpack(content: bytearray, encoding: str, limit: int) -> bytes:
     if encoding not in PACKED:
-        raise httpx.DecodingError("the answer is packed, though it was not asked to be")
+        raise httpx.DecodingError("the response is packed, though it was not asked to be")
     try:
         whole = zlib.decompressobj(HEADER).decompress(content, limit + 1)
     except zlib.error as exc:
-        raise httpx.DecodingError(f"the answer cannot be unpacked: {exc}") from exc
+        raise httpx.DecodingError(f"the response cannot be unpacked: {exc}") from exc
     if len(whole) > limit:
-        raise BodyTooLarge(f"the answer has more than {limit} bytes")
+        raise BodyTooLarge(f"the response has more than {limit} bytes")
     return whole

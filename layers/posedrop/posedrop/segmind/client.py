@@ -24,7 +24,7 @@ from posedrop.contract.errors import (
     SubmitOutcomeUnknown,
 )
 from posedrop.segmind.bodies import BodyTooLarge, read_body
-from posedrop.segmind.responses import Answer, cut, parse_answer, parse_credits, redact
+from posedrop.segmind.responses import ProviderResponse, cut, parse_credits, parse_response, redact
 from posedrop.segmind.retry_after import requested_wait
 
 MODEL = "consistent-character-with-pose"
@@ -114,20 +114,20 @@ class Segmind:
         except _NEVER_SENT as exc:
             raise ProviderUnavailable(f"no connection to the provider: {_reason(exc)}") from exc
         except (*_NO_ANSWER, BodyTooLarge) as exc:
-            raise SubmitOutcomeUnknown(f"no answer to the request: {_reason(exc)}") from exc
-        answer = parse_answer(status, content)
+            raise SubmitOutcomeUnknown(f"no response to the request: {_reason(exc)}") from exc
+        parsed = parse_response(status, content)
         if 200 <= status < 300:
-            if answer.request_id:
-                return answer.request_id
-            found = "without a request id" if answer.named_id is None else "with a request id that cannot be used"
+            if parsed.request_id:
+                return parsed.request_id
+            found = "without a request id" if parsed.named_id is None else "with a request id that cannot be used"
             raise SubmitOutcomeUnknown(f"the provider answered {status} {found}")
-        raise submit_error(status, answer.error, requested_wait(response_headers, self._clock()))
+        raise submit_error(status, parsed.error, requested_wait(response_headers, self._clock()))
 
-    def status(self, request_id: str) -> Answer:
+    def status(self, request_id: str) -> ProviderResponse:
         """How a job is doing. Its state is set, and is COMPLETED or FAILED at its end. Raises StatusUnavailable."""
         return self._get(request_id, "/status", SMALL_ANSWER)
 
-    def result(self, request_id: str) -> Answer:
+    def result(self, request_id: str) -> ProviderResponse:
         """A job's end with its output. Its state is set. Raises StatusUnavailable."""
         return self._get(request_id, "", RESULT_ANSWER)
 
@@ -145,19 +145,19 @@ class Segmind:
             raise StatusUnavailable("the provider does not say what is left on the account", status)
         return found
 
-    def _get(self, request_id: str, path: str, limit: int) -> Answer:
+    def _get(self, request_id: str, path: str, limit: int) -> ProviderResponse:
         url = f"{self._base_url}/v2/requests/{quote(request_id, safe='')}{path}"
         status, response_headers, content = self._fetch(url, limit)
-        answer = parse_answer(status, content)
+        parsed = parse_response(status, content)
         wait = requested_wait(response_headers, self._clock())
-        success, ended = 200 <= status < 300, answer.state in (COMPLETED, FAILED)
+        success, ended = 200 <= status < 300, parsed.state in (COMPLETED, FAILED)
         # In the body of any other error such an id may be the name of this very GET in a gateway's log.
-        if (success or status in END_STATUSES) and answer.named_id not in (None, request_id):
-            named = cut(redact(str(answer.named_id)), 128)
+        if (success or status in END_STATUSES) and parsed.named_id not in (None, request_id):
+            named = cut(redact(str(parsed.named_id)), 128)
             raise StatusUnavailable(f"the provider answered {status} about another request: {named}", None, wait)
-        if status in END_STATUSES if ended else success and answer.state:
-            return answer
-        text = f"the provider answered {status}" + (f": {answer.error}" if answer.error else "")
+        if status in END_STATUSES if ended else success and parsed.state:
+            return parsed
+        text = f"the provider answered {status}" + (f": {parsed.error}" if parsed.error else "")
         raise StatusUnavailable(text, status, wait)
 
     def _fetch(self, url: str, limit: int) -> tuple[int, httpx.Headers, bytes]:
@@ -166,7 +166,7 @@ class Segmind:
         except AccountRefused as exc:
             raise StatusUnavailable(str(exc)) from exc
         except (*_NO_ANSWER, BodyTooLarge) as exc:
-            raise StatusUnavailable(f"no answer from the provider: {_reason(exc)}") from exc
+            raise StatusUnavailable(f"no response from the provider: {_reason(exc)}") from exc
 
     def _call(
         self,

@@ -41,7 +41,7 @@ class UrlSource:
 
 @dataclass(frozen=True)
 class InlineSource:
-    """An image that came with the answer, decoded but not checked."""
+    """An image that came with the response, decoded but not checked."""
 
     data: bytes
 

@@ -1,4 +1,4 @@
-"""What an answer of the provider says, whatever its bytes are. Nothing in here raises for any body.
+"""What a response of the provider says, whatever its bytes are. Nothing in here raises for any body.
 
 Texts that came from the provider end in notifications and logs, so they are redacted: a query string may be a signature
 of a presigned URL, a long run of base64 an image that was echoed.
@@ -31,8 +31,8 @@ _REQUEST_ID = re.compile(r"(?!\.{1,2}$)[!-~]{1,128}")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer of the provider, read.
+class ProviderResponse:
+    """A response of the provider, read.
 
     `state` is the body's status in upper case; `error` at most 1 KiB of UTF-8, redacted; `inference_seconds` from 0 to
     LONGEST_SECONDS; `cost_usd` from 0 to HIGHEST_COST; `remaining_credits` in USD; `output` as it came; `request_id`
@@ -50,18 +50,18 @@ class Answer:
     named_id: object = None
 
 
-def parse_answer(status_code: int, body: bytes) -> Answer:
+def parse_response(status_code: int, body: bytes) -> ProviderResponse:
     """Read any body. The text of a body that is no JSON counts as an error unless `status_code` is a success."""
     text = body.decode("utf-8-sig", "replace")
     try:
         value: object = load_json(text)
     except ValueError:
         failed = not 200 <= status_code < 300
-        return Answer(error=_body_text(text) if failed else None)
+        return ProviderResponse(error=_body_text(text) if failed else None)
     if not isinstance(value, dict):
-        return Answer(error=_error_text(value) if not 200 <= status_code < 300 else None)
+        return ProviderResponse(error=_error_text(value) if not 200 <= status_code < 300 else None)
     errors = (_error_text(value.get(key)) for key in ("error", "message", "detail"))
-    return Answer(
+    return ProviderResponse(
         state=_state(value.get("status")),
         error=next((error for error in errors if error), None),
         inference_seconds=_metric(value.get("metrics"), "inference_time", LONGEST_SECONDS),
