@@ -28,9 +28,9 @@ for itself. Calls are counted once the key is right and the plan's limit lets th
                                                it refuses the jobs of that prompt each time
     504                    any call            JSON; `accepted` true
     reset                  any call            the connection is reset without a response; `accepted` true
-    hang                   any call            no response for `seconds` (30). A GET, or a submit with `accepted` (true),
-                                               is answered then; a submit that was not accepted is closed without an
-                                               answer
+    hang                   any call            nothing for `seconds` (30). A GET, or a submit with `accepted` (true), is
+                                               answered then; a submit that was not accepted is closed without a
+                                               response
     refused                any call            that call is answered as usual (a submit that was not `accepted` is
                                                reset), then the listening socket closes for `seconds` (5): connections
                                                are refused

@@ -111,7 +111,7 @@ def read_history(stack: Stack, first: float, last: float) -> Iterator[PastReques
             response = stack.client("lambda").invoke(FunctionName=function, Payload=json.dumps(wanted).encode())
             found = json.loads(response["Payload"].read() or b"null")
             if response.get("FunctionError") or not isinstance(found, dict):
-                raise OpsError(f"deliver could not read the history: {(found or {}).get('errorMessage', 'no response')}")
+                raise OpsError(f"deliver could not read the history: {(found or {}).get('errorMessage', 'no text')}")
             if found["error"]:
                 raise OpsError(f"the provider's history cannot say: {found['error']}")
             yield from (_past(each) for each in found["requests"])

@@ -58,9 +58,7 @@ class Provider:
         self.credit_calls = 0
         self.credits: Reply = httpx.Response(404)
         self.accepted = 0
-        self.submits: list[Reply] = [
-            httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})
-        ]
+        self.submits: list[Reply] = [httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})]
         self.statuses: list[Reply] = [httpx.Response(200, json={"status": "COMPLETED", "metrics": {}})]
         self.results: list[Reply] = [
             httpx.Response(

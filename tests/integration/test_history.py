@@ -144,9 +144,7 @@ def test_a_history_that_cannot_say_is_asked_again_for_ten_minutes(
 
 
 @pytest.mark.parametrize("fault", FINAL, ids=["404", "redirect"])
-def test_where_there_is_no_history_it_is_asked_once(
-    pipeline: Pipeline, provider: WithHistory, fault: Reply
-) -> None:
+def test_where_there_is_no_history_it_is_asked_once(pipeline: Pipeline, provider: WithHistory, fault: Reply) -> None:
     provider.fault = fault
     job_id = submit(pipeline)
     assert go_on(pipeline, job_id, 60)

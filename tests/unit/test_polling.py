@@ -16,8 +16,8 @@ from posedrop.gate.poll_schedule import LONGEST_JOB, MEMORY, Latency, first_wait
 ANY_NUMBER = st.floats(allow_nan=True, allow_infinity=True)
 
 
-def looks(latency: Latency, end: float) -> list[float]:
-    """The times of the looks at a job that takes until `end`."""
+def polls(latency: Latency, end: float) -> list[float]:
+    """The times of the polls of a job that takes until `end`."""
     times = [float(first_wait(latency))]
     while times[-1] < end:
         times.append(times[-1] + next_wait(times[-1], latency))
@@ -34,20 +34,56 @@ def after(durations: list[float], start: float = 31) -> Latency:
 @pytest.mark.parametrize(
     ("latency", "times"),
     [
-        (Latency.typical(31), [26, 32, 36, 39, 43, 47, 51, 56, 67, 81, 97, 116, 139, 167, 200, 240, 288, 346, 406]),
         (
-            Latency.typical(46),
-            [35, 42, 49, 53, 58, 64, 69, 75, 81, 83, 100, 120, 144, 172, 206, 248, 297, 356, 416, 428],
+            Latency.typical(31),
+            [25, 30, 35, 40, 45, 50, 58, 67, 78, 90, 104, 120, 138, 159, 183, 211, 243, 280, 322, 371, 427],
         ),
-        (Latency.typical(1), [2, 4, 7, 10, 12, 15, 18, 22, 27, 33, 40, 48, 58, 70, 84, 101, 122, 147, 177, 213]),
-        (after([20.0, 55.0] * 16), [20, 55, 66, 80, 96, 115, 137, 165, 198, 237, 284, 341, 401]),
-        (after([61.0] * 30 + [210.0, 215.0]), [60, 61, 88, 127, 152, 210, 215, 219, 263, 315, 375]),
+        (Latency.typical(46), [37, 44, 51, 58, 65, 72, 83, 96, 111, 128, 148, 171, 197, 227, 262, 302, 348, 401, 461]),
+        (
+            Latency.typical(1),
+            [
+                1,
+                2,
+                3,
+                4,
+                5,
+                6,
+                7,
+                9,
+                11,
+                13,
+                15,
+                18,
+                21,
+                25,
+                29,
+                34,
+                40,
+                46,
+                53,
+                61,
+                71,
+                82,
+                95,
+                110,
+                127,
+                147,
+                170,
+                196,
+                226,
+            ],
+        ),
+        (
+            after([20.0, 55.0] * 16),
+            [20, 27, 34, 41, 48, 55, 64, 74, 86, 99, 114, 132, 152, 175, 202, 233, 268, 309, 356, 410],
+        ),
+        (after([61.0] * 30 + [210.0, 215.0]), [60, 61, 71, 82, 95, 110, 127, 147, 170, 196, 226, 260, 299, 344, 396]),
     ],
     ids=["31 s, assumed", "46 s, assumed", "1 s, assumed", "20 s or 55 s", "61 s, cold boots"],
 )
 def test_the_whole_schedule(latency: Latency, times: list[float]) -> None:
     """A constant or an operator that changes shows here, even where it hardly changes the cost."""
-    assert looks(latency, times[-1]) == times
+    assert polls(latency, times[-1]) == times
 
 
 @given(st.floats(1, 600), st.lists(ANY_NUMBER, max_size=40), st.floats(0, 10_000))
@@ -60,37 +96,36 @@ def test_waits_are_whole_seconds_from_1_to_60(start: float, durations: list[floa
 
 @pytest.mark.parametrize("start", [1, 5, 31, 61, 300, 600])
 def test_a_job_is_never_forgotten_and_rarely_asked_for_in_vain(start: float) -> None:
-    times = looks(Latency.typical(start), 3000)
-    assert len(times) < 75
+    times = polls(Latency.typical(start), 3000)
+    assert len(times) < 80
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert all(gap >= min(60, 0.1 * time) for time, gap in zip(times, gaps, strict=False) if time > 10 * start)
 
 
 def test_looks_first_a_little_before_the_typical_time() -> None:
     assert 24 <= first_wait(Latency.typical(31)) <= 31
-    assert looks(Latency.typical(31), 31)[:2] == pytest.approx([26, 31], abs=2)
+    assert polls(Latency.typical(31), 31)[:2] == pytest.approx([26, 31], abs=2)
     assert first_wait(Latency.typical(1)) <= 2
     assert first_wait(Latency.typical(600)) == 60
 
 
-def test_what_a_look_takes_does_not_add_up() -> None:
+def test_a_clock_that_is_a_little_behind_makes_no_second_poll_at_once() -> None:
     latency = Latency.typical(31)
     first = first_wait(latency)
-    second = first + next_wait(first, latency)
-    assert first + 0.4 + next_wait(first + 0.4, latency) == pytest.approx(second, abs=0.5)
-    assert first - 0.1 + next_wait(first - 0.1, latency) >= second  # a clock that is behind: no second look at once
+    assert next_wait(first - 0.4, latency) == next_wait(first, latency) > 1
+    assert next_wait(first - 0.6, latency) == 1
 
 
 def test_learns_a_constant_exactly() -> None:
-    assert looks(after([47.4] * MEMORY), 47.4) == [48]
-    assert looks(after([30.0] * MEMORY), 30) == [30]
+    assert polls(after([47.4] * MEMORY), 47.4) == [48]
+    assert polls(after([30.0] * MEMORY), 30) == [30]
 
 
 def test_a_few_cold_boots_change_little() -> None:
     jobs = [typical(random.Random(n)) for n in range(MEMORY)]
     calm, cold = after(jobs), after([*jobs[:-2], 210, 215])
     assert first_wait(cold) == pytest.approx(first_wait(calm), abs=2)
-    assert looks(cold, 50)[:4] == pytest.approx(looks(calm, 50)[:4], abs=4)
+    assert polls(cold, 40)[:3] == pytest.approx(polls(calm, 40)[:3], abs=4)
 
 
 def test_remembers_the_last_jobs_only() -> None:
@@ -135,17 +170,17 @@ def test_damaged_data_is_a_value_error(data: dict[str, object]) -> None:
 def test_any_stored_numbers_give_a_schedule(tenths: list[int]) -> None:
     latency = Latency.from_dict({"tenths": tenths})
     assert len(latency.tenths) <= MEMORY
-    assert looks(latency, 3000)[-1] >= 3000
+    assert polls(latency, 3000)[-1] >= 3000
 
 
 @pytest.mark.parametrize(
     ("trace", "ratio"),
     [
-        ("31 s", 1.10),
-        ("61 s, cold boots", 1.3),
-        ("lognormal, sigma 0.1", 1.3),
-        ("20 s or 55 s", 1.3),
-        ("constant 30 s", 1.3),
+        ("31 s", 1.15),
+        ("61 s, cold boots", 1.15),
+        ("lognormal, sigma 0.1", 1.15),
+        ("20 s or 55 s", 1.8),
+        ("constant 30 s", 1.15),
     ],
 )
 def test_cost_is_near_the_optimum(trace: str, ratio: float) -> None:
@@ -154,7 +189,7 @@ def test_cost_is_near_the_optimum(trace: str, ratio: float) -> None:
     assert row.ratio <= ratio
     assert row.learning.cost < min(row.fixed[1].cost, row.fixed[5].cost, row.fixed[10].cost)
     if trace == "31 s":
-        assert row.learning.polls <= 3.0
+        assert row.learning.polls <= 2.9
         assert row.fixed[1].cost / row.learning.cost > 5
     assert trace in table([row])
 

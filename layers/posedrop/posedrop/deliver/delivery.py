@@ -105,7 +105,7 @@ class Delivery:
     def deliver(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
         """End the attempt of a state machine's event and tell it; `remaining` gives the function's seconds left.
 
-        Ending it twice changes nothing. Where the other side asks for some time, the response is the state to go on with
+        Ending it twice changes nothing. Where the other side asks for some time, it returns the state to go on with
         after it. Raises DeliveryFailed where trying again may help, RecordMissing.
         """
         try:
