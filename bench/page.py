@@ -27,9 +27,9 @@ from local.stack import LocalStack
 from ops.console.feed import Looker
 from ops.console.server import Server
 from ops.stack import Stack, Target, find
-from posedrop.aws.ledger import ENDED_UNSENT
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_items import to_item
+from posedrop.aws.record_table import ENDED_UNSENT
 from posedrop.contract.times import rfc3339
 
 JOBS = 2000

@@ -14,7 +14,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from posedrop.aws.executions import Executions
 from posedrop.aws.inbox import Inbox
 from posedrop.aws.items import Items
-from posedrop.aws.ledger import Conflict, Ledger
+from posedrop.aws.ledger import Ledger
 from posedrop.aws.messages import (
     CancelMessage,
     PoseMessage,
@@ -26,6 +26,7 @@ from posedrop.aws.messages import (
 from posedrop.aws.metrics import flush
 from posedrop.aws.read_images import ReadImages
 from posedrop.aws.record import Record
+from posedrop.aws.record_table import Conflict
 from posedrop.aws.s3 import s3_client
 from posedrop.aws.submit_queue import SubmitQueue
 from posedrop.contract.deferral import Deferred

@@ -28,9 +28,9 @@ from ops.inspect.explain import Situation
 from ops.inspect.health import depth
 from ops.inspect.records import ALWAYS, MOST_PLACES, QUEUED, SENT, WAITING, WINDOW, Page, Records, Wanted
 from ops.stack import Stack
-from posedrop.aws.ledger import PAID
 from posedrop.aws.places import IN_LINE
 from posedrop.aws.record import Record
+from posedrop.aws.record_table import PAID
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.times import rfc3339
 from posedrop.segmind.responses import redact

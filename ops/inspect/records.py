@@ -15,10 +15,10 @@ from operator import attrgetter
 from typing import Any
 
 from ops.stack import Stack
-from posedrop.aws.ledger import ENDED_UNSENT, INCOMPLETE, PAID, UNFINISHED_INDEX
 from posedrop.aws.places import DUE, IN_LINE, LINE_INDEX
 from posedrop.aws.record import ENDED, Record, Status
 from posedrop.aws.record_items import from_item, is_record
+from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, UNFINISHED_INDEX
 from posedrop.contract.job import SLUG_LIMIT
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import rfc3339

@@ -18,10 +18,10 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from ops.console.app import HASTY
 from ops.console.server import Server
 from ops.stack import Stack
-from posedrop.aws.ledger import INCOMPLETE, PAID
 from posedrop.aws.places import in_line
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_items import to_item
+from posedrop.aws.record_table import INCOMPLETE, PAID
 from posedrop.contract.job import waiting_id
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import rfc3339

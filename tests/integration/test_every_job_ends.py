@@ -9,7 +9,7 @@ import httpx
 import pytest
 from boto3.dynamodb.types import TypeDeserializer
 
-from posedrop.aws.ledger import attempts_id
+from posedrop.aws.record_table import attempts_id
 from tests.integration.conftest import BUCKET, Pipeline
 from tests.integration.test_retry import deliver_message
 from tests.integration.test_submit_errors import FACE, REFUSED, RUN, SIT, WALK, answer, statuses

@@ -12,11 +12,12 @@ import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from posedrop.aws.ledger import ENDED_UNSENT, INCOMPLETE, PAID, Ledger
+from posedrop.aws.ledger import Ledger
 from posedrop.aws.messages import PoseMessage, SourceUpload, SubmitMessage, parse_message
 from posedrop.aws.read_images import ReadImages
 from posedrop.aws.record import Status
 from posedrop.aws.record_items import to_item
+from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID
 from posedrop.aws.submit_queue import SubmitQueue
 from posedrop.contract.times import rfc3339
 from posedrop.gate.budget import Budget

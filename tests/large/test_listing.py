@@ -16,10 +16,10 @@ from ops.console import cards
 from ops.console.feed import Looker
 from ops.inspect.records import MOST_PLACES, MOST_READ, WINDOW, Records, Wanted
 from ops.stack import Stack
-from posedrop.aws.ledger import PAID
 from posedrop.aws.places import in_line
 from posedrop.aws.record import Status
 from posedrop.aws.record_items import to_item
+from posedrop.aws.record_table import PAID
 from posedrop.contract.times import rfc3339
 
 RECORDS = 100_000

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from posedrop.aws.items import Items
-from posedrop.aws.ledger import Conflict, Ledger, attempts_id
+from posedrop.aws.ledger import Ledger
 from posedrop.aws.places import dispatched
 from posedrop.aws.record import Record, Status
+from posedrop.aws.record_table import Conflict, attempts_id
 from posedrop.contract.errors import InferenceFailed, InvalidInput, Rejected
 from posedrop.contract.job import Job
 from posedrop.contract.reasons import ReasonCode

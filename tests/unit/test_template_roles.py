@@ -400,12 +400,12 @@ CALLS = {
     "get_secret": "secretsmanager:GetSecretValue",
 }
 SHARED = {
-    "intake": ["items", "ledger", "executions", "submit_queue", "upload_bucket"],
+    "intake": ["items", "ledger", "record_table", "waiting_uploads", "executions", "submit_queue", "upload_bucket"],
     "dispatch": ["items", "submit_queue"],
-    "submit": ["api_key", "items", "ledger", "executions", "upload_bucket"],
+    "submit": ["api_key", "items", "ledger", "record_table", "executions", "upload_bucket"],
     "poll": ["api_key", "items"],
-    "deliver": ["api_key", "items", "output_bucket", "notifier"],
-    "sweep": ["notifier"],
+    "deliver": ["api_key", "items", "ended_jobs", "record_table", "output_bucket", "notifier"],
+    "sweep": ["record_table", "notifier"],
 }
 """The modules of the room `aws` that a function uses besides the room of its own name."""
 LATENCY = {"submit", "deliver"}

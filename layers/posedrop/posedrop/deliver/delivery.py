@@ -13,11 +13,12 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.aws.api_key import ApiKey
-from posedrop.aws.ledger import Conflict, Ledger
+from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import count, count_failure, count_success
 from posedrop.aws.notifier import notification, publish
 from posedrop.aws.output_bucket import OutputBucket
 from posedrop.aws.record import RESCUABLE, Record, Status
+from posedrop.aws.record_table import Conflict
 from posedrop.contract.errors import (
     JOB_ERRORS,
     DeliveryFailed,

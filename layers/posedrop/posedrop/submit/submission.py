@@ -12,11 +12,12 @@ from posedrop.aws.api_key import ApiKey
 from posedrop.aws.errors import is_transient
 from posedrop.aws.executions import Executions
 from posedrop.aws.inbox import backoff
-from posedrop.aws.ledger import UNEXPECTED_ERRORS, Conflict, Ledger
+from posedrop.aws.ledger import UNEXPECTED_ERRORS, Ledger
 from posedrop.aws.messages import SubmitMessage
 from posedrop.aws.metrics import count
 from posedrop.aws.prepared_pictures import PreparedPictures
 from posedrop.aws.record import Record, Status
+from posedrop.aws.record_table import Conflict
 from posedrop.aws.upload_bucket import UploadChanged, check_stored, presigned_url, read_stored
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import (

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from posedrop.aws.ledger import DAY, ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict, Ledger
+from posedrop.aws.ledger import Ledger
 from posedrop.aws.messages import PoseMessage, SubmitMessage
 from posedrop.aws.notifier import incomplete, publish
 from posedrop.aws.record import Record, Status
+from posedrop.aws.record_table import DAY, ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import epoch

@@ -1,0 +1,182 @@
+"""What becomes of a job that has its request: its end, the rescue of its images, its next attempt."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from posedrop.aws.record import OF_ONE_ATTEMPT, Record, Status
+from posedrop.aws.record_table import (
+    DAY,
+    ENDED_UNSENT,
+    FINISHED,
+    RESCUE,
+    UNFINISHED_INDEX,
+    RecordTable,
+    error_of,
+    inputs_of,
+)
+from posedrop.contract.errors import JobError
+from posedrop.contract.job import Input
+from posedrop.contract.times import rfc3339
+from posedrop.segmind.requests import MAY_EXIST, Fate, Request
+
+
+class EndedJobs(RecordTable):
+    """The part of the ledger from an accepted request to the end, and from there to a new attempt."""
+
+    def succeed(
+        self,
+        record: Record,
+        outputs: list[dict[str, Any]],
+        metrics: dict[str, Any],
+        now: float,
+        *,
+        requests: list[Request] | None = None,
+    ) -> Record:
+        """End an attempt with its outputs. Raises Conflict if it has ended, or another attempt has begun.
+
+        `requests` replaces the list where the cost of one was learned.
+        """
+        expected = {"status": Status.SUBMITTED, "attempt": record.attempt}
+        values = {"outputs": outputs, "metrics": metrics, **({"requests": requests} if requests else {})}
+        return self._end(record.job_id, expected, Status.SUCCEEDED, values, now)
+
+    def fail_attempt(
+        self,
+        record: Record,
+        error: JobError,
+        metrics: dict[str, Any],
+        now: float,
+        *,
+        requests: list[Request] | None = None,
+    ) -> Record:
+        """End an attempt with an error. Raises Conflict if it has ended, or another attempt has begun.
+
+        `requests` replaces the list where the cost of one was learned.
+        """
+        expected = {"status": record.status, "attempt": record.attempt}
+        changed = {"requests": requests} if requests else {}
+        values = {"error": error_of(error), "metrics": metrics, **changed}
+        return self._end(record.job_id, expected, Status.FAILED, values, now)
+
+    def notified(self, record: Record, now: float, *, rescue: bool = False) -> None:
+        """Write down that an attempt's end was notified. The record's time to live runs from here.
+
+        `rescue`: pictures that may still be at the provider are to be fetched later.
+        """
+        expires = {"expires_at": int(now + self._retention_days * DAY)} if self._retention_days else {}
+        kept = rescue and record.rescuable and now < record.images_kept_until
+        index = {"unfinished": RESCUE, "unfinished_at": rfc3339(now)} if kept else FINISHED
+        values = {"notified_at": rfc3339(now), **index, **expires}
+        self._update(record.job_id, {"attempt": record.attempt}, values)
+
+    def rescue_at(self, record: Record, at: float | None) -> None:
+        """Let the sweep try to rescue a failed job's pictures at a time (seconds since the epoch), or never again."""
+        index = FINISHED if at is None else {"unfinished": RESCUE, "unfinished_at": rfc3339(at)}
+        self._update(record.job_id, {"status": Status.FAILED, "attempt": record.attempt}, index)
+
+    def adopt_late(self, record: Record, request: Request, request_id: str, now: float) -> Record:
+        """Give a failed job the request id of a request of unknown outcome that turned up in the history.
+
+        The sweep then fetches its pictures. Raises Conflict if the job has changed, or has another request's id.
+        """
+        requests = record.with_fate(request, Fate.ACCEPTED, request_id=request_id, not_found_at=None)
+        expected = {"status": Status.FAILED, "attempt": record.attempt, "requests": record.requests, "request_id": None}
+        index = {"unfinished": RESCUE, "unfinished_at": rfc3339(now)}
+        values = {"requests": requests, "request_id": request_id, "adopted": True, **index}
+        return self._update(record.job_id, expected, values)
+
+    def next_attempt(self, record: Record) -> int:
+        """The number that a further attempt of a job gets."""
+        return max(record.attempt, self._highest_attempt(record.job_id)) + 1
+
+    def rescued(
+        self,
+        record: Record,
+        attempt: int,
+        outputs: list[dict[str, Any]],
+        metrics: dict[str, Any],
+        now: float,
+        *,
+        requests: list[Request],
+    ) -> Record:
+        """Let a failed job succeed as a new attempt, of the number that `next_attempt` gave, which sent no request.
+
+        Raises Conflict if another attempt has begun.
+        """
+        self.use_attempt(replace(record, attempt=attempt))
+        return self._update(
+            record.job_id,
+            {"status": Status.FAILED, "attempt": record.attempt},
+            {
+                **dict.fromkeys(("error", "errors", "reason", "notified_at", "expires_at")),
+                "status": Status.SUCCEEDED,
+                "attempt": attempt,
+                "outputs": outputs,
+                "metrics": metrics,
+                "requests": requests,
+                "unfinished": ENDED_UNSENT,
+                "unfinished_at": rfc3339(now),
+                "completed_at": rfc3339(now),
+                "updated_at": rfc3339(now),
+            },
+        )
+
+    def new_attempt(
+        self,
+        record: Record,
+        wish: str,
+        now: float,
+        *,
+        place: Mapping[str, Any],
+        inputs: Mapping[str, Input] | None = None,
+        error: JobError | None = None,
+        buy_again: bool = False,
+    ) -> Record:
+        """Queue a failed job again at a `place` (line/places.py) as its next attempt, or end that at once with `error`.
+
+        `wish` is the id of the message that asked for it; each makes one attempt. `inputs` replaces those of the
+        record. What the history did not have or could not say before is asked again. Raises Conflict if another attempt
+        has begun.
+        """
+        status = Status.FAILED if error else Status.QUEUED
+        unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": rfc3339(now)}
+        end = {"error": error_of(error), "completed_at": rfc3339(now), **unsent} if error else {**FINISHED, **place}
+        asked_again = [
+            replace(found, fate=Fate.UNKNOWN, history_page=1)
+            if found.fate in (*MAY_EXIST, Fate.ABSENT, Fate.UNRESOLVED)
+            else found
+            for found in record.requests
+        ]
+        return self._update(
+            record.job_id,
+            {"status": Status.FAILED, "attempt": record.attempt},
+            {
+                **dict.fromkeys(OF_ONE_ATTEMPT),
+                **end,
+                **({"inputs": inputs_of(inputs)} if inputs else {}),
+                "status": status,
+                "attempt": max(record.attempt, self._highest_attempt(record.job_id)) + 1,
+                "requests": asked_again or None,
+                "wishes": [*record.wishes, wish],
+                "buy_again": buy_again or None,
+                "updated_at": rfc3339(now),
+            },
+        )
+
+    def unfinished(self, kind: str, before: float) -> Iterator[str]:
+        """The ids of the records of a kind (PAID, ENDED_UNSENT, INCOMPLETE) that are there since before a time."""
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=UNFINISHED_INDEX,
+            KeyConditionExpression="unfinished = :kind AND unfinished_at <= :before",
+            ExpressionAttributeValues={":kind": {"S": kind}, ":before": {"S": rfc3339(before)}},
+        )
+        for page in pages:
+            for item in page["Items"]:
+                yield item["job_id"]["S"]
+
+    def check_later(self, record: Record, at: float) -> None:
+        """Let the sweep check an unfinished record after those of its kind that are due before `at` (seconds since the
+        epoch)."""
+        self._update(record.job_id, {"status": record.status, "notified_at": None}, {"unfinished_at": rfc3339(at)})
