@@ -26,7 +26,7 @@ from posedrop.intake import upload_intake as arrivals
 from posedrop.prepare import preparer
 from posedrop.segmind import downloads
 from posedrop.segmind import responses as answers
-from posedrop.submit import submission
+from posedrop.submit import request_body
 from tests.docs.documents import Document, aws_commands, call, document, documents
 from tests.integration.conftest import Pipeline, environment, logs, pipeline, provider
 from tests.support import ROOT, image
@@ -314,7 +314,7 @@ KIB, MIB = 1024, 1024 * 1024
         ("security", "a context of 4 KB", parameters.CONTEXT_LIMIT, 4 * KIB),
         ("security", "texts are cut to 1 KiB", answers.ERROR_BYTES, KIB),
         ("security", "up to 256 MB", downloads.OUTPUT_LIMIT, 256 * 1000 * 1000),
-        ("security", "for an hour at most", submission.URL_SECONDS, 3600),
+        ("security", "for an hour at most", request_body.URL_SECONDS, 3600),
     ],
 )
 def test_figures_are_those_of_the_code(doc: str, words: str, value: float, meant: float) -> None:

@@ -1,10 +1,9 @@
 """From a job in the ledger to its request at the provider and its execution: the ledger's order, step by step."""
 
-import base64
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
 
@@ -14,41 +13,30 @@ from posedrop.aws.executions import Executions
 from posedrop.aws.inbox import backoff
 from posedrop.aws.ledger import UNEXPECTED_ERRORS, Ledger
 from posedrop.aws.messages import SubmitMessage
-from posedrop.aws.metrics import count
 from posedrop.aws.prepared_pictures import PreparedPictures
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_table import Conflict
-from posedrop.aws.upload_bucket import UploadChanged, check_stored, presigned_url, read_stored
+from posedrop.aws.upload_bucket import UploadChanged
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import (
-    AccountRefused,
     InternalError,
     InvalidInput,
     JobError,
-    NotAccepted,
     PosedropError,
-    RateLimited,
-    Refused,
     Rejected,
-    ServerFault,
     SubmitOutcomeUnknown,
-    TransientFault,
 )
-from posedrop.contract.naming import execution_name
 from posedrop.contract.prepared import Prepared
 from posedrop.contract.reasons import AT_THE_GATE, Closed, ReasonCode
-from posedrop.contract.times import epoch
-from posedrop.gate.breaker import Breaker
-from posedrop.gate.budget import Charge
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.latency import LatencyStore
-from posedrop.gate.poll_schedule import first_wait
 from posedrop.segmind.client import GET_TIMEOUTS, Segmind, Timeouts
-from posedrop.segmind.history import HistoryUnavailable
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Fate
 from posedrop.settings import SubmitSettings
-from posedrop.submit.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, LOOKUP_SECONDS, RequestLookup
+from posedrop.submit.lookup import DAY, LOOKUP_SECONDS, RequestLookup
+from posedrop.submit.outcomes import Outcomes
+from posedrop.submit.request_body import RequestBody
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -59,15 +47,10 @@ LONGEST_REQUEST = 36.0
 """Seconds for a request, and at most half of the function's time."""
 MARGIN = 1.0
 """Seconds that are left for the ledger and the execution after the request."""
-URL_SECONDS = 3600
 LONG_SLEEP = 1.0
 """Seconds of waiting for a permit after which it is checked whether the gate has closed meanwhile."""
 SHORT_WAIT = 60.0
 """Seconds for which a job keeps its message; after a longer wait it is dispatched again."""
-FRESH = 3600.0
-"""Seconds for which a version that was read is assumed to be there: buckets expire theirs after days."""
-BEHIND = 60.0
-"""Seconds that a refused job waits beyond the pause, so that another job is tried first."""
 MOST_FAULTS = 8
 """So many requests of an attempt that were answered 5xx end it."""
 MOST_UNRESOLVED = 3
@@ -99,19 +82,27 @@ class Submission:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
-        self._s3 = s3
         self._ledger = ledger
         self._gate = gate
         self._segmind = segmind
         self._lookup = lookup
         self._api_key = api_key
-        self._executions = executions
-        self._latency = latency
-        self._pictures = pictures
         self._wake_dispatch = wake_dispatch
         self._account = account
         self._clock = clock
         self._sleep = sleep
+        self._body = RequestBody(settings, s3, pictures, clock)
+        self._outcomes = Outcomes(
+            ledger=ledger,
+            gate=gate,
+            lookup=lookup,
+            api_key=api_key,
+            executions=executions,
+            latency=latency,
+            pause_seconds=settings.account_pause_seconds,
+            wake_dispatch=wake_dispatch,
+            clock=clock,
+        )
         self._timeouts = Timeouts.within(min(LONGEST_REQUEST, settings.submit_timeout_seconds / 2))
 
     def advance(
@@ -144,7 +135,7 @@ class Submission:
     def _advance(self, record: Record, message: SubmitMessage, remaining: Callable[[], float]) -> None:
         if record.status is Status.QUEUED:
             if not self._send(record, remaining, probe=message.probe) and message.probe:
-                self._leave_probe()
+                self._outcomes.leave_probe()
                 self._wake_dispatch()
         elif record.status is Status.SUBMITTING:
             self._resolve_claim(record, remaining)
@@ -153,7 +144,7 @@ class Submission:
         else:
             # The execution may not have been started: its name makes starting it again harmless.
             logger.info("in progress, or not notified yet", status=record.status)
-            self._start(record)
+            self._outcomes.start_again(record)
 
     def _put_back(self, record: Record, deferred: Deferred, *, probe: bool) -> bool:
         """Write down why a queued job waits; return whether its message is done, because it is dispatched again.
@@ -172,7 +163,7 @@ class Submission:
             return False  # it is not queued as it was
         logger.info("put back", reason=str(deferred), code=deferred.code, seconds=deferred.seconds)
         if probe:
-            self._leave_probe()
+            self._outcomes.leave_probe()
             if not at_the_gate:  # which would put back the next probe too
                 self._wake_dispatch()
         return dispatched_again
@@ -184,36 +175,37 @@ class Submission:
         try:
             record = self._lookup.resolve(record, remaining)
         except SubmitOutcomeUnknown as exc:
-            self._fail(record, exc)
+            self._outcomes.fail(record, exc)
             return False
         if record.status is Status.SUBMITTED:
-            self._watch(record)
+            self._outcomes.start_wait_loop(record)
             return False
         if error := self._too_many_faults(record):
-            self._fail(record, error)
+            self._outcomes.fail(record, error)
             return False
         try:
-            prepared = self._prepare(record, remaining)
+            prepared = self._body.prepare(record, remaining)
         except InvalidInput as exc:
-            self._fail(record, exc)
+            self._outcomes.fail(record, exc)
             return False
         except UploadChanged as exc:
-            self._fail(record, InvalidInput(f"{exc}: replaced or deleted before the job was sent"))
+            self._outcomes.fail(record, InvalidInput(f"{exc}: replaced or deleted before the job was sent"))
             return False
         needed = self._timeouts.total + MARGIN
         if remaining() < needed + LONG_SLEEP:
             raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
         self._wait_for_permit(remaining() - needed, probe=probe)
         try:
-            body = self._body(record, prepared)
+            body = self._body.make(record, prepared)
         except UploadChanged as exc:
-            self._fail(record, InvalidInput(f"{exc}: replaced or deleted before the job was sent"))
+            self._outcomes.fail(record, InvalidInput(f"{exc}: replaced or deleted before the job was sent"))
             return False
         if probe:
             self._api_key.renew()  # perhaps there is a new one
         if remaining() < needed:
             raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
-        self._post(self._claim(record, prepared), body)
+        claimed = self._claim(record, prepared)
+        self._outcomes.write(claimed, lambda: self._segmind.submit(body, self._timeouts))
         self._refresh_credits(remaining)
         return True
 
@@ -221,17 +213,6 @@ class Submission:
         """Ask for the credits that are left, now and then and if there is time."""
         if self._account and remaining() > GET_TIMEOUTS.total + MARGIN:
             self._account.refresh(self._segmind, self._gate.limiter.pause)
-
-    def _prepare(self, record: Record, remaining: Callable[[], float]) -> dict[str, Prepared]:
-        """Return the prepared pictures of a job by "face" and "pose", those that are sent in the uploads' place.
-
-        Raises InvalidInput, UploadChanged, Deferred and TransientFault.
-        """
-        if not self._settings.prepare_images:
-            return {}
-        # Records of before there was anything to prepare do not say what is to be done.
-        wanted = {name: stored for name, stored in record.inputs.items() if stored.get("changes")}
-        return {name: self._pictures.get(stored, remaining) for name, stored in wanted.items()}
 
     def _wait_for_permit(self, wait: float, *, probe: bool) -> None:
         while True:
@@ -258,138 +239,6 @@ class Submission:
             self._gate.budgets.give_back(charge)
             raise
 
-    def _post(self, claimed: Record, body: dict[str, Any]) -> None:
-        """Send a claimed job, once, and write down what came of it."""
-        try:
-            request_id = self._segmind.submit(body, self._timeouts)
-        except Rejected as exc:
-            self._fail(claimed, exc, claimed.requests[:-1], give_back=claimed.claimed)
-            self._close_breaker(Breaker.rejected)
-        except SubmitOutcomeUnknown as exc:
-            self._outcome_unknown(claimed, exc)
-        except ServerFault as exc:
-            self._server_fault(claimed, exc)
-        except Refused as exc:
-            self._refused(claimed, exc)
-        except (NotAccepted, TransientFault) as exc:
-            self._not_accepted(claimed, exc)
-        else:
-            count("EstimatedSpend", claimed.claimed.charged_usd)
-            self._submitted(claimed, request_id)
-            self._close_breaker(lambda breaker: breaker.accepted(self._clock()))
-
-    def _submitted(self, claimed: Record, request_id: str) -> None:
-        # First of all: should the ledger fail, the request id is known at least here.
-        logger.info("submitted", request_id=request_id)
-        if not self._ledger.own_request_id(claimed, request_id, self._clock()):
-            text = "the provider gave the request id of another request"
-            logger.error(text, request_id=request_id)
-            self._fail(claimed, SubmitOutcomeUnknown(text), claimed.with_fate(claimed.claimed, Fate.UNRESOLVED))
-            return
-        record = self._ledger.submitted(claimed, request_id, self._clock())
-        count("Submitted")
-        self._watch(record)
-
-    def _body(self, record: Record, prepared: Mapping[str, Prepared]) -> dict[str, Any]:
-        images = {name: self._image(record, name, prepared.get(name)) for name in ("face", "pose")}
-        return {**record.parameters, **{f"{name}_image": image for name, image in images.items()}}
-
-    def _image(self, record: Record, name: str, prepared: Prepared | None) -> str:
-        stored = prepared.stored() if prepared else record.inputs[name]
-        if self._settings.image_transport == "base64":
-            return base64.b64encode(read_stored(self._s3, stored)).decode()
-        if not prepared and (not stored["version_id"] or self._clock() - epoch(record.created_at) > FRESH):
-            # What has gone would be paid for in vain. Without versions the URL serves what is there then: at least it
-            # is what was read until now.
-            check_stored(self._s3, stored)
-        return presigned_url(self._s3, stored, execution_name(record.job_id, record.attempt), URL_SECONDS)
-
-    # ---- what the provider said ------------------------------------------------------------------------------------
-
-    def _not_accepted(self, claimed: Record, exc: NotAccepted | TransientFault) -> None:
-        """The job is put back. Before all else the claim ends: one that stays would be an unknown outcome."""
-        now = self._clock()
-        seconds, changes = backoff(claimed.unavailable + 1), {}
-        if isinstance(exc, RateLimited):
-            code, seconds = ReasonCode.RATE_LIMIT, exc.retry_after or 0.0
-        elif isinstance(exc, AccountRefused):
-            code = ReasonCode.PAUSED
-        elif isinstance(exc, TransientFault):
-            code = ReasonCode.AWS
-        else:
-            code, changes = ReasonCode.UNAVAILABLE, {"unavailable": claimed.unavailable + 1}
-        self._ledger.release(claimed, code, str(exc), now + seconds, now, **changes)
-        self._give_back(claimed.claimed)
-        logger.warning("not accepted", reason=str(exc), code=code)
-        if isinstance(exc, RateLimited):
-            self._gate.limiter.pause(now, exc.retry_after)
-            count("RateLimited")
-        renewed = isinstance(exc, AccountRefused) and exc.status == 401 and self._api_key.renew()
-        if isinstance(exc, AccountRefused) and not renewed:
-            pause = self._settings.account_pause_seconds
-            self._trip(str(exc), lambda breaker: breaker.key_refused(now, str(exc), pause))
-            return
-        self._leave_probe()
-        if renewed:
-            logger.warning("the API key was refused and has been read again")
-            self._wake_dispatch()
-
-    def _refused(self, claimed: Record, exc: Refused) -> None:
-        """403, 404, 406: the job's own refusal if others were accepted since its last, or it lasts for a day."""
-        now, pause = self._clock(), self._settings.account_pause_seconds
-        first = claimed.refused_at
-        others_accepted = first is not None and self._gate.breaker.read().accepted_at > first
-        if first is not None and (others_accepted or now - first >= DAY):
-            why = "again, while other jobs were accepted" if others_accepted else "for a day"
-            self._fail(claimed, Rejected(f"{exc} ({why})"), claimed.requests[:-1], give_back=claimed.claimed)
-            self._leave_probe()
-            return
-        refused_at = now if first is None else first
-        text = f"the provider refused this job: {exc}"
-        # A moment longer than the pause, so that another job is the probe where one waits.
-        until = now + pause + BEHIND
-        self._ledger.release(claimed, ReasonCode.REFUSED, text, until, now, refused_at=refused_at)
-        self._give_back(claimed.claimed)
-        count("Refused")
-        logger.warning("refused", reason=str(exc), first_refused_at=refused_at)
-        self._trip(str(exc), lambda breaker: breaker.refused(now, str(exc), pause))
-
-    def _server_fault(self, claimed: Record, exc: ServerFault) -> None:
-        """500, 502, 503: the request may exist. The history is asked before the job is sent again."""
-        now, pause = self._clock(), self._settings.account_pause_seconds
-        wait = max(HISTORY_DELAY, backoff(len(claimed.sent_in_attempt)), exc.retry_after or 0.0)
-        self._ledger.release_after_fault(claimed, str(exc), now + wait, now)
-        count("EstimatedSpend", claimed.claimed.charged_usd)  # it may be billed
-        logger.warning("the provider failed", reason=str(exc))
-        self._trip(str(exc), lambda breaker: breaker.server_fault(now, claimed.job_id, str(exc), pause))
-
-    def _outcome_unknown(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
-        marked = self._mark(claimed, str(error))
-        now, pause = self._clock(), self._settings.account_pause_seconds
-        self._trip(str(error), lambda breaker: breaker.outcome_unknown(now, pause))
-        self._look_up(marked, error)
-
-    def _give_back(self, request: Request) -> None:
-        """Give the charge of a request back that was not accepted, once the ledger says so."""
-        if request.charged_usd:
-            self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
-
-    def _leave_probe(self) -> None:
-        """Leave the probe to the next request."""
-        self._gate.breaker.change(lambda breaker: (breaker.end_probe(), None))
-
-    def _trip(self, reason: str, change: Callable[[Breaker], Breaker]) -> None:
-        """Let the breaker count a refusal or a fault."""
-        breaker = self._gate.breaker.change(lambda state: (changed := change(state), changed))
-        if breaker.is_paused(self._clock()):
-            logger.error("submitting is paused", reason=reason, until=breaker.open_until)
-
-    def _close_breaker(self, change: Callable[[Breaker], Breaker]) -> None:
-        """After a response that shows a sound account. Where the breaker was open the line goes on at once."""
-        if self._gate.breaker.change(lambda state: (change(state), state.is_open)):
-            logger.info("submitting is resumed")
-            self._wake_dispatch()
-
     def _too_many_faults(self, record: Record) -> JobError | None:
         """The error of an attempt that was answered 5xx too often, for too long, or too often without the history."""
         faults = record.sent_in_attempt
@@ -402,73 +251,6 @@ class Submission:
             return SubmitOutcomeUnknown(f"{text}; its history could not say of {unresolved} whether they were accepted")
         return Rejected(f"{text}; its history has none of these requests")
 
-    # ---- what is unknown -------------------------------------------------------------------------------------------
-
-    def _resolve_claim(self, record: Record, remaining: Callable[[], float]) -> None:
-        """Resume a job that was claimed: its function has died, or no usable response came."""
-        error = SubmitOutcomeUnknown(record.reason or "the function ended while it submitted the job")
-        if record.claimed.fate is not Fate.UNKNOWN:
-            left = record.claimed.sent_at + self._settings.submit_timeout_seconds - self._clock()
-            if left >= 0:
-                raise Deferred(ReasonCode.BUSY, "another function is submitting the job", left + 1)
-            record = self._mark(record, str(error))
-        if remaining() < LOOKUP_SECONDS:
-            raise Deferred(ReasonCode.BUSY, "too little time is left to ask the provider's history", 1)
-        self._look_up(record, error)
-
-    def _mark(self, claimed: Record, reason: str) -> Record:
-        marked = self._ledger.mark_outcome_unknown(claimed, reason, self._clock())
-        count("OutcomeUnknown")
-        count("EstimatedSpend", claimed.claimed.charged_usd)  # it may be billed
-        return marked
-
-    def _look_up(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
-        """Ask the provider's history for a request of unknown outcome; resume it, or fail the job."""
-        request, absent = claimed.claimed, None
-        try:
-            request_id = self._lookup.find(claimed, request)
-        except HistoryUnavailable as exc:
-            logger.warning("the history cannot say", reason=str(exc))
-            if not exc.final and self._clock() < request.sent_at + CANNOT_SAY:
-                raise Deferred(ReasonCode.EARLIER_REQUEST, f"{error}; {exc}", ASK_AGAIN) from exc
-            requests = claimed.with_fate(request, Fate.UNRESOLVED)
-        else:
-            if request_id:
-                # That the history has it does not say that requests get responses: the breaker stays as it is.
-                self._submitted(claimed, request_id)
-                return
-            requests, absent = claimed.with_fate(request, Fate.ABSENT, charged_usd=0.0), request
-        logger.error("the outcome of a request is unknown", reason=str(error))
-        self._fail(claimed, error, requests, give_back=absent)
-
-    # ---- ends ------------------------------------------------------------------------------------------------------
-
-    def _fail(
-        self,
-        record: Record,
-        error: JobError,
-        requests: list[Request] | None = None,
-        *,
-        give_back: Request | None = None,
-    ) -> None:
-        """End a job. `requests` replaces its list; the charge of the request `give_back` is given back."""
-        logger.warning("failed", error_type=error.type, reason=str(error))
-        ended = self._ledger.fail(record, error, self._clock(), requests=requests)
-        if give_back:
-            self._give_back(give_back)
-        self._start(ended)
-
-    def _watch(self, record: Record) -> None:
-        """Start the wait loop of an accepted job."""
-        latency = self._latency.read()
-        self._executions.start(record, first_wait(latency), latency.to_dict())
-
-    def _start(self, record: Record) -> None:
-        """Start the execution of a job again, or that of one that ended before it was sent."""
-        self._ledger.use_attempt(record)
-        latency = self._latency.read()
-        self._executions.start(record, first_wait(latency), latency.to_dict())
-
     def _count(self, record: Record, exc: Exception) -> None:
         text = f"unexpected error: {type(exc).__name__}: {exc}"
         current = self._ledger.get(record.job_id)
@@ -477,6 +259,18 @@ class Submission:
         counted = self._ledger.count_error(current, text, self._clock())
         if counted.errors >= UNEXPECTED_ERRORS and counted.status is Status.QUEUED:
             logger.exception("the last unexpected error: the job ends")
-            self._fail(
+            self._outcomes.fail(
                 counted, InternalError(f"{counted.errors} unexpected errors, the last: {type(exc).__name__}: {exc}")
             )
+
+    def _resolve_claim(self, record: Record, remaining: Callable[[], float]) -> None:
+        """Resume a job that was claimed: its function has died, or no usable response came."""
+        error = SubmitOutcomeUnknown(record.reason or "the function ended while it submitted the job")
+        if record.claimed.fate is not Fate.UNKNOWN:
+            left = record.claimed.sent_at + self._settings.submit_timeout_seconds - self._clock()
+            if left >= 0:
+                raise Deferred(ReasonCode.BUSY, "another function is submitting the job", left + 1)
+            record = self._outcomes.mark_unknown(record, str(error))
+        if remaining() < LOOKUP_SECONDS:
+            raise Deferred(ReasonCode.BUSY, "too little time is left to ask the provider's history", 1)
+        self._outcomes.look_up(record, error)

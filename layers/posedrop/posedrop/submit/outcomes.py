@@ -1,0 +1,232 @@
+"""What became of a request: the ledger, the budget and the breaker are told, and the job goes on, waits or ends."""
+
+from collections.abc import Callable
+
+from aws_lambda_powertools import Logger
+
+from posedrop.aws.api_key import ApiKey
+from posedrop.aws.executions import Executions
+from posedrop.aws.inbox import backoff
+from posedrop.aws.ledger import Ledger
+from posedrop.aws.metrics import count
+from posedrop.aws.record import Record
+from posedrop.contract.deferral import Deferred
+from posedrop.contract.errors import (
+    AccountRefused,
+    JobError,
+    NotAccepted,
+    RateLimited,
+    Refused,
+    Rejected,
+    ServerFault,
+    SubmitOutcomeUnknown,
+    TransientFault,
+)
+from posedrop.contract.reasons import ReasonCode
+from posedrop.gate.breaker import Breaker
+from posedrop.gate.budget import Charge
+from posedrop.gate.gate import Gate
+from posedrop.gate.latency import LatencyStore
+from posedrop.gate.poll_schedule import first_wait
+from posedrop.segmind.history import HistoryUnavailable
+from posedrop.segmind.requests import Fate, Request
+from posedrop.submit.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, RequestLookup
+
+logger = Logger(child=True)
+
+BEHIND = 60.0
+"""Seconds that a refused job waits beyond the pause, so that another job is tried first."""
+
+
+class Outcomes:
+    """Writes down what became of requests. `pause_seconds` is the breaker's (AccountPauseSeconds)."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        gate: Gate,
+        lookup: RequestLookup,
+        api_key: ApiKey,
+        executions: Executions,
+        latency: LatencyStore,
+        pause_seconds: float,
+        wake_dispatch: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._gate = gate
+        self._lookup = lookup
+        self._api_key = api_key
+        self._executions = executions
+        self._latency = latency
+        self._pause_seconds = pause_seconds
+        self._wake_dispatch = wake_dispatch
+        self._clock = clock
+
+    def write(self, claimed: Record, request: Callable[[], str]) -> None:
+        """Make the request of a claimed job, once, and write down what came of it."""
+        try:
+            request_id = request()
+        except Rejected as exc:
+            self.fail(claimed, exc, claimed.requests[:-1], give_back=claimed.claimed)
+            self._close_breaker(Breaker.rejected)
+        except SubmitOutcomeUnknown as exc:
+            self._outcome_unknown(claimed, exc)
+        except ServerFault as exc:
+            self._server_fault(claimed, exc)
+        except Refused as exc:
+            self._refused(claimed, exc)
+        except (NotAccepted, TransientFault) as exc:
+            self._not_accepted(claimed, exc)
+        else:
+            count("EstimatedSpend", claimed.claimed.charged_usd)
+            self._submitted(claimed, request_id)
+            self._close_breaker(lambda breaker: breaker.accepted(self._clock()))
+
+    def _submitted(self, claimed: Record, request_id: str) -> None:
+        # First of all: should the ledger fail, the request id is known at least here.
+        logger.info("submitted", request_id=request_id)
+        if not self._ledger.own_request_id(claimed, request_id, self._clock()):
+            text = "the provider gave the request id of another request"
+            logger.error(text, request_id=request_id)
+            self.fail(claimed, SubmitOutcomeUnknown(text), claimed.with_fate(claimed.claimed, Fate.UNRESOLVED))
+            return
+        record = self._ledger.submitted(claimed, request_id, self._clock())
+        count("Submitted")
+        self.start_wait_loop(record)
+
+    def _not_accepted(self, claimed: Record, exc: NotAccepted | TransientFault) -> None:
+        """The job is put back. Before all else the claim ends: one that stays would be an unknown outcome."""
+        now = self._clock()
+        seconds, changes = backoff(claimed.unavailable + 1), {}
+        if isinstance(exc, RateLimited):
+            code, seconds = ReasonCode.RATE_LIMIT, exc.retry_after or 0.0
+        elif isinstance(exc, AccountRefused):
+            code = ReasonCode.PAUSED
+        elif isinstance(exc, TransientFault):
+            code = ReasonCode.AWS
+        else:
+            code, changes = ReasonCode.UNAVAILABLE, {"unavailable": claimed.unavailable + 1}
+        self._ledger.release(claimed, code, str(exc), now + seconds, now, **changes)
+        self._give_back(claimed.claimed)
+        logger.warning("not accepted", reason=str(exc), code=code)
+        if isinstance(exc, RateLimited):
+            self._gate.limiter.pause(now, exc.retry_after)
+            count("RateLimited")
+        renewed = isinstance(exc, AccountRefused) and exc.status == 401 and self._api_key.renew()
+        if isinstance(exc, AccountRefused) and not renewed:
+            pause = self._pause_seconds
+            self._trip(str(exc), lambda breaker: breaker.key_refused(now, str(exc), pause))
+            return
+        self.leave_probe()
+        if renewed:
+            logger.warning("the API key was refused and has been read again")
+            self._wake_dispatch()
+
+    def _refused(self, claimed: Record, exc: Refused) -> None:
+        """403, 404, 406: the job's own refusal if others were accepted since its last, or it lasts for a day."""
+        now, pause = self._clock(), self._pause_seconds
+        first = claimed.refused_at
+        others_accepted = first is not None and self._gate.breaker.read().accepted_at > first
+        if first is not None and (others_accepted or now - first >= DAY):
+            why = "again, while other jobs were accepted" if others_accepted else "for a day"
+            self.fail(claimed, Rejected(f"{exc} ({why})"), claimed.requests[:-1], give_back=claimed.claimed)
+            self.leave_probe()
+            return
+        refused_at = now if first is None else first
+        text = f"the provider refused this job: {exc}"
+        # A moment longer than the pause, so that another job is the probe where one waits.
+        until = now + pause + BEHIND
+        self._ledger.release(claimed, ReasonCode.REFUSED, text, until, now, refused_at=refused_at)
+        self._give_back(claimed.claimed)
+        count("Refused")
+        logger.warning("refused", reason=str(exc), first_refused_at=refused_at)
+        self._trip(str(exc), lambda breaker: breaker.refused(now, str(exc), pause))
+
+    def _server_fault(self, claimed: Record, exc: ServerFault) -> None:
+        """500, 502, 503: the request may exist. The history is asked before the job is sent again."""
+        now, pause = self._clock(), self._pause_seconds
+        wait = max(HISTORY_DELAY, backoff(len(claimed.sent_in_attempt)), exc.retry_after or 0.0)
+        self._ledger.release_after_fault(claimed, str(exc), now + wait, now)
+        count("EstimatedSpend", claimed.claimed.charged_usd)  # it may be billed
+        logger.warning("the provider failed", reason=str(exc))
+        self._trip(str(exc), lambda breaker: breaker.server_fault(now, claimed.job_id, str(exc), pause))
+
+    def _outcome_unknown(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
+        marked = self.mark_unknown(claimed, str(error))
+        now, pause = self._clock(), self._pause_seconds
+        self._trip(str(error), lambda breaker: breaker.outcome_unknown(now, pause))
+        self.look_up(marked, error)
+
+    def _give_back(self, request: Request) -> None:
+        """Give the charge of a request back that was not accepted, once the ledger says so."""
+        if request.charged_usd:
+            self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
+
+    def leave_probe(self) -> None:
+        """Leave the probe to the next request."""
+        self._gate.breaker.change(lambda breaker: (breaker.end_probe(), None))
+
+    def _trip(self, reason: str, change: Callable[[Breaker], Breaker]) -> None:
+        """Let the breaker count a refusal or a fault."""
+        breaker = self._gate.breaker.change(lambda state: (changed := change(state), changed))
+        if breaker.is_paused(self._clock()):
+            logger.error("submitting is paused", reason=reason, until=breaker.open_until)
+
+    def _close_breaker(self, change: Callable[[Breaker], Breaker]) -> None:
+        """After a response that shows a sound account. Where the breaker was open the line goes on at once."""
+        if self._gate.breaker.change(lambda state: (change(state), state.is_open)):
+            logger.info("submitting is resumed")
+            self._wake_dispatch()
+
+    def mark_unknown(self, claimed: Record, reason: str) -> Record:
+        marked = self._ledger.mark_outcome_unknown(claimed, reason, self._clock())
+        count("OutcomeUnknown")
+        count("EstimatedSpend", claimed.claimed.charged_usd)  # it may be billed
+        return marked
+
+    def look_up(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
+        """Ask the provider's history for a request of unknown outcome; resume it, or fail the job."""
+        request, absent = claimed.claimed, None
+        try:
+            request_id = self._lookup.find(claimed, request)
+        except HistoryUnavailable as exc:
+            logger.warning("the history cannot say", reason=str(exc))
+            if not exc.final and self._clock() < request.sent_at + CANNOT_SAY:
+                raise Deferred(ReasonCode.EARLIER_REQUEST, f"{error}; {exc}", ASK_AGAIN) from exc
+            requests = claimed.with_fate(request, Fate.UNRESOLVED)
+        else:
+            if request_id:
+                # That the history has it does not say that requests get responses: the breaker stays as it is.
+                self._submitted(claimed, request_id)
+                return
+            requests, absent = claimed.with_fate(request, Fate.ABSENT, charged_usd=0.0), request
+        logger.error("the outcome of a request is unknown", reason=str(error))
+        self.fail(claimed, error, requests, give_back=absent)
+
+    def fail(
+        self,
+        record: Record,
+        error: JobError,
+        requests: list[Request] | None = None,
+        *,
+        give_back: Request | None = None,
+    ) -> None:
+        """End a job. `requests` replaces its list; the charge of the request `give_back` is given back."""
+        logger.warning("failed", error_type=error.type, reason=str(error))
+        ended = self._ledger.fail(record, error, self._clock(), requests=requests)
+        if give_back:
+            self._give_back(give_back)
+        self.start_again(ended)
+
+    def start_wait_loop(self, record: Record) -> None:
+        """Start the wait loop of an accepted job."""
+        latency = self._latency.read()
+        self._executions.start(record, first_wait(latency), latency.to_dict())
+
+    def start_again(self, record: Record) -> None:
+        """Start the execution of a job again, or that of one that ended before it was sent."""
+        self._ledger.use_attempt(record)
+        latency = self._latency.read()
+        self._executions.start(record, first_wait(latency), latency.to_dict())

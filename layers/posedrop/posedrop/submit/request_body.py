@@ -1,0 +1,62 @@
+"""The body of a request: the parameters, and the two images, as URLs or in base64."""
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from posedrop.aws.prepared_pictures import PreparedPictures
+from posedrop.aws.record import Record
+from posedrop.aws.upload_bucket import check_stored, presigned_url, read_stored
+from posedrop.contract.naming import execution_name
+from posedrop.contract.prepared import Prepared
+from posedrop.contract.times import epoch
+from posedrop.settings import SubmitSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+URL_SECONDS = 3600
+FRESH = 3600.0
+"""Seconds for which a version that was read is assumed to be there: buckets expire theirs after days."""
+
+
+class RequestBody:
+    """Makes the bodies of requests."""
+
+    def __init__(
+        self,
+        settings: SubmitSettings,
+        s3: "S3Client",
+        pictures: PreparedPictures,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._s3 = s3
+        self._pictures = pictures
+        self._clock = clock
+
+    def prepare(self, record: Record, remaining: Callable[[], float]) -> dict[str, Prepared]:
+        """Return the prepared pictures of a job by "face" and "pose", those that are sent in the uploads' place.
+
+        Raises InvalidInput, UploadChanged, Deferred and TransientFault.
+        """
+        if not self._settings.prepare_images:
+            return {}
+        # Records of before there was anything to prepare do not say what is to be done.
+        wanted = {name: stored for name, stored in record.inputs.items() if stored.get("changes")}
+        return {name: self._pictures.get(stored, remaining) for name, stored in wanted.items()}
+
+    def make(self, record: Record, prepared: Mapping[str, Prepared]) -> dict[str, Any]:
+        """Return the body for a job and what was prepared for it. Raises UploadChanged."""
+        images = {name: self._image(record, name, prepared.get(name)) for name in ("face", "pose")}
+        return {**record.parameters, **{f"{name}_image": image for name, image in images.items()}}
+
+    def _image(self, record: Record, name: str, prepared: Prepared | None) -> str:
+        stored = prepared.stored() if prepared else record.inputs[name]
+        if self._settings.image_transport == "base64":
+            return base64.b64encode(read_stored(self._s3, stored)).decode()
+        if not prepared and (not stored["version_id"] or self._clock() - epoch(record.created_at) > FRESH):
+            # What has gone would be paid for in vain. Without versions the URL serves what is there then: at least it
+            # is what was read until now.
+            check_stored(self._s3, stored)
+        return presigned_url(self._s3, stored, execution_name(record.job_id, record.attempt), URL_SECONDS)
