@@ -24,7 +24,7 @@ RESERVE = "posedrop.gate.gate:Gate.reserve"
 SEND = "posedrop.aws.submit_queue:SubmitQueue.send"
 PERMIT = "posedrop.gate.gate:Gate.permit"
 MOVE = "posedrop.line.line:Line.dispatch"
-CLOSE = "posedrop.submit.submission:Submission._close_breaker"
+CLOSE = "posedrop.submit.outcomes:Outcomes._close_breaker"
 
 INTAKE: dict[str, Crash | None] = {
     "before the record": ("intake", "before", f"{LEDGER}.queue", 1),
