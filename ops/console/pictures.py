@@ -17,6 +17,7 @@ from ops.stack import Stack
 from posedrop.aws.record import Record, Status
 from posedrop.aws.upload_bucket import GONE
 from posedrop.contract import contents, images
+from posedrop.contract.container import BadImage
 from posedrop.contract.images import SIDE_LIMIT
 from posedrop.contract.upload_layout import slug
 
@@ -156,7 +157,7 @@ def checked(name: str, data: bytes) -> Picture:
         return _other(name, data, content.type)
     try:
         info = images.check(data)
-    except images.BadImage as exc:
+    except BadImage as exc:
         raise NoPicture(f"{name} is no image that can be shown: {exc}") from exc
     if max(info.width, info.height) > SIDE_LIMIT:
         raise NoPicture(f"{name} has {info.width} x {info.height} pixels, more than {SIDE_LIMIT} a side")

@@ -11,8 +11,9 @@ import httpx
 import pytest
 from botocore.response import StreamingBody
 
+from posedrop.contract.container import BadImage
 from posedrop.contract.errors import InvalidInput, OutputInvalid
-from posedrop.contract.images import BadImage, ImageChecker
+from posedrop.contract.images import ImageChecker
 from posedrop.contract.parameters import JOB_FILE_LIMIT, read_job_file
 from tests.integration.conftest import BASE_URL, OUTPUTS, Pipeline
 from tests.support import image

@@ -7,8 +7,9 @@ import httpx
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from posedrop.contract.container import BadImage
 from posedrop.contract.errors import NotAccepted, Rejected, ServerFault, StatusUnavailable, SubmitOutcomeUnknown
-from posedrop.contract.images import BadImage, ImageInfo, check
+from posedrop.contract.images import ImageInfo, check
 from posedrop.segmind.client import Segmind, Timeouts
 from posedrop.segmind.outputs import BadOutput, InlineSource, UrlSource, parse_output
 from posedrop.segmind.responses import ProviderResponse

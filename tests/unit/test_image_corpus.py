@@ -8,9 +8,10 @@ import numpy
 import pytest
 from PIL import Image, ImageCms
 
+from posedrop.contract.container import BadImage, Patch
 from posedrop.contract.exif import read_orientation
 from posedrop.contract.icc import is_srgb
-from posedrop.contract.images import BadImage, Change, ImageChecker, ImageInfo, Patch, check, cleaned
+from posedrop.contract.images import Change, ImageChecker, ImageInfo, check, cleaned
 from tests.corpus import (
     DISPLAY_P3,
     SECRET,

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from posedrop.contract.images import BadImage, ImageChecker, ImageInfo, check
+from posedrop.contract.container import BadImage
+from posedrop.contract.images import ImageChecker, ImageInfo, check
 
 SAMPLES = sorted((Path(__file__).parents[2] / "local" / "samples").glob("*.png"))
 

@@ -16,8 +16,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from posedrop.aws.prepared_pictures import response_seconds
+from posedrop.contract.container import BadImage, Patch
 from posedrop.contract.contents import HEAD_BYTES, Type, content_of
-from posedrop.contract.images import BadImage, Change, ImageChecker, Patch, check, cleaned
+from posedrop.contract.images import Change, ImageChecker, check, cleaned
 from posedrop.prepare.decode import FORMATS, METADATA, TRANSPOSED, convert
 from tests.corpus import DISPLAY_P3, IPTC, SECRET, XMP, corpus, encode, exif, png, segment
 

@@ -10,8 +10,9 @@ from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import BotoCoreError, ClientError
 
+from posedrop.contract.container import BadImage
 from posedrop.contract.errors import DeliveryFailed, OutputInvalid
-from posedrop.contract.images import EXTENSIONS, BadImage, ImageChecker, ImageInfo
+from posedrop.contract.images import EXTENSIONS, ImageChecker, ImageInfo
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -3,8 +3,9 @@
 import hashlib
 from dataclasses import dataclass
 
+from posedrop.contract.container import BadImage
 from posedrop.contract.contents import EMPTY, HEAD_BYTES, SENT, Content, Type, content_of
-from posedrop.contract.images import IMAGE_LIMIT, PIXEL_LIMIT, UPLOAD_LIMIT, BadImage, Change, ImageChecker
+from posedrop.contract.images import IMAGE_LIMIT, PIXEL_LIMIT, UPLOAD_LIMIT, Change, ImageChecker
 
 
 @dataclass(frozen=True)

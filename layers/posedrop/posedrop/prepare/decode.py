@@ -15,9 +15,10 @@ from typing import Any
 
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from posedrop.contract.container import BadImage
 from posedrop.contract.contents import Type
 from posedrop.contract.icc import is_srgb
-from posedrop.contract.images import IMAGE_LIMIT, PIXEL_LIMIT, SIDE_LIMIT, BadImage, Change
+from posedrop.contract.images import IMAGE_LIMIT, PIXEL_LIMIT, SIDE_LIMIT, Change
 
 FORMATS = {
     Type.PNG: "PNG",

@@ -19,9 +19,10 @@ from aws_lambda_powertools import Logger
 
 from posedrop.aws.errors import is_transient
 from posedrop.aws.upload_bucket import UploadChanged, open_stored
+from posedrop.contract.container import BadImage, Patch
 from posedrop.contract.contents import SENT
 from posedrop.contract.errors import InvalidInput, TransientFault
-from posedrop.contract.images import UPLOAD_LIMIT, BadImage, Change, ImageChecker, ImageInfo, Patch, check, cleaned
+from posedrop.contract.images import UPLOAD_LIMIT, Change, ImageChecker, ImageInfo, check, cleaned
 from posedrop.contract.prepared import CHANGES, REFUSED, SHA256, TYPES, Prepared, PrepareRequest, prefix
 
 if TYPE_CHECKING:
