@@ -10,6 +10,7 @@ import httpx
 import jsonschema
 import pytest
 
+from posedrop.contract.errors import DeliveryFailed
 from tests.integration.conftest import BASE_URL, Pipeline, Provider, clock_module, load
 from tests.support import Context, image, load_event, schema
 
@@ -280,6 +281,30 @@ def test_what_may_work_soon_is_tried_by_the_next_sweep(job: Rescued) -> None:
     assert job.sweep(HOUR) == [False]
     assert job.sweep(HOUR) == [True]
     assert [told["attempt"] for told in job.told()] == [2]
+
+
+def test_a_result_json_that_could_not_be_stored_is_stored_later(job: Rescued) -> None:
+    down = True
+
+    def refuse(params: dict[str, Any], **_: Any) -> Any:
+        if down and params["url_path"].endswith("result.json"):
+            return SimpleNamespace(status_code=503), {"Error": {"Code": "ServiceUnavailable", "Message": "down"}}
+        return None
+
+    job.pipeline.hook("s3", "PutObject", refuse)
+    with pytest.raises(DeliveryFailed):
+        job.deliver()
+    assert job.told() == []
+    job.deliver(deliver_fault={"error": "DeliveryFailed", "cause": '{"errorMessage": "down"}'})
+    assert [told["status"] for told in job.told()] == ["SUCCEEDED"]
+    assert not [key for key in job.pipeline.outputs() if key.endswith("result.json")]
+    assert job.sweep(HOUR) == [False]
+    down = False
+    assert job.sweep(HOUR) == [True]
+    assert [key for key in job.pipeline.outputs() if key.endswith("/1/result.json")]
+    assert job.sweep(25 * HOUR) == []
+    assert job.told() == []
+    assert "unfinished" not in job.pipeline.record()
 
 
 def test_without_a_history_nothing_is_tried(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,21 +59,22 @@ class EndedJobs(RecordTable):
         values = {"error": error_of(error), "metrics": metrics, **changed}
         return self._end(record.job_id, expected, Status.FAILED, values, now)
 
-    def notified(self, record: Record, now: float, *, rescue: bool = False) -> None:
+    def notified(self, record: Record, now: float, *, rescue: bool = False, lacks_result: bool = False) -> None:
         """Write down that an attempt's end was notified. The record's time to live runs from here.
 
-        `rescue`: pictures that may still be at the provider are to be fetched later.
+        `rescue`: pictures that may still be at the provider are to be fetched later. `lacks_result`: result.json could
+        not be stored, and is to be stored later.
         """
         expires = {"expires_at": int(now + self._retention_days * DAY)} if self._retention_days else {}
         kept = rescue and record.rescuable and now < record.images_kept_until
-        index = {"unfinished": RESCUE, "unfinished_at": rfc3339(now)} if kept else FINISHED
+        index = {"unfinished": RESCUE, "unfinished_at": rfc3339(now)} if kept or lacks_result else FINISHED
         values = {"notified_at": rfc3339(now), **index, **expires}
         self._update(record.job_id, {"attempt": record.attempt}, values)
 
     def rescue_at(self, record: Record, at: float | None) -> None:
-        """Let the sweep try to rescue a failed job's pictures at a time (seconds since the epoch), or never again."""
+        """Let the sweep fetch later what an ended job lacks: at a time (seconds since the epoch), or never again."""
         index = FINISHED if at is None else {"unfinished": RESCUE, "unfinished_at": rfc3339(at)}
-        self._update(record.job_id, {"status": Status.FAILED, "attempt": record.attempt}, index)
+        self._update(record.job_id, {"status": record.status, "attempt": record.attempt}, index)
 
     def adopt_late(self, record: Record, request: Request, request_id: str, now: float) -> Record:
         """Give a failed job the request id of a request of unknown outcome that turned up in the history.

@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,7 @@ class Delivery:
                 raise
             logger.warning("deferred", reason=str(exc), seconds=exc.retry_after)
             return _deferred(event, exc.retry_after)
-        self._tell(record, event)
+        self._tell(record, event, last="deliver_fault" in event)
         return {
             "job_id": record.job_id,
             "attempt": record.attempt,
@@ -141,6 +142,8 @@ class Delivery:
         if record is None:
             raise RecordMissing(f"{event['rescue']} has no record")
         logger.append_keys(character=record.character, pose=record.pose)
+        if record.attempt == event["attempt"] and record.status is Status.SUCCEEDED and record.notified_at:
+            return self._add_result(record)
         if record.attempt != event["attempt"] or not record.rescuable or not record.notified_at:
             logger.info("nothing to rescue: the job has gone on", status=record.status)
             return {"job_id": record.job_id, "rescued": False}
@@ -161,7 +164,7 @@ class Delivery:
             return {"job_id": record.job_id, "rescued": False}
         if rescued is None:
             return {"job_id": record.job_id, "rescued": False}
-        self._tell(rescued, {})
+        self._tell(rescued, {}, last=True)
         return {"job_id": record.job_id, "rescued": True}
 
     def _succeed_later(
@@ -180,6 +183,15 @@ class Delivery:
         logger.info("rescued", attempt=attempt, outputs=len(outputs), **metrics)
         self._settle(record, found.cost_usd, delivered=True)
         return ended
+
+    def _add_result(self, record: Record) -> dict[str, Any]:
+        """Store the result.json of a success that was notified without it."""
+        if stored := self._store_result(record, last=True):
+            with suppress(Conflict):  # the job went on
+                self._ledger.rescue_at(record, None)
+        else:
+            self._again(record)
+        return {"job_id": record.job_id, "rescued": stored}
 
     def _again(self, record: Record) -> None:
         """Let the next sweep try the rescue once more."""
@@ -219,7 +231,7 @@ class Delivery:
             record = self._rescue_now(record, {}, error, remaining) or self._fail(record, error, {})
         logger.error("the execution did not tell its job's end", status=detail["status"])
         count("ExecutionUntold")
-        self._tell(record, {})
+        self._tell(record, {}, last=True)
 
     def _record(self, job_id: str, attempt: int) -> Record:
         record = self._ledger.get(job_id)
@@ -393,13 +405,15 @@ class Delivery:
             self._settle(record, error.cost_usd, delivered=False)
         return ended
 
-    def _tell(self, record: Record, event: dict[str, Any]) -> None:
+    def _tell(self, record: Record, event: dict[str, Any], *, last: bool) -> None:
+        """Notify an end. `last`: nobody tries again, so that it is notified without its result.json too."""
         if record.notified_at:
             return
+        lacks_result = False
         if record.status is Status.SUCCEEDED:
-            self._store_result(record, event)
+            lacks_result = not self._store_result(record, last=last)
         publish(self._sns, self._topic_arn, notification(record))
-        self._ledger.notified(record, self._clock(), rescue=self._rescue.possible)
+        self._ledger.notified(record, self._clock(), rescue=self._rescue.possible, lacks_result=lacks_result)
         if record.error:
             count_failure(record, record.error["type"])
         else:
@@ -407,15 +421,20 @@ class Delivery:
         if record.metrics.get("rescued"):
             count("Rescued")
 
-    def _store_result(self, record: Record, event: dict[str, Any]) -> None:
-        """Write result.json, once the ledger says that this attempt has succeeded: no other one leaves such a file."""
+    def _store_result(self, record: Record, *, last: bool) -> bool:
+        """Write result.json, once the ledger says that this attempt has succeeded: no other one leaves such a file.
+
+        Returns whether it is there. Raises DeliveryFailed unless this is the last try.
+        """
         folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
         try:
             self._outputs.store_result(folder, notification(record))
         except DeliveryFailed:
-            if not event.get("deliver_fault"):
+            if not last:
                 raise
-            logger.exception("no result.json: the end is told without it")
+            logger.exception("no result.json yet: the end is notified without it, the sweep has it stored later")
+            return False
+        return True
 
     def _metrics(self, record: Record, event: dict[str, Any], inference_seconds: float | None) -> dict[str, Any]:
         return {
