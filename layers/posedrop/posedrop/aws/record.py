@@ -43,7 +43,7 @@ class Record:
     wishes: the ids of the messages that asked for a new attempt, one each.
     buy_again: the last of them accepts that an earlier request is paid as well. refused_at: when the provider first
     refused this attempt (403, 404, 406). cancelled: the attempt failed because somebody cancelled it.
-    adopted: its request was of unknown outcome, and turned up later.
+    adopted: its request was of unknown outcome, and turned up later. unfinished: its key in the index of that name.
     """
 
     job_id: str
@@ -84,6 +84,7 @@ class Record:
     errors: int = 0
     unavailable: int = 0
     cancelled: bool = False
+    unfinished: str | None = None
 
     @property
     def ended(self) -> bool:

@@ -19,7 +19,7 @@ from posedrop.aws.metrics import count, count_failure, count_success
 from posedrop.aws.notifier import notification, publish
 from posedrop.aws.output_bucket import OutputBucket
 from posedrop.aws.record import RESCUABLE, Record, Status
-from posedrop.aws.record_table import Conflict
+from posedrop.aws.record_table import RESCUE, Conflict
 from posedrop.contract.errors import (
     JOB_ERRORS,
     DeliveryFailed,
@@ -142,7 +142,7 @@ class Delivery:
         if record is None:
             raise RecordMissing(f"{event['rescue']} has no record")
         logger.append_keys(character=record.character, pose=record.pose)
-        if record.attempt == event["attempt"] and record.status is Status.SUCCEEDED and record.notified_at:
+        if record.attempt == event["attempt"] and record.status is Status.SUCCEEDED and record.unfinished == RESCUE:
             return self._add_result(record)
         if record.attempt != event["attempt"] or not record.rescuable or not record.notified_at:
             logger.info("nothing to rescue: the job has gone on", status=record.status)

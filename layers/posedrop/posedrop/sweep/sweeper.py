@@ -130,7 +130,7 @@ class Sweep:
         """Set a record going again if it is stuck; return its status if anything was done."""
         record = self._ledger.get(job_id)
         now = self._clock()
-        if record is not None and record.rescuable and record.notified_at:
+        if record is not None and record.notified_at and record.unfinished == RESCUE:
             return self._try_rescue(record, now)
         if record is None or record.notified_at or record.status is Status.QUEUED:  # the index may be behind
             return []
@@ -149,7 +149,7 @@ class Sweep:
         return [record.status] if done else []
 
     def _try_rescue(self, record: Record, now: float) -> list[Status]:
-        """Let `deliver` fetch a failed job's pictures from the provider, once a day for as long as they are kept."""
+        """Let `deliver` fetch what an ended job lacks, once a day for as long as the provider keeps its pictures."""
         logger.append_keys(attempt=record.attempt, character=record.character, pose=record.pose)
         kept = now < record.images_kept_until
         with suppress(Conflict):  # it went on meanwhile
