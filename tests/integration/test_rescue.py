@@ -272,6 +272,16 @@ def test_a_picture_that_is_not_there_yet_is_tried_once_a_day_for_a_week(job: Res
     assert job.told() == []
 
 
+def test_a_run_of_deliver_that_is_lost_is_asked_for_by_the_next_sweep(job: Rescued) -> None:
+    job.fail()
+    job.pipeline.clock.now += HOUR
+    job.module.handler({}, Context(300))
+    assert [event for event in job.invoked if "rescue" in event]
+    job.invoked.clear()
+    assert job.sweep(HOUR) == [True]
+    assert [told["attempt"] for told in job.told()] == [2]
+
+
 def test_what_may_work_soon_is_tried_by_the_next_sweep(job: Rescued) -> None:
     job.fail()
     job.provider.fault = httpx.Response(503)

@@ -19,7 +19,7 @@ from posedrop.aws.metrics import count, count_failure, count_success
 from posedrop.aws.notifier import notification, publish
 from posedrop.aws.output_bucket import OutputBucket
 from posedrop.aws.record import RESCUABLE, Record, Status
-from posedrop.aws.record_table import RESCUE, Conflict
+from posedrop.aws.record_table import DAY, RESCUE, Conflict
 from posedrop.contract.errors import (
     JOB_ERRORS,
     DeliveryFailed,
@@ -157,12 +157,13 @@ class Delivery:
             rescued = self._succeed_later(record, attempt, found, outputs) if outputs else None
         except (CannotSay, DeliveryFailed) as exc:
             logger.warning("not rescued yet", reason=str(exc))
-            self._again(record)
+            self._try_again(record)
             return {"job_id": record.job_id, "rescued": False}
         except OutputInvalid as exc:
             logger.warning("not rescued", reason=str(exc))
-            return {"job_id": record.job_id, "rescued": False}
+            rescued = None
         if rescued is None:
+            self._try_again(record, DAY)
             return {"job_id": record.job_id, "rescued": False}
         self._tell(rescued, {}, last=True)
         return {"job_id": record.job_id, "rescued": True}
@@ -190,13 +191,13 @@ class Delivery:
             with suppress(Conflict):  # the job went on
                 self._ledger.rescue_at(record, None)
         else:
-            self._again(record)
+            self._try_again(record)
         return {"job_id": record.job_id, "rescued": stored}
 
-    def _again(self, record: Record) -> None:
-        """Let the next sweep try the rescue once more."""
+    def _try_again(self, record: Record, after: float = 0.0) -> None:
+        """Let a sweep try the rescue once more, the next one or one so many seconds later."""
         try:
-            self._ledger.rescue_at(record, self._clock())
+            self._ledger.rescue_at(record, self._clock() + after)
         except Conflict:
             logger.info("the job has gone on")
 

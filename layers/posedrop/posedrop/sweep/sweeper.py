@@ -14,7 +14,7 @@ from posedrop.aws.ledger import Ledger
 from posedrop.aws.messages import PoseMessage, SubmitMessage
 from posedrop.aws.notifier import incomplete, publish
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_table import DAY, ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict
+from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import epoch
@@ -149,11 +149,14 @@ class Sweep:
         return [record.status] if done else []
 
     def _try_rescue(self, record: Record, now: float) -> list[Status]:
-        """Let `deliver` fetch what an ended job lacks, once a day for as long as the provider keeps its pictures."""
+        """Let `deliver` fetch what an ended job lacks, for as long as the provider keeps its pictures.
+
+        `deliver` says when to try again. Should its run be lost, the next sweep asks again.
+        """
         logger.append_keys(attempt=record.attempt, character=record.character, pose=record.pose)
         kept = now < record.images_kept_until
         with suppress(Conflict):  # it went on meanwhile
-            self._ledger.rescue_at(record, now + DAY if kept else None)
+            self._ledger.rescue_at(record, now if kept else None)
         if not kept:
             logger.info("the provider does not keep its pictures any longer")
             return []
