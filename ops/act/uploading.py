@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ops.errors import OpsError
-from ops.inspect.explain import Situation
+from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
 from posedrop.contract.contents import HEAD_BYTES, content_of

@@ -20,10 +20,13 @@ from ops.errors import NeedsAttention, OpsError, Refused, TooLate
 from ops.formatting import many, printable, usd
 from ops.inspect import plan
 from ops.inspect.costs import GROUPS, as_csv, costs
-from ops.inspect.explain import Explainer, Explanation, Situation, explain_record
+from ops.inspect.explain import Explainer
+from ops.inspect.explain_record import explain_record
+from ops.inspect.explanation import Explanation
 from ops.inspect.health import health
 from ops.inspect.reconcile import adopt, reconcile
 from ops.inspect.records import ALWAYS, NEVER, WINDOW, Records, Wanted
+from ops.inspect.situation import Situation
 from ops.inspect.timeline import life
 from ops.stack import Stack, Target, find
 from posedrop.aws.record import Status

@@ -14,7 +14,8 @@ from ops.act.cancelling import Outcome as Cancelled
 from ops.act.uploading import Standing
 from ops.formatting import many, printable, span, usd
 from ops.inspect.costs import Costs
-from ops.inspect.explain import Explanation, missing
+from ops.inspect.explain_record import missing
+from ops.inspect.explanation import Explanation
 from ops.inspect.health import Health
 from ops.inspect.plan import Outcome, Plan, PlannedJob
 from ops.inspect.reconcile import Reconciled, Side

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ops.formatting import span
-from ops.inspect.explain import Reason, Situation, explain_record
+from ops.inspect.explain_record import explain_record
+from ops.inspect.explanation import Reason
 from ops.inspect.records import ALWAYS, Wanted, is_refused, newest
+from ops.inspect.situation import Situation
 from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339

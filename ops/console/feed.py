@@ -24,9 +24,9 @@ from ops.console import cards
 from ops.console.glance import glance
 from ops.console.turns import turns
 from ops.errors import OpsError
-from ops.inspect.explain import Situation
 from ops.inspect.health import depth
 from ops.inspect.records import ALWAYS, MOST_PLACES, QUEUED, SENT, WAITING, WINDOW, Page, Records, Wanted
+from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.places import IN_LINE
 from posedrop.aws.record import Record

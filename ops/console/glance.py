@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ops.console import cards
-from ops.inspect.explain import Situation
 from ops.inspect.health import pause_of, rate_of
 from ops.inspect.records import is_refused
+from ops.inspect.situation import Situation
 from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
 from posedrop.gate.poll_schedule import Latency, next_wait

@@ -12,8 +12,9 @@ from ops.act import actions, uploading
 from ops.console.feed import sentence
 from ops.errors import NotFound, Refused
 from ops.formatting import usd
-from ops.inspect.explain import Situation, explain_record
+from ops.inspect.explain_record import explain_record
 from ops.inspect.plan import Outcome, Plan, PlannedJob, job_file, place, plan, stem
+from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.record import Record
 from posedrop.aws.upload_bucket import UploadChanged, read_stored

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
-from ops.inspect.explain import Situation
+from ops.inspect.situation import Situation
 from posedrop.aws.places import IN_LINE
 from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch

@@ -8,7 +8,9 @@ from botocore.exceptions import ClientError
 
 from ops.errors import NotFound
 from ops.formatting import usd
-from ops.inspect.explain import Explanation, Situation, explain_record
+from ops.inspect.explain_record import explain_record
+from ops.inspect.explanation import Explanation
+from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.notifier import incomplete, notification
 from posedrop.aws.record import Record, Status

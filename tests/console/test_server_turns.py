@@ -8,7 +8,7 @@ import pytest
 from ops.console.cards import card
 from ops.console.glance import late_seconds
 from ops.console.turns import turns
-from ops.inspect.explain import Situation
+from ops.inspect.situation import Situation
 from posedrop.aws.places import dispatched, due, in_line
 from posedrop.aws.record import Record, Status
 from posedrop.contract.times import rfc3339

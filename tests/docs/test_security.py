@@ -12,9 +12,9 @@ import pytest
 
 from ops.console.glance import glance
 from ops.console.pictures import Pictures
-from ops.inspect.explain import Situation
 from ops.inspect.health import problems
 from ops.inspect.records import Records
+from ops.inspect.situation import Situation
 from ops.stack import Stack
 from tests.docs.documents import aws_commands, call, document
 from tests.integration.conftest import API_KEY, Pipeline, environment, pipeline, provider

@@ -8,7 +8,9 @@ import httpx
 import pytest
 
 from ops.cli import commands as cli
-from ops.inspect.explain import Reason, Situation, explain_record
+from ops.inspect.explain_record import explain_record
+from ops.inspect.explanation import Reason
+from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.places import dispatched, in_line
 from posedrop.aws.record import Record, Status
