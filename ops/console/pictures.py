@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from ops.errors import NotFound, OpsError
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
-from posedrop.aws.upload_bucket import GONE
+from posedrop.aws.stored_uploads import GONE
 from posedrop.contract import contents, images
 from posedrop.contract.container import BadImage
 from posedrop.contract.images import SIDE_LIMIT

@@ -17,7 +17,7 @@ from ops.inspect.plan import Outcome, Plan, PlannedJob, job_file, place, plan, s
 from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.record import Record
-from posedrop.aws.upload_bucket import UploadChanged, read_stored
+from posedrop.aws.stored_uploads import UploadChanged, read_stored
 from posedrop.contract.examine import Examiner
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.job import waiting_id

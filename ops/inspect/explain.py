@@ -19,7 +19,8 @@ from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.messages import SourceUpload
 from posedrop.aws.record import Record
-from posedrop.aws.upload_bucket import GONE, JobFiles, Listed, UploadBucket, UploadChanged
+from posedrop.aws.stored_uploads import GONE, UploadChanged
+from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.job import waiting_id
 from posedrop.contract.times import epoch
 from posedrop.contract.upload_layout import (

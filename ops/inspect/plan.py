@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ops.errors import Refused
 from ops.stack import Stack
 from posedrop.aws.record import Record
-from posedrop.aws.upload_bucket import Blob, Listed, UploadBucket, UploadChanged
+from posedrop.aws.stored_uploads import UploadChanged
+from posedrop.aws.upload_bucket import Blob, Listed, UploadBucket
 from posedrop.contract.examine import Examined, Examiner
 from posedrop.contract.upload_layout import PREFIX, FileKind, Folder, InvalidUploadKey, Upload, parse
 from posedrop.intake.folder import read_candidate

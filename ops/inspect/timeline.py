@@ -14,7 +14,7 @@ from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.notifier import incomplete, notification
 from posedrop.aws.record import Record, Status
-from posedrop.aws.upload_bucket import GONE
+from posedrop.aws.stored_uploads import GONE
 from posedrop.contract.times import epoch, rfc3339
 from posedrop.segmind.requests import Fate, Request
 

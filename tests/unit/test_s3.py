@@ -8,7 +8,7 @@ import botocore.session
 import pytest
 
 from posedrop.aws.s3 import s3_client
-from posedrop.aws.upload_bucket import presigned_url
+from posedrop.aws.stored_uploads import presigned_url
 
 LOCAL = "http://localhost:4566"
 LOADER = botocore.loaders.create_loader()

@@ -400,9 +400,18 @@ CALLS = {
     "get_secret": "secretsmanager:GetSecretValue",
 }
 SHARED = {
-    "intake": ["items", "ledger", "record_table", "waiting_uploads", "executions", "submit_queue", "upload_bucket"],
+    "intake": [
+        "items",
+        "ledger",
+        "record_table",
+        "waiting_uploads",
+        "executions",
+        "submit_queue",
+        "upload_bucket",
+        "stored_uploads",
+    ],
     "dispatch": ["items", "submit_queue"],
-    "submit": ["api_key", "items", "ledger", "record_table", "executions", "upload_bucket"],
+    "submit": ["api_key", "items", "ledger", "record_table", "executions", "upload_bucket", "stored_uploads"],
     "poll": ["api_key", "items"],
     "deliver": ["api_key", "items", "ended_jobs", "record_table", "output_bucket", "notifier"],
     "sweep": ["record_table", "notifier"],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from posedrop.aws.upload_bucket import GONE, UploadChanged
+from posedrop.aws.stored_uploads import GONE, UploadChanged
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import InvalidInput, TransientFault
 from posedrop.contract.prepared import CHANGES, LIFETIME, REFUSED, SHA256, TYPES, Prepared, PrepareRequest, prefix

@@ -1,16 +1,14 @@
 """Reading the upload bucket: which files a job has, and what is in them."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from posedrop.aws.errors import SHORT_READ, is_transient
-from posedrop.contract.errors import InvalidInput, TransientFault
+from posedrop.aws.errors import SHORT_READ
+from posedrop.aws.stored_uploads import CHUNK, translated, version_of
+from posedrop.contract.errors import TransientFault
 from posedrop.contract.examine import Examined, Examiner
 from posedrop.contract.upload_layout import (
     FileKind,
@@ -24,27 +22,8 @@ from posedrop.contract.upload_layout import (
 )
 
 if TYPE_CHECKING:
-    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectTypeDef
-
-CHUNK = 1024 * 1024
-"""Bytes of an image that are held at once."""
-GONE = ("PreconditionFailed", "412", "NoSuchKey", "NoSuchVersion", "404")
-"""What S3 says of a file that is not as it was listed or read."""
-
-
-FORBIDDEN = "the function may not read the file: allow its role in the bucket's policy and key, then `retry` the job"
-UNREADABLE = {
-    "InvalidObjectState": "the file is archived: restore it, then `retry` the job",
-    "AccessDenied": FORBIDDEN,
-    "403": FORBIDDEN,
-}
-"""What S3 says of a file that is there and cannot be read (API reference, GetObject), and what to do."""
-
-
-class UploadChanged(Exception):
-    """A file was replaced or deleted after it was listed."""
 
 
 @dataclass(frozen=True)
@@ -187,10 +166,10 @@ class UploadBucket:
 
         Raises UploadChanged and InvalidInput as `read` does.
         """
-        with _translated(listed.key):
+        with translated(listed.key):
             response = self._s3.head_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
         return (
-            None if "StorageClass" in response else _version(response)
+            None if "StorageClass" in response else version_of(response)
         )  # S3 names each class but Standard (HeadObject)
 
     def read(self, listed: Listed, limit: int) -> Blob:
@@ -199,7 +178,7 @@ class UploadBucket:
         Raises UploadChanged if it is not the same any more, InvalidInput if it is archived or may not be read, and
         TransientFault if it ends early.
         """
-        with _translated(listed.key):
+        with translated(listed.key):
             response = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
         with response["Body"] as body:
             data = body.read(limit)
@@ -207,7 +186,7 @@ class UploadBucket:
             raise TransientFault(f"{listed.key}: {SHORT_READ}")
         return Blob(
             key=listed.key,
-            version_id=_version(response),
+            version_id=version_of(response),
             etag=listed.etag.strip('"'),
             size=response["ContentLength"],
             data=data,
@@ -219,7 +198,7 @@ class UploadBucket:
 
         Of what is no picture only the beginning is read, of what is too large nothing. Raises as `read` does.
         """
-        with _translated(listed.key):
+        with translated(listed.key):
             response = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
         examiner = Examiner(listed.key, response["ContentLength"])
         with response["Body"] as body:
@@ -229,7 +208,7 @@ class UploadBucket:
                     raise TransientFault(f"{listed.key}: {SHORT_READ}")
                 examiner.feed(chunk)
         etag = listed.etag.strip('"')
-        return examiner.close(version_id=_version(response), etag=etag, metadata=response.get("Metadata", {}))
+        return examiner.close(version_id=version_of(response), etag=etag, metadata=response.get("Metadata", {}))
 
     def _list(self, prefix: str) -> list[Listed]:
         """The files whose keys begin with a prefix."""
@@ -249,77 +228,8 @@ class UploadBucket:
         return [_listed(entry) for entry in page.get("Contents", [])], page["IsTruncated"]
 
 
-def presigned_url(s3: "S3Client", stored: Mapping[str, Any], name: str, seconds: int) -> str:
-    """A URL that serves an input of the ledger, the version that was read, under the file name `name`.
-
-    It lives for `seconds`, but never longer than the session of the role that signs it.
-    """
-    parameters = {
-        "Bucket": stored["bucket"],
-        "Key": stored["key"],
-        "ResponseContentType": stored["content_type"],
-        "ResponseContentDisposition": f'inline; filename="{name}"',
-    }
-    if stored["version_id"]:
-        parameters["VersionId"] = stored["version_id"]
-    return s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
-
-
-def read_stored(s3: "S3Client", stored: Mapping[str, Any]) -> bytes:
-    """The bytes of an input of the ledger, the version that was read.
-
-    Raises UploadChanged if it is not there any more, InvalidInput if it may not be read.
-    """
-    with open_stored(s3, stored) as (body, _):
-        return bytes(body.read())
-
-
-@contextmanager
-def open_stored(s3: "S3Client", stored: Mapping[str, Any]) -> Iterator[tuple["StreamingBody", int]]:
-    """Open an input of the ledger, the version that was read; yield its body and its size in bytes.
-
-    Raises UploadChanged if it is not there any more, InvalidInput if it may not be read.
-    """
-    version = {"VersionId": stored["version_id"]} if stored["version_id"] else {}
-    with _translated(stored["key"]):
-        response = s3.get_object(Bucket=stored["bucket"], Key=stored["key"], IfMatch=f'"{stored["etag"]}"', **version)
-    with response["Body"] as body:
-        yield body, response["ContentLength"]
-
-
-def check_stored(s3: "S3Client", stored: Mapping[str, Any]) -> None:
-    """Make sure that an input of the ledger is still there. Raises UploadChanged."""
-    version = {"VersionId": stored["version_id"]} if stored["version_id"] else {}
-    try:
-        s3.head_object(Bucket=stored["bucket"], Key=stored["key"], IfMatch=f'"{stored["etag"]}"', **version)
-    except ClientError as exc:
-        if exc.response["Error"]["Code"] in GONE:
-            raise UploadChanged(stored["key"]) from exc
-        raise
-
-
-@contextmanager
-def _translated(key: str) -> Iterator[None]:
-    """Translate what S3 says of a file that cannot be read: UploadChanged, InvalidInput."""
-    try:
-        yield
-    except ClientError as exc:
-        code = exc.response["Error"]["Code"]
-        if code in GONE:
-            raise UploadChanged(key) from exc
-        if code in UNREADABLE or (code.startswith("KMS.") and not is_transient(exc)):
-            raise InvalidInput(f"{key}: {UNREADABLE.get(code, FORBIDDEN)} ({code})") from exc
-        raise
-
-
 def _listed(entry: "ObjectTypeDef") -> Listed:
     return Listed(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
-
-
-def _version(response: Mapping[str, Any]) -> str | None:
-    """The version that S3 names; where a bucket's versioning is suspended it is called null."""
-    version: str | None = response.get("VersionId")
-    return None if version == "null" else version
 
 
 def _poses(character: str, listed: list[Listed]) -> dict[str, datetime]:

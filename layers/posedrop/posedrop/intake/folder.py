@@ -65,10 +65,10 @@ def read_candidate(
     """Read and check the files of a job that has both images. A face that is `known` is not read.
 
     `prepares`: pictures are prepared before they are sent (PrepareImages). Raises UploadChanged if a file is not as it
-    was listed. What is wrong with the files is in the draft's error.
+    was listed. What is wrong with the files is in the candidate's error.
     """
     if files.face is None or files.pose is None:
-        raise ValueError("a draft needs both images")
+        raise ValueError("a candidate needs both images")
     problems: list[str] = []
     inputs: dict[str, Input] = {}
     content: dict[str, object] = {}
@@ -80,19 +80,7 @@ def read_candidate(
         problems += [found.problem] if found.problem else []
         pending |= {str(kind): found.pending} if found.pending else {}
         prompt = metadata_prompt(found.metadata)  # the pose's: it is read last
-    layers: list[dict[str, object]] = []
-    unreadable: list[str] = []
-    for listed in (files.job_file, files.pose_file):
-        if listed is None:
-            continue
-        digest = listed.etag
-        try:
-            blob = bucket.read(listed, JOB_FILE_LIMIT + 1)
-            digest = blob.digest if blob.whole else f"{blob.digest} {blob.size}"
-            layers.append(read_job_file(listed.key, blob.data))
-        except InvalidInput as exc:
-            problems.append(str(exc))
-            unreadable.append(digest)
+    layers, unreadable = _read_job_files(bucket, files, problems)
     if prompt:
         try:
             layers.append({"prompt": check_prompt(f"{inputs['pose'].key}: metadata", prompt)})
@@ -108,6 +96,26 @@ def read_candidate(
         problems.insert(0, f"the names of character and pose are {too_long}")
     job = Job(name, bucket.name, character, pose, inputs, parameters, context)
     return JobCandidate(job, InvalidInput("; ".join(problems)) if problems else None, pending)
+
+
+def _read_job_files(
+    bucket: UploadBucket, files: JobFiles, problems: list[str]
+) -> tuple[list[dict[str, object]], list[str]]:
+    """Return what the job files say, and the digests of those that cannot be read, whose problems are added."""
+    layers: list[dict[str, object]] = []
+    unreadable: list[str] = []
+    for listed in (files.job_file, files.pose_file):
+        if listed is None:
+            continue
+        digest = listed.etag
+        try:
+            blob = bucket.read(listed, JOB_FILE_LIMIT + 1)
+            digest = blob.digest if blob.whole else f"{blob.digest} {blob.size}"
+            layers.append(read_job_file(listed.key, blob.data))
+        except InvalidInput as exc:
+            problems.append(str(exc))
+            unreadable.append(digest)
+    return layers, unreadable
 
 
 @dataclass(frozen=True)

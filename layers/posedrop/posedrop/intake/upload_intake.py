@@ -15,7 +15,8 @@ from posedrop.aws.messages import PoseMessage, UploadMessage
 from posedrop.aws.metrics import count
 from posedrop.aws.read_images import ReadImages
 from posedrop.aws.record import Record, Status
-from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket, UploadChanged
+from posedrop.aws.stored_uploads import UploadChanged
+from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.contents import Content
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import InternalError, JobError, PosedropError, TransientFault

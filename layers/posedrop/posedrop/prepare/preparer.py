@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 
 from posedrop.aws.errors import is_transient
-from posedrop.aws.upload_bucket import UploadChanged, open_stored
+from posedrop.aws.stored_uploads import UploadChanged, open_stored
 from posedrop.contract.container import BadImage, Patch
 from posedrop.contract.contents import SENT
 from posedrop.contract.errors import InvalidInput, TransientFault

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from posedrop.aws.prepared_pictures import PreparedPictures
 from posedrop.aws.record import Record
-from posedrop.aws.upload_bucket import check_stored, presigned_url, read_stored
+from posedrop.aws.stored_uploads import check_stored, presigned_url, read_stored
 from posedrop.contract.naming import execution_name
 from posedrop.contract.prepared import Prepared
 from posedrop.contract.times import epoch

@@ -16,7 +16,7 @@ from posedrop.aws.messages import SubmitMessage
 from posedrop.aws.prepared_pictures import PreparedPictures
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_table import Conflict
-from posedrop.aws.upload_bucket import UploadChanged
+from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import (
     InternalError,
