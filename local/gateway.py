@@ -1,10 +1,12 @@
 """MiniStack, changed where it differs from AWS: `GATEWAY_PORT=4566 python -m local.gateway`.
 
-Four differences would otherwise force a template that is wrong on AWS:
+Five differences would otherwise force a template that is wrong on AWS:
 - The template's policies deny whatever does not come over TLS, and MiniStack evaluates them. Here, as behind a load
   balancer that ends TLS, the connection itself is plain; so its scheme is told to be https.
 - MiniStack asks for a grant of sqs:SendMessageBatch, which IAM does not know: on AWS the batch calls of SQS need the
   grant of the single call (AWS SQS developer guide, Amazon SQS API permissions).
+- MiniStack evaluates the permissions boundary of a role, but its CloudFormation drops it. Here a role keeps it
+  (CloudFormation template reference, AWS::IAM::Role).
 - MiniStack refuses alarms on metric math. Here such an alarm is made, and never goes off.
 - MiniStack hides a message whose function is throttled until its visibility ends. Lambda goes on trying meanwhile (AWS
   Lambda developer guide, Amazon SQS: backoff strategy for failed invocations).
@@ -36,7 +38,7 @@ from typing import Any
 
 import ministack.app  # type: ignore[import-untyped]
 from ministack.core import iam_actions, lambda_runtime  # type: ignore[import-untyped]
-from ministack.services import eventbridge, lambda_svc, sqs  # type: ignore[import-untyped]
+from ministack.services import eventbridge, iam, lambda_svc, sqs  # type: ignore[import-untyped]
 from ministack.services.cloudformation import provisioners  # type: ignore[import-untyped]
 
 Scope = MutableMapping[str, Any]
@@ -85,6 +87,18 @@ def alarm(name: str, properties: dict[str, Any]) -> Any:
         others = {key: value for key, value in properties.items() if key != "Metrics"}
         properties = {**others, "Namespace": "metric-math", "MetricName": name, "Period": 60, "Statistic": "Sum"}
     return _alarm(name, properties)
+
+
+def role_with_boundary(change: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap what creates or updates a role of a template: it then has the template's boundary, or none."""
+
+    def changed(*given: Any, **options: Any) -> Any:
+        result = change(*given, **options)
+        properties = [each for each in given if isinstance(each, dict)][-1]
+        iam._roles[result[0]]["PermissionsBoundary"] = properties.get("PermissionsBoundary")
+        return result
+
+    return changed
 
 
 def run_sqs_batch(esm: dict[str, Any], function: Any, event: Any, batch: Any, queue_url: str, queue_name: str) -> None:
@@ -169,6 +183,8 @@ if __name__ == "__main__":
     ministack.app.app = over_tls
     iam_actions.extract_iam_action = iam_action
     provisioners._cw_metric_alarm_record = alarm
+    role = provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]
+    role.update(create=role_with_boundary(role["create"]), update=role_with_boundary(role["update"]))
     lambda_svc._run_sqs_batch = run_sqs_batch
     lambda_svc._execute_function = execute_function
     lambda_svc.invalidate_worker = invalidate_worker

@@ -8,6 +8,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+from ops.deployment import deployment_problems
+from ops.problem import Problem
 from ops.records import Counts, Records
 from ops.stack import Stack
 from ops.words import many, span
@@ -50,14 +52,6 @@ LARGER_BUDGET = "Nothing: it goes on by itself, or within two minutes after a de
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something that somebody must see to, and how."""
-
-    what: str
-    next_step: str
-
-
-@dataclass(frozen=True)
 class Pause:
     """Submitting waits for all jobs: `reason`, until when (RFC 3339), and what to do.
 
@@ -95,10 +89,12 @@ class Spend:
 class Health:
     """A stack at a glance. Times are RFC 3339, durations seconds. `uploads`: messages on uploads that are to be read.
 
-    `alarms` are those that are on; None where they cannot be read.
+    `alarms` are those that are on; None where they cannot be read. `version`: what was deployed; None where it is older
+    than that output.
     """
 
     stack: str
+    version: str | None
     at: str
     jobs: Counts
     uploads: int
@@ -129,6 +125,7 @@ def health(stack: Stack) -> Health:
     tenths = sorted(stack.latency().tenths)
     return Health(
         stack=str(stack),
+        version=stack.outputs.get("Version"),
         at=rfc3339(now),
         jobs=records.counts(sent),
         uploads=depth(stack, stack.output("UploadQueueUrl")),
@@ -147,6 +144,7 @@ def health(stack: Stack) -> Health:
             *(Problem(f"the alarm {name} is on", text) for name, text in sorted((alarms or {}).items())),
             *capacity_problems(stack, counts_all=state.limit.counts_all(stack.limit, now)),
             *bucket_problems(stack),
+            *deployment_problems(stack),
         ],
     )
 
@@ -156,7 +154,12 @@ def problems(stack: Stack) -> list[Problem]:
     dead, now = depth(stack, stack.output("DeadLetterQueueUrl")), stack.clock()
     counts_all = stack.gate.read(now).limit.counts_all(stack.limit, now)
     capacity = capacity_problems(stack, counts_all=counts_all)
-    return [*_problems(stack, None, dead, _undelivered(stack)), *capacity, *bucket_problems(stack)]
+    return [
+        *_problems(stack, None, dead, _undelivered(stack)),
+        *capacity,
+        *bucket_problems(stack),
+        *deployment_problems(stack),
+    ]
 
 
 def _undelivered(stack: Stack) -> int | None:

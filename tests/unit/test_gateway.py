@@ -142,3 +142,21 @@ def test_a_process_at_work_outlives_an_update_until_it_is_idle(monkeypatch: pyte
         stopped.get(timeout=0.1)
     busy.in_use = False
     assert stopped.get(timeout=HANGS) == "busy"
+
+
+# ---- permissions boundaries ------------------------------------------------------------------------------------------
+
+BOUNDARY = "arn:aws:iam::000000000000:policy/bound"
+
+
+def test_a_template_s_role_keeps_its_permissions_boundary_until_an_update_drops_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    roles: dict[str, dict[str, Any]] = {"role": {"RoleName": "role"}}
+    monkeypatch.setattr(gateway, "iam", SimpleNamespace(_roles=roles))
+    create = gateway.role_with_boundary(lambda logical_id, properties, stack: ("role", {}))
+    update = gateway.role_with_boundary(lambda physical_id, old, new, stack, logical_id=None: ("role", {}))
+    create("Role", {"PermissionsBoundary": BOUNDARY}, "posedrop")
+    assert roles["role"]["PermissionsBoundary"] == BOUNDARY
+    update("role", {"PermissionsBoundary": BOUNDARY}, {}, "posedrop", logical_id="Role")
+    assert roles["role"]["PermissionsBoundary"] is None

@@ -13,6 +13,7 @@ from posedrop import history as module
 from posedrop.errors import AccountRefused
 from posedrop.history import LAST_PAGE, MARGIN, PAGE, SECONDS, History, HistoryUnavailable, HistoryUnfinished
 from posedrop.segmind import MODEL
+from posedrop.version import VERSION
 
 KEY = "SG_0123456789abcdef"
 NAME = "hero-walk-0123456789abcdef-1"
@@ -56,6 +57,7 @@ def test_what_is_asked() -> None:
     assert (request.method, request.url.host) == ("GET", "history.test")
     assert request.url.path == "/inference-request/request-history"
     assert request.headers["x-api-key"] == KEY
+    assert request.headers["user-agent"] == f"posedrop/{VERSION}"
     # The day before: nobody says in which time zone the provider's days begin.
     assert dict(request.url.params) == {
         **{"page": "1", "per_page": str(PAGE)},

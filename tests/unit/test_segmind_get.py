@@ -9,6 +9,7 @@ import pytest
 
 from posedrop.errors import AccountRefused, StatusUnavailable
 from posedrop.segmind import GET_TIMEOUTS, RESULT_ANSWER, SMALL_ANSWER, Segmind
+from posedrop.version import VERSION
 from posedrop.waits import RETRY_AFTER_CAP
 
 KEY = "SG_0123456789abcdef"
@@ -48,6 +49,7 @@ def test_request(call: str, path: str) -> None:
     (request,) = provider.requests
     assert (request.method, str(request.url)) == ("GET", f"https://api.segmind.com{path}")
     assert request.headers["x-api-key"] == KEY
+    assert request.headers["user-agent"] == f"posedrop/{VERSION}"
     assert KEY not in str(request.url)
     assert "authorization" not in request.headers
 

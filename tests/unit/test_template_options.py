@@ -65,6 +65,11 @@ def test_what_is_refused_is_refused_with_a_reason() -> None:
         ("ExistingUploadBucket", ["", "my-bucket.2"], ["s3://my-bucket", "My-Bucket", "my-bucket/incoming", "ab"]),
         ("KmsKeyArn", ["", KEY_ARN, KEY_ARN.replace("aws:", "aws-us-gov:", 1)], ["alias/mine", KEY_ARN[8:], "key"]),
         (
+            "PermissionsBoundary",
+            ["", f"arn:aws:iam::{ACCOUNT}:policy/path/Bound_1", "arn:aws-cn:iam::aws:policy/PowerUserAccess"],
+            ["Bound", f"arn:aws:iam::{ACCOUNT}:role/Bound", f"arn:aws:iam::{ACCOUNT}:policy/"],
+        ),
+        (
             "SegmindBaseUrl",
             ["https://api.segmind.com", "http://127.0.0.1:9000"],
             ["", "api.segmind.com", "https://a/v1"],
@@ -182,6 +187,13 @@ def test_what_an_aws_service_writes_into_does_not_depend_on_the_keys_policy() ->
 
 def test_without_a_key_the_template_grants_none() -> None:
     assert "kms:" not in str([Stack().statements(role) for role in Stack().of_type("AWS::IAM::Role")])
+
+
+def test_a_boundary_bounds_every_role_that_is_made_those_of_the_transform_too() -> None:
+    arn = f"arn:aws:iam::{ACCOUNT}:policy/bound"
+    assert not any("PermissionsBoundary" in role for role in Stack().of_type("AWS::IAM::Role").values())
+    bound = Stack(PermissionsBoundary=arn).of_type("AWS::IAM::Role").values()
+    assert {role["PermissionsBoundary"] for role in bound} == {arn}
 
 
 # ---- how long things are kept --------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from posedrop.answers import load_json, usable_request_id
 from posedrop.bodies import read_body
 from posedrop.errors import PosedropError
 from posedrop.segmind import MODEL
+from posedrop.version import USER_AGENT
 
 PATH = "/inference-request/request-history"
 PAGE = 100
@@ -66,7 +67,7 @@ class History:
             limits=httpx.Limits(max_keepalive_connections=0),
             follow_redirects=False,
             trust_env=False,
-            headers={"accept-encoding": "identity"},
+            headers={"accept-encoding": "identity", "user-agent": USER_AGENT},
         )
 
     def find(self, name: str, sent_at: float, page: int = 1) -> str | None:

@@ -25,6 +25,7 @@ from posedrop.errors import (
     StatusUnavailable,
     SubmitOutcomeUnknown,
 )
+from posedrop.version import USER_AGENT
 from posedrop.waits import requested_wait
 
 MODEL = "consistent-character-with-pose"
@@ -95,7 +96,7 @@ class Segmind:
             limits=httpx.Limits(max_keepalive_connections=0),
             follow_redirects=False,
             trust_env=False,
-            headers={"accept-encoding": "identity"},
+            headers={"accept-encoding": "identity", "user-agent": USER_AGENT},
         )
 
     def submit(self, body: dict[str, Any], timeouts: Timeouts) -> str:
