@@ -8,6 +8,7 @@ import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from posedrop.channels import EventBus
 from posedrop.delivery import Delivery
 from posedrop.downloads import Downloader
 from posedrop.gate.budget import BudgetStore
@@ -63,6 +64,7 @@ def delivery() -> Delivery:
         outputs=OutputBucket(s3_client(), settings.output_bucket),
         sns=boto3.client("sns"),
         topic_arn=settings.notification_topic_arn,
+        event_bus=EventBus(boto3.client("events"), settings.event_bus_name) if settings.event_bus_name else None,
         limiter=RateLimiter(items, settings.limit),
         budgets=BudgetStore(items, settings.budget),
         latency=LatencyStore(dynamodb, settings.jobs_table, settings.typical_inference_seconds),

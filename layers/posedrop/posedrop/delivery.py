@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
+from posedrop.channels import Channels, EventBus
 from posedrop.checking import expired
 from posedrop.clock import epoch
 from posedrop.downloads import Downloader
@@ -30,7 +31,7 @@ from posedrop.gate.rate_limit import RateLimiter
 from posedrop.job import output_folder
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Conflict, Ledger, Record, Status
-from posedrop.notification import notification, publish
+from posedrop.notification import notification
 from posedrop.outputs import MAX_IMAGES, BadOutput, InlineSource, Source, parse_output
 from posedrop.secret import ApiKey
 from posedrop.segmind import COMPLETED, FAILED, Segmind
@@ -74,6 +75,7 @@ class Delivery:
         outputs: OutputBucket,
         sns: "SNSClient",
         topic_arn: str,
+        event_bus: EventBus | None = None,
         limiter: RateLimiter,
         budgets: BudgetStore,
         latency: LatencyStore,
@@ -84,8 +86,7 @@ class Delivery:
         self._api_key = api_key
         self._downloader = downloader
         self._outputs = outputs
-        self._sns = sns
-        self._topic_arn = topic_arn
+        self._channels = Channels(sns, topic_arn, event_bus)
         self._limiter = limiter
         self._budgets = budgets
         self._latency = latency
@@ -262,7 +263,9 @@ class Delivery:
             return
         if record.status is Status.SUCCEEDED:
             self._store_result(record, event)
-        publish(self._sns, self._topic_arn, notification(record))
+        self._channels.publish(
+            notification(record), record.published, lambda channels: self._ledger.published(record, channels)
+        )
         self._ledger.notified(record, self._clock())
         if record.error:
             count_failure(record, record.error["type"])

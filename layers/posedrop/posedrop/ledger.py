@@ -315,6 +315,11 @@ class Ledger:
         values = {"notified_at": rfc3339(now), **FINISHED, **expires}
         self._update(record.job_id, {"attempt": record.attempt}, values)
 
+    def published(self, record: Record, channels: list[str]) -> None:
+        """Write down the channels through which a notification went out, where another one is left."""
+        expected = {"status": record.status} | ({"attempt": record.attempt} if record.ended else {})
+        self._update(record.job_id, expected, {"published": channels})
+
     def alerted(self, record: Record, now: float) -> None:
         """Write down that it was notified what uploads wait for."""
         self._update(record.job_id, {"status": Status.WAITING}, {"alerted_at": rfc3339(now)})

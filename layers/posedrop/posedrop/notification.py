@@ -71,8 +71,13 @@ def publish(sns: "SNSClient", topic_arn: str, message: dict[str, Any]) -> None:
     request = _request(message)
     if size(request) > SIZE_LIMIT:
         logger.warning("the notification is too large: its texts are cut", bytes=size(request))
-        request = _request({key: _short(value) if key in TEXTS else value for key, value in message.items()})
+        request = _request(shortened(message))
     sns.publish(TopicArn=topic_arn, **request)
+
+
+def shortened(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a notification whose parameters and error are cut to SHORT_TEXT bytes each."""
+    return {key: _short(value) if key in TEXTS else value for key, value in message.items()}
 
 
 def size(request: dict[str, Any]) -> int:

@@ -69,7 +69,7 @@ class Request:
 OF_ONE_ATTEMPT = (
     *("reason", "reason_code", "deferred_until", "send_at", "owner", "request_id", "submitted_at", "refused_at"),
     *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "unavailable", "expires_at"),
-    "cancelled",
+    *("cancelled", "published"),
 )
 """What a record forgets when a new attempt begins."""
 
@@ -84,6 +84,7 @@ class Record:
     wishes: the ids of the messages that asked for a new attempt, one each.
     buy_again: the last of them accepts that an earlier request is paid as well. refused_at: when the provider first
     refused this attempt (403, 404, 406). cancelled: the attempt failed because somebody cancelled it.
+    published: the channels (channels.py) that the attempt's notification went out through, while another was left.
     """
 
     job_id: str
@@ -123,6 +124,7 @@ class Record:
     errors: int = 0
     unavailable: int = 0
     cancelled: bool = False
+    published: list[str] = field(default_factory=list)
 
     @property
     def ended(self) -> bool:

@@ -94,6 +94,7 @@ class DeliverSettings(ProviderSettings):
 
     output_bucket: str
     notification_topic_arn: str
+    event_bus_name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -106,6 +107,7 @@ class SweepSettings(Settings):
     deliver_function: str
     notification_topic_arn: str
     waiting_alert_hours: float
+    event_bus_name: str = ""
 
 
 S = TypeVar("S", bound=Settings)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
+from posedrop.channels import Channels, EventBus
 from posedrop.clock import epoch
 from posedrop.errors import PosedropError
 from posedrop.ledger import ENDED_UNSENT, INCOMPLETE, PAID, Conflict, Ledger
 from posedrop.messages import PoseMessage, SubmitMessage
 from posedrop.naming import execution_name
-from posedrop.notification import incomplete, publish
+from posedrop.notification import incomplete
 from posedrop.record import Record, Status
 
 if TYPE_CHECKING:
@@ -71,19 +72,19 @@ class Sweep:
         deliver_function: str,
         topic_arn: str,
         alert_hours: float,
+        event_bus: EventBus | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
         self._sqs = sqs
         self._sfn = sfn
-        self._sns = sns
+        self._channels = Channels(sns, topic_arn, event_bus)
         self._invoker = invoker
         self._upload_queue_url = upload_queue_url
         self._submit_queue_url = submit_queue_url
         self._state_machine_arn = state_machine_arn
         self._execution_arn = state_machine_arn.replace(":stateMachine:", ":execution:")
         self._deliver_function = deliver_function
-        self._topic_arn = topic_arn
         self._alert_hours = alert_hours
         self._clock = clock
         self._running: frozenset[str] | None = None
@@ -189,7 +190,9 @@ class Sweep:
         if record.alerted_at or age < self._alert_hours * HOUR:
             return
         logger.warning("incomplete", missing=record.missing)
-        publish(self._sns, self._topic_arn, incomplete(record))
+        self._channels.publish(
+            incomplete(record), record.published, lambda channels: self._ledger.published(record, channels)
+        )
         try:
             self._ledger.alerted(record, self._clock())
         except Conflict:
