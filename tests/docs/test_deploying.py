@@ -66,7 +66,7 @@ NEEDED = {
         *("PutBucketVersioning", "GetBucketVersioning", "PutEncryptionConfiguration", "GetEncryptionConfiguration"),
         *("PutLifecycleConfiguration", "GetLifecycleConfiguration", "PutBucketPublicAccessBlock"),
         *("GetBucketPublicAccessBlock", "PutBucketOwnershipControls", "GetBucketOwnershipControls"),
-        *("PutBucketTagging", "GetBucketTagging"),
+        *("PutBucketTagging", "GetBucketTagging", "PutBucketCORS", "GetBucketCORS"),
     ),
     "AWS::S3::BucketPolicy": actions("s3", "PutBucketPolicy", "GetBucketPolicy", "DeleteBucketPolicy"),
     "AWS::SNS::Subscription": actions("sns", "Subscribe", "Unsubscribe", "GetSubscriptionAttributes"),

@@ -39,6 +39,7 @@ GIVEN = {
     "HasDefaultPrompt": {"DefaultPrompt": "walking"},
     "HasKmsKey": {"KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"},
     "HasPermissionsBoundary": {"PermissionsBoundary": "arn:aws:iam::123456789012:policy/bound"},
+    "HasCorsOrigins": {"CorsOrigins": "https://app.example.com"},
     "HasEventBus": {"EventBusName": "images"},
 }
 """The parameters that make a condition true."""
