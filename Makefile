@@ -75,6 +75,7 @@ bandit: setup
 template: setup
 	$(BIN)/cfn-lint --append-rules cfn_lint_serverless.rules --template template.yaml
 	$(BIN)/sam validate --lint --template-file template.yaml
+	$(BIN)/cfn-lint --template docs/recipes/*.yaml
 
 workflows: setup
 	$(BIN)/zizmor --offline --quiet --pedantic --collect all --strict-collection .github .pre-commit-config.yaml

@@ -9,7 +9,7 @@ import pytest
 
 from local.pipeline import Inbox, drop, wait_for
 from local.stack import STACK_NAME, LocalStack
-from tests.support import HANGS, SAMPLES
+from tests.support import HANGS, ROOT, SAMPLES
 
 POLICY = "bound"
 ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
@@ -51,11 +51,26 @@ def test_a_bounded_stack_runs_a_job_and_the_boundary_denies(strict: LocalStack) 
     assert {arn.rpartition("/")[2] for arn in arns} == {POLICY}
     assert strict.outputs["Version"]
 
+    recipe = (ROOT / "docs" / "recipes" / "queue.yaml").read_text(encoding="utf-8")
+    strict.client("cloudformation").create_stack(
+        StackName="recipe",
+        TemplateBody=recipe,
+        Parameters=[{"ParameterKey": "EventBusName", "ParameterValue": "images"}],
+    )
+    strict.client("cloudformation").get_waiter("stack_create_complete").wait(
+        StackName="recipe", WaiterConfig={"Delay": 1}
+    )
+    (found,) = strict.client("cloudformation").describe_stacks(StackName="recipe")["Stacks"]
+    queue = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}["QueueUrl"]
     inbox = Inbox(strict)
     drop(strict, "incoming/hero/face.png", SAMPLES / "face-astronaut.png")
     drop(strict, "incoming/hero/poses/walk.png", SAMPLES / "pose-cameraman.png", prompt="walking")
     (told,) = wait_for(lambda: inbox.receive() or None, "the notification", HANGS)
     assert told["status"] == "SUCCEEDED"
+    events = wait_for(
+        lambda: strict.client("sqs").receive_message(QueueUrl=queue).get("Messages"), "the recipe's message", HANGS
+    )
+    assert [json.loads(event["Body"]) for event in events] == [told]
 
     assert dispatch(strict)["error"] is None
     strict.client("iam").create_policy_version(
