@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGE := layers/posedrop
+LAYERS := $(PACKAGE)/requirements.txt layers/prepare/requirements.txt
 SCREENSHOT := .local/console/readme.png
 PYTEST = $(BIN)/python -m pytest -n $(or $(PYTEST_WORKERS),2) --dist loadscope --no-loadscope-reorder
 FAST := tests/unit tests/integration tests/ops
@@ -16,7 +17,7 @@ export SEGMIND_API_KEY
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
-.PHONY: help setup hooks demo up down chaos redrive test test-fast test-large check lint types bandit template workflows \
+.PHONY: help setup hooks demo up down chaos outage redrive test test-fast test-large check lint types bandit template workflows \
 	pins audit mutate bench bench-limit screenshot lock release-notes clean
 .DEFAULT_GOAL := help
 
@@ -44,6 +45,9 @@ up: setup ## start the local stack and leave it running; SEGMIND_BASE_URL=http:/
 
 down: setup ## stop the local stack
 	@$(BIN)/python -m local down
+
+outage: setup ## chaos with two hours without delivery, in compressed time; SEED=1
+	$(BIN)/python -m local.chaos.outage --seed $(or $(SEED),1)
 
 chaos: setup ## 200 jobs against a provider that misbehaves; SEED=1
 	$(BIN)/python -m local.chaos --seed $(or $(SEED),1)
@@ -87,15 +91,15 @@ workflows: setup
 	$(BIN)/pre-commit validate-config
 
 pins: setup
-	@grep -o '^[^ ]*==[^ ]*' $(PACKAGE)/requirements.txt | while read -r pin; do grep -qF "$$pin " requirements-dev.txt \
-		|| { echo "The layer pins $$pin, requirements-dev.txt does not: make lock"; exit 1; }; done
+	@grep -ho '^[^ ]*==[^ ]*' $(LAYERS) | while read -r pin; do grep -qF "$$pin " requirements-dev.txt \
+		|| { echo "A layer pins $$pin, requirements-dev.txt does not: make lock"; exit 1; }; done
 	@grep -o '^[^ ]*==[^ ]*' requirements-mutate.txt | while read -r pin; do \
 		! grep -q "^$${pin%%==*}==" requirements-dev.txt || grep -qF "$$pin " requirements-dev.txt \
 		|| { echo "requirements-mutate.txt pins $$pin, requirements-dev.txt another version: make lock"; exit 1; }; done
 
 audit: setup ## look the pinned requirements up in PyPI's advisories; SERVICE=osv asks osv.dev
 	@# --strict: a package that could not be looked up is not taken for a sound one.
-	@for file in $(PACKAGE)/requirements.txt requirements-dev.txt requirements-mutate.txt; do \
+	@for file in $(LAYERS) requirements-dev.txt requirements-mutate.txt; do \
 		echo "$$file:"; \
 		$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
 			--vulnerability-service $(or $(SERVICE),pypi) --requirement $$file 2>.audit.log || failed=1; \
@@ -126,7 +130,7 @@ lock: setup ## pin the requirements anew
 	$(BIN)/python -m pip install --quiet uv
 	$(UV_COMPILE) requirements-dev.in --output-file requirements-dev.txt
 	$(UV_COMPILE) -c requirements-dev.txt requirements-mutate.in --output-file requirements-mutate.txt
-	$(UV_COMPILE) -c requirements-dev.txt $(PACKAGE)/requirements.in --output-file $(PACKAGE)/requirements.txt
+	for file in $(LAYERS:.txt=); do $(UV_COMPILE) -c requirements-dev.txt $$file.in --output-file $$file.txt; done
 
 release-notes: setup ## the notes of the release to be tagged TAG=v1.2.3, or what is not in order
 	@$(BIN)/python -m local.release "$(TAG)"

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[1] / ".local" / "bench"
-BENCHMARKS = ("polling", "start", "deliver_memory", "jobs", "page")
+BENCHMARKS = ("polling", "start", "prepare", "deliver_memory", "jobs", "page")
 
 
 def main() -> None:

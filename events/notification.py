@@ -23,13 +23,25 @@ ErrorType = Literal[
 CONTENT_TYPES = Literal["image/png", "image/jpeg", "image/webp"]
 
 
+class Prepared(TypedDict):
+    """What was sent in the place of an upload, in the output bucket. It expires 30 days after it was made."""
+
+    key: str
+    sha256: str
+    what: list[Literal["turned", "converted", "reduced", "cleaned"]]
+
+
 class Input(TypedDict):
-    """One image as it was read. `sha256` is in hexadecimal; None of a file that was too large to read."""
+    """One image as it was read. `sha256` is in hexadecimal; None of a file that was too large to read.
+
+    `prepared` is None where the upload itself was sent.
+    """
 
     bucket: str
     key: str
     version_id: str | None
     sha256: str | None
+    prepared: Prepared | None
 
 
 class Inputs(TypedDict):
@@ -60,11 +72,16 @@ class Error(TypedDict):
 
 
 class Metrics(TypedDict):
-    """Seconds, and the number of status requests."""
+    """Seconds, the number of status requests, and the price in USD: 0 if nothing was sent, None where it is unknown.
+
+    `rescued`: the images were fetched by way of the provider's history, because the result itself was gone.
+    """
 
     inference_seconds: float | None
     total_seconds: float | None
     polls: int | None
+    cost_usd: float | None
+    rescued: bool | None
 
 
 class Notification(TypedDict):

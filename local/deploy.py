@@ -65,7 +65,8 @@ def _build(target: Path, env: Mapping[str, str], log: Path) -> None:
             *("--cached", "--cache-dir", str(AREA / "cache")),
         ],
         cwd=ROOT,
-        env=env,
+        # The decoders' wheels are for Lambda's platform: here the functions use this machine's own packages.
+        env={**env, "PREPARE_LAYER": "local"},
         log=log,
         timeout=BUILD_TIMEOUT_SECONDS,
     )

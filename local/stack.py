@@ -28,7 +28,7 @@ ACCESS_KEY_ID = SECRET_ACCESS_KEY = "test"  # nosec B105 # MiniStack's administr
 LOCAL_API_KEY = "SG_0123456789abcdef"  # what the emulator of the provider takes
 
 ARTIFACT_BUCKET = "artifacts"
-LAMBDA_CONCURRENCY = 16  # each concurrent invocation is a process of 30 to 55 MB
+LAMBDA_CONCURRENCY = 24  # each concurrent invocation is a process of 30 to 55 MB
 START_TIMEOUT_SECONDS = 30
 MOST_TYPICAL_SECONDS = 600  # the template takes no more
 PORT_ATTEMPTS = 3

@@ -1,7 +1,7 @@
 """What sets things going again: new attempts, dead letters, the sweep."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +40,11 @@ class Retry:
 
 def plan_retries(stack: Stack, job_ids: Sequence[str]) -> list[Retry]:
     """The attempts that would begin. Raises NotFound, and Refused for a job whose new attempt would be in vain."""
-    price = stack.price()
-    return [_retry(stack, job_id, price) for job_id in dict.fromkeys(job_ids)]
+    prices = stack.prices()
+    return [_retry(stack, job_id, prices) for job_id in dict.fromkeys(job_ids)]
 
 
-def _retry(stack: Stack, job_id: str, price: float) -> Retry:
+def _retry(stack: Stack, job_id: str, prices: Callable[[Mapping[str, Any]], float]) -> Retry:
     record = stack.record(job_id)
     if record is None:
         raise NotFound(f"there is no job {job_id}")
@@ -53,7 +53,7 @@ def _retry(stack: Stack, job_id: str, price: float) -> Retry:
     error = record.error or {"type": "InternalError", "message": ""}
     makes = _read_again(stack, record) if record.failed_unsent else job_id
     attempt = record.attempt + 1 if makes == job_id else 1
-    return Retry(job_id, makes, attempt, error["type"], error["message"], price)
+    return Retry(job_id, makes, attempt, error["type"], error["message"], prices(record.parameters))
 
 
 def _read_again(stack: Stack, record: Record) -> str:
@@ -110,7 +110,7 @@ def redrive(stack: Stack) -> int:
     """Move all dead letters back to the queues that they are for, and return how many there were."""
     sqs, source = stack.client("sqs"), stack.output("DeadLetterQueueUrl")
     moved = 0
-    # What cannot be read comes back: only those that are there at the beginning are moved.
+    # What cannot be read is dead-lettered again: only messages that are there at the beginning are moved.
     left = _visible(sqs, source)
     while moved < left and (messages := _receive(sqs, source, min(10, left - moved))):
         for message in messages:
@@ -130,7 +130,7 @@ def _queue_of(stack: Stack, message: dict[str, Any]) -> str:
 
 
 def undelivered(stack: Stack) -> int:
-    """How many events could not be delivered. 0 too where the queue of them cannot be told."""
+    """How many events could not be delivered. 0 too where their queue is not known."""
     url = stack.resource(EVENT_QUEUE)
     return depth(stack, url) if url else 0
 

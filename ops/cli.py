@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -14,14 +15,16 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
 from ops import actions, cancelling, display, plan, uploading
+from ops.costs import GROUPS, as_csv, costs
 from ops.errors import NeedsAttention, OpsError, Refused, TooLate
 from ops.explain import Explainer, Explanation, Situation, explain_record
 from ops.health import health
+from ops.reconcile import adopt, reconcile
 from ops.records import ALWAYS, NEVER, WINDOW, Records, Wanted
 from ops.stack import Stack, Target, find
 from ops.timeline import life
 from ops.words import many, printable, usd
-from posedrop.clock import rfc3339
+from posedrop.clock import epoch, rfc3339
 from posedrop.errors import PosedropError
 from posedrop.ledger import Status
 
@@ -36,7 +39,7 @@ Exit codes:
   2  the command line is wrong, names a file that is not there, or does not say which stack
   3  there is no such stack or job
   4  a job failed, or the contract or the ledger forbids what was asked for
-  5  status --check: something needs attention
+  5  status --check: something needs attention; reconcile: the sides differ
   6  not finished within --timeout; it goes on
   130  interrupted; what was sent goes on
 """
@@ -170,10 +173,15 @@ class Duration(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The seconds."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(value))
-        if not found:
+        seconds = _seconds(str(value))
+        if seconds is None:
             self.fail(f"{value!r} is no duration: say 90, 90s, 30m, 12h or 7d", param, ctx)
-        return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+        return seconds
+
+
+def _seconds(text: str) -> float | None:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else None
 
 
 @main.command()
@@ -244,6 +252,76 @@ def show(shell: Shell, job: str, notification: bool) -> None:
     """
     found = life(shell.stack, job)
     shell.show(found, lambda: display.life(found, with_notification=notification))
+
+
+class Since(click.ParamType):
+    """A time in the past, as a duration before now (90s, 30m, 12h, 7d) or as a day (2026-11-23, in UTC)."""
+
+    name = "since"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Callable[[float], float]:
+        """What gives, for the time now, that time; both in seconds since the epoch."""
+        seconds = _seconds(str(value))
+        if seconds is not None:
+            return lambda now: now - seconds
+        try:
+            day = epoch(f"{date.fromisoformat(str(value))}T00:00:00Z")
+        except ValueError:
+            self.fail(f"{value!r} is neither a duration (12h, 7d) nor a day (2026-11-23)", param, ctx)
+        return lambda now: day
+
+
+since_option = click.option(
+    "--since",
+    type=Since(),
+    default="7d",
+    show_default=True,
+    metavar="AGE|DAY",
+    help="From 12h or 7d ago, or from a day.",
+)
+
+
+@main.command("costs")
+@click.option("--by", type=click.Choice(list(GROUPS)), default="day", show_default=True, help="Sum by this.")
+@since_option
+@click.option("--csv", "as_table", is_flag=True, help="Print a table for a spreadsheet.")
+@common
+@pass_shell
+def show_costs(shell: Shell, by: str, since: Callable[[float], float], as_table: bool) -> None:
+    """Sum what jobs cost.
+
+    What the provider said apart from what is estimated; a client is the first part of a character's name. The whole
+    table is read.
+    """
+    found = costs(shell.stack, by, since(shell.stack.clock()))
+    if as_table:
+        click.echo(as_csv(found), nl=False)
+    else:
+        shell.show(found, lambda: display.costs(found))
+
+
+@main.command("reconcile")
+@since_option
+@click.option(
+    "--adopt", "adopts", is_flag=True, help="Fetch what turned up of requests of unknown outcome. Buys nothing."
+)
+@common
+@pass_shell
+def show_reconciled(shell: Shell, since: Callable[[float], float], adopts: bool) -> None:
+    """Compare the ledger with what the provider's history has billed.
+
+    Billed without a record, twice for one attempt, not in the history, or known by now; a request counts once, whatever
+    it made. Ends with exit code 5 if the sides differ. Nothing is changed without --adopt.
+    """
+    found, adoptable = reconcile(shell.stack, since(shell.stack.clock()))
+    adopted = adopt(shell.stack, adoptable) if adopts else []
+    if adopted:
+        actions.sweep(shell.stack, older_than=0)
+    shell.show({**asdict(found), "adopted": adopted}, lambda: display.reconciled(found, adopted))
+    if adoptable and not adopts:
+        shell.say(f"{many(len(adoptable), 'request')} can be adopted: {shell.stack.command('reconcile', '--adopt')}")
+    if found.differences:
+        raise NeedsAttention(f"{many(len(found.differences), 'difference')}: {found.differences[0].what}")
 
 
 # ---- acting ----------------------------------------------------------------------------------------------------------

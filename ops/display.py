@@ -11,9 +11,11 @@ from rich.text import Text
 
 from ops.actions import DeadLetters, Retry
 from ops.cancelling import Outcome as Cancelled
+from ops.costs import Costs
 from ops.explain import Explanation, missing
 from ops.health import Health
 from ops.plan import Outcome, Plan, PlannedJob
+from ops.reconcile import Reconciled, Side
 from ops.records import Page
 from ops.timeline import Life, Moment, waited
 from ops.uploading import Standing
@@ -117,6 +119,7 @@ def health(found: Health) -> list[Part]:
         ("Alarms", _alarms(found)),
         ("Model", f"takes about {span(found.typical_seconds)}"),
         ("Spent (UTC)", _spent(found)),
+        ("Credits", _credits(found)),
         ("Version", text(found.version or "unknown")),
     ]
     if jobs.failures:
@@ -125,8 +128,8 @@ def health(found: Health) -> list[Part]:
     if jobs.refused:
         alone = "tried again later, behind the others, which go on"
         rows.insert(1, ("Refused", Text(f"{many(jobs.refused, 'queued job')}: {alone}", "yellow")))
-    if jobs.untold:
-        rows.insert(1, ("Being notified", f"{many(jobs.untold, 'job')} ended, the notification is on its way"))
+    if jobs.not_notified:
+        rows.insert(1, ("Being notified", f"{many(jobs.not_notified, 'job')} ended, the notification is on its way"))
     lines: list[Part] = [*_rows(rows), Text()]
     for problem in found.problems:
         lines.append(Text.assemble(("  ! ", "bold red"), printable(problem.what)))
@@ -138,7 +141,16 @@ def _spent(found: Health) -> str:
     spend = found.spend
     day = f" of {usd(spend.daily_budget)}" if spend.daily_budget else ""
     month = f" of {usd(spend.monthly_budget)}" if spend.monthly_budget else ""
-    return f"about {usd(spend.today)}{day} today, {usd(spend.month)}{month} in this month"
+    return f"about {usd(spend.today)}{day} today, {usd(spend.month)}{month} in this month; {usd(spend.price)} a job"
+
+
+def _credits(found: Health) -> Text:
+    left = found.credits
+    if left is None:
+        return Text("not known", "dim")
+    known = span(epoch(found.at) - epoch(left.known_at))
+    style = "" if left.jobs else "red"
+    return Text(f"{usd(left.usd)} left {known} ago, enough for about {many(left.jobs, 'job')}", style)
 
 
 def _alarms(found: Health) -> Text:
@@ -174,10 +186,44 @@ def _detail(record: Record) -> Text:
     if record.error:
         return text(f"{record.error['type']}: {record.error['message']}", "dim")
     if record.status is Status.WAITING:
-        return text("missing: " + " and ".join(record.missing) if record.missing else record.reason or "", "dim")
+        hints = f" ({record.reason})" if record.missing and record.reason else record.reason or ""
+        return text("missing: " + " and ".join(record.missing) + hints if record.missing else hints, "dim")
     if record.status is Status.SUCCEEDED:
         return text(f"{many(len(record.outputs), 'image')} after {span(record.metrics.get('total_seconds', 0))}", "dim")
     return text(record.reason or "", "dim")
+
+
+def costs(found: Costs) -> list[Part]:
+    """What was paid, and what is estimated."""
+    if not found.groups:
+        return [Text(f"Nothing was requested since {found.since}.", "dim")]
+    table = _table(found.by.capitalize(), "Jobs", "Requests", "Known", "Estimated")
+    for each in [*found.groups, found.total]:
+        style = "bold" if each is found.total else ""
+        estimated = f"{usd(each.estimated_usd)} for {each.estimated:,}" if each.estimated else "-"
+        numbers = (f"{each.jobs:,}", f"{each.requests:,}", usd(each.known_usd), estimated)
+        table.add_row(text(each.name, style), *numbers, style=style)
+    return [table]
+
+
+def reconciled(found: Reconciled, adopted: Sequence[str]) -> list[Part]:
+    """Both sides, and how they differ."""
+    parts: list[Part] = [text(f"From {found.since} to {found.until}", "dim")]
+    parts += _rows([("Ledger", _side(found.ledger)), ("History", _side(found.history))])
+    if found.differences:
+        table = _table("Difference", "Job", "Cost", "")
+        for each in found.differences:
+            cost = "-" if each.usd is None else usd(each.usd)
+            what = text(f"{each.what} ({', '.join(each.request_ids)})", "dim")
+            table.add_row(text(each.kind, "yellow"), text(each.job_id or "-"), cost, what)
+        parts += [Text(), table]
+    parts += [text(f"Adopted: {job_id}", "green") for job_id in adopted]
+    return parts if found.differences else [*parts, Text("The two sides agree.", "green")]
+
+
+def _side(side: Side) -> str:
+    unknown = f", the cost of {side.unknown:,} is not known" if side.unknown else ""
+    return f"{many(side.requests, 'request')}, {usd(side.usd)}{unknown}"
 
 
 # ---- explain, show ---------------------------------------------------------------------------------------------------
@@ -205,7 +251,12 @@ def life(found: Life, *, with_notification: bool) -> list[Part]:
         rows.append(("Context", text(json.dumps(record.context, ensure_ascii=False))))
     if record.request_id:
         rows.append(("Request", text(record.request_id)))
-    rows += [(name.capitalize(), text(uri)) for name, uri in found.inputs.items()]
+    if record.ended:
+        rows.append(("Cost", "not known" if found.cost_usd is None else usd(found.cost_usd)))
+    for name, uri in found.inputs.items():
+        rows.append((name.capitalize(), text(uri)))
+        if told := record.inputs[name].get("prepared"):
+            rows.append(("Sent", text(f"{told['key']} ({', '.join(told['what'])})")))
     rows += [("Image", text(uri)) for uri in found.outputs]
     if found.execution:
         status = found.execution.status or "not started, or forgotten"
@@ -263,7 +314,13 @@ def _planned(job: PlannedJob) -> str:
         return missing(job.character, job.pose, job.missing).sentence
     if job.outcome is Outcome.KNOWN:
         return f"{job.job_id}: {word(job.status or '')}" + (f": {job.error}" if job.error else "")
-    return (job.job_id or "") + ("" if job.asked else " (was not asked for, but shares the face)")
+    done = "; ".join(f"the {name} is {_listed(what)} first" for name, what in job.changes.items())
+    shares = "" if job.asked else " (was not asked for, but shares the face)"
+    return (job.job_id or "") + shares + (f" ({done})" if done else "")
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def retries(found: Sequence[Retry]) -> list[Part]:

@@ -4,7 +4,7 @@ OpsError                 1: AWS, the network or the stack would not do it
 ├── UnclearTarget        2: it is not said which stack is meant, or not clearly
 ├── NotFound             3: no such stack or job
 ├── Refused              4: a job failed, or the contract or the ledger forbids what was asked for
-├── NeedsAttention       5: `status --check` found something
+├── NeedsAttention       5: `status --check` or `reconcile` found something
 └── TooLate              6: not finished in the time that was given; it goes on
 """
 
@@ -34,7 +34,7 @@ class Refused(OpsError):
 
 
 class NeedsAttention(OpsError):
-    """The stack is not well."""
+    """The stack is not well, or differs from the provider's account."""
 
     exit_code = 5
 

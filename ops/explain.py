@@ -18,16 +18,18 @@ from ops.stack import Stack
 from ops.words import DAY, command, many, span
 from posedrop.clock import epoch
 from posedrop.contract import (
-    IMAGE_EXTENSIONS,
     JOB_FILE,
     PREFIX,
     SINGLE_POSE,
     Folder,
     OutsideContract,
     Role,
+    SideFile,
     Upload,
+    hint,
     parse,
 )
+from posedrop.gate.credits import Credits
 from posedrop.gate.gate import GateState, Opening
 from posedrop.gate.rate_limit import RateLimit
 from posedrop.gate.reasons import BUDGETS, ReasonCode
@@ -54,6 +56,7 @@ class Reason(StrEnum):
 
     WRONG_PREFIX = "wrong-prefix"
     WRONG_NAME = "wrong-name"
+    SIDE_FILE = "side-file"
     WRONG_BUCKET = "wrong-bucket"
     NOT_UPLOADED = "not-uploaded"
     DELETED = "deleted"
@@ -103,7 +106,8 @@ class Situation:
     """What a job's state depends on besides its record. `now` is in seconds since the epoch.
 
     `gate` is the gate's state, `opening` when it lets jobs through next. `command` makes the next step, a command on
-    the same stack. `before` counts the jobs in line before a place, up to MOST_COUNTED.
+    the same stack. `before` counts the jobs in line before a place, up to MOST_COUNTED. `credits`: what is left on the
+    provider's account, None where that is not known.
     """
 
     gate: GateState
@@ -115,6 +119,7 @@ class Situation:
     now: float
     command: Callable[..., str] = command
     before: Callable[[str], int] = lambda place: 0
+    credits: Credits | None = None
 
     @classmethod
     def of(cls, stack: Stack) -> "Situation":
@@ -131,6 +136,7 @@ class Situation:
             now,
             stack.command,
             lambda place: stack.line.before(place, MOST_COUNTED),
+            stack.credits.read(),
         )
 
     def turn_after(self, jobs: int) -> float | None:
@@ -172,27 +178,30 @@ def _waiting(record: Record) -> Explanation:
     if record.errors:
         text = f"Handling the upload failed {many(record.errors, 'time')}: {_clause(record.reason)}."
         return Explanation(Reason.INTERNAL, text, "It is tried again by itself; the log of intake says more.")
-    return missing(record.character, record.pose, record.missing)
+    return missing(record.character, record.pose, record.missing, record.reason)
 
 
-def missing(character: str, pose: str, what: list[str]) -> Explanation:
-    """Say what uploads wait for: "face", "pose" or "prompt"."""
+def missing(character: str, pose: str, what: list[str], hints: str | None = None) -> Explanation:
+    """Say what uploads wait for: "face", "pose" or "prompt", and which files may have been meant."""
+    found = _missing(character, pose, what)
+    return replace(found, sentence=f"{found.sentence.removesuffix('.')}; {_clause(hints)}.") if hints else found
+
+
+def _missing(character: str, pose: str, what: list[str]) -> Explanation:
     folder = Folder(character)
     if "prompt" in what:
         sentence = f"The pose {pose} of {character} waits for a prompt: no job file, metadata or DefaultPrompt has one."
         put = f'{{"prompt": "..."}} as {folder.job_file}, or, for this pose alone, as {folder.pose_file(pose)}'
         return Explanation(Reason.NO_PROMPT, sentence, f"Upload {put}.")
-    endings = ", ".join(f".{extension}" for extension in IMAGE_EXTENSIONS[:-1]) + f" or .{IMAGE_EXTENSIONS[-1]}"
+    any_picture = "with the ending that it has (.jpg, .heic, .png, ...)"
     if "pose" in what:
         subject = f"{pose} of {character}" if pose else character
         also = " and for a face" if "face" in what else ""
         sentence = f"The files of {subject} wait for a pose{also}: there is no image to go with them."
         name = f"{folder.poses_prefix}{pose or '<pose>'}"
-        return Explanation(Reason.MISSING_POSE, sentence, f"Upload the pose as {name} with the ending {endings}.")
+        return Explanation(Reason.MISSING_POSE, sentence, f"Upload the pose as {name} {any_picture}.")
     sentence = f"The pose {pose} of {character} waits for a face: {folder.prefix} has none."
-    return Explanation(
-        Reason.MISSING_FACE, sentence, f"Upload the face as {folder.prefix}face with the ending {endings}."
-    )
+    return Explanation(Reason.MISSING_FACE, sentence, f"Upload the face as {folder.prefix}face {any_picture}.")
 
 
 OWN_DEFERRALS: dict[str | None, tuple[str, str]] = {
@@ -340,6 +349,8 @@ def _failed(record: Record, situation: Situation) -> Explanation:
             return Explanation(Reason.OUTCOME_UNKNOWN, sentence, step)
         case "TimedOut" | "ResultExpired" | "OutputInvalid":
             sentence = f"{job} brought no usable result: {text}."
+            if record.rescuable:
+                sentence += " Should its images turn up within seven days, they are delivered by themselves."
             return Explanation(Reason.NO_RESULT, sentence, f"Try again, paid for only if the result is gone: {retry}")
     step = (
         "Nothing was sent: see to the cause, then have the folder read again" if record.failed_unsent else "Try again"
@@ -395,6 +406,9 @@ class Explainer:
         """Explain a key of the upload bucket."""
         try:
             upload = parse(key)
+        except SideFile as why:
+            sentence = f"{key} is ignored: it is {why}."
+            return Explanation(Reason.SIDE_FILE, sentence, "Nothing: it does not count, whatever it holds.", key)
         except OutsideContract as why:
             return replace(_outside(key, str(why)), key=key)
         if upload.role in (Role.FACE, Role.JOB_FILE):
@@ -408,12 +422,12 @@ class Explainer:
         poses = list(self._bucket.poses(upload.character))
         if len(poses) == 1:
             return self._of_pose(key, upload, poses[0])
-        files = self._bucket.files(upload.character, "")
+        files = self._bucket.files(upload.character, "", key)
         own = _entry(files, key)
         if own is None:
             return self._not_chosen(key, upload, "", files)
         if not poses:
-            return missing(upload.character, "", [*files.missing])
+            return missing(upload.character, "", [*files.missing], hint(files.missing, files.strangers))
         parts = tuple(self._of_pose(key, upload, pose) for pose in poses)
         reasons = Counter(part.reason for part in parts)
         told = ", ".join(f"{count} {reason.replace('-', ' ')}" for reason, count in reasons.most_common())
@@ -423,18 +437,23 @@ class Explainer:
         return Explanation(reason, sentence, worst.next_step, parts=parts)
 
     def _of_pose(self, key: str, upload: Upload, pose: str) -> Explanation:
-        files = self._bucket.files(upload.character, pose)
+        files = self._bucket.files(upload.character, pose, key)
         own = _entry(files, key)
         if own is None:
             return self._not_chosen(key, upload, pose, files)
         if files.missing:
             # An image may have been deleted after its job was made.
             made = self._made_of(upload, pose, key, self._version(key))
-            return explain_record(made, self._situation) if made else missing(upload.character, pose, files.missing)
+            if made:
+                return explain_record(made, self._situation)
+            return missing(upload.character, pose, files.missing, hint(files.missing, files.strangers))
+        prompt, prepares = self._stack.parameter("DefaultPrompt"), self._stack.prepares
         try:
-            found = draft(self._bucket, upload.character, pose, files, self._stack.parameter("DefaultPrompt"))
+            found = draft(self._bucket, upload.character, pose, files, prompt, prepares=prepares)
         except UploadChanged as exc:
             return Explanation(Reason.SETTLING, f"{exc} is being replaced right now.", "Wait a moment and ask again.")
+        if upload.role in (Role.FACE, Role.POSE) and found.job.inputs[upload.role].key != key:
+            return self._not_chosen(key, upload, pose, files, found.job.inputs[upload.role].key)
         record = self._stack.ledger.get(found.job.job_id)
         if record:
             return self._of_record(record, found, own, upload.role)
@@ -537,16 +556,21 @@ class Explainer:
 
     # ---- what is not there, or does not count ------------------------------------------------------------------------
 
-    def _not_chosen(self, key: str, upload: Upload, pose: str, files: JobFiles) -> Explanation:
-        """The key is not among the files of its job: another one counts, or it is gone, or never was."""
+    def _not_chosen(self, key: str, upload: Upload, pose: str, files: JobFiles, picture: str = "") -> Explanation:
+        """The key is not among the files of its job: another `picture` counts, or it is gone, or never was."""
         version = self._version(key)
         made = self._made_of(upload, pose, key, version)
         if made:
             return explain_record(made, self._situation)
-        chosen = {Role.FACE: files.face, Role.POSE: files.pose}.get(upload.role)
-        if version is not None and chosen:
-            sentence = f"{key} does not count: {chosen.key} is the same file under another ending, and newer."
-            return Explanation(Reason.SUPERSEDED, sentence, f"Delete the one that is not meant, or upload {key} again.")
+        if version is not None and picture:
+            sentence = f"{key} does not count: {picture} is the newest picture of that name."
+            step = f"Nothing, if it goes with the picture. If it is the one that is meant, delete {picture}."
+            return Explanation(Reason.SUPERSEDED, sentence, step)
+        if version is not None and upload.role in (Role.JOB_FILE, Role.POSE_FILE):
+            chosen = files.job_file if upload.role is Role.JOB_FILE else files.pose_file
+            if chosen:
+                sentence = f"{key} does not count: {chosen.key} is the same file in another spelling, and newer."
+                return Explanation(Reason.SUPERSEDED, sentence, "Delete the one that is not meant.")
         deleted = self._deleted_at(key)
         if deleted is not None:
             when = span(self._situation.now - deleted)

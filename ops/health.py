@@ -16,6 +16,7 @@ from ops.words import many, span
 from posedrop.clock import epoch, rfc3339
 from posedrop.gate.breaker import Breaker, Cause
 from posedrop.gate.budget import Budget
+from posedrop.gate.credits import Credits
 from posedrop.gate.gate import GateState, Opening
 from posedrop.gate.rate_limit import RateLimit
 from posedrop.gate.reasons import BUDGETS
@@ -86,11 +87,20 @@ class Spend:
 
 
 @dataclass(frozen=True)
+class CreditsLeft:
+    """What is left on the provider's account (USD), since when that is known (RFC 3339), and how many jobs it pays."""
+
+    usd: float
+    known_at: str
+    jobs: int
+
+
+@dataclass(frozen=True)
 class Health:
     """A stack at a glance. Times are RFC 3339, durations seconds. `uploads`: messages on uploads that are to be read.
 
-    `alarms` are those that are on; None where they cannot be read. `version`: what was deployed; None where it is older
-    than that output.
+    `credits` None: the provider has not said what is left. `alarms` are those that are on; None where they cannot be
+    read. `version`: what was deployed; None where it is older than that output.
     """
 
     stack: str
@@ -105,6 +115,7 @@ class Health:
     pause: Pause | None
     typical_seconds: float
     spend: Spend
+    credits: CreditsLeft | None
     alarms: list[str] | None
     problems: list[Problem]
 
@@ -136,6 +147,7 @@ def health(stack: Stack) -> Health:
         pause=pause,
         typical_seconds=tenths[len(tenths) // 2] / 10,
         spend=spend_of(state, stack.budget),
+        credits=credits_of(stack.credits.read()),
         alarms=None if alarms is None else sorted(alarms),
         problems=[
             *_problems(stack, pause, dead, undelivered),
@@ -163,7 +175,7 @@ def problems(stack: Stack) -> list[Problem]:
 
 
 def _undelivered(stack: Stack) -> int | None:
-    """How many events could not be delivered; None where the queue of them cannot be told."""
+    """How many events could not be delivered; None where their queue is not known."""
     url = stack.resource("EventDeadLetterQueue")
     return depth(stack, url) if url else None
 
@@ -207,6 +219,11 @@ def spend_of(state: GateState, budget: Budget) -> Spend:
     return Spend(round(spent.day, 4), round(spent.month, 4), budget.daily, budget.monthly, spent.price)
 
 
+def credits_of(found: Credits | None) -> CreditsLeft | None:
+    """What is left on the provider's account. Pure."""
+    return CreditsLeft(found.usd, rfc3339(found.at), found.jobs) if found else None
+
+
 def _problems(stack: Stack, pause: Pause | None, dead: int, undelivered: int | None) -> list[Problem]:
     found = []
     if pause and pause.cause:
@@ -237,10 +254,10 @@ def _stuck(stack: Stack, sent: list[Record], now: float) -> list[Problem]:
         Status.FAILED: ages.ended,
     }
     stuck = Counter(found.status for found in sent if epoch(found.updated_at) < now - limits.get(found.status, now))
-    told = ", ".join(f"{stuck[status]:,} {status}" for status in limits if stuck[status])
-    if not told:
+    numbers = ", ".join(f"{stuck[status]:,} {status}" for status in limits if stuck[status])
+    if not numbers:
         return []
-    return [Problem(f"jobs are stuck, and their ends not notified: {told}", stack.command("sweep"))]
+    return [Problem(f"jobs are stuck, and their ends not notified: {numbers}", stack.command("sweep"))]
 
 
 def alarms_on(stack: Stack) -> dict[str, str] | None:
@@ -292,7 +309,7 @@ def capacity_problems(stack: Stack, *, counts_all: bool) -> list[Problem]:
 
 
 def _account_concurrency(stack: Stack) -> int | None:
-    """How many functions the account may run at once without those that are reserved; None where it cannot be told."""
+    """How many functions the account may run at once without those that are reserved; None where AWS does not say."""
     if stack.endpoint:  # the local stack has no such limit
         return None
     try:

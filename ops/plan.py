@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ops.errors import Refused
 from ops.stack import Stack
 from posedrop.contract import PREFIX, Folder, OutsideContract, Role, Upload, parse
+from posedrop.examine import Examined, Examiner
 from posedrop.intake import draft
 from posedrop.ledger import Record
 from posedrop.segmind import MODEL
@@ -36,7 +37,7 @@ class PlannedJob:
     """What would become of one pose: a new job, a known one (with its status), one that waits, one that is refused.
 
     `asked`: it is one of the poses that were named; others share its face. `usd`: what it would cost. `request`: what
-    would be sent, with the images by their names.
+    would be sent, with the images by their names. `changes`: by "face" and "pose", what is done to it before.
     """
 
     character: str
@@ -48,6 +49,7 @@ class PlannedJob:
     missing: list[str] = field(default_factory=list)
     error: str | None = None
     request: dict[str, Any] | None = None
+    changes: dict[str, list[str]] = field(default_factory=dict)
     context: dict[str, Any] | None = None
     usd: float = 0.0
 
@@ -82,7 +84,8 @@ class Overlay(UploadBucket):
         super().__init__(s3, name)
         self._files = files
         self._shared: dict[tuple[str, str], Blob] = {}
-        self._folders: dict[str, list[Listed]] = {}
+        self._examined: dict[tuple[str, str], Examined] = {}
+        self._folders: dict[str, tuple[list[Listed], list[str]]] = {}
         now = datetime.fromtimestamp(clock(), UTC)
         self._own = [Listed(key, hashlib.sha256(data).hexdigest(), len(data), now) for key, data in files.items()]
 
@@ -99,14 +102,39 @@ class Overlay(UploadBucket):
             self._shared[shared] = blob
         return self._shared[shared]
 
-    def _list(self, prefix: str, *, below: bool = True) -> list[Listed]:
+    def examine(self, listed: Listed) -> Examined:
+        """Say what is in an image file; each is read once."""
+        found = (listed.key, listed.etag)
+        if found not in self._examined:
+            self._examined[found] = self._examine(listed)
+        return self._examined[found]
+
+    def _examine(self, listed: Listed) -> Examined:
+        if listed.key not in self._files:
+            return super().examine(listed)
+        data = self._files[listed.key]
+        examiner = Examiner(listed.key, len(data))
+        if examiner.wants_more:
+            examiner.feed(data)
+        return examiner.close(version_id=None, etag=listed.etag, metadata={})
+
+    def _list(self, prefix: str) -> list[Listed]:
         """The files of a prefix: no contract's file lies deeper than in the folder that the prefix is in."""
-        folder = prefix[: prefix.rindex("/") + 1]
-        if folder not in self._folders:
-            there = [listed for listed in super()._list(folder, below=False) if listed.key not in self._files]
-            own = [listed for listed in self._own if listed.key.rpartition("/")[0] == folder[:-1]]
-            self._folders[folder] = there + own
-        return [listed for listed in self._folders[folder] if listed.key.startswith(prefix)]
+        listed, _ = self._list_folder(prefix[: prefix.rindex("/") + 1])
+        return [entry for entry in listed if entry.key.startswith(prefix)]
+
+    def _list_folder(self, prefix: str) -> tuple[list[Listed], list[str]]:
+        if prefix not in self._folders:
+            listed, folders = super()._list_folder(prefix)
+            there = [entry for entry in listed if entry.key not in self._files]
+            own = {entry.key[len(prefix) :]: entry for entry in self._own if entry.key.startswith(prefix)}
+            below = {f"{prefix}{rest.partition('/')[0]}/" for rest in own if "/" in rest}
+            files = there + [entry for rest, entry in own.items() if "/" not in rest]
+            self._folders[prefix] = files, sorted({*folders, *below})
+        return self._folders[prefix]
+
+    def _page(self, prefix: str, after: str, size: int) -> tuple[list[Listed], bool]:
+        return self._list(prefix), False
 
 
 def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequence[str] | None = None) -> Plan:
@@ -119,21 +147,29 @@ def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequen
     # Only a face or a job file is shared: without one, no other pose becomes another job.
     alone = asked is not None and all(parse(key).role in (Role.POSE, Role.POSE_FILE) for key in files)
     poses = sorted(asked) if asked and alone else bucket.poses(character)
-    price = stack.price()
-    return Plan(url, [_job(stack, bucket, character, pose, asked is None or pose in asked, price) for pose in poses])
+    prices = stack.prices()
+    return Plan(url, [_job(stack, bucket, character, pose, asked is None or pose in asked, prices) for pose in poses])
 
 
 def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
     """What one pose is by the files that are there now. Raises Refused; errors of AWS pass as botocore's."""
-    return _job(stack, stack.uploads, character, pose, asked=True, price=stack.price())
+    return _job(stack, stack.uploads, character, pose, asked=True, prices=stack.prices())
 
 
-def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: bool, price: float) -> PlannedJob:
+def _job(
+    stack: Stack,
+    bucket: UploadBucket,
+    character: str,
+    pose: str,
+    asked: bool,
+    prices: Callable[[Mapping[str, Any]], float],
+) -> PlannedJob:
     files = bucket.files(character, pose)
     if files.missing:
         return PlannedJob(character, pose, asked, Outcome.WAITING, missing=files.missing)
     try:
-        found = draft(bucket, character, pose, files, stack.parameter("DefaultPrompt"))
+        prepares = stack.prepares
+        found = draft(bucket, character, pose, files, stack.parameter("DefaultPrompt"), prepares=prepares)
     except UploadChanged as exc:
         raise Refused(f"{exc} is being replaced right now: try again") from exc
     if found.lacks_prompt:
@@ -152,8 +188,9 @@ def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: b
         status=str(known.status) if known else None,
         error=known.error["message"] if known and known.error else None,
         request={**job.parameters, **images},
+        changes={name: list(read.changes) for name, read in job.inputs.items() if read.changes} if prepares else {},
         context=job.context,
-        usd=0.0 if known else price,
+        usd=0.0 if known else prices(job.parameters),
     )
 
 

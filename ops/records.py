@@ -21,7 +21,7 @@ from posedrop.gate.reasons import ReasonCode
 from posedrop.job import SLUG_LIMIT
 from posedrop.ledger import ENDED, ENDED_UNSENT, INCOMPLETE, PAID, UNFINISHED_INDEX, Record, Status
 from posedrop.line.places import DUE, IN_LINE, LINE_INDEX
-from posedrop.record import from_item
+from posedrop.record import from_item, is_record
 
 CHARACTER_INDEX, DAY_INDEX = "by-character", "by-day"
 SORTED_BY = {
@@ -121,7 +121,7 @@ class Counts:
 
     by_status: dict[str, int]
     failures: dict[str, int] = field(default_factory=dict)
-    untold: int = 0
+    not_notified: int = 0
     refused: int = 0
     cut: bool = False
 
@@ -129,7 +129,7 @@ class Counts:
 class Records:
     """The records of one stack. Errors of DynamoDB pass as botocore's ClientError.
 
-    `unreadable` is told the id of a record that is of no known form, which is left out; without it that is an error.
+    `unreadable` is called with the id of a record of no known form, which is left out; without it that is an error.
     """
 
     def __init__(self, stack: Stack, unreadable: Callable[[str], object] | None = None) -> None:
@@ -227,6 +227,13 @@ class Records:
         while batch := list(islice(keys, BATCH)):
             found += self._get(batch, ProjectionExpression=projection, ExpressionAttributeNames=names)
         return found
+
+    def every(self) -> Iterator[Record]:
+        """All records one after another, without a bound: what was requested and what it cost, not what came of it."""
+        names = {f"#{name}": name for name in ("status", "character", "error")}
+        projection = "job_id, #status, #character, pose, attempt, created_at, request_id, requests, #error"
+        items = self._items("scan", ProjectionExpression=projection, ExpressionAttributeNames=names)
+        yield from self._read(item for item in items if is_record(item))
 
     def counts(self, sent: Iterable[Record]) -> Counts:
         """How many records there are of each status: the unfinished exactly, the ended among the newest.

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from ops.errors import NotFound, OpsError, UnclearTarget
 from ops.words import command
 from posedrop.gate.budget import Budget
+from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.items import Items
 from posedrop.gate.rate_limit import Counting, RateLimit
@@ -122,8 +123,13 @@ class Stack:
         """What may be spent."""
         return Budget(self.seconds("DailyBudget"), self.seconds("MonthlyBudget"))
 
+    @property
+    def prepares(self) -> bool:
+        """Whether pictures are prepared before they are sent."""
+        return self.parameter("PrepareImages") == "true"
+
     def resource(self, logical_id: str) -> str | None:
-        """The physical id of a resource that is no output; None where it cannot be told."""
+        """The physical id of a resource that is no output; None where AWS does not say."""
         try:
             answer = self.client("cloudformation").describe_stack_resource(
                 StackName=self.name, LogicalResourceId=logical_id
@@ -146,6 +152,11 @@ class Stack:
         return Gate(self._items, self.limit, self.budget)
 
     @cached_property
+    def credits(self) -> CreditsStore:
+        """What is known of the provider's credits."""
+        return CreditsStore(self._items)
+
+    @cached_property
     def line(self) -> Line:
         """The line of queued jobs."""
         return Line(self._items)
@@ -154,9 +165,9 @@ class Stack:
     def _items(self) -> Items:
         return Items(self.client("dynamodb"), self.output("JobsTableName"))
 
-    def price(self) -> float:
-        """What a job costs (USD), as far as that was learned."""
-        return self.gate.budgets.read(self.clock()).price
+    def prices(self) -> Callable[[Mapping[str, Any]], float]:
+        """Read the learned prices; return what gives, for a job's parameters, what it costs (USD)."""
+        return self.gate.budgets.prices()
 
     @cached_property
     def uploads(self) -> UploadBucket:

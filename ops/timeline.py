@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 from ops.errors import NotFound
 from ops.explain import Explanation, Situation, explain_record
 from ops.stack import Stack
+from ops.words import usd
 from posedrop.clock import epoch, rfc3339
 from posedrop.ledger import Record, Status
 from posedrop.notification import incomplete, notification
@@ -50,6 +51,8 @@ class Execution:
 class Life:
     """All there is to say of a job. `notification` is what was told, or will be; None before the end.
 
+    `cost_usd` is what all its requests cost, None where that is not known of one of them.
+
     `unread` says what else there might have been to say, and why it is not known.
     """
 
@@ -61,6 +64,7 @@ class Life:
     execution: Execution | None
     notification: dict[str, Any] | None
     unread: list[str]
+    cost_usd: float | None = None
 
 
 def life(stack: Stack, job_id: str) -> Life:
@@ -83,6 +87,7 @@ def life(stack: Stack, job_id: str) -> Life:
         execution=_execution(stack, record),
         notification=told,
         unread=unread,
+        cost_usd=record.cost_usd,
     )
 
 
@@ -114,6 +119,7 @@ def _request(request: Request) -> list[tuple[str | None, str, str]]:
     """When a request was sent, with what became of it."""
     attempt = f"attempt {request.attempt}"
     known = f" ({request.request_id})" if request.request_id else ""
+    known += f", {usd(request.cost_usd)}" if request.cost_usd is not None else ""
     return [
         (_time(request.sent_at), "sent", f"{attempt}: {FATES[request.fate]}{known}"),
         (_time(request.not_found_at), "not found", f"{attempt}: the provider did not know the request"),

@@ -9,15 +9,9 @@ from ops.errors import OpsError
 from ops.explain import Situation
 from ops.stack import Stack
 from posedrop.clock import epoch
+from posedrop.contents import HEAD_BYTES, content_of
 from posedrop.ledger import Record, Status
 
-TYPES = {
-    "png": "image/png",
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "webp": "image/webp",
-    "json": "application/json",
-}
 LOOK_SECONDS = 0.5
 """Between two looks at the ledger at first; later they are further apart."""
 SLOWEST_LOOK_SECONDS = 3.0
@@ -30,9 +24,13 @@ def store(stack: Stack, files: Mapping[str, bytes], sent: Callable[[str, int], N
             io.BytesIO(data),
             stack.uploads.name,
             key,
-            ExtraArgs={"ContentType": TYPES.get(key.rpartition(".")[2].lower(), "application/octet-stream")},
+            ExtraArgs={"ContentType": "application/json" if key.endswith(".json") else _type(key, data)},
             Callback=lambda size, key=key: sent(key, size),
         )
+
+
+def _type(key: str, data: bytes) -> str:
+    return content_of(data[:HEAD_BYTES], key).type or "application/octet-stream"
 
 
 @dataclass(frozen=True)

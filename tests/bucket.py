@@ -42,19 +42,22 @@ class MemoryBucket:
         after = request.get("ContinuationToken", request.get("StartAfter", ""))
         at = max(bisect_left(self._keys, prefix), bisect_right(self._keys, after))
         contents: list[dict[str, Any]] = []
+        folders: list[dict[str, str]] = []
         while at < len(self._keys) and self._keys[at].startswith(prefix):
             if len(contents) == request.get("MaxKeys", PAGE):
                 last = contents[-1]["Key"]
-                return {"Contents": contents, "IsTruncated": True, "NextContinuationToken": last}
+                more = {"IsTruncated": True, "NextContinuationToken": last}
+                return {"Contents": contents, "CommonPrefixes": folders, **more}
             key = self._keys[at]
             folder = key[len(prefix) :].partition("/")[0] if delimiter and "/" in key[len(prefix) :] else None
             if folder is not None:
+                folders.append({"Prefix": f"{prefix}{folder}/"})
                 at = bisect_left(self._keys, f"{prefix}{folder}0")  # the character after the slash
                 continue
             size = len(self.files[key])
             contents.append({"Key": key, "ETag": self.etag(key), "Size": size, "LastModified": self._modified[key]})
             at += 1
-        return {"Contents": contents, "IsTruncated": False}
+        return {"Contents": contents, "CommonPrefixes": folders, "IsTruncated": False}
 
     def get_paginator(self, _: str) -> "MemoryBucket":
         return self

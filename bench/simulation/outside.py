@@ -30,7 +30,7 @@ JOB_COST = 0.0294
 class Setting:
     """A stack's parameters, and the provider's ways.
 
-    counts: which calls the provider counts, submits or all; the stack is told so (LimitCounts). submit_concurrency:
+    counts: which calls the provider counts, submits or all; the stack is deployed so (LimitCounts). submit_concurrency:
     None for the template's default. post_seconds: median of a submit's response time, which is lognormal with
     `post_spread`. begin: seconds after midnight UTC.
     """

@@ -41,6 +41,7 @@ from posedrop.lookup import RequestLookup
 from posedrop.messages import SubmitMessage, parse_message
 from posedrop.parallel import WORKERS
 from posedrop.record import Status
+from posedrop.rescue import Rescue
 from posedrop.submission import Submission
 from posedrop.submit_queue import SubmitQueue
 from posedrop.watching import Watch
@@ -241,10 +242,11 @@ class Stack:
             ledger=ledger,
             gate=gate,
             segmind=self.provider,
-            lookup=RequestLookup(ledger, self.provider, gate, None, clock=simulation.clock),
+            lookup=RequestLookup(ledger, self.provider, gate, None, Rescue(None), clock=simulation.clock),
             api_key=key,
             executions=Executions(cast(Any, self.workflows), "arn:stateMachine:jobs"),
             latency=LatencyStore(self._client("submit"), TABLE, parameter("TypicalInferenceSeconds")),
+            pictures=cast(Any, None),  # no picture of the simulation needs to be prepared
             wake_dispatch=lambda: simulation.spawn(self._run_dispatch, INVOKE_SECONDS),
             clock=simulation.clock,
             sleep=simulation.sleep,

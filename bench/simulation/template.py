@@ -60,4 +60,7 @@ def submit_settings(setting: Setting) -> SubmitSettings:
         image_transport="presigned-url",
         account_pause_seconds=setting.account_pause_seconds,
         submit_timeout_seconds=parameter("SubmitTimeoutSeconds"),
+        prepare_images=False,
+        prepare_function="prepare",
+        output_bucket="outputs",
     )

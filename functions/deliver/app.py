@@ -12,11 +12,14 @@ from posedrop.channels import EventBus
 from posedrop.delivery import Delivery
 from posedrop.downloads import Downloader
 from posedrop.gate.budget import BudgetStore
+from posedrop.gate.credits import CreditsStore
 from posedrop.gate.items import Items
 from posedrop.gate.rate_limit import RateLimiter
+from posedrop.history import History
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Ledger
 from posedrop.naming import execution_name
+from posedrop.rescue import Rescue
 from posedrop.s3 import s3_client
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
@@ -29,18 +32,35 @@ logger = Logger()
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
-    """End the job of a state machine's event, or report an execution that ended without telling its job's end."""
+    """End the job of a state machine's event, or report an execution that ended without notifying its job's end.
+
+    An event {"rescue": job id, "attempt": n} fetches the pictures of a failed job that the provider still keeps,
+    {"credits": true} asks what is left on the account, {"history": {"first", "last", "page"}} reads a part of the
+    provider's request history.
+    """
+
+    def remaining() -> float:
+        return context.get_remaining_time_in_millis() / 1000
+
     try:
         if event.get("detail-type") == "Step Functions Execution Status Change":
             logger.append_keys(execution=event["detail"]["name"])
-            delivery().report_execution(event)
+            delivery().report_execution(event, remaining)
             return None
+        if "history" in event:
+            return delivery().history(event)
+        if "credits" in event:
+            delivery().refresh_credits()
+            return None
+        if "rescue" in event:
+            logger.append_keys(job_id=event["rescue"], attempt=event["attempt"])
+            return delivery().rescue(event, remaining)
         logger.append_keys(
             job_id=event["job_id"],
             attempt=event["attempt"],
             execution=execution_name(event["job_id"], event["attempt"]),
         )
-        return delivery().deliver(event, lambda: context.get_remaining_time_in_millis() / 1000)
+        return delivery().deliver(event, remaining)
     except Exception as exc:
         # What leaves the function is logged by the runtime too, but not as JSON, and without the job.
         logger.warning("not delivered", reason=f"{type(exc).__name__}: {exc}")
@@ -56,6 +76,7 @@ def delivery() -> Delivery:
     api_key = ApiKey(settings.segmind_secret_id)
     dynamodb = boto3.client("dynamodb")
     items = Items(dynamodb, settings.jobs_table)
+    history = History(settings.segmind_history_url, api_key) if settings.segmind_history_url else None
     return Delivery(
         ledger=Ledger(dynamodb, settings.jobs_table, settings.record_retention_days),
         segmind=Segmind(settings.segmind_base_url, api_key, clock=time.time),
@@ -68,5 +89,7 @@ def delivery() -> Delivery:
         limiter=RateLimiter(items, settings.limit),
         budgets=BudgetStore(items, settings.budget),
         latency=LatencyStore(dynamodb, settings.jobs_table, settings.typical_inference_seconds),
+        rescue=Rescue(history, clock=time.time),
+        account=CreditsStore(items, clock=time.time),
         clock=time.time,
     )

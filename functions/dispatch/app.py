@@ -12,6 +12,7 @@ from botocore.config import Config
 
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.dispatch.new_key import key_changed_at
+from posedrop.gate.credits import Credits, CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.items import Items
 from posedrop.gate.reasons import BUDGETS, ReasonCode
@@ -28,18 +29,34 @@ logger = Logger()
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Dispatch once, and return how many jobs were dispatched and how many were put back in line."""
     done = dispatcher().run(lambda: context.get_remaining_time_in_millis() / 1000)
-    measure(done)
+    measure(done, credits_store().read())
     return {"sent": done.sent, "returned": done.returned}
 
 
-def measure(done: Dispatched) -> None:
-    """Write what a run saw as metrics, zeros too: so no alarm has gaps to fill in."""
+def measure(done: Dispatched, left: Credits | None) -> None:
+    """Write what a run saw as metrics, zeros too: so no alarm has gaps to fill in. `left` None is not known."""
     code = done.closed.code if done.closed else None
     seconds("OldestJobSeconds", done.oldest_seconds)
     seconds("NoSuccessSeconds", done.idle_seconds)
     count("Paused", code is ReasonCode.PAUSED)
     count("WaitingForBudget", code in BUDGETS and done.oldest_seconds > 0)
+    if left is not None:
+        count("RemainingCredits", left.usd)
+        count("JobsPaidFor", left.jobs)
     flush()
+
+
+@cache
+def items() -> Items:
+    """Return the items of the table."""
+    settings: DispatchSettings = from_environment(DispatchSettings)
+    return Items(boto3.client("dynamodb", config=Config(max_pool_connections=WORKERS)), settings.jobs_table)
+
+
+@cache
+def credits_store() -> CreditsStore:
+    """Return what is known of the credits."""
+    return CreditsStore(items(), clock=time.time)
 
 
 @cache
@@ -47,10 +64,9 @@ def dispatcher() -> Dispatcher:
     """Return the dispatcher of this process."""
     settings: DispatchSettings = from_environment(DispatchSettings)
     many = Config(max_pool_connections=WORKERS)
-    items = Items(boto3.client("dynamodb", config=many), settings.jobs_table)
     return Dispatcher(
-        Gate(items, settings.limit, settings.budget),
-        Line(items),
+        Gate(items(), settings.limit, settings.budget),
+        Line(items()),
         SubmitQueue(boto3.client("sqs", config=many), settings.submit_queue_url),
         clock=time.time,
         key_changed_at=key_changed_at(boto3.client("secretsmanager"), settings.segmind_secret_id),
@@ -58,4 +74,4 @@ def dispatcher() -> Dispatcher:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    dispatcher()  # while the function starts, not in its first event
+    dispatcher(), credits_store()  # while the function starts, not in its first event

@@ -9,9 +9,11 @@ import boto3
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.executions import Executions
+from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.items import Items
 from posedrop.history import History
@@ -21,6 +23,8 @@ from posedrop.ledger import Ledger
 from posedrop.lookup import RequestLookup
 from posedrop.messages import SubmitMessage, UnreadableMessage, parse_message
 from posedrop.naming import execution_name
+from posedrop.prepare.pictures import PreparedPictures, response_seconds
+from posedrop.rescue import Rescue
 from posedrop.s3 import s3_client
 from posedrop.secret import ApiKey
 from posedrop.segmind import Segmind
@@ -92,24 +96,36 @@ def submission() -> Submission:
     found = settings()
     api_key = ApiKey(found.segmind_secret_id)
     segmind = Segmind(found.segmind_base_url, api_key, clock=time.time)
-    gate = Gate(Items(dynamodb(), found.jobs_table), found.limit, found.budget)
+    items = Items(dynamodb(), found.jobs_table)
+    gate = Gate(items, found.limit, found.budget)
+    history = History(found.segmind_history_url, api_key) if found.segmind_history_url else None
     # Only a URL can carry the job's name into the history.
-    has_history = found.segmind_history_url and found.image_transport == "presigned-url"
-    history = History(found.segmind_history_url, api_key) if has_history else None
+    by_name = history if found.image_transport == "presigned-url" else None
+    s3 = s3_client()
     return Submission(
         found,
-        s3=s3_client(),
+        s3=s3,
         ledger=ledger(),
         gate=gate,
         segmind=segmind,
-        lookup=RequestLookup(ledger(), segmind, gate, history, clock=time.time),
+        lookup=RequestLookup(ledger(), segmind, gate, by_name, Rescue(history, time.time), clock=time.time),
         api_key=api_key,
         executions=Executions(boto3.client("stepfunctions"), found.state_machine_arn),
         latency=LatencyStore(dynamodb(), found.jobs_table, found.typical_inference_seconds),
+        pictures=pictures(s3, found),
         wake_dispatch=wake_dispatch,
+        account=CreditsStore(items, clock=time.time),
         clock=time.time,
         sleep=time.sleep,
     )
+
+
+def pictures(s3: Any, found: SubmitSettings) -> PreparedPictures:
+    """Return the prepared pictures. A picture is asked for once: the message comes back if there is no response."""
+    seconds = response_seconds(found.submit_timeout_seconds)
+    config = Config(connect_timeout=5, read_timeout=seconds, retries={"total_max_attempts": 1})
+    client = boto3.client("lambda", config=config)
+    return PreparedPictures(s3, client, found.output_bucket, found.prepare_function, seconds, time.time)
 
 
 @cache

@@ -51,6 +51,11 @@ def _end(fault: str, explains: str, weight: float = 1, **more: object) -> JobFau
     return JobFault(fault, {"fault": fault, **more}, frozenset({explains}), fatal=True, weight=weight)
 
 
+def _lost(fault: str, explains: str, weight: float = 1, **more: object) -> JobFault:
+    """A result that is gone or of no use, while the history still leads to its images."""
+    return JobFault(fault, {"fault": fault, **more}, frozenset({explains}), weight=weight)
+
+
 def _shape(fault: str) -> JobFault:
     return JobFault(fault, {"fault": fault}, weight=0.5)
 
@@ -98,7 +103,8 @@ JOB_FAULTS = (
     # Jobs that end badly
     _end("failed", "InferenceFailed", 3),
     _end("blocked", "InferenceFailed"),
-    _end("expired", "ResultExpired", 2, seconds=1),
+    # What is gone is fetched by way of the history, now or by a later sweep
+    _lost("expired", "ResultExpired", 2, seconds=1),
     JobFault(
         "never ends",
         {"fault": "unknown-state", "seconds": JOB_TIMEOUT_SECONDS + 15},
@@ -109,9 +115,10 @@ JOB_FAULTS = (
     # Outputs in all their shapes, and none
     *map(_shape, ("output-list", "output-json-list", "output-json-object", "output-objects")),
     *map(_shape, ("output-base64", "output-data-uri")),
-    _end("output-missing", "OutputInvalid"),
-    _end("output-empty", "OutputInvalid", 0.5),
-    _end("output-foreign", "OutputInvalid", url="http://169.254.169.254/latest/meta-data"),
+    _lost("output-missing", "OutputInvalid"),
+    _lost("output-empty", "OutputInvalid", 0.5),
+    _lost("output-foreign", "OutputInvalid", url="http://169.254.169.254/latest/meta-data"),
+    *map(_shape, ("output-images",)),
     # Images
     _media("truncated", 3),
     _media("wrong-type", 2),
@@ -120,6 +127,7 @@ JOB_FAULTS = (
     _media("huge", 0.5, bytes=260_000_000),
     _passing("media", "cut", 3),
     _passing("media", "slow", seconds=3),
+    _passing("media", "packed"),
     _passing("media", "500"),
     _passing("media", "404"),
     _passing("media", "reset", 2),

@@ -9,6 +9,7 @@ strikes before it is asked for. What each of them stands for:
 - deaths: a function's process is killed at one of its calls of AWS: half of them before the call is applied, half
   after it, so that it never learns of it.
 - twice: SQS delivers a message a second time, under the same message id, although it was deleted.
+- outputs_refused: S3 answers 503 to a write below outputs/: the output bucket is down, or refuses it.
 - late: SQS delivers a message later than others that were sent after it.
   (Both: Amazon SQS developer guide, standard queues: at-least-once delivery, best-effort ordering.)
 """
@@ -40,6 +41,7 @@ WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems",
 LOST_REPLY = json.dumps(
     {"__type": "com.amazonaws.dynamodb.v20120810#InternalServerError", "message": "the reply was lost"}
 ).encode()
+OUTPUT_REFUSED = b"<Error><Code>ServiceUnavailable</Code><Message>the output bucket is down</Message></Error>"
 OFTEN = {"DispatchFunction": 10}
 """How much oftener than others a function dies at a call, because it makes few."""
 BUDGET = b'"budget/'
@@ -59,6 +61,7 @@ class GatewayFaults:
     twice: float = 0.0
     twice_seconds: float = 40.0
     """The copy comes at any time until so much later."""
+    outputs_refused: float = 0.0
     late: float = 0.0
     late_seconds: float = 8.0
 
@@ -122,6 +125,7 @@ class FaultyGateway:
         """Replace all faults; their draws start again, the counts go on."""
         self.faults = faults
         self._replies = random.Random(f"{faults.seed}/replies")  # nosec B311 # the same each time
+        self._outputs = random.Random(f"{faults.seed}/outputs")  # nosec B311 # the same each time
         self._deaths = random.Random(f"{faults.seed}/deaths")  # nosec B311 # the same each time
         self._queues = FaultyQueues(faults, self.struck)
 
@@ -131,6 +135,9 @@ class FaultyGateway:
             await self._control(scope, receive, send)
         elif scope["type"] == "http" and (found := self._victim(scope)):
             await self._kill(found, scope, receive, send)
+        elif scope["type"] == "http" and is_output(scope) and self._outputs.random() < self.faults.outputs_refused:
+            self.struck["outputs_refused"] += 1
+            await _answer(send, 503, OUTPUT_REFUSED)
         elif scope["type"] == "http" and is_write(scope) and self._replies.random() < self.faults.lost_replies:
             await self._lose_reply(scope, receive, send)
         else:
@@ -205,6 +212,11 @@ def is_write(scope: Scope) -> bool:
     target: bytes = next((value for name, value in scope["headers"] if name.lower() == b"x-amz-target"), b"")
     service, _, action = target.decode("latin-1").partition(".")
     return f"{service}." == DYNAMODB_TARGET and action in WRITES
+
+
+def is_output(scope: Scope) -> bool:
+    """Whether a request writes an image or a result.json to S3: MiniStack's buckets are the first part of a path."""
+    return scope["method"] in ("PUT", "POST") and "outputs" in scope["path"].split("/")[2:3]
 
 
 def caller_of(scope: Scope) -> tuple[int, str] | None:

@@ -20,8 +20,12 @@ UNRESOLVED = "UNRESOLVED"
 MOST_REFUSALS = 8
 MOST_500S = 8
 """How often a job is sent at most that is always answered so."""
-GONE = frozenset({"InferenceFailed", "ResultExpired"})
+GONE = frozenset({"InferenceFailed"})
 """After these ends an accepted request has nothing more to give, so a new attempt pays again."""
+RESCUE = "rescue"
+"""Where a failed job stands whose images may still be at the provider."""
+PARTS = ('"rescue"', '"credits"')
+"""What an asynchronous run of deliver is for that a later one does as well."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,7 @@ class _Checks:
         self._endless: set[str] = set()
         self._deaths = evidence.deaths["submit"]
         self._dispatch_deaths = evidence.deaths["dispatch"]
+        self._deliver_deaths = evidence.deaths["deliver"]
 
     def job(self, job: PlannedJob, record: Record) -> Iterator[str]:
         """Yield what is wrong with one job, which has one record."""
@@ -140,8 +145,9 @@ class _Checks:
     def _attempts(self, job: PlannedJob, job_id: str, attempt: int) -> Iterator[str]:
         notifications = self._notifications[job_id]
         numbers = sorted(notifications)
+        late = [number for number in numbers if number > 1 and _rescued(notifications[number][0])]
         least = 1 + self._asked.attempts.get(job.name, 0)
-        most = 1 + self._asked.wishes.get(job.name, 0)
+        most = 1 + self._asked.wishes.get(job.name, 0) + len(late)
         if not least <= len(numbers) <= most:
             yield f"{len(numbers)} attempts were notified, {least} to {most} were asked for"
         if numbers and numbers[-1] != attempt:
@@ -149,7 +155,7 @@ class _Checks:
         for number in numbers:
             name, sent = f"{job_id}-{number}", notifications[number]
             runs = self._executions[name]
-            if len(runs) != 1:
+            if len(runs) != 1 and not (number in late and not runs):  # a rescue needs none
                 yield f"{name}: {len(runs)} executions"
             ends = {json.dumps([message[key] for key in ("status", "error", "outputs")]) for message in sent}
             if len(ends) > 1:
@@ -266,6 +272,9 @@ class _Checks:
                 if queue == EVENT_DEAD_LETTERS and DISPATCH in body and self._dispatch_deaths:
                     self._dispatch_deaths -= 1  # a run that fails is kept there, though the next one does its work
                     self.explained.append("a run of dispatch was killed, and is in EventDeadLetterQueue")
+                elif queue == EVENT_DEAD_LETTERS and any(part in body for part in PARTS) and self._deliver_deaths:
+                    self._deliver_deaths -= 1
+                    self.explained.append("a run of deliver for the sweep was killed, and is in EventDeadLetterQueue")
                 elif not any(job_id in body for job_id in self._endless):
                     yield f"left in {queue}: {body[:300]}"
 
@@ -302,10 +311,16 @@ def _place(record: Record) -> Iterator[str]:
         yield f"{record['status']}, and its place in line is {record.get('stands')}, {record.get('place')}"
     if not queued and "send_at" in record:
         yield f"{record['status']}, and it is to be sent at {record['send_at']}"
-    if "unfinished" in record and (queued or notified):
+    rescue = record["status"] == "FAILED" and record.get("unfinished") == RESCUE
+    if "unfinished" in record and (queued or notified) and not rescue:
         yield f"{record['status']}{', notified' * notified}, and unfinished: {record['unfinished']}"
     if paid and record.get("unfinished") != "paid":
         yield f"{record['status']}, and not among the paid ones: {record.get('unfinished')}"
+
+
+def _rescued(message: Record) -> bool:
+    """Whether an attempt was delivered by way of the provider's history."""
+    return bool((message.get("metrics") or {}).get("rescued"))
 
 
 def _error(message: Record) -> str | None:

@@ -40,7 +40,7 @@ SAY_SECONDS = 15.0
 STARTING_TICKS = 20
 """Hundredths of a second of processor time, which a process has used before it waits for the first time."""
 SWEEP_SECONDS = 30.0
-SWEEP_AGES = {"waiting": 20, "submitting": 60, "submitted": 60, "ended": 45}
+SWEEP_AGES = {"waiting": 20, "submitting": 60, "submitted": 60, "ended": 45, "rescue": 10}
 LOST_SECONDS = 45.0
 """After a job's time, without a message about it, at which it counts as lost here: 10 minutes in the ledger."""
 LATE_SECONDS = 3.0
@@ -330,7 +330,7 @@ def lost_jobs(records: Iterable[Record], messages: Sequence[str], now: float) ->
         for record in records
         if record["status"] == "QUEUED"
         and "send_at" in record
-        and record["send_at"] + LOST_SECONDS < now
+        and float(record["send_at"]) + LOST_SECONDS < now
         and record["place"] != LONG_AGO
         and not any(record["job_id"] in body for body in messages)
     ]

@@ -231,14 +231,14 @@ def _folder(
 ) -> Iterator[Upload]:
     """The files of one character, in any order, from `at` on."""
     files: list[tuple[str, bytes, dict[str, str]]] = []
-    face, ending = _picture(generator)
+    face, ending = picture(generator)
     face_key = f"incoming/{character}/face.{ending}"
     if shared_prompt:
         # The prompt comes with the job file, so nothing is a job before it is there.
         text = {"prompt": f"a picture {jobs[0].mark}", "context": {"character": character}}
         files.append((f"incoming/{character}/job.json", json.dumps(text).encode(), {}))
     for job in jobs:
-        pose, ending = _picture(generator)
+        pose, ending = picture(generator)
         body = pose[: len(pose) // 2] if job.bad_input else pose
         prompt = f"a picture {job.mark}"
         # The prompt comes with the pose or in a file of its own. What is bad is refused before its prompt is there, so
@@ -283,7 +283,7 @@ def _kills(generator: random.Random, number: int) -> Iterator[Kill]:
         yield Kill(at, function, generator.random())
 
 
-def _picture(generator: random.Random) -> tuple[bytes, str]:
+def picture(generator: random.Random) -> tuple[bytes, str]:
     """A small gradient of two colours, and the ending of its file name."""
     dark, light = (tuple(generator.randrange(256) for _ in range(3)) for _ in range(2))
     ramp = Image.linear_gradient("L").resize(PICTURE_SIZE)

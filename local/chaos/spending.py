@@ -6,7 +6,7 @@ charge that was not replaced by the cost. A lost reply to a write of the budget 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from local.chaos.evidence import Accepted, Evidence, Record
 from local.chaos.faults import COST_USD
@@ -25,15 +25,15 @@ def spent(budgets: Mapping[str, Record]) -> float:
 
 
 def owed(records: Iterable[Record]) -> float:
-    """Return what the records' requests come to (USD): a delivered one its cost, others what they were charged."""
+    """Return what the records' requests come to (USD): their costs where they are known, else what was charged."""
     return sum(
-        COST_USD if _is_delivered(record, request) else _charged(request)
+        float(request["cost_usd"]) if request.get("cost_usd") is not None else _charged(request)
         for record in records
         for request in record.get("requests") or ()
     )
 
 
-def check_sums(evidence: Evidence, records: Iterable[Record]) -> Iterator[str]:
+def check_sums(evidence: Evidence, records: Sequence[Record]) -> Iterator[str]:
     """Yield what is wrong with the sums. `records` are all there were, those that have expired too."""
     budgets, deaths = evidence.budgets, evidence.deaths
     for key, month in budgets.items():
@@ -41,8 +41,11 @@ def check_sums(evidence: Evidence, records: Iterable[Record]) -> Iterator[str]:
         if abs(days - float(month["spent"])) > EXACT:
             yield f"{key}: its days come to {days:.4f} USD, its month to {month['spent']:.4f}"
     difference = spent(budgets) - owed(records)
-    repeated = evidence.aws_struck[BUDGET_REPLIES] * COST_USD
-    most = deaths["submit"] * COST_USD + repeated
+    # A kind of jobs that was not paid for yet is charged in proportion to one that was.
+    charges = [_charged(request) for record in records for request in record.get("requests") or ()]
+    highest = max([COST_USD, *charges])
+    repeated = evidence.aws_struck[BUDGET_REPLIES] * highest
+    most = deaths["submit"] * highest + deaths["deliver"] * (highest - COST_USD) + repeated
     least = -deaths["deliver"] * (COST_USD - FIRST_PRICE_USD) - repeated
     if not least - EXACT <= difference <= most + EXACT:
         yield f"the budget has {difference:+.4f} USD beside the ledger, {least:+.4f} to {most:+.4f} are documented"
@@ -68,7 +71,3 @@ def check_charges(records: Iterable[Record], accepted: Iterable[Accepted]) -> It
 
 def _charged(request: Record) -> float:
     return float(request.get("charged_usd") or 0)
-
-
-def _is_delivered(record: Record, request: Record) -> bool:
-    return record["status"] == "SUCCEEDED" and request.get("request_id") == record.get("request_id")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from local.segmind.faults import Plan
 from local.segmind.server import Server
-from local.segmind.settings import RPM_COUNTS, Settings
+from local.segmind.settings import COST_PER, RPM_COUNTS, Settings
 
 
 def main() -> int:
@@ -58,6 +58,16 @@ def _parser() -> argparse.ArgumentParser:
         default=default.retention,
         metavar="SECONDS",
         help="results are kept so long after submission (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--media-retention",
+        type=float,
+        default=default.media_retention,
+        metavar="SECONDS",
+        help="images and rows of the history are kept so long (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cost-per", choices=COST_PER, default=default.cost_per, help="or each of its samples (default: %(default)s)"
     )
     parser.add_argument(
         "--credits", type=int, default=default.credits, help="jobs that are paid for (default: any number)"

@@ -14,7 +14,7 @@ from local.segmind.faults import FIREWALL, STATUSES, Fault
 from local.segmind.history import row, rows, visible
 from local.segmind.jobs import COMPLETED, FAILED, MODEL, Job
 from local.segmind.misbehaviour import Hangup, Reset, bad_media, status_answer
-from local.segmind.outputs import MISSING
+from local.segmind.outputs import MISSING, beside
 from local.segmind.provider import ApiError, Provider
 
 MAX_BODY_BYTES = 96 * 1024 * 1024
@@ -35,6 +35,7 @@ class Api:
             Route("/v1/{model}", self.submit_and_wait, methods=["POST"]),
             Route("/inference-request/request-history", self.history, methods=["GET"]),
             Route("/inference-request/request-history/{request_id}", self.history_of_one, methods=["GET"]),
+            Route("/v1/get-user-credits", self.credits, methods=["GET"]),
             Route("/media/{request_id}/{name}", self.media, methods=["GET"]),
         ]
 
@@ -97,16 +98,15 @@ class Api:
             state = self._provider.state(job)
             ended = self._provider.ended(job)
             body: dict[str, object] = {"status": state, "request_id": job.request_id, "error": None}
-            body["metrics"] = job.metrics if ended else {}
+            body["metrics"] = self._provider.metrics(job) if ended else {}
             if state == FAILED:
                 return JSONResponse({**body, "error": job.error}, 422)
             if state == COMPLETED:
-                cost = self._provider.settings.cost
-                body["metrics"] = {**job.metrics, **({} if cost is None else {"cost": cost})}
                 body["seed"] = job.parameters.seed
                 output = await self._provider.output(job)
                 if output is not MISSING:
                     body["output"] = output
+                body |= beside(job, self._provider.output_urls(job))
             return JSONResponse(body)
 
         return await self._get(request, "result", handle)
@@ -129,6 +129,14 @@ class Api:
             return JSONResponse(row(self._provider, job))
 
         return await self._get(request, "history", handle)
+
+    async def credits(self, request: Request) -> Response:
+        """What is left of the account's money (source: provider's documentation, account and billing)."""
+
+        async def handle() -> Response:
+            return JSONResponse({"credits": self._provider.remaining_credits(), "free-credits": 0.0})
+
+        return await self._get(request, "credits", handle)
 
     async def media(self, request: Request) -> Response:
         """An output's image: public, so that a key which is sent here has leaked."""

@@ -19,6 +19,7 @@ ROUTES = [
         ("submit-sync", r"POST /v1/[^/]+"),
         ("history", r"GET /inference-request/request-history(/[^/]+)?"),
         ("media", r"GET /media/.+"),
+        ("credits", r"GET /v1/get-user-credits"),
     )
 ]
 

@@ -3,7 +3,7 @@
 A plan is JSON, `{"faults": [...]}`. Each fault is an object with these keys; all but `fault` are optional:
 
     fault        a name from the table below
-    on           submit, status, result, media or history, or a list of them: the calls that it strikes
+    on           submit, status, result, media, history or credits, or a list: the calls that it strikes
     share        the share of those calls, 0 to 1, drawn from the emulator's seed
     nth          a list: exactly the n-th of those calls, counted from 1
     times        strike no more than so often
@@ -51,11 +51,13 @@ for itself. Calls are counted once the key is right and the plan's limit lets th
     output-missing         a job               COMPLETED without an output
     output-empty           a job               an empty string
     output-null            a job               null
+    output-images          a job               no `output`, but a list of URLs as `images`
     output-foreign         a job               `url`
     broken                 media               the image's bytes are garbage
     truncated              media               half an image, with a Content-Length to match
     cut                    media               half an image, then the connection closes before Content-Length
     slow                   media               the image drips over `seconds` (10)
+    packed                 media               the image with Content-Encoding gzip, which was not asked for
     wrong-type             media               an HTML page with status 200
     huge                   media               a valid PNG of `bytes` (268435456), streamed
     empty                  media               no bytes
@@ -70,19 +72,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeGuard
 
-CALLS = ("submit", "status", "result", "media", "history")
+CALLS = ("submit", "status", "result", "media", "history", "credits")
 JOB = "job"
 STATUSES = ("401", "403", "404", "406", "429", "500", "502", "503", "504")
 FIREWALL = "firewall"
 OUTPUTS = (
     *("output-string", "output-list", "output-json-list", "output-json-object", "output-objects", "output-base64"),
-    *("output-data-uri", "output-missing", "output-empty", "output-null", "output-foreign"),
+    *("output-data-uri", "output-missing", "output-empty", "output-null", "output-images", "output-foreign"),
 )
 POINTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*STATUSES, FIREWALL, "refused", "reset", "hang"), CALLS),
     **dict.fromkeys(("no-request-id", "foreign-urls"), ("submit",)),
     **dict.fromkeys(("failed", "blocked", "expired", "unknown-state", *OUTPUTS), (JOB,)),
-    **dict.fromkeys(("broken", "truncated", "cut", "slow", "wrong-type", "huge", "empty", "redirect"), ("media",)),
+    **dict.fromkeys(
+        ("broken", "truncated", "cut", "slow", "packed", "wrong-type", "huge", "empty", "redirect"), ("media",)
+    ),
 }
 """Where each fault can strike."""
 

@@ -5,6 +5,7 @@ history of many thousand rows a day costs nothing to keep.
 """
 
 import math
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from itertools import islice
 
 from local.segmind.jobs import COMPLETED, FAILED, MODEL, Job, timestamp
 from local.segmind.provider import ApiError, Provider
+from local.segmind.settings import COST_USD
 
-COST_DOLLARS = 0.0294  # source: provider's documentation, the model's average
 PENDING = "PENDING"
 STATES = (COMPLETED, FAILED, PENDING)
 MAX_ROWS = 100
@@ -64,7 +65,7 @@ def row(provider: Provider, job: Job, sample: int = 1) -> dict[str, object]:
         "model_status": state,
         "request_body": job.body,
         "generation_url": provider.output_urls(job)[sample - 1] if state == COMPLETED else None,
-        "credits_deduction": COST_DOLLARS if state == COMPLETED else 0.0,
+        "credits_deduction": job.cost if state == COMPLETED else 0.0,
         "latency_ms": round(job.metrics["inference_time"] * 1000) if completed else None,
         "error": job.error if state == FAILED else None,
         "model_created": timestamp(job.created),
@@ -73,8 +74,9 @@ def row(provider: Provider, job: Job, sample: int = 1) -> dict[str, object]:
 
 
 def visible(provider: Provider, job: Job) -> bool:
-    """Whether a job has appeared in the history yet."""
-    return datetime.now(UTC) - job.created >= timedelta(seconds=provider.settings.history_lag)
+    """Whether a job has appeared in the history, and is not removed yet."""
+    appeared = datetime.now(UTC) - job.created >= timedelta(seconds=provider.settings.history_lag)
+    return appeared and not job.removed(time.monotonic())
 
 
 def rows(provider: Provider, query: Mapping[str, str]) -> dict[str, object]:
@@ -145,7 +147,7 @@ def _other_row(provider: Provider, number: int) -> tuple[datetime, dict[str, obj
             "prompt": f"somebody else's picture, number {number}",
         },
         "generation_url": f"{provider.base_url}/media/{request_id}/1.png",
-        "credits_deduction": COST_DOLLARS,
+        "credits_deduction": COST_USD,
         "latency_ms": 31_060,
         "error": None,
         "model_created": timestamp(created),

@@ -21,7 +21,10 @@ KEPT_CHARACTERS = 4096  # of an image that was sent as text: keeping 20 MiB for 
 
 @dataclass
 class Job:
-    """One request that was accepted. `started` and all other times but `created` are seconds of the monotonic clock."""
+    """One request that was accepted. `started` and all other times but `created` are seconds of the monotonic clock.
+
+    `cost` is what it costs once it is completed, in USD.
+    """
 
     request_id: str
     parameters: Parameters
@@ -31,6 +34,8 @@ class Job:
     started: float
     latency: float
     retention: float
+    media_retention: float
+    cost: float
     effect: Fault | None
     pictures: tuple[Picture, Picture] | None = None
     input_error: str | None = None
@@ -72,6 +77,10 @@ class Job:
         if self.effect and self._struck_by("expired") and now >= self.started + self.effect.seconds:
             return True
         return now >= self.started + self.retention
+
+    def removed(self, now: float) -> bool:
+        """Whether its images and its row in the history are gone (source: provider's documentation, logging)."""
+        return now >= self.started + self.media_retention
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Answers that are wrong, and connections that break. `faults.py` tells which fault does what."""
 
 import asyncio
+import gzip
 import random
 import socket
 import struct
@@ -92,6 +93,8 @@ def bad_media(fault: Fault, image: bytes, media_type: str) -> Response:
         case "slow":
             headers = {"content-length": str(len(image))}
             return StreamingResponse(_dripping(image, fault.seconds), 200, headers, media_type)
+        case "packed":
+            return Response(gzip.compress(image), 200, {"content-encoding": "gzip"}, media_type)
         case "wrong-type":
             return Response(HTML.format("Welcome"), media_type="text/html")
         case "huge":

@@ -26,9 +26,15 @@ async def output(job: Job, urls: Sequence[str], draw: Callable[[int], Awaitable[
         "output-missing": MISSING,
         "output-empty": "",
         "output-null": None,
+        "output-images": MISSING,
         "output-foreign": job.effect.url if job.effect else None,
     }
     return shapes[shape]
+
+
+def beside(job: Job, urls: Sequence[str]) -> dict[str, object]:
+    """Return what the result has beside its output: its images under another name, where a fault asks for that."""
+    return {"images": list(urls)} if job.effect and job.effect.fault == "output-images" else {}
 
 
 def _one_or_all(values: list[str]) -> object:

@@ -24,6 +24,9 @@ from local.segmind.settings import Settings
 
 logger = logging.getLogger("local.segmind")
 
+ENDLESS = 1000.0
+"""USD that an account has whose credits never end."""
+
 
 class ApiError(Exception):
     """An error that is answered with an HTTP status and a text."""
@@ -97,6 +100,17 @@ class Provider:
         )
         return job
 
+    def remaining_credits(self) -> float:
+        """What is left of the account's money, in USD."""
+        left = self.settings.credits
+        return ENDLESS if left is None else round(left * self.settings.price, 6)
+
+    def metrics(self, job: Job) -> dict[str, float]:
+        """What a result says of a job that has ended."""
+        if self.settings.cost is None or self.state(job) != COMPLETED:
+            return job.metrics
+        return {**job.metrics, "cost": job.cost, "remaining_credits": self.remaining_credits()}
+
     def job(self, request_id: str) -> Job:
         """Return a job whose result is still kept. Raises ApiError."""
         job = self.jobs.get(request_id)
@@ -134,7 +148,7 @@ class Provider:
     def output_job(self, request_id: str, name: str) -> tuple[Job, int]:
         """The job and sample number of an output's link. Raises ApiError."""
         job = self.jobs.get(request_id)
-        if job is not None and self.state(job) == COMPLETED:
+        if job is not None and self.state(job) == COMPLETED and not job.removed(time.monotonic()):
             for sample in range(1, job.parameters.samples + 1):
                 if name == f"{sample}.{job.parameters.output_format}":
                     return job, sample
@@ -156,6 +170,8 @@ class Provider:
             started=time.monotonic(),
             latency=settings.latency.draw(self._latencies),
             retention=settings.retention,
+            media_retention=settings.media_retention,
+            cost=round(settings.price * (submission.parameters.samples if settings.cost_per == "sample" else 1), 6),
             effect=self.plan.draw(JOB, submission.parameters.prompt),
         )
 

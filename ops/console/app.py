@@ -36,17 +36,17 @@ from ops.records import Wanted
 from ops.stack import Stack
 from ops.timeline import life
 from posedrop.clock import rfc3339
-from posedrop.gate.budget import FIRST_PRICE
+from posedrop.images import UPLOAD_LIMIT
 from posedrop.ledger import Record, Status
 from posedrop.parameters import schema
-from posedrop.uploads import IMAGE_LIMIT
 
 STATIC = Path(__file__).parent / "static"
 PAGE_LIMIT = 200
 BODY_BYTES = 256 * 1024
 STATUS = {NotFound: 404, Refused: 409, NoPicture: 415, Unreachable: 503}
 HASTY = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
-"""For what the page waits for: a stack that hangs is told soon."""
+"""For what the page waits for, pictures too. A browser has six connections to the console: pictures of a stack that
+hangs must not keep them. The times are for one read of the socket: a large picture may take as long as it does."""
 IMMUTABLE = "private, max-age=31536000, immutable"
 
 R = TypeVar("R")
@@ -56,14 +56,13 @@ class Console:
     """The routes of one stack's console."""
 
     def __init__(self, stack: Stack) -> None:
-        # Pictures may be large and the way to them slow.
-        self._patient = stack
+        self._patient = stack  # for uploads
         self.stack = replace(stack, client=cache(partial(stack.client, config=HASTY)))
         for service in ("dynamodb", "s3", "sqs", "stepfunctions", "cloudformation"):
             self.stack.client(service)  # boto3 makes clients in one thread only
         self._patient.client("s3")
         self.feed = Feed(self.stack)
-        self.pictures = Pictures(self._patient)
+        self.pictures = Pictures(self.stack)
         self.shelf = Shelf()
         self._uploads: TaskGroup
         self._decoders = anyio.CapacityLimiter(4)
@@ -118,8 +117,8 @@ class Console:
                 "local": stack.endpoint is not None,
                 "command": stack.command(),
                 "schema": schema(),
-                "price_usd": FIRST_PRICE,
-                "file_bytes": IMAGE_LIMIT,
+                "price_usd": (await _thread(stack.prices))({}),
+                "file_bytes": UPLOAD_LIMIT,
                 "default_prompt": stack.parameter("DefaultPrompt"),
             }
         )
@@ -227,7 +226,7 @@ class Console:
 
     async def file(self, request: Request) -> Response:
         """Keep a file that was dropped: what is made of it is asked for by its hash."""
-        data = await _read(request, IMAGE_LIMIT)
+        data = await _read(request, UPLOAD_LIMIT)
         return JSONResponse({"sha256": await _thread(self.shelf.put, data), "bytes": len(data)})
 
     async def plan(self, request: Request) -> Response:

@@ -96,14 +96,22 @@ def card(record: Record, situation: Situation, turn: float | None = None) -> dic
         "height": first.get("height"),
         "prompt": record.parameters.get("prompt"),
         "seed": record.parameters.get("seed"),
+        "prepared": prepared(record),
         "error": {name: record.error.get(name) for name in ("type", "message")} if record.error else None,
         "metrics": record.metrics or None,
+        "cost_usd": record.cost_usd,
         "can_retry": can_retry(record),
     }
     found["version"] = _digest({**found, "eta": _step(turn)})
     found["sentence"] = told.sentence if told else None
     found["step"] = told.next_step if told else None
     return found
+
+
+def prepared(record: Record) -> dict[str, list[str]]:
+    """What was done to a job's images before they were sent, by "face" and "pose", where anything was."""
+    found = {name: stored.get("prepared") for name, stored in record.inputs.items()}
+    return {name: list(told["what"]) for name, told in found.items() if told}
 
 
 def aspect(record: Record, situation: Situation, turn: float | None = None) -> tuple[str, int | None]:

@@ -3,6 +3,7 @@
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ops.console import cards
@@ -62,6 +63,7 @@ def glance(
         "late_seconds": late_seconds(situation.latency),
         "spend_today_usd": round(gate.spending.day, 4),
         "spend_month_usd": round(gate.spending.month, 4),
+        "credits": asdict(situation.credits) if situation.credits else None,
         "done": states["done"],
         "failed": states["failed"],
         "failures": [{"type": kind, "count": count} for kind, count in failures.most_common()],

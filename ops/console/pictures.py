@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 
 from ops.errors import NotFound, OpsError
 from ops.stack import Stack
-from posedrop import images
+from posedrop import contents, images
 from posedrop.contract import slug
-from posedrop.intake import SIDE_LIMIT
+from posedrop.images import SIDE_LIMIT
 from posedrop.ledger import Record, Status
 from posedrop.uploads import GONE
 
@@ -31,10 +31,12 @@ LARGE = 4_000_000
 WEBP_PIXELS = 40_000_000
 """Its decoder takes 16 bytes for each."""
 QUALITY = 82
+SENT = {"face-sent": "face", "pose-sent": "pose"}
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP")
 
 
 class NoPicture(OpsError):
-    """What is stored is no whole PNG, JPEG or WebP within the limits: it is not served."""
+    """What is stored is no whole picture within the limits: it is not served."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,13 @@ class Pictures:
         self._bytes = 0
 
     def source(self, record: Record, what: str, number: int = 1) -> Source:
-        """Where a job's face, pose or output (counted from 1) lies."""
+        """Where a job's face, pose or output (counted from 1) lies; face-sent and pose-sent are as they were sent."""
         if what == "output":
             if not 1 <= number <= len(record.outputs):
                 raise NotFound(f"{record.job_id} has no output {number}")
             return _stored(record.outputs[number - 1])
+        if what in SENT and (told := record.inputs.get(SENT[what], {}).get("prepared")):
+            return Source(self._stack.output("OutputBucketName"), told["key"])
         if what in record.inputs:
             return _stored(record.inputs[what])
         if what in ("face", "pose") and record.status is Status.WAITING:
@@ -147,6 +151,9 @@ class Pictures:
 
 def checked(name: str, data: bytes) -> Picture:
     """The picture in these bytes. Raises NoPicture if they are no whole image within the limits."""
+    content = contents.content_of(data[: contents.HEAD_BYTES], name)
+    if content.type and content.type not in contents.SENT:
+        return _other(name, data, content.type)
     try:
         info = images.check(data)
     except images.BadImage as exc:
@@ -154,6 +161,28 @@ def checked(name: str, data: bytes) -> Picture:
     if max(info.width, info.height) > SIDE_LIMIT:
         raise NoPicture(f"{name} has {info.width} x {info.height} pixels, more than {SIDE_LIMIT} a side")
     return Picture(data, info.content_type, info.extension, info.width * info.height)
+
+
+def _other(name: str, data: bytes, kind: contents.Type) -> Picture:
+    """A picture of a type that is converted before it is sent."""
+    try:
+        with _open(data) as image:
+            size = image.size
+    except Exception as exc:
+        raise NoPicture(f"{name} is no image that can be shown: {type(exc).__name__}") from exc
+    if max(size) > SIDE_LIMIT:
+        raise NoPicture(f"{name} has {size[0]} x {size[1]} pixels, more than {SIDE_LIMIT} a side")
+    return Picture(data, str(kind), str(kind).rpartition("/")[2], size[0] * size[1])
+
+
+def _open(data: bytes) -> Image.Image:
+    """Open a picture of any type that is taken; HEIC where its decoder is installed."""
+    try:
+        import pi_heif  # type: ignore[import-untyped]  # here: it may be missing where only this page runs
+    except ImportError:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    pi_heif.register_heif_opener(thumbnails=False)
+    return Image.open(io.BytesIO(data), formats=(*FORMATS, "HEIF"))
 
 
 def file_name(record: Record, what: str, number: int, picture: Picture) -> str:
@@ -169,7 +198,7 @@ def _stored(told: Mapping[str, Any]) -> Source:
 def _smaller(picture: Picture, side: int) -> Picture:
     """A WebP of at most `side` pixels; an animation is still."""
     try:
-        with Image.open(io.BytesIO(picture.data), formats=("PNG", "JPEG", "WEBP")) as image:
+        with _open(picture.data) as image:
             image.draft("RGB", (side, side))  # a large JPEG is not decoded whole
             # Before anything copies it; what has no colours of its own or is transparent would be copied for that, too.
             if image.mode in ("RGB", "L"):

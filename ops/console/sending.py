@@ -10,16 +10,17 @@ from uuid import uuid4
 
 from ops import actions, uploading
 from ops.console.feed import sentence
-from ops.console.pictures import NoPicture, checked
 from ops.errors import NotFound, Refused
 from ops.explain import Situation, explain_record
 from ops.plan import Outcome, Plan, PlannedJob, job_file, place, plan, stem
 from ops.stack import Stack
 from ops.words import usd
 from posedrop.contract import Folder, Role
+from posedrop.examine import Examiner
+from posedrop.images import UPLOAD_LIMIT
 from posedrop.job import waiting_id
 from posedrop.ledger import Record
-from posedrop.uploads import IMAGE_LIMIT, UploadChanged, read_stored
+from posedrop.uploads import UploadChanged, read_stored
 
 PROGRESS_STEP = 0.04
 """Of a file, between two words on how far it is."""
@@ -32,7 +33,7 @@ Tell = Callable[[dict[str, Any]], None]
 class Named:
     """A file as the page gives it: its name there, and that of the pose if somebody named it.
 
-    `data` is None where the file has more than IMAGE_LIMIT bytes.
+    `data` is None where the file has more than UPLOAD_LIMIT bytes.
     """
 
     file: str
@@ -69,13 +70,13 @@ def lay_out(character: str, face: Named | None, poses: Sequence[Named], paramete
         name = (file.pose or stem(PurePath(file.file).name, Role.POSE)) if role is Role.POSE else ""
         try:
             if file.data is None:
-                raise Refused(f"the file has more than {IMAGE_LIMIT} bytes")
+                raise Refused(f"the file has more than {UPLOAD_LIMIT} bytes")
             key = place(character, role, ending, name)
             if name in drop.poses:
                 raise Refused(f"another pose is named {name}, too")
             if role is Role.FACE and not poses:
-                checked(file.file, file.data)  # no pose of this drop says what is wrong with it
-        except (Refused, NoPicture) as why:
+                _check(file.file, file.data)  # no pose of this drop says what is wrong with it
+        except Refused as why:
             drop.refused.append({"file": file.file, "pose": name, "why": str(why)})
             continue
         if role is Role.POSE:
@@ -84,6 +85,18 @@ def lay_out(character: str, face: Named | None, poses: Sequence[Named], paramete
                 drop.files[Folder(character).pose_file(name)] = job_file(parameters)
         drop.files[key] = file.data
     return drop
+
+
+def _check(name: str, data: bytes) -> None:
+    """Raise Refused if a file is no whole picture, as far as its container says."""
+    examiner = Examiner(name, len(data))
+    if examiner.wants_more:
+        examiner.feed(data)
+    found = examiner.close(version_id=None, etag="", metadata={})
+    if not found.type:
+        raise Refused(f"{name} is {found.content.words}: {found.content.advice}")
+    if found.problem:
+        raise Refused(f"{name}: {found.problem}")
 
 
 def plan_drop(stack: Stack, drop: Drop) -> Plan:
@@ -233,7 +246,7 @@ def plan_again(stack: Stack, record: Record | None, seed: int | None) -> Again:
     except UploadChanged as gone:
         raise Refused(f"{gone} was deleted since: upload it again") from gone
     now = stack.uploads.files(record.character, record.pose).face
-    if now is None or stack.uploads.read(now, IMAGE_LIMIT).data != face:
+    if now is None or stack.uploads.read(now, UPLOAD_LIMIT).data != face:
         raise Refused(f"the face of {record.character} is another one now: upload the pose again to make it anew")
     last = record.parameters.get("seed")
     name = f"{record.pose.removesuffix(f'-{last}')}-{seed}"

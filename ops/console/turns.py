@@ -12,7 +12,7 @@ from posedrop.line.places import IN_LINE
 def turns(
     records: Iterable[Record], situation: Situation, line: Sequence[str] = (), *, whole: bool = True
 ) -> dict[str, float]:
-    """When queued jobs are sent (seconds since the epoch), by their ids; one that cannot be told is left out.
+    """When queued jobs are sent (seconds since the epoch), by their ids; one of which that is not known is left out.
 
     `line` are the first places in line, in their order; `whole`: there are no others. A dispatched job has its time.
     The jobs in line follow in their order, one interval after the other, from where the gate has a free time. A

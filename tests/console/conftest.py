@@ -13,8 +13,9 @@ import boto3
 import pytest
 import urllib3
 from botocore.client import BaseClient
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
+from ops.console.app import HASTY
 from ops.console.server import Server
 from ops.stack import Stack
 from posedrop.clock import rfc3339
@@ -69,11 +70,15 @@ Dropped = tuple[str, bytes]
 
 @dataclass
 class Console:
-    """A console that runs, and the stack behind it. `down`: AWS cannot be reached. `answering`: it does not hang."""
+    """A console that runs, and the stack behind it.
+
+    `down`: AWS cannot be reached. `answering`: it does not hang. `patience`: seconds after which a client gives up.
+    """
 
     stack: Stack
     pipeline: Pipeline
     down: bool = False
+    patience: float = HASTY.read_timeout * HASTY.retries["total_max_attempts"]
     answering: threading.Event = field(default_factory=threading.Event)
     handled: set[str] = field(default_factory=set)
     server: Server | None = None
@@ -310,11 +315,12 @@ def console(stack: Stack, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -
     lock, call = threading.RLock(), BaseClient._make_api_call  # type: ignore[attr-defined]
 
     def one_at_a_time(client: Any, operation: str, arguments: dict[str, Any]) -> Any:
-        if threading.current_thread() is not threading.main_thread():
-            found.answering.wait(2 * HANGS)
+        mine = threading.current_thread() is threading.main_thread()
+        if not mine and not found.answering.wait(found.patience):
+            raise ReadTimeoutError(endpoint_url="http://stack.test")
         # moto is not made for threads.
         with lock:
-            if found.down and threading.current_thread() is not threading.main_thread():
+            if found.down and not mine:
                 raise EndpointConnectionError(endpoint_url="http://stack.test")
             return call(client, operation, arguments)
 

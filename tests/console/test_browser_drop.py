@@ -208,7 +208,7 @@ def test_a_face_alone_that_is_no_image_is_refused(console: Console, visit: Visit
 
     page = visit(console)
     drop_files(page, "body", {"face-astrid.png": b"no image"})
-    expect(page.locator(".refusals")).to_contain_text("face-astrid.png is no image")
+    expect(page.locator(".refusals")).to_contain_text("face-astrid.png is text")
     expect(page.locator(".composer .primary")).to_be_disabled()
 
 

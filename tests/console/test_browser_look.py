@@ -45,7 +45,7 @@ def test_pictures_are_large_and_follow_the_arrow_keys(console: Console, studio: 
     page.keyboard.press("ArrowLeft")
     expect(title).to_have_text("dusk")
     page.get_by_role("button", name="Face", exact=True).click()
-    expect(page.locator(".stage img")).to_have_attribute("alt", "The face")
+    expect(page.locator(".stage img")).to_have_attribute("alt", "Face")
     page.keyboard.press("Escape")
     expect(page.locator(".viewer")).to_be_hidden()
     expect(page.locator(f'[data-job="{jobs[1].job_id}"] button').first).to_be_focused()

@@ -11,7 +11,7 @@ from jsonschema import Draft7Validator
 
 from posedrop.line.places import LOST_AFTER
 from tests.crash.conftest import FOLDER, Crash, World
-from tests.support import schema
+from tests.support import image, schema
 
 NEVER: Crash | None = None
 LEDGER = "posedrop.ledger:Ledger"
@@ -300,7 +300,7 @@ REFUSED: dict[str, Crash | None] = {
 
 @points(REFUSED)
 def test_a_job_that_is_never_sent_is_told(world: World, crash: Crash) -> None:
-    world.upload(poses=b"no image")
+    world.upload(poses=image("png")[:-20])
     drive(world, crash)
     assert world.accepted() == []
     assert list(world.executions()) == [f"{job_id(world)}-1"]
@@ -363,9 +363,8 @@ REPORT: dict[str, Crash | None] = {
 }
 
 
-@points(REPORT)
-def test_an_execution_that_ended_without_telling_is_told(world: World, crash: Crash) -> None:
-    """Lambda invokes a function again that failed in an asynchronous invocation."""
+def report(world: World, crash: Crash) -> dict[str, Any]:
+    """Let an execution end without notifying, and its report die once; return the notification."""
     world.upload()
     while world.handle_message():
         pass
@@ -375,7 +374,20 @@ def test_an_execution_that_ended_without_telling_is_told(world: World, crash: Cr
     for _ in range(3):
         world.invoke("deliver", {"detail-type": "Step Functions Execution Status Change", "detail": detail})
     assert world.crashes == 1
+    assert len(world.accepted()) == 1
     told = attempts(world)
     assert list(told) == [1]
-    assert told[1]["error"]["type"] == "InternalError"
-    assert len(world.accepted()) == 1
+    return told[1]
+
+
+@points(REPORT)
+def test_an_execution_that_ended_without_telling_is_told(world: World, crash: Crash) -> None:
+    """Lambda invokes a function again that failed in an asynchronous invocation."""
+    world.environment["SEGMIND_HISTORY_URL"] = ""
+    assert report(world, crash)["error"]["type"] == "InternalError"
+
+
+def test_the_images_of_an_execution_that_ended_without_telling_are_fetched(world: World) -> None:
+    told = report(world, ("deliver", "after", f"{LEDGER}.succeed", 1))
+    check_success(world, told)
+    assert told["metrics"]["rescued"]

@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from ops import cli, errors
-from posedrop import answers, downloads, intake, parameters, polling, secret, submission, uploads
+from posedrop import answers, arrivals, downloads, images, parameters, polling, secret, submission
 from posedrop.contract import Role, parse
 from posedrop.errors import JOB_ERRORS
 from posedrop.ledger import Status
+from posedrop.prepare import pictures, preparer
 from tests.docs.documents import Document, aws_commands, call, document, documents
 from tests.integration.conftest import Pipeline, environment, logs, pipeline, provider
 from tests.support import ROOT, image
@@ -282,8 +283,15 @@ KIB, MIB = 1024, 1024 * 1024
     [
         ("architecture", "the last 32 jobs", polling.MEMORY, 32),
         ("security", "within five minutes", secret.MAX_AGE, 300),
-        ("security", "20 MiB", uploads.IMAGE_LIMIT, 20 * MIB),
-        ("security", "8,192 pixels a side", intake.SIDE_LIMIT, 8192),
+        ("README", "up to 20 MiB and 8,192 pixels a side", images.IMAGE_LIMIT, 20 * MIB),
+        ("README", "up to 20 MiB and 8,192 pixels a side", images.SIDE_LIMIT, 8192),
+        ("README", "Up to 100 MiB and 200 million pixels", images.UPLOAD_LIMIT, 100 * MIB),
+        ("README", "Up to 100 MiB and 200 million pixels", images.PIXEL_LIMIT, 200_000_000),
+        ("README", "after two minutes", arrivals.MAY_COME, 120),
+        ("security", "100 MiB and 200 million pixels", images.UPLOAD_LIMIT, 100 * MIB),
+        ("security", "bounds of memory and 45 seconds", preparer.DECODE_SECONDS, 45),
+        ("architecture", "up to 55 seconds of its 60", pictures.response_seconds(60), 55),
+        ("architecture", "after 15 seconds", pictures.STILL_RUNNING, 15),
         ("security", "64 KiB, a closed schema", parameters.JOB_FILE_LIMIT, 64 * KIB),
         ("security", "a context of 4 KB", parameters.CONTEXT_LIMIT, 4 * KIB),
         ("security", "texts are cut to 1 KiB", answers.ERROR_BYTES, KIB),
@@ -292,7 +300,8 @@ KIB, MIB = 1024, 1024 * 1024
     ],
 )
 def test_figures_are_those_of_the_code(doc: str, words: str, value: float, meant: float) -> None:
-    assert words in " ".join(named(doc).path.read_text(encoding="utf-8").split())
+    path = ROOT / "README.md" if doc == "README" else named(doc).path
+    assert words in " ".join(path.read_text(encoding="utf-8").split())
     assert value == meant
 
 

@@ -9,7 +9,7 @@ from tests.support import SAMPLES
 
 NEW_KEY = "SG_fedcba9876543210"
 """The key that the tests put in the first one's place."""
-FUNCTIONS = {"intake", "dispatch", "submit", "poll", "deliver", "sweep"}
+FUNCTIONS = {"intake", "dispatch", "prepare", "submit", "poll", "deliver", "sweep"}
 RUN = 64
 """Characters of base64 that are no chance."""
 

@@ -132,9 +132,9 @@ def test_unusual_names_work(
 
 
 BAD = {
-    "text": ({"face.png": b"hello"}, "face.png: not a PNG, JPEG or WebP image"),
-    "large": ({"face.png": bytes(60 * 1000 * 1000)}, "face.png: the file has 60000000 bytes, more than 20971520"),
-    "empty": ({"pose.png": b""}, "pose.png: the file is empty"),
+    "text": ({"face.png": b"hello"}, "face.png: this is text: upload a picture"),
+    "cut": ({"face.png": image("png")[:-20]}, "face.png: truncated: ends at byte"),
+    "empty": ({"pose.png": b""}, "pose.png: this is an empty file"),
     "json": ({"job.json": b"prompt: x"}, "job.json: not JSON"),
     "unknown": ({"job.json": b'{"smaples": 2}'}, "smaples is not a parameter of the model; did you mean samples?"),
     "range": ({"job.json": b'{"custom_width": 10}'}, "job.json: custom_width must be bigger than or equal to 64"),

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from local.segmind import control, provider
+from local.segmind import control, history, provider
 from local.segmind.server import Emulator
 from tests.support import HANGS
 
@@ -88,7 +88,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of all emulators that are started, and of the shared one, for the test's time."""
     found = Clock()
-    for module in (provider, control):
+    for module in (provider, control, history):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=found))
     return found
 

@@ -27,6 +27,20 @@ def test_a_result_says_what_it_cost_if_that_is_asked_for(start: Callable[..., An
     assert ("cost" in metrics) is (cost is not None)
 
 
+def test_what_is_left_is_told_in_a_result_and_on_request(start: Callable[..., Any]) -> None:
+    emulator, client = start(credits=10, cost=0.05, cost_per="sample")
+    metrics = client.finished(client.submitted(samples=2))["metrics"]
+    assert (metrics["cost"], metrics["remaining_credits"]) == (0.1, 0.45)
+    assert client.get("/v1/get-user-credits").json() == {"credits": 0.45, "free-credits": 0.0}
+    emulator.change(cost=None)
+    assert set(client.finished(client.submitted())["metrics"]) == {"inference_time"}
+    emulator.faults([{"fault": "503", "on": "credits"}])
+    assert client.get("/v1/get-user-credits").status_code == 503
+    assert emulator.calls()["counts"]["credits"] == {"200": 1, "503": 1}
+    client.headers["x-api-key"] = "SG_wrong"
+    assert client.get("/v1/get-user-credits").status_code == 401
+
+
 def test_submits_beyond_the_plan_are_a_429_and_take_no_place(start: Callable[..., Any]) -> None:
     emulator, client = start(rpm=2)
     answers = [client.send_job() for _ in range(4)]
@@ -77,6 +91,8 @@ def test_settings_change_while_it_runs(start: Callable[..., Any]) -> None:
         {"latency": "1:nan"},
         {"rpm_counts": "x"},
         {"history_lag": -1},
+        {"media_retention": -1},
+        {"cost_per": "pixel"},
         {"history_others": 0.5},
         {"port": 1},
     ],

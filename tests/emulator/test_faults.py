@@ -229,6 +229,21 @@ def test_media_that_is_cut_off(emulator: Any, client: Any, public: httpx.Client)
         public.get(url)
 
 
+def test_media_that_comes_packed(emulator: Any, client: Any, public: httpx.Client) -> None:
+    url = client.output()
+    whole = public.get(url).content
+    emulator.faults([{"fault": "packed"}])
+    response = public.get(url, headers={"accept-encoding": "identity"})
+    assert (response.headers["content-encoding"], response.content) == ("gzip", whole)
+
+
+def test_images_without_an_output(emulator: Any, client: Any) -> None:
+    emulator.faults([{"fault": "output-images"}])
+    result = client.finished(client.submitted(samples=2))
+    assert "output" not in result
+    assert [url.rpartition("/")[2] for url in result["images"]] == ["1.png", "2.png"]
+
+
 def test_media_that_drips(emulator: Any, client: Any, public: httpx.Client) -> None:
     url = client.output()
     whole = public.get(url).content

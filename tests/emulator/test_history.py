@@ -113,3 +113,18 @@ def test_a_5xx_may_hide_a_request_that_was_accepted(start: Callable[..., Any], s
     for prompt in ("accepted", "lost"):
         assert client.send_job(prompt=prompt).status_code == int(status)
     assert [row["request_body"]["prompt"] for row in page(client)["generations"]] == ["accepted"]
+
+
+def test_an_image_outlives_its_result_and_is_removed_later(start: Callable[..., Any], clock: Any) -> None:
+    _, client = start(retention=60, media_retention=7 * 24 * 60)  # a minute stands for an hour
+    request_id = client.submitted()
+    client.finished(request_id)
+    clock.now += 60
+    assert (client.status(request_id).status_code, client.result(request_id).status_code) == (404, 404)
+    (row,) = page(client)["generations"]
+    assert client.get(row["generation_url"]).status_code == 200
+    clock.now += 7 * 24 * 60 - 61
+    assert client.get(f"{PATH}/{request_id}").json() == row
+    clock.now += 1
+    assert [client.get(path).status_code for path in (row["generation_url"], f"{PATH}/{request_id}")] == [404, 404]
+    assert page(client)["generations"] == []

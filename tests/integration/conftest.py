@@ -48,11 +48,15 @@ Answer = httpx.Response | Exception
 class Provider:
     """Stands for Segmind: records every request, and answers what `submits`, `statuses` and `results` hold.
 
+    Calls for what is left on the account are counted apart, and answered with `credits`.
+
     The last answer of a list is repeated; a submit that is accepted so again gets a request id of its own.
     """
 
     def __init__(self) -> None:
         self.requests: list[httpx.Request] = []
+        self.credit_calls = 0
+        self.credits: Answer = httpx.Response(404)
         self.accepted = 0
         self.submits: list[Answer] = [httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})]
         self.statuses: list[Answer] = [httpx.Response(200, json={"status": "COMPLETED", "metrics": {}})]
@@ -70,6 +74,8 @@ class Provider:
         self.media: list[Answer] = [httpx.Response(200, content=image("png", (16, 12), "green"))]
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/get-user-credits":
+            return self._credits()
         self.requests.append(request)
         if request.method == "POST":
             answers = self.submits
@@ -88,6 +94,13 @@ class Provider:
                 answer = httpx.Response(200, json={**answer.json(), "request_id": f"request-{self.accepted}"})
         # A stream, as one from a network, that can be read in any way but once.
         return httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(answer.content))
+
+    def _credits(self) -> httpx.Response:
+        self.credit_calls += 1
+        if isinstance(self.credits, Exception):
+            raise self.credits
+        found = self.credits
+        return httpx.Response(found.status_code, headers=found.headers, stream=httpx.ByteStream(found.content))
 
     @property
     def posts(self) -> list[dict[str, Any]]:
@@ -120,6 +133,7 @@ class Pipeline:
         self._load = load
         self.intake = load("intake")
         self.dispatch = load("dispatch")
+        self.prepare = load("prepare")
         self.submit = load("submit")
         self.poll = load("poll")
         self.deliver = load("deliver")
@@ -134,6 +148,10 @@ class Pipeline:
         self.receive_count = 1
         self.hooks: list[Callable[[], None]] = []
         self.woken = 0
+        self.prepared: list[str] = []
+        """The keys of the uploads that `prepare` was invoked for."""
+        self.instead_of_prepare: Iterator[Callable[[dict[str, Any]], Any]] = iter(())
+        """What answers the next invocations of `prepare` in its place."""
         self.messages: list[tuple[str, float]] = []
         """The messages that are to come (back) later, and after how many seconds."""
 
@@ -250,7 +268,7 @@ class Pipeline:
         return all(done)
 
     def resume(self) -> bool:
-        """Pass the time until a message comes back or a job is dispatched again; return whether it was done then."""
+        """Pass the time until a message is redelivered or a job dispatched again; return whether it was done then."""
         body, seconds = min(self.later, key=itemgetter(1))
         self.pass_time(seconds)
         if body.startswith("dispatch "):
@@ -303,15 +321,23 @@ class Pipeline:
         self.messages.append(("", json.loads(params["body"])["VisibilityTimeout"]))
         return SimpleNamespace(status_code=200), {}
 
-    def _wake(self, params: dict[str, Any], **_: Any) -> Any:
+    def _invoke(self, params: dict[str, Any], **_: Any) -> Any:
+        if "/prepare/" in params["url_path"]:
+            event = json.loads(params["body"])
+            if instead := next(self.instead_of_prepare, None):
+                return instead(event)
+            self.prepared.append(event["key"])
+            answer = self.prepare.handler(event, Context(memory_limit_in_mb=1769))
+            body = io.BytesIO(json.dumps(answer).encode())
+            return SimpleNamespace(status_code=200), {"StatusCode": 200, "Payload": body}
         if "/dispatch/" not in params["url_path"]:
             return None
         self.woken += 1
         return SimpleNamespace(status_code=202), {"StatusCode": 202}
 
     def watch_queue(self) -> None:
-        """Take note of what is put off, and of calls of dispatch."""
-        self.hook("lambda", "Invoke", self._wake)
+        """Take note of what is deferred, and of calls of dispatch; let prepare be invoked."""
+        self.hook("lambda", "Invoke", self._invoke)
         self.hook("sqs", "SendMessage", self._send_later)
         self.hook("sqs", "SendMessageBatch", self._send_batch_later)
         self.hook("sqs", "ChangeMessageVisibility", self._come_back_later)
@@ -360,6 +386,11 @@ class Pipeline:
     def record(self) -> dict[str, Any]:
         """The only record."""
         (record,) = self.records().values()
+        return record
+
+    def record_of_pose(self, pose: str) -> dict[str, Any]:
+        """The only record of a pose."""
+        (record,) = [record for record in self.records().values() if record["pose"] == pose]
         return record
 
     def executions(self) -> dict[str, dict[str, Any]]:
@@ -412,6 +443,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "STATE_MACHINE_ARN": f"arn:aws:states:{REGION}:123456789012:stateMachine:job",
         "DEFAULT_PROMPT_PARAMETER": "prompt",
         "DISPATCH_FUNCTION": "dispatch",
+        "PREPARE_FUNCTION": "prepare",
+        "PREPARE_IMAGES": "true",
         "SETTLE_SECONDS": "5",
         "IMAGE_TRANSPORT": "presigned-url",
         "ACCOUNT_PAUSE_SECONDS": "900",

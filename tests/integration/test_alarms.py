@@ -7,12 +7,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import boto3
 import httpx
 import pytest
 
+from posedrop.gate.budget import FIRST_PRICE
+from posedrop.gate.credits import CreditsStore
+from posedrop.gate.items import Items
 from tests.alarms import CloudWatch
 from tests.cloudformation import Stack
-from tests.integration.conftest import Pipeline
+from tests.integration.conftest import TABLE, Pipeline
 from tests.support import Context, image
 
 ALARMS = Stack().of_type("AWS::CloudWatch::Alarm")
@@ -190,6 +194,21 @@ def test_a_new_attempt_is_not_as_old_as_its_job(watched: Watched) -> None:
     watched.pipeline.handle({"retry": watched.pipeline.record()["job_id"]})
     watched.live(10 * MINUTE)
     assert watched.pipeline.record()["attempt"] == 2
+    assert watched.alarms() == set()
+
+
+def test_credits_that_pay_for_few_jobs(watched: Watched) -> None:
+    store = CreditsStore(Items(boto3.client("dynamodb"), TABLE), watched.pipeline.clock)
+    watched.live(5 * MINUTE)
+    assert watched.alarms() == set()  # what is left is not known
+    store.note(50 * FIRST_PRICE)
+    watched.live(5 * MINUTE)
+    assert watched.alarms() == set()
+    store.note(49.9 * FIRST_PRICE)
+    watched.live(MINUTE)
+    assert watched.alarms() == {"CreditsLowAlarm"}
+    store.note(100.0)
+    watched.live(6 * MINUTE)
     assert watched.alarms() == set()
 
 

@@ -81,7 +81,7 @@ def test_a_job_that_moves_meanwhile_is_cancelled_a_moment_later(pipeline: Pipeli
     assert not cancel(pipeline, queued)
     assert pipeline.record()["status"] == "QUEUED"
     pipeline.messages.clear()
-    assert cancel(pipeline, queued)  # it comes back
+    assert cancel(pipeline, queued)  # redelivered
     assert pipeline.record()["cancelled"]
     assert pipeline.handle(messages[0])
     assert not pipeline.provider.posts
@@ -98,7 +98,7 @@ def test_a_job_that_is_claimed_meanwhile_is_left_alone(pipeline: Pipeline, queue
     end = pipeline.hook("dynamodb", "UpdateItem", claim)
     assert not cancel(pipeline, queued)
     pipeline.messages.clear()
-    assert cancel(pipeline, queued)  # it comes back
+    assert cancel(pipeline, queued)  # redelivered
     assert pipeline.record().items() >= claimed.items()
     assert not pipeline.executions()
 

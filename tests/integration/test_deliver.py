@@ -189,6 +189,8 @@ def test_what_is_told_of_a_success(delivering: Delivering) -> None:
         "inference_seconds": 31.06,
         "total_seconds": pytest.approx(36.25, abs=0.002),  # the ledger's times are cut to milliseconds
         "polls": 3,
+        "cost_usd": None,
+        "rescued": False,
     }
     assert (told["request_id"], told["attempt"], told["context"]) == ("request-1", 1, {"order": [1.5, None]})
     assert told["inputs"]["face"] == {
@@ -196,6 +198,7 @@ def test_what_is_told_of_a_success(delivering: Delivering) -> None:
         "key": "incoming/hero/face.png",
         "version_id": delivering.pipeline.s3.head_object(Bucket=BUCKET, Key="incoming/hero/face.png")["VersionId"],
         "sha256": hashlib.sha256(PNG).hexdigest(),
+        "prepared": None,
     }
     assert (answer["status"], answer["error"]) == ("SUCCEEDED", None)
     record = delivering.pipeline.record()
@@ -498,7 +501,7 @@ def test_404_at_the_result_is_the_end_once_seen_twice_and_late(
 
 
 def test_a_job_that_ended_before_it_was_sent(pipeline: Pipeline) -> None:
-    pipeline.upload(("incoming/hero/face.png", b"no image"), ("incoming/hero/poses/walk.png", PNG))
+    pipeline.upload(("incoming/hero/face.png", PNG[:-20]), ("incoming/hero/poses/walk.png", PNG))
     (execution,) = pipeline.executions().values()
     assert set(execution) == set(load_event("deliver-ended-before.json"))
     assert pipeline.run(execution)["status"] == "FAILED"

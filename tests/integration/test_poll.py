@@ -13,7 +13,7 @@ import pytest
 from posedrop.gate.items import Items
 from posedrop.gate.rate_limit import RateLimit, RateLimiter
 from tests.integration.conftest import API_KEY, TABLE, Pipeline
-from tests.support import Context, load_event
+from tests.support import Context, image, load_event
 
 SUBMITTED_AT = load_event("poll.json")["submitted_at"]
 RUNNING = httpx.Response(200, json={"status": "PROCESSING", "metrics": {}})
@@ -66,8 +66,8 @@ def test_the_answer_is_what_the_samples_say(polling: Pipeline) -> None:
 
 
 def test_the_samples_are_what_an_execution_begins_with(pipeline: Pipeline) -> None:
-    pipeline.put("incoming/hero/face.png", b"\x89PNG no image")
-    pipeline.handle(pipeline.put("incoming/hero/poses/walk.png", b"GIF89a"))
+    pipeline.put("incoming/hero/face.png", image("png")[:-20])
+    pipeline.handle(pipeline.put("incoming/hero/poses/walk.png", image("png")[:-20]))
     (ended,) = pipeline.executions().values()
     assert set(ended) == set(load_event("deliver-ended-before.json"))
 

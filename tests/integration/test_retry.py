@@ -225,7 +225,7 @@ def test_a_wish_that_finds_another_one_at_work_comes_again(
 
 
 def test_bad_input_is_told_again(pipeline: Pipeline) -> None:
-    assert pipeline.upload(FOLDER[0], ("incoming/hero/poses/walk.png", b"no image"))
+    assert pipeline.upload(FOLDER[0], ("incoming/hero/poses/walk.png", image("png")[:-20]))
     pipeline.run_all()
     job_id = str(pipeline.record()["job_id"])
     assert retry(pipeline, job_id)

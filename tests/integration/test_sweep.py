@@ -305,7 +305,7 @@ def test_each_run_goes_on_with_those_that_were_not_checked_the_paid_ones_first(s
     for number in range(3):
         pipeline.upload(*((f"incoming/{number}/{key.rpartition('/')[2]}", body) for key, body in (FACE, POSE)))
     for file in (f"incoming/{number}/pose.png" for number in "45"):
-        pipeline.upload((file.replace("pose", "face"), FACE[1]), (file, b"no image"))
+        pipeline.upload((file.replace("pose", "face"), FACE[1]), (file, FACE[1][:-20]))
     checked: list[str] = []
     pipeline.hook("dynamodb", "GetItem", lambda params, **_: checked.append(_character(params)))
     pipeline.clock.now += HOUR

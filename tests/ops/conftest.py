@@ -33,6 +33,7 @@ PARAMETERS = {
     "JobTimeoutSeconds": "JOB_TIMEOUT_SECONDS",
     "SubmitTimeoutSeconds": "SUBMIT_TIMEOUT_SECONDS",
     "RecordRetentionDays": "RECORD_RETENTION_DAYS",
+    "PrepareImages": "PREPARE_IMAGES",
 }
 
 ALARM_TOPIC = f"arn:aws:sns:{REGION}:123456789012:alarms"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shlex
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -22,7 +23,9 @@ from ops.health import functions_needed, problems, submits_needed
 from ops.stack import Stack
 from ops.uploading import Standing
 from posedrop.clock import rfc3339
+from posedrop.gate.budget import Charge
 from posedrop.ledger import Status
+from tests.corpus import encode, exif, picture
 from tests.integration.conftest import BUCKET, REGION, Pipeline
 from tests.ops.conftest import ALARM_TOPIC, FACE, SIT, WALK, Run
 from tests.support import image
@@ -56,7 +59,7 @@ def fail(pipeline: Pipeline) -> str:
 def test_status_of_a_stack_that_is_well(pipeline: Pipeline, ask: Ask, run: Run) -> None:
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
-    pipeline.upload(SIT, ("incoming/lonely/pose.png", WALK[1]), ("incoming/bad/face.png", b""))
+    pipeline.upload(SIT, ("incoming/lonely/pose.png", WALK[1]), ("incoming/bad/face.png", FACE[1][:-20]))
     pipeline.upload(("incoming/bad/pose.png", WALK[1]))
     found = ask("status", "--check")
     assert {status: count for status, count in found["jobs"]["by_status"].items() if count} == {
@@ -67,8 +70,17 @@ def test_status_of_a_stack_that_is_well(pipeline: Pipeline, ask: Ask, run: Run) 
     }
     assert found["jobs"]["failures"] == {"InvalidInput": 1}
     assert (found["spend"]["today"], found["spend"]["month"]) == (0.0588, 0.0588)
-    assert (found["pause"], found["problems"]) == (None, [])
+    assert (found["pause"], found["problems"], found["credits"]) == (None, [], None)
     assert "All is well." in run("status").stdout
+
+
+def test_status_says_what_is_left_of_the_credits(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    assert re.search(r"Credits +not known", run("status").stdout)
+    pipeline.provider.credits = httpx.Response(200, json={"credits": 2.94, "free-credits": 0})
+    pipeline.upload(FACE, WALK)
+    pipeline.clock.now += 180
+    assert ask("status")["credits"]["jobs"] == 100
+    assert re.search(r"Credits +2.94 USD left 3 min ago, enough for about 100 jobs", run("status").stdout)
 
 
 def test_status_tells_a_pause_and_until_when(pipeline: Pipeline, ask: Ask, run: Run) -> None:
@@ -414,7 +426,7 @@ def test_retry_follows_the_new_attempt(pipeline: Pipeline, ask: Ask, work_on: Ca
 
 
 def test_retry_refuses_what_is_in_vain(pipeline: Pipeline, run: Run) -> None:
-    pipeline.upload(FACE, WALK, (SIT[0], b""))
+    pipeline.upload(FACE, WALK, (SIT[0], SIT[1][:-20]))
     jobs = {record["pose"]: job_id for job_id, record in pipeline.records().items()}
     assert "has not failed: it is SUBMITTED" in run("retry", jobs["walk"], "--yes", code=4).stderr
     assert "would fail again: incoming/hero/poses/sit.png" in run("retry", jobs["sit"], "--yes", code=4).stderr
@@ -423,7 +435,7 @@ def test_retry_refuses_what_is_in_vain(pipeline: Pipeline, run: Run) -> None:
 
 
 def test_retry_reads_the_folder_of_a_job_that_was_never_sent(pipeline: Pipeline, ask: Ask, run: Run) -> None:
-    pipeline.upload(FACE, (WALK[0], b"no image"))
+    pipeline.upload(FACE, (WALK[0], WALK[1][:-20]))
     pipeline.run_all()
     job_id = str(pipeline.record()["job_id"])
     pipeline.put(*WALK)
@@ -537,7 +549,7 @@ def test_upload_asks_before_it_makes_more_jobs_than_poses(pipeline: Pipeline, ru
         (["--context", "[]"], "context must be object"),
         (["{text}"], "poses/notes.txt"),
         (["{walk}"], "two poses have the same name: walk"),
-        (["{broken}"], "broken.png: not a PNG, JPEG or WebP image"),
+        (["{broken}"], "broken.png: this is text: upload a picture"),
     ],
 )
 def test_upload_refuses_what_the_stack_would(
@@ -636,7 +648,7 @@ def test_redrive_sees_to_events_that_could_not_be_delivered(
         ([], {}),
         (
             ["--older-than", "1m"],
-            {"ages": dict.fromkeys(["waiting", "submitting", "submitted", "ended"], 60.0)},
+            {"ages": dict.fromkeys(["waiting", "submitting", "submitted", "ended", "rescue"], 60.0)},
         ),
     ],
 )
@@ -671,3 +683,53 @@ def test_bars_on_a_terminal() -> None:
     drawn = screen.file.getvalue()
     assert "walk [bold]\\x1b" in drawn
     assert "\x1b[31m failed " in drawn
+
+
+def test_a_dry_run_takes_the_learned_price_of_such_jobs(pipeline: Pipeline, files: tuple[str, str], ask: Ask) -> None:
+    budgets = pipeline.gate().budgets
+    charge = Charge(0.0294, pipeline.clock.now)
+    budgets.settle(charge, 0.03, pipeline.clock.now, {"samples": 1})
+    budgets.settle(charge, 0.1, pipeline.clock.now, {"samples": 4})
+    for samples, usd in ((1, 0.03), (4, 0.1), (2, 0.06)):
+        found = ask("dry-run", *files, "--prompt", "x", "--param", f"samples={samples}")
+        assert found["usd"] == usd
+
+
+# ---- photographs -----------------------------------------------------------------------------------------------------
+
+SIDEWAYS = encode(picture(size=(64, 48)), "JPEG", exif=exif(6))
+
+
+def test_dry_run_and_show_say_what_is_done_to_a_photograph(
+    pipeline: Pipeline, ask: Ask, run: Run, tmp_path: Path
+) -> None:
+    pipeline.upload(FACE)
+    (tmp_path / "face.jpg").write_bytes(SIDEWAYS)
+    (tmp_path / "run.png").write_bytes(WALK[1])
+    files = [str(tmp_path / "face.jpg"), str(tmp_path / "run.png"), "--character", "hero"]
+    (planned,) = ask("dry-run", *files)["jobs"]
+    assert planned["changes"] == {"face": ["turned", "cleaned"]}
+    assert "the face is turned and cleaned first" in " ".join(run("dry-run", *files).stdout.split())
+    pipeline.upload(("incoming/anna/face.jpg", SIDEWAYS), ("incoming/anna/pose.png", WALK[1]))
+    (job_id,) = [job_id for job_id, record in pipeline.records().items() if record["character"] == "anna"]
+    told = pipeline.records()[job_id]["inputs"]["face"]["prepared"]
+    shown = " ".join(run("show", job_id).stdout.split())
+    assert told["key"] in shown.replace(" ", "")
+    assert "turned, cleaned" in shown
+
+
+def test_what_may_have_been_meant_is_told(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+    pipeline.put("incoming/hero/front.jpg", SIDEWAYS)
+    pipeline.upload(WALK)
+    assert "front.jpg is no face: name it face.jpg" in ask("explain", WALK[0])["sentence"]
+    assert "front.jpg is no face" in " ".join(run("jobs").stdout.split())
+    side = ask("explain", "incoming/hero/poses/._walk.png")
+    assert (side["reason"], "a hidden file" in side["sentence"]) == ("side-file", True)
+
+
+def test_a_side_file_of_a_picture_is_explained(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.put("incoming/hero/poses/walk.mov", b"\0\0\0\x14ftypqt  \0\0\0\0qt  ")
+    pipeline.upload(FACE, WALK)
+    found = ask("explain", "incoming/hero/poses/walk.mov")
+    assert found["reason"] == "superseded"
+    assert WALK[0] in found["sentence"]

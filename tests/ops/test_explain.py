@@ -73,9 +73,9 @@ TWELVE = {
         "Fix the file",
     ),
     "bad-image": (
-        uploads((FACE[0], b"hello"), WALK),
+        uploads((FACE[0], FACE[1][:-20]), WALK),
         FACE[0],
-        "not a PNG, JPEG or WebP image",
+        "truncated: ends at byte",
         "-m ops retry hero-walk-",
     ),
     "duplicate": (succeed_twice, WALK[0], "the same content as job hero-walk-", "s3://posedrop-outputs/outputs/hero/"),
@@ -170,15 +170,15 @@ def test_what_is_left_to_settle(pipeline: Pipeline, ask: Ask) -> None:
 
 
 def test_a_file_that_another_ending_outdoes(pipeline: Pipeline, ask: Ask) -> None:
-    pipeline.upload(FACE)
-    pipeline.upload(("incoming/hero/face.webp", image("webp")))
+    pipeline.put(*FACE)
+    pipeline.upload(("incoming/hero/face.webp", image("webp")), WALK)
     found = ask("explain", FACE[0])
     assert found["reason"] == "superseded"
     assert "incoming/hero/face.webp" in found["sentence"]
 
 
 def test_a_face_of_several_poses(pipeline: Pipeline, ask: Ask) -> None:
-    pipeline.upload(FACE, WALK, (SIT[0], b"no image"))
+    pipeline.upload(FACE, WALK, (SIT[0], SIT[1][:-20]))
     found = ask("explain", FACE[0])
     assert found["reason"] == "several"
     assert found["sentence"] == f"{FACE[0]} serves 2 poses of hero: 1 bad image, 1 running."

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from posedrop.clock import rfc3339
+from posedrop.examine import Examined, Examiner
 from posedrop.intake import draft
 from posedrop.job import JOB_ID
 from posedrop.ledger import Ledger
@@ -62,6 +63,12 @@ class Bucket:
     def read(self, listed: Listed, limit: int) -> Blob:
         data = self.files[listed.key]
         return Blob(listed.key, "version", "etag", len(data), data[:limit], {})
+
+    def examine(self, listed: Listed) -> Examined:
+        data = self.files[listed.key]
+        examiner = Examiner(listed.key, len(data))
+        examiner.feed(data)
+        return examiner.close(version_id="version", etag="etag", metadata={})
 
 
 class Table:

@@ -40,6 +40,7 @@ def test_there_is_an_alarm_for_each_thing_that_needs_someone() -> None:
         "FailureShareAlarm",
         "ExecutionUntoldAlarm",
         "NoSuccessAlarm",
+        "CreditsLowAlarm",
     }
 
 

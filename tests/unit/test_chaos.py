@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -148,8 +149,10 @@ def test_each_broken_promise_is_named(what: str) -> None:
 
 
 def test_a_fault_that_changes_nothing_is_named() -> None:
-    violations = check(scenario(fault("failed"), fault("expired")), replace(sound(), struck=[1, 1]), ASKED).violations
-    assert violations == [f"hero/walk ({JOB}): struck by expired, and ended as ['InferenceFailed']"]
+    violations = check(
+        scenario(fault("failed"), fault("never ends")), replace(sound(), struck=[1, 1]), ASKED
+    ).violations
+    assert violations == [f"hero/walk ({JOB}): struck by never ends, and ended as ['InferenceFailed']"]
 
 
 def test_a_killed_function_explains_one_unknown_outcome() -> None:
@@ -288,6 +291,7 @@ def standing(status: str, **changes: Any) -> list[str]:
         ("SUCCEEDED", {"place": "2026"}, "its place in line is None, 2026"),
         ("FAILED", {"send_at": 1}, "to be sent at 1"),
         ("SUCCEEDED", {"unfinished": "paid"}, "SUCCEEDED, notified, and unfinished: paid"),
+        ("SUCCEEDED", {"unfinished": "rescue"}, "SUCCEEDED, notified, and unfinished: rescue"),
         ("QUEUED", {"stands": "in line"}, "its place in line is in line, None"),
         ("QUEUED", {"stands": "due", "place": "2026", "unfinished": "paid", "notified_at": None}, "unfinished: paid"),
         ("SUBMITTING", {"notified_at": None}, "not among the paid ones: None"),
@@ -340,10 +344,42 @@ def test_the_budget_holds_what_the_ledger_says_but_for_deaths(
 
 
 def test_what_was_delivered_counts_with_its_cost() -> None:
-    found = charged(sound(), REQUESTS[0], {**REQUESTS[1], "charged_usd": 0.0294})
+    delivered = {**REQUESTS[1], "charged_usd": 0.0294, "cost_usd": COST_USD}
+    found = charged(sound(), REQUESTS[0], delivered)
+    found = replace(found, budgets={"budget/2026-11": {"spent": COST_USD + 0.0294, "day_23": COST_USD + 0.0294}})
     assert any("beside the ledger" in line for line in check(scenario(), found, ASKED).violations)
     settled = replace(found, budgets=sound().budgets)
     assert check(scenario(), settled, ASKED).violations == []
+
+
+RESCUED = {
+    **notification(3, outputs=SUCCESS["outputs"]),
+    "metrics": {"rescued": True, "cost_usd": 0},
+}
+
+
+def rescued(**changes: Any) -> Evidence:
+    """The second attempt failed, and its image was fetched later, as a third one."""
+    folder = f"{FOLDER[:-1]}3"
+    outputs = [{"key": f"{folder}/1.png", "sha256": IMAGE}]
+    late = {**RESCUED, "outputs": outputs, **changes}
+    record = {**sound().records[0], "attempt": 3}
+    return replace(
+        sound(),
+        records=[record],
+        executions=[(f"{JOB}-1", "FAILED"), (f"{JOB}-2", "FAILED")],
+        notifications=[notification(1, "InferenceFailed"), notification(2, "ResultExpired"), late],
+        stored={f"{folder}/1.png": Stored(IMAGE), f"{folder}/result.json": Stored("", result=late)},
+        struck=[1, 1],
+    )
+
+
+def test_a_rescue_is_an_attempt_that_nobody_asked_for_and_needs_no_execution() -> None:
+    both = scenario(fault("failed"), fault("expired"))
+    assert check(both, rescued(), ASKED).violations == []
+    unasked = check(both, rescued(metrics={"rescued": False, "cost_usd": 0}), ASKED).violations
+    assert any("3 attempts were notified" in line for line in unasked)
+    assert any("-3: 0 executions" in line for line in unasked)
 
 
 @pytest.mark.parametrize(
@@ -390,7 +426,7 @@ def test_what_no_one_can_read_is_dead_lettered_and_nothing_else() -> None:
 def test_a_dispatched_job_without_a_message_is_lost(
     changes: dict[str, Any], messages: list[str], *, is_lost: bool
 ) -> None:
-    record = {"job_id": JOB, "status": "QUEUED", "place": "2026", "send_at": 999 - LOST_SECONDS} | changes
+    record = {"job_id": JOB, "status": "QUEUED", "place": "2026", "send_at": Decimal(999 - int(LOST_SECONDS))} | changes
     record = {name: value for name, value in record.items() if value is not None}
     assert lost_jobs([record], ["other", *messages], 1000) == ([(JOB, "2026")] if is_lost else [])
 

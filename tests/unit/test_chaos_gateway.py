@@ -49,7 +49,8 @@ def call(
 
     scope = {"type": "http", "method": method, "path": path, "headers": [(b"X-Amz-Target", target.encode())]}
     asyncio.run(gateway(scope, receive, send))
-    return sent[0]["status"], json.loads(sent[1]["body"])
+    reply: bytes = sent[1]["body"]
+    return sent[0]["status"], json.loads(reply) if reply.startswith(b"{") else reply
 
 
 def gateway_of(aws: Aws, **faults: float) -> FaultyGateway:
@@ -94,6 +95,22 @@ def test_a_write_that_was_not_applied_says_so() -> None:
     gateway = gateway_of(Aws(status=400), lost_replies=1)
     assert call(gateway, "DynamoDB_20120810.PutItem")[0] == 400
     assert not gateway.struck
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("PUT", "/bucket/outputs/hero/walk/1.png", 503),
+        ("POST", "/bucket/outputs/hero/walk/1.png", 503),
+        ("GET", "/bucket/outputs/hero/walk/1.png", 200),
+        ("PUT", "/bucket/incoming/outputs/face.png", 200),
+        ("POST", "/", 200),
+    ],
+)
+def test_an_output_bucket_that_is_down_refuses_writes_of_outputs(method: str, path: str, status: int) -> None:
+    gateway = gateway_of(Aws(), outputs_refused=1.0)
+    assert call(gateway, "", method=method, path=path)[0] == status
+    assert gateway.struck["outputs_refused"] == (status == 503)
 
 
 def test_the_seed_decides_which_replies_are_lost() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posedrop.contract import Folder, OutsideContract, Role, Upload, parse, slug
+from posedrop.contract import Folder, OutsideContract, Role, SideFile, Upload, hint, parse, slug
 from posedrop.job import JOB_ID, SLUG_LIMIT, Input, job_id, waiting_id
 from posedrop.messages import UploadMessage, parse_message
 from posedrop.naming import EXECUTION_NAME_LIMIT, execution_name
@@ -36,11 +36,34 @@ KEY_BYTES = 1024
         ("incoming/a/b/c/poses/walk.png", Upload(Role.POSE, "a/b/c", "walk")),
         ("incoming/face.png/face.png", Upload(Role.FACE, "face.png")),
         ("incoming/incoming/face.png", Upload(Role.FACE, "incoming")),
-        ("incoming/Poses/face.png", Upload(Role.FACE, "Poses")),
         ("incoming/a+b c/poses/x%20y + z.png", Upload(Role.POSE, "a+b c", "x%20y + z")),
         ("incoming/Jürgen Groß/poses/dağ 歩く.png", Upload(Role.POSE, "Jürgen Groß", "dağ 歩く")),
         ("incoming/.../face.png", Upload(Role.FACE, "...")),
-        ("incoming/hero/poses/.hidden.png", Upload(Role.POSE, "hero", ".hidden")),
+        # The name says the role: in any case, with any ending, and with none.
+        ("incoming/hero/Face.PNG", Upload(Role.FACE, "hero")),
+        ("incoming/hero/FACE.jfif", Upload(Role.FACE, "hero")),
+        ("incoming/hero/face.heic", Upload(Role.FACE, "hero")),
+        ("incoming/hero/face.gif", Upload(Role.FACE, "hero")),
+        ("incoming/hero/face.MOV", Upload(Role.FACE, "hero")),
+        ("incoming/hero/face.pdf", Upload(Role.FACE, "hero")),
+        ("incoming/hero/face", Upload(Role.FACE, "hero")),
+        ("incoming/hero/Pose.AVIF", Upload(Role.POSE, "hero", "pose")),
+        ("incoming/hero/Poses/walk.png", Upload(Role.POSE, "hero", "walk")),
+        ("incoming/hero/POSES/Walk.tif", Upload(Role.POSE, "hero", "Walk")),
+        ("incoming/hero/poses/walk.aae", Upload(Role.POSE, "hero", "walk")),
+        ("incoming/hero/poses/notes.txt", Upload(Role.POSE, "hero", "notes")),
+        ("incoming/hero/poses/walk", Upload(Role.POSE, "hero", "walk")),
+        ("incoming/hero/poses/walk.", Upload(Role.POSE, "hero", "walk.")),
+        ("incoming/hero/poses/v1.2", Upload(Role.POSE, "hero", "v1.2")),
+        ("incoming/hero/poses/face.jpeg.jpg", Upload(Role.POSE, "hero", "face.jpeg")),
+        ("incoming/hero/JOB.json", Upload(Role.JOB_FILE, "hero")),
+        ("incoming/hero/job.JSON", Upload(Role.JOB_FILE, "hero")),
+        ("incoming/hero/pose.json", Upload(Role.POSE_FILE, "hero", "pose")),
+        ("incoming/hero/Pose.JSON", Upload(Role.POSE_FILE, "hero", "pose")),
+        ("incoming/hero/poses/walk.JSON", Upload(Role.POSE_FILE, "hero", "walk")),
+        # One name in NFC and in NFD.
+        ("incoming/Zo\u00eb/face.png", Upload(Role.FACE, "Zo\u00eb")),
+        ("incoming/Zoe\u0308/poses/ge\u0301ant.png", Upload(Role.POSE, "Zo\u00eb", "g\u00e9ant")),
     ],
 )
 def test_the_contract_s_keys(key: str, upload: Upload) -> None:
@@ -54,9 +77,7 @@ def test_the_contract_s_keys(key: str, upload: Upload) -> None:
         ("outputs/hero/face.png", "not below incoming/"),
         ("Incoming/hero/face.png", "not below incoming/"),
         ("/incoming/hero/face.png", "not below incoming/"),
-        ("incoming/", "empty"),
-        ("incoming/hero/", "empty"),
-        ("incoming/hero/poses/", "empty"),
+        ("incoming/", "a folder"),
         ("incoming//face.png", "empty"),
         ("incoming/hero//face.png", "empty"),
         ("incoming/hero//poses/walk.png", "empty"),
@@ -77,18 +98,14 @@ def test_the_contract_s_keys(key: str, upload: Upload) -> None:
         ("incoming/hero/poses/poses/walk.png", "'poses' is reserved"),
         ("incoming/poses/hero/face.png", "'poses' is reserved"),
         ("incoming/poses/poses/walk.png", "'poses' is reserved"),
-        ("incoming/hero/face.gif", "does not end in one of"),
         ("incoming/hero/face.png.txt", "none of face.<ext>"),
-        ("incoming/hero/poses/walk.JSON", "does not end in one of"),
-        ("incoming/hero/poses/walk.", "does not end in one of"),
-        ("incoming/hero/poses/walk", "none of face.<ext>"),
-        ("incoming/hero/poses/.png", "none of face.<ext>"),
-        ("incoming/hero/face", "none of face.<ext>"),
-        ("incoming/hero/Face.png", "none of face.<ext>"),
+        ("incoming/hero/face.json", "none of face.<ext>"),
+        ("incoming/hero/face.xyz", "none of face.<ext>"),
+        ("incoming/hero/face.jpeg.jpg", "none of face.<ext>"),
+        ("incoming/hero/face (1).jpg", "none of face.<ext>"),
+        ("incoming/Poses/face.png", "no character"),
+        ("incoming/hero/Poses/deep/walk.png", "'poses' is reserved"),
         ("incoming/hero/face2.png", "none of face.<ext>"),
-        ("incoming/hero/JOB.json", "none of face.<ext>"),
-        ("incoming/hero/job.JSON", "none of face.<ext>"),
-        ("incoming/hero/pose.json", "does not end in one of"),
         ("incoming/hero/notes.txt", "none of face.<ext>"),
         ("incoming/hero/walk.png", "none of face.<ext>"),
     ],
@@ -107,8 +124,60 @@ def test_what_is_taken_is_found_again_in_its_folder(rest: str) -> None:
         return
     folder = Folder(upload.character)
     assert key.startswith(folder.prefix)
-    assert upload.role is not Role.JOB_FILE or key == folder.job_file
-    assert upload.role is not Role.POSE_FILE or key == folder.pose_file(upload.pose)
+    assert key.startswith(tuple(folder.spellings(key)))
+    assert parse(folder.job_file) == Upload(Role.JOB_FILE, upload.character)
+    if upload.role is Role.POSE_FILE:
+        assert parse(folder.pose_file(upload.pose)) == upload
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("._walk.png", ".DS_Store", "Thumbs.db", "THUMBS.DB", "desktop.ini", "~$notes.docx", ""),
+        *("walk.tmp", "walk.jpg.part", "walk.partial", "walk.png.filepart", "walk.crdownload", ".png"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["incoming/hero/", "incoming/hero/poses/"])
+def test_side_files_are_told_apart(folder: str, name: str) -> None:
+    with pytest.raises(SideFile):
+        parse(folder + name)
+
+
+@pytest.mark.parametrize(
+    ("missing", "strangers", "expected"),
+    [
+        (["face"], ["front.jpg"], "front.jpg is no face: name it face.jpg"),
+        (["face"], ["face.jpeg.jpg"], "face.jpeg.jpg is no face: name it face.jpg"),
+        (["face"], ["face (1).HEIC"], "face (1).HEIC is no face: name it face.heic"),
+        (["face"], ["face.xyz"], "face.xyz is no face: name it face.<ending>"),
+        (["pose"], ["walk.png"], "walk.png is no pose: name it pose.png, or put it into poses/"),
+        (["pose"], ["pose/"], "pose/ is no folder of poses: name it poses/"),
+        (["pose"], ["Posen/"], "Posen/ is no folder of poses: name it poses/"),
+        (["face", "pose"], ["a.jpg"], "a.jpg is neither a face nor a pose: name it face.jpg, or put it into poses/"),
+        (
+            ["face", "pose"],
+            ["b.jpg", "pose2.png", "a.jpg"],
+            "pose2.png is no pose: name it pose.png, or put it into poses/; "
+            "a.jpg is neither a face nor a pose: name it face.jpg, or put it into poses/; "
+            "b.jpg is neither a face nor a pose: name it face.jpg, or put it into poses/",
+        ),
+        (["face"], ["notes.txt", "other/"], None),
+        (["prompt"], ["front.jpg"], None),
+        ([], ["front.jpg"], None),
+        (["face"], [], None),
+    ],
+)
+def test_near_misses_are_named(missing: list[str], strangers: list[str], expected: str | None) -> None:
+    assert hint(missing, strangers) == expected
+
+
+def test_a_folder_is_looked_for_in_every_spelling() -> None:
+    nfc, nfd, mixed = "Zo\u00eb\u00e9", "Zoe\u0308e\u0301", "Zo\u00ebe\u0301"
+    folder = Folder(nfc)
+    assert folder.spellings() == [f"incoming/{nfc}/", f"incoming/{nfd}/"]
+    assert folder.spellings(f"incoming/{mixed}/Poses/x.png") == [*folder.spellings(), f"incoming/{mixed}/"]
+    assert folder.spellings("incoming/other/face.png") == folder.spellings()
+    assert Folder("hero").spellings("incoming/hero/face.png") == ["incoming/hero/"]
 
 
 def test_keys_of_events_are_taken_as_they_are() -> None:
@@ -186,4 +255,6 @@ def test_an_input_is_told_as_the_notification_has_it() -> None:
         "etag": "etag",
         "bytes": 3,
         "content_type": "image/png",
+        "changes": [],
+        "prepared": None,
     }

@@ -1,6 +1,8 @@
 """Where outputs are fetched from, and from where not; every fault on the way."""
 
+import gzip
 import inspect
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posedrop.bodies import PIECE
 from posedrop.downloads import OUTPUT_LIMIT, REDIRECTS, Downloader
 from posedrop.errors import DeliveryFailed, OutputInvalid
 from posedrop.version import VERSION
@@ -382,3 +385,58 @@ def test_pieces_are_handed_on_as_they_come() -> None:
     web = Web(httpx.Response(200, stream=body))
     with Downloader(BASE, httpx.MockTransport(web), web.resolve).open(URL, 60) as chunks:
         assert [body.taken for _ in chunks] == list(range(1, 51))
+
+
+# ---- packed, though that was not asked for -------------------------------------------------------------------------
+
+PICTURE = bytes(range(256)) * 4000
+PACKINGS = {
+    "gzip": (gzip.compress(PICTURE), "gzip"),
+    "GZip": (gzip.compress(PICTURE), " GZip "),
+    "deflate": (zlib.compress(PICTURE), "deflate"),
+    "x-gzip": (gzip.compress(PICTURE), "x-gzip"),
+    "two members": (gzip.compress(PICTURE[:1000]) + gzip.compress(PICTURE[1000:]), "gzip"),
+    "identity": (PICTURE, "identity"),
+}
+
+
+def packed(data: bytes, encoding: str, size: int = 1000) -> httpx.Response:
+    pieces: list[bytes | Exception] = [data[at : at + size] for at in range(0, len(data), size)]
+    return httpx.Response(200, headers={"content-encoding": encoding}, stream=Body(pieces))
+
+
+@pytest.mark.parametrize("how", PACKINGS)
+@pytest.mark.parametrize("size", [1, 1000, 10**9])
+def test_a_packed_image_is_unpacked(how: str, size: int) -> None:
+    assert Web(packed(*PACKINGS[how], size=size)).fetch() == PICTURE
+
+
+@pytest.mark.parametrize("keep", [1, 12, 2000, -8, -1])
+def test_a_packed_image_that_ends_early_is_fetched_again(keep: int) -> None:
+    with pytest.raises(DeliveryFailed):
+        Web(packed(PACKINGS["gzip"][0][:keep], "gzip")).fetch()
+
+
+@pytest.mark.parametrize(("data", "encoding"), [(b"no gzip at all", "gzip"), (b"", "gzip"), (PICTURE, "br")])
+def test_what_cannot_be_unpacked_may_pass(data: bytes, encoding: str) -> None:
+    with pytest.raises(DeliveryFailed, match="DecodingError"):
+        Web(packed(data, encoding)).fetch()
+
+
+def test_the_limit_counts_what_is_unpacked_without_holding_it() -> None:
+    small = zlib.compressobj(9, zlib.DEFLATED, 31)
+    bomb = b"".join(small.compress(bytes(10**6)) for _ in range(OUTPUT_LIMIT // 10**6 + 1)) + small.flush()
+    assert len(bomb) < OUTPUT_LIMIT // 900
+    web, sizes = Web(packed(bomb, "gzip", 10**9)), []
+    fetching = Downloader(BASE, httpx.MockTransport(web), web.resolve).open(URL, 60)
+    with fetching as chunks, pytest.raises(OutputInvalid, match="more than"):
+        sizes.extend(map(len, chunks))
+    assert max(sizes) <= PIECE
+
+
+def test_a_packed_answer_with_a_length_is_not_taken_for_cut_off() -> None:
+    data = PACKINGS["gzip"][0]
+    answer = httpx.Response(
+        200, headers={"content-encoding": "gzip", "content-length": str(len(data))}, stream=Body([data])
+    )
+    assert Web(answer).fetch() == PICTURE

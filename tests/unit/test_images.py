@@ -182,7 +182,6 @@ def test_says_where_a_png_is_damaged_before_its_end() -> None:
         (b"\xff\xd8\xff\xd9", "no image data: EOI"),
         (b"\xff\xd8\xff\xe1\x00\x01", "segment FFE1 at byte 2 has length 1"),
         (b"\xff\xd8\xff\xd8\xff", "marker FFD8 at byte 2"),
-        (b"\xff\xd8\xff\xe0\x00\x02\x00", "no JPEG marker at byte 6"),
         (b"\xff\xd8" + SOF.replace(b"\x00\x10", b"\0\0") + SOS, "DNL"),
         (b"\xff\xd8" + SOF.replace(b"\x00\x20", b"\0\0") + SOS, "width of 0"),
         (b"\xff\xd8" + SOF + SOF, "second frame header at byte 15"),
@@ -199,7 +198,7 @@ def test_says_where_a_png_is_damaged_before_its_end() -> None:
         (webp(b"VP8L\x0a\0\0\0" + bytes(10)), "VP8L data has no signature"),
         (webp(b"VP8L\xff\0\0\0" + bytes(10)), "longer than the RIFF length"),
         (webp(VP8X, b"ABC"), "do not fill the RIFF length"),
-        (webp(VP8X, b"\0\0\0\0\0\0\0\0"), "no WebP chunk"),
+        (webp(VP8X, b"\0\0\0\0\0\0\0\0"), "no image data"),
         (webp(VP8X, b"VP8L\x0a\0\0\0\x2f\x01\0\0\0" + bytes(5)), "2x1, unlike its canvas"),
     ],
 )

@@ -28,7 +28,15 @@ def types() -> ModuleType:
 
 def kinds(hint: Any) -> set[str]:
     """The schema's names of what a hint allows."""
-    names = {str: "string", int: "integer", float: "number", dict: "object", list: "array", type(None): "null"}
+    names = {
+        str: "string",
+        int: "integer",
+        float: "number",
+        bool: "boolean",
+        dict: "object",
+        list: "array",
+        type(None): "null",
+    }
     if hint in names:
         return {names[hint]}
     if getattr(hint, "__total__", None) is not None:
@@ -60,6 +68,7 @@ def said(schema: dict[str, Any]) -> set[str]:
         ("Notification", []),
         ("Inputs", ["inputs"]),
         ("Input", ["inputs", "face"]),
+        ("Prepared", ["inputs", "face", "prepared"]),
         ("Output", ["outputs"]),
         ("Error", ["error"]),
         ("Metrics", ["metrics"]),

@@ -11,14 +11,15 @@ from posedrop.settings import (
     DispatchSettings,
     IntakeSettings,
     PollSettings,
+    PrepareSettings,
     Settings,
     SubmitSettings,
     SweepSettings,
     read,
 )
 
-ALL = (IntakeSettings, DispatchSettings, SubmitSettings, PollSettings, DeliverSettings, SweepSettings)
-TEXTS = {"IMAGE_TRANSPORT": "base64", "LIMIT_COUNTS": "auto"}
+ALL = (IntakeSettings, DispatchSettings, PrepareSettings, SubmitSettings, PollSettings, DeliverSettings, SweepSettings)
+TEXTS = {"IMAGE_TRANSPORT": "base64", "LIMIT_COUNTS": "auto", "PREPARE_IMAGES": "true"}
 
 
 def complete(cls: type[Settings]) -> dict[str, str]:
@@ -30,7 +31,7 @@ def complete(cls: type[Settings]) -> dict[str, str]:
 @pytest.mark.parametrize("cls", ALL)
 def test_every_variable_is_read_in_its_type(cls: type[Settings]) -> None:
     settings = read(cls, complete(cls))
-    expected = {float: 7.5}
+    expected = {float: 7.5, bool: True}
     for field in fields(cls):
         name = field.name.upper()
         assert getattr(settings, field.name) == expected.get(field.type, TEXTS.get(name, f"a {name}"))  # type: ignore[call-overload]
@@ -39,7 +40,7 @@ def test_every_variable_is_read_in_its_type(cls: type[Settings]) -> None:
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize("value", [None, ""])
 def test_a_missing_or_empty_variable_is_named_or_has_its_default(cls: type[Settings], value: str | None) -> None:
-    optional = {"DEFAULT_PROMPT_PARAMETER", "SEGMIND_HISTORY_URL"}
+    optional = {"DEFAULT_PROMPT_PARAMETER", "SEGMIND_HISTORY_URL", "EVENT_BUS_NAME"}
     for name in complete(cls):
         variables: dict[str, Any] = {**complete(cls), name: value}
         if value is None:

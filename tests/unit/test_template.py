@@ -9,11 +9,14 @@ import pytest
 import yaml
 
 from posedrop.line.places import Entry
+from posedrop.prepare.pictures import LONGEST_SECONDS
+from posedrop.prepare.preparer import DECODE_SECONDS, MARGIN
 from posedrop.settings import (
     DeliverSettings,
     DispatchSettings,
     IntakeSettings,
     PollSettings,
+    PrepareSettings,
     Settings,
     SubmitSettings,
     SweepSettings,
@@ -55,6 +58,7 @@ def default(parameter: str) -> Any:
 FUNCTIONS = {
     "intake": IntakeSettings,
     "dispatch": DispatchSettings,
+    "prepare": PrepareSettings,
     "submit": SubmitSettings,
     "poll": PollSettings,
     "deliver": DeliverSettings,
@@ -295,3 +299,31 @@ def test_topic_and_table_are_encrypted_and_the_ledger_outlives_the_stack() -> No
     for name in ("JobsTable", "UploadBucket", "OutputBucket"):
         assert template()["Resources"][name]["DeletionPolicy"] == "RetainExceptOnCreate"
         assert template()["Resources"][name]["UpdateReplacePolicy"] == "Retain"
+
+
+# ---- the decoders ----------------------------------------------------------------------------------------------------
+
+
+def test_the_decoders_are_for_the_function_s_platform_and_pinned() -> None:
+    makefile = (ROOT / "layers" / "prepare" / "Makefile").read_text()
+    shared = template()["Globals"]["Function"]
+    machine = {"arm64": "aarch64", "x86_64": "x86_64"}[shared["Architectures"][0]]
+    assert f"MACHINE := {machine}\n" in makefile
+    assert f"PYTHON_VERSION := {shared['Runtime'].removeprefix('python')}\n" in makefile
+    layer = resources("AWS::Serverless::LayerVersion")["PrepareLayer"]
+    assert layer["CompatibleArchitectures"] == shared["Architectures"]
+    assert layer["CompatibleRuntimes"] == [shared["Runtime"]]
+    pins = (ROOT / "layers" / "prepare" / "requirements.txt").read_text()
+    assert "--require-hashes" in makefile
+    assert {line.partition("==")[0] for line in pins.splitlines() if line[0].isalpha()} == {"pillow", "pi-heif"}
+
+
+def test_only_prepare_has_the_decoders() -> None:
+    for name in FUNCTIONS:
+        assert function(name).get("Layers", []) == ([{"Ref": "PrepareLayer"}] if name == "prepare" else [])
+
+
+def test_prepare_has_a_whole_processor_and_less_time_than_it_is_waited_for() -> None:
+    properties = function("prepare")
+    assert (properties["MemorySize"], properties["Timeout"]) == (1769, 60)
+    assert DECODE_SECONDS + MARGIN < properties["Timeout"] < LONGEST_SECONDS

@@ -8,6 +8,7 @@ import pytest
 from samcli.commands.deploy import guided_context
 from samcli.commands.deploy.guided_context import GuidedContext
 
+from posedrop.prepare.recipe import DAY, LIFETIME, PREFIX
 from tests.cloudformation import ACCOUNT, REGION, Stack, source
 from tests.support import ROOT
 
@@ -210,8 +211,10 @@ def test_web_pages_are_let_in_only_if_they_are_named() -> None:
 
 
 def rules(stack: Stack, bucket: str) -> dict[str, dict[str, Any]]:
-    """A bucket's lifecycle rules by their ids."""
-    return {rule["Id"]: rule for rule in stack.properties(bucket)["LifecycleConfiguration"]["Rules"]}
+    """A bucket's lifecycle rules by their ids, without that of the prepared pictures."""
+    found = {rule["Id"]: rule for rule in stack.properties(bucket)["LifecycleConfiguration"]["Rules"]}
+    found.pop("prepared", None)
+    return found
 
 
 @pytest.mark.parametrize("bucket", ["UploadBucket", "OutputBucket"])
@@ -233,6 +236,15 @@ def test_each_bucket_has_its_own_retention(parameter: str, bucket: str, other: s
     (days,) = (rule["ExpirationInDays"] for rule in rules(stack, bucket).values() if "ExpirationInDays" in rule)
     assert days == 30
     assert not any("ExpirationInDays" in rule for rule in rules(stack, other).values())
+
+
+def test_prepared_pictures_go_after_30_days_and_are_made_anew_before_that() -> None:
+    for days in (0, 7):
+        found = Stack(OutputRetentionDays=days).properties("OutputBucket")["LifecycleConfiguration"]["Rules"]
+        (rule,) = [rule for rule in found if rule["Id"] == "prepared"]
+        assert rule == {"Id": "prepared", "Status": "Enabled", "Prefix": PREFIX, "ExpirationInDays": 30}
+        assert LIFETIME < 30 * DAY
+        assert all(other.get("Prefix") == "outputs/" for other in found if other["Id"] == "outputs")
 
 
 def test_old_versions_of_uploads_go_after_a_day() -> None:

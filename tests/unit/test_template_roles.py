@@ -19,6 +19,7 @@ UPLOAD_QUEUE = f"arn:aws:sqs:{OWN}:UploadQueue"
 SUBMIT_QUEUE = f"arn:aws:sqs:{OWN}:SubmitQueue"
 DEAD_LETTERS = f"arn:aws:sqs:{OWN}:DeadLetterQueue"
 EVENT_DEAD_LETTERS = f"arn:aws:sqs:{OWN}:EventDeadLetterQueue"
+PREPARE = f"arn:aws:lambda:{OWN}:function:PrepareFunction"
 POLL = f"arn:aws:lambda:{OWN}:function:PollFunction"
 DISPATCH = f"arn:aws:lambda:{OWN}:function:DispatchFunction"
 MACHINE = f"arn:aws:states:{OWN}:stateMachine:JobStateMachine"
@@ -66,10 +67,18 @@ ROLES: dict[str, dict[str, set[str]]] = {
         "sqs:SendMessage": {SUBMIT_QUEUE, EVENT_DEAD_LETTERS},
         "secretsmanager:DescribeSecret": {SECRET},
     },
+    "PrepareRole": {
+        **logs("prepare"),
+        **TRACING,
+        **READ_UPLOADS,
+        "s3:PutObject": {"arn:aws:s3:::OutputBucket/prepared/*"},
+    },
     "SubmitRole": {
         **logs("submit"),
         **TRACING,
         **READ_UPLOADS,
+        "s3:GetObject": {*READ_UPLOADS["s3:GetObject"], "arn:aws:s3:::OutputBucket/prepared/*"},
+        "s3:ListBucket": {*READ_UPLOADS["s3:ListBucket"], "arn:aws:s3:::OutputBucket"},
         **LEDGER,
         "secretsmanager:GetSecretValue": {SECRET},
         "sqs:ReceiveMessage": {SUBMIT_QUEUE},  # with the next two: the event source
@@ -79,7 +88,7 @@ ROLES: dict[str, dict[str, set[str]]] = {
         "sqs:SendMessage": {DEAD_LETTERS},
         "states:StartExecution": {MACHINE},
         "states:DescribeExecution": {EXECUTIONS},
-        "lambda:InvokeFunction": {DISPATCH},
+        "lambda:InvokeFunction": {DISPATCH, PREPARE},
     },
     "PollRole": {
         **logs("poll"),
@@ -122,6 +131,7 @@ ROLES: dict[str, dict[str, set[str]]] = {
 WITH_KEY = {
     "IntakeRole": {"kms:Decrypt": {"s3", "dynamodb"}},
     "DispatchRole": {"kms:Decrypt": {"dynamodb"}},
+    "PrepareRole": {"kms:Decrypt": {"s3"}, "kms:GenerateDataKey": {"s3"}},
     "SubmitRole": {"kms:Decrypt": {"s3", "dynamodb", "secretsmanager"}},
     "PollRole": {"kms:Decrypt": {"dynamodb", "secretsmanager"}},
     "DeliverRole": {"kms:Decrypt": {"s3", "dynamodb", "secretsmanager", "sns"}, "kms:GenerateDataKey": {"s3", "sns"}},
@@ -309,21 +319,26 @@ def test_intake_reads_the_default_prompt_and_no_other_parameter() -> None:
     assert statement["Resource"] == f"arn:aws:ssm:{OWN}:parameter/posedrop/posedrop/default-prompt"
 
 
-@pytest.mark.parametrize("role", ["IntakeRole", "SubmitRole"])
+@pytest.mark.parametrize("role", ["IntakeRole", "PrepareRole", "SubmitRole"])
 @pytest.mark.parametrize("action", ["s3:ListBucket", "s3:ListBucketVersions"])
 @pytest.mark.parametrize("bucket", ["", "theirs"])
 def test_it_is_seen_that_a_file_or_a_version_of_it_is_not_there(bucket: str, action: str, role: str) -> None:
     """S3 answers 404 to who may list the bucket, 403 to others; a GET has no prefix to hold against a condition."""
     statements = Stack(ExistingUploadBucket=bucket).statements(role)
-    (statement,) = (found for found in statements if action in as_list(found["Action"]))
+    statement, *_ = (found for found in statements if action in as_list(found["Action"]))
     assert as_list(statement["Resource"]) == [f"arn:aws:s3:::{bucket or 'UploadBucket'}"]
     assert "Condition" not in statement
 
 
-def test_submit_lists_no_other_bucket() -> None:
+def test_submit_lists_of_the_other_bucket_the_prepared_pictures_alone() -> None:
     for action in ("s3:ListBucket", "s3:ListBucketVersions"):
         assert allowed("SubmitRole", action, "arn:aws:s3:::UploadBucket")
-        assert not allowed("SubmitRole", action, "arn:aws:s3:::OutputBucket")
+    outputs = [found for found in stack().statements("SubmitRole") if found["Resource"] == "arn:aws:s3:::OutputBucket"]
+    (statement,) = outputs
+    assert (statement["Action"], statement["Condition"]) == (
+        "s3:ListBucket",
+        {"StringLike": {"s3:prefix": "prepared/*"}},
+    )
 
 
 @pytest.mark.parametrize(
@@ -344,10 +359,11 @@ def test_a_key_may_not_be_used_directly() -> None:
     assert not allowed("SubmitRole", "kms:Decrypt", KEY_ARN, KEY_ARN)
 
 
-@pytest.mark.parametrize("role", ["IntakeRole", "SubmitRole"])
+@pytest.mark.parametrize("role", ["IntakeRole", "PrepareRole", "SubmitRole"])
 def test_an_existing_bucket_is_read_below_the_contracts_prefix_alone(role: str) -> None:
     statements = Stack(ExistingUploadBucket="theirs").statements(role)
     buckets = {resource for found in statements for resource in as_list(found["Resource"]) if ":s3:" in resource}
+    buckets = {resource for resource in buckets if "OutputBucket" not in resource}
     assert buckets == {"arn:aws:s3:::theirs/incoming/*", "arn:aws:s3:::theirs"}
 
 

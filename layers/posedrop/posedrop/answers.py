@@ -15,6 +15,7 @@ MAX_PARTS = 100_000  # lists and objects: each takes far more memory than its tw
 LONGEST_SECONDS = 1e6  # a measured time beyond it is none, and the ledger cannot hold any number
 OUTPUT_KEYS = ("output", "outputs", "images", "image_urls", "image_url", "image")
 HIGHEST_COST = 1000.0  # USD; the same for a request's cost
+HIGHEST_CREDITS = 1e9  # USD
 READ_CHARACTERS = 16 * 1024  # of a text from the provider; its first KiB is kept
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -30,14 +31,16 @@ class Answer:
     """An answer of the provider, read.
 
     `state` is the body's status in upper case; `error` at most 1 KiB of UTF-8, redacted; `inference_seconds` from 0 to
-    LONGEST_SECONDS; `cost_usd` from 0 to HIGHEST_COST; `output` as it came; `request_id` safe as a segment of a URL's
-    path; `named_id` what the body gives as its request id, usable or not. None: nothing usable is said.
+    LONGEST_SECONDS; `cost_usd` from 0 to HIGHEST_COST; `remaining_credits` in USD; `output` as it came; `request_id`
+    safe as a segment of a URL's path; `named_id` what the body gives as its request id, usable or not. None: nothing
+    usable is said.
     """
 
     state: str | None = None
     error: str | None = None
     inference_seconds: float | None = None
     cost_usd: float | None = None
+    remaining_credits: float | None = None
     output: object = None
     request_id: str | None = None
     named_id: object = None
@@ -59,10 +62,22 @@ def parse_answer(status_code: int, body: bytes) -> Answer:
         error=next((error for error in errors if error), None),
         inference_seconds=_metric(value.get("metrics"), "inference_time", LONGEST_SECONDS),
         cost_usd=_metric(value.get("metrics"), "cost", HIGHEST_COST),
+        remaining_credits=_metric(value.get("metrics"), "remaining_credits", HIGHEST_CREDITS),
         output=_output(value),
         request_id=usable_request_id(value.get("request_id")),
         named_id=value.get("request_id"),
     )
+
+
+def parse_credits(body: bytes) -> float | None:
+    """Read what is left on the account (USD) from any body of the documented call; None where it is not said."""
+    try:
+        value = load_json(body.decode("utf-8-sig", "replace"))
+    except ValueError:
+        return None
+    parts = [_metric(value, name, HIGHEST_CREDITS) for name in ("credits", "free-credits")]
+    known = [part for part in parts if part is not None]
+    return round(sum(known), 6) if known else None
 
 
 def load_json(text: str) -> object:

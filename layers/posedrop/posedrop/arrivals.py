@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 
 from posedrop.aws_errors import is_transient
-from posedrop.contract import OutsideContract, Role, parse
+from posedrop.contents import Content
+from posedrop.contract import OutsideContract, Role, SideFile, hint, parse
 from posedrop.deferral import Deferred
 from posedrop.errors import InternalError, JobError, PosedropError, TransientFault
 from posedrop.gate.reasons import ReasonCode
@@ -39,6 +40,9 @@ PAGE = 1000
 """Files of a character that are listed at once, the most that S3 lists (API reference, ListObjectsV2)."""
 NOTIFIED_SOON = 5.0
 """Seconds that a new attempt waits until the one before is notified."""
+MAY_COME = 120.0
+"""Seconds for which an empty file, or a stem without a picture, may still be on its way: gateways write an empty file
+first, and of a phone's picture the film may arrive before it."""
 READS = 5
 """How often a folder is read that changes meanwhile."""
 
@@ -78,6 +82,9 @@ class Arrivals:
         """
         try:
             upload = parse(message.origin.key)
+        except SideFile as why:
+            logger.info("ignored: a side file", key=ascii(message.origin.key), reason=str(why))
+            return None
         except OutsideContract as why:
             key = ascii(message.origin.key)
             logger.warning("ignored: the upload is outside the contract", key=key, reason=str(why))
@@ -173,15 +180,17 @@ class Arrivals:
         So the queue never holds much more than a page of one character. A run that ends early begins its page again.
         """
         bucket = UploadBucket(self._s3, message.bucket)
-        poses, after = bucket.some_poses(message.character, message.after, PAGE)
+        own = message.origin.key if message.origin else ""
+        poses, after = bucket.some_poses(message.character, message.after, PAGE, own)
         if not poses and not message.after:
-            found = bucket.files(message.character, "")
+            found = bucket.files(message.character, "", own)
             if not found.present():
                 logger.info("ignored: the upload was deleted meanwhile")
                 self._ledger.stop_waiting(message.character, "")
                 return
-            self._wait(message, ["pose"] if found.face else ["face", "pose"])
-            poses, after = bucket.some_poses(message.character, "", PAGE)  # for a pose that came meanwhile
+            missing = ["pose"] if found.face else ["face", "pose"]
+            self._wait(message, missing, hint(missing, found.strangers))
+            poses, after = bucket.some_poses(message.character, "", PAGE, own)  # for a pose that came meanwhile
         delays = {pose: self._delay(modified, message.done_at) for pose, modified in poses.items()}
         messages = [(replace(message, pose=pose, after=""), delay) for pose, delay in delays.items()]
         for start in range(0, len(messages), 10):
@@ -213,46 +222,62 @@ class Arrivals:
     def _read(self, message: PoseMessage) -> Draft | None:
         """The job that the files make now, or None if they are no job: then it is written what is missing."""
         bucket = UploadBucket(self._s3, message.bucket)
+        own = message.origin.key if message.origin else ""
         before: JobFiles | None = None
         for _ in range(READS):
-            files = bucket.files(message.character, message.pose)
+            files = bucket.files(message.character, message.pose, own)
             younger = unsettled(files, message.origin, self._settings.settle_seconds, self._clock())
             if younger:
                 logger.info("left to the event of a younger file", key=younger.key)
-                self._look_again(message, younger)
+                left = younger.modified.timestamp() + self._settings.settle_seconds - self._clock()
+                self._read_again(replace(message, origin=None), left)
                 return None
             if not files.pose and not files.pose_file:
                 logger.info("ignored: the upload was deleted meanwhile")
                 self._ledger.stop_waiting(message.character, message.pose)
                 return None
-            missing = files.missing
+            missing, reason = files.missing, hint(files.missing, files.strangers)
             if not missing:
                 try:
-                    found = draft(bucket, message.character, message.pose, files, self._default_prompt(), self._images)
+                    found = self._draft(bucket, message, files)
                 except UploadChanged as exc:
                     logger.info("a file changed while it was read", key=str(exc))
                     continue
-                if not found.lacks_prompt:
+                coming = self._coming(found)
+                if not found.lacks_prompt and not coming:
                     return found
-                missing = ["prompt"]
+                missing, reason = list(coming) or ["prompt"], _pending_reason(coming)
+                if coming and files != before:
+                    youngest = max(listed.modified.timestamp() for listed, _ in coming.values())
+                    self._read_again(message, youngest + MAY_COME - self._clock())
             if files == before:
                 return None
-            self._wait(message, missing)
+            self._wait(message, missing, reason)
             before = files  # read once more, for the file that came meanwhile
         raise FolderUnsteady("the files keep changing")
 
-    def _look_again(self, message: PoseMessage, younger: Listed) -> None:
-        """Send the message once more, for when the younger file has settled: that file's own event may be lost."""
-        left = younger.modified.timestamp() + self._settings.settle_seconds - self._clock()
-        self._send([(replace(message, origin=None), min(max(1, math.ceil(left)), LONGEST_DELAY))])
+    def _draft(self, bucket: UploadBucket, message: PoseMessage, files: JobFiles) -> Draft:
+        prepares = self._settings.prepare_images
+        prompt = self._default_prompt()
+        return draft(bucket, message.character, message.pose, files, prompt, self._images, prepares=prepares)
 
-    def _wait(self, message: PoseMessage, missing: list[str]) -> None:
-        record = self._ledger.wait(message.bucket, message.character, message.pose, missing, self._clock())
+    def _coming(self, found: Draft) -> dict[str, tuple[Listed, Content]]:
+        """The files in whose place a picture may still come: the young ones of what has none."""
+        since = self._clock() - MAY_COME
+        return {what: pair for what, pair in found.pending.items() if pair[0].modified.timestamp() > since}
+
+    def _read_again(self, message: PoseMessage, seconds: float) -> None:
+        """Send the message once more, for when a young file has settled: that file's own event may be lost."""
+        self._send([(message, min(max(1, math.ceil(seconds)), LONGEST_DELAY))])
+
+    def _wait(self, message: PoseMessage, missing: list[str], reason: str | None = None) -> None:
+        now = self._clock()
+        record = self._ledger.wait(message.bucket, message.character, message.pose, missing, now, reason)
         if message.pose:
             self._ledger.stop_waiting(message.character, "")  # a pose is not missing any more
         if record.created_at == record.updated_at:  # it is looked at again and again
             count("Waiting")
-        logger.info("waiting", missing=missing)
+        logger.info("waiting", missing=missing, reason=reason)
 
     def _count(self, message: PoseMessage, exc: Exception) -> Record:
         """Count an unexpected error before there is a job; return the record of the job that the last of them ends."""
@@ -269,3 +294,8 @@ class Arrivals:
         record = self._ledger.refuse(job, error, self._clock())
         self._ledger.stop_waiting(message.character, message.pose)
         return record
+
+
+def _pending_reason(pending: dict[str, tuple[Listed, Content]]) -> str | None:
+    told = [f"{listed.key} is {content.words}" for listed, content in pending.values()]
+    return f"{', '.join(told)}: read again for two minutes" if told else None

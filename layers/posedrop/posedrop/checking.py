@@ -28,7 +28,7 @@ class JobState:
     faults: GETs without an answer, in a row; not_found_at: when the provider first did not know the request id;
     tenths: the latency as it was when the job was submitted; completed: only a slot for the result is waited for;
     look_wait_seconds: the wait before the look that found that; elapsed_seconds: how long after the submission the end
-    was seen.
+    was seen; cost_usd: what a failed job cost, where the provider says it.
     """
 
     job_id: str
@@ -47,6 +47,7 @@ class JobState:
     completed: bool = False
     look_wait_seconds: int = 1
     elapsed_seconds: float | None = None
+    cost_usd: float | None = None
 
     @classmethod
     def of(cls, event: dict[str, Any]) -> Self:
@@ -89,7 +90,8 @@ def check(
     if answer.state == COMPLETED:
         return replace(asked, finished=True, faults=0)
     if answer.state == FAILED:
-        return _ended(asked, InferenceFailed(answer.error or "the provider gave no reason"))
+        failed = replace(asked, cost_usd=answer.cost_usd)
+        return _ended(failed, InferenceFailed(answer.error or "the provider gave no reason"))
     if answer.state not in ("QUEUED", "PROCESSING"):
         logger.warning("unknown state", state=answer.state)
     known = replace(asked, faults=0, not_found_at=None)

@@ -1,21 +1,132 @@
-"""The upload contract: what a key in the upload bucket means.
+"""The upload contract: what a key in the upload bucket means. The name says the role, the bytes say the type.
 
 incoming/<character>/face.<ext>           one face
 incoming/<character>/pose.<ext>           one pose, named "pose"
 incoming/<character>/poses/<pose>.<ext>   any number of poses
 incoming/<character>/job.json             parameters of all jobs of the character
-incoming/<character>/poses/<pose>.json    parameters of one pose
+incoming/<character>/poses/<pose>.json    parameters of one pose (pose.json: of the single one)
+
+`face`, `pose`, `job.json` and the folder `poses/` are recognised in any case. Names are compared in Unicode's NFC:
+macOS writes NFD. All files of a stem may be the picture; which one is, their bytes say.
 """
 
+import difflib
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 PREFIX = "incoming/"
-IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp")
+FACE = "face"
 SINGLE_POSE = "pose"
+POSES = "poses"
 JOB_FILE = "job.json"
+JSON = "json"
+PICTURE_ENDINGS = (
+    *("jpg", "jpeg", "png", "webp", "heic", "heif", "hif", "avif", "tif", "tiff", "gif", "bmp"),
+    *("jpe", "jfif", "jif", "pjpeg", "dib", "apng"),
+)
+"""Endings that pictures have. They decide nothing: an upload tool and a hint name them."""
+KNOWN_ENDINGS = frozenset(
+    {
+        *(
+            *PICTURE_ENDINGS,
+            JSON,
+            "jxl",
+            "jp2",
+            "j2k",
+            "svg",
+            "ico",
+            "icns",
+            "psd",
+            "psb",
+            "xcf",
+            "ai",
+            "eps",
+            "ps",
+            "exr",
+        ),
+        *(
+            "3fr",
+            "arw",
+            "cr2",
+            "cr3",
+            "crw",
+            "dng",
+            "erf",
+            "iiq",
+            "kdc",
+            "mef",
+            "mos",
+            "nef",
+            "nrw",
+            "orf",
+            "pef",
+            "raf",
+        ),
+        *(
+            "raw",
+            "rw2",
+            "sr2",
+            "srf",
+            "srw",
+            "aae",
+            "xmp",
+            "thm",
+            "lrv",
+            "mov",
+            "mp4",
+            "m4v",
+            "avi",
+            "mkv",
+            "webm",
+            "3gp",
+        ),
+        *(
+            "mpg",
+            "mpeg",
+            "mts",
+            "m2ts",
+            "wmv",
+            "mp3",
+            "m4a",
+            "wav",
+            "aac",
+            "flac",
+            "ogg",
+            "txt",
+            "md",
+            "rtf",
+            "csv",
+            "log",
+        ),
+        *(
+            "pdf",
+            "doc",
+            "docx",
+            "xls",
+            "xlsx",
+            "ppt",
+            "pptx",
+            "odt",
+            "ods",
+            "odp",
+            "pages",
+            "numbers",
+            "key",
+            "html",
+            "htm",
+        ),
+        *("xml", "yaml", "yml", "toml", "plist", "url", "webloc", "lnk", "zip", "rar", "7z", "gz", "tgz", "tar", "bak"),
+    }
+)
+"""The endings that are no part of a stem: `walk.jpg` and `walk.mov` are files of the pose walk, `v1.2` is a pose."""
+UNFINISHED_ENDINGS = ("tmp", "part", "partial", "filepart", "crdownload")
+"""What tools name a file while they write it."""
+SIDE_NAMES = ("thumbs.db", "desktop.ini")
+MOST_HINTS = 3
+CLOSE = 0.75
 
 
 class Role(StrEnum):
@@ -31,9 +142,13 @@ class OutsideContract(ValueError):
     """The key is none of the contract's. The message says why."""
 
 
+class SideFile(OutsideContract):
+    """A file that programs leave beside others. It is ignored, and nobody is told."""
+
+
 @dataclass(frozen=True)
 class Upload:
-    """One key of the contract. `pose` is empty for a face and for a job file, which serve all poses."""
+    """One key of the contract, its names in NFC. `pose` is empty for a face and a job file, which serve all poses."""
 
     role: Role
     character: str
@@ -59,44 +174,86 @@ class Folder:
     @property
     def poses_prefix(self) -> str:
         """The key prefix of the folder's poses, with a slash at its end."""
-        return f"{self.prefix}poses/"
+        return f"{self.prefix}{POSES}/"
 
     def pose_file(self, pose: str) -> str:
         """The key of a pose's own parameters."""
-        return f"{self.poses_prefix}{pose}.json"
+        return f"{self.poses_prefix}{pose}.{JSON}"
+
+    def spellings(self, key: str = "") -> list[str]:
+        """The key prefixes under which the folder may lie: in NFC, in NFD, and as `key`, a file of it, spells it."""
+        own = _own_folder(key) if key else self.prefix
+        found = spellings(self.prefix, own)
+        return [prefix for prefix in found if normal(prefix) == normal(self.prefix)]
+
+
+def normal(text: str) -> str:
+    """A name as it is compared: in NFC."""
+    return unicodedata.normalize("NFC", text)
+
+
+def spellings(text: str, own: str = "") -> list[str]:
+    """A name in NFC, in NFD and in a spelling of its own, each once."""
+    return list(dict.fromkeys(filter(None, (normal(text), unicodedata.normalize("NFD", text), own))))
+
+
+def is_poses_folder(name: str) -> bool:
+    """Whether a segment of a key is the folder of poses."""
+    return name.casefold() == POSES
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The stem of a file's name, and its ending in lower case if that is a known one, else an empty text."""
+    stem, _, ending = name.rpartition(".")
+    if stem and ending.lower() in KNOWN_ENDINGS:
+        return stem, ending.lower()
+    return name, ""
 
 
 def parse(key: str) -> Upload:
-    """Say what `key` is. Raises OutsideContract with the reason."""
+    """Say what `key` is. Raises OutsideContract with the reason, SideFile of what programs leave beside others."""
     if not key.startswith(PREFIX):
         raise OutsideContract(f"not below {PREFIX}")
-    *folders, name = key.removeprefix(PREFIX).split("/")
+    *folders, name = normal(key.removeprefix(PREFIX)).split("/")
+    if not name and all(folders):
+        raise SideFile("a folder")
     for segment in (*folders, name):
         _check_segment(segment)
-    below_poses = folders[-1:] == ["poses"]
+    if why := _side_file(name):
+        raise SideFile(why)
+    below_poses = bool(folders) and is_poses_folder(folders[-1])
     if below_poses:
         folders.pop()
     if not folders:
         raise OutsideContract(f"no character: expected {PREFIX}<character>/{name}")
-    if "poses" in folders:
+    if any(is_poses_folder(folder) for folder in folders):
         raise OutsideContract("'poses' is reserved: below it is exactly one file name, and no character is named so")
-    stem, _, extension = name.rpartition(".")
-    role, pose = _role(below_poses, stem, extension)
-    if role in (Role.FACE, Role.POSE) and extension.lower() not in IMAGE_EXTENSIONS:
-        raise OutsideContract(f"the file {name!r} does not end in one of .{', .'.join(IMAGE_EXTENSIONS)}")
+    role, pose = _role(below_poses, name)
     return Upload(role, "/".join(folders), pose)
 
 
-def _role(below_poses: bool, stem: str, extension: str) -> tuple[Role, str]:
-    if below_poses and stem:
-        return (Role.POSE_FILE if extension == "json" else Role.POSE), stem
-    if not below_poses and f"{stem}.{extension}" == JOB_FILE:
+def _role(below_poses: bool, name: str) -> tuple[Role, str]:
+    stem, ending = split_name(name)
+    if below_poses:
+        return (Role.POSE_FILE if ending == JSON else Role.POSE), stem
+    if name.casefold() == JOB_FILE:
         return Role.JOB_FILE, ""
-    if not below_poses and stem == "face":
+    if stem.casefold() == FACE and ending != JSON:
         return Role.FACE, ""
-    if not below_poses and stem == SINGLE_POSE:
-        return Role.POSE, SINGLE_POSE
+    if stem.casefold() == SINGLE_POSE:
+        return (Role.POSE_FILE if ending == JSON else Role.POSE), SINGLE_POSE
     raise OutsideContract("the file is none of face.<ext>, pose.<ext>, poses/<pose>.<ext>, job.json, poses/<pose>.json")
+
+
+def _side_file(name: str) -> str | None:
+    """Why a file is one that programs leave beside others, or None."""
+    if name.startswith("."):
+        return "a hidden file"
+    if name.startswith("~$") or name.casefold() in SIDE_NAMES:
+        return "a side file of the system or of an office program"
+    if name.rpartition(".")[2].lower() in UNFINISHED_ENDINGS:
+        return "a file that is still being written"
+    return None
 
 
 def _check_segment(segment: str) -> None:
@@ -105,6 +262,48 @@ def _check_segment(segment: str) -> None:
     # U+FFFE and U+FFFF are no characters: SNS takes no text with them.
     if any(unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff" for character in segment):
         raise OutsideContract("the key has control characters")
+
+
+def _own_folder(key: str) -> str:
+    """The folder of a key of the contract, in its own spelling, with a slash at its end."""
+    folders = key.split("/")[:-1]
+    if folders and is_poses_folder(folders[-1]):
+        folders.pop()
+    return "/".join([*folders, ""])
+
+
+# ---- near misses -----------------------------------------------------------------------------------------------------
+
+
+def hint(missing: Sequence[str], strangers: Iterable[str]) -> str | None:
+    """Say which files of a folder may have been meant as what is missing ("face", "pose"), or None.
+
+    `strangers` are the names in the folder that are none of the contract's; those of folders end with a slash.
+    """
+    wanted = [what for what in (FACE, SINGLE_POSE) if what in missing]
+    if not wanted:
+        return None
+    hints = [_hint(wanted, name) for name in sorted(strangers, key=lambda name: (not _looks_meant(name), name))]
+    return "; ".join([text for text in hints if text][:MOST_HINTS]) or None
+
+
+def _hint(wanted: list[str], name: str) -> str | None:
+    stem, ending = split_name(name)
+    if name.endswith("/"):
+        near = SINGLE_POSE in wanted and difflib.get_close_matches(name[:-1].casefold(), [POSES], cutoff=CLOSE)
+        return f"{name} is no folder of poses: name it {POSES}/" if near else None
+    if ending not in PICTURE_ENDINGS and not _looks_meant(name):
+        return None
+    ending = f".{ending}" if ending in PICTURE_ENDINGS else ".<ending>"
+    if len(wanted) == 2 and not _looks_meant(name):
+        return f"{name} is neither a face nor a pose: name it {FACE}{ending}, or put it into {POSES}/"
+    meant = next((what for what in wanted if stem.casefold().startswith(what)), wanted[0])
+    place = f"{FACE}{ending}" if meant == FACE else f"{SINGLE_POSE}{ending}, or put it into {POSES}/"
+    return f"{name} is no {meant}: name it {place}"
+
+
+def _looks_meant(name: str) -> bool:
+    return name.casefold().startswith((FACE, SINGLE_POSE))
 
 
 def slug(text: str, limit: int) -> str:

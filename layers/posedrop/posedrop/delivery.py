@@ -5,7 +5,8 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
@@ -27,12 +28,15 @@ from posedrop.errors import (
     StatusUnavailable,
 )
 from posedrop.gate.budget import BudgetStore, Charge
+from posedrop.gate.credits import CreditsStore
 from posedrop.gate.rate_limit import RateLimiter
 from posedrop.job import output_folder
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Conflict, Ledger, Record, Status
 from posedrop.notification import notification
 from posedrop.outputs import MAX_IMAGES, BadOutput, InlineSource, Source, parse_output
+from posedrop.record import RESCUABLE, Request, cost_of_attempt
+from posedrop.rescue import CannotSay, Found, Rescue
 from posedrop.secret import ApiKey
 from posedrop.segmind import COMPLETED, FAILED, Segmind
 from posedrop.storage import OutputBucket
@@ -48,6 +52,8 @@ _ERROR_MESSAGE = re.compile(r'\s*\{\s*"errorMessage":\s*("(?:[^"\\\x00-\x1f]|\\(
 
 RESERVE = 30.0
 """Seconds of the function's time that are kept for storing and telling."""
+HISTORY_SECONDS = 20.0
+"""For one part of the history: what it holds then fits into Lambda's response of 6 MB."""
 DEFERRALS = 10
 """So often a delivery waits for as long as the other side asks to; then it is retried as after any other fault."""
 NOT_AN_END = (401, 403, 404, 408, 410, 429)
@@ -79,6 +85,8 @@ class Delivery:
         limiter: RateLimiter,
         budgets: BudgetStore,
         latency: LatencyStore,
+        rescue: Rescue,
+        account: CreditsStore,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
@@ -90,6 +98,8 @@ class Delivery:
         self._limiter = limiter
         self._budgets = budgets
         self._latency = latency
+        self._rescue = rescue
+        self._account = account
         self._clock = clock
 
     def deliver(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
@@ -120,7 +130,73 @@ class Delivery:
             "outputs": [output["uri"] for output in record.outputs],
         }
 
-    def report_execution(self, event: dict[str, Any]) -> None:
+    def rescue(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
+        """Fetch the pictures of a failed job that the provider still keeps, and notify that as a new attempt.
+
+        `event` is the sweep's. Where it may work soon, the sweep tries it again; `rescued` says whether it did. Raises
+        RecordMissing.
+        """
+        record = self._ledger.get(event["rescue"])
+        if record is None:
+            raise RecordMissing(f"{event['rescue']} has no record")
+        logger.append_keys(character=record.character, pose=record.pose)
+        if record.attempt != event["attempt"] or not record.rescuable or not record.notified_at:
+            logger.info("nothing to rescue: the job has gone on", status=record.status)
+            return {"job_id": record.job_id, "rescued": False}
+        if not self._rescue.possible:
+            self._ledger.rescue_at(record, None)
+            return {"job_id": record.job_id, "rescued": False}
+        attempt = self._ledger.next_attempt(record)
+        try:
+            found = self._rescue.find(record, remaining() - RESERVE)
+            outputs = self._store_images(replace(record, attempt=attempt), found.sources, remaining)
+            rescued = self._succeed_later(record, attempt, found, outputs) if outputs else None
+        except (CannotSay, DeliveryFailed) as exc:
+            logger.warning("not rescued yet", reason=str(exc))
+            self._again(record)
+            return {"job_id": record.job_id, "rescued": False}
+        except OutputInvalid as exc:
+            logger.warning("not rescued", reason=str(exc))
+            return {"job_id": record.job_id, "rescued": False}
+        if rescued is None:
+            return {"job_id": record.job_id, "rescued": False}
+        self._tell(rescued, {})
+        return {"job_id": record.job_id, "rescued": True}
+
+    def _succeed_later(
+        self, record: Record, attempt: int, found: Found, outputs: list[dict[str, Any]]
+    ) -> Record | None:
+        """Write the new attempt into the ledger; None if the job has gone on meanwhile."""
+        requests = self._with_cost(record, found.cost_usd)
+        metrics = self._metrics(replace(record, attempt=attempt, requests=requests), {}, found.inference_seconds)
+        metrics["rescued"] = True
+        try:
+            now = self._clock()
+            ended = self._ledger.rescued(record, attempt, outputs, metrics, now, requests=requests)
+        except Conflict:
+            logger.info("the job went on while its pictures were fetched")
+            return None
+        logger.info("rescued", attempt=attempt, outputs=len(outputs), **metrics)
+        self._settle(record, found.cost_usd, delivered=True)
+        return ended
+
+    def _again(self, record: Record) -> None:
+        """Let the next sweep try the rescue once more."""
+        try:
+            self._ledger.rescue_at(record, self._clock())
+        except Conflict:
+            logger.info("the job has gone on")
+
+    def history(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Read a part of the provider's request history, for the operator's `reconcile`: the key stays in here."""
+        wanted = event["history"]
+        return self._rescue.requests(wanted["first"], wanted["last"], wanted["page"], HISTORY_SECONDS)
+
+    def refresh_credits(self) -> None:
+        """Ask the provider what is left on the account, unless that is known well enough."""
+        self._account.refresh(self._segmind, self._limiter.pause)
+
+    def report_execution(self, event: dict[str, Any], remaining: Callable[[], float]) -> None:
         """End and tell the job of an execution that ended badly, if it is not told yet.
 
         `event` is EventBridge's "Step Functions Execution Status Change". Raises RecordMissing.
@@ -138,7 +214,8 @@ class Delivery:
         if not record.ended:
             cause = " ".join(str(detail[key]) for key in ("error", "cause") if detail.get(key))
             text = f"the execution ended as {detail['status']}" + (f": {cause[:500]}" if cause else "")
-            record = self._fail(record, InternalError(text), {})
+            error = InternalError(text)
+            record = self._rescue_now(record, {}, error, remaining) or self._fail(record, error, {})
         logger.error("the execution did not tell its job's end", status=detail["status"])
         count("ExecutionUntold")
         self._tell(record, {})
@@ -156,17 +233,50 @@ class Delivery:
         """Find out how the attempt ended, store what it made, and write it into the ledger."""
         try:
             if event.get("error"):
-                raise JOB_ERRORS[event["error"]["type"]](event["error"]["message"])
+                error = JOB_ERRORS[event["error"]["type"]](event["error"]["message"])
+                error.cost_usd = event.get("cost_usd")
+                raise error
             if event.get("deliver_fault"):
                 raise _final(event["deliver_fault"], event.get("poll_fault"))
             return self._store(record, event, remaining)
         except JobError as exc:
-            return self._fail(record, exc, event)
+            return self._rescue_now(record, event, exc, remaining) or self._fail(record, exc, event)
+
+    def _rescue_now(
+        self, record: Record, event: dict[str, Any], error: JobError, remaining: Callable[[], float]
+    ) -> Record | None:
+        """Deliver an attempt that is about to fail from the provider's history; None where that does not work.
+
+        It is tried once: the sweep goes on with it later.
+        """
+        if error.type not in RESCUABLE or record.request_id is None:
+            return None
+        try:
+            found = self._rescue.find(record, remaining() - RESERVE)
+            outputs = self._store_images(record, found.sources, remaining)
+        except (CannotSay, DeliveryFailed, OutputInvalid) as exc:
+            logger.warning("not rescued", reason=str(exc))
+            return None
+        if not outputs:
+            error.cost_usd = found.cost_usd
+            return None
+        logger.warning("rescued: its result was gone", error_type=error.type, reason=str(error))
+        return self._succeed(record, event, outputs, found.inference_seconds, found.cost_usd, rescued=True)
 
     def _store(self, record: Record, event: dict[str, Any], remaining: Callable[[], float]) -> Record:
         if record.request_id is None:
             raise InternalError("the job has no request id")
         sources, inference_seconds, cost_usd = self._result(record, record.request_id)
+        outputs = self._store_images(record, sources, remaining)
+        return self._succeed(record, event, outputs, inference_seconds, cost_usd)
+
+    def _store_images(
+        self, record: Record, sources: Sequence[Source], remaining: Callable[[], float]
+    ) -> list[dict[str, Any]]:
+        """Check and store the images of an attempt; return what the notification says of them.
+
+        Raises OutputInvalid, and DeliveryFailed where it may work later.
+        """
         folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
         if len(sources) > MAX_IMAGES:
             logger.warning("more outputs than expected: the first are delivered", expected=MAX_IMAGES)
@@ -180,24 +290,37 @@ class Delivery:
             else:
                 with self._downloader.open(source.url, remaining() - RESERVE) as chunks:
                     outputs.append(self._outputs.store_image(folder, number, chunks))
-        return self._succeed(record, event, outputs, self._metrics(record, event, inference_seconds), cost_usd)
+        return outputs
 
     def _succeed(
         self,
         record: Record,
         event: dict[str, Any],
         outputs: list[dict[str, Any]],
-        metrics: dict[str, Any],
+        inference_seconds: float | None,
         cost_usd: float | None,
+        *,
+        rescued: bool = False,
     ) -> Record:
+        requests = self._with_cost(record, cost_usd)
+        metrics = self._metrics(replace(record, requests=requests), event, inference_seconds)
+        metrics["rescued"] = rescued
         try:
-            ended = self._ledger.succeed(record, outputs, metrics, self._clock())
+            ended = self._ledger.succeed(record, outputs, metrics, self._clock(), requests=requests)
         except Conflict:
             return self._record(record.job_id, record.attempt)
         logger.info("succeeded", outputs=len(outputs), **metrics)
-        self._learn(record, event, metrics["inference_seconds"])
-        self._settle(record, cost_usd)
+        if not rescued:
+            self._learn(record, event, inference_seconds)
+        self._settle(record, cost_usd, delivered=True)
         return ended
+
+    def _with_cost(self, record: Record, cost_usd: float | None) -> list[Request]:
+        """The record's requests with the cost of the accepted one, if that is known now."""
+        paid = record.paid
+        if cost_usd is None or paid is None:
+            return record.requests
+        return record.with_fate(paid, paid.fate, cost_usd=cost_usd)
 
     def _learn(self, record: Record, event: dict[str, Any], inference_seconds: float | None) -> None:
         """Let later jobs be asked for when they end. An attempt that took over an earlier request tells nothing."""
@@ -211,12 +334,16 @@ class Delivery:
         except (BotoCoreError, ClientError) as exc:
             logger.warning("the latency was not learned", reason=str(exc))
 
-    def _settle(self, record: Record, cost_usd: float | None) -> None:
-        """Replace what the budget was charged for the delivered request by its cost, as far as that is known."""
-        found = next((request for request in record.requests if request.request_id == record.request_id), None)
-        charge = Charge(found.charged_usd, found.sent_at) if found else Charge(0.0, self._clock())
+    def _settle(self, record: Record, cost_usd: float | None, *, delivered: bool) -> None:
+        """Replace what the budget was charged for the attempt's request by its cost, once that is known."""
+        paid = record.paid
+        if paid is not None and paid.cost_usd is not None:
+            cost_usd = None  # it was settled before
+        charge = Charge(paid.charged_usd, paid.sent_at) if paid else Charge(0.0, self._clock())
         try:
-            self._budgets.settle(charge, cost_usd, self._clock())
+            self._budgets.settle(charge, cost_usd, self._clock(), record.parameters, delivered=delivered)
+            if cost_usd is not None:
+                count("Spend", cost_usd)
         except (BotoCoreError, ClientError) as exc:
             logger.warning("the budget was not settled", reason=str(exc))
 
@@ -234,8 +361,11 @@ class Delivery:
             if 400 <= (exc.status or 0) < 500 and exc.status not in NOT_AN_END:
                 raise InferenceFailed(str(exc)) from exc
             raise DeliveryFailed(f"the result cannot be fetched: {exc}", exc.retry_after) from exc
+        self._account.note(answer.remaining_credits)
         if answer.state == FAILED:
-            raise InferenceFailed(answer.error or "the provider gave no reason")
+            failed = InferenceFailed(answer.error or "the provider gave no reason")
+            failed.cost_usd = answer.cost_usd
+            raise failed
         if answer.state != COMPLETED:
             # Where poll itself has failed the job may still be running: the retries are its time.
             raise DeliveryFailed(f"the result is not there yet: the provider says {answer.state}")
@@ -251,11 +381,15 @@ class Delivery:
             raise ResultExpired("the provider does not know the request id, or no longer")
 
     def _fail(self, record: Record, error: JobError, event: dict[str, Any]) -> Record:
+        requests = self._with_cost(record, error.cost_usd)
+        metrics = self._metrics(replace(record, requests=requests), event, None)
         try:
-            ended = self._ledger.fail_attempt(record, error, self._metrics(record, event, None), self._clock())
+            ended = self._ledger.fail_attempt(record, error, metrics, self._clock(), requests=requests)
         except Conflict:
             return self._record(record.job_id, record.attempt)
         logger.warning("failed", error_type=error.type, reason=str(error))
+        if error.cost_usd is not None:
+            self._settle(record, error.cost_usd, delivered=False)
         return ended
 
     def _tell(self, record: Record, event: dict[str, Any]) -> None:
@@ -266,11 +400,13 @@ class Delivery:
         self._channels.publish(
             notification(record), record.published, lambda channels: self._ledger.published(record, channels)
         )
-        self._ledger.notified(record, self._clock())
+        self._ledger.notified(record, self._clock(), rescue=self._rescue.possible)
         if record.error:
             count_failure(record, record.error["type"])
         else:
             count_success(record, event.get("elapsed_seconds"))
+        if record.metrics.get("rescued"):
+            count("Rescued")
 
     def _store_result(self, record: Record, event: dict[str, Any]) -> None:
         """Write result.json, once the ledger says that this attempt has succeeded: no other one leaves such a file."""
@@ -287,6 +423,8 @@ class Delivery:
             "inference_seconds": inference_seconds,
             "total_seconds": round(self._clock() - epoch(record.created_at), 3),
             "polls": event.get("polls"),
+            "cost_usd": cost_of_attempt(record.requests, record.attempt),
+            "rescued": False,
         }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from posedrop.bodies import unpacked
 from posedrop.errors import DeliveryFailed, OutputInvalid
 from posedrop.version import USER_AGENT
 from posedrop.waits import requested_wait
@@ -59,7 +60,7 @@ class Downloader:
             limits=httpx.Limits(max_keepalive_connections=0),
             follow_redirects=False,
             trust_env=False,
-            # Images do not compress, and a compressed answer could unfold to any size.
+            # Images do not compress. One that comes packed all the same is unpacked in pieces, which are counted.
             headers={"accept-encoding": "identity", "user-agent": USER_AGENT},
         )
 
@@ -137,9 +138,10 @@ class Downloader:
 
     def _chunks(self, response: httpx.Response, deadline: float) -> Iterator[bytes]:
         total = 0
+        encoding = response.headers.get("content-encoding", "")
         try:
             # As they come: pieces of a fixed size would hide a slow answer until one of them is full.
-            for chunk in response.iter_raw():
+            for chunk in unpacked(response.iter_raw(), encoding):
                 total += len(chunk)
                 if total > OUTPUT_LIMIT:
                     raise OutputInvalid(f"the output has more than {OUTPUT_LIMIT} bytes")

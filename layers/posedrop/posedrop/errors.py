@@ -28,7 +28,12 @@ class PosedropError(Exception):
 
 
 class JobError(PosedropError):
-    """Ends a job. The message is for people: it names the file, the field and the reason where there are such."""
+    """Ends a job. The message is for people: it names the file, the field and the reason where there are such.
+
+    `cost_usd` is what the request cost all the same, where the provider says it.
+    """
+
+    cost_usd: float | None = None
 
     @property
     def type(self) -> str:

@@ -1,20 +1,21 @@
-"""The provider's request history: does a request exist that no usable response told of?
+"""The provider's request history: does a request exist of which no usable response came, and what did it make?
 
 The address is not part of the documented API (the official SDK 1.3.0 names it), so any fault here means only that
 the history cannot say.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import quote
 
 import httpx
 
-from posedrop.answers import load_json, usable_request_id
+from posedrop.answers import load_json
 from posedrop.bodies import read_body
 from posedrop.errors import PosedropError
+from posedrop.history_rows import PastRequest, past_requests, row_time, rows_of, rows_of_one
 from posedrop.segmind import MODEL
 from posedrop.version import USER_AGENT
 
@@ -26,10 +27,10 @@ SECONDS = 15.0
 """For all pages of one search together: the function has little time left."""
 LAST_PAGE = 1000
 """Further pages are not read: whoever sends 100,000 requests in two days has another way to find one."""
+MOST_PAGES = 100
+"""Pages that are read for one response of a function, whose size is bounded."""
 MARGIN = 300.0
 """Seconds before a request at which the search for it ends: clocks differ."""
-URL_FIELDS = ("face_image", "pose_image")
-DEPTH = 4
 
 
 class HistoryUnavailable(PosedropError):
@@ -82,22 +83,93 @@ class History:
             if self._clock() > deadline and page > begin:
                 # One page again, in case that rows have moved; but never all that was read, lest it does not get on.
                 raise HistoryUnfinished(max(begin + 1, page - 1))
-            rows = _list(self._get(_query(sent_at, page), deadline))
-            for row in rows:
-                request_id = usable_request_id(row.get("request_id"))
-                if request_id and _serves(row.get("request_body"), name):
-                    return request_id
-            created = [at for at in (_time(row.get("model_created")) for row in rows) if at is not None]
-            if len(rows) < PAGE or (created and max(created) < sent_at - MARGIN):
+            rows = self._page(_query(sent_at, sent_at, page), deadline)
+            for past in past_requests(rows).values():
+                if name in past.names:
+                    return past.request_id
+            if _is_last(rows, page, sent_at):
                 return None
-            if page >= LAST_PAGE:
-                raise HistoryUnavailable(f"the request history has more than {LAST_PAGE} pages", final=True)
             page += 1
 
-    def _get(self, query: Mapping[str, str | int], deadline: float) -> object:
+    def get(self, request_id: str, sent_at: float, outputs: int = 1, seconds: float = SECONDS) -> PastRequest | None:
+        """What became of a request whose id is known, or None: the history does not have it.
+
+        It is asked for by its id first. A response of fewer than `outputs` pictures may be one row of several: then the
+        list is read, from about when it was sent (`sent_at`, seconds since the epoch) on. All of it takes at most about
+        `seconds`. Raises HistoryUnavailable.
+        """
+        deadline = self._clock() + seconds
+        found = self._by_id(request_id, deadline)
+        if found and (found.state != "COMPLETED" or len(found.sources) >= outputs):
+            return found
+        rows: list[Mapping[str, Any]] = []
+        begin = found.created_at if found and found.created_at else sent_at
+        try:
+            for row in self._rows(begin, begin, deadline):
+                if row.get("request_id") == request_id:
+                    rows.append(row)
+                    listed = past_requests(rows)[request_id]
+                    if len(listed.sources) >= outputs:
+                        return listed
+        except HistoryUnavailable as exc:
+            if found is None or not exc.final:
+                raise
+        best = past_requests(rows).get(request_id)
+        return best if best and (found is None or len(best.sources) > len(found.sources)) else found
+
+    def between(self, first: float, last: float, page: int, seconds: float) -> tuple[list[PastRequest], int | None]:
+        """The requests between two times (seconds since the epoch; at most 28 days), some minutes more at each end.
+
+        The newest come first, from a page on, for about so many seconds. Returns them, and the page at which it goes
+        on, None at the end. Raises HistoryUnavailable.
+        """
+        deadline, found = self._clock() + seconds, []
+        for rows, next_page in self._pages(first, last, page, deadline):
+            found += list(past_requests(rows).values())
+            if next_page and (self._clock() > deadline or next_page >= page + MOST_PAGES):
+                return found, next_page
+        return found, None
+
+    def _rows(self, first: float, last: float, deadline: float) -> Iterator[Mapping[str, Any]]:
+        """Yield the rows between two times. Raises HistoryUnavailable, also after the deadline."""
+        for rows, next_page in self._pages(first, last, 1, deadline):
+            yield from rows
+            if next_page and self._clock() > deadline:
+                raise HistoryUnavailable("the request history is too long for the time that was left")
+
+    def _pages(
+        self, first: float, last: float, page: int, deadline: float
+    ) -> Iterator[tuple[list[Mapping[str, Any]], int | None]]:
+        """Yield, page by page, the rows between two times, and which page is next."""
+        while True:
+            rows = self._page(_query(first, last, page), deadline)
+            ended = _is_last(rows, page, first)
+            page += 1
+            times = ((row, row_time(row.get("model_created"))) for row in rows)
+            wanted = [row for row, at in times if at is None or first - MARGIN <= at <= last + MARGIN]
+            yield wanted, None if ended else page
+            if ended:
+                return
+
+    def _by_id(self, request_id: str, deadline: float) -> PastRequest | None:
+        try:
+            response = self._get(f"{self._url}/{quote(request_id, safe='')}", {}, deadline)
+        except HistoryUnavailable as exc:
+            if exc.final:
+                return None  # not there, or not to be asked for by its id: the list knows
+            raise
+        return past_requests(rows_of_one(response, request_id)).get(request_id)
+
+    def _page(self, query: Mapping[str, str | int], deadline: float) -> list[Mapping[str, Any]]:
+        rows = rows_of(self._get(self._url, query, deadline))
+        if rows is None:
+            raise HistoryUnavailable("the request history's response has no rows")
+        return rows
+
+    def _get(self, url: str, query: Mapping[str, str | int], deadline: float) -> object:
         try:
             with self._client.stream(
-                "GET", self._url, params=dict(query), headers={"x-api-key": self._api_key()}
+                "GET", url, params=dict(query), headers={"x-api-key": self._api_key()}
             ) as response:
                 status = response.status_code
                 if status != 200:
@@ -113,69 +185,24 @@ class History:
             raise HistoryUnavailable("the request history's response is not JSON") from exc
 
 
-def _query(sent_at: float, page: int) -> dict[str, str | int]:
+def _is_last(rows: Sequence[Mapping[str, Any]], page: int, first: float) -> bool:
+    """Whether no older page can have what is looked for from a time on. Raises HistoryUnavailable after LAST_PAGE."""
+    created = [at for at in (row_time(row.get("model_created")) for row in rows) if at is not None]
+    if len(rows) < PAGE or (created and max(created) < first - MARGIN):
+        return True
+    if page >= LAST_PAGE:
+        raise HistoryUnavailable(f"the request history has more than {LAST_PAGE} pages", final=True)
+    return False
+
+
+def _query(first: float, last: float, page: int) -> dict[str, str | int]:
     # A day around it: the dates of the window have no time zone. It may span 31 days at most (official SDK 1.3.0).
-    day, sent = timedelta(days=1), datetime.fromtimestamp(sent_at, UTC)
+    day = timedelta(days=1)
     return {
         "page": page,
         "per_page": PAGE,
-        "from_date": f"{sent - day:%Y-%m-%d}",
-        "to_date": f"{sent + day:%Y-%m-%d}",
+        "from_date": f"{datetime.fromtimestamp(first, UTC) - day:%Y-%m-%d}",
+        "to_date": f"{datetime.fromtimestamp(last, UTC) + day:%Y-%m-%d}",
         "sort_order": "desc",
         "model_name": MODEL,
     }
-
-
-def _list(response: object) -> list[Mapping[str, Any]]:
-    """The rows of a page, wherever they are: the name of their list is not documented."""
-    candidates = [response, *response.values()] if isinstance(response, dict) else [response]
-    for candidate in candidates:
-        if isinstance(candidate, list):
-            return [row for row in candidate if isinstance(row, dict)]
-    raise HistoryUnavailable("the request history's response has no rows")
-
-
-def _time(value: object) -> float | None:
-    """A row's time in seconds since the epoch, or None: its format is not documented. Without a zone it is UTC."""
-    if not isinstance(value, str):
-        return None
-    try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
-
-
-def _serves(request_body: object, name: str) -> bool:
-    """Whether an image URL of the request asks to be served under the file name. Nothing else identifies a request:
-    what a user writes, the prompt above all, may hold any name.
-    """
-    if isinstance(request_body, str):
-        try:
-            request_body = load_json(request_body)
-        except ValueError:
-            return False
-    return any(_file_name(url) == name for url in _image_urls(request_body, DEPTH))
-
-
-def _image_urls(value: object, depth: int) -> Iterator[object]:
-    """What stands in the image fields, wherever they are: the shape of a row's request_body is not documented."""
-    if not isinstance(value, dict) or not depth:
-        return
-    for key, inner in value.items():
-        if key in URL_FIELDS:
-            yield from inner if isinstance(inner, list) else [inner]
-        else:
-            yield from _image_urls(inner, depth - 1)
-
-
-def _file_name(url: object) -> str | None:
-    """The file name that a presigned URL asks S3 to serve the object under, or None."""
-    if not isinstance(url, str):
-        return None
-    try:
-        dispositions = parse_qs(urlsplit(url).query).get("response-content-disposition", [])
-    except ValueError:
-        return None
-    _, marker, rest = (dispositions[0] if len(dispositions) == 1 else "").partition('filename="')
-    return rest.removesuffix('"') if marker and rest.endswith('"') else None

@@ -1,27 +1,33 @@
 """From uploads to a job: which files belong together, whether they are settled and sound, and what the job is."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from posedrop import images
+from posedrop.contents import EMPTY, Content
+from posedrop.contract import Role
 from posedrop.errors import InvalidInput, JobError
+from posedrop.examine import Examined, refusal
 from posedrop.job import Input, Job, job_id, output_folder
 from posedrop.messages import Origin
 from posedrop.parameters import JOB_FILE_LIMIT, check_prompt, merge, metadata_prompt, read_job_file
 from posedrop.read_images import ReadImages
-from posedrop.uploads import IMAGE_LIMIT, Blob, JobFiles, Listed, UploadBucket
+from posedrop.uploads import JobFiles, Listed, UploadBucket
 
-SIDE_LIMIT = 8192
-"""Pixels a side of an input image."""
 KEY_LIMIT = 1024
 """Bytes of a key (Amazon S3 user guide, object keys)."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A job as its files make it. `error` says why it cannot be sent; without a prompt it is no job yet."""
+    """A job as its files make it. `error` says why it cannot be sent; without a prompt it is no job yet.
+
+    pending: by "face" and "pose", the file in whose place or beside which a picture may still come, and what it is: an
+    empty file, or the newest of a stem without a picture.
+    """
 
     job: Job
     error: JobError | None
+    pending: dict[str, tuple[Listed, Content]] = field(default_factory=dict)
 
     @property
     def lacks_prompt(self) -> bool:
@@ -53,37 +59,43 @@ def draft(
     files: JobFiles,
     default_prompt: str,
     known: ReadImages | None = None,
+    *,
+    prepares: bool = True,
 ) -> Draft:
     """Read and check the files of a job that has both images. A face that is `known` is not read.
 
-    Raises UploadChanged if a file is not as it was listed. What is wrong with the files is in the draft's error.
+    `prepares`: pictures are prepared before they are sent (PrepareImages). Raises UploadChanged if a file is not as it
+    was listed. What is wrong with the files is in the draft's error.
     """
     if files.face is None or files.pose is None:
         raise ValueError("a draft needs both images")
     problems: list[str] = []
     inputs: dict[str, Input] = {}
     content: dict[str, object] = {}
+    pending: dict[str, tuple[Listed, Content]] = {}
     prompt = ""
-    for name, listed in (("face", files.face), ("pose", files.pose)):
-        inputs[name], content[name], metadata, problem = _read_image(bucket, listed, known if name == "face" else None)
-        problems += [problem] if problem else []
-        prompt = metadata_prompt(metadata)  # the pose's: it is read last
+    for role in (Role.FACE, Role.POSE):
+        found = _read_image(bucket, files.candidates(role), known if role is Role.FACE else None, prepares)
+        inputs[role], content[role] = found.input, found.identity
+        problems += [found.problem] if found.problem else []
+        pending |= {str(role): found.pending} if found.pending else {}
+        prompt = metadata_prompt(found.metadata)  # the pose's: it is read last
     layers: list[dict[str, object]] = []
     unreadable: list[str] = []
-    for found in (files.job_file, files.pose_file):
-        if found is None:
+    for listed in (files.job_file, files.pose_file):
+        if listed is None:
             continue
-        digest = found.etag
+        digest = listed.etag
         try:
-            blob = bucket.read(found, JOB_FILE_LIMIT + 1)
+            blob = bucket.read(listed, JOB_FILE_LIMIT + 1)
             digest = blob.digest if blob.whole else f"{blob.digest} {blob.size}"
-            layers.append(read_job_file(found.key, blob.data))
+            layers.append(read_job_file(listed.key, blob.data))
         except InvalidInput as exc:
             problems.append(str(exc))
             unreadable.append(digest)
     if prompt:
         try:
-            layers.append({"prompt": check_prompt(f"{files.pose.key}: metadata", prompt)})
+            layers.append({"prompt": check_prompt(f"{inputs['pose'].key}: metadata", prompt)})
         except InvalidInput as exc:
             problems.append(str(exc))
             unreadable.append(prompt)
@@ -95,48 +107,73 @@ def draft(
         too_long = f"{longest - KEY_LIMIT} bytes too long: the outputs' keys would have more than {KEY_LIMIT}"
         problems.insert(0, f"the names of character and pose are {too_long}")
     job = Job(name, bucket.name, character, pose, inputs, parameters, context)
-    return Draft(job, InvalidInput("; ".join(problems)) if problems else None)
+    return Draft(job, InvalidInput("; ".join(problems)) if problems else None, pending)
 
 
-def _read_image(
-    bucket: UploadBucket, listed: Listed, known: ReadImages | None
-) -> tuple[Input, object, dict[str, str], str | None]:
-    """One image: the input, what of it counts for the job's id, its metadata, and what is wrong with it.
+@dataclass(frozen=True)
+class _Image:
+    """One image of a job. `identity` is what of it counts for the job's id; a known image's metadata is left out."""
 
-    The metadata of a `known` image is left out.
-    """
-    content_type, problem, etag = None, None, listed.etag.strip('"')
-    try:
-        version = bucket.version(listed) if known else None
-        read = known.get(bucket.name, listed.key, version, etag) if known and version else None
-        if read:
-            return read, read.sha256, {}, None
-        blob = bucket.read(listed, IMAGE_LIMIT)
-    except InvalidInput as exc:  # its content is not known: what the listing says stands for it
-        unread = Input(bucket.name, listed.key, None, etag, listed.size, None, None)
-        return unread, ["unreadable", listed.etag], {}, str(exc)
-    try:
-        content_type = _check_image(blob)
-    except InvalidInput as exc:
-        problem = str(exc)
-    digest = blob.digest if blob.whole else None
-    made = Input(bucket.name, blob.key, blob.version_id, blob.etag, blob.size, digest, content_type)
-    if known:
-        known.put(made)
-    return made, digest or [blob.digest, blob.size], blob.metadata, problem
+    input: Input
+    identity: object
+    metadata: dict[str, str] = field(default_factory=dict)
+    problem: str | None = None
+    pending: tuple[Listed, Content] | None = None
 
 
-def _check_image(blob: Blob) -> str:
-    if blob.size == 0:
-        raise InvalidInput(f"{blob.key}: the file is empty")
-    if not blob.whole:
-        raise InvalidInput(f"{blob.key}: the file has {blob.size} bytes, more than {IMAGE_LIMIT}")
-    try:
-        info = images.check(blob.data)
-    except images.BadImage as exc:
-        raise InvalidInput(f"{blob.key}: {exc}") from exc
-    if max(info.width, info.height) > SIDE_LIMIT:
-        raise InvalidInput(
-            f"{blob.key}: the image has {info.width} x {info.height} pixels, more than {SIDE_LIMIT} a side"
+def _read_image(bucket: UploadBucket, candidates: Sequence[Listed], known: ReadImages | None, prepares: bool) -> _Image:
+    """Read the newest file of a stem whose first bytes are a picture."""
+    others: list[tuple[Listed, Content]] = []
+    for listed in candidates:
+        if listed.size == 0:
+            others.append((listed, EMPTY))
+            continue
+        try:
+            found = _known(bucket, listed, known) or bucket.examine(listed)
+        except InvalidInput as exc:  # its content is not known: what the listing says stands for it
+            return _Image(_unread(bucket, listed), ["unreadable", listed.etag], problem=str(exc))
+        if isinstance(found, Examined) and not found.type:
+            others.append((listed, found.content))
+            continue
+        image = _picture(bucket, found, known, prepares)
+        empty = next(((other, content) for other, content in others if content is EMPTY), None)
+        return _Image(image.input, image.identity, image.metadata, image.problem, empty)
+    newest = candidates[0]
+    what = [f"{other.key}: this is {content.words}" for other, content in others]
+    problem = f"{'; '.join(what)}: {others[0][1].advice}"
+    etags = [listed.etag for listed in candidates]
+    return _Image(_unread(bucket, newest), ["no picture", *etags], problem=problem, pending=others[0])
+
+
+def _known(bucket: UploadBucket, listed: Listed, known: ReadImages | None) -> Input | None:
+    """The image as it was read before, if that is remembered of its version."""
+    version = bucket.version(listed) if known else None
+    return known.get(bucket.name, listed.key, version, listed.etag.strip('"')) if known and version else None
+
+
+def _picture(bucket: UploadBucket, found: Examined | Input, known: ReadImages | None, prepares: bool) -> _Image:
+    """A picture that was read, now or before."""
+    if isinstance(found, Input):
+        made, metadata, problem = found, {}, None
+    else:
+        made = Input(
+            bucket.name,
+            found.key,
+            found.version_id,
+            found.etag,
+            found.size,
+            found.digest,
+            None if found.problem else found.type,
+            found.changes,
         )
-    return info.content_type
+        metadata, problem = found.metadata, found.problem
+        if known and not problem:
+            known.put(made)
+    if problem is None and not prepares:
+        problem = refusal(made.content_type, made.size, made.changes)
+    identity = made.sha256 or ["too large", made.etag, made.size]
+    return _Image(made, identity, metadata, f"{made.key}: {problem}" if problem else None)
+
+
+def _unread(bucket: UploadBucket, listed: Listed) -> Input:
+    return Input(bucket.name, listed.key, None, listed.etag.strip('"'), listed.size, None, None)

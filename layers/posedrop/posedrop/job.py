@@ -14,7 +14,10 @@ JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,56}-[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Input:
-    """One image as it was read. `content_type` is None of what is no image, `sha256` of what is too large to read."""
+    """One image as it was read. `content_type` is None of what is no image, `sha256` of what is too large to read.
+
+    changes: what must be done before it is sent (posedrop.images.Change).
+    """
 
     bucket: str
     key: str
@@ -23,6 +26,7 @@ class Input:
     size: int
     sha256: str | None
     content_type: str | None
+    changes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The input as the ledger and the notification tell it."""
@@ -34,6 +38,8 @@ class Input:
             "etag": self.etag,
             "bytes": self.size,
             "content_type": self.content_type,
+            "changes": list(self.changes),
+            "prepared": None,
         }
 
 

@@ -38,11 +38,14 @@ if TYPE_CHECKING:
 
 DAY = 86400
 UNFINISHED_INDEX = "unfinished"
-PAID, ENDED_UNSENT, INCOMPLETE = "paid", "ended", "waiting"
+PAID, ENDED_UNSENT, INCOMPLETE, RESCUE = "paid", "ended", "waiting", "rescue"
 """The keys of that index: from a job's claim until its end is notified; ended without a claim and not notified; uploads
-that are no job yet. `unfinished_at` says since when, or for uploads when the sweep looks at them next. A job's steps in
-between do not change them. What is queued stands in the index of the line."""
+that are no job yet; failed and notified, but the pictures may still be at the provider. `unfinished_at` says since
+when, or for uploads and rescues when the sweep checks them next. A job's steps in between do not change them. What is
+queued stands in the index of the line."""
 FINISHED = dict.fromkeys(("unfinished", "unfinished_at"))
+KEPT = 7 * DAY
+"""Seconds for which the provider keeps pictures (its documentation, logging): a rescue is tried for so long."""
 NOT_QUEUED = dict.fromkeys(("reason", "reason_code", "deferred_until", "stands", "place", "send_at"))
 """What a record forgets when it is claimed or ends."""
 UNEXPECTED_ERRORS = 5
@@ -123,9 +126,15 @@ class Ledger:
         expected = {"status": Status.QUEUED, "attempt": record.attempt}
         return self._update(record.job_id, expected, {"inputs": _inputs(inputs), "updated_at": rfc3339(now)})
 
-    def wait(self, bucket: str, character: str, pose: str, missing: list[str], now: float) -> Record:
-        """Write what is missing until these uploads are a job. The pose is empty where there is none at all."""
-        values = {"bucket": bucket, "character": character, "pose": pose, "missing": missing, "errors": None}
+    def wait(
+        self, bucket: str, character: str, pose: str, missing: list[str], now: float, reason: str | None = None
+    ) -> Record:
+        """Write what is missing until these uploads are a job. The pose is empty where there is none at all.
+
+        `reason` says more, as which file may have been meant.
+        """
+        values: dict[str, Any] = {"bucket": bucket, "character": character, "pose": pose, "missing": missing}
+        values |= {"errors": None, "reason": reason and cut(reason, MESSAGE_LIMIT)}
         waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE, "updated_at": rfc3339(now)}
         # The sweep's own message leads here, too: when that is due again is left as it is.
         first = {"day": rfc3339(now)[:10], "created_at": rfc3339(now), "unfinished_at": rfc3339(now)}
@@ -186,9 +195,17 @@ class Ledger:
             if not _is_conflict(exc):
                 raise  # otherwise it was written before, for this record: none was created with a number in use
 
-    def claim(self, record: Record, owner: str, charged_usd: float, now: float) -> Record:
+    def claim(
+        self,
+        record: Record,
+        owner: str,
+        charged_usd: float,
+        now: float,
+        prepared: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Record:
         """Claim a queued job for one request, which the budget was charged for (USD).
 
+        `prepared` says what is sent in the place of the uploads, by "face" and "pose" (prepare/recipe.py).
         Raises Conflict if it is not queued as it was read.
         """
         self.use_attempt(record)
@@ -203,6 +220,7 @@ class Ledger:
                 "owner": owner,
                 "requests": [*record.requests, Request(record.attempt, now, charged_usd=charged_usd)],
                 "updated_at": rfc3339(now),
+                **({"inputs": _with_prepared(record.inputs, prepared)} if prepared else {}),
             },
         )
 
@@ -299,26 +317,108 @@ class Ledger:
 
     # ---- the end -------------------------------------------------------------------------------------------------
 
-    def succeed(self, record: Record, outputs: list[dict[str, Any]], metrics: dict[str, Any], now: float) -> Record:
-        """End an attempt with its outputs. Raises Conflict if it has ended, or another attempt has begun."""
+    def succeed(
+        self,
+        record: Record,
+        outputs: list[dict[str, Any]],
+        metrics: dict[str, Any],
+        now: float,
+        *,
+        requests: list[Request] | None = None,
+    ) -> Record:
+        """End an attempt with its outputs. Raises Conflict if it has ended, or another attempt has begun.
+
+        `requests` replaces the list where the cost of one was learned.
+        """
         expected = {"status": Status.SUBMITTED, "attempt": record.attempt}
-        return self._end(record.job_id, expected, Status.SUCCEEDED, {"outputs": outputs, "metrics": metrics}, now)
+        values = {"outputs": outputs, "metrics": metrics, **({"requests": requests} if requests else {})}
+        return self._end(record.job_id, expected, Status.SUCCEEDED, values, now)
 
-    def fail_attempt(self, record: Record, error: JobError, metrics: dict[str, Any], now: float) -> Record:
-        """End an attempt with an error. Raises Conflict if it has ended, or another attempt has begun."""
+    def fail_attempt(
+        self,
+        record: Record,
+        error: JobError,
+        metrics: dict[str, Any],
+        now: float,
+        *,
+        requests: list[Request] | None = None,
+    ) -> Record:
+        """End an attempt with an error. Raises Conflict if it has ended, or another attempt has begun.
+
+        `requests` replaces the list where the cost of one was learned.
+        """
         expected = {"status": record.status, "attempt": record.attempt}
-        return self._end(record.job_id, expected, Status.FAILED, {"error": _error(error), "metrics": metrics}, now)
+        changed = {"requests": requests} if requests else {}
+        values = {"error": _error(error), "metrics": metrics, **changed}
+        return self._end(record.job_id, expected, Status.FAILED, values, now)
 
-    def notified(self, record: Record, now: float) -> None:
-        """Write down that an attempt's end was notified. The record's time to live runs from here."""
+    def notified(self, record: Record, now: float, *, rescue: bool = False) -> None:
+        """Write down that an attempt's end was notified. The record's time to live runs from here.
+
+        `rescue`: pictures that may still be at the provider are to be fetched later.
+        """
         expires = {"expires_at": int(now + self._retention_days * DAY)} if self._retention_days else {}
-        values = {"notified_at": rfc3339(now), **FINISHED, **expires}
+        kept = rescue and record.rescuable and now < kept_until(record)
+        index = {"unfinished": RESCUE, "unfinished_at": rfc3339(now)} if kept else FINISHED
+        values = {"notified_at": rfc3339(now), **index, **expires}
         self._update(record.job_id, {"attempt": record.attempt}, values)
 
     def published(self, record: Record, channels: list[str]) -> None:
         """Write down the channels through which a notification went out, where another one is left."""
         expected = {"status": record.status} | ({"attempt": record.attempt} if record.ended else {})
         self._update(record.job_id, expected, {"published": channels})
+
+    def rescue_at(self, record: Record, at: float | None) -> None:
+        """Let the sweep try to rescue a failed job's pictures at a time (seconds since the epoch), or never again."""
+        index = FINISHED if at is None else {"unfinished": RESCUE, "unfinished_at": rfc3339(at)}
+        self._update(record.job_id, {"status": Status.FAILED, "attempt": record.attempt}, index)
+
+    def adopt_late(self, record: Record, request: Request, request_id: str, now: float) -> Record:
+        """Give a failed job the request id of a request of unknown outcome that turned up in the history.
+
+        The sweep then fetches its pictures. Raises Conflict if the job has changed, or has another request's id.
+        """
+        requests = record.with_fate(request, Fate.ACCEPTED, request_id=request_id, not_found_at=None)
+        expected = {"status": Status.FAILED, "attempt": record.attempt, "requests": record.requests, "request_id": None}
+        index = {"unfinished": RESCUE, "unfinished_at": rfc3339(now)}
+        values = {"requests": requests, "request_id": request_id, "adopted": True, **index}
+        return self._update(record.job_id, expected, values)
+
+    def next_attempt(self, record: Record) -> int:
+        """The number that a further attempt of a job gets."""
+        return max(record.attempt, self._highest_attempt(record.job_id)) + 1
+
+    def rescued(
+        self,
+        record: Record,
+        attempt: int,
+        outputs: list[dict[str, Any]],
+        metrics: dict[str, Any],
+        now: float,
+        *,
+        requests: list[Request],
+    ) -> Record:
+        """Let a failed job succeed as a new attempt, of the number that `next_attempt` gave, which sent no request.
+
+        Raises Conflict if another attempt has begun.
+        """
+        self.use_attempt(replace(record, attempt=attempt))
+        return self._update(
+            record.job_id,
+            {"status": Status.FAILED, "attempt": record.attempt},
+            {
+                **dict.fromkeys(("error", "errors", "reason", "notified_at", "published", "expires_at")),
+                "status": Status.SUCCEEDED,
+                "attempt": attempt,
+                "outputs": outputs,
+                "metrics": metrics,
+                "requests": requests,
+                "unfinished": ENDED_UNSENT,
+                "unfinished_at": rfc3339(now),
+                "completed_at": rfc3339(now),
+                "updated_at": rfc3339(now),
+            },
+        )
 
     def alerted(self, record: Record, now: float) -> None:
         """Write down that it was notified what uploads wait for."""
@@ -467,6 +567,11 @@ class Ledger:
         return from_item(response["Attributes"])
 
 
+def kept_until(record: Record) -> float:
+    """Until when (seconds since the epoch) the provider keeps the pictures of a job's accepted request."""
+    return record.paid.sent_at + KEPT if record.paid else 0.0
+
+
 def _is_applied(item: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     """Whether an item is as a write wanted it: then it was that write, whose reply was lost."""
     wanted = to_item(values)
@@ -497,6 +602,10 @@ def _paid(now: float) -> dict[str, str]:
 
 def _inputs(inputs: Mapping[str, Input]) -> dict[str, Any]:
     return {name: found.to_dict() for name, found in inputs.items()}
+
+
+def _with_prepared(inputs: Mapping[str, Any], prepared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: {**stored, "prepared": prepared.get(name)} for name, stored in inputs.items()}
 
 
 def _claim(claimed: Record) -> dict[str, Any]:

@@ -6,6 +6,7 @@ invocations. The provider's history has three answers: found, not there, cannot 
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from aws_lambda_powertools import Logger
 
@@ -19,6 +20,7 @@ from posedrop.history import History, HistoryUnavailable, HistoryUnfinished
 from posedrop.ledger import Ledger
 from posedrop.naming import execution_name
 from posedrop.record import MAY_EXIST, Fate, Record, Request
+from posedrop.rescue import CannotSay, Found, Rescue
 from posedrop.segmind import FAILED, Segmind
 
 logger = Logger(child=True)
@@ -33,10 +35,15 @@ GONE_APART = 30.0
 """Seconds between two polls, both answered 404 or 410, after which an earlier request is gone."""
 LOOKUP_SECONDS = 25.0
 """Seconds of the function's time that one look-up takes at most."""
+RESCUE_SECONDS = 10.0
+"""Seconds of them that the history is asked for the pictures of a request whose id is known."""
 
 
 class RequestLookup:
-    """Resolves the requests in a record's list. `history` None: it cannot be asked. `clock` is for tests."""
+    """Resolves the requests in a record's list. `clock` is for tests.
+
+    `history` None: a request cannot be searched for by its job's name. `rescue` asks for one whose id is known.
+    """
 
     def __init__(
         self,
@@ -44,12 +51,14 @@ class RequestLookup:
         segmind: Segmind,
         gate: Gate,
         history: History | None,
+        rescue: Rescue,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
         self._segmind = segmind
         self._gate = gate
         self._history = history
+        self._rescue = rescue
         self._clock = clock
 
     def resolve(self, record: Record, remaining: Callable[[], float]) -> Record:
@@ -141,7 +150,24 @@ class RequestLookup:
                 self._ledger.learned(record, seen, now)
                 again = max((now if first is None else first) + GONE_APART, request.sent_at + HISTORY_DELAY) - now
                 raise Deferred(ReasonCode.EARLIER_REQUEST, "an earlier request is polled once more", again + 1) from exc
-            return self._ledger.learned(record, record.with_fate(request, Fate.GONE), now)
+            return self._gone(record, request, request_id, first)
         if state == FAILED:
             return self._ledger.learned(record, record.with_fate(request, Fate.FAILED), now)
         return self._ledger.adopt(record, request, request_id, now)
+
+    def _gone(self, record: Record, request: Request, request_id: str, first: float) -> Record:
+        """Resume a request whose result is gone if the history leads to its pictures: `deliver` fetches them there."""
+        now = self._clock()
+        try:
+            # That there is one picture is enough to know: `deliver` looks for the others.
+            found = self._rescue.find(replace(record, request_id=request_id), RESCUE_SECONDS, outputs=1)
+        except CannotSay as exc:
+            if now < first + CANNOT_SAY:
+                text = f"the pictures of an earlier request may still be at the provider: {exc}"
+                raise Deferred(ReasonCode.EARLIER_REQUEST, text, ASK_AGAIN) from exc
+            logger.warning("the history cannot say", reason=str(exc))
+            found = Found()
+        if found.sources:
+            return self._ledger.adopt(record, request, request_id, now)
+        cost_usd = request.cost_usd if found.cost_usd is None else found.cost_usd
+        return self._ledger.learned(record, record.with_fate(request, Fate.GONE, cost_usd=cost_usd), now)

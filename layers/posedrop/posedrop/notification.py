@@ -22,6 +22,7 @@ SIZE_LIMIT = 256 * 1024
 """Bytes of a message, its attributes included (SNS developer guide, message attributes; API reference, Publish)."""
 SHORT_TEXT = 1024
 """Bytes of a text that is cut for a message that would be too large, and of the prompt in an e-mail."""
+METRICS = ("inference_seconds", "total_seconds", "polls", "cost_usd", "rescued")
 TEXTS = ("parameters", "error")
 """Where a notification has texts that may be cut: names and the context are what its readers go by."""
 
@@ -38,7 +39,7 @@ def notification(record: Record) -> dict[str, Any]:
         "pose": record.pose or None,
         "request_id": record.request_id,
         "inputs": {
-            name: {key: record.inputs[name].get(key) for key in ("bucket", "key", "version_id", "sha256")}
+            name: {key: record.inputs[name].get(key) for key in ("bucket", "key", "version_id", "sha256", "prepared")}
             if name in record.inputs
             else None
             for name in ("face", "pose")
@@ -46,7 +47,7 @@ def notification(record: Record) -> dict[str, Any]:
         "parameters": record.parameters or None,
         "outputs": [] if failed else record.outputs,
         "error": record.error,
-        "metrics": {key: record.metrics.get(key) for key in ("inference_seconds", "total_seconds", "polls")},
+        "metrics": {key: record.metrics.get(key) for key in METRICS},
         "context": record.context,
         "submitted_at": record.submitted_at,
         "completed_at": record.completed_at,

@@ -66,15 +66,21 @@ def check_prompt(name: str, prompt: str) -> str:
 def metadata_prompt(metadata: Mapping[str, str]) -> str:
     """The prompt in an object's metadata, or an empty text.
 
-    S3 gives metadata that is not ASCII in the encoding of RFC 2047 (Amazon S3 user guide, object metadata).
+    S3 gives metadata that is not ASCII in the encoding of RFC 2047 (Amazon S3 user guide, object metadata). It takes
+    the bytes of the request's header for Latin-1: of a header in UTF-8, as most clients send it, each byte comes back
+    as a character of its own.
     """
     value = metadata.get("prompt", "")
     if "=?" not in value:
         return value.strip()
     try:
-        return str(make_header(decode_header(value))).strip()
+        decoded = str(make_header(decode_header(value)))
     except (ValueError, LookupError, MessageError):
         return value.strip()
+    try:
+        return decoded.encode("latin-1").decode().strip()
+    except UnicodeError:
+        return decoded.strip()
 
 
 def merge(default_prompt: str, *layers: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:

@@ -23,15 +23,18 @@ class ReadImages:
         if not item:
             return None
         sha256, content_type = str(item["sha256"]), str(item["content_type"])
-        return Input(bucket, key, version_id, etag, int(item["bytes"]), sha256, content_type)
+        changes = tuple(filter(None, str(item.get("changes", "")).split()))
+        return Input(bucket, key, version_id, etag, int(item["bytes"]), sha256, content_type, changes)
 
     def put(self, image: Input) -> None:
         """Remember a sound image, if it has a version."""
         if image.version_id and image.sha256 and image.content_type:
             values: Item = {"sha256": image.sha256, "content_type": image.content_type, "bytes": image.size}
+            values["changes"] = " ".join(image.changes)
             values["expires_at"] = int(self._clock() + DAY)
             self._items.update(_item_key(image.bucket, image.key, image.version_id), values=values)
 
 
 def _item_key(*version: str) -> str:
-    return f"read/{hashlib.sha256(json.dumps(version).encode()).hexdigest()}"
+    # The number changes with what is remembered: older items are not read any more.
+    return f"read/{hashlib.sha256(json.dumps([*version, 2]).encode()).hexdigest()}"

@@ -1,7 +1,7 @@
 """What the ledger knows of a job, and how it is written into an item of DynamoDB."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -46,6 +46,8 @@ class Fate(StrEnum):
 
 
 MAY_EXIST = (Fate.SENT, Fate.SERVER_FAULT, Fate.UNKNOWN)
+RESCUABLE = frozenset({"ResultExpired", "TimedOut", "OutputInvalid", "InternalError"})
+"""The error types after which a request may have made its pictures all the same: they can be fetched later."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Request:
 
     sent_at: when it was claimed. not_found_at: when the provider first did not know its id. Both are seconds since the
     epoch. history_page: the page of the provider's history at which the next search for it begins. charged_usd: what
-    the budget was charged for it, 0 once that was given back.
+    the budget was charged for it, 0 once that was given back. cost_usd: what it cost, as the provider said; None while
+    that is unknown.
     """
 
     attempt: int
@@ -64,12 +67,13 @@ class Request:
     not_found_at: float | None = None
     history_page: int = 1
     charged_usd: float = 0.0
+    cost_usd: float | None = None
 
 
 OF_ONE_ATTEMPT = (
     *("reason", "reason_code", "deferred_until", "send_at", "owner", "request_id", "submitted_at", "refused_at"),
     *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "unavailable", "expires_at"),
-    *("cancelled", "published"),
+    *("cancelled", "adopted", "published"),
 )
 """What a record forgets when a new attempt begins."""
 
@@ -85,6 +89,7 @@ class Record:
     buy_again: the last of them accepts that an earlier request is paid as well. refused_at: when the provider first
     refused this attempt (403, 404, 406). cancelled: the attempt failed because somebody cancelled it.
     published: the channels (channels.py) that the attempt's notification went out through, while another was left.
+    adopted: its request was of unknown outcome, and turned up later.
     """
 
     job_id: str
@@ -120,6 +125,7 @@ class Record:
     wishes: list[str] = field(default_factory=list)
     buy_again: bool = False
     refused_at: float | None = None
+    adopted: bool = False
     alerted_at: str | None = None
     errors: int = 0
     unavailable: int = 0
@@ -144,6 +150,24 @@ class Record:
         return self.status is Status.WAITING or (self.status is Status.QUEUED and unpaid)
 
     @property
+    def rescuable(self) -> bool:
+        """Whether it failed although its request may have made the pictures: the provider keeps them for some days."""
+        failed = (self.error or {}).get("type")
+        made = failed in RESCUABLE or (failed == "SubmitOutcomeUnknown" and self.adopted)
+        return self.status is Status.FAILED and self.request_id is not None and made
+
+    @property
+    def paid(self) -> Request | None:
+        """The request of `request_id`, which the attempt waits for or was delivered from."""
+        found = (request for request in reversed(self.requests) if request.request_id == self.request_id)
+        return next(found, None) if self.request_id else None
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What all its requests cost (USD); None where that is unknown of one of them."""
+        return cost_of(self.requests)
+
+    @property
     def claimed(self) -> Request:
         """The request that the claim of a SUBMITTING record stands for."""
         return self.requests[-1]
@@ -156,6 +180,21 @@ class Record:
     def with_fate(self, request: Request, fate: Fate, **changes: Any) -> list[Request]:
         """The list of requests after something was learned of one of them."""
         return [replace(other, fate=fate, **changes) if other == request else other for other in self.requests]
+
+
+def cost_of(requests: Iterable[Request]) -> float | None:
+    """Return what some requests cost together (USD), or None if that is unknown of one of them. Pure.
+
+    One that the history does not have cost nothing.
+    """
+    costs = [0.0 if request.fate is Fate.ABSENT else request.cost_usd for request in requests]
+    known = [cost for cost in costs if cost is not None]
+    return round(sum(known), 6) if len(known) == len(costs) else None
+
+
+def cost_of_attempt(requests: Iterable[Request], attempt: int) -> float | None:
+    """Return what the requests cost that an attempt sent: nothing if it sent none. Pure."""
+    return cost_of(request for request in requests if request.attempt == attempt)
 
 
 _serializer = TypeSerializer()

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
-from posedrop.answers import Answer, cut, parse_answer, redact
+from posedrop.answers import Answer, cut, parse_answer, parse_credits, redact
 from posedrop.bodies import BodyTooLarge, read_body
 from posedrop.errors import (
     AccountRefused,
@@ -32,6 +32,8 @@ MODEL = "consistent-character-with-pose"
 SMALL_ANSWER = 1024 * 1024
 RESULT_ANSWER = 32 * 1024 * 1024
 """A result that carries its images as base64 may have 32 MiB."""
+
+CREDITS_PATH = "/v1/get-user-credits"
 
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
@@ -74,7 +76,7 @@ GET_TIMEOUTS = Timeouts.within(20)
 
 
 class Segmind:
-    """The three calls that the pipeline makes.
+    """The calls that the pipeline makes: a submit, two GETs of a request, and one of the account.
 
     `api_key` is called for each request, so that a rotated key is picked up. `transport` and `clock` (seconds since the
     epoch) are for tests.
@@ -130,15 +132,23 @@ class Segmind:
         """A job's end with its output. Its state is set. Raises StatusUnavailable."""
         return self._get(request_id, "", RESULT_ANSWER)
 
+    def credits(self) -> float:
+        """What is left on the account, in USD (provider's documentation, account and billing).
+
+        Raises StatusUnavailable.
+        """
+        status, response_headers, content = self._fetch(f"{self._base_url}{CREDITS_PATH}", SMALL_ANSWER)
+        if status != 200:
+            wait = requested_wait(response_headers, self._clock())
+            raise StatusUnavailable(f"the provider answered {status}", status, wait)
+        found = parse_credits(content)
+        if found is None:
+            raise StatusUnavailable("the provider does not say what is left on the account", status)
+        return found
+
     def _get(self, request_id: str, path: str, limit: int) -> Answer:
         url = f"{self._base_url}/v2/requests/{quote(request_id, safe='')}{path}"
-        try:
-            headers = {"x-api-key": self._api_key()}
-            status, response_headers, content = self._call("GET", url, headers, GET_TIMEOUTS, limit)
-        except AccountRefused as exc:
-            raise StatusUnavailable(str(exc)) from exc
-        except (*_NO_ANSWER, BodyTooLarge) as exc:
-            raise StatusUnavailable(f"no answer from the provider: {_reason(exc)}") from exc
+        status, response_headers, content = self._fetch(url, limit)
         answer = parse_answer(status, content)
         wait = requested_wait(response_headers, self._clock())
         success, ended = 200 <= status < 300, answer.state in (COMPLETED, FAILED)
@@ -150,6 +160,14 @@ class Segmind:
             return answer
         text = f"the provider answered {status}" + (f": {answer.error}" if answer.error else "")
         raise StatusUnavailable(text, status, wait)
+
+    def _fetch(self, url: str, limit: int) -> tuple[int, httpx.Headers, bytes]:
+        try:
+            return self._call("GET", url, {"x-api-key": self._api_key()}, GET_TIMEOUTS, limit)
+        except AccountRefused as exc:
+            raise StatusUnavailable(str(exc)) from exc
+        except (*_NO_ANSWER, BodyTooLarge) as exc:
+            raise StatusUnavailable(f"no answer from the provider: {_reason(exc)}") from exc
 
     def _call(
         self,

@@ -56,6 +56,7 @@ class IntakeSettings(Settings):
     dead_letter_queue_url: str
     state_machine_arn: str
     settle_seconds: float
+    prepare_images: bool
     default_prompt_parameter: str = ""
 
 
@@ -65,6 +66,13 @@ class DispatchSettings(Settings):
 
     submit_queue_url: str
     segmind_secret_id: str
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class PrepareSettings(Settings):
+    """What `prepare` needs."""
+
+    output_bucket: str
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -78,6 +86,9 @@ class SubmitSettings(ProviderSettings):
     image_transport: str
     account_pause_seconds: float
     submit_timeout_seconds: float
+    prepare_images: bool
+    prepare_function: str
+    output_bucket: str
     segmind_history_url: str = ""
 
 
@@ -95,6 +106,7 @@ class DeliverSettings(ProviderSettings):
     output_bucket: str
     notification_topic_arn: str
     event_bus_name: str = ""
+    segmind_history_url: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -132,7 +144,11 @@ def from_environment(cls: type[S]) -> S:
     return read(cls, os.environ)
 
 
-def _convert(name: str, text: str, kind: object) -> str | float:
+def _convert(name: str, text: str, kind: object) -> str | float | bool:
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise SettingsError(f"environment variable {name} is neither true nor false: {text!r}")
+        return text == "true"
     if kind is float:
         try:
             number = float(text)

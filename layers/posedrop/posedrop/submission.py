@@ -3,7 +3,7 @@
 import base64
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
@@ -28,6 +28,7 @@ from posedrop.errors import (
 from posedrop.executions import Executions
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Charge
+from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.reasons import AT_THE_GATE, Closed, ReasonCode
 from posedrop.history import HistoryUnavailable
@@ -38,9 +39,11 @@ from posedrop.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, LOOKUP_SE
 from posedrop.messages import SubmitMessage
 from posedrop.naming import execution_name
 from posedrop.polling import first_wait
+from posedrop.prepare.pictures import PreparedPictures
+from posedrop.prepare.recipe import Prepared
 from posedrop.record import Fate, Record, Request, Status
 from posedrop.secret import ApiKey
-from posedrop.segmind import Segmind, Timeouts
+from posedrop.segmind import GET_TIMEOUTS, Segmind, Timeouts
 from posedrop.settings import SubmitSettings
 from posedrop.telemetry import count
 from posedrop.uploads import UploadChanged, check_stored, presigned_url, read_stored
@@ -70,7 +73,10 @@ MOST_UNRESOLVED = 3
 
 
 class Submission:
-    """Resumes jobs from where the ledger says they are. `clock` and `sleep` are for tests."""
+    """Resumes jobs from where the ledger says they are. `clock` and `sleep` are for tests.
+
+    `account`: what is left on it is asked for after a request, now and then; None never asks.
+    """
 
     def __init__(
         self,
@@ -84,7 +90,9 @@ class Submission:
         api_key: ApiKey,
         executions: Executions,
         latency: LatencyStore,
+        pictures: PreparedPictures,
         wake_dispatch: Callable[[], None],
+        account: CreditsStore | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -97,7 +105,9 @@ class Submission:
         self._api_key = api_key
         self._executions = executions
         self._latency = latency
+        self._pictures = pictures
         self._wake_dispatch = wake_dispatch
+        self._account = account
         self._clock = clock
         self._sleep = sleep
         self._timeouts = Timeouts.within(min(LONGEST_REQUEST, settings.submit_timeout_seconds / 2))
@@ -180,12 +190,20 @@ class Submission:
         if error := self._too_many_faults(record):
             self._fail(record, error)
             return False
+        try:
+            prepared = self._prepare(record, remaining)
+        except InvalidInput as exc:
+            self._fail(record, exc)
+            return False
+        except UploadChanged as exc:
+            self._fail(record, InvalidInput(f"{exc}: replaced or deleted before the job was sent"))
+            return False
         needed = self._timeouts.total + MARGIN
         if remaining() < needed + LONG_SLEEP:
             raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
         self._wait_for_permit(remaining() - needed, probe=probe)
         try:
-            body = self._body(record)
+            body = self._body(record, prepared)
         except UploadChanged as exc:
             self._fail(record, InvalidInput(f"{exc}: replaced or deleted before the job was sent"))
             return False
@@ -193,8 +211,25 @@ class Submission:
             self._api_key.renew()  # perhaps there is a new one
         if remaining() < needed:
             raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
-        self._post(self._claim(record), body)
+        self._post(self._claim(record, prepared), body)
+        self._refresh_credits(remaining)
         return True
+
+    def _refresh_credits(self, remaining: Callable[[], float]) -> None:
+        """Ask for the credits that are left, now and then and if there is time."""
+        if self._account and remaining() > GET_TIMEOUTS.total + MARGIN:
+            self._account.refresh(self._segmind, self._gate.limiter.pause)
+
+    def _prepare(self, record: Record, remaining: Callable[[], float]) -> dict[str, Prepared]:
+        """Return the prepared pictures of a job by "face" and "pose", those that are sent in the uploads' place.
+
+        Raises InvalidInput, UploadChanged, Deferred and TransientFault.
+        """
+        if not self._settings.prepare_images:
+            return {}
+        # Records of before there was anything to prepare do not say what is to be done.
+        wanted = {name: stored for name, stored in record.inputs.items() if stored.get("changes")}
+        return {name: self._pictures.get(stored, remaining) for name, stored in wanted.items()}
 
     def _wait_for_permit(self, wait: float, *, probe: bool) -> None:
         while True:
@@ -208,14 +243,15 @@ class Submission:
             if seconds < LONG_SLEEP or not self._gate.has_closed(self._clock()):
                 return
 
-    def _claim(self, record: Record) -> Record:
-        """Charge the budget and claim the job."""
+    def _claim(self, record: Record, prepared: Mapping[str, Prepared]) -> Record:
+        """Charge the budget and claim the job, and write down what was prepared for it."""
         now = self._clock()
-        charge = self._gate.budgets.charge(now)
+        charge = self._gate.budgets.charge(now, record.parameters)
         if isinstance(charge, Closed):
             raise Deferred(charge.code, charge.reason, charge.until - now)
         try:
-            return self._ledger.claim(record, uuid.uuid4().hex, charge.usd, now)
+            told = {name: picture.told() for name, picture in prepared.items()}
+            return self._ledger.claim(record, uuid.uuid4().hex, charge.usd, now, told)
         except Conflict:
             self._gate.budgets.give_back(charge)
             raise
@@ -252,14 +288,15 @@ class Submission:
         count("Submitted")
         self._watch(record)
 
-    def _body(self, record: Record) -> dict[str, Any]:
-        return {**record.parameters, **{f"{name}_image": self._image(record, name) for name in ("face", "pose")}}
+    def _body(self, record: Record, prepared: Mapping[str, Prepared]) -> dict[str, Any]:
+        images = {name: self._image(record, name, prepared.get(name)) for name in ("face", "pose")}
+        return {**record.parameters, **{f"{name}_image": image for name, image in images.items()}}
 
-    def _image(self, record: Record, name: str) -> str:
-        stored = record.inputs[name]
+    def _image(self, record: Record, name: str, prepared: Prepared | None) -> str:
+        stored = prepared.stored() if prepared else record.inputs[name]
         if self._settings.image_transport == "base64":
             return base64.b64encode(read_stored(self._s3, stored)).decode()
-        if not stored["version_id"] or self._clock() - epoch(record.created_at) > FRESH:
+        if not prepared and (not stored["version_id"] or self._clock() - epoch(record.created_at) > FRESH):
             # What has gone would be paid for in vain. Without versions the URL serves what is there then: at least it
             # is what was read until now.
             check_stored(self._s3, stored)

@@ -2,10 +2,10 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from posedrop.channels import Channels, EventBus
 from posedrop.clock import epoch
 from posedrop.errors import PosedropError
-from posedrop.ledger import ENDED_UNSENT, INCOMPLETE, PAID, Conflict, Ledger
+from posedrop.ledger import DAY, ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict, Ledger, kept_until
 from posedrop.messages import PoseMessage, SubmitMessage
 from posedrop.naming import execution_name
 from posedrop.notification import incomplete
@@ -44,6 +44,7 @@ class Ages:
     submitting: float = 600.0
     submitted: float = 600.0  # the provider keeps a result for an hour; a living execution is left alone
     ended: float = 900.0
+    rescue: float = 600.0  # of a job that failed though its pictures may still be at the provider
 
     def of(self, status: Status) -> float:
         """The age for a status. What has ended is stuck while it is not told."""
@@ -95,6 +96,7 @@ class Sweep:
         It stops early if `remaining` (seconds) runs out. A record that was checked goes behind the others, so the next
         sweep begins with those that were not. Raises SweepIncomplete, in the end, if some could not be set going.
         """
+        self._invoke_deliver({"credits": True})  # it has the key; while no job is sent nobody else asks
         counts = dict.fromkeys(map(str, Status), 0)
         failures: list[str] = []
         self._running = None
@@ -116,19 +118,22 @@ class Sweep:
         return counts
 
     def _stuck(self, ages: Ages) -> Iterator[str]:
-        """The records that may be stuck: the paid ones, those that have ended, uploads; of each the longest unchecked
-        first. Queued ones are left to `dispatch`."""
+        """The records that may be stuck: the paid ones, those that have ended, uploads, pictures that may be rescued;
+        of each the longest unchecked first. Queued ones are left to `dispatch`."""
         now = self._clock()
         yield from self._ledger.unfinished(PAID, now - min(ages.submitting, ages.submitted, ages.ended))
         yield from self._ledger.unfinished(ENDED_UNSENT, now - ages.ended)
         yield from self._ledger.unfinished(INCOMPLETE, now)
+        yield from self._ledger.unfinished(RESCUE, now - ages.rescue)
 
     def _look_after(self, job_id: str, ages: Ages) -> list[Status]:
         """Set a record going again if it is stuck; return its status if anything was done."""
         record = self._ledger.get(job_id)
+        now = self._clock()
+        if record is not None and record.rescuable and record.notified_at:
+            return self._try_rescue(record, now)
         if record is None or record.notified_at or record.status is Status.QUEUED:  # the index may be behind
             return []
-        now = self._clock()
         if epoch(record.updated_at) > now - ages.of(record.status):
             return []
         logger.append_keys(character=record.character, pose=record.pose)
@@ -142,6 +147,18 @@ class Sweep:
             with suppress(Conflict):  # it went on meanwhile
                 self._ledger.check_later(record, check_at)
         return [record.status] if done else []
+
+    def _try_rescue(self, record: Record, now: float) -> list[Status]:
+        """Let `deliver` fetch a failed job's pictures from the provider, once a day for as long as they are kept."""
+        logger.append_keys(attempt=record.attempt, character=record.character, pose=record.pose)
+        kept = now < kept_until(record)
+        with suppress(Conflict):  # it went on meanwhile
+            self._ledger.rescue_at(record, now + DAY if kept else None)
+        if not kept:
+            logger.info("the provider does not keep its pictures any longer")
+            return []
+        self._invoke_deliver({"rescue": record.job_id, "attempt": record.attempt})
+        return [record.status]
 
     def _heal(self, record: Record) -> bool:
         """Set one record going again; return whether anything was done."""
@@ -179,10 +196,13 @@ class Sweep:
             "cause": execution.get("cause"),
         }
         event = {"detail-type": "Step Functions Execution Status Change", "detail": detail}
+        self._invoke_deliver(event)
+        return True
+
+    def _invoke_deliver(self, event: Mapping[str, Any]) -> None:
         self._invoker.invoke(
             FunctionName=self._deliver_function, InvocationType="Event", Payload=json.dumps(event).encode()
         )
-        return True
 
     def _alert(self, record: Record) -> None:
         """Tell, once, what uploads have been waiting for, if they have for long enough."""

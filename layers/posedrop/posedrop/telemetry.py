@@ -2,12 +2,15 @@
 
 Of intake: Waiting.
 Of dispatch: OldestJobSeconds (how long the next job has waited), NoSuccessSeconds (how long one waits and none was
-delivered while the gate is open), Paused, WaitingForBudget (1 or 0); each minute, zeros too.
+delivered while the gate is open), Paused, WaitingForBudget (1 or 0); each minute, zeros too; RemainingCredits (USD)
+and JobsPaidFor (how many jobs they pay for), each minute once they are known.
 Of submit: Submitted, EstimatedSpend (USD), Refused, RateLimited, OutcomeUnknown.
 Of poll: RateLimited.
-Of deliver: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionUntold, RateLimited, Polls (of a
-job's whole wait, at its end), InferenceSeconds, DetectionDelaySeconds (with the provider's queue: InferenceSeconds is
-the model's time alone), EndToEndSeconds (from the record to the end, of first attempts), OutputBytes.
+Of deliver: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionUntold, RateLimited, Rescued
+(a result that was gone), Spend (USD: what requests cost, once that is known), Polls (of a job's whole wait, at its
+end), InferenceSeconds, DetectionDelaySeconds (with the provider's queue:
+InferenceSeconds is the model's time alone), EndToEndSeconds (from the record to the end, of first attempts),
+OutputBytes.
 The namespace is that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
 """
 

@@ -7,7 +7,7 @@ import { toast } from "./notices.js";
 import { bytes, many, usd } from "./words.js";
 
 const PAUSE = 450; // milliseconds without a change, after which the plan is asked for
-const IMAGES = ".png,.jpg,.jpeg,.webp,image/png,image/jpeg,image/webp";
+const IMAGES = "image/*,.heic,.heif,.hif,.avif,.tif,.tiff,.jfif";
 const OUTCOMES = { new: "New", known: "There already", waiting: "Will wait", refused: "Refused" };
 
 let ui = null;
@@ -255,9 +255,10 @@ function showSummary(problem = null) {
 function inWords(jobs, fresh, waiting) {
   const known = jobs.filter((job) => job.outcome === "known").length;
   const refused = jobs.filter((job) => job.outcome === "refused").length + planned.refused.length;
-  const price = `at ${usd(ui.stack.price_usd)} each`;
+  const prices = new Set(jobs.filter((job) => job.outcome === "new").map((job) => job.usd));
+  const price = prices.size === 1 ? ` at ${usd([...prices][0])} each` : "";
   const parts = [
-    fresh && `${many(fresh, "new job")} ${price}`,
+    fresh && `${many(fresh, "new job")}${price}`,
     known && `${known} there already, free`,
     waiting && `${waiting} will wait`,
     refused && `${refused} refused`,

@@ -46,7 +46,8 @@ export function show(glance) {
   put("use", `${Math.round(percent)}%`, `${count(taken)} of ${count(limit)} a minute`);
   cells.meter.style.setProperty("--part", Math.min(1, percent / 100));
   cells.meter.toggleAttribute("data-full", percent >= 95);
-  put("spend", usd(glance.spend_today_usd), `${usd(glance.spend_month_usd)} in this month`);
+  const left = glance.credits && `${usd(glance.credits.usd)} left, for ${many(glance.credits.jobs, "job")}`;
+  put("spend", usd(glance.spend_today_usd), [`${usd(glance.spend_month_usd)} in this month`, left].filter(Boolean).join(", "));
   const ended = glance.done + glance.failed;
   put("done", count(glance.done), ended ? `${Math.floor((glance.done / ended) * 100)}% of ended` : "nothing yet");
   put("failed", count(glance.failed), glance.failed ? "" : "none");

@@ -41,7 +41,7 @@ export function build({ cards, order, price }) {
   ui = { dialog, stage, film, facts, position };
 }
 
-/** Show a job's picture: "face", "pose" or "output" number n. */
+/** Show a job's picture: "face", "pose", either "-sent" as it was sent, or "output" number n. */
 export function open(card, what = card.state === "done" ? "output" : "pose", n = 1) {
   if (!ui) return;
   current = { id: card.job_id, what, n };
@@ -85,7 +85,7 @@ function show(card) {
   current.state = card.state;
   const { what, n } = current;
   const missing = card.missing.includes(what) || (what === "pose" && !card.pose);
-  const alt = what === "output" ? `${card.pose} of ${card.character}` : `The ${what}`;
+  const alt = what === "output" ? `${card.pose} of ${card.character}` : label(card, what);
   const shown = ui.stage.querySelector("img");
   const address = picture(card, what, { n, size: "large" });
   if (missing) ui.stage.replaceChildren(h("p", { class: "none" }, `There is no ${what} yet.`));
@@ -99,16 +99,29 @@ function show(card) {
   if (!ui.facts.firstChild) drawFacts(card, null);
 }
 
+function label(card, what, n) {
+  if (what === "output") return `Output ${n}`;
+  const [name, sent] = what.split("-");
+  const begin = name === "face" ? "Face" : "Pose";
+  if (sent) return `${begin} as it was sent: ${card.prepared[name]?.join(", ")}`;
+  return card.prepared?.[name] ? `${begin} as it was uploaded` : begin;
+}
+
+/** The uploads, each followed by what was sent in its place if that was another picture. */
+function uploads(card) {
+  return ["face", "pose"].flatMap((name) => (card.prepared?.[name] ? [[name, 1], [`${name}-sent`, 1]] : [[name, 1]]));
+}
+
 function drawFilm(card) {
   const outputs = card.state === "done" ? Array.from({ length: Math.max(1, card.outputs) }, (_, at) => ["output", at + 1]) : [];
-  const pictures = [["face", 1], ["pose", 1], ...outputs];
+  const pictures = [...uploads(card), ...outputs];
   const focused = document.activeElement?.dataset.film;
   ui.film.replaceChildren(
     ...pictures.map(([what, n]) => {
-      const label = what === "output" ? `Output ${n}` : what === "face" ? "Face" : "Pose";
+      const name = label(card, what, n);
       const pressed = current.what === what && current.n === n;
       const inside = card.missing.includes(what) ? h("span", { class: "none" }, icon(what)) : image(card, what, { n }, { loading: "eager" });
-      return h("button", { type: "button", "aria-pressed": String(pressed), "aria-label": label, title: label, "data-film": `${what}${n}`, onclick: () => open(card, what, n) }, inside);
+      return h("button", { type: "button", "aria-pressed": String(pressed), "aria-label": name, title: name, "data-film": `${what}${n}`, onclick: () => open(card, what, n) }, inside);
     }),
   );
   if (focused) ui.film.querySelector(`[data-film="${focused}"]`)?.focus();
@@ -170,6 +183,8 @@ function numbers(card) {
   if (card.width && card.height) rows.push(["Size", `${card.width} × ${card.height}`]);
   if (card.metrics?.inference_seconds) rows.push(["In the model", span(card.metrics.inference_seconds)]);
   if (card.metrics?.total_seconds) rows.push(["From queue to result", span(card.metrics.total_seconds)]);
+  if (["done", "failed"].includes(card.state)) rows.push(["Cost", card.cost_usd === null ? "not known" : usd(card.cost_usd)]);
+  if (card.metrics?.rescued) rows.push(["Result", "fetched later, by way of the provider's history"]);
   if (card.attempt > 1) rows.push(["Attempt", String(card.attempt)]);
   return rows.length ? h("dl", { class: "numbers" }, rows.map(([name, ...values]) => h("div", {}, h("dt", {}, name), h("dd", {}, values)))) : null;
 }

@@ -8,21 +8,19 @@ write and the budget's leaves one job's price too much or too little.
 
 import calendar
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from posedrop.gate.items import Condition, Item, Items, Refused
+from posedrop.gate.price import DIGITS, OVERALL, learned, price_of
+from posedrop.gate.price import FIRST_PRICE as FIRST_PRICE
+from posedrop.gate.price import PRICE_ITEM as PRICE_ITEM
 from posedrop.gate.reasons import Closed, ReasonCode
 
-FIRST_PRICE = 0.0294
-"""USD a job before the first known cost: the provider's average for this model, from its API page."""
-PRICE_ITEM = "price"
-LEARNING = 0.2
-"""Weight of the latest cost in the learned price."""
 DAY = 86400
-DIGITS = 6
-"""Decimals of all amounts: the sums stay exact."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Charge:
 
 @dataclass(frozen=True)
 class Spending:
-    """What was spent on a day and in its month until now, and the price of the next job (USD).
+    """What was spent on a day and in its month until now, and the price of a job over all classes (USD).
 
     delivered_at: when the last job was delivered (seconds since the epoch), 0 if none was.
     """
@@ -87,9 +85,13 @@ class BudgetStore:
         month, price = self._items.get(month_item(now), PRICE_ITEM)
         return spending(month, price, now)
 
-    def charge(self, now: float) -> Charge | Closed:
+    def prices(self) -> Callable[[Mapping[str, Any]], float]:
+        """Read the prices; return what gives, for a job's parameters, what it is expected to cost (USD)."""
+        return partial(price_of, self._items.get(PRICE_ITEM)[0])
+
+    def charge(self, now: float, parameters: Mapping[str, Any] | None = None) -> Charge | Closed:
         """Charge one job, or return why it cannot be paid for, and until when."""
-        price = _price(self._items.get(PRICE_ITEM)[0])
+        price = self.prices()(parameters or {})
         over = self._budget.exceeded(Spending(0.0, 0.0, price), now)  # a budget of less than one job
         if over:
             return over
@@ -110,15 +112,25 @@ class BudgetStore:
         """Take a charge back: the provider accepted nothing."""
         self._add(charge.at, -charge.usd)
 
-    def settle(self, charge: Charge, cost: float | None, now: float) -> None:
-        """After a delivery: replace the charge by the request's real cost (USD) if it is known, and learn the price."""
-        values = {"delivered_at": now}
+    def settle(
+        self,
+        charge: Charge,
+        cost: float | None,
+        now: float,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        delivered: bool = True,
+    ) -> None:
+        """Replace the charge by the request's real cost (USD) if it is known, and learn the price from it.
+
+        `delivered`: the job has just been delivered.
+        """
+        values = {"delivered_at": now} if delivered else {}
         if cost is not None:
             self._add(charge.at, round(cost - charge.usd, DIGITS))
-            known = self._items.get(PRICE_ITEM)[0]
-            price = _price(known) + LEARNING * (cost - _price(known)) if "usd" in known else cost
-            values["usd"] = max(round(price, DIGITS), 10**-DIGITS)  # a price of zero would make every budget endless
-        self._items.update(PRICE_ITEM, values=values)
+            values |= learned(self._items.get(PRICE_ITEM)[0], parameters or {}, cost)
+        if values:
+            self._items.update(PRICE_ITEM, values=values)
 
     def _add(self, at: float, usd: float, when: Sequence[Condition] = ()) -> None:
         self._items.update(month_item(at), add={"spent": usd, day_attribute(at): usd}, when=when)
@@ -141,7 +153,7 @@ def spending(month: Item, price: Item, now: float) -> Spending:
 
 
 def _price(item: Item) -> float:
-    return float(item.get("usd", FIRST_PRICE))
+    return float(item.get(OVERALL, FIRST_PRICE))
 
 
 def _next_day(now: float) -> float:

@@ -148,8 +148,8 @@ class Items:
 
 def _item(exc: ClientError) -> dict[str, Any]:
     """Return the item that a refused write has found (API reference, ReturnValuesOnConditionCheckFailure)."""
-    found: dict[str, Any] = dict(exc.response).get("Item", {})  # type: ignore[assignment]
-    return found
+    response: Mapping[str, Any] = exc.response
+    return dict(response.get("Item", {}))
 
 
 def _stored(value: Value) -> dict[str, str]:

@@ -5,12 +5,15 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from posedrop.errors import TransientFault
 from posedrop.gate.items import Condition, Item, Items, Refused
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 R = TypeVar("R")
 
 TRIES = 40
@@ -34,8 +37,7 @@ class SharedItem(Generic[T]):
     def of(self, item: Item) -> T:
         """Return the state that an item holds, which may be empty."""
         known: dict[str, Any] = json.loads(str(item.get("state", "{}")))
-        fields: dict[str, object] = vars(self._kind)["__dataclass_fields__"]
-        return self._kind(**{key: value for key, value in known.items() if key in fields})
+        return self._kind(**{key: value for key, value in known.items() if key in self._kind.__dataclass_fields__})
 
     def change(self, change: Callable[[T], tuple[T, R]]) -> R:
         """Replace the state by the first part of `change` of it, and return the second.
@@ -48,7 +50,7 @@ class SharedItem(Generic[T]):
             changed, result = change(state)
             if changed == state:
                 return result
-            values = {"state": json.dumps(asdict(changed))}  # type: ignore[call-overload]
+            values = {"state": json.dumps(asdict(changed))}
             unchanged = Condition("version", "=", version, or_absent=not version)
             try:
                 self._items.update(self.key, values=values, add={"version": 1}, when=[unchanged])

@@ -1,0 +1,111 @@
+"""The prepared pictures, as `submit` sees them: found where they lie, or made by the function `prepare`."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from posedrop.deferral import Deferred
+from posedrop.errors import InvalidInput, TransientFault
+from posedrop.gate.reasons import ReasonCode
+from posedrop.prepare.recipe import CHANGES, LIFETIME, REFUSED, SHA256, TYPES, Prepared, PrepareRequest, prefix
+from posedrop.uploads import GONE, UploadChanged
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+    from mypy_boto3_s3 import S3Client
+
+logger = Logger(child=True)
+
+LONGEST_SECONDS = 70.0
+"""Seconds for which the function's response is waited for: more than its timeout of 60."""
+MARGIN = 5.0
+"""Seconds of `submit` that are left after the longest wait for `prepare`."""
+STILL_RUNNING = 15.0
+"""Seconds after which it is looked again for a picture that was not ready in time."""
+THROTTLED = 5.0
+"""Seconds after which `prepare` is invoked again where Lambda runs as many functions as it may."""
+
+
+def response_seconds(submit_timeout_seconds: float) -> float:
+    """Return the read timeout of the client that invokes `prepare`, by the time that `submit` may run."""
+    return max(1.0, min(LONGEST_SECONDS, submit_timeout_seconds - MARGIN))
+
+
+class PreparedPictures:
+    """The pictures in one bucket. `functions` waits for a response for `seconds`, and does not repeat a call."""
+
+    def __init__(
+        self,
+        s3: "S3Client",
+        functions: "LambdaClient",
+        bucket: str,
+        function: str,
+        seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._s3 = s3
+        self._functions = functions
+        self._bucket = bucket
+        self._function = function
+        self._seconds = seconds
+        self._clock = clock
+
+    def get(self, stored: Mapping[str, Any], remaining: Callable[[], float]) -> Prepared:
+        """Return what was made of an input of the ledger; let it be made if it is missing or about to expire.
+
+        `remaining` gives the function's seconds left. Raises InvalidInput if the picture cannot be prepared,
+        UploadChanged if the upload has gone, and Deferred and TransientFault if it is to be tried again.
+        """
+        return self._find(stored) or self._make(stored, remaining)
+
+    def _find(self, stored: Mapping[str, Any]) -> Prepared | None:
+        made_since = self._clock() - LIFETIME
+        listed = self._s3.list_objects_v2(Bucket=self._bucket, Prefix=f"{prefix(stored['sha256'])}.")
+        for entry in listed.get("Contents", []):
+            if entry["LastModified"].timestamp() < made_since:
+                continue
+            try:
+                if entry["Key"].endswith(REFUSED):
+                    body = self._s3.get_object(Bucket=self._bucket, Key=entry["Key"])["Body"].read()
+                    raise InvalidInput(f"{stored['key']}: {json.loads(body)['reason']}")
+                answer = self._s3.head_object(Bucket=self._bucket, Key=entry["Key"])
+            except ClientError as exc:
+                if exc.response["Error"]["Code"] in GONE:
+                    continue
+                raise
+            if entry["Key"].endswith(tuple(TYPES)) and SHA256 in answer["Metadata"]:
+                etag, metadata = answer["ETag"].strip('"'), answer["Metadata"]
+                changes = tuple(metadata.get(CHANGES, "").split())
+                return Prepared(self._bucket, entry["Key"], etag, metadata[SHA256], changes)
+        return None
+
+    def _make(self, stored: Mapping[str, Any], remaining: Callable[[], float]) -> Prepared:
+        if remaining() < self._seconds + 1:
+            raise Deferred(ReasonCode.BUSY, "too little time is left to prepare a picture", 1)
+        payload = json.dumps(PrepareRequest.of(stored).to_dict()).encode()
+        try:
+            answer = self._functions.invoke(FunctionName=self._function, Payload=payload)
+        except ReadTimeoutError as exc:
+            raise Deferred(ReasonCode.BUSY, "a picture is still being prepared", STILL_RUNNING) from exc
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] != "TooManyRequestsException":
+                raise
+            # All of the account's functions are busy, those that wait for `prepare` among them: this one makes room.
+            raise Deferred(ReasonCode.BUSY, "too many functions run to prepare a picture now", THROTTLED) from exc
+        found = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer:
+            raise RuntimeError(f"prepare failed: {found.get('errorType')}: {found.get('errorMessage')}"[:500])
+        if "error" in found:
+            kind, message = found["error"]["type"], found["error"]["message"]
+            if kind == UploadChanged.__name__:
+                raise UploadChanged(stored["key"])
+            if kind == InvalidInput.__name__:
+                raise InvalidInput(f"{stored['key']}: {message}")
+            raise TransientFault(message)
+        made = found["prepared"]
+        logger.info("prepared", key=made["key"], changes=made["what"])
+        return Prepared(self._bucket, made["key"], made["etag"], made["sha256"], tuple(made["what"]))

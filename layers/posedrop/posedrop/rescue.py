@@ -1,0 +1,101 @@
+"""Find the pictures of a paid request whose result is gone: the provider's history still leads to them for some days.
+
+The history is not part of the documented API. Where it cannot be asked there is nothing to rescue, and a job ends as it
+would without it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from posedrop.errors import PosedropError
+from posedrop.history import History, HistoryUnavailable
+from posedrop.ledger import kept_until
+from posedrop.outputs import MAX_IMAGES, Source
+from posedrop.record import Record
+
+logger = Logger(child=True)
+
+LONGEST = 60.0
+"""Seconds that asking the history takes at most: on a busy account it has many pages."""
+SHORTEST = 5.0
+
+
+class CannotSay(PosedropError):
+    """The history could not be asked just now: a later try may find the pictures."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a request made: `sources` are empty where nothing can be fetched. None: the history does not say."""
+
+    sources: tuple[Source, ...] = ()
+    inference_seconds: float | None = None
+    cost_usd: float | None = None
+
+
+class Rescue:
+    """Asks the history what became of requests. `history` None: it cannot be asked. `clock` is for tests."""
+
+    def __init__(self, history: History | None, clock: Callable[[], float] = time.time) -> None:
+        self._history = history
+        self._clock = clock
+
+    def requests(self, first: float, last: float, page: int, seconds: float) -> dict[str, Any]:
+        """Return what the history has between two times (seconds since the epoch), from a page on, as plain values.
+
+        `next` is the page at which it goes on, None at the end; `error` says why it could not be asked.
+        """
+        if self._history is None:
+            return {"requests": [], "next": None, "error": "the history is turned off (SegmindHistoryUrl)"}
+        try:
+            found, next_page = self._history.between(first, last, page, seconds)
+        except HistoryUnavailable as exc:
+            return {"requests": [], "next": None, "error": str(exc)}
+        requests = [
+            {
+                "request_id": past.request_id,
+                "state": past.state,
+                "names": sorted(past.names),
+                "created_at": past.created_at,
+                "cost_usd": past.cost_usd,
+            }
+            for past in found
+        ]
+        return {"requests": requests, "next": next_page, "error": None}
+
+    @property
+    def possible(self) -> bool:
+        """Whether there is a history to ask."""
+        return self._history is not None
+
+    def find(self, record: Record, seconds: float, outputs: int | None = None) -> Found:
+        """Return what a job's accepted request made, within about `seconds`. Raises CannotSay.
+
+        The history may have to be searched for all of them; `outputs` says how many are enough.
+        """
+        request = record.paid
+        if self._history is None or request is None or request.request_id is None:
+            return Found()
+        if self._clock() >= kept_until(record):
+            return Found()
+        if seconds < SHORTEST:
+            raise CannotSay("too little time is left to ask the provider's history")
+        samples = record.parameters.get("samples", 1)
+        expected = samples if isinstance(samples, int) and 1 <= samples <= MAX_IMAGES else 1
+        wanted = expected if outputs is None else outputs
+        try:
+            past = self._history.get(request.request_id, request.sent_at, wanted, min(seconds, LONGEST))
+        except HistoryUnavailable as exc:
+            if exc.final:
+                logger.warning("nothing to rescue: the history cannot say", reason=str(exc))
+                return Found()
+            raise CannotSay(str(exc)) from exc
+        if past is None:
+            return Found()
+        sources = past.sources if past.state in (None, "COMPLETED") else ()
+        logger.info("the history was asked", state=past.state, pictures=len(sources))
+        return Found(sources, past.seconds, past.cost_usd)

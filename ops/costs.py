@@ -1,0 +1,95 @@
+"""What the provider was paid: by day, character or client, what is known apart from what is estimated."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from ops.records import Records
+from ops.stack import Stack
+from posedrop.clock import rfc3339
+from posedrop.record import Fate, Record, Request
+
+DIGITS = 6
+
+GROUPS: dict[str, Callable[[Record, Request], str]] = {
+    "day": lambda record, request: rfc3339(request.sent_at)[:10],
+    "character": lambda record, request: record.character,
+    "client": lambda record, request: record.character.partition("/")[0],
+}
+"""What costs can be summed by: the day (UTC) on which a request was sent, or whose it was."""
+
+
+@dataclass
+class Sum:
+    """What some requests cost. USD.
+
+    known_usd: by the provider's word. estimated_usd: what the budget was charged for those of which it has not said it,
+    as they are under way, or failed, or were sent before costs were kept; `estimated` is how many those are.
+    """
+
+    name: str
+    jobs: int = 0
+    requests: int = 0
+    known_usd: float = 0.0
+    estimated: int = 0
+    estimated_usd: float = 0.0
+
+    def add(self, request: Request) -> None:
+        """Count one request."""
+        self.requests += 1
+        if request.cost_usd is not None:
+            self.known_usd = round(self.known_usd + request.cost_usd, DIGITS)
+        else:
+            self.estimated += 1
+            self.estimated_usd = round(self.estimated_usd + request.charged_usd, DIGITS)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs since a time (RFC 3339), in groups by their names, and all of them together."""
+
+    by: str
+    since: str
+    groups: list[Sum]
+    total: Sum = field(default_factory=lambda: Sum("total"))
+
+
+def costs(stack: Stack, by: str, since: float) -> Costs:
+    """Sum what was requested since a time (seconds since the epoch). Reads the whole table; AWS's errors pass."""
+    return sum_costs(Records(stack).every(), by, since)
+
+
+def sum_costs(records: Iterable[Record], by: str, since: float) -> Costs:
+    """Sum the requests of some records that were sent since a time (seconds since the epoch). Pure."""
+    groups: dict[str, Sum] = {}
+    total = Sum("total")
+    for record in records:
+        names = set()
+        for request in record.requests:
+            if request.sent_at < since or request.fate is Fate.ABSENT:
+                continue
+            name = GROUPS[by](record, request)
+            groups.setdefault(name, Sum(name)).add(request)
+            total.add(request)
+            names.add(name)
+        for name in names:
+            groups[name].jobs += 1
+        total.jobs += bool(names)
+    return Costs(by, rfc3339(since), [groups[name] for name in sorted(groups)], total)
+
+
+def as_csv(found: Costs) -> str:
+    """Return the groups as a table for a spreadsheet, without the total."""
+    columns = [column.name for column in fields(Sum)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([found.by, *columns[1:]])
+    writer.writerows([_cell(value) for value in asdict(group).values()] for group in found.groups)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A value of the table. A name that a spreadsheet would take for a formula becomes a text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
