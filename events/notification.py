@@ -52,11 +52,15 @@ class Inputs(TypedDict):
 
 
 class Output(TypedDict):
-    """One image that was made. `bytes`, `width` and `height` are what the stored file has."""
+    """One image that was made. `bytes`, `width` and `height` are what the stored file has.
+
+    `url` shows it for a limited time to whoever has it; None where the stack has no ResultLinkSeconds.
+    """
 
     bucket: str
     key: str
     uri: str
+    url: str | None
     content_type: CONTENT_TYPES
     bytes: int
     sha256: str

@@ -86,6 +86,7 @@ def delivery() -> Delivery:
         sns=boto3.client("sns"),
         topic_arn=settings.notification_topic_arn,
         event_bus=EventBus(boto3.client("events"), settings.event_bus_name) if settings.event_bus_name else None,
+        link_seconds=settings.result_link_seconds,
         limiter=RateLimiter(items, settings.limit),
         budgets=BudgetStore(items, settings.budget),
         latency=LatencyStore(dynamodb, settings.jobs_table, settings.typical_inference_seconds),

@@ -13,6 +13,7 @@ import click
 import pytest
 import yaml
 
+from local.__main__ import variables as local_variables
 from ops import cli, errors
 from posedrop import answers, arrivals, downloads, images, parameters, polling, secret, submission
 from posedrop.contract import Role, parse
@@ -185,13 +186,21 @@ def classes() -> set[str]:
     return {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
 
+ACCESS = dict.fromkeys(("endpoint_url", "region", "aws_access_key_id", "aws_secret_access_key", "segmind_base_url"), "")
+
+
 def names() -> set[str]:
-    """What a word in CamelCase may be."""
+    """What a word in CamelCase or in capitals may be."""
     states = set(re.findall(r'"(\w+\??)": \{', (ROOT / "statemachine" / "job.asl.json").read_text(encoding="utf-8")))
     body = template()
     of_aws = {"FilterPolicy", "RawMessageDelivery", "Pass", "Fail"}
     found = {*body["Parameters"], *body["Outputs"], *body["Resources"], *JOB_ERRORS, *Status, *states, *classes()}
-    return found | of_aws | metrics() | {"INCOMPLETE", "TOPIC_ARN", "QUERY"}
+    variables = set(
+        re.findall(
+            r"(?:unset|export) (\w+)", local_variables({**ACCESS, "outputs": dict.fromkeys(body["Outputs"], "")})
+        )
+    )
+    return found | of_aws | metrics() | variables | {"INCOMPLETE", "TOPIC_ARN", "QUERY"}
 
 
 def metrics() -> set[str]:

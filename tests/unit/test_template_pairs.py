@@ -40,6 +40,7 @@ GIVEN = {
     "HasKmsKey": {"KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"},
     "HasPermissionsBoundary": {"PermissionsBoundary": "arn:aws:iam::123456789012:policy/bound"},
     "HasCorsOrigins": {"CorsOrigins": "https://app.example.com"},
+    "HasResultLinks": {"ResultLinkSeconds": 3600},
     "HasEventBus": {"EventBusName": "images"},
 }
 """The parameters that make a condition true."""

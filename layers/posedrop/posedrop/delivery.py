@@ -33,7 +33,7 @@ from posedrop.gate.rate_limit import RateLimiter
 from posedrop.job import output_folder
 from posedrop.latency_store import LatencyStore
 from posedrop.ledger import Conflict, Ledger, Record, Status
-from posedrop.notification import notification
+from posedrop.notification import notification, with_links
 from posedrop.outputs import MAX_IMAGES, BadOutput, InlineSource, Source, parse_output
 from posedrop.record import RESCUABLE, Request, cost_of_attempt
 from posedrop.rescue import CannotSay, Found, Rescue
@@ -69,7 +69,7 @@ class RecordMissing(PosedropError):
 
 
 class Delivery:
-    """Ends jobs. `clock` is for tests."""
+    """Ends jobs. For `link_seconds` a notification's links to its images work; 0 for none. `clock` is for tests."""
 
     def __init__(
         self,
@@ -82,6 +82,7 @@ class Delivery:
         sns: "SNSClient",
         topic_arn: str,
         event_bus: EventBus | None = None,
+        link_seconds: float = 0.0,
         limiter: RateLimiter,
         budgets: BudgetStore,
         latency: LatencyStore,
@@ -95,6 +96,7 @@ class Delivery:
         self._downloader = downloader
         self._outputs = outputs
         self._channels = Channels(sns, topic_arn, event_bus)
+        self._link_seconds = link_seconds
         self._limiter = limiter
         self._budgets = budgets
         self._latency = latency
@@ -397,9 +399,10 @@ class Delivery:
             return
         if record.status is Status.SUCCEEDED:
             self._store_result(record, event)
-        self._channels.publish(
-            notification(record), record.published, lambda channels: self._ledger.published(record, channels)
-        )
+        message = notification(record)
+        if self._link_seconds:
+            message = with_links(message, lambda key: self._outputs.link(key, self._link_seconds))
+        self._channels.publish(message, record.published, lambda channels: self._ledger.published(record, channels))
         self._ledger.notified(record, self._clock(), rescue=self._rescue.possible)
         if record.error:
             count_failure(record, record.error["type"])

@@ -106,6 +106,7 @@ class DeliverSettings(ProviderSettings):
     output_bucket: str
     notification_topic_arn: str
     event_bus_name: str = ""
+    result_link_seconds: float = 0.0
     segmind_history_url: str = ""
 
 

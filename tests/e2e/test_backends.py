@@ -1,0 +1,73 @@
+"""The program of docs/backends.md on the deployed stack, as it stands there, with the grants that it names."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from local.__main__ import variables
+from local.stack import LocalStack
+from tests.docs.documents import document
+from tests.support import HANGS, ROOT
+
+DOCUMENT = document(ROOT / "docs" / "backends.md")
+
+
+@pytest.fixture
+def credentials(stack: LocalStack) -> dict[str, str]:
+    """A user who may do what the document's policy says, and nothing else."""
+    (policy,) = DOCUMENT.under("What it may do", "json")
+    table = stack.client("dynamodb").describe_table(TableName=stack.outputs["JobsTableName"])["Table"]["TableArn"]
+    queue = stack.client("sqs").get_queue_attributes(
+        QueueUrl=stack.outputs["UploadQueueUrl"], AttributeNames=["QueueArn"]
+    )
+    names = {
+        "UPLOAD_BUCKET": stack.outputs["UploadBucketName"],
+        "OUTPUT_BUCKET": stack.outputs["OutputBucketName"],
+        "UPLOAD_QUEUE_ARN": queue["Attributes"]["QueueArn"],
+        "TABLE_ARN": table,
+        "TOPIC_ARN": stack.outputs["NotificationTopicArn"],
+    }
+    for word, name in names.items():
+        policy = re.sub(rf"\b{word}\b", name, policy)
+    iam = stack.client("iam")
+    iam.create_user(UserName="backend")
+    iam.put_user_policy(UserName="backend", PolicyName="backend", PolicyDocument=policy)
+    key = iam.create_access_key(UserName="backend")["AccessKey"]
+    return {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+
+
+def test_the_program_runs_with_the_grants_of_the_document(
+    stack: LocalStack, credentials: dict[str, str], tmp_path: Path
+) -> None:
+    commands = "".join(DOCUMENT.blocks[0].text).splitlines()
+    assert commands[:2] == ["make up", 'eval "$(make env)"']
+    (tmp_path / "env").write_text(variables({**stack.state(), **lower(credentials)}))
+    script = "\n".join(["set -eu", f'. "{tmp_path}/env"', *commands[2:]])
+    script = script.replace(".local/backend", str(tmp_path / "backend"))
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=HANGS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    shop, app, bad, half = done.stdout.splitlines()
+    assert shop.endswith("poses/walk.jpg: done: 1 picture(s)")
+    assert app.endswith("pose.jpg: done: 1 picture(s)")
+    assert "failed: InvalidInput" in bad
+    assert "samples" in bad
+    assert half.endswith("face.jpg: waits for: pose")
+    pictures = [path.read_bytes() for path in (tmp_path / "backend").glob("*.png")]
+    assert len(pictures) == 2
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+
+
+def lower(credentials: dict[str, str]) -> dict[str, str]:
+    """The names of the state file."""
+    return {name.lower(): value for name, value in credentials.items()}
