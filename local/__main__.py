@@ -79,14 +79,14 @@ def up(segmind_base_url: str | None, parameters: dict[str, str], emulator: list[
         print(f"  {command}")
 
 
-def variables(state: Mapping[str, Any]) -> str:
-    """Return what a shell is to evaluate to reach a stack: AWS's own variables, and one for each of its outputs.
+def environment(state: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables by which a program reaches a stack: AWS's own, and one for each of its outputs.
 
     UploadBucketName becomes UPLOAD_BUCKET_NAME. `state` is what the state file says. Raises LocalError if it is empty.
     """
     if not state:
         raise LocalError("no stack is running: make up")
-    found = {
+    return {
         "AWS_ENDPOINT_URL": state["endpoint_url"],
         "AWS_REGION": state["region"],
         "AWS_DEFAULT_REGION": state["region"],
@@ -95,9 +95,13 @@ def variables(state: Mapping[str, Any]) -> str:
         "SEGMIND_BASE_URL": state["segmind_base_url"],
         **{re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper(): value for name, value in state["outputs"].items()},
     }
+
+
+def variables(state: Mapping[str, Any]) -> str:
+    """Return what a shell is to evaluate to reach a stack. Raises LocalError where there is none."""
     # A profile or a session of another account would go before these credentials or with them.
     lines = ["unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_SECURITY_TOKEN"]
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in found.items()]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in environment(state).items()]
     lines += ['export NO_PROXY="127.0.0.1${NO_PROXY:+,$NO_PROXY}"']
     return "\n".join(lines)
 

@@ -5,7 +5,7 @@ import importlib.util
 import json
 import re
 import shlex
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -13,10 +13,9 @@ from typing import Any, get_args
 import pytest
 
 from posedrop.parameters import metadata_prompt
-from tests.docs.documents import document
+from tests.backend import DOCUMENT, program
 from tests.support import ROOT, load_event
 
-DOCUMENT = document(ROOT / "docs" / "backends.md")
 VARIABLES = {
     "UPLOAD_BUCKET_NAME": "uploads",
     "UPLOAD_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/uploads",
@@ -29,20 +28,10 @@ VARIABLES = {
 
 
 @pytest.fixture
-def backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def backend(tmp_path: Path) -> Iterator[ModuleType]:
     """The document's program, imported; its database is empty."""
-    for name, value in VARIABLES.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(str(ROOT / "events"))
-    path = tmp_path / "backend.py"
-    path.write_text("".join(block.text for block in DOCUMENT.blocks if block.language == "python"), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("backend", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.delitem(sys.modules, "notification")
-    return module
+    with program(tmp_path, VARIABLES) as found:
+        yield found
 
 
 def types() -> set[str]:

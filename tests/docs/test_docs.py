@@ -13,7 +13,7 @@ import click
 import pytest
 import yaml
 
-from local.__main__ import variables as local_variables
+from local.__main__ import environment as of_the_local_stack
 from ops import cli, errors
 from posedrop import answers, arrivals, downloads, images, parameters, polling, secret, submission
 from posedrop.contract import Role, parse
@@ -195,12 +195,8 @@ def names() -> set[str]:
     body = template()
     of_aws = {"FilterPolicy", "RawMessageDelivery", "Pass", "Fail"}
     found = {*body["Parameters"], *body["Outputs"], *body["Resources"], *JOB_ERRORS, *Status, *states, *classes()}
-    variables = set(
-        re.findall(
-            r"(?:unset|export) (\w+)", local_variables({**ACCESS, "outputs": dict.fromkeys(body["Outputs"], "")})
-        )
-    )
-    return found | of_aws | metrics() | variables | {"INCOMPLETE", "TOPIC_ARN", "QUERY"}
+    state = {**ACCESS, "outputs": dict.fromkeys(body["Outputs"], "")}
+    return found | of_aws | metrics() | set(of_the_local_stack(state)) | {"INCOMPLETE", "TOPIC_ARN", "QUERY"}
 
 
 def metrics() -> set[str]:

@@ -20,7 +20,7 @@ Record = dict[str, Any]
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """The template on the local stack, quick enough for tests, in front of an emulator that takes one second."""
-    parameters = {"SettleSeconds": 1, "ResultLinkSeconds": 600}
+    parameters = {"SettleSeconds": 1, "ResultLinkSeconds": 600, "CorsOrigins": "http://localhost:*"}
     with LocalStack(tmp_path_factory.mktemp("stack"), parameters=parameters, emulator=["--latency", "1"]) as running:
         running.set_visibility(70)
         yield running

@@ -1,10 +1,8 @@
 """docs/recipes/ on the deployed stack: each event arrives, with receivers that fail a third of the time."""
 
-import importlib.util
 import io
 import json
 import random
-import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -15,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from local.__main__ import environment
 from local.pipeline import wait_for
 from local.stack import LocalStack
 from posedrop.channels import EventBus
-from tests.docs.documents import document
+from tests.backend import program
 from tests.support import HANGS, ROOT, load_event
 
 BUS = "recipes"
@@ -70,31 +69,10 @@ def deploy(stack: LocalStack) -> Iterator[Deploy]:
 
 
 @pytest.fixture
-def backend(stack: LocalStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+def backend(stack: LocalStack, tmp_path: Path) -> Iterator[ModuleType]:
     """The program of docs/backends.md, which has what sends dead letters round again."""
-    variables = {
-        "AWS_ENDPOINT_URL": stack.endpoint_url,
-        "AWS_DEFAULT_REGION": stack.region,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "UPLOAD_BUCKET_NAME": stack.outputs["UploadBucketName"],
-        "UPLOAD_QUEUE_URL": stack.outputs["UploadQueueUrl"],
-        "JOBS_TABLE_NAME": stack.outputs["JobsTableName"],
-        "NOTIFICATION_TOPIC_ARN": stack.outputs["NotificationTopicArn"],
-    }
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(str(ROOT / "events"))
-    path = tmp_path / "backend.py"
-    blocks = document(ROOT / "docs" / "backends.md").blocks
-    path.write_text("".join(block.text for block in blocks if block.language == "python"), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("backend", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.delitem(sys.modules, "notification")
-    return module
+    with program(tmp_path, environment(stack.state())) as found:
+        yield found
 
 
 def send(bus: EventBus) -> None:
