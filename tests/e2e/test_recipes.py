@@ -23,13 +23,13 @@ from tests.support import HANGS, ROOT, load_event
 BUS = "recipes"
 SENT = {f"hero-walk-{number:016x}" for number in range(100)}
 BAD = {job_id for job_id in SENT if job_id.endswith("0")}
-"""Those that a receiver fails for each time, until its fault is mended."""
+"""Those that a receiver fails for each time, until its fault is fixed."""
 RECEIVER = """
 import os, random
 
 def handler(event, context):
     job_id = event.get("detail", event)["job_id"]
-    if random.random() < 1 / 3 or (job_id.endswith("0") and "MENDED" not in os.environ):
+    if random.random() < 1 / 3 or (job_id.endswith("0") and "FIXED" not in os.environ):
         raise RuntimeError("not this time")
     print("received", job_id)
 """
@@ -70,7 +70,7 @@ def deploy(stack: LocalStack) -> Iterator[Deploy]:
 
 @pytest.fixture
 def backend(stack: LocalStack, tmp_path: Path) -> Iterator[ModuleType]:
-    """The program of docs/backends.md, which has what sends dead letters round again."""
+    """The program of docs/backends.md, which can redrive dead letters."""
     with program(tmp_path, environment(stack.state())) as found:
         yield found
 
@@ -155,7 +155,7 @@ def test_a_function_gets_every_event(stack: LocalStack, bus: EventBus, deploy: D
     send(bus)
     wait_for(lambda: len(received()) + length(stack, dead) >= len(SENT) or None, "each event or its dead letter", HANGS)
     assert not received() & BAD
-    functions.update_function_configuration(FunctionName=name, Environment={"Variables": {"MENDED": "1"}})
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": {"FIXED": "1"}})
 
     def redriven() -> bool | None:
         backend.redrive_function(dead, name)
@@ -184,7 +184,7 @@ def test_an_execution_handles_every_event(
     send(bus)
     wait_for(lambda: len(received()) + length(stack, dead) >= len(SENT) or None, "each event or its dead letter", HANGS)
     assert not received() & BAD
-    functions.update_function_configuration(FunctionName="receiver", Environment={"Variables": {"MENDED": "1"}})
+    functions.update_function_configuration(FunctionName="receiver", Environment={"Variables": {"FIXED": "1"}})
 
     def redriven() -> bool | None:
         backend.redrive_executions(dead, outputs["StateMachineArn"])
