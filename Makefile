@@ -17,7 +17,7 @@ export SEGMIND_API_KEY
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
-.PHONY: help setup hooks demo up down chaos outage redrive test test-fast test-large check lint types imports bandit template workflows \
+.PHONY: help setup hooks demo up env down chaos outage redrive test test-fast test-large check lint types imports bandit template workflows \
 	pins audit mutate bench bench-limit screenshot lock release-notes clean
 .DEFAULT_GOAL := help
 
@@ -42,6 +42,10 @@ demo: setup ## run the whole pipeline once (half a minute); LATENCY=3, CONSOLE=1
 up: setup ## start the local stack and leave it running; SEGMIND_BASE_URL=http://..., PARAMS="Name=Value ...", EMULATOR="--latency 1"
 	@$(BIN)/python -m local up --segmind-base-url "$(SEGMIND_BASE_URL)" --params "$$LOCAL_PARAMS" \
 		--emulator "$$LOCAL_EMULATOR"
+
+env: ## say how to reach the local stack, for a shell to evaluate: docs/backends.md
+	@test -x $(BIN)/python || { echo "No stack is running: make up" >&2; echo false; exit 1; }
+	@$(BIN)/python -m local env
 
 down: setup ## stop the local stack
 	@$(BIN)/python -m local down
@@ -82,6 +86,7 @@ bandit: setup
 template: setup
 	$(BIN)/cfn-lint --append-rules cfn_lint_serverless.rules --template template.yaml
 	$(BIN)/sam validate --lint --template-file template.yaml
+	$(BIN)/cfn-lint --template docs/recipes/*.yaml
 
 workflows: setup
 	$(BIN)/zizmor --offline --quiet --pedantic --collect all --strict-collection .github .pre-commit-config.yaml

@@ -1,11 +1,14 @@
-"""The local stack, left running in the background: `python -m local up`, `python -m local down`."""
+"""The local stack, left running in the background: `python -m local up`, then `env`, and `down`."""
 
 import argparse
 import os
+import re
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from local.deploy import ROOT
 from local.processes import LocalError
@@ -28,11 +31,15 @@ def main() -> int:
     try:
         if arguments.command == "up":
             up(arguments.segmind_base_url, arguments.params, shlex.split(arguments.emulator))
+        elif arguments.command == "env":
+            print(variables(LocalStack(DIRECTORY, state_file=STATE_FILE).state()))
         else:
             down()
         sys.stdout.flush()
     except LocalError as error:
         print(f"Failed: {error}", file=sys.stderr)
+        if arguments.command == "env":
+            print("false")  # so that `eval "$(make env)"` fails, too
         return 1
     except BrokenPipeError:  # of `make up | head`: what is left to say has no reader, and Python would say so
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,6 +79,33 @@ def up(segmind_base_url: str | None, parameters: dict[str, str], emulator: list[
         print(f"  {command}")
 
 
+def environment(state: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables by which a program reaches a stack: AWS's own, and one for each of its outputs.
+
+    UploadBucketName becomes UPLOAD_BUCKET_NAME. `state` is what the state file says. Raises LocalError if it is empty.
+    """
+    if not state:
+        raise LocalError("no stack is running: make up")
+    return {
+        "AWS_ENDPOINT_URL": state["endpoint_url"],
+        "AWS_REGION": state["region"],
+        "AWS_DEFAULT_REGION": state["region"],
+        "AWS_ACCESS_KEY_ID": state["aws_access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": state["aws_secret_access_key"],
+        "SEGMIND_BASE_URL": state["segmind_base_url"],
+        **{re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper(): value for name, value in state["outputs"].items()},
+    }
+
+
+def variables(state: Mapping[str, Any]) -> str:
+    """Return what a shell is to evaluate to reach a stack. Raises LocalError where there is none."""
+    # A profile or a session of another account would go before these credentials or with them.
+    lines = ["unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_SECURITY_TOKEN"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in environment(state).items()]
+    lines += ['export NO_PROXY="127.0.0.1${NO_PROXY:+,$NO_PROXY}"']
+    return "\n".join(lines)
+
+
 def down() -> None:
     """Stop the stack, if it runs."""
     stack = LocalStack(DIRECTORY, state_file=STATE_FILE)
@@ -87,6 +121,7 @@ def _arguments() -> argparse.Namespace:
     command.add_argument("--segmind-base-url", type=_url, help="the upstream (default: start the emulator)")
     command.add_argument("--params", type=_parameters, default={}, help='template parameters, "Name=Value Name=Value"')
     command.add_argument("--emulator", default="", help='the emulator\'s options, "--latency 1 --rpm 50"')
+    commands.add_parser("env", help="say how to reach the stack, as variables of a shell")
     commands.add_parser("down", help="stop the stack")
     return parser.parse_args()
 

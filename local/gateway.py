@@ -1,15 +1,21 @@
 """MiniStack, changed where it differs from AWS: `GATEWAY_PORT=4566 python -m local.gateway`.
 
-Four differences would otherwise force a template that is wrong on AWS:
+Six differences would otherwise force a template that is wrong on AWS:
 - The template's policies deny whatever does not come over TLS, and MiniStack evaluates them. Here, as behind a load
   balancer that ends TLS, the connection itself is plain; so its scheme is told to be https.
 - MiniStack asks for a grant of sqs:SendMessageBatch, which IAM does not know: on AWS the batch calls of SQS need the
   grant of the single call (AWS SQS developer guide, Amazon SQS API permissions).
+- MiniStack evaluates the permissions boundary of a role, but its CloudFormation drops it. Here a role keeps it
+  (CloudFormation template reference, AWS::IAM::Role).
+- MiniStack's CloudFormation does not know the connections and API destinations of EventBridge, which itself has them.
 - MiniStack refuses alarms on metric math. Here such an alarm is made, and never goes off.
 - MiniStack hides a message whose function is throttled until its visibility ends. Lambda goes on trying meanwhile (AWS
   Lambda developer guide, Amazon SQS: backoff strategy for failed invocations).
 
-Two would make a job end otherwise than on AWS, or later:
+Three would make a job or what comes of it end otherwise than on AWS, or later:
+- MiniStack invokes the function of an EventBridge rule once. EventBridge invokes it asynchronously: Lambda tries twice
+  more, goes on while it is throttled, and then sends the event to the function's destination for failures (AWS Lambda
+  developer guide, asynchronous invocation).
 - MiniStack names every error of a function `Runtime.HandlerError`. Lambda's `errorType` is the exception's class name
   (AWS Lambda developer guide, Python: handler errors and exceptions), which Step Functions passes on as `Error`.
 - MiniStack kills a function's processes when the function is updated, those that work on a message too, which is
@@ -23,6 +29,7 @@ And two would make people wait:
 """
 
 import hashlib
+import json
 import re
 import tempfile
 import threading
@@ -36,7 +43,7 @@ from typing import Any
 
 import ministack.app  # type: ignore[import-untyped]
 from ministack.core import iam_actions, lambda_runtime  # type: ignore[import-untyped]
-from ministack.services import eventbridge, lambda_svc, sqs  # type: ignore[import-untyped]
+from ministack.services import eventbridge, iam, lambda_svc, sqs  # type: ignore[import-untyped]
 from ministack.services.cloudformation import provisioners  # type: ignore[import-untyped]
 
 Scope = MutableMapping[str, Any]
@@ -52,6 +59,8 @@ _parse_rate_seconds = eventbridge._parse_rate_seconds
 
 THROTTLED_SECONDS = 0.2
 """After which a throttled invocation is tried again."""
+ASYNCHRONOUS_SECONDS = 6 * 3600.0
+"""For which Lambda keeps an event of an asynchronous invocation (AWS Lambda developer guide)."""
 BUSY_SECONDS = 0.1
 """After which it is checked again whether a process of an updated function has finished."""
 UNNAMED = "Runtime.HandlerError"
@@ -85,6 +94,18 @@ def alarm(name: str, properties: dict[str, Any]) -> Any:
         others = {key: value for key, value in properties.items() if key != "Metrics"}
         properties = {**others, "Namespace": "metric-math", "MetricName": name, "Period": 60, "Statistic": "Sum"}
     return _alarm(name, properties)
+
+
+def role_with_boundary(change: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap what creates or updates a role of a template: it then has the template's boundary, or none."""
+
+    def changed(*given: Any, **options: Any) -> Any:
+        result = change(*given, **options)
+        properties = [each for each in given if isinstance(each, dict)][-1]
+        iam._roles[result[0]]["PermissionsBoundary"] = properties.get("PermissionsBoundary")
+        return result
+
+    return changed
 
 
 def run_sqs_batch(esm: dict[str, Any], function: Any, event: Any, batch: Any, queue_url: str, queue_name: str) -> None:
@@ -121,6 +142,33 @@ def error_type(message: str, log: str) -> str:
     heading = text.removesuffix(message).removesuffix(": ").rpartition("\n")[2] if text.endswith(message) else ""
     name = CLASS_NAME.fullmatch(heading)
     return name[1] if name else UNNAMED
+
+
+def dispatch_to_lambda(arn: str, payload: str) -> None:
+    """Invoke the function of a rule asynchronously. One that is not there gets nothing, as in MiniStack."""
+    function, config, _ = lambda_svc._get_func_record_for_ref(arn)
+    if not function or not config:
+        return
+    token = _give_up.set(time.monotonic() + ASYNCHRONOUS_SECONDS)
+    try:  # what it starts goes on with a copy of this context
+        lambda_svc.invoke_async_with_retry(
+            lambda_svc._execution_record_for_config(function, config), json.loads(payload)
+        )
+    finally:
+        _give_up.reset(token)
+
+
+def provisioner(kind: str, create: Callable[..., Any], delete: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """Return what lets CloudFormation make and delete a resource by EventBridge's own operations."""
+
+    def made(logical_id: str, properties: dict[str, Any], stack: str) -> tuple[str, dict[str, str]]:
+        name = properties.get("Name") or f"{stack}-{logical_id}"
+        status, _, body = create({**properties, "Name": name})
+        if status >= 400:
+            raise ValueError(f"{logical_id}: {body!r}")
+        return name, {"Arn": json.loads(body)[f"{kind}Arn"]}
+
+    return {"create": made, "delete": lambda name, properties: delete({"Name": name})}
 
 
 def invalidate_worker(function: str, **scope: Any) -> None:
@@ -169,6 +217,14 @@ if __name__ == "__main__":
     ministack.app.app = over_tls
     iam_actions.extract_iam_action = iam_action
     provisioners._cw_metric_alarm_record = alarm
+    role = provisioners._RESOURCE_HANDLERS["AWS::IAM::Role"]
+    role.update(create=role_with_boundary(role["create"]), update=role_with_boundary(role["update"]))
+    for kind, create, delete in (
+        ("Connection", eventbridge._create_connection, eventbridge._delete_connection),
+        ("ApiDestination", eventbridge._create_api_destination, eventbridge._delete_api_destination),
+    ):
+        provisioners._RESOURCE_HANDLERS[f"AWS::Events::{kind}"] = provisioner(kind, create, delete)
+    eventbridge._dispatch_to_lambda = dispatch_to_lambda
     lambda_svc._run_sqs_batch = run_sqs_batch
     lambda_svc._execute_function = execute_function
     lambda_svc.invalidate_worker = invalidate_worker

@@ -38,7 +38,7 @@ def sections(changelog: str) -> list[Section]:
 def disagreements(version: str, changelog: str, template: str) -> list[str]:
     """Say where the version, the changelog and the template disagree, released or not."""
     found = sections(changelog)
-    repeated = re.findall(r"^ *SemanticVersion: *(\S+) *$", template, re.MULTILINE)
+    repeated = re.findall(r"^ *SemanticVersion: *(?:&\w+ +)?(\S+) *$", template, re.MULTILINE)
     problems = []
     if not VERSION.fullmatch(version):
         problems.append(f"pyproject.toml: {version} is no version of the form 1.2.3")

@@ -116,6 +116,9 @@ class Stack:
                 return str(left) == str(right)
             case "Fn::Not":
                 return not self._resolve(argument)[0]
+            case "Fn::Join":
+                separator, parts = argument[0], self._resolve(argument[1])
+                return separator.join(parts if isinstance(parts, list) else [parts])
             case "Fn::GetAtt":
                 return self._attribute(*(argument.split(".", 1) if isinstance(argument, str) else argument))
             case "Fn::Sub":

@@ -9,6 +9,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from posedrop.aws.api_key import ApiKey
+from posedrop.aws.channels import EventBus
 from posedrop.aws.items import Items
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import flush
@@ -84,6 +85,8 @@ def delivery() -> Delivery:
         outputs=OutputBucket(s3_client(), settings.output_bucket),
         sns=boto3.client("sns"),
         topic_arn=settings.notification_topic_arn,
+        event_bus=EventBus(boto3.client("events"), settings.event_bus_name) if settings.event_bus_name else None,
+        link_seconds=settings.result_link_seconds,
         limiter=RateLimiter(items, settings.limit),
         budgets=BudgetStore(items, settings.budget),
         latency=LatencyStore(dynamodb, settings.jobs_table, settings.typical_inference_seconds),

@@ -9,6 +9,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
+from posedrop.aws.channels import EventBus
 from posedrop.aws.ledger import Ledger
 from posedrop.settings import SweepSettings, from_environment
 from posedrop.sweep.sweeper import Ages, Sweep
@@ -54,5 +55,6 @@ def sweep() -> Sweep:
         deliver_function=found.deliver_function,
         topic_arn=found.notification_topic_arn,
         alert_hours=found.waiting_alert_hours,
+        event_bus=EventBus(boto3.client("events"), found.event_bus_name) if found.event_bus_name else None,
         clock=time.time,
     )

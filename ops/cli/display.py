@@ -121,6 +121,7 @@ def health(found: Health) -> list[Part]:
         ("Model", f"takes about {span(found.typical_seconds)}"),
         ("Spent (UTC)", _spent(found)),
         ("Credits", _credits(found)),
+        ("Version", text(found.version or "unknown")),
     ]
     if jobs.failures:
         failures = ", ".join(f"{count:,} {name}" for name, count in jobs.failures.items())

@@ -9,6 +9,8 @@ from typing import Any
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from ops.formatting import many, span
+from ops.inspect.deployment import deployment_problems
+from ops.inspect.problem import Problem
 from ops.inspect.records import Counts, Records
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
@@ -48,14 +50,6 @@ AFTER_SUBMIT_SECONDS = 1.5
 CONCURRENCY_QUOTA = "L-B99A9384"
 """Lambda's concurrent executions, in Service Quotas."""
 LARGER_BUDGET = "Nothing: it goes on by itself, or within two minutes after a deployment with a larger budget."
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something that somebody must see to, and how."""
-
-    what: str
-    next_step: str
 
 
 @dataclass(frozen=True)
@@ -106,10 +100,11 @@ class Health:
     """A stack at a glance. Times are RFC 3339, durations seconds. `uploads`: messages on uploads that are to be read.
 
     `credits` None: the provider has not said what is left. `alarms` are those that are on; None where they cannot be
-    read.
+    read. `version`: what was deployed; None where it is older than that output.
     """
 
     stack: str
+    version: str | None
     at: str
     jobs: Counts
     uploads: int
@@ -141,6 +136,7 @@ def health(stack: Stack) -> Health:
     tenths = sorted(stack.latency().tenths)
     return Health(
         stack=str(stack),
+        version=stack.outputs.get("Version"),
         at=rfc3339(now),
         jobs=records.counts(sent),
         uploads=depth(stack, stack.output("UploadQueueUrl")),
@@ -160,6 +156,7 @@ def health(stack: Stack) -> Health:
             *(Problem(f"the alarm {name} is on", text) for name, text in sorted((alarms or {}).items())),
             *capacity_problems(stack, counts_all=state.limit.counts_all(stack.limit, now)),
             *bucket_problems(stack),
+            *deployment_problems(stack),
         ],
     )
 
@@ -169,7 +166,12 @@ def problems(stack: Stack) -> list[Problem]:
     dead, now = depth(stack, stack.output("DeadLetterQueueUrl")), stack.clock()
     counts_all = stack.gate.read(now).limit.counts_all(stack.limit, now)
     capacity = capacity_problems(stack, counts_all=counts_all)
-    return [*_problems(stack, None, dead, _undelivered(stack)), *capacity, *bucket_problems(stack)]
+    return [
+        *_problems(stack, None, dead, _undelivered(stack)),
+        *capacity,
+        *bucket_problems(stack),
+        *deployment_problems(stack),
+    ]
 
 
 def _undelivered(stack: Stack) -> int | None:

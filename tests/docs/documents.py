@@ -88,7 +88,7 @@ def documents() -> list[Document]:
 
 GLOBAL_OPTIONS = {"query": 1, "output": 1, "region": 1, "profile": 1, "cli-binary-format": 1, "no-cli-pager": 0}
 RENAMED = {("sns", "subscribe", "notification-endpoint"): "endpoint"}  # --endpoint would be taken for --endpoint-url
-HIGH_LEVEL = {("s3", "cp"), ("s3", "ls"), ("s3", "rm"), ("s3", "sync")}
+HIGH_LEVEL = {("s3", "cp"), ("s3", "ls"), ("s3", "rm"), ("s3", "sync"), ("cloudformation", "deploy")}
 OUTPUT_FILE = {("lambda", "invoke")}
 
 

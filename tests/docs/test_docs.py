@@ -13,6 +13,7 @@ import click
 import pytest
 import yaml
 
+from local.__main__ import environment as of_the_local_stack
 from ops import errors
 from ops.cli import commands as cli
 from posedrop.aws import api_key as secret
@@ -63,7 +64,7 @@ def test_the_readme_lists_every_document() -> None:
 
 FILE = re.compile(r"[A-Za-z_.][\w.-]*(/[\w.-]+)*(\.(py|md|json|ya?ml|toml|txt|in|sh)|/)")
 ELSEWHERE = (".venv/", ".local/", "incoming/", "outputs/", "client-a/")  # made, or in a bucket
-OF_THE_READER = {"policy.json", "event.json", "key.txt", "job.json", "result.json"}
+OF_THE_READER = {"parameters.json", "policy.json", "event.json", "key.txt", "job.json", "result.json"}
 
 
 @each
@@ -193,13 +194,17 @@ def classes() -> set[str]:
     return {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
 
 
+ACCESS = dict.fromkeys(("endpoint_url", "region", "aws_access_key_id", "aws_secret_access_key", "segmind_base_url"), "")
+
+
 def names() -> set[str]:
-    """What a word in CamelCase may be."""
+    """What a word in CamelCase or in capitals may be."""
     states = set(re.findall(r'"(\w+\??)": \{', (ROOT / "statemachine" / "job.asl.json").read_text(encoding="utf-8")))
     body = template()
     of_aws = {"FilterPolicy", "RawMessageDelivery", "Pass", "Fail"}
     found = {*body["Parameters"], *body["Outputs"], *body["Resources"], *JOB_ERRORS, *Status, *states, *classes()}
-    return found | of_aws | metrics() | {"INCOMPLETE", "TOPIC_ARN", "QUERY"}
+    state = {**ACCESS, "outputs": dict.fromkeys(body["Outputs"], "")}
+    return found | of_aws | metrics() | set(of_the_local_stack(state)) | {"INCOMPLETE", "TOPIC_ARN", "QUERY"}
 
 
 def metrics() -> set[str]:

@@ -4,9 +4,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from samcli.yamlhelper import yaml_parse
 
 from local import release
 from local.release import Section, disagreements, not_releasable, sections
+from posedrop.contract.version import VERSION
 from tests.support import ROOT
 
 CHANGELOG = """# Changelog
@@ -31,6 +33,8 @@ def test_this_version_is_one_everywhere() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     changelog, template = ((ROOT / name).read_text(encoding="utf-8") for name in ("CHANGELOG.md", "template.yaml"))
     assert disagreements(version, changelog, template) == []
+    assert version == VERSION
+    assert yaml_parse(template)["Outputs"]["Version"]["Value"] == VERSION
 
 
 def test_sections_are_read_in_order() -> None:
@@ -52,6 +56,7 @@ def test_what_agrees_is_not_complained_of(changelog: str) -> None:
         ("1.3", CHANGELOG, TEMPLATE, "no version of the form"),
         ("1.03.0", CHANGELOG, TEMPLATE, "no version of the form"),
         ("1.3.0", CHANGELOG, "SemanticVersion: 1.2.9\n", "is 1.2.9, not 1.3.0"),
+        ("1.3.0", CHANGELOG, "SemanticVersion: &Version 1.2.9\n", "is 1.2.9, not 1.3.0"),
         ("1.3.0", CHANGELOG, "", "is missing, not 1.3.0"),
         ("1.3.0", CHANGELOG, TEMPLATE * 2, "is 1.3.0 and 1.3.0, not"),
         ("1.4.0", CHANGELOG, TEMPLATE, "begins with 1.3.0, not with 1.4.0"),

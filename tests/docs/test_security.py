@@ -65,6 +65,7 @@ def used(stack: Any) -> Iterator[Callable[[], set[str]]]:
             "lambda",
             "s3",
             "secretsmanager",
+            "sns",
             "sqs",
             "stepfunctions",
         )

@@ -9,7 +9,9 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from moto.events.models import EventPattern
 
+from posedrop.aws.channels import DETAIL_TYPES, SOURCE
 from posedrop.aws.notifier import email
 from tests.docs.documents import Call, aws_commands, call, document
 from tests.integration.conftest import REGION, Pipeline, environment, pipeline, provider
@@ -225,6 +227,19 @@ def test_the_function_is_subscribed(pipeline: Pipeline) -> None:
     arn = do(subscribe)["SubscriptionArn"]
     attributes = boto3.client("sns").get_subscription_attributes(SubscriptionArn=arn)["Attributes"]
     assert (attributes["Protocol"], attributes["Endpoint"]) == ("lambda", NAMES["FUNCTION_ARN"])
+
+
+# ---- EventBridge -----------------------------------------------------------------------------------------------------
+
+
+def test_the_rule_of_the_document_takes_what_it_says() -> None:
+    (text,) = DOCUMENT.under("EventBridge", "json")
+    pattern = EventPattern.load(text)
+    for status, kind in DETAIL_TYPES.items():
+        for character in ("client-a/hero", "client-b/hero"):
+            detail = {**load_event("notification.json"), "status": status, "character": character}
+            wanted = status != "SUCCEEDED" and character == "client-a/hero"
+            assert pattern.matches_event({"source": SOURCE, "detail-type": kind, "detail": detail}) == wanted
 
 
 # ---- e-mail ----------------------------------------------------------------------------------------------------------

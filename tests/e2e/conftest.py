@@ -8,7 +8,7 @@ import pytest
 
 from local.pipeline import Inbox, drop, records, wait_for
 from local.stack import LocalStack
-from tests.e2e.leaks import check_logs
+from tests.e2e.leaks import check_logs, check_stores
 from tests.support import HANGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,11 +20,12 @@ Record = dict[str, Any]
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """The template on the local stack, quick enough for tests, in front of an emulator that takes one second."""
-    parameters = {"SettleSeconds": 1}
+    parameters = {"SettleSeconds": 1, "ResultLinkSeconds": 600, "CorsOrigins": "http://localhost:*"}
     with LocalStack(tmp_path_factory.mktemp("stack"), parameters=parameters, emulator=["--latency", "1"]) as running:
         running.set_visibility(70)
         yield running
         check_logs(running)  # of the whole run
+        check_stores(running)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What no log may hold: a key, a signature, credentials, an image."""
+"""What no log may hold: a key, a signature, credentials, an image; and what no record or result may."""
 
 import base64
 from collections.abc import Iterator
@@ -41,3 +41,15 @@ def check_logs(stack: LocalStack) -> None:
     assert set(logs) == FUNCTIONS
     found = {name: leaks(text) for name, text in logs.items()}
     assert not any(found.values()), f"leaked: {found}"
+
+
+def check_stores(stack: LocalStack) -> None:
+    """Look for signed links in all records and in each result.json: they are published, and kept nowhere."""
+    pages = stack.client("dynamodb").get_paginator("scan").paginate(TableName=stack.outputs["JobsTableName"])
+    texts = [str(item) for page in pages for item in page["Items"]]
+    s3, bucket = stack.client("s3"), stack.outputs["OutputBucketName"]
+    listed = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="outputs/")
+    keys = [entry["Key"] for page in listed for entry in page.get("Contents", []) if entry["Key"].endswith(".json")]
+    texts += [s3.get_object(Bucket=bucket, Key=key)["Body"].read().decode() for key in keys]
+    assert keys
+    assert not any("X-Amz-" in text for text in texts)

@@ -49,7 +49,9 @@ def test_two_photographs_become_an_image_and_a_notification(
     result = stack.client("s3").get_object(Bucket=output["bucket"], Key=output["key"].replace("1.png", "result.json"))[
         "Body"
     ]
-    assert json.loads(result.read()) == told
+    # The link is for whoever is told: by itself it shows the image, and it is not kept.
+    assert httpx.get(output["url"]).content == stored
+    assert json.loads(result.read()) == {**told, "outputs": [{**output, "url": None}]}
 
 
 def test_a_blocked_prompt_is_told_as_a_failure(

@@ -150,6 +150,7 @@ def test_every_shape_of_output(delivering: Delivering, shape: str) -> None:
                 "bucket": OUTPUTS,
                 "key": key,
                 "uri": f"s3://{OUTPUTS}/{key}",
+                "url": None,
                 "content_type": content_type,
                 "bytes": len(data),
                 "sha256": hashlib.sha256(data).hexdigest(),

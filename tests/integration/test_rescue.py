@@ -10,6 +10,7 @@ import httpx
 import jsonschema
 import pytest
 
+from posedrop import settings
 from posedrop.contract.errors import DeliveryFailed
 from tests.integration.conftest import BASE_URL, Pipeline, Provider, clock_module, load
 from tests.support import Context, image, load_event, schema
@@ -252,6 +253,24 @@ def test_a_failed_job_is_rescued_later_as_an_attempt_that_cost_nothing(job: Resc
     assert float(record["requests"][0]["cost_usd"]) == 0.05
     assert job.pipeline.gate().budgets.read(job.pipeline.clock.now).day == 0.05
     assert job.sweep(2 * DAY) == []
+
+
+def test_what_is_rescued_later_goes_to_every_channel_again(
+    start: Callable[..., Rescued], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVENT_BUS_NAME", "images")
+    settings.from_environment.cache_clear()
+    job, events = start(), []
+
+    def put(params: dict[str, Any], **_: Any) -> Any:
+        events.extend(json.loads(entry["Detail"]) for entry in json.loads(params["body"])["Entries"])
+        return SimpleNamespace(status_code=200), {"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}
+
+    job.pipeline.hook("events", "PutEvents", put)
+    failed = job.fail()
+    assert job.sweep(HOUR) == [True]
+    assert [failed, *job.told()] == events
+    assert [event["status"] for event in events] == ["FAILED", "SUCCEEDED"]
 
 
 @pytest.mark.parametrize("error", ["TimedOut", "OutputInvalid", "InternalError"])

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from ops.cli import commands as cli
 from ops.stack import Stack
+from posedrop.contract.version import VERSION
 from tests.integration.conftest import BUCKET, OUTPUTS, REGION, TABLE, Pipeline, environment, pipeline, provider
 from tests.support import image
 
@@ -81,7 +82,9 @@ def stack(
             "DeadLetterQueueUrl": pipeline.dead_letter_url,
             "JobStateMachineArn": os.environ["STATE_MACHINE_ARN"],
             "SweepFunctionName": "sweep",
-            "AlarmTopicArn": ALARM_TOPIC,
+            "AlarmTopicArn": boto3.client("sns").create_topic(Name="alarms")["TopicArn"],
+            "NotificationTopicArn": os.environ["NOTIFICATION_TOPIC_ARN"],
+            "Version": VERSION,
         },
         parameters={
             **{name: os.environ[variable] for name, variable in PARAMETERS.items()},

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posedrop.contract.errors import DeliveryFailed, OutputInvalid
+from posedrop.contract.version import VERSION
 from posedrop.segmind.bodies import PIECE
 from posedrop.segmind.downloads import OUTPUT_LIMIT, REDIRECTS, Downloader
 
@@ -95,7 +96,7 @@ def redirect(location: str, status: int = 302) -> httpx.Response:
 def test_the_address_that_was_checked_is_the_one_that_is_asked(
     url: str, host: str, name: str, port: int, address: str, shown: str | None
 ) -> None:
-    web = Web(addresses=[address, PUBLIC])
+    web = Web(addresses=[address])
     assert web.fetch(url) == b"bytes"
     (request,) = web.requests
     assert web.resolved == [(name, port)]
@@ -109,6 +110,7 @@ def test_the_request_carries_nothing_secret() -> None:
     web.fetch()
     for request in web.requests:
         assert set(request.headers) == {"host", "accept", "accept-encoding", "connection", "user-agent"}
+        assert request.headers["user-agent"] == f"posedrop/{VERSION}"
 
 
 @pytest.mark.parametrize("path", ["/media/1.png", "/"])
@@ -154,6 +156,10 @@ NOT_PUBLIC = [
     "169.254.169.254",
     "100.64.0.1",
     "0.0.0.0",
+    "192.0.0.192",
+    "192.0.0.9",
+    "::ffff:192.0.0.192",
+    "64:ff9b::c000:c0",
     "224.0.0.1",
     "255.255.255.255",
     "::1",
@@ -202,6 +208,50 @@ def test_no_number_does_either(host: str) -> None:
 @pytest.mark.parametrize("address", ["8.8.8.8", "2a00:1450:4001:80b::200e", "64:ff9b::808:808", "::ffff:8.8.8.8"])
 def test_public_addresses(address: str) -> None:
     assert Web(addresses=[address]).fetch() == b"bytes"
+
+
+class Family:
+    """A network where only some addresses can be connected to."""
+
+    def __init__(self, *reachable: str) -> None:
+        self.reachable = reachable
+        self.tried: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.tried.append(request.url.host)
+        if request.url.host not in self.reachable:
+            raise httpx.ConnectError("no route")
+        return httpx.Response(200, stream=httpx.ByteStream(b"bytes"))
+
+    def fetch(self, *addresses: str) -> bytes:
+        downloader = Downloader(BASE, httpx.MockTransport(self), lambda host, port: list(addresses))
+        with downloader.open(URL, 60) as chunks:
+            return b"".join(chunks)
+
+
+IPV6, OTHER_IPV6, OTHER = "2606:2800:21f:cb07:6820:80da:af6b:8b2c", "2a00:1450:4001:80b::200e", "8.8.8.8"
+
+
+@pytest.mark.parametrize(
+    ("reachable", "tried"),
+    [
+        ((PUBLIC,), [PUBLIC]),
+        ((OTHER,), [PUBLIC, OTHER]),
+        ((IPV6,), [PUBLIC, OTHER, IPV6]),
+        ((OTHER_IPV6,), [PUBLIC, OTHER, IPV6, OTHER_IPV6]),
+    ],
+)
+def test_every_address_of_a_host_is_tried_ipv4_first(reachable: tuple[str, ...], tried: list[str]) -> None:
+    network = Family(*reachable)
+    assert network.fetch(IPV6, PUBLIC, OTHER_IPV6, PUBLIC, OTHER) == b"bytes"
+    assert network.tried == tried
+
+
+def test_a_host_that_cannot_be_connected_to_may_be_there_later() -> None:
+    network = Family()
+    with pytest.raises(DeliveryFailed, match="ConnectError"):
+        network.fetch(IPV6, PUBLIC)
+    assert network.tried == [PUBLIC, IPV6]
 
 
 # ---- redirects -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import queue
 import shutil
+import threading
 import traceback
 import zipfile
 from pathlib import Path
@@ -142,3 +143,74 @@ def test_a_process_at_work_outlives_an_update_until_it_is_idle(monkeypatch: pyte
         stopped.get(timeout=0.1)
     busy.in_use = False
     assert stopped.get(timeout=HANGS) == "busy"
+
+
+# ---- permissions boundaries ------------------------------------------------------------------------------------------
+
+BOUNDARY = "arn:aws:iam::000000000000:policy/bound"
+
+
+def test_a_template_s_role_keeps_its_permissions_boundary_until_an_update_drops_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    roles: dict[str, dict[str, Any]] = {"role": {"RoleName": "role"}}
+    monkeypatch.setattr(gateway, "iam", SimpleNamespace(_roles=roles))
+    create = gateway.role_with_boundary(lambda logical_id, properties, stack: ("role", {}))
+    update = gateway.role_with_boundary(lambda physical_id, old, new, stack, logical_id=None: ("role", {}))
+    create("Role", {"PermissionsBoundary": BOUNDARY}, "posedrop")
+    assert roles["role"]["PermissionsBoundary"] == BOUNDARY
+    update("role", {"PermissionsBoundary": BOUNDARY}, {}, "posedrop", logical_id="Role")
+    assert roles["role"]["PermissionsBoundary"] is None
+
+
+# ---- what EventBridge sends to ---------------------------------------------------------------------------------------
+
+
+def test_the_function_of_a_rule_is_tried_again_and_waited_for_while_it_is_throttled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = iter([{"throttle": True}, {"error": True, "body": {}}, {"throttle": True}, {"body": None}])
+    tried: list[dict[str, Any]] = []
+    done = threading.Event()
+
+    def execute(function: dict[str, Any], event: dict[str, Any]) -> Any:
+        tried.append(event)
+        found = next(answers)
+        if not (found.get("throttle") or found.get("error")):
+            done.set()
+        return found
+
+    config = {"FunctionName": "receiver", "FunctionArn": "arn:aws:lambda:us-east-1:000000000000:function:receiver"}
+    monkeypatch.setattr(gateway, "_execute_function", execute)
+    monkeypatch.setattr(gateway.lambda_svc, "_execute_function", gateway.execute_function)
+    monkeypatch.setattr(
+        gateway.lambda_svc, "_get_func_record_for_ref", lambda arn: ({"config": config}, config, "receiver")
+    )
+    monkeypatch.setattr(gateway.lambda_svc, "_LAMBDA_ASYNC_RETRY_BASE_SECONDS", 0.01)
+    gateway.dispatch_to_lambda(config["FunctionArn"], '{"detail": 1}')
+    assert done.wait(HANGS)
+    assert tried == [{"detail": 1}] * 4
+
+
+def test_a_rule_s_function_that_is_not_there_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.lambda_svc, "_get_func_record_for_ref", lambda arn: (None, None, "gone"))
+    monkeypatch.setattr(gateway.lambda_svc, "invoke_async_with_retry", lambda *_: pytest.fail("it was invoked"))
+    gateway.dispatch_to_lambda("arn:aws:lambda:us-east-1:000000000000:function:gone", "{}")
+
+
+def test_a_destination_of_a_template_is_made_by_eventbridge_s_own_operation() -> None:
+    made: list[dict[str, Any]] = []
+
+    def create(data: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+        made.append(data)
+        if not data.get("HttpMethod"):
+            return 400, {}, b'{"message": "HttpMethod"}'
+        return 200, {}, json.dumps({"ApiDestinationArn": "an ARN"}).encode()
+
+    handlers = gateway.provisioner("ApiDestination", create, made.append)
+    assert handlers["create"]("Hook", {"HttpMethod": "POST"}, "recipe") == ("recipe-Hook", {"Arn": "an ARN"})
+    assert made == [{"HttpMethod": "POST", "Name": "recipe-Hook"}]
+    with pytest.raises(ValueError, match=r"Hook.*HttpMethod"):
+        handlers["create"]("Hook", {}, "recipe")
+    handlers["delete"]("recipe-Hook", {})
+    assert made[-1] == {"Name": "recipe-Hook"}

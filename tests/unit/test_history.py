@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from posedrop.contract.errors import AccountRefused
+from posedrop.contract.version import VERSION
 from posedrop.segmind import history as module
 from posedrop.segmind.client import MODEL
 from posedrop.segmind.history import LAST_PAGE, MARGIN, PAGE, SECONDS, History, HistoryUnavailable, HistoryUnfinished
@@ -56,6 +57,7 @@ def test_what_is_asked() -> None:
     assert (request.method, request.url.host) == ("GET", "history.test")
     assert request.url.path == "/inference-request/request-history"
     assert request.headers["x-api-key"] == KEY
+    assert request.headers["user-agent"] == f"posedrop/{VERSION}"
     # The day before: nobody says in which time zone the provider's days begin.
     assert dict(request.url.params) == {
         **{"page": "1", "per_page": str(PAGE)},

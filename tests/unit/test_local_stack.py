@@ -1,6 +1,8 @@
 """What the local stack decides before anything runs: when to build, and which latency to expect."""
 
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from local import deploy
+from local.__main__ import variables
 from local.deploy import sources_digest
+from local.processes import LocalError
 from local.stack import typical_seconds
 from tests.support import ROOT
 
@@ -180,3 +184,36 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---- make env --------------------------------------------------------------------------------------------------------
+
+STATE = {
+    "endpoint_url": "http://127.0.0.1:4566",
+    "region": "us-east-1",
+    "aws_access_key_id": "test",
+    "aws_secret_access_key": "it's $secret",
+    "segmind_base_url": "http://127.0.0.1:9000",
+    "outputs": {"UploadBucketName": "uploads", "NotificationTopicArn": "arn:aws:sns:us-east-1:0:topic"},
+}
+
+
+def test_a_shell_that_evaluates_it_reaches_the_stack_and_no_other_account() -> None:
+    before = {"PATH": os.environ["PATH"], "AWS_PROFILE": "prod", "AWS_SESSION_TOKEN": "x", "NO_PROXY": "intern"}
+    command = [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
+    script = f'eval "$0" && exec {shlex.join(command)}'
+    done = subprocess.run(
+        ["sh", "-c", script, variables(STATE)], env=before, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found["AWS_ENDPOINT_URL"] == STATE["endpoint_url"]
+    assert found["AWS_REGION"] == found["AWS_DEFAULT_REGION"] == STATE["region"]
+    assert (found["AWS_ACCESS_KEY_ID"], found["AWS_SECRET_ACCESS_KEY"]) == ("test", "it's $secret")
+    assert (found["UPLOAD_BUCKET_NAME"], found["NOTIFICATION_TOPIC_ARN"]) == tuple(STATE["outputs"].values())
+    assert found["NO_PROXY"] == "127.0.0.1,intern"
+    assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & set(found)
+
+
+def test_without_a_stack_it_says_what_to_do() -> None:
+    with pytest.raises(LocalError, match="make up"):
+        variables({})

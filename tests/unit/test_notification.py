@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from posedrop.aws.notifier import email, notification, publish, subject
+from posedrop.aws.notifier import email, notification, publish, subject, with_links
 from posedrop.aws.record import Record, Status
 from tests.support import load_event, schema
 
@@ -30,6 +30,7 @@ OUTPUT = {
     "bucket": "out",
     "key": "outputs/hero/walk/hero-walk-0123456789abcdef/1/1.png",
     "uri": "s3://out/outputs/hero/walk/hero-walk-0123456789abcdef/1/1.png",
+    "url": None,
     "content_type": "image/png",
     "bytes": 1,
     "sha256": "2" * 64,
@@ -243,6 +244,35 @@ def test_only_the_texts_of_a_message_that_does_not_fit_are_cut(caplog: pytest.Lo
 
 def test_no_empty_attribute() -> None:
     assert "character" not in published(replace(SUCCEEDED, character=""))["MessageAttributes"]
+
+
+# ---- links -----------------------------------------------------------------------------------------------------------
+
+LINK = "https://out.s3.eu-central-1.amazonaws.com/1.png?X-Amz-Signature=0"
+
+
+def test_a_notification_with_links_fits_the_schema_and_the_mail_has_them() -> None:
+    keys: list[str] = []
+    message = with_links(notification(SUCCEEDED), lambda key: keys.append(key) or LINK)  # type: ignore[func-returns-value]
+    assert valid(message)
+    assert keys == [OUTPUT["key"]]
+    assert message == {**notification(SUCCEEDED), "outputs": [{**OUTPUT, "url": LINK}]}
+    lines = email(message).splitlines()
+    assert lines[lines.index(f"Image: {OUTPUT['uri']}") + 1] == f"Link, for a limited time: {LINK}"
+
+
+@pytest.mark.parametrize("letter", LETTERS)
+def test_the_largest_of_today_s_messages_fits_with_links(letter: str) -> None:
+    record = large([letter, "\x01", "日"])
+    # As long as they get: the key, encoded, and credentials of a session.
+    link = "https://" + "%E6%97%A5" * 341 + "x" * 2500
+    topic = Topic()
+    publish(topic, "topic", with_links(notification(record), lambda key: link))  # type: ignore[arg-type]
+    (found,) = topic.published
+    assert counted(found) <= SNS_LIMIT
+    told = json.loads(json.loads(found["Message"])["default"])
+    assert {output["url"] for output in told["outputs"]} <= {link, None}
+    assert [output["key"] for output in told["outputs"]] == [output["key"] for output in record.outputs]
 
 
 # ---- what people read ----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from posedrop.contract.errors import AccountRefused, StatusUnavailable
+from posedrop.contract.version import VERSION
 from posedrop.segmind.client import GET_TIMEOUTS, RESULT_ANSWER, SMALL_ANSWER, Segmind
 from posedrop.segmind.retry_after import RETRY_AFTER_CAP
 
@@ -48,6 +49,7 @@ def test_request(call: str, path: str) -> None:
     (request,) = provider.requests
     assert (request.method, str(request.url)) == ("GET", f"https://api.segmind.com{path}")
     assert request.headers["x-api-key"] == KEY
+    assert request.headers["user-agent"] == f"posedrop/{VERSION}"
     assert KEY not in str(request.url)
     assert "authorization" not in request.headers
 

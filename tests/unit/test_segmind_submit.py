@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from posedrop.contract.errors import AccountRefused, PosedropError, ProviderUnavailable, SubmitOutcomeUnknown
+from posedrop.contract.version import VERSION
 from posedrop.segmind.client import MODEL, SMALL_ANSWER, Segmind, Timeouts
 
 KEY = "SG_0123456789abcdef"
@@ -48,6 +49,7 @@ def test_one_post_with_the_key_and_the_parameters(base_url: str) -> None:
     (request,) = recorder.requests
     assert (request.method, str(request.url)) == ("POST", f"https://api.segmind.test/v2/{MODEL}")
     assert request.headers["x-api-key"] == KEY
+    assert request.headers["user-agent"] == f"posedrop/{VERSION}"
     assert request.headers["content-type"] == "application/json"
     assert "authorization" not in request.headers
     assert json.loads(request.content) == BODY

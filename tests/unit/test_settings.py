@@ -40,13 +40,14 @@ def test_every_variable_is_read_in_its_type(cls: type[Settings]) -> None:
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize("value", [None, ""])
 def test_a_missing_or_empty_variable_is_named_or_has_its_default(cls: type[Settings], value: str | None) -> None:
-    optional = {"DEFAULT_PROMPT_PARAMETER", "SEGMIND_HISTORY_URL"}
+    optional = dict.fromkeys(("DEFAULT_PROMPT_PARAMETER", "SEGMIND_HISTORY_URL", "EVENT_BUS_NAME"), "")
+    defaults = {**optional, "RESULT_LINK_SECONDS": 0.0}
     for name in complete(cls):
         variables: dict[str, Any] = {**complete(cls), name: value}
         if value is None:
             del variables[name]
-        if name in optional:
-            assert getattr(read(cls, variables), name.lower()) == ""
+        if name in defaults:
+            assert getattr(read(cls, variables), name.lower()) == defaults[name]
         else:
             with pytest.raises(SettingsError, match=rf"\b{name}\b is missing or empty"):
                 read(cls, variables)

@@ -81,6 +81,7 @@ def test_image_is_stored_as_it_is(s3: Any, kind: str, size: int) -> None:
         "content_type": f"image/{kind}",
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
+        "url": None,
         "width": 31,
         "height": 17,
     }

@@ -177,6 +177,13 @@ def test_functions_that_do_not_call_the_provider_are_not_told_where_it_is(name: 
     assert "SEGMIND_BASE_URL" not in template()["Globals"]["Function"]["Environment"]["Variables"]
 
 
+def test_every_role_has_the_permissions_boundary() -> None:
+    wanted = {"If": ["HasPermissionsBoundary", {"Ref": "PermissionsBoundary"}, {"Ref": "AWS::NoValue"}]}
+    roles = resources("AWS::IAM::Role")
+    assert {f"{name.capitalize()}Role" for name in FUNCTIONS} < set(roles)
+    assert all(role["PermissionsBoundary"] == wanted for role in roles.values())
+
+
 # ---- queues --------------------------------------------------------------------------------------------------------
 
 

@@ -65,6 +65,13 @@ def test_what_is_refused_is_refused_with_a_reason() -> None:
         ("AlarmEmail", ["", "on.call+aws@example.co.uk"], ["nobody"]),
         ("ExistingUploadBucket", ["", "my-bucket.2"], ["s3://my-bucket", "My-Bucket", "my-bucket/incoming", "ab"]),
         ("KmsKeyArn", ["", KEY_ARN, KEY_ARN.replace("aws:", "aws-us-gov:", 1)], ["alias/mine", KEY_ARN[8:], "key"]),
+        ("CorsOrigins", ["", "https://app.example.com", "http://localhost:3000"], ["app.example.com", "https://a/b"]),
+        ("EventBusName", ["", "default", "team/images.v2"], ["a bus", "arn:aws:events:x"]),
+        (
+            "PermissionsBoundary",
+            ["", f"arn:aws:iam::{ACCOUNT}:policy/path/Bound_1", "arn:aws-cn:iam::aws:policy/PowerUserAccess"],
+            ["Bound", f"arn:aws:iam::{ACCOUNT}:role/Bound", f"arn:aws:iam::{ACCOUNT}:policy/"],
+        ),
         (
             "SegmindBaseUrl",
             ["https://api.segmind.com", "http://127.0.0.1:9000"],
@@ -183,6 +190,21 @@ def test_what_an_aws_service_writes_into_does_not_depend_on_the_keys_policy() ->
 
 def test_without_a_key_the_template_grants_none() -> None:
     assert "kms:" not in str([Stack().statements(role) for role in Stack().of_type("AWS::IAM::Role")])
+
+
+def test_a_boundary_bounds_every_role_that_is_made_those_of_the_transform_too() -> None:
+    arn = f"arn:aws:iam::{ACCOUNT}:policy/bound"
+    assert not any("PermissionsBoundary" in role for role in Stack().of_type("AWS::IAM::Role").values())
+    bound = Stack(PermissionsBoundary=arn).of_type("AWS::IAM::Role").values()
+    assert {role["PermissionsBoundary"] for role in bound} == {arn}
+
+
+def test_web_pages_are_let_in_only_if_they_are_named() -> None:
+    origins = ["https://app.example.com", "http://localhost:3000"]
+    for bucket, methods in (("UploadBucket", ["POST", "PUT"]), ("OutputBucket", ["GET", "HEAD"])):
+        assert "CorsConfiguration" not in Stack().properties(bucket)
+        (rule,) = Stack(CorsOrigins=origins).properties(bucket)["CorsConfiguration"]["CorsRules"]
+        assert (rule["AllowedOrigins"], rule["AllowedMethods"]) == (origins, methods)
 
 
 # ---- how long things are kept --------------------------------------------------------------------------------------

@@ -302,6 +302,23 @@ def test_poll_sees_the_rate_limit_and_no_job() -> None:
         assert not allowed("PollRole", action, TABLE, LeadingKeys="hero-walk-0123456789abcdef")
 
 
+@pytest.mark.parametrize("role", ["DeliverRole", "SweepRole"])
+def test_who_notifies_may_put_events_on_that_bus_alone(role: str) -> None:
+    def grants(stack: Stack) -> list[object]:
+        return [found["Resource"] for found in stack.statements(role) if found["Action"] == "events:PutEvents"]
+
+    assert grants(Stack()) == []
+    assert grants(Stack(EventBusName="images")) == [f"arn:aws:events:{OWN}:event-bus/images"]
+
+
+def test_deliver_reads_outputs_only_so_that_its_links_do() -> None:
+    assert not [found for found in Stack().statements("DeliverRole") if "s3:GetObject" in as_list(found["Action"])]
+    (found,) = (
+        found for found in Stack(ResultLinkSeconds=60).statements("DeliverRole") if found["Sid"] == "LinkOutputs"
+    )
+    assert (found["Action"], found["Resource"]) == ("s3:GetObject", "arn:aws:s3:::OutputBucket/outputs/*")
+
+
 def test_intake_reads_the_default_prompt_and_no_other_parameter() -> None:
     (statement,) = (
         found for found in Stack(DefaultPrompt="x").statements("IntakeRole") if found["Sid"] == "DefaultPrompt"

@@ -105,6 +105,8 @@ class DeliverSettings(ProviderSettings):
 
     output_bucket: str
     notification_topic_arn: str
+    event_bus_name: str = ""
+    result_link_seconds: float = 0.0
     segmind_history_url: str = ""
 
 
@@ -118,6 +120,7 @@ class SweepSettings(Settings):
     deliver_function: str
     notification_topic_arn: str
     waiting_alert_hours: float
+    event_bus_name: str = ""
 
 
 S = TypeVar("S", bound=Settings)

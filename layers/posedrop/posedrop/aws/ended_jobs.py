@@ -71,6 +71,11 @@ class EndedJobs(RecordTable):
         values = {"notified_at": rfc3339(now), **index, **expires}
         self._update(record.job_id, {"attempt": record.attempt}, values)
 
+    def published(self, record: Record, channels: list[str]) -> None:
+        """Write down the channels through which a notification went out, where another one is left."""
+        expected = {"status": record.status} | ({"attempt": record.attempt} if record.ended else {})
+        self._update(record.job_id, expected, {"published": channels})
+
     def rescue_at(self, record: Record, at: float | None) -> None:
         """Let the sweep fetch later what an ended job lacks: at a time (seconds since the epoch), or never again."""
         index = FINISHED if at is None else {"unfinished": RESCUE, "unfinished_at": rfc3339(at)}
@@ -110,7 +115,7 @@ class EndedJobs(RecordTable):
             record.job_id,
             {"status": Status.FAILED, "attempt": record.attempt},
             {
-                **dict.fromkeys(("error", "errors", "reason", "notified_at", "expires_at")),
+                **dict.fromkeys(("error", "errors", "reason", "notified_at", "published", "expires_at")),
                 "status": Status.SUCCEEDED,
                 "attempt": attempt,
                 "outputs": outputs,

@@ -1,6 +1,7 @@
 """The notification: what a job's end is told as, and how it is published."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ SIZE_LIMIT = 256 * 1024
 """Bytes of a message, its attributes included (SNS developer guide, message attributes; API reference, Publish)."""
 SHORT_TEXT = 1024
 """Bytes of a text that is cut for a message that would be too large, and of the prompt in an e-mail."""
+OUTPUT = ("bucket", "key", "uri", "url", "content_type", "bytes", "sha256", "width", "height")
 METRICS = ("inference_seconds", "total_seconds", "polls", "cost_usd", "rescued")
 TEXTS = ("parameters", "error")
 """Where a notification has texts that may be cut: names and the context are what its readers go by."""
@@ -45,13 +47,20 @@ def notification(record: Record) -> dict[str, Any]:
             for name in ("face", "pose")
         },
         "parameters": record.parameters or None,
-        "outputs": [] if failed else record.outputs,
+        # A link is published only: what is stored for long holds none.
+        "outputs": [] if failed else [{key: output.get(key) for key in OUTPUT} for output in record.outputs],
         "error": record.error,
         "metrics": {key: record.metrics.get(key) for key in METRICS},
         "context": record.context,
         "submitted_at": record.submitted_at,
         "completed_at": record.completed_at,
     }
+
+
+def with_links(message: dict[str, Any], link: Callable[[str], str]) -> dict[str, Any]:
+    """Return a notification with a link to each image; `link` makes one of an object's key."""
+    outputs = [{**output, "url": link(output["key"])} for output in message["outputs"]]
+    return {**message, "outputs": outputs}
 
 
 def incomplete(record: Record) -> dict[str, Any]:
@@ -67,13 +76,19 @@ def incomplete(record: Record) -> dict[str, Any]:
 def publish(sns: "SNSClient", topic_arn: str, message: dict[str, Any]) -> None:
     """Publish a notification. Errors of SNS pass as botocore's ClientError.
 
-    The parameters and the error of one that SNS would refuse for its size are cut to SHORT_TEXT bytes each.
+    One that SNS would refuse for its size is shortened.
     """
     request = _request(message)
     if size(request) > SIZE_LIMIT:
         logger.warning("the notification is too large: its texts are cut", bytes=size(request))
-        request = _request({key: _short(value) if key in TEXTS else value for key, value in message.items()})
+        request = _request(shortened(message))
     sns.publish(TopicArn=topic_arn, **request)
+
+
+def shortened(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a notification whose parameters and error are cut to SHORT_TEXT bytes each, without links."""
+    outputs = [{**output, "url": None} for output in message["outputs"]]
+    return {key: _short(value) if key in TEXTS else value for key, value in message.items()} | {"outputs": outputs}
 
 
 def size(request: dict[str, Any]) -> int:
@@ -115,7 +130,9 @@ def email(message: dict[str, Any]) -> str:
     lines = [f"Character: {message['character']}", f"Pose: {message['pose'] or '-'}", f"Status: {message['status']}"]
     if message["error"]:
         lines += [f"Reason: {message['error']['type']}: {message['error']['message']}"]
-    lines += [f"Image: {output['uri']}" for output in message["outputs"]]
+    for output in message["outputs"]:
+        lines += [f"Image: {output['uri']}"]
+        lines += [f"Link, for a limited time: {output['url']}"] if output["url"] else []
     lines += [f"Prompt: {cut((message['parameters'] or {}).get('prompt', ''), SHORT_TEXT)}"]
     lines += [f"Job: {message['job_id']}, attempt {message['attempt']}"]
     if message["request_id"]:

@@ -48,12 +48,19 @@ class OutputBucket:
             "bucket": self._name,
             "key": key,
             "uri": f"s3://{self._name}/{key}",
+            "url": None,
             "content_type": info.content_type,
             "bytes": info.bytes,
             "sha256": image.sha256(),
             "width": info.width,
             "height": info.height,
         }
+
+    def link(self, key: str, seconds: float) -> str:
+        """Return a URL that shows an image to whoever has it, so long at most: it ends with the session that signs."""
+        return self._s3.generate_presigned_url(
+            "get_object", Params={"Bucket": self._name, "Key": key}, ExpiresIn=int(seconds)
+        )
 
     def store_result(self, folder: str, result: dict[str, Any]) -> None:
         """Store `folder`/result.json."""

@@ -28,7 +28,7 @@ RESCUABLE = frozenset({"ResultExpired", "TimedOut", "OutputInvalid", "InternalEr
 OF_ONE_ATTEMPT = (
     *("reason", "reason_code", "deferred_until", "send_at", "owner", "request_id", "submitted_at", "refused_at"),
     *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "unavailable", "expires_at"),
-    *("cancelled", "adopted"),
+    *("cancelled", "adopted", "published"),
 )
 """What a record forgets when a new attempt begins."""
 
@@ -43,6 +43,7 @@ class Record:
     wishes: the ids of the messages that asked for a new attempt, one each.
     buy_again: the last of them accepts that an earlier request is paid as well. refused_at: when the provider first
     refused this attempt (403, 404, 406). cancelled: the attempt failed because somebody cancelled it.
+    published: the channels (aws/channels.py) that the attempt's notification went out through, while another was left.
     adopted: its request was of unknown outcome, and turned up later. unfinished: its key in the index of that name.
     """
 
@@ -85,6 +86,7 @@ class Record:
     unavailable: int = 0
     cancelled: bool = False
     unfinished: str | None = None
+    published: list[str] = field(default_factory=list)
 
     @property
     def ended(self) -> bool:

@@ -14,9 +14,10 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.aws.api_key import ApiKey
+from posedrop.aws.channels import Channels, EventBus
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import count, count_failure, count_success
-from posedrop.aws.notifier import notification, publish
+from posedrop.aws.notifier import notification, with_links
 from posedrop.aws.output_bucket import OutputBucket
 from posedrop.aws.record import RESCUABLE, Record, Status
 from posedrop.aws.record_table import DAY, RESCUE, Conflict
@@ -71,7 +72,7 @@ class RecordMissing(PosedropError):
 
 
 class Delivery:
-    """Ends jobs. `clock` is for tests."""
+    """Ends jobs. For `link_seconds` a notification's links to its images work; 0 for none. `clock` is for tests."""
 
     def __init__(
         self,
@@ -83,6 +84,8 @@ class Delivery:
         outputs: OutputBucket,
         sns: "SNSClient",
         topic_arn: str,
+        event_bus: EventBus | None = None,
+        link_seconds: float = 0.0,
         limiter: RateLimiter,
         budgets: BudgetStore,
         latency: LatencyStore,
@@ -95,8 +98,8 @@ class Delivery:
         self._api_key = api_key
         self._downloader = downloader
         self._outputs = outputs
-        self._sns = sns
-        self._topic_arn = topic_arn
+        self._channels = Channels(sns, topic_arn, event_bus)
+        self._link_seconds = link_seconds
         self._limiter = limiter
         self._budgets = budgets
         self._latency = latency
@@ -413,7 +416,10 @@ class Delivery:
         lacks_result = False
         if record.status is Status.SUCCEEDED:
             lacks_result = not self._store_result(record, last=last)
-        publish(self._sns, self._topic_arn, notification(record))
+        message = notification(record)
+        if self._link_seconds:
+            message = with_links(message, lambda key: self._outputs.link(key, self._link_seconds))
+        self._channels.publish(message, record.published, lambda channels: self._ledger.published(record, channels))
         self._ledger.notified(record, self._clock(), rescue=self._rescue.possible, lacks_result=lacks_result)
         if record.error:
             count_failure(record, record.error["type"])

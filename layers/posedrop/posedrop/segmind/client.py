@@ -23,6 +23,7 @@ from posedrop.contract.errors import (
     StatusUnavailable,
     SubmitOutcomeUnknown,
 )
+from posedrop.contract.version import USER_AGENT
 from posedrop.segmind.bodies import BodyTooLarge, read_body
 from posedrop.segmind.responses import ProviderResponse, cut, parse_credits, parse_response, redact
 from posedrop.segmind.retry_after import requested_wait
@@ -97,7 +98,7 @@ class Segmind:
             limits=httpx.Limits(max_keepalive_connections=0),
             follow_redirects=False,
             trust_env=False,
-            headers={"accept-encoding": "identity"},
+            headers={"accept-encoding": "identity", "user-agent": USER_AGENT},
         )
 
     def submit(self, body: dict[str, Any], timeouts: Timeouts) -> str:

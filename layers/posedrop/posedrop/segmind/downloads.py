@@ -7,22 +7,28 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
 
 from posedrop.contract.errors import DeliveryFailed, OutputInvalid
+from posedrop.contract.version import USER_AGENT
 from posedrop.segmind.bodies import unpacked
 from posedrop.segmind.retry_after import requested_wait
 
 OUTPUT_LIMIT = 256 * 1000 * 1000
 """Bytes of one output."""
 REDIRECTS = 3
+ADDRESSES = 4
+"""Of a host, so many are tried: each may take the connection's timeout."""
 
 Resolve = Callable[[str, int], list[str]]
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_PROTOCOL_ASSIGNMENTS = ipaddress.ip_network("192.0.0.0/24")
+"""IETF protocol assignments (RFC 6890). Python before 3.13 calls most of them global; one cloud serves
+its metadata there."""
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all that is allocated (IANA, IPv6 address space)
 
 
@@ -55,7 +61,7 @@ class Downloader:
             follow_redirects=False,
             trust_env=False,
             # Images do not compress. One that comes packed all the same is unpacked in pieces, which are counted.
-            headers={"accept-encoding": "identity"},
+            headers={"accept-encoding": "identity", "user-agent": USER_AGENT},
         )
 
     @contextmanager
@@ -79,7 +85,7 @@ class Downloader:
     def _follow(self, address: str) -> Iterator[httpx.Response]:
         url = _parse(address)
         for _ in range(REDIRECTS + 1):
-            with self._client.stream("GET", **self._request(url)) as response:
+            with self._connected(url) as response:
                 if not response.has_redirect_location:
                     if response.status_code != 200:
                         raise DeliveryFailed(
@@ -91,9 +97,25 @@ class Downloader:
                 url = _parse(response.headers["location"], url)
         raise OutputInvalid(f"the output's address redirects more than {REDIRECTS} times")
 
-    def _request(self, url: httpx.URL) -> dict[str, Any]:
+    @contextmanager
+    def _connected(self, url: httpx.URL) -> Iterator[httpx.Response]:
+        """Ask the addresses of a URL's host one after another, until one lets itself be connected to."""
+        with ExitStack() as stack:
+            *others, last = self._requests(url)
+            for request in others:
+                try:
+                    response = stack.enter_context(self._client.stream("GET", **request))
+                except (httpx.ConnectError, httpx.ConnectTimeout):
+                    continue  # nothing was sent
+                break
+            else:
+                response = stack.enter_context(self._client.stream("GET", **last))
+            yield response
+
+    def _requests(self, url: httpx.URL) -> list[dict[str, Any]]:
+        """Return the request for each address of a URL's host, IPv4 first: a function may have no route for IPv6."""
         if _origin(url) == self._trusted:
-            return {"url": url}
+            return [{"url": url}]
         if url.scheme != "https":
             raise OutputInvalid(f"the output's address is not https: {_shown(url)}")
         host = _host(url)
@@ -104,11 +126,15 @@ class Downloader:
         if not addresses or not all(_public(address) for address in addresses):
             raise OutputInvalid(f"the output's address is not public: {_shown(url)}")
         # The address that was checked is the one that is asked: a name may resolve differently the next time.
-        return {
-            "url": url.copy_with(host=addresses[0]),
-            "headers": {"host": url.netloc.decode("ascii")},
-            "extensions": {"sni_hostname": host},
-        }
+        in_order = sorted(dict.fromkeys(addresses), key=lambda address: ":" in address)[:ADDRESSES]
+        return [
+            {
+                "url": url.copy_with(host=address),
+                "headers": {"host": url.netloc.decode("ascii")},
+                "extensions": {"sni_hostname": host},
+            }
+            for address in in_order
+        ]
 
     def _chunks(self, response: httpx.Response, deadline: float) -> Iterator[bytes]:
         total = 0
@@ -161,4 +187,6 @@ def _public(address: str) -> bool:
             ip = ip.ipv4_mapped or ip.sixtofour or ip
         elif ip not in _GLOBAL_UNICAST:
             return False
+    if ip in _PROTOCOL_ASSIGNMENTS:
+        return False
     return ip.is_global and not ip.is_multicast

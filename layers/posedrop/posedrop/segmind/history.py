@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 
 from posedrop.contract.errors import PosedropError
+from posedrop.contract.version import USER_AGENT
 from posedrop.segmind.bodies import read_body
 from posedrop.segmind.client import MODEL
 from posedrop.segmind.history_rows import PastRequest, past_requests, row_time, rows_of, rows_of_one
@@ -67,7 +68,7 @@ class History:
             limits=httpx.Limits(max_keepalive_connections=0),
             follow_redirects=False,
             trust_env=False,
-            headers={"accept-encoding": "identity"},
+            headers={"accept-encoding": "identity", "user-agent": USER_AGENT},
         )
 
     def find(self, name: str, sent_at: float, page: int = 1) -> str | None:

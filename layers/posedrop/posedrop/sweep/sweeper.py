@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
+from posedrop.aws.channels import Channels, EventBus
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.messages import PoseMessage, SubmitMessage
-from posedrop.aws.notifier import incomplete, publish
+from posedrop.aws.notifier import incomplete
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict
 from posedrop.contract.errors import PosedropError
@@ -73,19 +74,19 @@ class Sweep:
         deliver_function: str,
         topic_arn: str,
         alert_hours: float,
+        event_bus: EventBus | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
         self._sqs = sqs
         self._sfn = sfn
-        self._sns = sns
+        self._channels = Channels(sns, topic_arn, event_bus)
         self._invoker = invoker
         self._upload_queue_url = upload_queue_url
         self._submit_queue_url = submit_queue_url
         self._state_machine_arn = state_machine_arn
         self._execution_arn = state_machine_arn.replace(":stateMachine:", ":execution:")
         self._deliver_function = deliver_function
-        self._topic_arn = topic_arn
         self._alert_hours = alert_hours
         self._clock = clock
         self._running: frozenset[str] | None = None
@@ -213,7 +214,9 @@ class Sweep:
         if record.alerted_at or age < self._alert_hours * HOUR:
             return
         logger.warning("incomplete", missing=record.missing)
-        publish(self._sns, self._topic_arn, incomplete(record))
+        self._channels.publish(
+            incomplete(record), record.published, lambda channels: self._ledger.published(record, channels)
+        )
         try:
             self._ledger.alerted(record, self._clock())
         except Conflict:

@@ -1,0 +1,83 @@
+"""Publish a notification through each of its channels: the SNS topic, and an EventBridge bus if there is one."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger
+from botocore.exceptions import BotoCoreError, ClientError
+
+from posedrop.aws.notifier import SIZE_LIMIT, publish, shortened
+from posedrop.contract.errors import PosedropError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+
+logger = Logger(child=True)
+
+TOPIC, BUS = "topic", "bus"
+SOURCE = "posedrop"
+DETAIL_TYPES = {"SUCCEEDED": "Job Succeeded", "FAILED": "Job Failed", "INCOMPLETE": "Uploads Incomplete"}
+
+
+class EventNotTaken(PosedropError):
+    """The event bus did not take an event."""
+
+
+class EventBus:
+    """A bus of EventBridge, in the same account and region."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def publish(self, message: dict[str, Any]) -> None:
+        """Publish a notification as an event. Raises EventNotTaken; other errors of EventBridge pass as botocore's.
+
+        PutEvents reports an event that it does not take in its response, and raises nothing. It takes 256 KiB (API
+        reference, PutEventsRequestEntry): the texts of a larger one are cut.
+        """
+        kind = DETAIL_TYPES[message["status"]]
+        detail = json.dumps(message)
+        if len(detail) + len(SOURCE) + len(kind) > SIZE_LIMIT:
+            detail = json.dumps(shortened(message))
+        response = self._client.put_events(
+            Entries=[{"EventBusName": self._name, "Source": SOURCE, "DetailType": kind, "Detail": detail}]
+        )
+        if response["FailedEntryCount"]:
+            entry = response["Entries"][0]
+            raise EventNotTaken(f"the event bus {self._name}: {entry.get('ErrorCode')}: {entry.get('ErrorMessage')}")
+
+
+class Channels:
+    """All channels of a stack. `bus` is None where the stack has none."""
+
+    def __init__(self, sns: "SNSClient", topic_arn: str, bus: EventBus | None = None) -> None:
+        self._channels: dict[str, Callable[[dict[str, Any]], None]] = {
+            TOPIC: lambda message: publish(sns, topic_arn, message)
+        }
+        if bus:
+            self._channels[BUS] = bus.publish
+
+    def publish(self, message: dict[str, Any], published: Sequence[str], record: Callable[[list[str]], object]) -> None:
+        """Publish a notification through each channel that is not among those `published`.
+
+        `record` is called with all that have succeeded as soon as another one is left, so that a later try leaves them
+        out. A channel that fails does not keep the others from it; its error is raised in the end.
+        """
+        done = list(published)
+        failure: Exception | None = None
+        for name, send in self._channels.items():
+            if name in done:
+                continue
+            try:
+                send(message)
+            except (ClientError, BotoCoreError, EventNotTaken) as exc:
+                logger.warning("a channel of the notification failed", channel=name, reason=str(exc))
+                failure = failure or exc
+                continue
+            done.append(name)
+            if len(self._channels) > 1:
+                record(done)
+        if failure:
+            raise failure

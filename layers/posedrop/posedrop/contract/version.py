@@ -1,0 +1,5 @@
+"""The version of posedrop. pyproject.toml, template.yaml and the changelog repeat it; a test fails if they disagree."""
+
+VERSION = "0.1.0"
+USER_AGENT = f"posedrop/{VERSION}"
+"""How the functions introduce themselves to the provider, and to where outputs lie."""

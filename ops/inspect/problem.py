@@ -1,0 +1,11 @@
+"""What `status` reports: something that somebody must see to."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that somebody must see to, and how."""
+
+    what: str
+    next_step: str

@@ -1,0 +1,85 @@
+"""A stack in an account that bounds every role: deployed, a job run, a denial by the boundary, deleted."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.pipeline import Inbox, drop, wait_for
+from local.stack import STACK_NAME, LocalStack
+from tests.support import HANGS, ROOT, SAMPLES
+
+POLICY = "bound"
+ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+NO_TABLE = {"Effect": "Deny", "Action": "dynamodb:*", "Resource": "*"}
+
+
+def document(*statements: dict[str, str]) -> str:
+    """A policy."""
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """The stack under a permissions boundary, with a bus and web pages let in."""
+    directory: Path = tmp_path_factory.mktemp("strict")
+    with LocalStack(directory, parameters={"SettleSeconds": 1}, emulator=["--latency", "1"]) as stack:
+        arn = stack.client("iam").create_policy(PolicyName=POLICY, PolicyDocument=document(ALL))["Policy"]["Arn"]
+        stack.client("events").create_event_bus(Name="images")
+        bounds = {"PermissionsBoundary": arn, "EventBusName": "images", "CorsOrigins": "https://app.example.com"}
+        stack.parameters.update(bounds)
+        yield stack.update()
+
+
+def dispatch(stack: LocalStack) -> dict[str, Any]:
+    """Invoke dispatch, which reads the table; return its answer and its error."""
+    answer = stack.client("lambda").invoke(FunctionName=stack.resource("DispatchFunction"), Payload=b"{}")
+    return {"error": answer.get("FunctionError"), "text": answer["Payload"].read().decode()}
+
+
+def test_a_bounded_stack_runs_a_job_and_the_boundary_denies(strict: LocalStack) -> None:
+    roles = [role for role in strict.client("iam").list_roles()["Roles"] if role["RoleName"].startswith(STACK_NAME)]
+    arns = [
+        strict.client("iam").get_role(RoleName=role["RoleName"])["Role"]["PermissionsBoundary"][
+            "PermissionsBoundaryArn"
+        ]
+        for role in roles
+    ]
+    assert len(arns) >= 7
+    assert {arn.rpartition("/")[2] for arn in arns} == {POLICY}
+    assert strict.outputs["Version"]
+
+    recipe = (ROOT / "docs" / "recipes" / "queue.yaml").read_text(encoding="utf-8")
+    strict.client("cloudformation").create_stack(
+        StackName="recipe",
+        TemplateBody=recipe,
+        Parameters=[{"ParameterKey": "EventBusName", "ParameterValue": "images"}],
+    )
+    strict.client("cloudformation").get_waiter("stack_create_complete").wait(
+        StackName="recipe", WaiterConfig={"Delay": 1}
+    )
+    (found,) = strict.client("cloudformation").describe_stacks(StackName="recipe")["Stacks"]
+    queue = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}["QueueUrl"]
+    inbox = Inbox(strict)
+    drop(strict, "incoming/hero/face.png", SAMPLES / "face-astronaut.png")
+    drop(strict, "incoming/hero/poses/walk.png", SAMPLES / "pose-cameraman.png", prompt="walking")
+    (told,) = wait_for(lambda: inbox.receive() or None, "the notification", HANGS)
+    assert told["status"] == "SUCCEEDED"
+    events = wait_for(
+        lambda: strict.client("sqs").receive_message(QueueUrl=queue).get("Messages"), "the recipe's message", HANGS
+    )
+    assert [json.loads(event["Body"]) for event in events] == [told]
+
+    assert dispatch(strict)["error"] is None
+    strict.client("iam").create_policy_version(
+        PolicyArn=strict.parameters["PermissionsBoundary"], PolicyDocument=document(ALL, NO_TABLE), SetAsDefault=True
+    )
+    denied = dispatch(strict)
+    assert denied["error"]
+    assert "AccessDenied" in denied["text"]
+
+    cloudformation = strict.client("cloudformation")
+    cloudformation.delete_stack(StackName=STACK_NAME)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=STACK_NAME, WaiterConfig={"Delay": 1})

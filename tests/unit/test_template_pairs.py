@@ -1,0 +1,96 @@
+"""template.yaml under cfn-lint for every pair of outcomes of its conditions: no combination is invalid."""
+
+import copy
+import json
+from collections.abc import Iterator
+from itertools import combinations, product
+from typing import Any
+
+import pytest
+from cfnlint.api import lint_by_config
+from cfnlint.config import ManualArgs
+
+from tests.cloudformation import source
+from tests.support import ROOT
+
+Outcomes = dict[str, bool]
+CONDITIONS = sorted(source()["Conditions"])
+
+
+def pairs(outcomes: Outcomes) -> set[tuple[tuple[str, bool], ...]]:
+    """The pairs that one set of outcomes covers."""
+    return set(combinations(sorted(outcomes.items()), 2))
+
+
+def covering(names: list[str]) -> Iterator[Outcomes]:
+    """Sets of outcomes that cover all pairs: each is, of all sets, the one with most pairs that are still to come."""
+    every = [dict(zip(names, found, strict=True)) for found in product((True, False), repeat=len(names))]
+    left = set().union(*map(pairs, every))
+    while left:
+        best = max(every, key=lambda outcomes: len(pairs(outcomes) & left))
+        left -= pairs(best)
+        yield best
+
+
+CASES = list(covering(CONDITIONS))
+GIVEN = {
+    "HasNotificationEmail": {"NotificationEmail": "a@example.com"},
+    "HasAlarmEmail": {"AlarmEmail": "a@example.com"},
+    "HasDefaultPrompt": {"DefaultPrompt": "walking"},
+    "HasKmsKey": {"KmsKeyArn": "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"},
+    "HasPermissionsBoundary": {"PermissionsBoundary": "arn:aws:iam::123456789012:policy/bound"},
+    "HasCorsOrigins": {"CorsOrigins": "https://app.example.com"},
+    "HasResultLinks": {"ResultLinkSeconds": 3600},
+    "HasEventBus": {"EventBusName": "images"},
+}
+"""The parameters that make a condition true."""
+NOT_GIVEN = {
+    "OwnUploadBucket": {"ExistingUploadBucket": "their-bucket"},
+    "KeepsUploads": {"UploadRetentionDays": 30},
+    "KeepsOutputs": {"OutputRetentionDays": 30},
+}
+"""The parameters that make a condition false."""
+
+
+def test_the_cases_cover_every_pair() -> None:
+    wanted = {
+        tuple(sorted(pair)) for pair in combinations(product(CONDITIONS, (True, False)), 2) if pair[0][0] != pair[1][0]
+    }
+    assert set().union(*map(pairs, CASES)) == wanted
+
+
+def fixed(value: Any, outcomes: Outcomes) -> Any:
+    """A part of the template with its conditions decided; what is left out is None."""
+    if isinstance(value, dict):
+        if set(value) == {"Fn::If"}:
+            name, yes, no = value["Fn::If"]
+            return fixed(yes if outcomes[name] else no, outcomes)
+        if value == {"Ref": "AWS::NoValue"}:
+            return None
+        found = {key: fixed(item, outcomes) for key, item in value.items()}
+        return {key: item for key, item in found.items() if item is not None}
+    if isinstance(value, list):
+        return [item for item in (fixed(each, outcomes) for each in value) if item is not None]
+    return value
+
+
+@pytest.mark.parametrize("outcomes", CASES, ids=lambda found: "+".join(name for name in found if found[name]) or "none")
+def test_the_template_is_sound_however_its_conditions_turn_out(outcomes: Outcomes, tmp_path: Any) -> None:
+    template = copy.deepcopy(source())
+    template["Resources"] = {
+        name: {key: found for key, found in resource.items() if key != "Condition"}
+        for name, resource in template["Resources"].items()
+        if outcomes.get(resource.get("Condition"), True)
+    }
+    del template["Conditions"]
+    assert set(GIVEN) | set(NOT_GIVEN) == set(outcomes)
+    for name, parameters in (GIVEN | NOT_GIVEN).items():
+        for parameter, value in parameters.items():
+            if outcomes[name] == (name in GIVEN):
+                template["Parameters"][parameter]["Default"] = value
+    for name in ("layers", "functions", "statemachine"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    path = tmp_path / "template.json"
+    path.write_text(json.dumps(fixed(template, outcomes)))
+    found = lint_by_config(ManualArgs(templates=[str(path)], ignore_checks=["W2001"]))  # parameters that lose their use
+    assert [str(match) for match in found] == []
