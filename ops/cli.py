@@ -7,14 +7,16 @@ from dataclasses import asdict, is_dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import click
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from ops import actions, cancelling, display, plan, uploading
+from ops import actions, cancelling, display, plan, reports, uploading
+from ops.backfill.finding import Finder
+from ops.backfill.sending import Spool, send
 from ops.costs import GROUPS, as_csv, costs
 from ops.errors import NeedsAttention, OpsError, Refused, TooLate
 from ops.explain import Explainer, Explanation, Situation, explain_record
@@ -556,6 +558,44 @@ def sweep(shell: Shell, older_than: float | None) -> None:
     counts = actions.sweep(shell.stack, older_than)
     done = [f"{count:,} {display.word(name)}" for name, count in counts.items() if count]
     shell.show(counts, lambda: [display.text(f"Set going: {', '.join(done)}." if done else "Nothing was stuck.")])
+
+
+@main.command()
+@click.argument("prefix", default="")
+@click.option("--dry-run", is_flag=True, help="Send nothing.")
+@click.option(
+    "--report", type=click.File("w", encoding="utf-8"), help="Write all that was found here, in lines of JSON."
+)
+@yes_option
+@common
+@pass_shell
+def backfill(shell: Shell, prefix: str, dry_run: bool, report: TextIO | None, yes: bool) -> None:
+    """Send uploads that made no job.
+
+    Their events were lost, or they were there before the stack: all of them, or those whose keys begin with PREFIX. It
+    says what they cost, and asks. What has outputs already, or is older than RecordRetentionDays, is listed, not sent.
+    """
+    finder = Finder(shell.stack)
+    with Spool() as spool:
+        for found in finder.find(prefix):
+            spool.put(found)
+        if report:
+            report.writelines(f"{line}\n" for line in spool.lines())
+        if not shell.json:
+            display.show(shell.out, reports.backfill(finder, spool))
+        sent = 0
+        if spool.summary.to_send and not dry_run:
+            question = (
+                f"Send {many(spool.summary.to_send, 'upload')}? Their jobs cost at most {usd(spool.summary.usd)}."
+            )
+            shell.confirm(question, yes=yes)
+            sent = send(shell.stack, spool)
+        if shell.json:
+            head = reports.backfill_head(prefix, finder, spool, sent)
+            for piece in reports.with_list(head, "uploads", spool.lines()):
+                click.echo(piece, nl=False)
+        else:
+            display.show(shell.out, reports.backfilled(spool, sent, shell.stack.command("jobs")))
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------
