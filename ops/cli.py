@@ -20,6 +20,8 @@ from ops.backfill.sending import Spool, send
 from ops.costs import GROUPS, as_csv, costs
 from ops.errors import NeedsAttention, OpsError, Refused, TooLate
 from ops.explain import Explainer, Explanation, Situation, explain_record
+from ops.forget.forgetting import Forgetting, character_of
+from ops.forget.report import report
 from ops.health import health
 from ops.reconcile import adopt, reconcile
 from ops.records import ALWAYS, NEVER, WINDOW, Records, Wanted
@@ -596,6 +598,48 @@ def backfill(shell: Shell, prefix: str, dry_run: bool, report: TextIO | None, ye
                 click.echo(piece, nl=False)
         else:
             display.show(shell.out, reports.backfilled(spool, sent, shell.stack.command("jobs")))
+
+
+@main.command()
+@click.argument("character")
+@click.option(
+    "--abandon",
+    is_flag=True,
+    help="Although a job is under way: cancel or stop it first. What was sent is paid, and not delivered.",
+)
+@click.option(
+    "--timeout",
+    type=Duration(),
+    default="2m",
+    show_default=True,
+    help="With --abandon: wait for so long until it ends.",
+)
+@yes_option
+@common
+@pass_shell
+def forget(shell: Shell, character: str, abandon: bool, timeout: float, yes: bool) -> None:
+    """Remove all that the stack has of a character.
+
+    Uploads in all versions, prepared images, outputs, records and messages; nothing of another character. It asks
+    first, and ends with a report of what is gone and of what cannot be removed. It may be run again.
+    """
+    stack, name = shell.stack, character_of(character)
+    forgetting = Forgetting(stack, name)
+    found = forgetting.find()
+    if not shell.json:
+        display.show(shell.err, reports.character(found))
+    if found.jobs.under_way and not abandon:
+        count, first = many(len(found.jobs.under_way), "job"), next(iter(found.jobs.under_way))
+        raise Refused(f"{count} of {name} under way, {first} among them: wait for the end, or say --abandon")
+    ends = f" {many(len(found.jobs.under_way), 'job')} under way ends as FAILED." if found.jobs.under_way else ""
+    shell.confirm(f"Remove all that is there of {name}, for good?{ends}", yes=yes)
+    if found.jobs.under_way:
+        found = forgetting.abandon(timeout)
+    gone, left = forgetting.forget(found)
+    told = report(stack, found, gone, left)
+    shell.show(asdict(told), lambda: reports.forgotten(told))
+    if found.jobs.under_way:
+        raise TooLate(f"{many(len(found.jobs.under_way), 'job')} had not ended in time: run it again when they have")
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------

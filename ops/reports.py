@@ -8,7 +8,9 @@ from rich.text import Text
 
 from ops.backfill.finding import WHY, Finder, Found, Outcome
 from ops.backfill.sending import Spool
-from ops.display import SHOWN, Part, text
+from ops.display import SHOWN, STYLES, Part, text
+from ops.forget.forgetting import Found as Character
+from ops.forget.report import Report
 from ops.words import many, usd
 
 HEADINGS = {
@@ -82,3 +84,52 @@ def _outcome(outcome: Outcome, some: list[Found], count: int) -> Iterator[Part]:
         yield Text.assemble("  ", text(found.key), *([(f"  {text(about).plain}", "dim")] if about else []))
     if count > len(some):
         yield text(f"  and {count - len(some):,} more: --report FILE lists all", "dim")
+
+
+# ---- forget ----------------------------------------------------------------------------------------------------------
+
+GONE = {
+    "uploads": ("version of uploads", "versions of uploads"),
+    "delete_markers": ("delete marker", "delete markers"),
+    "unfinished_uploads": ("upload that never ended", "uploads that never ended"),
+    "prepared": ("prepared image", "prepared images"),
+    "outputs": ("output", "outputs"),
+    "records": ("record of a job", "records of jobs"),
+    "waiting": ("record of incomplete uploads", "records of incomplete uploads"),
+    "remembered": ("note on what was read of an upload", "notes on what was read of an upload"),
+    "requests": ("note on whose a request is", "notes on whose a request is"),
+    "messages": ("message", "messages"),
+    "client_rank": ("place in line of its client", "places in line of its client"),
+}
+
+
+def character(found: Character) -> list[Part]:
+    """What there is of a character, before it is removed."""
+    if found.nothing:
+        return [text(f"There are no uploads, outputs and records of {found.character}.", "dim")]
+    counts = (
+        (len(found.uploads), "version and delete marker of uploads", "versions and delete markers of uploads"),
+        (len(found.jobs.ids), "job", "jobs"),
+        (len(found.jobs.waiting), "incomplete upload", "incomplete uploads"),
+        (len(found.outputs), "output", "outputs"),
+    )
+    lines: list[Part] = [text(f"{found.character} has:")]
+    lines += [text(f"  {count:>7,}  {one if count == 1 else more}") for count, one, more in counts if count]
+    lines += [
+        text(f"  {job_id} is under way: {record.status}", STYLES[record.status])
+        for job_id, record in list(found.jobs.under_way.items())[:SHOWN]
+    ]
+    return lines
+
+
+def forgotten(found: Report) -> list[Part]:
+    """What is gone, and what stays."""
+    gone = {name: count for name, count in vars(found.gone).items() if count}
+    lines: list[Part] = [text(f"Gone of {found.character}:" if gone else f"Nothing was left of {found.character}.")]
+    lines += [text(f"  {count:>7,}  {GONE[name][count > 1]}") for name, count in gone.items()]
+    lines += [Text(), text("Not gone:")]
+    for stay in found.stays:
+        until = f", until {stay.until[:10]}" if stay.until else ""
+        count = f" ({len(stay.items):,})" if stay.items else ""
+        lines.append(Text.assemble(("  ! ", "yellow"), text(f"{stay.what}{count}{until}")))
+    return lines
