@@ -11,8 +11,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from ops.bucket_health import elsewhere, no_events
 from ops.errors import NotFound
-from ops.health import LARGER_BUDGET, breaker_step, depth, elsewhere, no_events
+from ops.health import LARGER_BUDGET, breaker_step, depth
 from ops.records import Records
 from ops.stack import Stack
 from ops.words import DAY, command, many, span
