@@ -14,7 +14,7 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from ops import actions, cancelling, display, plan, reports, uploading
+from ops import actions, cancelling, dead_letters, display, plan, reports, uploading
 from ops.backfill.finding import Finder
 from ops.backfill.sending import Spool, send
 from ops.costs import GROUPS, as_csv, costs
@@ -535,6 +535,7 @@ def redrive(shell: Shell, yes: bool) -> None:
         return
     if found.count and not shell.json:
         display.show(shell.err, display.dead(found))
+        shell.say(f"Which ones it will not help: {shell.stack.command('dead-letters')}", "dim")
     letters, events = many(found.count, "message"), many(undelivered, "undelivered event")
     wanted = [f"Move {letters} back to the queues they are for?"] if found.count else []
     wanted += [f"See to {events}?"] if undelivered else []
@@ -546,6 +547,39 @@ def redrive(shell: Shell, yes: bool) -> None:
     shell.show(
         {**asdict(found), "moved": moved, "undelivered": seen_to}, lambda: [display.text(line) for line in lines]
     )
+
+
+@main.command("dead-letters")
+@click.option("--redrive", "redriven", multiple=True, metavar="ID", help="Send this one to the queue that it is for.")
+@click.option("--discard", "discarded", multiple=True, metavar="ID", help="Delete this one for good.")
+@yes_option
+@common
+@pass_shell
+def list_dead_letters(shell: Shell, redriven: Sequence[str], discarded: Sequence[str], yes: bool) -> None:
+    """List dead letters, and redrive or discard them one by one.
+
+    Of each: what it is about, why it is a dead letter, and whether redriving it helps. The beginning of an ID will do.
+    """
+    stack = shell.stack
+    if not redriven and not discarded:
+        found = dead_letters.read(stack)
+        data = {"count": found.count, "letters": [letter.told() for letter in found.letters]}
+        shell.show(data, lambda: reports.dead_letters(found, stack.command("dead-letters")))
+        return
+    chosen = dead_letters.choose(stack, [*redriven, *discarded])
+    send = [letter for letter in chosen if any(map(letter.id.startswith, redriven))]
+    drop = [letter for letter in chosen if letter not in send]
+    try:
+        for letter in chosen:
+            shell.say(f"{'Redrive' if letter in send else 'Discard'} {letter.about}: {letter.reason}")
+        shell.confirm("What is discarded is gone, what becomes a job is paid for. Go on?", yes=yes)
+    except BaseException:
+        dead_letters.give_back(stack, chosen)
+        raise
+    dead_letters.discard(stack, drop)
+    dead_letters.redrive(stack, send)
+    done = {"redriven": [letter.id for letter in send], "discarded": [letter.id for letter in drop]}
+    shell.show(done, lambda: [display.text(f"{len(send):,} redriven, {len(drop):,} discarded.")])
 
 
 @main.command()

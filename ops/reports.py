@@ -1,4 +1,4 @@
-"""How the reports of `backfill` and `forget` look, on a terminal and as JSON."""
+"""How the reports of `backfill`, `forget` and `dead-letters` look, on a terminal and as JSON."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -8,6 +8,7 @@ from rich.text import Text
 
 from ops.backfill.finding import WHY, Finder, Found, Outcome
 from ops.backfill.sending import Spool
+from ops.dead_letters import Letters
 from ops.display import SHOWN, STYLES, Part, text
 from ops.forget.forgetting import Found as Character
 from ops.forget.report import Report
@@ -133,3 +134,23 @@ def forgotten(found: Report) -> list[Part]:
         count = f" ({len(stay.items):,})" if stay.items else ""
         lines.append(Text.assemble(("  ! ", "yellow"), text(f"{stay.what}{count}{until}")))
     return lines
+
+
+# ---- dead letters ----------------------------------------------------------------------------------------------------
+
+ID_SHOWN = 8
+"""Letters of an id that tell it from others."""
+
+
+def dead_letters(found: Letters, command: str) -> list[Part]:
+    """Each dead letter, with why it is one and what to do; `command` is how this was asked for."""
+    if not found.letters:
+        return [Text("There are no dead letters.", "green")]
+    lines: list[Part] = []
+    for letter in found.letters:
+        style = "" if letter.helps else "yellow"
+        lines.append(Text.assemble((letter.id[:ID_SHOWN], "bold"), "  ", text(letter.about)))
+        lines += [text(f"          {letter.reason}", "dim"), text(f"          {letter.advice}", style)]
+    if found.count > len(found.letters):
+        lines.append(text(f"and about {found.count - len(found.letters):,} more", "dim"))
+    return [*lines, Text(), text(f"{command} --redrive ID, or --discard ID", "dim")]
