@@ -45,7 +45,8 @@ def test_each_is_explained(pipeline: Pipeline, stack: Stack, ask: Ask, run: Run)
     redrive, discard = "Fix the cause, then redrive it.", "Redriving it will not help. Discard it."
     unreadable = "No one can read it: not JSON: Expecting value: line 1 column 1 (char 0)."
     nobody, died = "There is no such job.", "received too often: see the log lines with its message id"
-    failed, end = "its target could not be reached, or failed", f"the end of the execution {job_id}-1"
+    failed = "its target could not be reached, or failed"
+    ended = f"the end of the execution {job_id}-1"
     buried = {
         bury(pipeline, "what?", reason="not JSON"): f"no message of the pipeline's: not JSON: {unreadable} {discard}",
         bury(pipeline, {"retry": NOBODY}, reason="none"): f"a new attempt of {NOBODY}: none: {nobody} {discard}",
@@ -54,9 +55,7 @@ def test_each_is_explained(pipeline: Pipeline, stack: Stack, ask: Ask, run: Run)
         bury(pipeline, {"cancel": job_id, "attempt": 1}, reason="x"): f"cancelling {job_id}: x: {redrive}",
         bury(pipeline, {"job": pose}, reason="x"): f"all poses of hero: x: {redrive}",
         bury(pipeline, event(WALK[0]), "undelivered", ERROR_MESSAGE="no"): f"the upload {WALK[0]}: no: {redrive}",
-        bury(
-            pipeline, execution, "undelivered", ERROR_CODE="NO"
-        ): f"the end of the execution {job_id}-1: NO: {redrive}",
+        bury(pipeline, execution, "undelivered", ERROR_CODE="NO"): f"{ended}: NO: {redrive}",
         bury(pipeline, {"payload": {}}, "undelivered"): f"a run of a function that failed: {failed}: {redrive}",
     }
     found = ask("dead-letters")
