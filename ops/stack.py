@@ -187,8 +187,11 @@ class Stack:
 
     def execution_arn(self, record: Record) -> str:
         """The execution of a record's attempt."""
-        machine = self.output("JobStateMachineArn").replace(":stateMachine:", ":execution:")
-        return f"{machine}:{execution_name(record.job_id, record.attempt)}"
+        return self.execution_named(execution_name(record.job_id, record.attempt))
+
+    def execution_named(self, name: str) -> str:
+        """The ARN of an execution by its name."""
+        return f"{self.output('JobStateMachineArn').replace(':stateMachine:', ':execution:')}:{name}"
 
     # ---- what to do next ---------------------------------------------------------------------------------------------
 

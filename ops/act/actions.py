@@ -98,8 +98,8 @@ def dead_letters(stack: Stack) -> DeadLetters:
     seen = {
         message["MessageId"]: {
             "body": message["Body"],
-            "reason": _attribute(message, "reason"),
-            "source": _attribute(message, "source"),
+            "reason": attribute(message, "reason"),
+            "source": attribute(message, "source"),
         }
         for message in _receive(stack.client("sqs"), url, PEEK, VisibilityTimeout=0)
     }
@@ -114,18 +114,18 @@ def redrive(stack: Stack) -> int:
     left = _visible(sqs, source)
     while moved < left and (messages := _receive(sqs, source, min(10, left - moved))):
         for message in messages:
-            sqs.send_message(QueueUrl=_queue_of(stack, message), MessageBody=message["Body"], DelaySeconds=0)
+            sqs.send_message(QueueUrl=queue_of(stack, message), MessageBody=message["Body"], DelaySeconds=0)
             sqs.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
         moved += len(messages)
     return moved
 
 
-def _queue_of(stack: Stack, message: dict[str, Any]) -> str:
+def queue_of(stack: Stack, message: dict[str, Any]) -> str:
     """The queue that a dead letter is for; one that cannot be read goes back to where it came from."""
     try:
         submits = isinstance(parse_message(message["Body"]), SubmitMessage)
     except UnreadableMessage:
-        submits = _attribute(message, "source") == SUBMITS
+        submits = attribute(message, "source") == SUBMITS
     return stack.output("SubmitQueueUrl" if submits else "UploadQueueUrl")
 
 
@@ -146,7 +146,7 @@ def redrive_events(stack: Stack) -> int:
     left = _visible(sqs, url)
     while len(done) < left and (messages := _receive(sqs, url, 10)):
         for message in messages:
-            upload = _upload(message["Body"])
+            upload = upload_event(message["Body"])
             if upload:
                 sqs.send_message(QueueUrl=stack.output("UploadQueueUrl"), MessageBody=upload)
             elif not swept:
@@ -157,7 +157,7 @@ def redrive_events(stack: Stack) -> int:
     return len(done)
 
 
-def _upload(body: str) -> str | None:
+def upload_event(body: str) -> str | None:
     """The message itself if it is an upload's event, as EventBridge leaves it."""
     try:
         event = json.loads(body)
@@ -176,7 +176,8 @@ def _receive(sqs: Any, url: str | None, most: int, **arguments: Any) -> list[dic
     return found
 
 
-def _attribute(message: dict[str, Any], name: str) -> str:
+def attribute(message: dict[str, Any], name: str) -> str:
+    """A text among a message's attributes; empty if it has none of that name."""
     text: str = message.get("MessageAttributes", {}).get(name, {}).get("StringValue", "")
     return text
 

@@ -7,15 +7,19 @@ from dataclasses import asdict, is_dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import click
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from ops.act import actions, cancelling, uploading
-from ops.cli import display
+from ops.act import actions, cancelling, dead_letters, uploading
+from ops.act.backfill.finding import Finder
+from ops.act.backfill.sending import Spool, send
+from ops.act.forget.forgetting import Forgetting, character_of
+from ops.act.forget.report import report
+from ops.cli import display, reports
 from ops.errors import NeedsAttention, OpsError, Refused, TooLate
 from ops.formatting import many, printable, usd
 from ops.inspect import plan
@@ -536,6 +540,7 @@ def redrive(shell: Shell, yes: bool) -> None:
         return
     if found.count and not shell.json:
         display.show(shell.err, display.dead(found))
+        shell.say(f"Which ones it will not help: {shell.stack.command('dead-letters')}", "dim")
     letters, events = many(found.count, "message"), many(undelivered, "undelivered event")
     wanted = [f"Move {letters} back to the queues they are for?"] if found.count else []
     wanted += [f"See to {events}?"] if undelivered else []
@@ -547,6 +552,39 @@ def redrive(shell: Shell, yes: bool) -> None:
     shell.show(
         {**asdict(found), "moved": moved, "undelivered": seen_to}, lambda: [display.text(line) for line in lines]
     )
+
+
+@main.command("dead-letters")
+@click.option("--redrive", "redriven", multiple=True, metavar="ID", help="Send this one to the queue that it is for.")
+@click.option("--discard", "discarded", multiple=True, metavar="ID", help="Delete this one for good.")
+@yes_option
+@common
+@pass_shell
+def list_dead_letters(shell: Shell, redriven: Sequence[str], discarded: Sequence[str], yes: bool) -> None:
+    """List dead letters, and redrive or discard them one by one.
+
+    Of each: what it is about, why it is a dead letter, and whether redriving it helps. The beginning of an ID will do.
+    """
+    stack = shell.stack
+    if not redriven and not discarded:
+        found = dead_letters.read(stack)
+        data = {"count": found.count, "letters": [letter.told() for letter in found.letters]}
+        shell.show(data, lambda: reports.dead_letters(found, stack.command("dead-letters")))
+        return
+    chosen = dead_letters.choose(stack, [*redriven, *discarded])
+    send = [letter for letter in chosen if any(map(letter.id.startswith, redriven))]
+    drop = [letter for letter in chosen if letter not in send]
+    try:
+        for letter in chosen:
+            shell.say(f"{'Redrive' if letter in send else 'Discard'} {letter.about}: {letter.reason}")
+        shell.confirm("What is discarded is gone, what becomes a job is paid for. Go on?", yes=yes)
+    except BaseException:
+        dead_letters.give_back(stack, chosen)
+        raise
+    dead_letters.discard(stack, drop)
+    dead_letters.redrive(stack, send)
+    done = {"redriven": [letter.id for letter in send], "discarded": [letter.id for letter in drop]}
+    shell.show(done, lambda: [display.text(f"{len(send):,} redriven, {len(drop):,} discarded.")])
 
 
 @main.command()
@@ -561,6 +599,86 @@ def sweep(shell: Shell, older_than: float | None) -> None:
     counts = actions.sweep(shell.stack, older_than)
     done = [f"{count:,} {display.word(name)}" for name, count in counts.items() if count]
     shell.show(counts, lambda: [display.text(f"Set going: {', '.join(done)}." if done else "Nothing was stuck.")])
+
+
+@main.command()
+@click.argument("prefix", default="")
+@click.option("--dry-run", is_flag=True, help="Send nothing.")
+@click.option(
+    "--report", type=click.File("w", encoding="utf-8"), help="Write all that was found here, in lines of JSON."
+)
+@yes_option
+@common
+@pass_shell
+def backfill(shell: Shell, prefix: str, dry_run: bool, report: TextIO | None, yes: bool) -> None:
+    """Send uploads that made no job.
+
+    Their events were lost, or they were there before the stack: all of them, or those whose keys begin with PREFIX. It
+    says what they cost, and asks. What has outputs already, or is older than RecordRetentionDays, is listed, not sent.
+    """
+    finder = Finder(shell.stack)
+    with Spool() as spool:
+        for found in finder.find(prefix):
+            spool.put(found)
+        if report:
+            report.writelines(f"{line}\n" for line in spool.lines())
+        if not shell.json:
+            display.show(shell.out, reports.backfill(finder, spool))
+        sent = 0
+        if spool.summary.to_send and not dry_run:
+            question = (
+                f"Send {many(spool.summary.to_send, 'upload')}? Their jobs cost at most {usd(spool.summary.usd)}."
+            )
+            shell.confirm(question, yes=yes)
+            sent = send(shell.stack, spool)
+        if shell.json:
+            head = reports.backfill_head(prefix, finder, spool, sent)
+            for piece in reports.with_list(head, "uploads", spool.lines()):
+                click.echo(piece, nl=False)
+        else:
+            display.show(shell.out, reports.backfilled(spool, sent, shell.stack.command("jobs")))
+
+
+@main.command()
+@click.argument("character")
+@click.option(
+    "--abandon",
+    is_flag=True,
+    help="Although a job is under way: cancel or stop it first. What was sent is paid, and not delivered.",
+)
+@click.option(
+    "--timeout",
+    type=Duration(),
+    default="2m",
+    show_default=True,
+    help="With --abandon: wait for so long until it ends.",
+)
+@yes_option
+@common
+@pass_shell
+def forget(shell: Shell, character: str, abandon: bool, timeout: float, yes: bool) -> None:
+    """Remove all that the stack has of a character.
+
+    Uploads in all versions, prepared images, outputs, records and messages; nothing of another character. It asks
+    first, and ends with a report of what is gone and of what cannot be removed. It may be run again.
+    """
+    stack, name = shell.stack, character_of(character)
+    forgetting = Forgetting(stack, name)
+    found = forgetting.find()
+    if not shell.json:
+        display.show(shell.err, reports.character(found))
+    if found.jobs.under_way and not abandon:
+        count, first = many(len(found.jobs.under_way), "job"), next(iter(found.jobs.under_way))
+        raise Refused(f"{count} of {name} under way, {first} among them: wait for the end, or say --abandon")
+    ends = f" {many(len(found.jobs.under_way), 'job')} under way ends as FAILED." if found.jobs.under_way else ""
+    shell.confirm(f"Remove all that is there of {name}, for good?{ends}", yes=yes)
+    if found.jobs.under_way:
+        found = forgetting.abandon(timeout)
+    gone, left = forgetting.forget(found)
+    told = report(stack, found, gone, left)
+    shell.show(asdict(told), lambda: reports.forgotten(told))
+    if found.jobs.under_way:
+        raise TooLate(f"{many(len(found.jobs.under_way), 'job')} had not ended in time: run it again when they have")
 
 
 # ---- the page --------------------------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ from botocore.exceptions import ClientError
 
 from ops.errors import NotFound
 from ops.formatting import DAY, many, span
+from ops.inspect.bucket import elsewhere, no_events
 from ops.inspect.explain_record import ago, bad_input, clause, explain_record, missing
 from ops.inspect.explanation import Explanation, Reason
-from ops.inspect.health import depth, elsewhere, no_events
+from ops.inspect.health import depth
 from ops.inspect.records import Records
 from ops.inspect.situation import Situation
 from ops.stack import Stack

@@ -1,6 +1,5 @@
 """Is the stack well: what is queued, sent and stuck, how much of the limit is used, what is paused and why."""
 
-import json
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from ops.formatting import many, span
+from ops.inspect.bucket import bucket_problems
 from ops.inspect.deployment import deployment_problems
 from ops.inspect.problem import Problem
 from ops.inspect.records import Counts, Records
@@ -317,53 +317,6 @@ def _account_concurrency(stack: Stack) -> int | None:
     except ClientError:
         return None
     return int(limit["UnreservedConcurrentExecutions"])
-
-
-def bucket_problems(stack: Stack) -> list[Problem]:
-    """What the upload bucket lacks, which its owner must switch on if the stack did not make it."""
-    try:
-        return [problem for problem in (elsewhere(stack), no_versions(stack), no_events(stack)) if problem]
-    except ClientError as exc:
-        text = (
-            f"the upload bucket {stack.output('UploadBucketName')} cannot be checked: {exc.response['Error']['Code']}"
-        )
-        return [Problem(text, "look at it with its owner")]
-
-
-def elsewhere(stack: Stack) -> Problem | None:
-    """What to do if the upload bucket is in another region: its events stay there, and no rule here sees them."""
-    name = stack.output("UploadBucketName")
-    region = stack.client("s3").head_bucket(Bucket=name).get("BucketRegion", stack.region)
-    if region == stack.region:
-        return None
-    step = f"deploy the stack in {region}, or take a bucket in {stack.region}"
-    return Problem(f"the upload bucket {name} is in {region}, and its events do not come to {stack.region}", step)
-
-
-def no_versions(stack: Stack) -> Problem | None:
-    """What to do if the upload bucket keeps no versions."""
-    name = stack.output("UploadBucketName")
-    if stack.client("s3").get_bucket_versioning(Bucket=name).get("Status") == "Enabled":
-        return None
-    step = stack.aws(
-        *("s3api", "put-bucket-versioning", "--bucket", name, "--versioning-configuration", "Status=Enabled")
-    )
-    return Problem(f"the upload bucket {name} keeps no versions", step)
-
-
-def no_events(stack: Stack) -> Problem | None:
-    """What to do if the upload bucket sends no events to EventBridge."""
-    name = stack.output("UploadBucketName")
-    found = stack.client("s3").get_bucket_notification_configuration(Bucket=name)
-    if "EventBridgeConfiguration" in found:
-        return None
-    # The call replaces the whole configuration: what there is stays in it.
-    kept = {key: value for key, value in found.items() if key != "ResponseMetadata"}
-    wanted = json.dumps({**kept, "EventBridgeConfiguration": {}})
-    step = stack.aws(
-        *("s3api", "put-bucket-notification-configuration", "--bucket", name, "--notification-configuration", wanted)
-    )
-    return Problem(f"the upload bucket {name} sends no events to EventBridge", step)
 
 
 def depth(stack: Stack, queue_url: str) -> int:

@@ -219,6 +219,11 @@ class Records:
         found = self.get(key["job_id"]["S"] for key in keys if key["job_id"]["S"].rpartition("-")[0] == name)
         return sorted((record for record in found.values() if record.pose == pose), key=newest, reverse=True)
 
+    def ids_of(self, character: str) -> Iterator[str]:
+        """The ids of all records of a character, those of waiting uploads among them, the newest first."""
+        query = _query(CHARACTER_INDEX, "character", character)
+        yield from (item["job_id"]["S"] for item in self._items("query", **query, ScanIndexForward=False))
+
     def sent(self) -> list[Record]:
         """What was claimed or has failed, and is not notified yet: job_id, status and updated_at of each."""
         names = {f"#{name}": name for name in ("status", "character")}

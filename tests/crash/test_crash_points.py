@@ -17,7 +17,7 @@ NEVER: Crash | None = None
 LEDGER = "posedrop.aws.ledger:Ledger"
 START = "posedrop.aws.executions:Executions.start"
 START_ENDED = "posedrop.aws.executions:Executions.start_ended"
-PUBLISH = "posedrop.deliver.delivery:publish"
+PUBLISH = "posedrop.aws.channels:publish"
 STORE = "posedrop.aws.output_bucket:OutputBucket"
 
 RESERVE = "posedrop.gate.gate:Gate.reserve"

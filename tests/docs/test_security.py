@@ -16,15 +16,16 @@ from ops.inspect.health import problems
 from ops.inspect.records import Records
 from ops.inspect.situation import Situation
 from ops.stack import Stack
+from posedrop.gate.breaker import Breaker
 from tests.docs.documents import aws_commands, call, document
-from tests.integration.conftest import API_KEY, Pipeline, environment, pipeline, provider
+from tests.integration.conftest import API_KEY, BUCKET, Pipeline, environment, pipeline, provider
 from tests.ops.conftest import FACE, SIT, WALK, account, notifications, run, stack
 from tests.support import ROOT
 
 __all__ = ["account", "environment", "notifications", "pipeline", "provider", "run", "stack"]
 
 DOCUMENT = document(ROOT / "docs" / "security.md")
-READS, ACTS = (set(json.loads(text)) for text in DOCUMENT.under("Operators", "json"))
+READS, ACTS, FORGETS = (set(json.loads(text)) for text in DOCUMENT.under("Operators", "json"))
 # The IAM actions that are not called as the operation is (Service authorization reference).
 ACTIONS = {
     "s3:HeadObject": "s3:GetObject",
@@ -33,7 +34,9 @@ ACTIONS = {
     "s3:ListObjectVersions": "s3:ListBucketVersions",
     "s3:GetBucketNotificationConfiguration": "s3:GetBucketNotification",
     "lambda:Invoke": "lambda:InvokeFunction",
+    "s3:ListMultipartUploads": "s3:ListBucketMultipartUploads",
     "sqs:SendMessageBatch": "sqs:SendMessage",
+    "sqs:ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
 }
 SERVICES = {"stepfunctions": "states"}
 FOUND_BY_NAME = "cloudformation:DescribeStacks"  # `find`, which the fixture stands in for
@@ -130,11 +133,33 @@ def test_acting_needs_what_the_document_names(pipeline: Pipeline, run: Any, used
     assert acted | {"s3:AbortMultipartUpload", "sqs:StartMessageMoveTask"} == ACTS
 
 
+def test_backfill_needs_what_the_document_names(pipeline: Pipeline, run: Any, used: Any) -> None:
+    for key, body in (FACE, WALK, ("incoming/hero/job.json", b"{}")):
+        pipeline.put(key, body)
+    used()
+    run("backfill", "--yes")
+    assert used() <= READS | ACTS
+
+
+def test_forgetting_needs_what_the_document_names(pipeline: Pipeline, run: Any, used: Any) -> None:
+    pipeline.upload(FACE, WALK)
+    pipeline.s3.create_multipart_upload(Bucket=BUCKET, Key="incoming/hero/poses/sit.png")
+    for character in ("hero", "other"):
+        body = json.dumps({"job": {"bucket": BUCKET, "character": character, "pose": "", "origin": None}})
+        pipeline.sqs.send_message(QueueUrl=pipeline.queue_url, MessageBody=body)
+    pipeline.gate().breaker.change(lambda state: (Breaker(faulted_jobs=[*pipeline.records()]), None))
+    used()
+    run("forget", "hero", "--abandon", "--yes", "--timeout", "0s", code=6)
+    needed = used()
+    deletes = {"s3:DeleteObject", "s3:DeleteObjectVersion"}  # what DeleteObjects needs
+    assert needed - READS - ACTS == (FORGETS - deletes - READS) | {"s3:DeleteObjects"}
+
+
 def test_no_command_of_the_operator_reads_the_secret() -> None:
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "ops").rglob("*.py")]
     assert sources
     assert not [source for source in sources if re.search(r"secretsmanager|get_secret|SegmindSecret", source)]
-    assert not [action for action in READS | ACTS if action.startswith(("secretsmanager:", "iam:", "kms:"))]
+    assert not [action for action in READS | ACTS | FORGETS if action.startswith(("secretsmanager:", "iam:", "kms:"))]
 
 
 def test_a_new_key_is_used_as_the_document_says(pipeline: Pipeline) -> None:

@@ -89,6 +89,7 @@ def stack(
         parameters={
             **{name: os.environ[variable] for name, variable in PARAMETERS.items()},
             "SubmitConcurrency": "10",
+            "LogRetentionDays": "14",
             "DefaultPrompt": pipeline.intake.default_prompt(),
         },
         client=boto3.client,

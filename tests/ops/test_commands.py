@@ -199,6 +199,26 @@ def test_status_and_explain_tell_of_a_bucket_in_another_region(pipeline: Pipelin
     assert (found["reason"], found["next_step"]) == ("no-events", problem["next_step"])
 
 
+def test_status_tells_what_of_a_bucket_cannot_be_checked(
+    pipeline: Pipeline, ask: Ask, notifications: dict[str, Any]
+) -> None:
+    """What is refused hides nothing: the other checks are made all the same."""
+    notifications.clear()
+    pipeline.break_call("s3", "GetBucketVersioning")
+    unknown, missing = ask("status", "--check", code=5)["problems"]
+    assert unknown["what"] == f"it cannot be checked whether the upload bucket {BUCKET} keeps versions: AccessDenied"
+    assert "docs/security.md" in unknown["next_step"]
+    assert missing["what"] == f"the upload bucket {BUCKET} sends no events to EventBridge"
+
+
+def test_status_tells_of_a_bucket_that_is_gone(ask: Ask, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = replace(stack, outputs={**stack.outputs, "UploadBucketName": "deleted-by-hand"})
+    monkeypatch.setattr(cli, "find", lambda target: gone)
+    (problem,) = ask("status", "--check", code=5)["problems"]
+    assert problem["what"] == "there is no upload bucket deleted-by-hand, so no upload makes a job"
+    assert problem["next_step"].startswith("create it again")
+
+
 def test_what_a_bucket_tells_others_stays_when_it_tells_eventbridge(
     ask: Ask, notifications: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

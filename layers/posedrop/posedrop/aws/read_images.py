@@ -19,7 +19,7 @@ class ReadImages:
 
     def get(self, bucket: str, key: str, version_id: str, etag: str) -> Input | None:
         """Return what was read of a version, or None if that is not known. `etag` becomes part of it."""
-        (item,) = self._items.get(_item_key(bucket, key, version_id))
+        (item,) = self._items.get(item_key(bucket, key, version_id))
         if not item:
             return None
         sha256, content_type = str(item["sha256"]), str(item["content_type"])
@@ -32,9 +32,10 @@ class ReadImages:
             values: Item = {"sha256": image.sha256, "content_type": image.content_type, "bytes": image.size}
             values["changes"] = " ".join(image.changes)
             values["expires_at"] = int(self._clock() + DAY)
-            self._items.update(_item_key(image.bucket, image.key, image.version_id), values=values)
+            self._items.update(item_key(image.bucket, image.key, image.version_id), values=values)
 
 
-def _item_key(*version: str) -> str:
+def item_key(*version: str) -> str:
+    """Return the key of the item that remembers a version: its bucket, key and version id."""
     # The number changes with what is remembered: older items are not read any more.
     return f"read/{hashlib.sha256(json.dumps([*version, 2]).encode()).hexdigest()}"

@@ -1,0 +1,106 @@
+"""Say which files each pose in a window of the listing has, with as few further calls of S3 as that takes."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ops.act.backfill.windows import pages
+from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
+from posedrop.contract.upload_layout import SINGLE_POSE, FileKind, Folder, InvalidUploadKey, is_poses_folder, parse
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ByRole = Mapping[FileKind, Sequence[Listed]]
+
+
+@dataclass
+class Group:
+    """The files of one character in a window, by pose and role: those of all poses, as the face, have the pose ''.
+
+    key: one of the files, which spells the folder as it is.
+    """
+
+    character: str
+    key: str
+    poses: dict[str, dict[FileKind, list[Listed]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+
+
+def grouped(window: Iterable[Listed]) -> tuple[list[Group], int]:
+    """Group files by character and pose; return the groups, and how many files are none of the contract's. Pure."""
+    groups: dict[str, Group] = {}
+    strangers = 0
+    for listed in window:
+        try:
+            upload = parse(listed.key)
+        except InvalidUploadKey:
+            strangers += 1
+            continue
+        group = groups.setdefault(upload.character, Group(upload.character, listed.key))
+        group.poses[upload.pose][upload.kind].append(listed)
+    return list(groups.values()), strangers
+
+
+class Files:
+    """Finds the files of the poses of one group. Errors of S3 pass as botocore's ClientError."""
+
+    def __init__(self, s3: "S3Client", bucket: UploadBucket, group: Group) -> None:
+        self._bucket = bucket
+        self._group = group
+        self._shared: dict[FileKind, list[Listed]] = defaultdict(list)
+        self._single: dict[FileKind, list[Listed]] = defaultdict(list)
+        folders = set()
+        for prefix in Folder(group.character).spellings(group.key):
+            for listed, below in pages(s3, bucket.name, prefix, "/"):
+                self._keep(listed)
+                folders |= {found for found in below if is_poses_folder(found[len(prefix) :].rstrip("/"))}
+        # Where names have one spelling and the poses one folder, the window has all files of a pose.
+        self._plain = group.character.isascii() and folders <= {Folder(group.character).poses_prefix}
+        self._has_folder = bool(folders)
+
+    def of(self, pose: str) -> JobFiles:
+        """The files of one pose as they are now."""
+        own = self._group.poses[pose]
+        listed = [entry for entries in own.values() for entry in entries]
+        if pose == SINGLE_POSE:
+            if self._plain and not self._has_folder:
+                return _files(self._shared, self._single)
+        elif self._plain and own[FileKind.POSE] and all(entry.key.isascii() for entry in listed):
+            return _files(self._shared, own)
+        return self._bucket.files(self._group.character, pose, listed[0].key if listed else self._group.key)
+
+    def lacks_poses(self) -> bool:
+        """Whether the character has no pose at all, in this window or elsewhere."""
+        if self._single or any(pose for pose in self._group.poses):
+            return False
+        return not self._bucket.some_poses(self._group.character, "", 1, self._group.key)[0]
+
+    def _keep(self, listed: Iterable[Listed]) -> None:
+        """Keep of a folder what jobs are made of: of other names there may be any number."""
+        for entry in listed:
+            try:
+                upload = parse(entry.key)
+            except InvalidUploadKey:
+                continue
+            (self._single if upload.pose else self._shared)[upload.kind].append(entry)
+
+
+def _files(shared: ByRole, own: ByRole) -> JobFiles:
+    """The files of a pose, the newest first, as UploadBucket.files has them. Pure."""
+
+    def newest(files: ByRole, kind: FileKind) -> list[Listed]:
+        return sorted(files.get(kind, ()), key=lambda entry: (entry.modified, entry.key), reverse=True)
+
+    faces, job_files = newest(shared, FileKind.FACE), newest(shared, FileKind.JOB_FILE)
+    poses, pose_files = newest(own, FileKind.POSE), newest(own, FileKind.POSE_FILE)
+    return JobFiles(
+        face=next(iter(faces), None),
+        pose=next(iter(poses), None),
+        job_file=next(iter(job_files), None),
+        pose_file=next(iter(pose_files), None),
+        older_faces=tuple(faces[1:]),
+        older_poses=tuple(poses[1:]),
+    )
