@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from boto3.s3.transfer import TransferConfig
+
 from ops.errors import OpsError
 from ops.explain import Situation
 from ops.stack import Stack
@@ -17,7 +19,12 @@ LOOK_SECONDS = 0.5
 SLOWEST_LOOK_SECONDS = 3.0
 
 
-def store(stack: Stack, files: Mapping[str, bytes], sent: Callable[[str, int], None] = lambda key, size: None) -> None:
+def store(
+    stack: Stack,
+    files: Mapping[str, bytes],
+    sent: Callable[[str, int], None] = lambda key, size: None,
+    config: TransferConfig | None = None,
+) -> None:
     """Upload files by their keys; `sent` is told each key and the bytes that went. Errors pass as boto3's."""
     for key, data in files.items():
         stack.client("s3").upload_fileobj(
@@ -26,6 +33,7 @@ def store(stack: Stack, files: Mapping[str, bytes], sent: Callable[[str, int], N
             key,
             ExtraArgs={"ContentType": "application/json" if key.endswith(".json") else _type(key, data)},
             Callback=lambda size, key=key: sent(key, size),
+            Config=config,
         )
 
 

@@ -69,15 +69,15 @@ def test_what_it_looks_like(console: Console, studio: Studio, visit: Visit, scen
         studio.busy(failures=scene == "failures")
     page = visit(console, width=width, height=800 if width < 500 else 900)
     name = f"{scene}-{width}"
-    _pictures(page, f"watch-{name}")
+    _pictures(page, f"jobs-{name}")
     if scene == "failures":
         page.locator('.card[data-state="failed"] .open').first.click()
         page.wait_for_selector(".history li")
         _pictures(page, f"failed-{name}")
     if scene == "busy":
-        page.locator("#view-look").click()
+        page.locator("#view-gallery").click()
         page.wait_for_selector(".tile")
-        _pictures(page, f"look-{name}")
+        _pictures(page, f"gallery-{name}")
         page.locator(".tile .output").nth(2).click()
         page.wait_for_selector(".history li")
         _pictures(page, f"viewer-{name}")
@@ -87,4 +87,4 @@ def test_what_it_looks_like(console: Console, studio: Studio, visit: Visit, scen
         poses = {f"{name}.png": image_data("pose", name) for name in ("at-the-camera", "close-up", "wide")}
         drop_files(page, ".composer", poses)
         page.wait_for_selector('[data-outcome="new"]')
-        _pictures(page, f"drop-{name}")
+        _pictures(page, f"new-{name}")

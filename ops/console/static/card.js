@@ -127,6 +127,8 @@ function result(entry) {
         h("span", { class: "sign failed" }, icon("alert"), h("span", {}, failure(card))),
         card.can_retry && button("Retry", { sign: "again", kind: "small", "data-does": "retry", onclick: () => retry(card) }),
       ];
+    case "sending":
+      return h("span", { class: "sign busy" }, h("span", { class: "pulse" }));
     case "waiting":
       return h("span", { class: "sign" }, icon("plus"), h("span", {}, card.missing.length ? `needs a ${card.missing.join(", a ")}` : "waits"));
     case "queued":

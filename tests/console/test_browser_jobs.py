@@ -211,7 +211,7 @@ def test_names_of_others_stay_text(console: Console, studio: Studio, visit: Visi
     page.locator(".open").first.click()
     expect(page.locator(".facts .who")).to_have_text(HOSTILE)
     page.keyboard.press("Escape")
-    page.locator("#view-look").click()
+    page.locator("#view-gallery").click()
     # The cards of the other view, with the same name as a heading, may still be there.
     expect(page.locator(".character h2")).to_have_text(HOSTILE)
     assert page.locator('img[src="x"]').count() == 0
@@ -222,7 +222,7 @@ def test_a_page_of_an_earlier_start_says_what_to_do(console: Console, visit: Vis
 
     page = visit(console)
     page.context.clear_cookies()
-    page.locator("#view-look").click()
+    page.locator("#view-gallery").click()
     expect(page.get_by_role("status").filter(has_text="python -m ops console printed")).to_be_visible()
     assert TOKEN not in page.content()
 
@@ -324,7 +324,7 @@ def test_axe_finds_nothing(console: Console, studio: Studio, visit: Visit, width
     expect(page.get_by_role("dialog", name="again?")).to_be_visible()
     assert axe_in_all_colours(page) == ""
     page.get_by_role("button", name="Cancel").click()
-    page.locator("#view-look").click()
+    page.locator("#view-gallery").click()
     expect(page.locator(".tile").first).to_be_visible()
     assert axe_in_all_colours(page) == ""
     page.get_by_role("button", name="All", exact=True).click()
@@ -351,6 +351,5 @@ def test_axe_finds_nothing_while_pictures_are_dropped(console: Console, visit: V
     expect(page.locator('.pairs [data-outcome="refused"]')).to_be_visible()
     assert axe_in_all_colours(page) == ""
     page.get_by_role("button", name="Send 1 job").click()
-    expect(page.locator(".tray h2")).to_have_text("Not all was uploaded")
-    expect(page.locator(".toast")).to_be_visible()
+    expect(page.locator(".tray h2")).to_contain_text("Not all was uploaded")
     assert axe_in_all_colours(page) == ""
