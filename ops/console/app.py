@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 
 from ops.console import cards
 from ops.console.acting import IMMUTABLE, Acting
+from ops.console.choosing import Choosing, filter_of
 from ops.console.feed import TROUBLE, Feed, Unreachable, sentence
 from ops.console.guard import Guard
 from ops.console.pictures import SIZES, NoPicture, Pictures, file_name
@@ -34,7 +35,6 @@ from ops.health import problems
 from ops.records import Wanted
 from ops.stack import Stack
 from ops.timeline import life
-from posedrop.clock import rfc3339
 from posedrop.images import UPLOAD_LIMIT
 from posedrop.ledger import Record, Status
 from posedrop.parameters import schema
@@ -61,6 +61,7 @@ class Console:
         self.feed = Feed(self.stack)
         self.pictures = Pictures(self.stack)
         self.acting = Acting(self.stack, self._patient, self.feed, self.pictures)
+        self.choosing = Choosing(self.stack, self.feed, self.pictures)
         self._decoders = anyio.CapacityLimiter(4)
 
     @asynccontextmanager
@@ -84,6 +85,7 @@ class Console:
             Route("/api/events", self.events),
             Route("/api/jobs", self.jobs),
             *self.acting.routes(),
+            *self.choosing.routes(),
             Route("/api/jobs/{job_id:path}", self.job),
             Route("/api/pictures/{job_id:path}", self.picture),
             Route("/api/sheet/{character:path}.png", self.sheet),
@@ -125,13 +127,8 @@ class Console:
     async def jobs(self, request: Request) -> Response:
         """One page of cards."""
         query = request.query_params
-        states = frozenset(name for name in query.get("state", "").split(",") if name)
-        if not states <= set(cards.STATES):
-            raise HTTPException(400, f"a state is one of {', '.join(cards.STATES)}")
-        hours = number_of(query.get("hours") or "0", "hours", 0, 1e6)
         limit = int(number_of(query.get("limit") or "60", "limit", 1, PAGE_LIMIT))
-        times = {"since": rfc3339(self.stack.clock() - hours * 3600)} if hours else {}
-        wanted = cards.Filter(query.get("character", ""), states, query.get("text", "").strip(), **times)
+        wanted = filter_of(request, self.stack.clock())
         known, begins = await self.feed.known(), query.get("cursor") or None
         back_to, total = None, None
         try:

@@ -97,6 +97,7 @@ def card(record: Record, situation: Situation, turn: float | None = None) -> dic
         "prompt": record.parameters.get("prompt"),
         "seed": record.parameters.get("seed"),
         "prepared": prepared(record),
+        "stack": stack_of(record),
         "error": {name: record.error.get(name) for name in ("type", "message")} if record.error else None,
         "metrics": record.metrics or None,
         "cost_usd": record.cost_usd,
@@ -112,6 +113,13 @@ def prepared(record: Record) -> dict[str, list[str]]:
     """What was done to a job's images before they were sent, by "face" and "pose", where anything was."""
     found = {name: stored.get("prepared") for name, stored in record.inputs.items()}
     return {name: list(told["what"]) for name, told in found.items() if told}
+
+
+def stack_of(record: Record) -> str:
+    """What the variants of a pose have in common: the picture of the pose, or its name where that is not known."""
+    pose = record.inputs.get("pose", {}).get("sha256")
+    seed = record.parameters.get("seed")
+    return f"{record.character}/{pose or record.pose.removesuffix(f'-{seed}')}"
 
 
 def aspect(record: Record, situation: Situation, turn: float | None = None) -> tuple[str, int | None]:

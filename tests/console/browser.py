@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -154,7 +155,8 @@ def face(number: int = 0) -> Image.Image:
 
 @cache
 def pose(name: str) -> Image.Image:
-    """The sample pose, cut in some way."""
+    """The sample pose, cut in some way; that of a variant is its pose's."""
+    name = re.sub(r"-\d+$", "", name)
     found = Image.open(SAMPLES / "pose-cameraman.png").convert("RGB").crop(POSES[name])
     return ImageOps.mirror(found) if name == "dusk" else found
 

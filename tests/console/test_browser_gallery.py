@@ -1,9 +1,13 @@
 """Looking at results in a real browser."""
 
+import re
+import zipfile
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tests.console.browser import Studio, data
+import pytest
+
+from tests.console.browser import CHARACTERS, POSES, Studio, data
 from tests.console.conftest import Console
 from tests.integration.conftest import BUCKET
 
@@ -73,28 +77,95 @@ def test_a_picture_is_downloaded_and_its_seed_and_parameters_are_copied(
     )
 
 
-def test_another_seed_is_asked_about_before_it_is_paid(console: Console, studio: Studio, visit: Visit) -> None:
+def test_more_seeds_are_asked_about_before_they_are_paid(console: Console, studio: Studio, visit: Visit) -> None:
     from playwright.sync_api import expect
 
     studio.job("done")
     console.pipeline.s3.put_object(Bucket=BUCKET, Key="incoming/astrid/face.png", Body=data("face", 0))
     page = visit(console, "gallery")
     page.locator(".tile .output").click()
-    another = page.get_by_role("button", name="Another seed")
-    another.click()
-    page.get_by_role("dialog", name="Again with another seed?").get_by_role("button", name="Cancel").click()
+    more = page.get_by_role("button", name="More seeds")
+    more.click()
+    question = page.get_by_role("dialog", name="More seeds of portrait?")
+    question.get_by_role("button", name="Cancel").click()
     console.handle()
     assert not console.pipeline.provider.posts
 
-    another.click()
-    question = page.get_by_role("dialog", name="Again with another seed?")
-    expect(question).to_contain_text("0.0294 USD")
+    more.click()
+    question.get_by_role("radio", name="8").check()
+    expect(question.get_by_role("button", name="Make 8 for $0.24")).to_be_visible()
+    question.get_by_role("radio", name="1").check()
     question.get_by_label("Seed").fill("17")
-    question.get_by_role("button", name="Make it for $0.029").click()
+    question.get_by_role("button", name="Make 1 for $0.029").click()
     expect(page.locator(".toast")).to_contain_text("astrid / portrait-17 is on its way")
     expect(page.locator(".tray h2")).to_contain_text("Uploaded:")
     console.handle()
     assert console.pipeline.provider.posts[-1]["seed"] == 17
+
+
+def test_variants_of_a_pose_lie_in_one_stack_and_are_compared(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    first = studio.job("done", "astrid", "wide", age=300)
+    seed = first.parameters["seed"] + 1
+    studio.job("done", "astrid", f"wide-{seed}", age=200, parameters={"prompt": "snow", "seed": seed, "samples": 1})
+    studio.job("done", "astrid", "dusk", age=100)
+    page = visit(console, "gallery")
+    expect(page.locator(".tile .name")).to_have_text(["dusk", f"wide-{seed}"])
+    expect(page.locator(".tile .variants")).to_have_text("2 variants")
+    expect(page.locator(".character .number").first).to_have_text("3 jobs")
+    page.locator(".tile .output").nth(1).click()
+    page.get_by_role("button", name=f"Variant wide, seed {first.parameters['seed']}").click()
+    expect(page.locator(".facts h2")).to_have_text("wide")
+    page.get_by_role("button", name="Compare variants").click()
+    expect(page.locator(".stage img")).to_have_count(2)
+    expect(page.locator(".compared").first).to_contain_text("snow")
+    page.keyboard.press("z")
+    images = page.locator(".stage img")
+    expect(images.first).to_have_attribute("src", re.compile("size=original"))
+    sizes = images.first.evaluate(
+        "image => image.decode().then(() => [image.getBoundingClientRect().width, image.naturalWidth])"
+    )
+    assert sizes[0] == sizes[1]
+
+
+def test_face_and_pose_stand_beside_the_result(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("done")
+    page = visit(console, "gallery")
+    page.locator(".tile .output").click()
+    expect(page.locator(".stage img")).to_have_count(1)
+    page.keyboard.press("s")
+    expect(page.locator(".stage figcaption")).to_have_text(["Face", "Pose", "Output 1"])
+    expect(page.get_by_role("button", name="Side by side")).to_have_attribute("aria-pressed", "true")
+    page.keyboard.press("s")
+    expect(page.locator(".stage img")).to_have_count(1)
+
+
+@pytest.mark.parametrize("state", ["done", "failed"])
+def test_a_job_is_changed_and_sent_again(console: Console, studio: Studio, visit: Visit, state: str) -> None:
+    from playwright.sync_api import expect
+
+    job = studio.job(state, "astrid", "portrait")
+    console.pipeline.s3.put_object(Bucket=BUCKET, Key="incoming/astrid/face.png", Body=data("face", 0))
+    page = visit(console)
+    page.locator(".card .open").click()
+    page.get_by_role("button", name="Edit and send again").click()
+    prompt = page.get_by_role("textbox", name="Prompt")
+    expect(prompt).to_be_focused()
+    expect(prompt).to_have_value(job.parameters["prompt"])
+    expect(page.get_by_label("Seed", exact=True)).to_have_value(str(job.parameters["seed"]))
+    name = "portrait-2" if state == "done" else "portrait"
+    expect(page.get_by_label("Name of the pose")).to_have_value(name)
+    expect(page.locator(".pairs img")).to_be_visible()
+    prompt.fill("in the snow")
+    page.get_by_role("button", name="Send 1 job for about $0.029").click()
+    expect(page.locator(".tray h2")).to_contain_text("Uploaded:")
+    console.handle()
+    sent = console.pipeline.provider.posts[-1]
+    assert (sent["prompt"], sent["seed"]) == ("in the snow", job.parameters["seed"])
+    expect(page.locator(".card")).to_have_count(2)
 
 
 def test_filters_by_character_state_time_and_text_stay_in_the_address(
@@ -161,16 +232,119 @@ def test_the_gallery_shows_other_states_when_they_are_asked_for(console: Console
 def test_what_is_told_over_a_dialog_can_be_reached_there(console: Console, studio: Studio, visit: Visit) -> None:
     from playwright.sync_api import expect
 
-    studio.job("done")
+    job = studio.job("done")
     page = visit(console, "gallery")
     page.locator(".tile .output").click()
-    page.get_by_role("button", name="Another seed").click()  # the face is not in the bucket any more
+    expect(page.locator(".history li").first).to_be_visible()
+    console.pipeline.s3.delete_object(Bucket=BUCKET, Key=job.inputs["face"]["key"])
+    page.get_by_role("button", name="More seeds").click()
     told = page.locator(".viewer .toast")
-    expect(told).to_contain_text("another one now")
+    expect(told).to_contain_text("cannot be read any more")
     expect(page.locator(".viewer > [aria-live]")).to_be_visible()
     told.get_by_role("button", name="Close").click()
     expect(told).to_have_count(0)
-    page.get_by_role("button", name="Another seed").click()
+    page.get_by_role("button", name="More seeds").click()
     expect(told).to_be_visible()
     page.locator(".viewer").get_by_role("button", name="Close", exact=True).first.click()
-    expect(page.locator("body > .toasts .toast")).to_contain_text("another one now")
+    expect(page.locator("body > .toasts .toast")).to_contain_text("cannot be read any more")
+
+
+# ---- many at once ----------------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_selected_by_mouse_with_shift_and_all_that_failed_are_tried_again(
+    console: Console, studio: Studio, visit: Visit
+) -> None:
+    from playwright.sync_api import expect
+
+    for age, state in enumerate(("done", "failed", "done", "failed", "done")):
+        error = {"error": {"type": "InferenceFailed", "message": "out of memory"}} if state == "failed" else {}
+        studio.job(state, "astrid", list(POSES)[age], age=100 * (age + 1), **error)
+    page = visit(console)
+    boxes = page.locator(".card .pick")
+    boxes.first.click()
+    bar = page.get_by_role("region", name="Selection")
+    expect(bar.locator("strong")).to_have_text("1 job selected")
+    boxes.nth(3).click(modifiers=["Shift"])
+    expect(bar.locator("strong")).to_have_text("4 jobs selected")
+    boxes.nth(2).click()
+    expect(bar.locator("strong")).to_have_text("3 jobs selected")
+    bar.get_by_role("button", name="Select all").click()
+    expect(bar.locator("strong")).to_have_text("5 jobs selected")
+    bar.get_by_role("button", name="Retry 2").click()
+    page.get_by_role("button", name="Try again for $0.059").click()
+    expect(page.locator(".toast")).to_contain_text("2 jobs are tried again")
+    assert len(console.pipeline.receive(console.pipeline.queue_url)) == 2
+    page.keyboard.press("Escape")
+    expect(bar).to_be_hidden()
+
+
+def test_jobs_are_selected_downloaded_and_compared_by_keyboard_alone(
+    console: Console, studio: Studio, visit: Visit
+) -> None:
+    from playwright.sync_api import expect
+
+    for age, name in enumerate(("wide", "dusk", "portrait")):
+        studio.job("done", "astrid", name, age=100 * (age + 1))
+    page = visit(console)
+    page.locator(".card .open").first.focus()
+    page.keyboard.press("x")
+    page.keyboard.press("Shift+ArrowRight")
+    bar = page.get_by_role("region", name="Selection")
+    expect(bar.locator("strong")).to_have_text("2 jobs selected")
+    with page.expect_download() as download:
+        bar.get_by_role("button", name="Download ZIP").press("Enter")
+    with zipfile.ZipFile(download.value.path()) as found:
+        assert found.testzip() is None
+        assert found.namelist() == ["astrid/wide.png", "astrid/dusk.png", "jobs.json"]
+        assert found.read("astrid/wide.png").startswith(b"\x89PNG")
+    with page.context.expect_page() as opened:
+        bar.get_by_role("button", name="Contact sheet").press("Enter")
+    opened.value.wait_for_url("**/api/selection/*.png")
+    opened.value.close()
+    bar.get_by_role("button", name="Compare").press("Enter")
+    expect(page.locator(".stage img")).to_have_count(2)
+    page.keyboard.press("Escape")
+    page.locator(".card .open").first.focus()
+    page.keyboard.press("Control+a")
+    expect(bar.locator("strong")).to_have_text("3 jobs selected")
+
+
+def test_selected_jobs_are_changed_and_sent_again_as_one(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    for number, character in enumerate(("astrid", "client-a/hero")):
+        studio.job("done", character, "wide", age=100 * (number + 1))
+        face = data("face", CHARACTERS.index(character))
+        console.pipeline.s3.put_object(Bucket=BUCKET, Key=f"incoming/{character}/face.png", Body=face)
+    page = visit(console)
+    page.locator(".card .open").first.focus()
+    page.keyboard.press("Control+a")
+    page.get_by_role("region", name="Selection").get_by_role("button", name="Edit and send again").click()
+    expect(page.locator(".group summary strong")).to_have_text(["astrid", "client-a/hero"])
+    page.get_by_role("textbox", name="Prompt").fill("in the snow")
+    page.get_by_role("button", name="Send 2 jobs for about $0.059").click()
+    expect(page.locator(".tray h2")).to_contain_text("Uploaded:")
+    console.handle()
+    assert [post["prompt"] for post in console.pipeline.provider.posts] == ["in the snow"] * 2
+
+
+def test_back_leads_through_the_filters(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("done", "astrid", "wide", age=100)
+    studio.job("failed", "astrid", "portrait", age=50)
+    page = visit(console)
+    page.get_by_role("button", name="Failed").click()
+    expect(page.locator(".card")).to_have_count(1)
+    address = page.url
+    assert address.endswith("#jobs?state=failed")
+    page.locator("#view-gallery").click()
+    expect(page.locator(".tile")).to_have_count(1)
+    page.go_back()
+    expect(page.locator(".card .pose")).to_have_text("portrait")
+    page.go_back()
+    expect(page.locator(".card")).to_have_count(2)
+    other = page.context.new_page()
+    other.goto(address)
+    expect(other.locator(".card .pose")).to_have_text("portrait")

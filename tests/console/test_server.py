@@ -37,7 +37,7 @@ FACE = ("face.png", image("png", (10, 10), "white"))
 CARD = {
     *("job_id", "attempt", "character", "pose", "state", "headline", "sentence", "step", "missing"),
     *("created_at", "updated_at", "submitted_at", "completed_at", "eta", "outputs", "width", "height"),
-    *("prompt", "seed", "error", "metrics", "cost_usd", "can_retry", "version", "prepared"),
+    *("prompt", "seed", "error", "metrics", "cost_usd", "can_retry", "version", "prepared", "stack"),
 }
 
 

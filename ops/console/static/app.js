@@ -8,6 +8,7 @@ import { listen } from "./feed.js";
 import { Gallery } from "./gallery.js";
 import * as glance from "./glance.js";
 import { notice, tell, toast } from "./notices.js";
+import * as selection from "./selection.js";
 import * as tray from "./tray.js";
 import * as viewer from "./viewer.js";
 import { count, dateAndTime, hourAndMinute, many, naming } from "./words.js";
@@ -51,6 +52,13 @@ const gallery = new Gallery(jobs, {
   only: (name) => choose({ character: name }),
   jobs: (name) => characters.find((character) => character.name === name)?.jobs ?? 0,
 });
+
+/** The jobs as they are on the page, those of a stack one after another. */
+const order = () => [...jobs.querySelectorAll("[data-job]")].flatMap((element) => gallery.together(element.dataset.job));
+
+/** All that was made of the same pose, as far as it was loaded, the newest first. */
+const variants = (card) =>
+  [...cards.values()].filter((other) => other.stack && other.stack === card.stack).sort((a, b) => (a.created_at < b.created_at ? 1 : -1));
 
 // ---- which jobs -----------------------------------------------------------------------------------------------------
 
@@ -152,6 +160,7 @@ function take(page) {
   );
   showCharacters(page.characters);
   showTotal();
+  selection.show();
 }
 
 const ahead = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && more(), { rootMargin: "1200px" });
@@ -289,6 +298,7 @@ function flush() {
     if (!card) {
       if (shown.has(id)) hide(id);
       cards.delete(id);
+      selection.gone(id);
       continue;
     }
     if (before && !before.local && before.updated_at > card.updated_at) continue;
@@ -308,6 +318,7 @@ function flush() {
       fresh.unshift(cardElement(card, viewer.open));
     }
     viewer.changed(card);
+    selection.changed(card);
   }
   changes.clear();
   for (const element of fresh) element.dataset.fresh = "";
@@ -461,7 +472,9 @@ async function loadStack() {
     document.title = `${stack.stack} · posedrop`;
     naming(stack.command);
     composer.build(stack, { characters: () => characters, sent, unsent, uploaded });
-    viewer.build({ cards: (id) => cards.get(id), order: () => [...jobs.querySelectorAll("[data-job]")].map((element) => element.dataset.job), price: stack.price_usd });
+    const edit = (ids) => composer.edit(ids);
+    viewer.build({ cards: (id) => cards.get(id), order, variants, edit });
+    selection.build({ card: (id) => cards.get(id), order, together: (id) => gallery.together(id), query, edit, compare: viewer.compare });
   } catch (problem) {
     notice("about", problem.message);
     setTimeout(loadStack, 3000);

@@ -3,6 +3,7 @@
 import { button, h, icon, say, svg } from "./dom.js";
 import { picture } from "./api.js";
 import { retry } from "./confirm.js";
+import { box } from "./selection.js";
 import { ago, dateAndTime, span, until } from "./words.js";
 
 const elements = new Map(); // job id -> its card on the page
@@ -66,6 +67,7 @@ function draw(entry, open) {
       frame(card, "pose"),
       h("div", { class: "frame result" }, result(entry)),
     ),
+    card.local ? null : box(card, `${card.pose} of ${card.character}`),
     h("h3", {}, name),
     h("p", { class: "line" }, entry.mark, entry.left, entry.when),
     why && h("p", { class: "why", title: why }, why),

@@ -1,13 +1,12 @@
 /** Uploads on their way to S3: one line each, with what did not go, and a way to go on. */
 
-import { button, h, say } from "./dom.js";
+import { $, button, h, say } from "./dom.js";
 import { get, post } from "./api.js";
 import { tell, toast } from "./notices.js";
 import { bytes, count, many } from "./words.js";
 
 const STAYS = 4000; // milliseconds that a finished upload is still shown
 const rows = new Map(); // upload -> its row
-let tray;
 
 /** Show the uploads that were begun before this page was opened. */
 export async function load() {
@@ -39,7 +38,6 @@ export function moved(upload) {
 }
 
 function begin({ upload }) {
-  tray ??= document.body.appendChild(h("section", { class: "tray", "aria-label": "Uploads" }));
   const act = async (what) => {
     try {
       await post(`/api/uploads/${upload}/${what}`, {});
@@ -50,17 +48,17 @@ function begin({ upload }) {
   const title = h("h2", {});
   const note = h("p", { class: "note" });
   const bar = h("progress", { max: 1, value: 0, "aria-label": "Upload" });
-  const errors = h("ul", { class: "errors", role: "alert" });
+  const errors = h("ul", { class: "errors" });
   const actions = h(
     "p",
     { class: "actions", hidden: true },
     button("Go on", { kind: "small primary", onclick: () => act("resume") }),
     button("Give up", { kind: "small", onclick: () => act("discard") }),
   );
-  const element = h("div", { class: "upload" }, title, note, bar, errors, actions);
+  const element = h("div", { class: "upload" }, title, note, bar, h("div", { class: "wrong", role: "alert" }, errors), actions);
   const row = { element, title, note, bar, errors, actions, state: "" };
   rows.set(upload, row);
-  tray.append(element);
+  $("tray").append(element);
   return row;
 }
 
