@@ -114,13 +114,13 @@ def redrive(stack: Stack) -> int:
     left = _visible(sqs, source)
     while moved < left and (messages := _receive(sqs, source, min(10, left - moved))):
         for message in messages:
-            sqs.send_message(QueueUrl=_queue_of(stack, message), MessageBody=message["Body"], DelaySeconds=0)
+            sqs.send_message(QueueUrl=queue_of(stack, message), MessageBody=message["Body"], DelaySeconds=0)
             sqs.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
         moved += len(messages)
     return moved
 
 
-def _queue_of(stack: Stack, message: dict[str, Any]) -> str:
+def queue_of(stack: Stack, message: dict[str, Any]) -> str:
     """The queue that a dead letter is for; one that cannot be read goes back to where it came from."""
     try:
         submits = isinstance(parse_message(message["Body"]), SubmitMessage)

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 
 from ops.console import cards
 from ops.console.acting import IMMUTABLE, Acting
+from ops.console.attending import Attending
 from ops.console.choosing import Choosing, filter_of
 from ops.console.feed import TROUBLE, Feed, Unreachable, sentence
 from ops.console.guard import Guard
@@ -31,7 +32,6 @@ from ops.console.requests import in_thread, number_of
 from ops.console.sheet import ROWS, sheet
 from ops.console.staging import Lost
 from ops.errors import NotFound, OpsError, Refused
-from ops.health import problems
 from ops.records import Wanted
 from ops.stack import Stack
 from ops.timeline import life
@@ -57,7 +57,8 @@ class Console:
         self.stack = replace(stack, client=cache(partial(stack.client, config=HASTY)))
         for service in ("dynamodb", "s3", "sqs", "stepfunctions", "cloudformation"):
             self.stack.client(service)  # boto3 makes clients in one thread only
-        self._patient.client("s3")
+        for service in ("s3", "sqs", "lambda", "cloudformation"):
+            self._patient.client(service)
         self.feed = Feed(self.stack)
         self.pictures = Pictures(self.stack)
         self.acting = Acting(self.stack, self._patient, self.feed, self.pictures)
@@ -80,12 +81,12 @@ class Console:
             Route("/", self.index),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
             Route("/api/stack", self.about),
-            Route("/api/problems", self.problems),
             Route("/api/glance", self.glance),
             Route("/api/events", self.events),
             Route("/api/jobs", self.jobs),
             *self.acting.routes(),
             *self.choosing.routes(),
+            *Attending(self.stack, self._patient, self.feed).routes(),
             Route("/api/jobs/{job_id:path}", self.job),
             Route("/api/pictures/{job_id:path}", self.picture),
             Route("/api/sheet/{character:path}.png", self.sheet),
@@ -114,11 +115,6 @@ class Console:
                 "default_prompt": stack.parameter("DefaultPrompt"),
             }
         )
-
-    async def problems(self, _request: Request) -> Response:
-        """What somebody must see to; a pause is told at a glance."""
-        found = await in_thread(problems, self.stack)
-        return JSONResponse([{"what": problem.what, "step": problem.next_step} for problem in found])
 
     async def glance(self, _request: Request) -> Response:
         """The stack at a glance."""

@@ -37,7 +37,7 @@ FACE = ("face.png", image("png", (10, 10), "white"))
 CARD = {
     *("job_id", "attempt", "character", "pose", "state", "headline", "sentence", "step", "missing"),
     *("created_at", "updated_at", "submitted_at", "completed_at", "eta", "outputs", "width", "height"),
-    *("prompt", "seed", "error", "metrics", "cost_usd", "can_retry", "version", "prepared", "stack"),
+    *("prompt", "seed", "error", "metrics", "cost_usd", "can_retry", "version", "prepared", "stack", "seconds"),
 }
 
 
@@ -70,6 +70,7 @@ def test_what_somebody_must_see_to_without_what_is_at_a_glance(console: Console)
     (problem,) = console.get("/api/problems")
     assert "1 message in the dead-letter queue" in problem["what"]
     assert problem["step"] == console.stack.command("redrive")
+    assert problem["action"] == "dead-letters"
 
 
 def test_pages_of_cards_hold_every_job_once_the_newest_first(console: Console) -> None:

@@ -3,6 +3,7 @@
 import { $, h, icon, say } from "./dom.js";
 import { get } from "./api.js";
 import { cardElement, forget, forgetAll, headline, imagesAgain, situate, tick } from "./card.js";
+import * as attend from "./attend.js";
 import * as composer from "./new.js";
 import { listen } from "./feed.js";
 import { Gallery } from "./gallery.js";
@@ -492,7 +493,7 @@ async function loadProblems() {
     return; // That the stack is away is told by the feed.
   }
   for (const { what } of problems) if (!found.some((problem) => problem.what === what)) notice(`problem ${what}`, null);
-  for (const { what, step: next } of found) notice(`problem ${what}`, `${what}.`, { step: next, tone: "warn" });
+  for (const { what, step: next, action } of found) notice(`problem ${what}`, `${what}.`, { step: next, tone: "warn", actions: attend.actionsOf(action, loadProblems) });
   problems = found;
 }
 

@@ -126,7 +126,7 @@ function result(entry) {
       return entry.ring.element;
     case "failed":
       return [
-        h("span", { class: "sign failed" }, icon("alert"), h("span", {}, failure(card))),
+        h("span", { class: "sign failed" }, icon("alert")),
         card.can_retry && button("Retry", { sign: "again", kind: "small", "data-does": "retry", onclick: () => retry(card) }),
       ];
     case "sending":
@@ -140,9 +140,6 @@ function result(entry) {
       return h("span", { class: "sign busy" }, h("span", { class: "pulse" }));
   }
 }
-
-/** InferenceFailed -> "inference failed": it can break in a narrow frame. */
-const failure = (card) => (card.error?.type ?? "failed").replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();
 
 function ring(card) {
   const arc = svg("circle", { cx: 22, cy: 22, r: RADIUS, class: "arc", "stroke-dasharray": ROUND });

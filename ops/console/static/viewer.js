@@ -274,7 +274,7 @@ function numbers(card) {
     rows.push(["Seed", h("code", {}, String(card.seed)), button("Copy the seed", { sign: "copy", quiet: true, kind: "small", "data-does": "copy-seed", onclick: () => copy(String(card.seed), "Seed") })]);
   if (card.width && card.height) rows.push(["Size", `${card.width} × ${card.height}`]);
   if (card.metrics?.inference_seconds) rows.push(["In the model", span(card.metrics.inference_seconds)]);
-  if (card.metrics?.total_seconds) rows.push(["From queue to result", span(card.metrics.total_seconds)]);
+  if (card.seconds !== null && card.seconds !== undefined) rows.push(["Upload to result", span(card.seconds)]);
   if (["done", "failed"].includes(card.state)) rows.push(["Cost", card.cost_usd === null ? "not known" : usd(card.cost_usd)]);
   if (card.metrics?.rescued) rows.push(["Result", "fetched later, by way of the provider's history"]);
   if (card.attempt > 1) rows.push(["Attempt", String(card.attempt)]);

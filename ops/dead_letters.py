@@ -1,0 +1,129 @@
+"""Dead letters one by one: what each is, whether it helps to send it again, and to do that or to discard it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ops.actions import queue_of
+from ops.stack import Stack
+from posedrop.job import JOB_ID
+from posedrop.messages import (
+    CancelMessage,
+    PoseMessage,
+    RetryMessage,
+    SubmitMessage,
+    UnreadableMessage,
+    UploadMessage,
+    parse_message,
+)
+
+MOST = 200
+"""Messages that are listed."""
+HELD_SECONDS = 20
+"""For so long a message that was listed is seen by nobody else, so that the next call brings others."""
+BATCH = 10
+"""Messages that SQS gives at once (API reference, ReceiveMessage)."""
+SHOWN = 400
+"""Characters of a body."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A message that could not be handled. `helps`: sending it again may help; if not, `what` says why."""
+
+    message_id: str
+    what: str
+    reason: str
+    helps: bool
+    body: str
+
+
+def list_letters(stack: Stack) -> list[DeadLetter]:
+    """The messages in the dead-letter queue, MOST of them; they stay there. Errors of SQS pass as botocore's."""
+    held = list(_hold(stack, MOST))
+    try:
+        return [_explained(stack, message) for message in held]
+    finally:
+        _let_go(stack, held)
+
+
+def redrive_letters(stack: Stack, message_ids: Iterable[str]) -> int:
+    """Send some messages to their queues again, and return how many. Errors of SQS pass as botocore's."""
+    sqs = stack.client("sqs")
+
+    def send(message: dict[str, Any]) -> None:
+        sqs.send_message(QueueUrl=queue_of(stack, message), MessageBody=message["Body"], DelaySeconds=0)
+
+    return _act(stack, set(message_ids), send)
+
+
+def discard_letters(stack: Stack, message_ids: Iterable[str]) -> int:
+    """Delete some messages for good, and return how many. Errors of SQS pass as botocore's."""
+    return _act(stack, set(message_ids), lambda message: None)
+
+
+def _act(stack: Stack, wanted: set[str], act: Callable[[dict[str, Any]], object]) -> int:
+    sqs, url = stack.client("sqs"), stack.output("DeadLetterQueueUrl")
+    left: dict[str, dict[str, Any]] = {}
+    try:
+        # All of them are held first: what is not wanted must be free again at once.
+        left = {message["MessageId"]: message for message in _hold(stack, MOST)}
+        found = [message_id for message_id in left if message_id in wanted]
+        for message_id in found:
+            act(left[message_id])
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=left[message_id]["ReceiptHandle"])
+            del left[message_id]
+        return len(found)
+    finally:
+        _let_go(stack, left.values())
+
+
+def _hold(stack: Stack, most: int) -> Iterator[dict[str, Any]]:
+    """The messages, each once, held back from others for a while."""
+    seen: set[str] = set()
+    while len(seen) < most:
+        answer = stack.client("sqs").receive_message(
+            QueueUrl=stack.output("DeadLetterQueueUrl"),
+            MaxNumberOfMessages=BATCH,
+            MessageAttributeNames=["All"],
+            VisibilityTimeout=HELD_SECONDS,
+            WaitTimeSeconds=1,  # a short poll may miss messages
+        )
+        found = [message for message in answer.get("Messages", []) if message["MessageId"] not in seen]
+        if not found:
+            return
+        seen |= {message["MessageId"] for message in found}
+        yield from found
+
+
+def _let_go(stack: Stack, messages: Iterable[dict[str, Any]]) -> None:
+    for message in messages:
+        stack.client("sqs").change_message_visibility(
+            QueueUrl=stack.output("DeadLetterQueueUrl"), ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+        )
+
+
+def _explained(stack: Stack, message: dict[str, Any]) -> DeadLetter:
+    body = str(message["Body"])
+    reason = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue", "")
+    what, helps = _what(stack, body)
+    return DeadLetter(message["MessageId"], what, reason, helps, body[:SHOWN])
+
+
+def _what(stack: Stack, body: str) -> tuple[str, bool]:
+    """What a message is about, in words, and whether it helps to send it again."""
+    try:
+        found = parse_message(body)
+    except UnreadableMessage as exc:
+        return f"A message that cannot be read: {exc}. It will fail again: discard it", False
+    match found:
+        case UploadMessage():
+            return f"The upload {found.origin.key}", True
+        case PoseMessage():
+            return f"The poses of {found.character}" if not found.pose else f"{found.character} / {found.pose}", True
+        case SubmitMessage(job_id) | RetryMessage(job_id) | CancelMessage(job_id):
+            verb = {SubmitMessage: "send", RetryMessage: "retry", CancelMessage: "cancel"}[type(found)]
+            known = not JOB_ID.fullmatch(job_id) or stack.ledger.get(job_id) is not None
+            if known:
+                return f"A wish to {verb} {job_id}", True
+            return f"A wish to {verb} {job_id}, which is not there. It will fail again: discard it", False
