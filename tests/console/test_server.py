@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from PIL import Image
 
 from ops.console import pictures
 from ops.console.app import Console as App
+from ops.console.archive import archive
 from ops.console.sheet import sheet
 from ops.console.staging import Lost, Staging
 from ops.errors import NotFound
@@ -860,3 +862,61 @@ def test_pictures_come_by_the_client_that_gives_up_soon(stack: Stack) -> None:
 
     with pytest.raises(NotFound, match="not there any more"):
         App(replace(stack, client=client)).pictures.get(pictures.Source(OUTPUTS, "outputs/none.png"), "thumb")
+
+
+# ---- many at once ----------------------------------------------------------------------------------------------------
+
+
+def selected(console: Console, *job_ids: str) -> str:
+    """The address of a selection, without its ending."""
+    return f"/api/selection/{console.post('/api/selection', {'jobs': list(job_ids)})['selection']}"
+
+
+def test_all_that_fit_are_selected(console: Console) -> None:
+    seeded = console.seed(25)
+    cards = console.get("/api/ids?state=failed")
+    assert [card["job_id"] for card in cards] == [record.job_id for record in seeded if record.error]
+    assert all(card.keys() == CARD for card in cards)
+    assert console.get("/api/ids?state=lost", status=400)["error"]
+
+
+def test_a_selection_is_downloaded_as_one_file_that_says_what_is_missing(console: Console) -> None:
+    done = console.seed(9, states=("done",), characters=2)
+    gone = replace(done[0], outputs=[{**done[0].outputs[0], "key": "outputs/none.png"}])
+    twin = replace(done[1], job_id="hero-2-twin-0000000000000000")
+    console.write([gone, twin])
+    response = console.request("GET", f"{selected(console, *(record.job_id for record in (*done[:3], twin)))}.zip")
+    assert response.status == 200
+    assert response.headers["Content-Disposition"] == 'attachment; filename="posedrop.zip"'
+    with zipfile.ZipFile(io.BytesIO(response.data)) as found:
+        assert found.testzip() is None
+        assert found.namelist() == [
+            "hero-2/pose-2.png",
+            "hero-1/pose-3.png",
+            "hero-2/pose-2-0000000000000000.png",
+            "jobs.json",
+            "missing.txt",
+        ]
+        assert found.read("hero-2/pose-2.png") == image("png", (90, 120), "coral")
+        told = {job["job_id"]: job["files"] for job in json.loads(found.read("jobs.json"))}
+        assert told[gone.job_id] == []
+        assert told[twin.job_id] == ["hero-2/pose-2-0000000000000000.png"]
+        assert b"outputs/none.png is not there any more" in found.read("missing.txt")
+
+
+def test_the_download_is_streamed(console: Console) -> None:
+    done = console.seed(3, states=("done",))
+    parts = list(archive(console.stack, done))
+    assert len(parts) == 4  # one for each picture, and the list at the end
+    assert all(parts)
+
+
+def test_a_selection_has_a_contact_sheet(console: Console) -> None:
+    seeded = console.seed(10)
+    address = selected(console, *(record.job_id for record in seeded))
+    with Image.open(io.BytesIO(console.request("GET", f"{address}.png").data)) as sheet_of_all:
+        assert sheet_of_all.format == "PNG"
+    failed = selected(console, seeded[2].job_id)
+    assert "no pictures yet" in console.get(f"{failed}.png", status=404)["error"]
+    assert "none of these jobs has a result" in console.get(f"{failed}.zip", status=404)["error"]
+    assert "select the jobs again" in console.get("/api/selection/none.zip", status=404)["error"]

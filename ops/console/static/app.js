@@ -373,7 +373,7 @@ function showStanding({ ids, standing }) {
   for (const id of ids) {
     const card = coming.get(id);
     if (!card || !headline || card.headline === headline) continue;
-    coming.set(id, { ...card, headline, version: headline });
+    coming.set(id, { ...card, headline, version: headline, stopped: standing.state === "stopped" });
     change(id, coming.get(id));
   }
 }

@@ -110,7 +110,7 @@ export async function costs() {
   const dialog = h("dialog", { class: "ask wide", "aria-labelledby": "costs-title", onclose: () => dialog.remove() },
     h("h2", { id: "costs-title" }, "Costs"),
     h("p", {}, `${usd(total.known_usd + total.estimated_usd)} for ${many(total.jobs, "job")}.${whole}`),
-    h("div", { class: "tables", tabindex: "0", role: "region", "aria-label": "Costs in tables" }, table("By month (UTC)", found.month), table("By character", found.character)),
+    total.jobs > 0 && h("div", { class: "tables", tabindex: "0", role: "region", "aria-label": "Costs in tables" }, table("By month (UTC)", found.month), table("By character", found.character)),
     h("div", { class: "actions" }, button("Close", { onclick: () => dialog.close() })));
   document.body.append(dialog);
   dialog.showModal();

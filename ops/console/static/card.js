@@ -130,6 +130,7 @@ function result(entry) {
         card.can_retry && button("Retry", { sign: "again", kind: "small", "data-does": "retry", onclick: () => retry(card) }),
       ];
     case "sending":
+      if (card.stopped) return h("span", { class: "sign failed" }, icon("alert"));
       return h("span", { class: "sign busy" }, h("span", { class: "pulse" }));
     case "waiting":
       return h("span", { class: "sign" }, icon("plus"), h("span", {}, card.missing.length ? `needs a ${card.missing.join(", a ")}` : "waits"));

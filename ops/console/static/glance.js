@@ -48,7 +48,7 @@ export function show(glance) {
   cells.meter.style.setProperty("--part", Math.min(1, percent / 100));
   cells.meter.toggleAttribute("data-full", percent >= 95);
   const left = glance.credits && `${usd(glance.credits.usd)} left, for ${many(glance.credits.jobs, "job")}`;
-  put("spend", usd(glance.spend_today_usd), [`${usd(glance.spend_month_usd)} in this month`, left].filter(Boolean).join(", "));
+  put("spend", usd(glance.spend_today_usd), [`${usd(glance.spend_month_usd)} this month`, left].filter(Boolean).join(", "));
   const ended = glance.done + glance.failed;
   put("done", count(glance.done), ended ? `${Math.floor((glance.done / ended) * 100)}% of ended` : "nothing yet");
   put("failed", count(glance.failed), glance.failed ? "" : "none");

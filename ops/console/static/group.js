@@ -191,7 +191,8 @@ export class Group {
       const job = byPose.get(pose.name);
       const refusal = refused.find((each) => each.pose === pose.name && each.file === baseName(pose.path));
       pose.result = job?.outcome ?? (refusal ? "refused" : "");
-      pose.reason = pose.problem || refusal?.why || job?.why || "";
+      // The row says of which file it is.
+      pose.reason = pose.problem || (refusal?.why ?? job?.why ?? "").replace(/^incoming\/[^:]*: /, "");
       if (!pose.row) continue;
       pose.row.dataset.outcome = pose.result;
       say(pose.outcome, pose.result ? (OUTCOMES[pose.result] ?? pose.result) + (job?.usd ? ` · ${usd(job.usd)}` : "") : "");
@@ -210,11 +211,12 @@ export class Group {
       of("known") && `${of("known")} there already`,
       of("waiting") && `${of("waiting")} will wait`,
     ];
+    if (this.face && !this.poses.length) parts.push("the face alone");
     say(this.counts, this.plan ? parts.filter(Boolean).join(" · ") : many(this.poses.length, "pose"));
     const wrong = of("refused") + refused.length;
     const first = this.poses.find((pose) => pose.result === "refused");
     const lacks = !this.face && of("waiting") ? "No face: choose which picture it is" : "";
-    say(this.trouble, wrong ? `${wrong} refused${first ? `: ${first.reason}` : ""}` : this.lacks() ?? lacks);
+    say(this.trouble, wrong ? `${wrong} refused${first ? `: ${first.name}: ${first.reason}` : ""}` : this.lacks() ?? lacks);
   }
 }
 

@@ -19,13 +19,13 @@ export function build(host) {
   const all = button("Select all", { kind: "small", onclick: selectAll });
   const actions = {
     retry: button("Retry", { sign: "again", kind: "small", onclick: () => retryAll([...chosen.keys()]) }),
-    edit: button("Edit and send again", { sign: "dice", kind: "small", onclick: () => page.edit([...chosen.keys()]) }),
+    edit: button("Edit and send again", { sign: "edit", kind: "small", onclick: () => page.edit([...chosen.keys()]) }),
     zip: button("Download ZIP", { sign: "download", kind: "small", onclick: () => file("zip") }),
     sheet: button("Contact sheet", { sign: "sheet", kind: "small", onclick: () => file("png") }),
     compare: button("Compare", { sign: "beside", kind: "small", onclick: () => page.compare([...chosen.values()].filter((card) => card.state === "done")) }),
   };
   const clear = button("Clear the selection", { sign: "close", quiet: true, kind: "small", onclick: () => set([]) });
-  const bar = h("section", { class: "selection", "aria-label": "Selection", hidden: true }, words, all, Object.values(actions), clear);
+  const bar = h("section", { class: "selection", "aria-label": "Selection", hidden: true }, words, clear, all, Object.values(actions));
   document.body.append(bar);
   ui = { bar, words, all, actions };
   addEventListener("keydown", keys);
