@@ -1,6 +1,7 @@
 """What would be sent, and what it would cost: found by the pipeline's own reading of a folder, nothing sent."""
 
 import hashlib
+import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from ops.errors import Refused
 from ops.records import Records
@@ -102,6 +103,9 @@ class File(Protocol):
     def read(self, limit: int) -> bytes:
         """The first `limit` bytes."""
 
+    def open(self) -> IO[bytes]:
+        """Open it, to read it piece by piece."""
+
     def examined(self, key: str) -> Examined:
         """What is in it, under a key."""
 
@@ -125,6 +129,10 @@ class InMemory:
     def read(self, limit: int) -> bytes:
         """The first `limit` bytes."""
         return self.data[:limit]
+
+    def open(self) -> IO[bytes]:
+        """Open it, to read it piece by piece."""
+        return io.BytesIO(self.data)
 
     def examined(self, key: str) -> Examined:
         """What is in it, under a key."""

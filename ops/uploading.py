@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from boto3.s3.transfer import TransferConfig
-
 from ops.errors import OpsError
 from ops.explain import Situation
 from ops.stack import Stack
@@ -19,26 +17,23 @@ LOOK_SECONDS = 0.5
 SLOWEST_LOOK_SECONDS = 3.0
 
 
-def store(
-    stack: Stack,
-    files: Mapping[str, bytes],
-    sent: Callable[[str, int], None] = lambda key, size: None,
-    config: TransferConfig | None = None,
-) -> None:
+def store(stack: Stack, files: Mapping[str, bytes], sent: Callable[[str, int], None] = lambda key, size: None) -> None:
     """Upload files by their keys; `sent` is told each key and the bytes that went. Errors pass as boto3's."""
     for key, data in files.items():
         stack.client("s3").upload_fileobj(
             io.BytesIO(data),
             stack.uploads.name,
             key,
-            ExtraArgs={"ContentType": "application/json" if key.endswith(".json") else _type(key, data)},
+            ExtraArgs={"ContentType": content_type(key, data)},
             Callback=lambda size, key=key: sent(key, size),
-            Config=config,
         )
 
 
-def _type(key: str, data: bytes) -> str:
-    return content_of(data[:HEAD_BYTES], key).type or "application/octet-stream"
+def content_type(key: str, head: bytes) -> str:
+    """The content type of a file that begins with `head`."""
+    if key.endswith(".json"):
+        return "application/json"
+    return content_of(head[:HEAD_BYTES], key).type or "application/octet-stream"
 
 
 @dataclass(frozen=True)

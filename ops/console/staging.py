@@ -8,6 +8,7 @@ from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from ops.errors import OpsError
 from posedrop.contents import HEAD_BYTES, content_of
@@ -45,8 +46,12 @@ class Staged:
 
     def read(self, limit: int = UPLOAD_LIMIT) -> bytes:
         """The first `limit` bytes."""
-        with self.path.open("rb") as file:
+        with self.open() as file:
             return file.read(limit)
+
+    def open(self) -> IO[bytes]:
+        """Open it, to read it piece by piece."""
+        return self.path.open("rb")
 
     def examined(self, key: str) -> Examined:
         """What is in the file, under a key: a camera's RAW file is told from a TIFF by its name."""

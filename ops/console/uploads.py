@@ -11,10 +11,11 @@ from uuid import uuid4
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
-from ops import uploading
 from ops.console.feed import TROUBLE, sentence
 from ops.plan import File
 from ops.stack import Stack
+from ops.uploading import content_type
+from posedrop.contents import HEAD_BYTES
 from posedrop.images import UPLOAD_LIMIT
 
 SENDERS = 6
@@ -89,8 +90,7 @@ class Sender:
                 return
             upload.sent[key] = 0
             try:
-                data = upload.files[key].read(UPLOAD_LIMIT)
-                uploading.store(self._stack, {key: data}, progress.add, WHOLE)
+                self._put(key, upload.files[key], progress)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the page waits for a word
                 upload.sent[key] = 0
                 if pause is None or not _passes(exc):
@@ -105,6 +105,20 @@ class Sender:
                 upload.went.add(key)
                 progress.add(key, 0)
                 return
+
+    def _put(self, key: str, file: File, progress: "_Progress") -> None:
+        """Send one file piece by piece: six of them at a time would be too much for the memory."""
+        with file.open() as body:
+            kind = content_type(key, body.read(HEAD_BYTES))
+            body.seek(0)
+            self._stack.client("s3").upload_fileobj(
+                body,
+                self._stack.uploads.name,
+                key,
+                ExtraArgs={"ContentType": kind},
+                Callback=lambda count: progress.add(key, count),
+                Config=WHOLE,
+            )
 
 
 def _groups(upload: Upload) -> list[list[str]]:

@@ -383,3 +383,44 @@ def test_an_upload_that_stopped_goes_on_where_it_stopped(console: Console, visit
     expect(page.locator(".tray h2")).to_have_text("Uploaded: 4 of 4 files")
     console.handle()
     expect(page.locator('.card[data-state="running"]')).to_have_count(3)
+
+
+def test_from_the_folder_to_the_results_by_keyboard_alone(console: Console, visit: Visit, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    provider = console.pipeline.provider
+    provider.submits = [httpx.Response(200, json={"request_id": f"request-{n}", "status": "QUEUED"}) for n in range(2)]
+    provider.media = [httpx.Response(200, content=data("output", "astrid", "wide", 7))]
+    root = on_disk(tmp_path, folder("astrid"))
+    page = visit(console)
+    page.on("filechooser", lambda _: None)
+    page.keyboard.press("n")
+    for _ in range(3):
+        page.keyboard.press("Shift+Tab")
+        if page.evaluate("document.activeElement.textContent") == "Choose a folder":
+            break
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(root / "astrid")
+    expect(page.get_by_role("textbox", name="Prompt")).to_be_focused()
+    page.keyboard.type("in the snow")
+    expect(page.get_by_role("button", name="Send 2 jobs for about $0.059")).to_be_enabled()
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".tray h2")).to_contain_text("Uploaded:")
+    console.handle()
+    console.finish()
+    expect(page.locator('.card[data-state="done"] .result img')).to_have_count(2)
+    page.locator("#list").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Control+a")
+    bar = page.get_by_role("region", name="Selection")
+    expect(bar.locator("strong")).to_have_text("2 jobs selected")
+    page.locator(".card .open").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".viewer .stage img")).to_be_visible()
+    page.keyboard.press("s")
+    expect(page.locator(".stage img")).to_have_count(3)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".position")).to_have_text("2 of 2")
+    page.keyboard.press("Escape")
+    expect(page.locator(".viewer")).to_be_hidden()

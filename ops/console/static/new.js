@@ -35,7 +35,11 @@ export function build(stack, { characters, sent, unsent, uploaded }) {
   const folder = h("input", { type: "file", webkitdirectory: true, multiple: true, class: "unseen", tabindex: "-1", "aria-label": "Folder", onchange: () => { take(chosen(folder)); folder.value = ""; } });
   const form = h(
     "form",
-    { novalidate: true, onsubmit: (event) => { event.preventDefault(); submit(); } },
+    {
+      novalidate: true,
+      onsubmit: (event) => { event.preventDefault(); submit(); },
+      onkeydown: (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && submit(),
+    },
     h("header", {},
       h("h2", { id: "new-title" }, "New"),
       h("p", { class: "hint" }, "Drop pictures or folders anywhere here. A folder is a character."),
