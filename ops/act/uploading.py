@@ -24,13 +24,16 @@ def store(stack: Stack, files: Mapping[str, bytes], sent: Callable[[str, int], N
             io.BytesIO(data),
             stack.uploads.name,
             key,
-            ExtraArgs={"ContentType": "application/json" if key.endswith(".json") else _type(key, data)},
+            ExtraArgs={"ContentType": content_type(key, data)},
             Callback=lambda size, key=key: sent(key, size),
         )
 
 
-def _type(key: str, data: bytes) -> str:
-    return content_of(data[:HEAD_BYTES], key).type or "application/octet-stream"
+def content_type(key: str, head: bytes) -> str:
+    """The content type of a file that begins with `head`."""
+    if key.endswith(".json"):
+        return "application/json"
+    return content_of(head[:HEAD_BYTES], key).type or "application/octet-stream"
 
 
 @dataclass(frozen=True)

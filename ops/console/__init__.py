@@ -1,6 +1,7 @@
-"""The console: a page to drop, watch and look, on the operator's own machine and with the operator's credentials.
+"""The console: a page for new jobs, their progress and their results, on the operator's own machine.
 
-`app` has the routes, `guard` keeps everybody else out. `feed` watches the table and tells the pages; `cards`, `turns`
-and `glance` say what they show. `shelf` keeps what was dropped, `pictures` and `sending` read and write the buckets.
-Nothing here is deployed.
+`app` has the routes that read; `acting` those that send, `choosing` those of a selection, `attending` what is asked of
+a person; `guard` keeps everybody else out. `feed` watches the table and notifies the pages; `cards`, `turns` and
+`glance` say what they show. `staging` keeps chosen files, `sending` plans them, `uploads` brings them to S3;
+`pictures`, `sheet` and `archive` read the buckets. It acts with the operator's credentials; nothing here is deployed.
 """

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import anyio
 from anyio import to_thread
-from anyio.abc import TaskGroup
 from botocore.config import Config
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
@@ -22,32 +21,30 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from ops.act import actions
-from ops.console import cards, sending
+from ops.console import cards
+from ops.console.acting import IMMUTABLE, Acting
+from ops.console.attending import Attending
+from ops.console.choosing import Choosing, filter_of
 from ops.console.feed import TROUBLE, Feed, Unreachable, sentence
 from ops.console.guard import Guard
 from ops.console.pictures import SIZES, NoPicture, Pictures, file_name
+from ops.console.requests import in_thread, number_of
 from ops.console.sheet import ROWS, sheet
-from ops.console.shelf import Lost, Shelf
+from ops.console.staging import Lost
 from ops.errors import NotFound, OpsError, Refused
-from ops.inspect.health import problems
-from ops.inspect.plan import Plan
 from ops.inspect.records import Wanted
 from ops.inspect.timeline import life
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.parameters import schema
-from posedrop.contract.times import rfc3339
 
 STATIC = Path(__file__).parent / "static"
 PAGE_LIMIT = 200
-BODY_BYTES = 256 * 1024
 STATUS = {NotFound: 404, Refused: 409, NoPicture: 415, Unreachable: 503}
 HASTY = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
 """For what the page waits for, pictures too. A browser has six connections to the console: pictures of a stack that
 hangs must not keep them. The times are for one read of the socket: a large picture may take as long as it does."""
-IMMUTABLE = "private, max-age=31536000, immutable"
 
 R = TypeVar("R")
 
@@ -60,43 +57,39 @@ class Console:
         self.stack = replace(stack, client=cache(partial(stack.client, config=HASTY)))
         for service in ("dynamodb", "s3", "sqs", "stepfunctions", "cloudformation"):
             self.stack.client(service)  # boto3 makes clients in one thread only
-        self._patient.client("s3")
+        for service in ("s3", "sqs", "lambda", "cloudformation"):
+            self._patient.client(service)
         self.feed = Feed(self.stack)
         self.pictures = Pictures(self.stack)
-        self.shelf = Shelf()
-        self._uploads: TaskGroup
+        self.acting = Acting(self.stack, self._patient, self.feed, self.pictures)
+        self.choosing = Choosing(self.stack, self.feed, self.pictures)
         self._decoders = anyio.CapacityLimiter(4)
-        self._senders = anyio.CapacityLimiter(2)
-        self._planner = anyio.CapacityLimiter(1)
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Watch the stack, and upload, as long as the server runs."""
-        async with anyio.create_task_group() as watching, anyio.create_task_group() as self._uploads:
+        async with anyio.create_task_group() as watching, anyio.create_task_group() as self.acting.tasks:
             watching.start_soon(self.feed.run)
             yield
-            self._uploads.cancel_scope.cancel()
+            self.acting.close()
+            self.acting.tasks.cancel_scope.cancel()
             watching.cancel_scope.cancel()
 
     def routes(self) -> list[Route | Mount]:
         """All of them."""
-        post = ["POST"]
         return [
             Route("/", self.index),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
             Route("/api/stack", self.about),
-            Route("/api/problems", self.problems),
             Route("/api/glance", self.glance),
             Route("/api/events", self.events),
             Route("/api/jobs", self.jobs),
-            Route("/api/jobs/{job_id:path}/retry", self.retry, methods=post),
-            Route("/api/jobs/{job_id:path}/again", self.again, methods=post),
+            *self.acting.routes(),
+            *self.choosing.routes(),
+            *Attending(self.stack, self._patient, self.feed).routes(),
             Route("/api/jobs/{job_id:path}", self.job),
             Route("/api/pictures/{job_id:path}", self.picture),
             Route("/api/sheet/{character:path}.png", self.sheet),
-            Route("/api/files", self.file, methods=post),
-            Route("/api/plan", self.plan, methods=post),
-            Route("/api/uploads", self.uploads, methods=post),
         ]
 
     # ---- looking -----------------------------------------------------------------------------------------------------
@@ -117,16 +110,11 @@ class Console:
                 "local": stack.endpoint is not None,
                 "command": stack.command(),
                 "schema": schema(),
-                "price_usd": (await _thread(stack.prices))({}),
+                "price_usd": (await in_thread(stack.prices))({}),
                 "file_bytes": UPLOAD_LIMIT,
                 "default_prompt": stack.parameter("DefaultPrompt"),
             }
         )
-
-    async def problems(self, _request: Request) -> Response:
-        """What somebody must see to; a pause is told at a glance."""
-        found = await _thread(problems, self.stack)
-        return JSONResponse([{"what": problem.what, "step": problem.next_step} for problem in found])
 
     async def glance(self, _request: Request) -> Response:
         """The stack at a glance."""
@@ -135,13 +123,8 @@ class Console:
     async def jobs(self, request: Request) -> Response:
         """One page of cards."""
         query = request.query_params
-        states = frozenset(name for name in query.get("state", "").split(",") if name)
-        if not states <= set(cards.STATES):
-            raise HTTPException(400, f"a state is one of {', '.join(cards.STATES)}")
-        hours = _number(query.get("hours") or "0", "hours", 0, 1e6)
-        limit = int(_number(query.get("limit") or "60", "limit", 1, PAGE_LIMIT))
-        times = {"since": rfc3339(self.stack.clock() - hours * 3600)} if hours else {}
-        wanted = cards.Filter(query.get("character", ""), states, query.get("text", "").strip(), **times)
+        limit = int(number_of(query.get("limit") or "60", "limit", 1, PAGE_LIMIT))
+        wanted = filter_of(request, self.stack.clock())
         known, begins = await self.feed.known(), query.get("cursor") or None
         back_to, total = None, None
         try:
@@ -166,7 +149,7 @@ class Console:
 
     async def job(self, request: Request) -> Response:
         """One job's life."""
-        found = await _thread(life, self.stack, request.path_params["job_id"])
+        found = await in_thread(life, self.stack, request.path_params["job_id"])
         known = await self.feed.known()
         explanation = found.explanation
         return JSONResponse(
@@ -201,7 +184,7 @@ class Console:
         what, size = query.get("what", "output"), query.get("size", "thumb")
         if size not in (*SIZES, "original"):
             raise HTTPException(400, f"a size is one of {', '.join(SIZES)}, original")
-        number = int(_number(query.get("n") or "1", "n", 1, 100))
+        number = int(number_of(query.get("n") or "1", "n", 1, 100))
         record = await self._record(request.path_params["job_id"])
         if query.get("attempt", str(record.attempt)) != str(record.attempt):
             raise NotFound(f"attempt {query['attempt']} of {record.job_id} is not the last one")
@@ -222,55 +205,10 @@ class Console:
         data = await self._decode(sheet, self.pictures, records, character)
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
 
-    # ---- acting ------------------------------------------------------------------------------------------------------
-
-    async def file(self, request: Request) -> Response:
-        """Keep a file that was dropped: what is made of it is asked for by its hash."""
-        data = await _read(request, UPLOAD_LIMIT)
-        return JSONResponse({"sha256": await _thread(self.shelf.put, data), "bytes": len(data)})
-
-    async def plan(self, request: Request) -> Response:
-        """What would become of a drop. Nothing is sent."""
-        drop = self.shelf.drop(await _body(request))
-        planned = await self._plan(drop)
-        return JSONResponse({"jobs": sending.told(planned), "usd": planned.usd, "refused": drop.refused})
-
-    async def uploads(self, request: Request) -> Response:
-        """Upload a drop for the price that was agreed to; how far it is, the events tell."""
-        body = await _body(request)
-        drop = self.shelf.drop(body)
-        planned = await self._plan(drop)
-        files = sending.accepted(drop, planned, _agreed(body))
-        upload = self._send(drop.character, files)
-        self.shelf.clear(body)
-        return JSONResponse({"upload": upload, "files": len(files), "jobs": sending.told(planned)}, 202)
-
-    async def retry(self, request: Request) -> Response:
-        """Begin a new attempt of a failed job, once it is confirmed."""
-        body = await _body(request)
-        wanted, asks = await _thread(sending.ask_retry, self.stack, request.path_params["job_id"])
-        if body.get("confirm") is not True:
-            return JSONResponse({"asks": asks, "usd": wanted.usd})
-        await _thread(actions.retry, self.stack, [wanted])
-        return JSONResponse({"job_id": wanted.job_id, "attempt": wanted.attempt}, 202)
-
-    async def again(self, request: Request) -> Response:
-        """Make a job's pair with another seed, once it is confirmed."""
-        body = await _body(request)
-        seed = body.get("seed")
-        if not (seed is None or (isinstance(seed, int) and not isinstance(seed, bool) and abs(seed) < 2**63)):
-            raise HTTPException(400, "a seed is a whole number of at most 63 bits")
-        record = await self._record(request.path_params["job_id"])
-        wanted = await _thread(sending.plan_again, self.stack, record, seed)
-        if body.get("confirm") is not True:
-            return JSONResponse({"usd": wanted.usd, "sentence": wanted.asks, "seed": wanted.seed})
-        upload = self._send(wanted.character, wanted.files)
-        return JSONResponse({"character": wanted.character, "pose": wanted.pose, "upload": upload}, 202)
-
     # ---- what several share ------------------------------------------------------------------------------------------
 
     async def _record(self, job_id: str) -> Record:
-        record = (await self.feed.known()).records.get(job_id) or await _thread(self.stack.record, job_id)
+        record = (await self.feed.known()).records.get(job_id) or await in_thread(self.stack.record, job_id)
         if record is None:
             raise NotFound(f"there is no job {job_id}")
         return record
@@ -278,69 +216,8 @@ class Console:
     async def _decode(self, function: Callable[..., R], *arguments: Any) -> R:
         return await to_thread.run_sync(partial(function, *arguments), limiter=self._decoders)
 
-    async def _plan(self, drop: sending.Drop) -> Plan:
-        return await to_thread.run_sync(partial(sending.plan_drop, self.stack, drop), limiter=self._planner)
 
-    def _send(self, character: str, files: Mapping[str, bytes]) -> str:
-        """Begin to upload; return its name."""
-        upload = sending.upload_id()
-        self.feed.watch(character)
-        coming = [{"key": key, "bytes": len(data)} for key, data in files.items()]
-        self.feed.events.publish("uploads", {"upload": upload, "files": coming})
-        self._uploads.start_soon(self._sending, upload, files)
-        return upload
-
-    async def _sending(self, upload: str, files: Mapping[str, bytes]) -> None:
-        token = anyio.lowlevel.current_token()
-
-        def tell(data: dict[str, Any]) -> None:
-            # boto3 calls from threads of its own.
-            anyio.from_thread.run_sync(self.feed.events.publish, "upload", data, token=token)
-
-        await to_thread.run_sync(sending.send, self._patient, upload, files, tell, limiter=self._senders)
-
-
-# ---- requests and errors ---------------------------------------------------------------------------------------------
-
-
-async def _thread(function: Callable[..., R], *arguments: Any) -> R:
-    return await to_thread.run_sync(partial(function, *arguments))
-
-
-async def _read(request: Request, limit: int) -> bytes:
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > limit:
-            raise HTTPException(413, f"the body has more than {limit} bytes")
-    return bytes(data)
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await _read(request, BODY_BYTES) or b"{}")
-    except (ValueError, RecursionError) as exc:
-        raise HTTPException(400, "the body is not JSON") from exc
-    if not isinstance(body, dict):
-        raise HTTPException(400, "the body is no JSON object")
-    return body
-
-
-def _agreed(body: Mapping[str, Any]) -> float:
-    usd = body.get("usd")
-    if not isinstance(usd, int | float) or isinstance(usd, bool):
-        raise HTTPException(400, "it is not said at which price")
-    return usd
-
-
-def _number(text: str, name: str, least: float, most: float) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = float("nan")
-    if not least <= found <= most:
-        raise HTTPException(400, f"{name} is a number from {least:g} to {most:g}")
-    return found
+# ---- errors ----------------------------------------------------------------------------------------------------------
 
 
 def _error(_request: Request, exc: Exception) -> Response:

@@ -99,6 +99,8 @@ def card(record: Record, situation: Situation, turn: float | None = None) -> dic
         "prompt": record.parameters.get("prompt"),
         "seed": record.parameters.get("seed"),
         "prepared": prepared(record),
+        "stack": stack_of(record),
+        "seconds": seconds_to_result(record),
         "error": {name: record.error.get(name) for name in ("type", "message")} if record.error else None,
         "metrics": record.metrics or None,
         "cost_usd": record.cost_usd,
@@ -114,6 +116,21 @@ def prepared(record: Record) -> dict[str, list[str]]:
     """What was done to a job's images before they were sent, by "face" and "pose", where anything was."""
     found = {name: stored.get("prepared") for name, stored in record.inputs.items()}
     return {name: list(told["what"]) for name, told in found.items() if told}
+
+
+def seconds_to_result(record: Record) -> float | None:
+    """Seconds from the upload to the result, None before it is there: of a later attempt, since that was asked for."""
+    began = record.queued_at if record.attempt > 1 and record.queued_at else record.created_at
+    if record.status is not Status.SUCCEEDED or not record.completed_at or not began:
+        return None
+    return round(epoch(record.completed_at) - epoch(began), 1)
+
+
+def stack_of(record: Record) -> str:
+    """What the variants of a pose have in common: the picture of the pose, or its name where that is not known."""
+    pose = record.inputs.get("pose", {}).get("sha256")
+    seed = record.parameters.get("seed")
+    return f"{record.character}/{pose or record.pose.removesuffix(f'-{seed}')}"
 
 
 def aspect(record: Record, situation: Situation, turn: float | None = None) -> tuple[str, int | None]:
@@ -144,8 +161,8 @@ def _headline(record: Record, situation: Situation, turn: float | None) -> str:
         case "delivering":
             return "being told"
         case "done":
-            ended, began = record.completed_at, record.submitted_at
-            return f"done in {span(epoch(ended) - epoch(began))}" if ended and began else "done"
+            seconds = seconds_to_result(record)
+            return f"done in {span(seconds)}" if seconds is not None else "done"
     if record.cancelled:
         return "cancelled"
     return _FAILURES.get((record.error or {}).get("type", ""), "failed inside the stack")

@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +45,8 @@ GLANCE_SECONDS = 2.0
 """Between two glances that differ: some of it is nothing but the time."""
 WATCH_SECONDS = 120.0
 """How long a character is watched after an upload: a job that is refused ends too soon for the index to show it."""
+EXPECT_SECONDS = 600.0
+"""How long the jobs of an upload are looked for by their ids: a large one takes as long."""
 WATCHED = 100
 """Jobs of a watched character that are read, the newest."""
 KEPT = 4000
@@ -202,14 +204,18 @@ class Looker:
             if any(_number(unfinished, key) >= MOST_PLACES for _, _, key in places)
         }
 
-    def changes(self, known: Known, characters: Mapping[str, float]) -> Known:
-        """Read what changed. `characters` are watched beside the index, each since a time (seconds)."""
+    def changes(self, known: Known, characters: Mapping[str, float], expected: Iterable[str] = ()) -> Known:
+        """Read what changed. `characters` are watched beside the index, each since a time (seconds).
+
+        `expected` are jobs that an upload will make: they are read by their ids.
+        """
         unfinished = self._unfinished()
         changed = {
             job_id
             for job_id in unfinished.keys() | known.unfinished.keys()
             if unfinished.get(job_id) != known.unfinished.get(job_id) or unfinished[job_id].startswith(PAID)
         }
+        changed |= {job_id for job_id in expected if not _is_over(known.records.get(job_id))}
         read = self._records.get(changed)
         records = {job_id: record for job_id, record in known.records.items() if job_id not in changed} | read
         for character, since in characters.items():
@@ -258,6 +264,11 @@ class Looker:
         )
 
 
+def _is_over(record: Record | None) -> bool:
+    """Whether nothing more happens to a job by itself."""
+    return record is not None and record.ended and record.notified_at is not None
+
+
 def _number(unfinished: Mapping[str, str], key: str) -> int:
     """How many stand at a place."""
     return sum(place.startswith(f"{key} ") for place in unfinished.values())
@@ -290,6 +301,7 @@ class Feed:
         self._looking = False
         self._wanted, self._done = anyio.Event(), anyio.Event()
         self._characters: dict[str, float] = {}
+        self._expected: dict[str, float] = {}
         self._last_glance: dict[str, Any] | None = None
         self.events = Events()
         self.events.on_open = self._want
@@ -303,6 +315,10 @@ class Feed:
     async def page(self, wanted: Wanted, limit: int, cursor: str | None) -> Page:
         """One page of all records that there are. Raises ValueError if the cursor is none; errors of AWS pass."""
         return await to_thread.run_sync(self._looker.page, wanted, limit, cursor)
+
+    def expect(self, job_ids: Iterable[str]) -> None:
+        """Look for these jobs by their ids for a while: they were uploaded."""
+        self._expected |= dict.fromkeys(job_ids, self._stack.clock())
 
     def watch(self, character: str) -> None:
         """Look at a character's jobs more closely for a while: something was uploaded."""
@@ -335,6 +351,9 @@ class Feed:
             self._wanted.set()
 
     async def _look(self) -> None:
+        now = self._stack.clock()
+        self._characters = {name: at for name, at in self._characters.items() if now - at < WATCH_SECONDS}
+        self._expected = {name: at for name, at in self._expected.items() if now - at < EXPECT_SECONDS}
         try:
             with anyio.fail_after(LOOK_DEADLINE):
                 known, whole_due = await to_thread.run_sync(self._read, abandon_on_cancel=True)
@@ -355,9 +374,7 @@ class Feed:
         if self._known is None or began >= self._whole_due:
             known = self._looker.whole(self._known)
             return known, self._clock() + max(WHOLE_SECONDS, (self._clock() - began) / WHOLE_SHARE)
-        now = self._stack.clock()
-        self._characters = {name: at for name, at in self._characters.items() if now - at < WATCH_SECONDS}
-        return self._looker.changes(self._known, self._characters), self._whole_due
+        return self._looker.changes(self._known, dict(self._characters), list(self._expected)), self._whole_due
 
     def _tell_trouble(self, what: str) -> None:
         # What happens in the meantime is in no index any more.

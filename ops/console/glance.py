@@ -67,9 +67,7 @@ def glance(
         "done": states["done"],
         "failed": states["failed"],
         "failures": [{"type": kind, "count": count} for kind, count in failures.most_common()],
-        "durations": [
-            round(epoch(str(record.completed_at)) - epoch(record.created_at), 1) for record in reversed(newest)
-        ],
+        "durations": [cards.seconds_to_result(record) for record in reversed(newest)],
     }
 
 

@@ -3,7 +3,7 @@
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 from PIL import Image, ImageOps
 
+from ops.console.staging import Staged
 from ops.errors import NotFound, OpsError
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
@@ -70,7 +71,7 @@ class Pictures:
         self._stack = stack
         self._limit = cache_bytes
         self._lock, self._large = threading.Lock(), threading.Lock()
-        self._made: OrderedDict[tuple[Source, str], Future[Picture]] = OrderedDict()
+        self._made: OrderedDict[Hashable, Future[Picture]] = OrderedDict()
         self._bytes = 0
 
     def source(self, record: Record, what: str, number: int = 1) -> Source:
@@ -95,7 +96,17 @@ class Pictures:
         """The image, made smaller unless `size` is original. Whoever asks for what is being made waits for it."""
         if size not in SIZES:
             return self._read(source)
-        wanted = (source, size)
+        return self._made_once((source, size), lambda: self._smaller(self._read(source), SIZES[size]))
+
+    def staged(self, staged: Staged, size: str) -> Picture:
+        """The same of a file that is not uploaded yet: upright, as it will be sent."""
+
+        def make() -> Picture:
+            return self._smaller(checked("the file", staged.read()), SIZES[size])
+
+        return self._made_once((staged.sha256, size), make)
+
+    def _made_once(self, wanted: Hashable, make: Callable[[], Picture]) -> Picture:
         with self._lock:
             future = self._made.get(wanted)
             mine = future is None
@@ -104,7 +115,7 @@ class Pictures:
             self._made.move_to_end(wanted)
         if mine:
             try:
-                picture = self._smaller(self._read(source), SIZES[size])
+                picture = make()
             except NoPicture as exc:
                 future.set_exception(exc)
                 self._keep_within_limit(FAILURE_BYTES)

@@ -1,126 +1,226 @@
-"""What the page sends off: uploads with their plan, new attempts, and the same pair with another seed."""
+"""What the page sends: characters with their plans, new attempts, and jobs once more with other parameters."""
 
 import secrets
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
-from uuid import uuid4
 
-from ops.act import actions, uploading
-from ops.console.feed import sentence
-from ops.errors import NotFound, Refused
+from ops.act import actions
+from ops.console.staging import Staged, Staging
+from ops.errors import Refused
 from ops.formatting import usd
 from ops.inspect.explain_record import explain_record
-from ops.inspect.plan import Outcome, Plan, PlannedJob, job_file, place, plan, stem
+from ops.inspect.plan import File, InMemory, Outcome, Plan, PlannedJob, Wish, job_file, place, plan_all, stem
+from ops.inspect.records import Records
 from ops.inspect.situation import Situation
 from ops.stack import Stack
-from posedrop.aws.record import Record
+from posedrop.aws.record import Record, Status
 from posedrop.aws.stored_uploads import UploadChanged, read_stored
-from posedrop.contract.examine import Examiner
+from posedrop.contract.errors import InvalidInput
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.job import waiting_id
+from posedrop.contract.parameters import JOB_FILE_LIMIT, read_job_file
 from posedrop.contract.upload_layout import FileKind, Folder
 
-PROGRESS_STEP = 0.04
-"""Of a file, between two words on how far it is."""
+MOST_FILES = 5000
 SEEDS = 2**32
+MOST_SEEDS = 8
+UNKNOWN = "SubmitOutcomeUnknown"
 
-Tell = Callable[[dict[str, Any]], None]
+
+# ---- what is asked for -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Named:
-    """A file as the page gives it: its name there, and that of the pose if somebody named it.
+    """A file as the page describes it: its name there, its hash, and the pose's name if somebody gave one.
 
-    `data` is None where the file has more than UPLOAD_LIMIT bytes.
+    Without a hash the file was too large to be sent here. `parameters` is the hash of a job file for this pose alone.
     """
 
     file: str
-    data: bytes | None
+    sha256: str = ""
     pose: str = ""
+    parameters: str = ""
+
+    @property
+    def hashes(self) -> list[str]:
+        """The hashes of what is kept of it."""
+        return [sha256 for sha256 in (self.sha256, self.parameters) if sha256]
+
+
+@dataclass(frozen=True)
+class Described:
+    """A character as the page describes it. `job_file` is the hash of a job file for all its poses."""
+
+    character: str
+    face: Named | None
+    poses: list[Named]
+    job_file: str = ""
+
+    @property
+    def named(self) -> list[Named]:
+        """Its pictures, the face first."""
+        return [*([self.face] if self.face else []), *self.poses]
+
+    @property
+    def hashes(self) -> list[str]:
+        """The hashes of all its files."""
+        return [*([self.job_file] if self.job_file else []), *(name for file in self.named for name in file.hashes)]
 
 
 @dataclass(frozen=True)
 class Drop:
-    """What was dropped onto the page, laid out as it would be uploaded: bytes by their keys, in their order.
+    """What was chosen of one character, laid out as it would be uploaded: files by their keys, in their order.
 
-    `poses` are named by their keys; `refused` says of each file that has no place, why.
+    `poses` are their keys by their names; `refused` says of each file that has no place, why.
     """
 
     character: str
-    files: dict[str, bytes]
+    files: dict[str, File]
     poses: dict[str, str]
     refused: list[dict[str, str]] = field(default_factory=list)
 
 
-# ---- a drop ----------------------------------------------------------------------------------------------------------
+def described(body: Mapping[str, Any]) -> list[Described]:
+    """The characters that the page describes: one, or a list of them. Raises Refused."""
+    told = body.get("characters", [body])
+    if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
+        raise Refused("the characters are a list of objects")
+    found = [_described(each) for each in told]
+    if sum(len(each.named) for each in found) > MOST_FILES:
+        raise Refused(f"choose at most {MOST_FILES} files at once")
+    names = [each.character for each in found]
+    if twice := sorted({name for name in names if name and names.count(name) > 1}):
+        raise Refused(f"two characters have the same name: {', '.join(twice)}")
+    return found
 
 
-def lay_out(character: str, face: Named | None, poses: Sequence[Named], parameters: Mapping[str, Any]) -> Drop:
-    """Lay out what was dropped. The character is named by the face where it has no name. Raises Refused."""
-    character = character or (stem(face.file, FileKind.FACE) if face else "")
+def _described(told: Mapping[str, Any]) -> Described:
+    face, poses = told.get("face"), told.get("poses") or []
+    try:
+        files = [Named(**file) for file in [*([face] if face else []), *(poses if isinstance(poses, list) else [0])]]
+    except TypeError:
+        files = [Named("")]
+    if not all(file.file and all(isinstance(value, str) for value in vars(file).values()) for file in files):
+        raise Refused("each file is described by its name, the pose's name and its hash")
+    name, job_file = (str(told.get(part) or "").strip() for part in ("character", "job_file"))
+    return Described(name, files[0] if face else None, files[1:] if face else files, job_file)
+
+
+def drops(staging: Staging, body: Mapping[str, Any]) -> list[Drop]:
+    """What is asked for, laid out. Raises Lost and Refused."""
+    wanted = described(body)
+    parameters = body.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise Refused("the parameters are no JSON object")
+    files = staging.get(name for each in wanted for name in each.hashes)
+    return [lay_out(each, files, parameters) for each in wanted]
+
+
+def lay_out(wanted: Described, files: Mapping[str, Staged], parameters: Mapping[str, Any]) -> Drop:
+    """Lay out one character's files. It is named by the face where it has no name. Raises Refused.
+
+    `parameters` go over those of the character's own job files, and beside each pose.
+    """
+    face, poses = wanted.face, wanted.poses
+    character = wanted.character or (stem(face.file, FileKind.FACE) if face else "")
     if not character:
-        raise Refused("name the character, or drop a face whose file name names it")
+        raise Refused("name the character, or choose a face whose file name names it")
     if not face and not poses:
-        raise Refused("drop a face or a pose")
+        raise Refused("choose a face or a pose")
     drop = Drop(character, {}, {})
+    if wanted.job_file:
+        drop.files[Folder(character).job_file] = files[wanted.job_file]
     for kind, file in [*([(FileKind.FACE, face)] if face else []), *((FileKind.POSE, pose) for pose in poses)]:
-        ending = PurePath(file.file).suffix
         name = (file.pose or stem(PurePath(file.file).name, FileKind.POSE)) if kind is FileKind.POSE else ""
         try:
-            if file.data is None:
-                raise Refused(f"the file has more than {UPLOAD_LIMIT} bytes")
-            key = place(character, kind, ending, name)
-            if name in drop.poses:
-                raise Refused(f"another pose is named {name}, too")
-            if kind is FileKind.FACE and not poses:
-                _check(file.file, file.data)  # no pose of this drop says what is wrong with it
+            if kind is FileKind.FACE and not poses and file.sha256:
+                _check(file.file, files[file.sha256])  # no pose says what is wrong with it
+            _put(drop, kind, file, name, files, parameters)
         except Refused as why:
-            drop.refused.append({"file": file.file, "pose": name, "why": str(why)})
-            continue
-        if kind is FileKind.POSE:
-            drop.poses[name] = key
-            if parameters:
-                drop.files[Folder(character).pose_file(name)] = job_file(parameters)
-        drop.files[key] = file.data
+            drop.refused.append({"character": wanted.character, "file": file.file, "pose": name, "why": str(why)})
     return drop
 
 
-def _check(name: str, data: bytes) -> None:
+def _put(
+    drop: Drop,
+    kind: FileKind,
+    file: Named,
+    name: str,
+    files: Mapping[str, Staged],
+    parameters: Mapping[str, Any],
+) -> None:
+    """Put one picture into a drop, and its parameters before it. Raises Refused."""
+    if not file.sha256:
+        raise Refused(f"the file has more than {UPLOAD_LIMIT} bytes")
+    key = place(drop.character, kind, PurePath(file.file).suffix, name)
+    if name in drop.poses:
+        raise Refused(f"another pose is named {name}, too")
+    if kind is FileKind.POSE:
+        own = _parameters(file, files, parameters)
+        drop.poses[name] = key
+        if own:
+            drop.files[Folder(drop.character).pose_file(name)] = own
+    drop.files[key] = files[file.sha256]
+
+
+def _parameters(file: Named, files: Mapping[str, Staged], parameters: Mapping[str, Any]) -> File | None:
+    """The job file of one pose: its own, with what was set on the page over it. Raises Refused."""
+    if not file.parameters:
+        return InMemory(job_file(parameters)) if parameters else None
+    own = files[file.parameters]
+    if not parameters:
+        return own
+    try:
+        there = read_job_file(f"{PurePath(file.file).stem}.json", own.read(JOB_FILE_LIMIT + 1))
+    except InvalidInput as why:
+        raise Refused(str(why)) from why
+    return InMemory(job_file({**there, **parameters}))
+
+
+def _check(name: str, file: Staged) -> None:
     """Raise Refused if a file is no whole picture, as far as its container says."""
-    examiner = Examiner(name, len(data))
-    if examiner.wants_more:
-        examiner.feed(data)
-    found = examiner.close(version_id=None, etag="", metadata={})
+    found = file.examined(name)
     if not found.type:
         raise Refused(f"{name} is {found.content.words}: {found.content.advice}")
     if found.problem:
         raise Refused(f"{name}: {found.problem}")
 
 
-def plan_drop(stack: Stack, drop: Drop) -> Plan:
-    """What would become of a drop. Raises Refused; errors of AWS pass as botocore's."""
-    if not drop.files:
-        return Plan("", [])
-    return plan(stack, drop.character, drop.files, list(drop.poses) or None)
+# ---- what would become of it -----------------------------------------------------------------------------------------
 
 
-def told(planned: Plan) -> list[dict[str, Any]]:
-    """The planned jobs as the page shows them; those that nobody asked for only if they are made anew."""
+def plan_drops(stack: Stack, wanted: Sequence[Drop]) -> list[Plan]:
+    """What would become of each. Raises Refused; errors of AWS pass as botocore's."""
+    wishes = [Wish(drop.character, drop.files, list(drop.poses) or None) for drop in wanted]
+    found = iter(plan_all(stack, [wish for wish in wishes if wish.files]))
+    return [next(found) if wish.files else Plan("", []) for wish in wishes]
+
+
+def total(planned: Sequence[Plan]) -> float:
+    """What all of it would cost (USD)."""
+    return round(sum(plan.usd for plan in planned), 4)
+
+
+def summary(planned: Sequence[Plan]) -> list[dict[str, Any]]:
+    """The planned jobs as the page shows them; those that nobody asked for only if they are made again."""
     return [
         {
             "character": job.character,
             "pose": job.pose,
             "asked": job.asked,
             "outcome": str(job.outcome),
+            "status": job.status,
             "why": _why(job),
             "usd": job.usd,
+            "changes": job.changes,
             "parameters": {name: value for name, value in (job.request or {}).items() if not name.endswith("_image")},
             "job_id": job.job_id or (waiting_id(job.character, job.pose) if job.missing else None),
         }
-        for job in planned.jobs
+        for plan in planned
+        for job in plan.jobs
         if job.asked or job.outcome is Outcome.NEW
     ]
 
@@ -135,70 +235,34 @@ def _why(job: PlannedJob) -> str | None:
     return job.error
 
 
-def accepted(drop: Drop, planned: Plan, agreed_usd: float) -> dict[str, bytes]:
-    """The files to upload: without those of poses that would be refused.
+def accepted(wanted: Sequence[Drop], planned: Sequence[Plan], agreed_usd: float) -> dict[str, File]:
+    """The files to upload, in their order: job files and faces first, so that a pose finds all that it needs.
 
-    Raises Refused if no pose is left, or if it costs more by now than was agreed to.
+    Without the files of poses that would be refused or are there already, and without what the bucket has already.
+    Raises Refused if nothing is left, or if it costs more by now than was agreed to.
     """
-    if planned.usd > agreed_usd + 1e-6:
-        raise Refused(f"it would cost {usd(planned.usd)} by now, not {usd(agreed_usd)}: look at it again")
-    refused = {job.pose: job.error for job in planned.asked if job.outcome is Outcome.REFUSED}
-    if drop.poses and refused.keys() >= drop.poses.keys():
-        raise Refused(next(iter(refused.values())) or "the contract refuses all of it")
-    if not drop.files:
-        raise Refused(drop.refused[0]["why"])
-    own = {key for name in refused if name in drop.poses for key in (drop.poses[name], _json(drop, name))}
-    return {key: data for key, data in drop.files.items() if key not in own}
+    usd_now = total(planned)
+    if usd_now > agreed_usd + 1e-6:
+        raise Refused(f"it would cost {usd(usd_now)} by now, not {usd(agreed_usd)}: look at it again")
+    found: dict[str, File] = {}
+    reasons = [refused["why"] for drop in wanted for refused in drop.refused]
+    for drop, plan in zip(wanted, planned, strict=True):
+        own = _own_files(drop)
+        left_out = {job.pose for job in plan.asked if job.outcome in (Outcome.REFUSED, Outcome.KNOWN)}
+        reasons += [job.error or _why(job) or "" for job in plan.asked if job.pose in left_out]
+        if drop.poses and left_out >= drop.poses.keys() and not plan.others:
+            continue
+        without = {key for pose in left_out for key in own.get(pose, ())} | plan.unchanged - set().union(*own.values())
+        found |= {key: file for key, file in drop.files.items() if key not in without}
+    if not found:
+        raise Refused(next(iter(reasons), "everything is there already"))
+    poses = {key for drop in wanted for key in drop.poses.values()}
+    return {key: found[key] for key in sorted(found, key=lambda key: key in poses)}
 
 
-def _json(drop: Drop, pose: str) -> str:
-    return Folder(drop.character).pose_file(pose)
-
-
-def send(stack: Stack, upload: str, files: Mapping[str, bytes], tell: Tell) -> None:
-    """Upload files one after another, and tell of each how far it is. After one that fails nothing more is sent."""
-    failed: str | None = None
-    for key, data in files.items():
-        progress = _Progress(upload, key, len(data), tell)
-        if failed is None:
-            try:
-                uploading.store(stack, {key: data}, progress.add)
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the page waits for a word on each file
-                failed = sentence(exc)
-                progress.end(failed)
-            else:
-                progress.end(None)
-        else:
-            progress.end("not sent, since another file failed")
-
-
-def upload_id() -> str:
-    """A name for one drop's uploads."""
-    return uuid4().hex[:12]
-
-
-class _Progress:
-    """How much of one file went. boto3 tells it from several threads."""
-
-    def __init__(self, upload: str, key: str, size: int, tell: Tell) -> None:
-        self._told = {"upload": upload, "key": key, "bytes": size}
-        self._size, self._tell = size, tell
-        self._sent = self._last = 0
-        self._lock = threading.Lock()
-
-    def add(self, _key: str, count: int) -> None:
-        """So many bytes more."""
-        with self._lock:
-            self._sent += count
-            if self._sent - self._last < self._size * PROGRESS_STEP:
-                return
-            self._last = self._sent
-        self._tell({**self._told, "sent": min(self._sent, self._size), "done": False, "error": None})
-
-    def end(self, error: str | None) -> None:
-        """It went, or it did not."""
-        sent = self._size if error is None else self._sent
-        self._tell({**self._told, "sent": sent, "done": error is None, "error": error})
+def _own_files(drop: Drop) -> dict[str, set[str]]:
+    """The keys of each pose's own files."""
+    return {name: {key, Folder(drop.character).pose_file(name)} for name, key in drop.poses.items()}
 
 
 # ---- once more -------------------------------------------------------------------------------------------------------
@@ -216,47 +280,144 @@ def ask_retry(stack: Stack, job_id: str) -> tuple[actions.Retry, str]:
 
 
 @dataclass(frozen=True)
-class Again:
-    """The same face and pose with another seed: a pose of its own, so that the old job stays what it is."""
+class Retries:
+    """New attempts that would begin, what they cost at most (USD), and why others would not."""
+
+    retries: list[actions.Retry]
+    usd: float
+    refused: list[str]
+
+
+def plan_retries(stack: Stack, job_ids: Sequence[str]) -> Retries:
+    """The new attempts of all jobs among some that have failed; of the others nothing is said."""
+    retries: list[actions.Retry] = []
+    refused: list[str] = []
+    for record in Records(stack).get(job_ids).values():
+        if record.status is not Status.FAILED:
+            continue
+        try:
+            retries += actions.plan_retries(stack, [record.job_id])
+        except Refused as why:
+            refused.append(str(why))
+    return Retries(retries, round(sum(wanted.usd for wanted in retries), 4), refused)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The pictures of a job, as far as they can be read, and the character that they would be uploaded for."""
 
     character: str
-    pose: str
-    seed: int
-    files: dict[str, bytes]
-    usd: float
-
-    @property
-    def asks(self) -> str:
-        """What to ask before."""
-        return f"Make {self.pose} of {self.character} with the seed {self.seed}? It costs about {usd(self.usd)}."
+    face: Named | None
+    pose: Named | None
+    note: str = ""
 
 
-def plan_again(stack: Stack, record: Record | None, seed: int | None) -> Again:
-    """What another seed would upload: the pose once more under a name of its own, and all parameters beside it.
+def pair(stack: Stack, staging: Staging, record: Record) -> Pair:
+    """Keep a job's face and pose for a new upload.
 
-    Raises NotFound and Refused; errors of AWS pass as botocore's.
+    Where the character has another face by now they are uploaded for a character of their own: under its name the old
+    face would make all its poses again. Errors of AWS pass as botocore's.
     """
-    if record is None:
-        raise NotFound("there is no such job")
-    if not {"face", "pose"} <= record.inputs.keys():
-        raise Refused(f"{record.job_id} has no face and pose to take")
-    seed = secrets.randbelow(SEEDS) if seed is None else seed
-    s3 = stack.client("s3")
+    found = {kind: _kept(stack, staging, record, kind) for kind in (FileKind.FACE, FileKind.POSE)}
+    face, pose = found[FileKind.FACE], found[FileKind.POSE]
+    missing = [str(kind) for kind, file in found.items() if file is None]
+    note = f"the {' and the '.join(missing)} of {record.pose or 'the job'} cannot be read any more" if missing else ""
+    character = record.character
+    now = stack.uploads.files(character, "").face
+    if face and now:
+        data = stack.uploads.read(now, UPLOAD_LIMIT).data
+        if staging.get([face.sha256])[face.sha256].read() != data:
+            character = f"{record.character}-{face.sha256[:4]}"
+            note = f"{record.character} has another face by now: this is made as {character}"
+    return Pair(character, face, pose, note)
+
+
+def _kept(stack: Stack, staging: Staging, record: Record, kind: FileKind) -> Named | None:
+    stored = record.inputs.get(kind)
     try:
-        face, pose = (read_stored(s3, record.inputs[name]) for name in ("face", "pose"))
-    except UploadChanged as gone:
-        raise Refused(f"{gone} was deleted since: upload it again") from gone
-    now = stack.uploads.files(record.character, record.pose).face
-    if now is None or stack.uploads.read(now, UPLOAD_LIMIT).data != face:
-        raise Refused(f"the face of {record.character} is another one now: upload the pose again to make it anew")
-    last = record.parameters.get("seed")
-    name = f"{record.pose.removesuffix(f'-{last}')}-{seed}"
-    key = place(record.character, FileKind.POSE, PurePath(record.inputs["pose"]["key"]).suffix, name)
-    parameters = {**record.parameters, "seed": seed}
-    if record.context is not None:
-        parameters["context"] = record.context
-    files = {Folder(record.character).pose_file(name): job_file(parameters), key: pose}
-    (job,) = plan(stack, record.character, files, [name]).jobs
-    if job.outcome is not Outcome.NEW:
-        raise Refused(_why(job) or "it makes no new job")
-    return Again(record.character, name, seed, files, job.usd)
+        if stored:
+            key, data = stored["key"], read_stored(stack.client("s3"), stored)
+        else:
+            files = stack.uploads.files(record.character, record.pose)
+            listed = files.face if kind is FileKind.FACE else files.pose
+            if listed is None or (kind is FileKind.POSE and not record.pose):
+                return None
+            key, data = listed.key, stack.uploads.read(listed, UPLOAD_LIMIT).data
+    except (UploadChanged, InvalidInput):
+        return None
+    return Named(PurePath(key).name, staging.put(data).sha256, record.pose if kind is FileKind.POSE else "")
+
+
+def once_more(stack: Stack, staging: Staging, record: Record, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Describe the same face and pose with other seeds, as the page describes what is chosen.
+
+    Each is a pose of its own, so that the old job stays what it is. Raises Refused; errors of AWS pass as botocore's.
+    """
+    found = pair(stack, staging, record)
+    if not found.face or not found.pose:
+        raise Refused(f"{found.note}: choose the pictures again")
+    base = record.pose.removesuffix(f"-{record.parameters.get('seed')}")
+    poses = [_variant(staging, record, found.pose, f"{base}-{seed}", {"seed": seed}) for seed in seeds]
+    return [{"character": found.character, "face": vars(found.face), "poses": poses}]
+
+
+def check_new(planned: Plan) -> None:
+    """Raise Refused unless all jobs that were asked for are new ones."""
+    for job in planned.asked:
+        if job.outcome is not Outcome.NEW:
+            raise Refused(_why(job) or "it makes no new job")
+
+
+def edit(stack: Stack, staging: Staging, records: Sequence[Record], names: Mapping[str, set[str]]) -> dict[str, Any]:
+    """Describe jobs as the page describes what is chosen, so that they can be changed and sent again.
+
+    `names` are the poses that each character has. What was made keeps its name: a changed job gets the next free one.
+    Errors of AWS pass as botocore's.
+    """
+    characters: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
+    for record in records:
+        found = pair(stack, staging, record)
+        notes += [found.note] if found.note else []
+        there = characters.setdefault(found.character, {"character": found.character, "face": None, "poses": []})
+        if found.face:
+            there["face"] = vars(found.face)
+        if found.pose:
+            taken = {pose["pose"] for pose in there["poses"]}
+            name = record.pose
+            if not record.error and not record.missing:
+                taken |= names.get(found.character, set())
+                name = record.pose.removesuffix(f"-{record.parameters.get('seed')}")
+            there["poses"].append(_variant(staging, record, found.pose, _free(name, taken), {}))
+    parameters = _all_parameters(records[0]) if len(records) == 1 else {}
+    return {"characters": list(characters.values()), "parameters": parameters, "notes": list(dict.fromkeys(notes))}
+
+
+def _variant(staging: Staging, record: Record, pose: Named, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = {**_all_parameters(record), **changes}
+    kept = staging.put(job_file(parameters)).sha256 if parameters else ""
+    return {**vars(pose), "pose": name, "parameters": kept}
+
+
+def _all_parameters(record: Record) -> dict[str, Any]:
+    context = {} if record.context is None else {"context": record.context}
+    return {**record.parameters, **context}
+
+
+def _free(name: str, taken: set[str]) -> str:
+    found, number = name, 2
+    while found in taken:
+        found, number = f"{name}-{number}", number + 1
+    return found
+
+
+def seeds_of(body: Mapping[str, Any]) -> list[int] | None:
+    """The seeds that a request names, or new ones as many as it asks for; None if it is not clear."""
+    seed, number = body.get("seed"), body.get("count", 1)
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_SEEDS:
+        return None
+    if seed is None:
+        return [secrets.randbelow(SEEDS) for _ in range(number)]
+    if isinstance(seed, bool) or not isinstance(seed, int) or abs(seed) >= 2**63:
+        return None
+    return [seed]

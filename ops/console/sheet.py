@@ -1,4 +1,4 @@
-"""A character's contact sheet: face, pose and each output of the jobs that are done."""
+"""Contact sheets: face, pose and each output of the jobs that are done."""
 
 import io
 import textwrap
@@ -18,17 +18,24 @@ TITLE = 60
 
 
 def sheet(pictures: Pictures, records: Iterable[Record], character: str) -> bytes:
-    """The sheet as PNG. Raises NotFound if the character has nothing to show; errors of S3 pass."""
-    done = [record for record in records if record.character == character and record.status is Status.SUCCEEDED]
+    """A character's sheet as PNG. Raises NotFound if there is nothing to show; errors of S3 pass."""
+    title = textwrap.shorten(character, TITLE, placeholder="...") or character[:TITLE]
+    found = sorted((record for record in records if record.character == character), key=newest, reverse=True)
+    return sheet_of(pictures, found, title)
+
+
+def sheet_of(pictures: Pictures, records: Iterable[Record], title: str) -> bytes:
+    """A sheet of the results of some jobs, in their order, as PNG. Raises NotFound if there is nothing to show."""
+    done = [record for record in records if record.status is Status.SUCCEEDED]
+    one = len({record.character for record in done}) == 1
     rows: list[Row] = []
-    for record in sorted(done, key=newest, reverse=True):
+    for record in done:
         for number in range(1, len(record.outputs) + 1):
-            if len(rows) < ROWS and (row := _row(pictures, record, number)):
+            if len(rows) < ROWS and (row := _row(pictures, record, number, record.pose if one else _both(record))):
                 rows.append(row)
     if not rows:
-        raise NotFound(f"{character} has no pictures yet")
+        raise NotFound(f"{title}: there are no pictures yet")
     pictures_there = sum(len(record.outputs) for record in done)
-    title = textwrap.shorten(character, TITLE, placeholder="...") or character[:TITLE]
     if pictures_there > len(rows):
         title += f": {len(rows)} of {pictures_there} pictures, the newest"
     buffer = io.BytesIO()
@@ -36,7 +43,11 @@ def sheet(pictures: Pictures, records: Iterable[Record], character: str) -> byte
     return buffer.getvalue()
 
 
-def _row(pictures: Pictures, record: Record, number: int) -> Row | None:
+def _both(record: Record) -> str:
+    return textwrap.shorten(f"{record.character} / {record.pose}", TITLE, placeholder="...")
+
+
+def _row(pictures: Pictures, record: Record, number: int, name: str) -> Row | None:
     """One output; None if one of the three images is not there, or none."""
     try:
         face, pose, output = (
@@ -46,4 +57,4 @@ def _row(pictures: Pictures, record: Record, number: int) -> Row | None:
     except (NotFound, NoPicture):
         return None
     prompt = textwrap.shorten(str(record.parameters.get("prompt", "")), DETAIL, placeholder=" ...")
-    return Row(f"{record.pose}, seed {record.parameters.get('seed')}", prompt, face, pose, [output])
+    return Row(f"{name}, seed {record.parameters.get('seed')}", prompt, face, pose, [output])

@@ -16,10 +16,11 @@ DIGITS = 6
 
 GROUPS: dict[str, Callable[[Record, Request], str]] = {
     "day": lambda record, request: rfc3339(request.sent_at)[:10],
+    "month": lambda record, request: rfc3339(request.sent_at)[:7],
     "character": lambda record, request: record.character,
     "client": lambda record, request: record.character.partition("/")[0],
 }
-"""What costs can be summed by: the day (UTC) on which a request was sent, or whose it was."""
+"""What costs can be summed by: the day or month (UTC) on which a request was sent, or whose it was."""
 
 
 @dataclass

@@ -50,6 +50,8 @@ AFTER_SUBMIT_SECONDS = 1.5
 CONCURRENCY_QUOTA = "L-B99A9384"
 """Lambda's concurrent executions, in Service Quotas."""
 LARGER_BUDGET = "Nothing: it goes on by itself, or within two minutes after a deployment with a larger budget."
+DEAD_LETTERS, EVENTS = "dead-letters", "events"
+"""What can be done from the console: dead letters and undelivered events."""
 
 
 @dataclass(frozen=True)
@@ -229,9 +231,11 @@ def _problems(stack: Stack, pause: Pause | None, dead: int, undelivered: int | N
     if pause and pause.cause:
         found.append(Problem(f"submitting is paused for all jobs: {pause.reason}", pause.next_step))
     if dead:
-        found.append(Problem(f"{many(dead, 'message')} in the dead-letter queue", stack.command("redrive")))
+        found.append(
+            Problem(f"{many(dead, 'message')} in the dead-letter queue", stack.command("redrive"), DEAD_LETTERS)
+        )
     if undelivered:
-        found.append(Problem(f"{many(undelivered, 'event')} could not be delivered", stack.command("redrive")))
+        found.append(Problem(f"{many(undelivered, 'event')} could not be delivered", stack.command("redrive"), EVENTS))
     return found
 
 

@@ -1,27 +1,35 @@
 """What would be sent, and what it would cost: found by the pipeline's own reading of a folder, nothing sent."""
 
 import hashlib
+import io
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from ops.errors import Refused
+from ops.inspect.records import Records
 from ops.stack import Stack
 from posedrop.aws.record import Record
 from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import Blob, Listed, UploadBucket
 from posedrop.contract.examine import Examined, Examiner
+from posedrop.contract.job import Job
 from posedrop.contract.upload_layout import PREFIX, FileKind, Folder, InvalidUploadKey, Upload, parse
 from posedrop.intake.folder import read_candidate
 from posedrop.segmind.client import MODEL
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+READERS = 8
+"""Characters whose folders are read at the same time."""
 
 
 class Outcome(StrEnum):
@@ -57,10 +65,14 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would become of a character's poses. `url` is where the requests would go."""
+    """What would become of a character's poses. `url` is where the requests would go.
+
+    unchanged: the keys under which the bucket has the same bytes already.
+    """
 
     url: str
     jobs: list[PlannedJob]
+    unchanged: frozenset[str] = frozenset()
 
     @property
     def usd(self) -> float:
@@ -78,23 +90,80 @@ class Plan:
         return [job for job in self.jobs if not job.asked and job.outcome is Outcome.NEW]
 
 
-class Overlay(UploadBucket):
-    """The upload bucket as it would be once `files` (bytes by their keys) were in it. Each folder is listed once."""
+class File(Protocol):
+    """A file that would be uploaded. `md5` is what S3 calls its ETag if it is uploaded in one part."""
 
-    def __init__(self, s3: "S3Client", name: str, files: Mapping[str, bytes], clock: Callable[[], float] = time.time):
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def md5(self) -> str:
+        """The MD5 of its bytes in hex."""
+
+    def read(self, limit: int) -> bytes:
+        """The first `limit` bytes."""
+
+    def open(self) -> IO[bytes]:
+        """Open it, to read it piece by piece."""
+
+    def examined(self, key: str) -> Examined:
+        """What is in it, under a key."""
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A file of which all bytes are in memory."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+    @cached_property
+    def md5(self) -> str:
+        """The MD5 of its bytes in hex."""
+        return hashlib.md5(self.data, usedforsecurity=False).hexdigest()
+
+    def read(self, limit: int) -> bytes:
+        """The first `limit` bytes."""
+        return self.data[:limit]
+
+    def open(self) -> IO[bytes]:
+        """Open it, to read it piece by piece."""
+        return io.BytesIO(self.data)
+
+    def examined(self, key: str) -> Examined:
+        """What is in it, under a key."""
+        examiner = Examiner(key, self.size)
+        if examiner.wants_more:
+            examiner.feed(self.data)
+        return examiner.close(version_id=None, etag=self.md5, metadata={})
+
+
+class Overlay(UploadBucket):
+    """The upload bucket as it would be once `files` were in it, by their keys. Each folder is listed once.
+
+    A file of which the bucket has the same bytes under the same key is left as it lies there.
+    """
+
+    def __init__(self, s3: "S3Client", name: str, files: Mapping[str, File], clock: Callable[[], float] = time.time):
         super().__init__(s3, name)
         self._files = files
         self._shared: dict[tuple[str, str], Blob] = {}
         self._examined: dict[tuple[str, str], Examined] = {}
         self._folders: dict[str, tuple[list[Listed], list[str]]] = {}
+        self.unchanged: set[str] = set()
         now = datetime.fromtimestamp(clock(), UTC)
-        self._own = [Listed(key, hashlib.sha256(data).hexdigest(), len(data), now) for key, data in files.items()]
+        self._own = [Listed(key, file.md5, file.size, now) for key, file in files.items()]
 
     def read(self, listed: Listed, limit: int) -> Blob:
         """Read a file; one that serves all poses of a character is read once."""
         if listed.key in self._files:
-            data = self._files[listed.key]
-            return Blob(listed.key, None, listed.etag, len(data), data[:limit], {})
+            data = self._files[listed.key].read(limit)
+            return Blob(listed.key, None, listed.etag, listed.size, data, {})
         shared = (listed.key, listed.etag)
         if shared not in self._shared:
             blob = super().read(listed, limit)
@@ -107,17 +176,9 @@ class Overlay(UploadBucket):
         """Say what is in an image file; each is read once."""
         found = (listed.key, listed.etag)
         if found not in self._examined:
-            self._examined[found] = self._examine(listed)
+            own = self._files.get(listed.key)
+            self._examined[found] = own.examined(listed.key) if own else super().examine(listed)
         return self._examined[found]
-
-    def _examine(self, listed: Listed) -> Examined:
-        if listed.key not in self._files:
-            return super().examine(listed)
-        data = self._files[listed.key]
-        examiner = Examiner(listed.key, len(data))
-        if examiner.wants_more:
-            examiner.feed(data)
-        return examiner.close(version_id=None, etag=listed.etag, metadata={})
 
     def _list(self, prefix: str) -> list[Listed]:
         """The files of a prefix: no contract's file lies deeper than in the folder that the prefix is in."""
@@ -127,15 +188,30 @@ class Overlay(UploadBucket):
     def _list_folder(self, prefix: str) -> tuple[list[Listed], list[str]]:
         if prefix not in self._folders:
             listed, folders = super()._list_folder(prefix)
-            there = [entry for entry in listed if entry.key not in self._files]
             own = {entry.key[len(prefix) :]: entry for entry in self._own if entry.key.startswith(prefix)}
+            same = {entry.key for entry in listed if self._is_same(entry)}
+            self.unchanged |= same
+            there = [entry for entry in listed if entry.key in same or entry.key not in self._files]
             below = {f"{prefix}{rest.partition('/')[0]}/" for rest in own if "/" in rest}
-            files = there + [entry for rest, entry in own.items() if "/" not in rest]
+            files = there + [entry for rest, entry in own.items() if "/" not in rest and entry.key not in same]
             self._folders[prefix] = files, sorted({*folders, *below})
         return self._folders[prefix]
 
+    def _is_same(self, entry: Listed) -> bool:
+        own = self._files.get(entry.key)
+        return own is not None and (own.size, own.md5) == (entry.size, entry.etag.strip('"'))
+
     def _page(self, prefix: str, after: str, size: int) -> tuple[list[Listed], bool]:
         return self._list(prefix), False
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Files of one character that would be uploaded, by their keys, and the poses that are meant; None: all."""
+
+    character: str
+    files: Mapping[str, File]
+    asked: Sequence[str] | None = None
 
 
 def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequence[str] | None = None) -> Plan:
@@ -143,28 +219,41 @@ def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequen
 
     `asked` are the poses that are meant, None all. Errors of S3 pass as botocore's ClientError.
     """
-    bucket = Overlay(stack.client("s3"), stack.uploads.name, files, stack.clock)
-    url = f"{stack.parameter('SegmindBaseUrl')}/v2/{MODEL}"
-    # Only a face or a job file is shared: without one, no other pose becomes another job.
-    alone = asked is not None and all(parse(key).kind in (FileKind.POSE, FileKind.POSE_FILE) for key in files)
-    poses = sorted(asked) if asked and alone else bucket.poses(character)
-    prices = stack.prices()
-    return Plan(url, [_job(stack, bucket, character, pose, asked is None or pose in asked, prices) for pose in poses])
+    (found,) = plan_all(stack, [Wish(character, {key: InMemory(data) for key, data in files.items()}, asked)])
+    return found
+
+
+def plan_all(stack: Stack, wishes: Sequence[Wish]) -> list[Plan]:
+    """What would become of several characters' poses, in their order. Errors of S3 pass as botocore's ClientError."""
+    with ThreadPoolExecutor(READERS, "plan") as pool:
+        read = list(pool.map(lambda wish: _read(stack, wish), wishes))
+    ids = {job.job_id for plan in read for job in plan.jobs if job.job_id}
+    known, prices = Records(stack).get(ids), stack.prices()
+    return [replace(plan, jobs=[_priced(job, known, prices) for job in plan.jobs]) for plan in read]
 
 
 def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
     """What one pose is by the files that are there now. Raises Refused; errors of AWS pass as botocore's."""
-    return _job(stack, stack.uploads, character, pose, asked=True, prices=stack.prices())
+    job = _job(stack, stack.uploads, character, pose, asked=True)
+    known = stack.ledger.get(job.job_id) if job.job_id else None
+    return _priced(job, {known.job_id: known} if known else {}, stack.prices())
 
 
-def _job(
-    stack: Stack,
-    bucket: UploadBucket,
-    character: str,
-    pose: str,
-    asked: bool,
-    prices: Callable[[Mapping[str, Any]], float],
-) -> PlannedJob:
+def _read(stack: Stack, wish: Wish) -> Plan:
+    """A plan before it is known which of its jobs are there already."""
+    bucket = Overlay(stack.client("s3"), stack.uploads.name, wish.files, stack.clock)
+    url = f"{stack.parameter('SegmindBaseUrl')}/v2/{MODEL}"
+    asked = wish.asked
+    poses = list(bucket.poses(wish.character))
+    # Only a face or a job file is shared: without a new one, no other pose becomes another job.
+    shared = [key for key in wish.files if parse(key).kind in (FileKind.FACE, FileKind.JOB_FILE)]
+    if asked and bucket.unchanged.issuperset(shared):
+        poses = sorted(asked)
+    jobs = [_job(stack, bucket, wish.character, pose, asked is None or pose in asked) for pose in poses]
+    return Plan(url, jobs, frozenset(bucket.unchanged))
+
+
+def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: bool) -> PlannedJob:
     files = bucket.files(character, pose)
     if files.missing:
         return PlannedJob(character, pose, asked, Outcome.WAITING, missing=files.missing)
@@ -173,26 +262,32 @@ def _job(
         found = read_candidate(bucket, character, pose, files, stack.parameter("DefaultPrompt"), prepares=prepares)
     except UploadChanged as exc:
         raise Refused(f"{exc} is being replaced right now: try again") from exc
+    changes = {name: list(read.changes) for name, read in found.job.inputs.items() if read.changes} if prepares else {}
     if found.lacks_prompt:
-        return PlannedJob(character, pose, asked, Outcome.WAITING, missing=["prompt"])
+        return PlannedJob(character, pose, asked, Outcome.WAITING, missing=["prompt"], changes=changes)
     if found.error:
         return PlannedJob(character, pose, asked, Outcome.REFUSED, error=str(found.error))
-    job = found.job
-    known: Record | None = stack.ledger.get(job.job_id)
+    return replace(_new(found.job), asked=asked, changes=changes)
+
+
+def _new(job: Job) -> PlannedJob:
     images = {f"{name}_image": f"s3://{read.bucket}/{read.key}" for name, read in job.inputs.items()}
+    request = {**job.parameters, **images}
     return PlannedJob(
-        character,
-        pose,
-        asked,
-        Outcome.KNOWN if known else Outcome.NEW,
-        job_id=job.job_id,
-        status=str(known.status) if known else None,
-        error=known.error["message"] if known and known.error else None,
-        request={**job.parameters, **images},
-        changes={name: list(read.changes) for name, read in job.inputs.items() if read.changes} if prepares else {},
-        context=job.context,
-        usd=0.0 if known else prices(job.parameters),
+        job.character, job.pose, True, Outcome.NEW, job_id=job.job_id, request=request, context=job.context
     )
+
+
+def _priced(job: PlannedJob, known: Mapping[str, Record], prices: Callable[[Mapping[str, Any]], float]) -> PlannedJob:
+    """A planned job with its price, or with what the ledger has of it."""
+    if not job.job_id:
+        return job
+    record = known.get(job.job_id)
+    if record is None:
+        parameters = {name: value for name, value in (job.request or {}).items() if not name.endswith("_image")}
+        return replace(job, usd=prices(parameters))
+    error = record.error["message"] if record.error else None
+    return replace(job, outcome=Outcome.KNOWN, status=str(record.status), error=error)
 
 
 # ---- files of this machine -------------------------------------------------------------------------------------------

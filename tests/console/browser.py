@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -87,7 +88,7 @@ class Visits:
     def open(
         self,
         console: Console,
-        view: str = "watch",
+        view: str = "jobs",
         width: int = 1280,
         height: int = 900,
         at: float | None = None,
@@ -105,10 +106,10 @@ class Visits:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
         page.goto(console.url)
-        if view != "watch":
+        if view != "jobs":
             page.locator(f"#view-{view}").click()
         page.wait_for_selector("#link[data-link=live]")
-        page.wait_for_selector("#jobs > *, #empty")
+        page.wait_for_selector("#list > *, #empty")
         return page
 
 
@@ -154,7 +155,8 @@ def face(number: int = 0) -> Image.Image:
 
 @cache
 def pose(name: str) -> Image.Image:
-    """The sample pose, cut in some way."""
+    """The sample pose, cut in some way; that of a variant is its pose's."""
+    name = re.sub(r"-\d+$", "", name)
     found = Image.open(SAMPLES / "pose-cameraman.png").convert("RGB").crop(POSES[name])
     return ImageOps.mirror(found) if name == "dusk" else found
 
@@ -298,6 +300,46 @@ def drop_files(page: "Page", selector: str, files: dict[str, bytes]) -> None:
     )
     for event in ("dragenter", "dragover", "drop"):
         page.dispatch_event(selector, event, {"dataTransfer": transfer})
+
+
+def drop_folder(page: "Page", selector: str, files: dict[str, bytes]) -> None:
+    """Let folders fall onto an element, given as the paths of their files. A script cannot make such a transfer."""
+    contents = [[name, base64.b64encode(content).decode()] for name, content in files.items()]
+    page.evaluate(
+        """([selector, files]) => {
+            const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+            const tree = { isFile: false, fullPath: "", children: new Map() };
+            for (const [path, content] of files) {
+                let at = tree;
+                const names = path.split("/");
+                for (const [depth, name] of names.entries()) {
+                    const fullPath = `${at.fullPath}/${name}`;
+                    if (depth === names.length - 1) {
+                        const file = new File([bytes(content)], name);
+                        at.children.set(name, { isFile: true, fullPath, file: (found) => found(file) });
+                    } else {
+                        const empty = { isFile: false, fullPath, children: new Map() };
+                        if (!at.children.has(name)) at.children.set(name, empty);
+                        at = at.children.get(name);
+                    }
+                }
+            }
+            const readers = (entry) => {
+                if (entry.isFile) return entry;
+                const children = [...entry.children.values()].map(readers);
+                return { ...entry, createReader: () => ({ readEntries: (found) => found(children.splice(0, 2)) }) };
+            };
+            const items = [...tree.children.values()].map(readers).map((entry) => ({
+                kind: "file", getAsFile: () => null, webkitGetAsEntry: () => entry,
+            }));
+            for (const kind of ["dragenter", "dragover", "drop"]) {
+                const event = new DragEvent(kind, { bubbles: true, cancelable: true });
+                Object.defineProperty(event, "dataTransfer", { value: { items, types: ["Files"] } });
+                document.querySelector(selector).dispatchEvent(event);
+            }
+        }""",
+        [selector, contents],
+    )
 
 
 def scroll_down(page: "Page", count: int) -> None:

@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -84,6 +85,7 @@ class Console:
     answering: threading.Event = field(default_factory=threading.Event)
     handled: set[str] = field(default_factory=set)
     server: Server | None = None
+    gate: tuple[str, threading.Event] | None = None
 
     @cached_property
     def base(self) -> str:
@@ -163,6 +165,17 @@ class Console:
     def _json(response: urllib3.BaseHTTPResponse, status: int) -> Any:
         assert response.status == status, response.data
         return json.loads(response.data)
+
+    @contextmanager
+    def held(self, operation: str) -> Iterator[None]:
+        """Let no call of an AWS operation go on, but those of the test itself."""
+        go_on = threading.Event()
+        self.gate = (operation, go_on)
+        try:
+            yield
+        finally:
+            self.gate = None
+            go_on.set()
 
     # ---- what happens in the stack -------------------------------------------------------------------------------
 
@@ -318,6 +331,8 @@ def console(stack: Stack, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -
 
     def one_at_a_time(client: Any, operation: str, arguments: dict[str, Any]) -> Any:
         mine = threading.current_thread() is threading.main_thread()
+        if found.gate and not mine and found.gate[0] == operation:
+            found.gate[1].wait(HANGS)
         if not mine and not found.answering.wait(found.patience):
             raise ReadTimeoutError(endpoint_url="http://stack.test")
         # moto is not made for threads.

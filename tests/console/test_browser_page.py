@@ -1,12 +1,14 @@
 """The page as a whole, in a real browser: its size, its speed, its looks."""
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ops.console.app import STATIC
-from tests.console.browser import Studio, drop_files, picture, scroll_down
+from posedrop.segmind.requests import Fate, Request
+from tests.console.browser import Studio, drop_files, drop_folder, picture, scroll_down
 from tests.console.browser import data as image_data
 from tests.console.conftest import Console
 
@@ -21,7 +23,7 @@ SCHEMES = ("light", "dark")
 
 
 def test_the_whole_code_is_small() -> None:
-    assert sum(file.stat().st_size for file in STATIC.iterdir()) < 150_000
+    assert sum(file.stat().st_size for file in STATIC.iterdir()) < 200_000
 
 
 def test_nothing_is_inline_and_nothing_is_from_elsewhere() -> None:
@@ -69,15 +71,15 @@ def test_what_it_looks_like(console: Console, studio: Studio, visit: Visit, scen
         studio.busy(failures=scene == "failures")
     page = visit(console, width=width, height=800 if width < 500 else 900)
     name = f"{scene}-{width}"
-    _pictures(page, f"watch-{name}")
+    _pictures(page, f"jobs-{name}")
     if scene == "failures":
         page.locator('.card[data-state="failed"] .open').first.click()
         page.wait_for_selector(".history li")
         _pictures(page, f"failed-{name}")
     if scene == "busy":
-        page.locator("#view-look").click()
+        page.locator("#view-gallery").click()
         page.wait_for_selector(".tile")
-        _pictures(page, f"look-{name}")
+        _pictures(page, f"gallery-{name}")
         page.locator(".tile .output").nth(2).click()
         page.wait_for_selector(".history li")
         _pictures(page, f"viewer-{name}")
@@ -87,4 +89,37 @@ def test_what_it_looks_like(console: Console, studio: Studio, visit: Visit, scen
         poses = {f"{name}.png": image_data("pose", name) for name in ("at-the-camera", "close-up", "wide")}
         drop_files(page, ".composer", poses)
         page.wait_for_selector('[data-outcome="new"]')
-        _pictures(page, f"drop-{name}")
+        _pictures(page, f"new-{name}")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_many_look_like(console: Console, studio: Studio, visit: Visit, width: int) -> None:
+    for number, name in enumerate(("wide", "dusk", "portrait", "close-up")):
+        paid = Request(1, time.time() - 100, Fate.ACCEPTED, f"request-{number}", cost_usd=0.0294, charged_usd=0.0294)
+        studio.job("done", "astrid", name, age=100 * (number + 1), requests=[paid])
+    page = visit(console, width=width, height=800 if width < 500 else 900)
+    page.locator(".card .open").first.focus()
+    page.keyboard.press("x")
+    page.keyboard.press("Shift+ArrowRight")
+    console.pipeline.break_call("s3", "PutObject")
+    folders = {
+        f"shoot/{name}/face.png": image_data("face", at) for at, name in enumerate(("anna", "ben", "carla", "dora"))
+    }
+    for name in ("anna", "ben", "carla"):
+        folders |= {f"shoot/{name}/{each}.png": image_data("pose", each) for each in ("wide", "dusk")}
+    drop_folder(page, "body", {**folders, "shoot/ben/broken.png": b"none", "shoot/dora/notes.txt": b"none"})
+    page.get_by_role("textbox", name="Prompt").fill("rain")
+    page.wait_for_selector(".group .trouble:not(:empty)")
+    page.locator(".group summary").first.click()
+    page.wait_for_selector('.pairs [data-outcome="new"]')
+    _pictures(page, f"folders-{width}")
+    page.locator(".composer .primary").click()
+    page.wait_for_selector(".tray [data-error], .upload[data-error]")
+    _pictures(page, f"selection-{width}")
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_selector(".compared")
+    _pictures(page, f"compare-{width}")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Spent today").click()
+    page.wait_for_selector(".tables")
+    _pictures(page, f"costs-{width}")

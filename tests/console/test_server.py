@@ -8,19 +8,22 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import boto3
+import pillow_heif
 import pytest
 from botocore.config import Config
 from PIL import Image
 
 from ops.console import pictures
 from ops.console.app import Console as App
+from ops.console.archive import archive
 from ops.console.sheet import sheet
-from ops.console.shelf import Lost, Shelf
+from ops.console.staging import Lost, Staging
 from ops.errors import NotFound
 from ops.stack import Stack
 from posedrop.contract.parameters import schema
@@ -36,7 +39,7 @@ FACE = ("face.png", image("png", (10, 10), "white"))
 CARD = {
     *("job_id", "attempt", "character", "pose", "state", "headline", "sentence", "step", "missing"),
     *("created_at", "updated_at", "submitted_at", "completed_at", "eta", "outputs", "width", "height"),
-    *("prompt", "seed", "error", "metrics", "cost_usd", "can_retry", "version", "prepared"),
+    *("prompt", "seed", "error", "metrics", "cost_usd", "can_retry", "version", "prepared", "stack", "seconds"),
 }
 
 
@@ -69,6 +72,7 @@ def test_what_somebody_must_see_to_without_what_is_at_a_glance(console: Console)
     (problem,) = console.get("/api/problems")
     assert "1 message in the dead-letter queue" in problem["what"]
     assert problem["step"] == console.stack.command("redrive")
+    assert problem["action"] == "dead-letters"
 
 
 def test_pages_of_cards_hold_every_job_once_the_newest_first(console: Console) -> None:
@@ -427,14 +431,16 @@ def test_a_plan_knows_what_is_there_already(console: Console) -> None:
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"poses": []}, "drop a face or a pose"),
+        ({"poses": []}, "choose a face or a pose"),
         ({"character": " "}, "name the character"),
         ({"parameters": []}, ""),
         ({"parameters": [1]}, "no JSON object"),
         ({"poses": ["walk.png"]}, "is described by"),
         ({"poses": [{"file": "walk.png", "sha256": 7}]}, "is described by"),
         ({"poses": [{"file": "walk.png", "bytes": 7}]}, "is described by"),
-        ({"poses": 501 * [{"file": "walk.png"}]}, "at most 500"),
+        ({"poses": 5001 * [{"file": "walk.png"}]}, "at most 5000"),
+        ({"characters": [7]}, "a list of objects"),
+        ({"characters": 2 * [{"character": "hero", "poses": [{"file": "walk.png"}]}]}, "the same name: hero"),
     ],
 )
 def test_a_drop_that_is_none(console: Console, changes: dict[str, Any], error: str) -> None:
@@ -447,6 +453,7 @@ def test_a_file_comes_once_and_is_kept_until_it_is_uploaded(console: Console) ->
     for seed in (1, 2):
         assert console.post("/api/plan", {**drop, "parameters": {"seed": seed}})["usd"] == 0.0294
     assert console.post("/api/uploads", {**drop, "usd": 0.0294}, status=202)["files"] == 2
+    until(lambda: console.get("/api/uploads") == [])
     told = console.post("/api/plan", drop, status=410)
     assert told["lost"] == [drop["face"]["sha256"], drop["poses"][0]["sha256"]]
 
@@ -457,12 +464,19 @@ def test_a_file_that_is_too_large_is_refused_without_being_sent(console: Console
     assert "104857600" in console.post("/api/files", bytes(100 * 2**20 + 1), status=413)["error"]
 
 
-def test_what_is_kept_is_bounded() -> None:
-    shelf = Shelf(limit=100)
-    names = [shelf.put(bytes([number]) * 30) for number in range(5)]
+def test_what_is_kept_is_bounded_on_disk() -> None:
+    staging = Staging(limit=100)
+    first, *others = (staging.put(bytes([number]) * 30) for number in range(3))
+    staging.pin([first.sha256])
+    others += [staging.put(bytes([number]) * 30) for number in range(3, 5)]
     with pytest.raises(Lost) as lost:
-        shelf.drop({"character": "hero", "poses": [{"file": "walk.png", "sha256": name} for name in names]})
-    assert lost.value.hashes == names[:2]
+        staging.get([first.sha256, *(file.sha256 for file in others)])
+    assert lost.value.hashes == [file.sha256 for file in others[:2]]  # the oldest but what is being uploaded
+    assert [file.path.exists() for file in (first, *others)] == [True, False, False, True, True]
+    staging.release([first.sha256])
+    assert not first.path.exists()
+    staging.close()
+    assert not others[-1].path.exists()
 
 
 def test_parameters_outside_the_schema_are_refused_by_the_contract(console: Console) -> None:
@@ -552,6 +566,100 @@ def test_what_is_refused_is_left_out_and_the_rest_is_sent(console: Console) -> N
     assert keys(console) == ["incoming/hero/face.png", "incoming/hero/poses/walk.png"]
 
 
+def characters(console: Console, *names: str, poses: int = 2) -> dict[str, Any]:
+    """Several characters as the page describes them."""
+    drops = []
+    for number, name in enumerate(names):
+        face = ("face.png", image("png", (10, 10), f"#00{number:02}00"))
+        drops.append(
+            console.drop(face, *(pose(f"p{at}", f"#{number:02}{at:02}00") for at in range(poses)), character=name)
+        )
+    return {"characters": drops, "parameters": {"prompt": "a hall"}}
+
+
+def test_several_characters_are_planned_and_uploaded_as_one(console: Console) -> None:
+    body = characters(console, "client/a", "client/b", "c")
+    planned = console.post("/api/plan", body)
+    assert [(job["character"], job["pose"]) for job in planned["jobs"]] == [
+        (name, each) for name in ("client/a", "client/b", "c") for each in ("p0", "p1")
+    ]
+    assert planned["usd"] == round(6 * 0.0294, 4)
+    found = console.post("/api/uploads", {**body, "usd": planned["usd"]}, status=202)
+    assert found["files"] == 15
+    until(lambda: len(keys(console)) == 15)
+    console.handle()
+    cards = until(lambda: (page := console.get("/api/jobs"))["total"] == 6 and page["jobs"])
+    assert {card["job_id"] for card in cards} == {job["job_id"] for job in found["jobs"]}
+
+
+def test_what_is_there_already_is_not_uploaded_again(console: Console) -> None:
+    body = characters(console, "a", "b")
+    console.post("/api/uploads", {**body, "usd": 9}, status=202)
+    until(lambda: len(keys(console)) == 10)
+    console.handle()
+    until(lambda: console.get("/api/jobs")["total"] == 4)
+    body = characters(console, "a", "b", poses=3)
+    planned = console.post("/api/plan", body)
+    assert sorted(job["outcome"] for job in planned["jobs"]) == ["known"] * 4 + ["new"] * 2
+    found = console.post("/api/uploads", {**body, "usd": planned["usd"]}, status=202)
+    assert found["files"] == 4  # the two new poses and their parameters, and no face
+    until(lambda: len(keys(console)) == 14)
+    assert "there already" in console.post("/api/uploads", {**characters(console, "a"), "usd": 9}, status=409)["error"]
+
+
+def test_a_pose_of_a_folder_keeps_its_own_job_file(console: Console) -> None:
+    drop = console.drop(FACE, pose("walk"), pose("sit", "gray"))
+    own = {"walk": {"prompt": "a field", "seed": 3}, "": {"prompt": "all"}}
+    kept = {name: console.post("/api/files", json.dumps(value).encode())["sha256"] for name, value in own.items()}
+    drop["poses"][0]["parameters"] = kept["walk"]
+    drop["job_file"] = kept[""]
+    jobs = console.post("/api/plan", drop)["jobs"]
+    assert {job["pose"]: (job["parameters"]["prompt"], job["parameters"].get("seed")) for job in jobs} == {
+        "walk": ("a field", 3),
+        "sit": ("all", jobs[0]["parameters"].get("seed")),
+    }
+    jobs = console.post("/api/plan", {**drop, "parameters": {"prompt": "x"}})["jobs"]
+    assert {(job["parameters"]["prompt"]) for job in jobs} == {"x"}
+    assert [job["parameters"]["seed"] for job in jobs if job["pose"] == "walk"] == [3]
+    drop["poses"][0]["parameters"] = console.post("/api/files", b"no JSON")["sha256"]
+    (refused,) = console.post("/api/plan", {**drop, "parameters": {"prompt": "x"}})["refused"]
+    assert "not JSON" in refused["why"]
+
+
+def test_paths_are_arranged_as_characters(console: Console) -> None:
+    paths = ["c/a/face.jpg", "c/a/walk.jpg", "c/a/.DS_Store", "c/a/notes.txt", "c/a/job.json"]
+    assert console.post("/api/arrange", {"paths": paths}) == {
+        "characters": [
+            {
+                "name": "c/a",
+                "face": "c/a/face.jpg",
+                "poses": [{"path": "c/a/walk.jpg", "name": "walk"}],
+                "parameters": {"": "c/a/job.json"},
+            }
+        ],
+        "left_out": [{"path": "c/a/notes.txt", "why": "it is no picture, by its name"}],
+        "side_files": 1,
+    }
+    assert console.post("/api/arrange", {"paths": []}, status=400)["error"]
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "heic"])
+def test_a_chosen_file_is_shown_upright_as_it_will_be_sent(console: Console, kind: str) -> None:
+    if kind == "heic":
+        out = io.BytesIO()
+        pillow_heif.from_pillow(picture(size=(64, 48))).save(out, exif=exif(6))
+        data = out.getvalue()
+    else:
+        data = encode(picture(size=(64, 48)), "JPEG", exif=exif(6))
+    sha256 = console.post("/api/files", data)["sha256"]
+    shown = console.request("GET", f"/api/files/{sha256}")
+    with Image.open(io.BytesIO(shown.data)) as image:
+        assert image.size == (48, 64)
+    assert console.request("GET", f"/api/files/{'0' * 64}").status == 410
+    (job,) = console.plan(FACE, (f"walk.{kind}", data))["jobs"]
+    assert "converted" in job["changes"]["pose"] if kind == "heic" else "turned" in job["changes"]["pose"]
+
+
 def test_names_that_attack_stay_data(console: Console) -> None:
     console.upload(FACE, (f"{HOSTILE}.png".replace('"', "'"), pose("x")[1]), character=HOSTILE)
     until(lambda: len(keys(console)) == 2)
@@ -604,21 +712,26 @@ def made(console: Console, name: str = "walk") -> dict[str, Any]:
     return found
 
 
+def again(console: Console, card: dict[str, Any], **values: Any) -> list[dict[str, Any]]:
+    """Make a job's pair with other seeds; return the planned jobs."""
+    told = console.post(f"/api/jobs/{card['job_id']}/again", {**values, "confirm": True}, status=202)
+    found: list[dict[str, Any]] = told["jobs"]
+    return found
+
+
 def test_again_with_another_seed_is_a_new_job_of_the_same_pair(console: Console) -> None:
     card = made(console)
-    path = f"/api/jobs/{card['job_id']}/again"
-    asked = console.post(path, {"seed": None})
-    assert asked["usd"] == 0.0294
-    assert str(asked["seed"]) in asked["sentence"]
+    asked = console.post(f"/api/jobs/{card['job_id']}/again", {})
+    assert (asked["usd"], len(asked["seeds"])) == (0.0294, 1)
     assert len(keys(console)) == 3
-    found = console.post(path, {"seed": 77, "confirm": True}, status=202)
-    assert (found["character"], found["pose"]) == ("hero", "walk-77")
+    (job,) = again(console, card, seed=77)
+    assert (job["character"], job["pose"]) == ("hero", "walk-77")
     until(lambda: len(keys(console)) == 5)
     console.handle()
-    again = until(lambda: console.get("/api/jobs?text=walk-77")["jobs"])[0]
-    assert (again["seed"], again["prompt"]) == (77, "a hall")
+    other = until(lambda: console.get("/api/jobs?text=walk-77")["jobs"])[0]
+    assert (other["seed"], other["prompt"]) == (77, "a hall")
     records = console.pipeline.records()
-    new, old = (records[job_id] for job_id in (again["job_id"], card["job_id"]))
+    new, old = (records[job_id] for job_id in (other["job_id"], card["job_id"]))
     assert {**new["parameters"], "seed": 5} == old["parameters"]
     assert [new["inputs"][name]["sha256"] for name in ("face", "pose")] == [
         old["inputs"][name]["sha256"] for name in ("face", "pose")
@@ -629,8 +742,7 @@ def test_again_with_another_seed_is_a_new_job_of_the_same_pair(console: Console)
 @pytest.mark.parametrize("name", ["pose", "pose-sit", "pose_2"])
 def test_again_with_another_seed_of_a_pose_of_any_name(console: Console, name: str) -> None:
     card = made(console, name)
-    found = console.post(f"/api/jobs/{card['job_id']}/again", {"seed": 77, "confirm": True}, status=202)
-    assert found["pose"] == f"{name}-77"
+    assert again(console, card, seed=77)[0]["pose"] == f"{name}-77"
     until(lambda: len(keys(console)) == 5)
     console.handle()
     assert until(lambda: console.get(f"/api/jobs?text={name}-77")["jobs"])[0]["seed"] == 77
@@ -640,29 +752,82 @@ def test_again_with_another_seed_of_the_single_pose(console: Console) -> None:
     console.pipeline.upload(("incoming/hero/face.png", FACE[1]), ("incoming/hero/pose.png", pose("x")[1]))
     console.finish()
     card = until(lambda: console.get("/api/jobs?state=done")["jobs"])[0]
-    found = console.post(f"/api/jobs/{card['job_id']}/again", {"seed": 77, "confirm": True}, status=202)
-    assert (card["pose"], found["pose"]) == ("pose", "pose-77")
+    assert (card["pose"], again(console, card, seed=77)[0]["pose"]) == ("pose", "pose-77")
     until(lambda: "incoming/hero/poses/pose-77.png" in keys(console))
 
 
 def test_again_with_the_same_seed_is_known(console: Console) -> None:
     card = made(console)
-    path = f"/api/jobs/{card['job_id']}/again"
-    console.post(path, {"seed": 77, "confirm": True}, status=202)
+    again(console, card, seed=77)
     until(lambda: len(keys(console)) == 5)
     console.handle()
-    again = until(lambda: console.get("/api/jobs?text=walk-77")["jobs"])[0]
+    other = until(lambda: console.get("/api/jobs?text=walk-77")["jobs"])[0]
+    path = f"/api/jobs/{card['job_id']}/again"
     assert "there already" in console.post(path, {"seed": 77}, status=409)["error"]
-    assert (
-        console.post(f"/api/jobs/{again['job_id']}/again", {"seed": 78, "confirm": True}, status=202)["pose"]
-        == "walk-78"
-    )
+    assert again(console, other, seed=78)[0]["pose"] == "walk-78"
 
 
-def test_again_needs_the_same_face(console: Console) -> None:
+def test_several_seeds_at_once_for_the_price_of_all(console: Console) -> None:
+    card = made(console)
+    path = f"/api/jobs/{card['job_id']}/again"
+    assert console.post(path, {"count": 8})["usd"] == round(8 * 0.0294, 4)
+    assert "not 0.0300 USD" in console.post(path, {"count": 3, "confirm": True, "usd": 0.03}, status=409)["error"]
+    jobs = again(console, card, count=3, usd=0.0882)
+    assert len({job["pose"] for job in jobs}) == 3
+    until(lambda: len(keys(console)) == 9)
+    for count in (0, 9, True, "2"):
+        assert console.post(path, {"count": count}, status=400)["error"]
+
+
+def test_again_with_another_face_there_is_a_character_of_its_own(console: Console) -> None:
     card = made(console)
     console.pipeline.put("incoming/hero/face.png", image("png", (11, 11), "red"))
-    assert "another one now" in console.post(f"/api/jobs/{card['job_id']}/again", {}, status=409)["error"]
+    (job,) = again(console, card, seed=77)
+    assert (job["character"], job["pose"], job["outcome"]) == ("hero-4ded", "walk-77", "new")
+    until(lambda: "incoming/hero-4ded/face.png" in keys(console))
+    body = console.pipeline.s3.get_object(Bucket=BUCKET, Key="incoming/hero-4ded/face.png")["Body"]
+    assert body.read() == FACE[1]
+
+
+def test_a_job_is_described_so_that_it_can_be_changed_and_sent_again(console: Console) -> None:
+    card = made(console)
+    found = console.post("/api/edit", {"jobs": [card["job_id"]]})
+    (character,) = found["characters"]
+    assert character["character"] == "hero"
+    assert [pose["pose"] for pose in character["poses"]] == ["walk-2"]
+    assert found["parameters"]["prompt"] == "a hall"
+    assert found["notes"] == []
+    (job,) = console.post("/api/plan", {**found, "parameters": {"prompt": "a field"}})["jobs"]
+    assert (job["outcome"], job["parameters"]["prompt"], job["parameters"]["seed"]) == ("new", "a field", 5)
+    assert console.post("/api/edit", {"jobs": ["none"]}, status=404)["error"]
+    assert console.post("/api/edit", {"jobs": []}, status=400)["error"]
+
+
+def test_a_pose_that_waits_can_be_completed(console: Console) -> None:
+    console.pipeline.put("incoming/hero/poses/walk.png", pose("walk")[1])
+    console.handle()
+    (card,) = until(lambda: console.get("/api/jobs?state=waiting")["jobs"])
+    found = console.post("/api/edit", {"jobs": [card["job_id"]]})
+    (character,) = found["characters"]
+    assert character["face"] is None
+    assert [each["pose"] for each in character["poses"]] == ["walk"]
+    face = console.post("/api/files", FACE[1])["sha256"]
+    character["face"] = {"file": "face.png", "sha256": face}
+    (job,) = console.post("/api/plan", {"characters": [character]})["jobs"]
+    assert job["outcome"] == "new"
+
+
+def test_all_failed_jobs_among_some_are_tried_again_for_the_price_of_all(console: Console) -> None:
+    seeded = console.seed(23)
+    failed = [record.job_id for record in seeded if record.error]
+    body = {"jobs": [record.job_id for record in seeded]}
+    asked = console.post("/api/retry", body)
+    assert (asked["jobs"], asked["usd"]) == (2, 0.0588)
+    assert "lacks a face" in asked["refused"][0]  # its files are not there any more
+    assert console.pipeline.receive(console.pipeline.queue_url) == []
+    assert console.post("/api/retry", {**body, "confirm": True}, status=202)["jobs"] == 2
+    told = [json.loads(message["Body"])["retry"] for message in console.pipeline.receive(console.pipeline.queue_url)]
+    assert sorted(told) == sorted(failed[:2])
 
 
 def test_a_photograph_is_shown_before_and_after(console: Console) -> None:
@@ -697,3 +862,61 @@ def test_pictures_come_by_the_client_that_gives_up_soon(stack: Stack) -> None:
 
     with pytest.raises(NotFound, match="not there any more"):
         App(replace(stack, client=client)).pictures.get(pictures.Source(OUTPUTS, "outputs/none.png"), "thumb")
+
+
+# ---- many at once ----------------------------------------------------------------------------------------------------
+
+
+def selected(console: Console, *job_ids: str) -> str:
+    """The address of a selection, without its ending."""
+    return f"/api/selection/{console.post('/api/selection', {'jobs': list(job_ids)})['selection']}"
+
+
+def test_all_that_fit_are_selected(console: Console) -> None:
+    seeded = console.seed(25)
+    cards = console.get("/api/ids?state=failed")
+    assert [card["job_id"] for card in cards] == [record.job_id for record in seeded if record.error]
+    assert all(card.keys() == CARD for card in cards)
+    assert console.get("/api/ids?state=lost", status=400)["error"]
+
+
+def test_a_selection_is_downloaded_as_one_file_that_says_what_is_missing(console: Console) -> None:
+    done = console.seed(9, states=("done",), characters=2)
+    gone = replace(done[0], outputs=[{**done[0].outputs[0], "key": "outputs/none.png"}])
+    twin = replace(done[1], job_id="hero-2-twin-0000000000000000")
+    console.write([gone, twin])
+    response = console.request("GET", f"{selected(console, *(record.job_id for record in (*done[:3], twin)))}.zip")
+    assert response.status == 200
+    assert response.headers["Content-Disposition"] == 'attachment; filename="posedrop.zip"'
+    with zipfile.ZipFile(io.BytesIO(response.data)) as found:
+        assert found.testzip() is None
+        assert found.namelist() == [
+            "hero-2/pose-2.png",
+            "hero-1/pose-3.png",
+            "hero-2/pose-2-0000000000000000.png",
+            "jobs.json",
+            "missing.txt",
+        ]
+        assert found.read("hero-2/pose-2.png") == image("png", (90, 120), "coral")
+        told = {job["job_id"]: job["files"] for job in json.loads(found.read("jobs.json"))}
+        assert told[gone.job_id] == []
+        assert told[twin.job_id] == ["hero-2/pose-2-0000000000000000.png"]
+        assert b"outputs/none.png is not there any more" in found.read("missing.txt")
+
+
+def test_the_download_is_streamed(console: Console) -> None:
+    done = console.seed(3, states=("done",))
+    parts = list(archive(console.stack, done))
+    assert len(parts) == 4  # one for each picture, and the list at the end
+    assert all(parts)
+
+
+def test_a_selection_has_a_contact_sheet(console: Console) -> None:
+    seeded = console.seed(10)
+    address = selected(console, *(record.job_id for record in seeded))
+    with Image.open(io.BytesIO(console.request("GET", f"{address}.png").data)) as sheet_of_all:
+        assert sheet_of_all.format == "PNG"
+    failed = selected(console, seeded[2].job_id)
+    assert "no pictures yet" in console.get(f"{failed}.png", status=404)["error"]
+    assert "none of these jobs has a result" in console.get(f"{failed}.zip", status=404)["error"]
+    assert "select the jobs again" in console.get("/api/selection/none.zip", status=404)["error"]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -117,30 +118,86 @@ def test_an_upload_is_told_as_it_goes(console: Console) -> None:
     with listening(console) as page:
         page.wait("hello")
         found = console.upload(("face.png", image()), ("walk.png", image("png", (900, 900))))
-        files = page.wait("uploads", upload=found["upload"])["files"]
-        assert [file["key"] for file in files] == ["incoming/hero/face.png", "incoming/hero/poses/walk.png"]
-        for file in files:
-            told = page.wait("upload", key=file["key"], done=True)
-            assert told == {"upload": found["upload"], **file, "sent": file["bytes"], "done": True, "error": None}
-        names = [name for _, name, _ in page.events]
-        assert names.index("uploads") < names.index("upload")
+        begun = page.wait("upload", upload=found["upload"], state="running", done=0)
+        assert begun["files"] == 2
+        assert begun["keys"] == ["incoming/hero/face.png", "incoming/hero/poses/walk.png"]
+        told = page.wait("upload", upload=found["upload"], state="done")
+        assert (told["done"], told["sent"], told["errors"]) == (2, told["bytes"], [])
+    assert console.get("/api/uploads") == []
 
 
-def test_an_upload_that_fails_says_so_and_nothing_more_is_sent(console: Console) -> None:
+def test_an_upload_that_fails_says_so_and_goes_on_where_it_stopped(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.console.uploads.SENDERS", 1)
+    console.get("/api/glance")
+    puts: list[str] = []
+
+    def second_fails(**_: Any) -> Any:
+        puts.append("put")
+        broken = SimpleNamespace(status_code=400), {"Error": {"Code": "AccessDenied", "Message": "by the test"}}
+        return broken if len(puts) == 2 else None
+
+    console.pipeline.hook("s3", "PutObject", second_fails)
+    with listening(console) as page:
+        page.wait("hello")
+        upload = console.upload(("face.png", image()), ("walk.png", image()), ("sit.png", image()))["upload"]
+        told = page.wait("upload", upload=upload, state="stopped")
+        assert told["done"] == 1
+        assert [error["key"] for error in told["errors"]] == ["incoming/hero/poses/walk.png"]
+        assert "AccessDenied" in told["errors"][0]["error"]
+        assert [each["upload"] for each in console.get("/api/uploads")] == [upload]
+        assert len(puts) == 2  # nothing was begun after that
+        console.post(f"/api/uploads/{upload}/resume", status=202)
+        page.wait("upload", upload=upload, state="done")
+        assert len(puts) == 4  # the face does not go again
+
+
+def test_an_upload_goes_on_by_itself_when_the_stack_is_back(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.console.uploads.PAUSES", (0.2,) * 100)
+    drop = console.drop(("face.png", image()), ("walk.png", image()), usd=9.0)
+    with listening(console) as page:
+        page.wait("hello")
+        assert console.server
+        sender = console.server.console.acting._sender
+        reads: list[str] = []
+        monkeypatch.setattr(sender, "_send", _down_at_first(console, sender._send, reads))
+        upload = console.post("/api/uploads", drop, status=202)["upload"]
+        assert "goes on by itself" in page.wait_for("upload", lambda told: told["note"])["note"]
+        console.down = False
+        assert page.wait("upload", upload=upload, state="done")["done"] == 2
+
+
+def _down_at_first(console: Console, send: Any, calls: list[str]) -> Any:
+    """The stack goes away with the first file that is sent."""
+
+    def sending(*arguments: Any) -> None:
+        if not calls:
+            console.down = True
+        calls.append("send")
+        send(*arguments)
+
+    return sending
+
+
+def test_an_upload_that_stopped_can_be_given_up(console: Console) -> None:
     console.get("/api/glance")
     console.pipeline.break_call("s3", "PutObject")
     with listening(console) as page:
         page.wait("hello")
-        console.upload(("face.png", image()), ("walk.png", image()))
-        assert "AccessDenied" in page.wait("upload", key="incoming/hero/face.png", done=False)["error"]
-        assert page.wait("upload", key="incoming/hero/poses/walk.png")["error"].startswith("not sent")
+        upload = console.upload(("face.png", image()), ("walk.png", image()))["upload"]
+        page.wait("upload", upload=upload, state="stopped")
+        console.post(f"/api/uploads/{upload}/discard")
+        page.wait("upload", upload=upload, state="discarded")
+    assert console.get("/api/uploads") == []
+    assert "no such upload" in console.post(f"/api/uploads/{upload}/resume", status=404)["error"]
 
 
 def test_a_job_that_is_refused_at_once_is_told(console: Console) -> None:
     with listening(console) as page:
         page.wait("hello")
         console.upload(("face.png", image()), ("walk.png", image()))
-        page.wait("upload", key="incoming/hero/poses/walk.png", done=True)
+        page.wait("upload", state="done")
         console.pipeline.put("incoming/hero/job.json", {"quality": 1000})
         console.handle()
         console.finish()
@@ -215,7 +272,7 @@ def test_a_fault_of_a_look_is_told_and_ends_nothing(
             broken.setattr("ops.console.feed.turns", lambda *_, **__: {}["no such turn"])
             assert "KeyError" in page.wait("state", connected=False)["error"]
             console.upload(("face.png", image()), ("walk.png", image()))
-            page.wait("upload", key="incoming/hero/poses/walk.png", done=True)
+            page.wait("upload", state="done")
         console.change(console.seed(4)[3], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", state="submitting")
         assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]

@@ -3,12 +3,14 @@
 import { $, h, icon, say } from "./dom.js";
 import { get } from "./api.js";
 import { cardElement, forget, forgetAll, headline, imagesAgain, situate, tick } from "./card.js";
-import * as drop from "./drop.js";
+import * as attend from "./attend.js";
+import * as composer from "./new.js";
 import { listen } from "./feed.js";
 import { Gallery } from "./gallery.js";
 import * as glance from "./glance.js";
 import { notice, tell, toast } from "./notices.js";
-import { begun, moved } from "./tray.js";
+import * as selection from "./selection.js";
+import * as tray from "./tray.js";
 import * as viewer from "./viewer.js";
 import { count, dateAndTime, hourAndMinute, many, naming } from "./words.js";
 
@@ -27,9 +29,10 @@ const OFFERED = {
 
 const cards = new Map(); // job id -> card, of the jobs that were loaded or changed
 const shown = new Set(); // job ids on the page, in no order
-const filters = { view: "watch", character: "", state: "", hours: "", text: "" };
+const filters = { view: "jobs", character: "", state: "", hours: "", text: "" };
 const changes = new Map(); // what came in live: job id -> card, or null if it is gone
 const late = new Map(); // of that, what came while a first page was on its way
+const coming = new Map(); // what this page sent and the ledger does not have yet: job id -> card
 let characters = [];
 let first = ""; // what was asked for the first page
 let cursor = null;
@@ -44,17 +47,24 @@ let since = null; // when the console was lost
 let away = false; // the stack is
 let greeted = false;
 
-const jobs = $("jobs");
+const jobs = $("list");
 const gallery = new Gallery(jobs, {
   open: viewer.open,
   only: (name) => choose({ character: name }),
   jobs: (name) => characters.find((character) => character.name === name)?.jobs ?? 0,
 });
 
+/** The jobs as they are on the page, those of a stack one after another. */
+const order = () => [...jobs.querySelectorAll("[data-job]")].flatMap((element) => gallery.together(element.dataset.job));
+
+/** All that was made of the same pose, as far as it was loaded, the newest first. */
+const variants = (card) =>
+  [...cards.values()].filter((other) => other.stack && other.stack === card.stack).sort((a, b) => (a.created_at < b.created_at ? 1 : -1));
+
 // ---- which jobs -----------------------------------------------------------------------------------------------------
 
 /** The state that is asked for; where none was chosen, the gallery shows what is done. */
-const chosen = () => filters.state || (filters.view === "look" ? "done" : "all");
+const chosen = () => filters.state || (filters.view === "gallery" ? "done" : "all");
 
 function query() {
   const { character, hours, text } = filters;
@@ -69,13 +79,13 @@ function fits(card) {
   const state = wanted.get("state");
   return (
     (!wanted.has("character") || card.character === wanted.get("character")) &&
-    (!state || state.split(",").includes(card.state)) &&
+    (!state || state.split(",").includes(card.state === "sending" ? "queued" : card.state)) &&
     (!wanted.has("hours") || Date.now() - Date.parse(card.updated_at) <= Number(wanted.get("hours")) * 3.6e6) &&
     (!text || [card.job_id, card.character, card.pose, card.prompt, card.error?.type, card.error?.message].some((part) => part?.toLowerCase().includes(text)))
   );
 }
 
-/** The first page anew. What is on the page stays until the response is there. */
+/** The first page anew. What is on the page stays until the answer is there. */
 async function load() {
   loading?.abort();
   const mine = (loading = new AbortController());
@@ -93,7 +103,7 @@ async function load() {
     jobs.replaceChildren();
     jobs.className = filters.view;
     take(page);
-    for (const [id, card] of late) change(id, card);
+    for (const [id, card] of [...coming, ...late]) change(id, card);
     notice("jobs", null);
   } catch (problem) {
     if (problem.name !== "AbortError") notice("jobs", problem.message, { tone: "warn" });
@@ -134,12 +144,13 @@ function take(page) {
   const rows = [];
   for (const found of page.jobs) {
     const known = cards.get(found.job_id);
-    // What came in live may be newer than the response.
-    const card = known && known.updated_at > found.updated_at ? known : found;
+    // What came in live may be newer than the answer.
+    const card = known && !known.local && known.updated_at > found.updated_at ? known : found;
+    coming.delete(found.job_id);
     cards.set(card.job_id, card);
     if (shown.has(card.job_id) || !fits(card)) continue;
     shown.add(card.job_id);
-    if (filters.view === "look") gallery.put(card, false);
+    if (filters.view === "gallery") gallery.put(card, false);
     else rows.push(cardElement(card, viewer.open));
   }
   // A page is a grid of its own: the browser lays out and paints only those that are near.
@@ -150,6 +161,7 @@ function take(page) {
   );
   showCharacters(page.characters);
   showTotal();
+  selection.show();
 }
 
 const ahead = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && more(), { rootMargin: "1200px" });
@@ -162,7 +174,7 @@ function lookAhead() {
 
 function showTotal() {
   const filtered = filters.character || filters.text || filters.hours || filters.state;
-  const what = filters.view === "look" && chosen() === "done" ? "finished job" : "job";
+  const what = filters.view === "gallery" && chosen() === "done" ? "finished job" : "job";
   const more = total === null && cursor ? " and more" : "";
   say($("total"), shown.size || filtered ? `${many(Math.max(total ?? 0, shown.size), what)}${more}${filtered ? " found" : ""}` : "");
   const empty = !shown.size && !cursor;
@@ -182,15 +194,15 @@ function emptiness(filtered) {
     const all = h("button", { type: "button", class: "button", onclick: () => choose({ character: "", state: "", hours: "", text: "" }) }, "Show all");
     return h("div", { id: "empty", class: "empty" }, h("h2", {}, "Nothing fits"), h("p", {}, "No job has all that was asked for."), all);
   }
-  const begin = h("button", { type: "button", class: "button primary", onclick: () => drop.open() }, "Choose pictures");
-  if (filters.view === "look" && characters.length)
+  const begin = h("button", { type: "button", class: "button primary", onclick: () => composer.open() }, "Choose pictures");
+  if (filters.view === "gallery" && characters.length)
     return h("div", { id: "empty", class: "empty" }, h("h2", {}, "No results yet"), h("p", {}, "They appear here by themselves."));
   return h(
     "div",
     { id: "empty", class: "empty first" },
     h("div", { class: "example", "aria-hidden": "true" }, h("span", {}, icon("face")), h("i", {}, "+"), h("span", {}, icon("pose")), h("i", {}, "="), h("span", { class: "made" }, icon("check"))),
     h("h2", {}, "Drop a face and a pose here"),
-    h("p", {}, "The same character in every pose you drop. You see what it costs before anything is sent."),
+    h("p", {}, "Or whole folders: one for each character. You see what it costs before anything is sent."),
     begin,
   );
 }
@@ -211,7 +223,7 @@ function showCharacters(found) {
 function readHash() {
   const [view, rest = ""] = location.hash.slice(1).split("?");
   const set = new URLSearchParams(rest);
-  filters.view = view === "look" ? "look" : "watch";
+  filters.view = view === "gallery" ? "gallery" : "jobs";
   for (const name of ["character", "state", "hours", "text"]) filters[name] = set.get(name) ?? "";
 }
 
@@ -225,7 +237,7 @@ function choose(changes, keep = false) {
 }
 
 function apply() {
-  for (const view of ["watch", "look"]) {
+  for (const view of ["jobs", "gallery"]) {
     const link = $(`view-${view}`);
     if (view === filters.view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -251,7 +263,7 @@ function buildFilters() {
     clearTimeout(timer);
     timer = setTimeout(() => choose({ text: $("text").value.trim() }, true), TYPING);
   });
-  for (const view of ["watch", "look"]) {
+  for (const view of ["jobs", "gallery"]) {
     $(`view-${view}`).addEventListener("click", (event) => {
       event.preventDefault();
       scrollTo(0, 0);
@@ -263,9 +275,12 @@ function buildFilters() {
     apply();
   });
   addEventListener("keydown", (event) => {
-    if (event.key !== "/" || event.target.matches("input, textarea, select") || document.querySelector("dialog[open]")) return;
+    if (event.target.matches("input, textarea, select") || document.querySelector("dialog[open]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "/") $("text").focus();
+    else if (event.key === "n") composer.open();
+    else return;
     event.preventDefault();
-    $("text").focus();
   });
 }
 
@@ -284,16 +299,18 @@ function flush() {
     if (!card) {
       if (shown.has(id)) hide(id);
       cards.delete(id);
+      selection.gone(id);
       continue;
     }
-    if (before && before.updated_at > card.updated_at) continue;
+    if (before && !before.local && before.updated_at > card.updated_at) continue;
+    if (!card.local) coming.delete(id);
     cards.set(id, card);
     if (before && before.state !== card.state) tell(`${card.pose} of ${card.character}: ${headline(card)}.`);
     if (!fits(card)) {
       if (shown.has(id)) hide(id);
     } else if (!shown.has(id) && isFurtherDown(card)) {
       // It comes with its page.
-    } else if (filters.view === "look") {
+    } else if (filters.view === "gallery") {
       if (before?.version !== card.version || !shown.has(id)) gallery.put(card, true);
       shown.add(id);
     } else if (shown.has(id)) cardElement(card, viewer.open);
@@ -302,6 +319,7 @@ function flush() {
       fresh.unshift(cardElement(card, viewer.open));
     }
     viewer.changed(card);
+    selection.changed(card);
   }
   changes.clear();
   for (const element of fresh) element.dataset.fresh = "";
@@ -310,9 +328,59 @@ function flush() {
   counting ||= setTimeout(recount, COUNTING);
 }
 
+// ---- what was sent just now -----------------------------------------------------------------------------------------
+
+/** Show what was sent at once: as cards of this page, until the ledger has the jobs. */
+function sent(jobs, localOf) {
+  const now = new Date().toISOString();
+  for (const job of jobs) {
+    const { job_id: id, character, pose, parameters } = job;
+    if (cards.has(id) && !cards.get(id).local) continue;
+    const { prompt = null, seed = null } = parameters;
+    const times = { created_at: now, updated_at: now, submitted_at: null, completed_at: null, eta: null };
+    const nothing = { missing: [], outputs: 0, error: null, metrics: null, cost_usd: null, can_retry: false, sentence: null, step: null };
+    const card = { job_id: id, attempt: 1, character, pose, state: "sending", headline: "being uploaded", prompt, seed, ...times, ...nothing, version: "sending", local: localOf(job) };
+    coming.set(id, card);
+    change(id, card);
+  }
+  scrollTo(0, 0);
+}
+
+/** Take the cards of what was not sent away. */
+function unsent(ids) {
+  for (const id of ids) if (coming.delete(id)) change(id, null);
+}
+
+const uploads = new Map(); // upload -> the ids of its jobs, and how it stands; either may come first
+const ofUpload = (upload) => uploads.get(upload) ?? uploads.set(upload, { ids: [], standing: null }).get(upload);
+
+function uploaded(upload, ids) {
+  const known = ofUpload(upload);
+  known.ids = ids;
+  if (known.standing) showStanding(known);
+}
+
+function uploadMoved(standing) {
+  tray.moved(standing);
+  const known = ofUpload(standing.upload);
+  known.standing = standing;
+  showStanding(known);
+}
+
+function showStanding({ ids, standing }) {
+  if (standing.state === "discarded") unsent(ids);
+  const headline = { done: "uploaded, being read", stopped: "not uploaded", running: "being uploaded" }[standing.state];
+  for (const id of ids) {
+    const card = coming.get(id);
+    if (!card || !headline || card.headline === headline) continue;
+    coming.set(id, { ...card, headline, version: headline, stopped: standing.state === "stopped" });
+    change(id, coming.get(id));
+  }
+}
+
 /** Whether a card belongs to a page that was not loaded yet. */
 const isFurtherDown = (card) =>
-  cursor !== null && (cursor.includes("/") ? card.updated_at < cursor.slice(0, cursor.indexOf("/")) : card.created_at < oldest);
+  !card.local && cursor !== null && (cursor.includes("/") ? card.updated_at < cursor.slice(0, cursor.indexOf("/")) : card.created_at < oldest);
 
 /** How many there are, and of whom: the server knows those too that were not loaded. */
 async function recount() {
@@ -404,8 +472,10 @@ async function loadStack() {
     $("stack").textContent = `${stack.stack} · ${stack.local ? "local" : stack.region}`;
     document.title = `${stack.stack} · posedrop`;
     naming(stack.command);
-    drop.build(stack, () => characters);
-    viewer.build({ cards: (id) => cards.get(id), order: () => [...jobs.querySelectorAll("[data-job]")].map((element) => element.dataset.job), price: stack.price_usd });
+    composer.build(stack, { characters: () => characters, sent, unsent, uploaded });
+    const edit = (ids) => composer.edit(ids);
+    viewer.build({ cards: (id) => cards.get(id), order, variants, edit });
+    selection.build({ card: (id) => cards.get(id), order, together: (id) => gallery.together(id), query, edit, compare: viewer.compare });
   } catch (problem) {
     notice("about", problem.message);
     setTimeout(loadStack, 3000);
@@ -423,7 +493,7 @@ async function loadProblems() {
     return; // That the stack is away is told by the feed.
   }
   for (const { what } of problems) if (!found.some((problem) => problem.what === what)) notice(`problem ${what}`, null);
-  for (const { what, step: next } of found) notice(`problem ${what}`, `${what}.`, { step: next, tone: "warn" });
+  for (const { what, step: next, action } of found) notice(`problem ${what}`, `${what}.`, { step: next, tone: "warn", actions: attend.actionsOf(action, loadProblems) });
   problems = found;
 }
 
@@ -435,8 +505,9 @@ readHash();
 apply();
 loadGlance();
 loadStack().then(loadProblems);
-drop.watchPage();
-$("drop").addEventListener("click", () => drop.open());
+composer.watchPage();
+$("new").addEventListener("click", () => composer.open());
+tray.load();
 listen({
   link,
   // What changed between the first page and the first event would be missed: it is asked for once more.
@@ -444,8 +515,7 @@ listen({
   job: (card) => change(card.job_id, card),
   gone: ({ job_id: id }) => change(id, null),
   glance: showGlance,
-  uploads: begun,
-  upload: moved,
+  upload: uploadMoved,
   state: stackState,
   reset: () => {
     load();

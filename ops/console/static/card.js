@@ -3,6 +3,7 @@
 import { button, h, icon, say, svg } from "./dom.js";
 import { picture } from "./api.js";
 import { retry } from "./confirm.js";
+import { box } from "./selection.js";
 import { ago, dateAndTime, span, until } from "./words.js";
 
 const elements = new Map(); // job id -> its card on the page
@@ -66,6 +67,7 @@ function draw(entry, open) {
       frame(card, "pose"),
       h("div", { class: "frame result" }, result(entry)),
     ),
+    card.local ? null : box(card, `${card.pose} of ${card.character}`),
     h("h3", {}, name),
     h("p", { class: "line" }, entry.mark, entry.left, entry.when),
     why && h("p", { class: "why", title: why }, why),
@@ -124,9 +126,12 @@ function result(entry) {
       return entry.ring.element;
     case "failed":
       return [
-        h("span", { class: "sign failed" }, icon("alert"), h("span", {}, failure(card))),
+        h("span", { class: "sign failed" }, icon("alert")),
         card.can_retry && button("Retry", { sign: "again", kind: "small", "data-does": "retry", onclick: () => retry(card) }),
       ];
+    case "sending":
+      if (card.stopped) return h("span", { class: "sign failed" }, icon("alert"));
+      return h("span", { class: "sign busy" }, h("span", { class: "pulse" }));
     case "waiting":
       return h("span", { class: "sign" }, icon("plus"), h("span", {}, card.missing.length ? `needs a ${card.missing.join(", a ")}` : "waits"));
     case "queued":
@@ -136,9 +141,6 @@ function result(entry) {
       return h("span", { class: "sign busy" }, h("span", { class: "pulse" }));
   }
 }
-
-/** InferenceFailed -> "inference failed": it can break in a narrow frame. */
-const failure = (card) => (card.error?.type ?? "failed").replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();
 
 function ring(card) {
   const arc = svg("circle", { cx: 22, cy: 22, r: RADIUS, class: "arc", "stroke-dasharray": ROUND });

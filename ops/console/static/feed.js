@@ -2,7 +2,7 @@
 
 import { get, parse } from "./api.js";
 
-const EVENTS = ["hello", "job", "gone", "glance", "uploads", "upload", "state", "reset"];
+const EVENTS = ["hello", "job", "gone", "glance", "upload", "state", "reset"];
 const AGAIN = 2000; // milliseconds
 
 /**

@@ -1,5 +1,6 @@
 /** A form made from the job's schema. Only what somebody set is sent: all else stays as the files in the bucket say. */
 
+import { json } from "./api.js";
 import { button, h } from "./dom.js";
 
 const LABELS = {
@@ -85,6 +86,24 @@ export class Parameters {
     this.follow();
   }
 
+  /** Set values, as if somebody had chosen them. */
+  set(values) {
+    for (const [name, value] of Object.entries(values)) {
+      const field = this.fields.get(name);
+      if (!field) continue;
+      if (field.fill) field.fill(value);
+      else field.set(value);
+      this.touched.add(name);
+    }
+    this.back.hidden = !this.touched.size;
+    this.follow();
+  }
+
+  /** Go to where one types first. */
+  focus() {
+    this.fields.get("prompt")?.controls[0].focus();
+  }
+
   /** Forget what was set. */
   reset() {
     this.touched.clear();
@@ -120,11 +139,11 @@ export class Parameters {
     if (rule.type === "integer") return this.integer(name, rule, id);
     if (rule.type === "object") {
       const area = h("textarea", { id, rows: 3, spellcheck: "false", placeholder: '{"order": 17}', class: "code" });
-      return { kind: "object", element: area, controls: [area], clear: () => (area.value = ""), read: () => parseObject(area.value) };
+      return { kind: "object", element: area, controls: [area], fill: (value) => (area.value = json(value)), clear: () => (area.value = ""), read: () => parseObject(area.value) };
     }
     const area = h("textarea", { id, rows: 4, maxlength: rule.maxLength });
     const set = (value) => (area.placeholder = value || "A portrait in soft window light, 50 mm");
-    return { kind: "text", element: area, controls: [area], fallback, set, clear: () => (area.value = ""), read: () => readText(area.value, rule) };
+    return { kind: "text", element: area, controls: [area], fallback, set, fill: (value) => (area.value = value), clear: () => (area.value = ""), read: () => readText(area.value, rule) };
   }
 
   integer(name, rule, id) {
@@ -146,7 +165,7 @@ export class Parameters {
       if (value < roughly(rule.minimum, true) || value > roughly(rule.maximum, false)) throw new Error(`From ${rule.minimum} to ${rule.maximum}.`);
       return value;
     };
-    return { kind: "integer", element, controls: [input], set: (value) => (input.placeholder = String(value ?? "")), clear: () => (input.value = ""), read };
+    return { kind: "integer", element, controls: [input], set: (value) => (input.placeholder = String(value ?? "")), fill: (value) => (input.value = String(value)), clear: () => (input.value = ""), read };
   }
 
   /** Width and height only count where the pose does not decide. */

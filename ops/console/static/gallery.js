@@ -2,6 +2,7 @@
 
 import { h, icon, say } from "./dom.js";
 import { sheet } from "./api.js";
+import { box } from "./selection.js";
 import { headline, image, stateMark } from "./card.js";
 import { ago, count, dateAndTime, many } from "./words.js";
 
@@ -14,41 +15,52 @@ export class Gallery {
 
   clear() {
     this.sections = new Map();
-    this.tiles = new Map();
+    this.cards = new Map();
+    this.stacks = new Map();
     this.root.replaceChildren();
   }
 
-  /** Add a job's tile or bring it up to date; `first`: it is newer than all that are there. */
+  /** Add a job's tile or bring it up to date; `first`: it is newer than all that are there. Variants share one tile. */
   put(card, first) {
-    const old = this.tiles.get(card.job_id);
-    const tile = this.tile(card);
-    this.tiles.set(card.job_id, tile);
-    if (old) {
-      old.replaceWith(tile);
-      return;
-    }
-    const section = this.section(card, first);
-    section.tiles[first ? "prepend" : "append"](tile);
-    this.count(section);
+    this.cards.set(card.job_id, card);
+    const stack = this.stacks.get(card.stack) ?? { ids: [], tile: null };
+    this.stacks.set(card.stack, stack);
+    if (!stack.ids.includes(card.job_id)) stack.ids[first ? "unshift" : "push"](card.job_id);
+    this.draw(stack, card, first);
+  }
+
+  draw(stack, card, first) {
+    const tile = this.tile(this.cards.get(stack.ids[0]), stack.ids.length);
+    if (stack.tile) stack.tile.replaceWith(tile);
+    else this.section(card, first).tiles[first ? "prepend" : "append"](tile);
+    stack.tile = tile;
+    this.count(this.section(card, first));
   }
 
   remove(id) {
-    const tile = this.tiles.get(id);
-    if (!tile) return;
-    this.tiles.delete(id);
-    tile.remove();
-    for (const [character, section] of this.sections) {
-      this.count(section);
-      if (!section.tiles.children.length) {
-        section.element.remove();
-        this.sections.delete(character);
-      }
-    }
+    const card = this.cards.get(id);
+    const stack = card && this.stacks.get(card.stack);
+    this.cards.delete(id);
+    if (!stack) return;
+    stack.ids = stack.ids.filter((other) => other !== id);
+    if (stack.ids.length) return this.draw(stack, card, false);
+    stack.tile.remove();
+    this.stacks.delete(card.stack);
+    const section = this.sections.get(card.character);
+    this.count(section);
+    if (section.tiles.children.length) return;
+    section.element.remove();
+    this.sections.delete(card.character);
+  }
+
+  /** The jobs that lie in one stack with this one, the newest first. */
+  together(id) {
+    return this.stacks.get(this.cards.get(id)?.stack)?.ids ?? [id];
   }
 
   /** How many jobs the character has; only those that were asked for and came so far are shown. */
   count(section) {
-    const here = section.tiles.children.length;
+    const here = [...this.cards.values()].filter((card) => card.character === section.name).length;
     const all = this.jobs(section.name);
     say(section.number, all > here ? `${count(here)} of ${many(all, "job")} here` : many(here, "job"));
   }
@@ -90,13 +102,14 @@ export class Gallery {
     return h("button", { type: "button", class: "frame output none", "aria-label": `${alt}: ${headline(card)}`, onclick: () => this.open(card) }, stateMark(card));
   }
 
-  tile(card) {
+  tile(card, variants) {
     const ratio = card.width && card.height ? Math.min(2, Math.max(0.5, card.width / card.height)) : 1;
     const outputs = Array.from({ length: Math.max(1, card.outputs) }, (_, at) => at + 1);
     const alt = `${card.pose} of ${card.character}`;
     return h(
       "figure",
-      { class: "tile", "data-job": card.job_id, "--ratio": ratio },
+      { class: "tile", "data-job": card.job_id, "--ratio": ratio, "data-variants": variants > 1 ? variants : null },
+      card.local ? null : box(card, variants > 1 ? `all ${variants} of ${alt}` : alt),
       h(
         "div",
         { class: "strip" },
@@ -106,6 +119,7 @@ export class Gallery {
       ),
       h("figcaption", {},
         h("span", { class: "name" }, card.pose),
+        variants > 1 && h("span", { class: "variants" }, `${variants} variants`),
         h("time", { datetime: card.updated_at, title: dateAndTime(card.updated_at) }, ago(card.completed_at ?? card.updated_at)),
       ),
     );

@@ -2,6 +2,7 @@
 
 import { $, h, say, svg } from "./dom.js";
 import { count, hourAndMinute, many, span, usd } from "./words.js";
+import { costs, resume } from "./attend.js";
 import { notice } from "./notices.js";
 
 const KINDS = 3; // types of failures that are shown by name
@@ -28,7 +29,7 @@ export function build() {
       cell("backlog", "Queued"),
       cell("running", "Running"),
       cell("use", "Plan's limit", h("dd", { class: "bar" }, cells.meter)),
-      cell("spend", "Spent today"),
+      cell("spend", h("button", { type: "button", class: "words-button", onclick: costs, title: "Costs by character and month" }, "Spent today")),
       cell("done", "Done"),
       cell("failed", "Failed", cells.kinds),
       h("div", { class: "cell times" }, h("dt", {}, "Upload to result"), h("dd", {}, cells.plot), cells.scale),
@@ -38,7 +39,7 @@ export function build() {
 
 /** Show a glance. */
 export function show(glance) {
-  const arriving = glance.arriving && `${many(glance.arriving, "upload")} not read yet`;
+  const arriving = glance.arriving && "uploads are being read"; // messages are no jobs: they are not counted
   const refused = glance.refused && `${count(glance.refused)} refused for now`;
   put("backlog", count(glance.backlog), refused || arriving || (glance.oldest_seconds ? `oldest ${span(glance.oldest_seconds)}` : "none behind the limit"));
   put("running", count(glance.running), glance.waiting ? `${count(glance.waiting)} incomplete` : "none incomplete");
@@ -47,7 +48,7 @@ export function show(glance) {
   cells.meter.style.setProperty("--part", Math.min(1, percent / 100));
   cells.meter.toggleAttribute("data-full", percent >= 95);
   const left = glance.credits && `${usd(glance.credits.usd)} left, for ${many(glance.credits.jobs, "job")}`;
-  put("spend", usd(glance.spend_today_usd), [`${usd(glance.spend_month_usd)} in this month`, left].filter(Boolean).join(", "));
+  put("spend", usd(glance.spend_today_usd), [`${usd(glance.spend_month_usd)} this month`, left].filter(Boolean).join(", "));
   const ended = glance.done + glance.failed;
   put("done", count(glance.done), ended ? `${Math.floor((glance.done / ended) * 100)}% of ended` : "nothing yet");
   put("failed", count(glance.failed), glance.failed ? "" : "none");
@@ -93,7 +94,8 @@ function pause(found) {
   if (Math.abs(at - pausedUntil) > 5000) pausedUntil = at;
   const whom = found.account ? " for the whole account" : "";
   const how = found.seconds > 0 ? `is paused${whom} until ${hourAndMinute(pausedUntil)}` : "goes on with one request at a time";
-  notice("pause", `Submitting ${how}: ${found.reason}.`, { step: found.step, tone: "warn" });
+  const actions = found.account && found.seconds > 0 ? [["Resume now", resume]] : [];
+  notice("pause", `Submitting ${how}: ${found.reason}.`, { step: found.step, tone: "warn", actions });
 }
 
 /** A bar for each job, the newest on the right, and a line at the median. */

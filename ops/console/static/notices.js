@@ -5,8 +5,8 @@ import { $, button, h } from "./dom.js";
 const PASSES = 5000; // milliseconds
 const shown = new Map();
 
-/** Show, change or (text null) take away a banner. */
-export function notice(name, text, { step = null, tone = "calm" } = {}) {
+/** Show, change or (text null) take away a banner. `actions` are its buttons: words, and what they do. */
+export function notice(name, text, { step = null, tone = "calm", actions = [] } = {}) {
   const old = shown.get(name);
   if (text === null) {
     old?.remove();
@@ -20,6 +20,7 @@ export function notice(name, text, { step = null, tone = "calm" } = {}) {
     { class: "notice", "data-tone": tone, "data-says": signature, role: "status" },
     h("strong", {}, text),
     step && h("span", {}, step),
+    actions.length > 0 && h("p", { class: "actions" }, actions.map(([words, act]) => button(words, { kind: "small", onclick: act }))),
   );
   if (old) old.replaceWith(banner);
   else $("notices").append(banner);

@@ -1,65 +1,68 @@
-/** Uploads on their way to S3, a bar for each file. */
+/** Uploads on their way to S3: one line each, with what did not go, and a way to go on. */
 
-import { button, h, say } from "./dom.js";
-import { tell } from "./notices.js";
-import { bytes, many } from "./words.js";
+import { $, button, h, say } from "./dom.js";
+import { get, post } from "./api.js";
+import { tell, toast } from "./notices.js";
+import { bytes, count, many } from "./words.js";
 
 const STAYS = 4000; // milliseconds that a finished upload is still shown
-const uploads = new Map();
-let tray;
+const rows = new Map(); // upload -> its row
 
-/** All files of an upload that begins, of whichever page. */
-export function begun({ upload, files }) {
-  for (const { key, bytes: size } of files) row(upload, key, size);
-  say(tray.querySelector("h2"), "Uploading");
+/** Show the uploads that were begun before this page was opened. */
+export async function load() {
+  try {
+    for (const upload of await get("/api/uploads")) moved(upload);
+  } catch {
+    // The next event shows them.
+  }
 }
 
 /** An event of an upload. */
-export function moved({ upload, key, sent, bytes: size, done, error }) {
-  const file = row(upload, key, size);
-  file.bar.max = Math.max(1, size);
-  file.bar.value = sent;
-  if (error) {
-    file.error = true;
-    file.element.dataset.error = "";
-    say(file.note, error);
-    file.note.setAttribute("role", "alert");
-  } else say(file.note, done ? "uploaded" : `${bytes(sent)} of ${bytes(size)}`);
-  if (done) file.done = true;
-  settle(upload);
+export function moved(upload) {
+  const row = rows.get(upload.upload) ?? begin(upload);
+  row.bar.max = Math.max(1, upload.bytes);
+  row.bar.value = upload.sent;
+  const { state } = upload;
+  const titles = { running: "Uploading", done: "Uploaded", stopped: "Not all was uploaded", discarded: "Given up" };
+  say(row.title, `${titles[state]}: ${count(upload.done)} of ${many(upload.files, "file")}`);
+  say(row.note, state === "running" ? upload.note || `${bytes(upload.sent)} of ${bytes(upload.bytes)}` : "");
+  row.bar.hidden = state !== "running";
+  row.actions.hidden = state !== "stopped";
+  row.errors.replaceChildren(...upload.errors.slice(0, 5).map(({ key, error }) => h("li", {}, h("strong", {}, key.replace(/^incoming\//, "")), `: ${error}`)));
+  row.element.toggleAttribute("data-error", upload.errors.length > 0);
+  if (row.state === state) return;
+  row.state = state;
+  if (state === "done") tell(`${many(upload.files, "file")} uploaded.`);
+  if (state === "stopped") tell(`${many(upload.errors.length, "file")} could not be uploaded.`);
+  if (state === "done" || state === "discarded") setTimeout(() => end(upload.upload), STAYS);
 }
 
-function row(upload, key, size) {
-  if (!uploads.has(upload)) uploads.set(upload, new Map());
-  const files = uploads.get(upload);
-  if (files.has(key)) return files.get(key);
-  tray ??= document.body.appendChild(h("section", { class: "tray", "aria-label": "Uploads" }));
-  if (!tray.children.length) {
-    const close = button("Close", { sign: "close", quiet: true, onclick: () => tray.replaceChildren() });
-    tray.append(h("header", {}, h("h2", {}, "Uploading"), close), h("ul", {}));
-  }
-  const name = key.replace(/^incoming\//, "");
-  const bar = h("progress", { max: Math.max(1, size), value: 0, "aria-label": name });
-  const note = h("span", { class: "note" }, bytes(size));
-  const element = h("li", {}, h("span", { class: "name", title: key }, name), note, bar);
-  tray.querySelector("ul").append(element);
-  const file = { element, bar, note, done: false, error: false };
-  files.set(key, file);
-  return file;
+function begin({ upload }) {
+  const act = async (what) => {
+    try {
+      await post(`/api/uploads/${upload}/${what}`, {});
+    } catch (problem) {
+      toast(problem.message, true);
+    }
+  };
+  const title = h("h2", {});
+  const note = h("p", { class: "note" });
+  const bar = h("progress", { max: 1, value: 0, "aria-label": "Upload" });
+  const errors = h("ul", { class: "errors" });
+  const actions = h(
+    "p",
+    { class: "actions", hidden: true },
+    button("Go on", { kind: "small primary", onclick: () => act("resume") }),
+    button("Give up", { kind: "small", onclick: () => act("discard") }),
+  );
+  const element = h("div", { class: "upload" }, title, note, bar, h("div", { class: "wrong", role: "alert" }, errors), actions);
+  const row = { element, title, note, bar, errors, actions, state: "" };
+  rows.set(upload, row);
+  $("tray").append(element);
+  return row;
 }
 
-function settle(upload) {
-  const files = [...uploads.get(upload).values()];
-  if (!files.every((file) => file.done || file.error)) return;
-  const failed = files.filter((file) => file.error).length;
-  tell(failed ? `${many(failed, "file")} could not be uploaded.` : `${many(files.length, "file")} uploaded.`);
-  const title = tray?.querySelector("h2");
-  if (title) say(title, failed ? "Not all was uploaded" : "Uploaded");
-  if (failed) return;
-  uploads.delete(upload);
-  setTimeout(() => {
-    for (const file of files) file.element.remove();
-    if (!tray.querySelector("li")) tray.replaceChildren();
-    else say(tray.querySelector("h2"), "Uploading");
-  }, STAYS);
+function end(upload) {
+  rows.get(upload)?.element.remove();
+  rows.delete(upload);
 }

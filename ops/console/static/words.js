@@ -38,7 +38,8 @@ export const count = (n) => number.format(n);
 export const many = (n, what, plural = `${what}s`) => `${count(n)} ${n === 1 ? what : plural}`;
 
 export function bytes(n) {
-  return n < 1e6 ? `${Math.max(1, Math.round(n / 1000))} kB` : `${(n / 1e6).toFixed(1)} MB`;
+  if (n < 1000) return `${n} B`;
+  return n < 1e6 ? `${Math.round(n / 1000)} kB` : `${(n / 1e6).toFixed(1)} MB`;
 }
 
 let own = "";

@@ -13,7 +13,7 @@ from posedrop.aws.places import dispatched
 from posedrop.aws.record import Status
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339
-from posedrop.segmind.requests import Request
+from posedrop.segmind.requests import Fate, Request
 from tests.console.browser import FAILURES, Studio, axe, data, drop_files, hang_up, scroll_down
 from tests.console.conftest import TOKEN, Console
 from tests.console.test_server_events import listening
@@ -211,7 +211,7 @@ def test_names_of_others_stay_text(console: Console, studio: Studio, visit: Visi
     page.locator(".open").first.click()
     expect(page.locator(".facts .who")).to_have_text(HOSTILE)
     page.keyboard.press("Escape")
-    page.locator("#view-look").click()
+    page.locator("#view-gallery").click()
     # The cards of the other view, with the same name as a heading, may still be there.
     expect(page.locator(".character h2")).to_have_text(HOSTILE)
     assert page.locator('img[src="x"]').count() == 0
@@ -222,7 +222,7 @@ def test_a_page_of_an_earlier_start_says_what_to_do(console: Console, visit: Vis
 
     page = visit(console)
     page.context.clear_cookies()
-    page.locator("#view-look").click()
+    page.locator("#view-gallery").click()
     expect(page.get_by_role("status").filter(has_text="python -m ops console printed")).to_be_visible()
     assert TOKEN not in page.content()
 
@@ -290,7 +290,10 @@ def test_what_somebody_must_see_to_goes_once_it_is_seen_to(console: Console, stu
     studio.job("queued")
     page = visit(console)
     sqs, url = console.pipeline.sqs, console.pipeline.dead_letter_url
-    for messages, texts in ((1, [f"1 message in the dead-letter queue.{console.stack.command('redrive')}"]), (0, [])):
+    for messages, texts in (
+        (1, [f"1 message in the dead-letter queue.{console.stack.command('redrive')}Show and decide"]),
+        (0, []),
+    ):
         if messages:
             sqs.send_message(QueueUrl=url, MessageBody="?", DelaySeconds=0)
         else:
@@ -324,7 +327,7 @@ def test_axe_finds_nothing(console: Console, studio: Studio, visit: Visit, width
     expect(page.get_by_role("dialog", name="again?")).to_be_visible()
     assert axe_in_all_colours(page) == ""
     page.get_by_role("button", name="Cancel").click()
-    page.locator("#view-look").click()
+    page.locator("#view-gallery").click()
     expect(page.locator(".tile").first).to_be_visible()
     assert axe_in_all_colours(page) == ""
     page.get_by_role("button", name="All", exact=True).click()
@@ -351,6 +354,85 @@ def test_axe_finds_nothing_while_pictures_are_dropped(console: Console, visit: V
     expect(page.locator('.pairs [data-outcome="refused"]')).to_be_visible()
     assert axe_in_all_colours(page) == ""
     page.get_by_role("button", name="Send 1 job").click()
-    expect(page.locator(".tray h2")).to_have_text("Not all was uploaded")
-    expect(page.locator(".toast")).to_be_visible()
+    expect(page.locator(".tray h2")).to_contain_text("Not all was uploaded")
     assert axe_in_all_colours(page) == ""
+
+
+# ---- what is asked of a person ---------------------------------------------------------------------------------------
+
+
+def test_dead_letters_are_sent_again_or_discarded_one_by_one(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("queued")
+    pipeline = console.pipeline
+    sound = '{"job": {"bucket": "b", "character": "astrid", "pose": "walk", "origin": null}}'
+    for body in (sound, "no JSON", '{"retry": "hero-walk-0123456789abcdef"}'):
+        pipeline.sqs.send_message(QueueUrl=pipeline.dead_letter_url, MessageBody=body, DelaySeconds=0)
+    page = visit(console)
+    page.evaluate("dispatchEvent(new Event('visibilitychange'))")
+    page.get_by_role("button", name="Show and decide").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("heading")).to_have_text("3 dead letters")
+    expect(dialog.locator("li strong")).to_contain_text(
+        ["walk of astrid", "no message of the pipeline's", "a new attempt of hero-walk-0123456789abcdef"]
+    )
+    expect(dialog.locator("li")).to_contain_text(
+        ["", "No one can read it", "There is no such job. Redriving it will not"]
+    )
+    expect(dialog.get_by_role("button", name="Send again")).to_have_count(1)
+    assert axe(page) == ""
+    dialog.get_by_role("button", name="Send again").click()
+    expect(dialog.get_by_role("heading")).to_have_text("2 dead letters")
+    assert [message["Body"] for message in pipeline.receive(pipeline.queue_url)] == [sound]
+    dialog.get_by_role("button", name="Discard", exact=True).first.click()
+    expect(dialog.get_by_role("heading")).to_have_text("1 dead letter")
+    dialog.get_by_role("button", name="Discard all").click()
+    page.get_by_role("dialog", name="Discard 1 message?").get_by_role("button", name="Discard all").click()
+    expect(dialog).to_have_count(0)
+    expect(page.locator(".notice")).to_have_count(0)
+
+
+def test_a_pause_is_ended_from_the_page(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("queued")
+    console.refuse_account("it answered 406")
+    page = visit(console)
+    page.get_by_role("button", name="Resume now").click()
+    page.get_by_role("dialog").get_by_role("button", name="Resume", exact=True).click()
+    expect(page.locator(".toast")).to_contain_text("the next job is the probe")
+    expect(page.get_by_role("button", name="Resume now")).to_have_count(0)
+    assert not console.stack.gate.breaker.read().is_paused(time.time())
+    assert "nothing to resume" in console.post("/api/resume", {}, status=409)["error"]
+
+
+def test_each_time_has_one_name_and_one_value(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    at = time.time() - 60
+    studio.job("done", age=60, created_at=rfc3339(at - 50), completed_at=rfc3339(at))
+    page = visit(console)
+    expect(page.locator(".card .state")).to_have_text("Done in 50 s")
+    expect(page.locator(".cell.times")).to_contain_text("Upload to result")
+    expect(page.locator(".cell.times")).to_contain_text("median 50 s")
+    page.locator(".card .open").click()
+    expect(page.locator(".numbers div", has_text="Upload to result").locator("dd")).to_have_text("50 s")
+
+
+def test_costs_are_shown_by_character_and_month(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    for number, character in enumerate(("astrid", "astrid", "client-a/hero")):
+        sent_at = time.time() - 100
+        paid = Request(1, sent_at, Fate.ACCEPTED, f"request-{number}", cost_usd=0.03, charged_usd=0.03)
+        studio.job("done", character, "wide", age=100 * (number + 1), requests=[paid])
+    page = visit(console)
+    page.get_by_role("button", name="Spent today").click()
+    dialog = page.get_by_role("dialog", name="Costs")
+    expect(dialog).to_contain_text("$0.090 for 3 jobs")
+    rows = dialog.get_by_role("table", name="By character").get_by_role("row")
+    expect(rows).to_have_text(["NameJobsPaidOf it estimated", "astrid2$0.060none", "client-a/hero1$0.030none"])
+    month = rfc3339(time.time())[:7]
+    expect(dialog.get_by_role("table", name="By month")).to_contain_text(f"{month}3$0.090none")
+    assert axe(page) == ""

@@ -1,0 +1,239 @@
+"""The routes that do something: files, plans, uploads, and jobs once more."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import anyio
+from anyio import to_thread
+from anyio.abc import TaskGroup
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ops.act import actions
+from ops.console import sending
+from ops.console.feed import Feed
+from ops.console.pictures import Pictures
+from ops.console.requests import agreed_price, in_thread, read_body, texts
+from ops.console.staging import Staging, TooLarge
+from ops.console.uploads import Sender, Upload
+from ops.errors import NotFound
+from ops.inspect.folders import arrange
+from ops.inspect.plan import Plan
+from ops.stack import Stack
+from posedrop.aws.record import Record
+
+MOST_PATHS = 20_000
+MOST_JOBS = 1000
+"""Jobs that are acted on at once."""
+CLOSELY_WATCHED = 3
+"""Characters that are watched as a whole after an upload."""
+IMMUTABLE = "private, max-age=31536000, immutable"
+
+
+class Acting:
+    """The routes of one stack's console that send something. `patient` is the stack by clients that wait long."""
+
+    def __init__(self, stack: Stack, patient: Stack, feed: Feed, pictures: Pictures) -> None:
+        self._stack = stack
+        self._feed = feed
+        self._pictures = pictures
+        self.staging = Staging()
+        self.uploads: dict[str, Upload] = {}
+        self.tasks: TaskGroup
+        self._token: Any = None
+        self._sender = Sender(patient, self._tell)
+        self._examiners = anyio.CapacityLimiter(3)
+        self._decoders = anyio.CapacityLimiter(3)
+        self._senders = anyio.CapacityLimiter(2)
+        self._planner = anyio.CapacityLimiter(1)
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        post = ["POST"]
+        return [
+            Route("/api/arrange", self.arrange, methods=post),
+            Route("/api/files", self.file, methods=post),
+            Route("/api/files/{sha256:str}", self.thumbnail),
+            Route("/api/plan", self.plan, methods=post),
+            Route("/api/uploads", self.upload, methods=post),
+            Route("/api/uploads", self.under_way),
+            Route("/api/uploads/{upload_id:str}/resume", self.resume, methods=post),
+            Route("/api/uploads/{upload_id:str}/discard", self.discard, methods=post),
+            Route("/api/edit", self.edit, methods=post),
+            Route("/api/retry", self.retry_all, methods=post),
+            Route("/api/jobs/{job_id:path}/retry", self.retry, methods=post),
+            Route("/api/jobs/{job_id:path}/again", self.again, methods=post),
+        ]
+
+    def close(self) -> None:
+        """Send nothing more, and remove what was kept."""
+        self._sender.stop()
+        self.staging.close()
+
+    # ---- new jobs ----------------------------------------------------------------------------------------------------
+
+    async def arrange(self, request: Request) -> Response:
+        """Which characters some files make, by their paths."""
+        paths = texts(await read_body(request), "paths", MOST_PATHS)
+        found = arrange(paths)
+        return JSONResponse(
+            {
+                "characters": [
+                    {
+                        "name": each.name,
+                        "face": None if each.face is None else paths[each.face],
+                        "poses": [{"path": paths[number], "name": name} for number, name in each.poses.items()],
+                        "parameters": {name: paths[number] for name, number in each.parameters.items()},
+                    }
+                    for each in found.characters
+                ],
+                "left_out": [{"path": paths[left.number], "why": left.why} for left in found.left_out if not left.side],
+                "side_files": sum(left.side for left in found.left_out),
+            }
+        )
+
+    async def file(self, request: Request) -> Response:
+        """Keep a file that was chosen: what is made of it is asked for by its hash."""
+        try:
+            path = await self.staging.receive(request.stream())
+        except TooLarge as exc:
+            raise HTTPException(413, str(exc)) from exc
+        kept = await to_thread.run_sync(self.staging.keep, path, limiter=self._examiners)
+        return JSONResponse({"sha256": kept.sha256, "bytes": kept.size})
+
+    async def thumbnail(self, request: Request) -> Response:
+        """A file that was chosen, small, as it will be sent."""
+        sha256 = request.path_params["sha256"]
+        staged = self.staging.get([sha256])[sha256]
+        size = "large" if request.query_params.get("size") == "large" else "thumb"
+        made = await to_thread.run_sync(partial(self._pictures.staged, staged, size), limiter=self._decoders)
+        return Response(made.data, media_type=made.content_type, headers={"Cache-Control": IMMUTABLE})
+
+    async def plan(self, request: Request) -> Response:
+        """What would become of the files. Nothing is sent."""
+        wanted, planned = await self._plan(await read_body(request))
+        refused = [refused for drop in wanted for refused in drop.refused]
+        return JSONResponse({"jobs": sending.summary(planned), "usd": sending.total(planned), "refused": refused})
+
+    async def upload(self, request: Request) -> Response:
+        """Upload files for the price that was agreed to; how far it is, the events say."""
+        body = await read_body(request)
+        wanted, planned = await self._plan(body)
+        return self._begin(wanted, planned, agreed_price(body))
+
+    def _begin(self, wanted: Sequence[sending.Drop], planned: Sequence[Plan], agreed: float) -> Response:
+        files = sending.accepted(wanted, planned, agreed)
+        hashes = [sha256 for file in files.values() if (sha256 := getattr(file, "sha256", ""))]
+        upload = Upload(files, hashes)
+        self.staging.pin(upload.hashes)
+        self.uploads[upload.upload_id] = upload
+        jobs = sending.summary(planned)
+        self._feed.expect([job["job_id"] for job in jobs if job["job_id"] and job["outcome"] in ("new", "waiting")])
+        for drop in wanted if len(wanted) <= CLOSELY_WATCHED else ():
+            self._feed.watch(drop.character)
+        self._feed.events.publish("upload", upload.standing())
+        self.tasks.start_soon(self._sending, upload)
+        return JSONResponse({"upload": upload.upload_id, "files": len(files), "jobs": jobs}, 202)
+
+    async def _sending(self, upload: Upload) -> None:
+        self._token = anyio.lowlevel.current_token()
+        await to_thread.run_sync(self._sender.send, upload, limiter=self._senders)
+        if upload.state == "done":
+            self._forget(upload)
+
+    def _forget(self, upload: Upload) -> None:
+        if self.uploads.pop(upload.upload_id, None):
+            self.staging.release(upload.hashes)
+
+    def _tell(self, standing: dict[str, Any]) -> None:
+        # The sender's threads call this; the loop may have ended meanwhile.
+        with suppress(RuntimeError, anyio.RunFinishedError):
+            anyio.from_thread.run_sync(self._feed.events.publish, "upload", standing, token=self._token)
+
+    async def under_way(self, _request: Request) -> Response:
+        """The uploads that did not end."""
+        return JSONResponse([upload.standing() for upload in self.uploads.values()])
+
+    def _upload(self, request: Request) -> Upload:
+        found = self.uploads.get(request.path_params["upload_id"])
+        if found is None:
+            raise NotFound("there is no such upload any more")
+        return found
+
+    async def resume(self, request: Request) -> Response:
+        """Go on with an upload that stopped, where it stopped."""
+        upload = self._upload(request)
+        if upload.state == "stopped":
+            upload.state = "running"
+            self.tasks.start_soon(self._sending, upload)
+        return JSONResponse(upload.standing(), 202)
+
+    async def discard(self, request: Request) -> Response:
+        """Give up an upload that stopped. What went stays in the bucket."""
+        upload = self._upload(request)
+        if upload.state != "stopped":
+            raise HTTPException(409, "the upload is under way")
+        self._forget(upload)
+        self._feed.events.publish("upload", {**upload.standing(), "state": "discarded"})
+        return JSONResponse({})
+
+    async def _plan(self, body: dict[str, Any]) -> tuple[list[sending.Drop], list[Plan]]:
+        wanted = sending.drops(self.staging, body)
+        return wanted, await to_thread.run_sync(partial(sending.plan_drops, self._stack, wanted), limiter=self._planner)
+
+    # ---- once more ---------------------------------------------------------------------------------------------------
+
+    async def retry(self, request: Request) -> Response:
+        """Begin a new attempt of a failed job, once it is confirmed."""
+        body = await read_body(request)
+        wanted, asks = await in_thread(sending.ask_retry, self._stack, request.path_params["job_id"])
+        if body.get("confirm") is not True:
+            return JSONResponse({"asks": asks, "usd": wanted.usd, "unknown": wanted.error_type == sending.UNKNOWN})
+        await in_thread(partial(actions.retry, self._stack, [wanted], buy_again=body.get("buy_again") is True))
+        return JSONResponse({"job_id": wanted.job_id, "attempt": wanted.attempt}, 202)
+
+    async def retry_all(self, request: Request) -> Response:
+        """Begin new attempts of all failed jobs among some, once it is confirmed."""
+        body = await read_body(request)
+        found = await in_thread(sending.plan_retries, self._stack, texts(body, "jobs", MOST_JOBS))
+        if body.get("confirm") is not True:
+            return JSONResponse({"jobs": len(found.retries), "usd": found.usd, "refused": found.refused})
+        await in_thread(actions.retry, self._stack, found.retries)
+        return JSONResponse({"jobs": len(found.retries)}, 202)
+
+    async def again(self, request: Request) -> Response:
+        """Make a job's pair with other seeds, once it is confirmed."""
+        body = await read_body(request)
+        seeds = sending.seeds_of(body)
+        if seeds is None:
+            raise HTTPException(
+                400, f"name a whole number of at most 63 bits, or a count from 1 to {sending.MOST_SEEDS}"
+            )
+        record = await self._record(request.path_params["job_id"])
+        told = await in_thread(sending.once_more, self._stack, self.staging, record, seeds)
+        wanted, planned = await self._plan({"characters": told})
+        (plan,) = planned
+        sending.check_new(plan)
+        if body.get("confirm") is not True:
+            return JSONResponse({"usd": plan.usd, "seeds": seeds, "character": plan.jobs[0].character})
+        agreed = agreed_price(body) if "usd" in body else plan.usd
+        return self._begin(wanted, planned, agreed)
+
+    async def edit(self, request: Request) -> Response:
+        """Describe jobs as what is chosen is described, so that they can be changed and sent again."""
+        wanted = texts(await read_body(request), "jobs", MOST_JOBS)
+        records = [await self._record(job_id) for job_id in wanted]
+        names: dict[str, set[str]] = {}
+        for record in (await self._feed.known()).records.values():
+            names.setdefault(record.character, set()).add(record.pose)
+        return JSONResponse(await in_thread(sending.edit, self._stack, self.staging, records, names))
+
+    async def _record(self, job_id: str) -> Record:
+        record = (await self._feed.known()).records.get(job_id) or await in_thread(self._stack.record, job_id)
+        if record is None:
+            raise NotFound(f"there is no job {job_id}")
+        return record

@@ -1,0 +1,110 @@
+"""The routes of a selection: which jobs fit, their results as a ZIP, their contact sheet."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import anyio
+from anyio import to_thread
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from ops.console import cards
+from ops.console.archive import archive
+from ops.console.feed import Feed
+from ops.console.pictures import Pictures
+from ops.console.requests import in_thread, number_of, read_body, texts
+from ops.console.sheet import sheet_of
+from ops.errors import NotFound
+from ops.inspect.records import Records
+from ops.stack import Stack
+from posedrop.aws.record import Record
+from posedrop.contract.times import rfc3339
+
+MOST = 1000
+"""Jobs of a selection."""
+KEPT = 50
+"""Selections that are remembered."""
+INDEX_PAGE = 200
+
+
+def filter_of(request: Request, now: float) -> cards.Filter:
+    """Which jobs a query asks for. Raises HTTPException."""
+    query = request.query_params
+    states = frozenset(name for name in query.get("state", "").split(",") if name)
+    if not states <= set(cards.STATES):
+        raise HTTPException(400, f"a state is one of {', '.join(cards.STATES)}")
+    hours = number_of(query.get("hours") or "0", "hours", 0, 1e6)
+    times = {"since": rfc3339(now - hours * 3600)} if hours else {}
+    return cards.Filter(query.get("character", ""), states, query.get("text", "").strip(), **times)
+
+
+class Choosing:
+    """The routes of one stack's console that act on many jobs and send nothing."""
+
+    def __init__(self, stack: Stack, feed: Feed, pictures: Pictures) -> None:
+        self._stack = stack
+        self._feed = feed
+        self._pictures = pictures
+        self._selections: OrderedDict[str, list[str]] = OrderedDict()
+        self._decoders = anyio.CapacityLimiter(2)
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [
+            Route("/api/ids", self.ids),
+            Route("/api/selection", self.select, methods=["POST"]),
+            Route("/api/selection/{selection:str}.zip", self.zip),
+            Route("/api/selection/{selection:str}.png", self.sheet),
+        ]
+
+    async def ids(self, request: Request) -> Response:
+        """The cards of all jobs that fit, the newest MOST of them."""
+        wanted, known = filter_of(request, self._stack.clock()), await self._feed.known()
+        if known.cut:
+            found: list[Record] = []
+            cursor: str | None = None
+            while len(found) < MOST:
+                page = await self._feed.page(wanted.wanted(), INDEX_PAGE, cursor)
+                found += page.records
+                cursor = page.cursor
+                if cursor is None:
+                    break
+            return JSONResponse([known.card(record) for record in found[:MOST]])
+        found, _, _ = cards.page(known.records.values(), wanted, MOST)
+        return JSONResponse([known.card(record) for record in found])
+
+    async def select(self, request: Request) -> Response:
+        """Remember a selection: an address cannot hold hundreds of ids."""
+        selection = uuid4().hex
+        self._selections[selection] = texts(await read_body(request), "jobs", MOST)
+        while len(self._selections) > KEPT:
+            self._selections.popitem(last=False)
+        return JSONResponse({"selection": selection})
+
+    async def _records(self, request: Request) -> Sequence[Record]:
+        chosen = self._selections.get(request.path_params["selection"])
+        if chosen is None:
+            raise NotFound("this selection is not known any more: select the jobs again")
+        found = await in_thread(Records(self._stack).get, chosen)
+        return [found[job_id] for job_id in chosen if job_id in found]
+
+    async def zip(self, request: Request) -> Response:
+        """The results as a ZIP file, while it is made."""
+        records = await self._records(request)
+        if not any(record.outputs for record in records):
+            raise NotFound("none of these jobs has a result")
+        headers = {"Content-Disposition": 'attachment; filename="posedrop.zip"'}
+        return StreamingResponse(archive(self._stack, records), media_type="application/zip", headers=headers)
+
+    async def sheet(self, request: Request) -> Response:
+        """A contact sheet of the selection."""
+        records = await self._records(request)
+        title = f"{len(records)} jobs"
+        make: Any = partial(sheet_of, self._pictures, records, title)
+        data = await to_thread.run_sync(make, limiter=self._decoders)
+        return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-cache"})

@@ -1,0 +1,162 @@
+"""What the page sent, kept on disk until it is uploaded: so that each file comes once, however often it is planned."""
+
+import hashlib
+import shutil
+import tempfile
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from ops.errors import OpsError
+from posedrop.contract.contents import HEAD_BYTES, content_of
+from posedrop.contract.examine import Examined, Examiner
+from posedrop.contract.images import UPLOAD_LIMIT
+
+STAGED_BYTES = 20 * 1024**3
+DISK_SHARE = 0.5
+"""Of the free disk, that staged files may take."""
+CHUNK = 1024 * 1024
+
+
+class Lost(OpsError):
+    """Files of a drop are not kept any more: the page has to send them again."""
+
+    def __init__(self, hashes: list[str]) -> None:
+        super().__init__("the files are not kept any more: choose them again")
+        self.hashes = hashes
+
+
+class TooLarge(OpsError):
+    """A file has more bytes than an upload may have."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A file that is kept, and what is in it. `md5` is what S3 calls its ETag if it is uploaded in one part."""
+
+    sha256: str
+    md5: str
+    size: int
+    path: Path
+    head: bytes
+    found: Examined
+
+    def read(self, limit: int = UPLOAD_LIMIT) -> bytes:
+        """The first `limit` bytes."""
+        with self.open() as file:
+            return file.read(limit)
+
+    def open(self) -> IO[bytes]:
+        """Open it, to read it piece by piece."""
+        return self.path.open("rb")
+
+    def examined(self, key: str) -> Examined:
+        """What is in the file, under a key: a camera's RAW file is told from a TIFF by its name."""
+        return replace(self.found, key=key, etag=self.md5, content=content_of(self.head, key))
+
+
+class Staging:
+    """Files by the SHA-256 of their bytes, in a directory of its own; where they grow too many, the oldest go.
+
+    What is pinned is being uploaded, and stays.
+    """
+
+    def __init__(self, limit: int = STAGED_BYTES) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="posedrop-")
+        self._root = Path(self._directory.name)
+        self._limit = min(limit, int(shutil.disk_usage(self._root).free * DISK_SHARE))
+        self._bytes = 0
+        self._files: OrderedDict[str, Staged] = OrderedDict()
+        self._pinned: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Remove all files."""
+        self._directory.cleanup()
+
+    async def receive(self, chunks: AsyncIterator[bytes]) -> Path:
+        """Write a file as it comes, and return where it is. Raises TooLarge; the memory does not grow with it."""
+        size = 0
+        with tempfile.NamedTemporaryFile(dir=self._root, delete=False) as file:
+            path = Path(file.name)
+            try:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    if size > UPLOAD_LIMIT:
+                        raise TooLarge(f"the file has more than {UPLOAD_LIMIT} bytes")
+                    file.write(chunk)
+            except BaseException:
+                path.unlink()
+                raise
+        return path
+
+    def put(self, data: bytes) -> Staged:
+        """Keep a file that is in memory."""
+        with tempfile.NamedTemporaryFile(dir=self._root, delete=False) as file:
+            file.write(data)
+        return self.keep(Path(file.name))
+
+    def keep(self, path: Path) -> Staged:
+        """Take over a file of the directory, and say what is in it. Reads it once: this belongs in a thread."""
+        staged = _examine(path)
+        kept = self._root / staged.sha256
+        path.replace(kept)
+        with self._lock:
+            if staged.sha256 not in self._files:
+                self._bytes += staged.size
+            self._files[staged.sha256] = found = replace(staged, path=kept)
+            self._files.move_to_end(staged.sha256)
+            for name in list(self._files)[:-1]:
+                if self._bytes <= self._limit:
+                    break
+                if not self._pinned[name]:
+                    self._remove(name)
+        return found
+
+    def get(self, hashes: Iterable[str]) -> dict[str, Staged]:
+        """The files with these hashes. Raises Lost."""
+        with self._lock:
+            wanted = list(dict.fromkeys(hashes))
+            lost = [name for name in wanted if name not in self._files]
+            if lost:
+                raise Lost(lost)
+            return {name: self._files[name] for name in wanted}
+
+    def pin(self, hashes: Iterable[str]) -> None:
+        """Keep files until they are released."""
+        with self._lock:
+            self._pinned.update(hashes)
+
+    def release(self, hashes: Iterable[str]) -> None:
+        """Let files go that were pinned, unless another upload has them."""
+        with self._lock:
+            for name in hashes:
+                self._pinned[name] -= 1
+                if self._pinned[name] <= 0:
+                    del self._pinned[name]
+                    self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        found = self._files.pop(name, None)
+        if found:
+            self._bytes -= found.size
+            found.path.unlink(missing_ok=True)
+
+
+def _examine(path: Path) -> Staged:
+    size = path.stat().st_size
+    examiner, md5, head = Examiner("", size), hashlib.md5(usedforsecurity=False), b""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            head = head or chunk[:HEAD_BYTES]
+            md5.update(chunk)
+            if examiner.wants_more:
+                examiner.feed(chunk)
+        found = examiner.close(version_id=None, etag="", metadata={})
+        if not (sha256 := found.digest):
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Staged(sha256, md5.hexdigest(), size, path, head, found)

@@ -1,0 +1,162 @@
+"""Uploads on their way to S3: several files at a time, gone on with after a break, one event for all of them."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from boto3.s3.transfer import TransferConfig
+from botocore.exceptions import ClientError
+
+from ops.act.uploading import content_type
+from ops.console.feed import TROUBLE, sentence
+from ops.inspect.plan import File
+from ops.stack import Stack
+from posedrop.contract.contents import HEAD_BYTES
+from posedrop.contract.images import UPLOAD_LIMIT
+
+SENDERS = 6
+"""Files that are sent at the same time."""
+TELL_SECONDS = 0.25
+"""Between two words on how far an upload is."""
+PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0)
+"""Seconds before a file is sent again after S3 could not be reached. After the last, the upload waits for a person."""
+WHOLE = TransferConfig(multipart_threshold=UPLOAD_LIMIT + 1, use_threads=False)
+"""In one part: S3's ETag is the MD5 then, by which it is seen that a file is there already."""
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Upload:
+    """Files on their way, by their keys. `errors`: those that did not go, and why."""
+
+    files: Mapping[str, File]
+    hashes: list[str]
+    upload_id: str = field(default_factory=lambda: uuid4().hex[:12])
+    went: set[str] = field(default_factory=set)
+    errors: dict[str, str] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
+    state: str = "running"
+    note: str = ""
+
+    def standing(self) -> dict[str, Any]:
+        """How far it is, as the page shows it."""
+        return {
+            "upload": self.upload_id,
+            "files": len(self.files),
+            "done": len(self.went),
+            "bytes": sum(file.size for file in self.files.values()),
+            "sent": sum(self.sent.values()),
+            "state": self.state,
+            "note": self.note,
+            "keys": [key for key in self.files if key not in self.went][:5],
+            "errors": [{"key": key, "error": error} for key, error in list(self.errors.items())],
+        }
+
+
+class Sender:
+    """Sends uploads to one stack's bucket; `tell` is called from several threads."""
+
+    def __init__(self, stack: Stack, tell: Tell) -> None:
+        self._stack = stack
+        self._tell = tell
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._stopping.set()
+
+    def send(self, upload: Upload) -> None:
+        """Send what did not go yet. Ends once all went, or once a file failed: nothing more is begun after that."""
+        upload.state, upload.note = "running", ""
+        upload.errors.clear()
+        upload.sent = {key: file.size if key in upload.went else 0 for key, file in upload.files.items()}
+        progress = _Progress(upload, self._tell)
+        progress.tell()
+        # Job files and faces come before all poses: so a pose finds what it needs.
+        for group in _groups(upload):
+            with ThreadPoolExecutor(SENDERS, "upload") as pool:
+                list(pool.map(lambda key: self._send(upload, key, progress), group))
+        upload.state = "stopped" if upload.errors else "done"
+        progress.tell()
+
+    def _send(self, upload: Upload, key: str, progress: "_Progress") -> None:
+        for pause in (*PAUSES, None):
+            if upload.errors or self._stopping.is_set():
+                return
+            upload.sent[key] = 0
+            try:
+                self._put(key, upload.files[key], progress)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the page waits for a word
+                upload.sent[key] = 0
+                if pause is None or not _passes(exc):
+                    upload.errors[key] = sentence(exc)
+                    return
+                upload.note = f"{sentence(exc)} It goes on by itself."
+                progress.tell()
+                self._stopping.wait(pause)
+            else:
+                upload.note = ""
+                upload.sent[key] = upload.files[key].size
+                upload.went.add(key)
+                progress.add(key, 0)
+                return
+
+    def _put(self, key: str, file: File, progress: "_Progress") -> None:
+        """Send one file piece by piece: six of them at a time would be too much for the memory."""
+        with file.open() as body:
+            kind = content_type(key, body.read(HEAD_BYTES))
+            body.seek(0)
+            self._stack.client("s3").upload_fileobj(
+                body,
+                self._stack.uploads.name,
+                key,
+                ExtraArgs={"ContentType": kind},
+                Callback=lambda count: progress.add(key, count),
+                Config=WHOLE,
+            )
+
+
+def _groups(upload: Upload) -> list[list[str]]:
+    """The keys that did not go yet, in the order in which they may go: what is shared first, then the poses."""
+    keys = [key for key in upload.files if key not in upload.went]
+    last = [key for key in keys if "/poses/" in key and not key.endswith(".json")]
+    first = [key for key in keys if key not in set(last)]
+    return [first, last]
+
+
+def _passes(exc: Exception) -> bool:
+    """Whether an error passes by itself: there is no connection, or AWS is busy."""
+    if isinstance(exc, ClientError):
+        return int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
+    return isinstance(exc, TROUBLE)
+
+
+class _Progress:
+    """How far an upload is, told now and then."""
+
+    def __init__(self, upload: Upload, tell: Tell) -> None:
+        self._upload, self._tell = upload, tell
+        self._lock = threading.Lock()
+        self._last = 0.0
+
+    def add(self, key: str, count: int) -> None:
+        """So many bytes of a file more."""
+        with self._lock:
+            most = self._upload.files[key].size
+            self._upload.sent[key] = min(most, self._upload.sent.get(key, 0) + count)
+            if time.monotonic() - self._last < TELL_SECONDS:
+                return
+            self._last = time.monotonic()
+            standing = self._upload.standing()
+        self._tell(standing)
+
+    def tell(self) -> None:
+        """Say how far it is, now."""
+        with self._lock:
+            standing = self._upload.standing()
+        self._tell(standing)
