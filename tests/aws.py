@@ -4,8 +4,8 @@ An empty stack takes 27 ms to make and 2 ms to copy. Serving a call, moto tries 
 shape, and lists all its methods anew, each time. For each subscription it makes a key of its own, which takes 0.1 s.
 It reads each expression of DynamoDB twice, and visits the tree ten times for a write.
 
-Most calls are of DynamoDB and SQS. `serve_directly` hands them to moto as botocore has checked and encoded them: what is
-left out is the signed HTTP request between the two, and the response's way back.
+Most calls are of DynamoDB and SQS. `serve_directly` hands them to moto as botocore has checked and encoded them: left
+out are the signed HTTP request between the two, and the response's way back.
 """
 
 import copy
