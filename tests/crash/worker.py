@@ -33,11 +33,21 @@ from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 from botocore.config import Config
 
 from posedrop.aws.parallel import WORKERS
+from posedrop.aws.s3 import s3_config
 from tests.support import ROOT, Context
 
 KILLED = 137
 FUNCTIONS = ("intake", "dispatch", "submit", "poll", "deliver", "sweep")
-SERVICES = ("s3", "sqs", "sns", "dynamodb", "stepfunctions", "secretsmanager", "lambda")
+SERVICES = ("sqs", "sns", "dynamodb", "stepfunctions", "secretsmanager", "lambda")
+FIRST_CALLS = {
+    "s3": "list_buckets",
+    "sqs": "list_queues",
+    "sns": "list_topics",
+    "dynamodb": "list_tables",
+    "stepfunctions": "list_state_machines",
+    "secretsmanager": "list_secrets",
+}
+"""A call of each service that changes nothing."""
 
 
 def main() -> None:
@@ -66,12 +76,24 @@ def _prepare() -> None:
     boto3.DEFAULT_SESSION.events.register("provide-client-params.sqs.SendMessageBatch", _delays_as_attributes)
     many = Config(max_pool_connections=WORKERS)
     prepared = {service: boto3.client(service, config=many) for service in SERVICES}  # type: ignore[call-overload]
-    make = boto3.client
-    # Only S3's client is made with options that matter here.
-    boto3.client = lambda service, **options: make(service, **options) if service == "s3" else prepared[service]
+    # Only S3's clients are made with options that matter here.
+    s3 = {style: boto3.client("s3", config=s3_config(style)) for style in ("virtual", "path")}
+    _call_once({**prepared, "s3": s3["path"]})
+    boto3.client = lambda service, config=None: (
+        s3[config.s3["addressing_style"]] if service == "s3" else prepared[service]
+    )
     DEFAULT_PROVIDERS["secrets"] = SecretsProvider()
     ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
-    httpx.Client()
+    httpx.Client(trust_env=False)
+
+
+def _call_once(clients: dict[str, Any]) -> None:
+    """Let the clients load what they load at their first call. No connection is left that children would share."""
+    for service, operation in FIRST_CALLS.items():
+        client = clients[service]
+        getattr(client, operation)()
+        client.get_paginator(operation)
+        client.close()
 
 
 def _child(order: dict[str, Any], module: ModuleType, writer: int) -> NoReturn:

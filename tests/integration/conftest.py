@@ -31,7 +31,7 @@ from posedrop.contract.times import epoch
 from posedrop.gate.gate import HORIZON, Gate
 from posedrop.line.line import Line
 from posedrop.settings import DispatchSettings
-from tests.aws import mock_stack
+from tests.aws import mock_stack, serve_directly
 from tests.support import ROOT, Context, image
 
 REGION = "eu-central-1"
@@ -529,12 +529,16 @@ def _cached_client(service: str) -> Any:
     config = Config(user_agent="tests")
     if service == "s3":
         config = config.merge(s3_config("virtual"))
-    return boto3.Session().client(service, config=config)  # type: ignore[call-overload]
+    client = boto3.Session().client(service, config=config)  # type: ignore[call-overload]
+    serve_directly(client)
+    return client
 
 
 @cache
 def _table() -> Any:
-    return boto3.Session().resource("dynamodb").Table(TABLE)
+    table = boto3.Session().resource("dynamodb").Table(TABLE)
+    serve_directly(table.meta.client)
+    return table
 
 
 def load(function: str) -> ModuleType:
