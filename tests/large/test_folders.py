@@ -13,14 +13,26 @@ import pytest
 from PIL import Image
 
 from local.chaos.memory import memory
-from tests.console.conftest import Console
+from tests.console.conftest import (
+    Console,
+    account,
+    console,
+    environment,
+    live,
+    notifications,
+    pipeline,
+    provider,
+    stack,
+)
 from tests.corpus import encode, exif
 from tests.integration.conftest import BUCKET
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytest_plugins = ["tests.console.browser", "tests.console.conftest"]
+__all__ = ["account", "console", "environment", "live", "notifications", "pipeline", "provider", "stack"]
+
+pytest_plugins = ["tests.console.browser"]
 pytestmark = pytest.mark.large
 FOLDERS, POSES = 20, 24
 PREVIEW_SECONDS = 10.0
