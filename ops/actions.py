@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ops.errors import NotFound, OpsError, Refused
+from ops.errors import OpsError, Refused
 from ops.health import depth
 from ops.plan import Outcome, plan_pose
 from ops.stack import Stack
+from ops.suggestions import no_job
 from posedrop.ledger import Record, Status
 from posedrop.messages import RetryMessage, SubmitMessage, UnreadableMessage, parse_message
 from posedrop.sweeping import Ages
@@ -47,7 +48,7 @@ def plan_retries(stack: Stack, job_ids: Sequence[str]) -> list[Retry]:
 def _retry(stack: Stack, job_id: str, prices: Callable[[Mapping[str, Any]], float]) -> Retry:
     record = stack.record(job_id)
     if record is None:
-        raise NotFound(f"there is no job {job_id}")
+        raise no_job(stack, job_id)
     if record.status is not Status.FAILED:
         raise Refused(f"{job_id} has not failed: it is {record.status}")
     error = record.error or {"type": "InternalError", "message": ""}

@@ -26,6 +26,7 @@ from ops.health import health
 from ops.reconcile import adopt, reconcile
 from ops.records import ALWAYS, NEVER, WINDOW, Records, Wanted
 from ops.stack import Stack, Target, find
+from ops.suggestions import File, Words, did_you_mean, no_file
 from ops.timeline import life
 from ops.words import many, printable, usd
 from posedrop.clock import epoch, rfc3339
@@ -101,6 +102,16 @@ pass_shell = click.make_pass_decorator(Shell, ensure=True)
 
 class Commands(click.Group):
     """All commands. Whatever goes wrong becomes one line on stderr and an exit code."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant. Raises click.UsageError, which names the closest one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            exc.message += did_you_mean(args[0], self.list_commands(ctx))
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -194,7 +205,7 @@ def _seconds(text: str) -> float | None:
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice(list(Status), case_sensitive=False),
+    type=Words(list(Status), case_sensitive=False),
     help="Only these; may be given several times.",
 )
 @click.option("--newer-than", type=Duration(), metavar="AGE", help="Changed within 90s, 30m, 12h, 7d.")
@@ -286,7 +297,7 @@ since_option = click.option(
 
 
 @main.command("costs")
-@click.option("--by", type=click.Choice(list(GROUPS)), default="day", show_default=True, help="Sum by this.")
+@click.option("--by", type=Words(list(GROUPS)), default="day", show_default=True, help="Sum by this.")
 @since_option
 @click.option("--csv", "as_table", is_flag=True, help="Print a table for a spreadsheet.")
 @common
@@ -387,7 +398,7 @@ def retry(
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice([Status.QUEUED, Status.WAITING], case_sensitive=False),
+    type=Words([Status.QUEUED, Status.WAITING], case_sensitive=False),
     help="All jobs that are QUEUED; WAITING: uploads that are no job yet.",
 )
 @yes_option
@@ -424,10 +435,8 @@ def cancel(
 
 
 @main.command()
-@click.argument("face", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument(
-    "poses", metavar="POSE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("face", type=File())
+@click.argument("poses", metavar="POSE...", nargs=-1, required=True, type=File())
 @click.option("--character", metavar="NAME", help="The folder below incoming/ [default: the face's file name].")
 @click.option("--prompt", help="The prompt; the stack's DefaultPrompt otherwise.")
 @click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="Another parameter of the model.")
@@ -506,7 +515,7 @@ def dry_run(
     if len(paths) > 1:
         for path in paths:
             if not path.is_file():
-                raise click.BadParameter(f"there is no file {path}", param_hint="FACE POSE...")
+                raise click.BadParameter(no_file(path), param_hint="FACE POSE...")
         name, files, poses = plan.folder(paths[0], paths[1:], character, _parameters(prompt, parameters, context))
         found = plan.plan(shell.stack, name, files, poses)
     elif paths[0].is_file():

@@ -16,6 +16,7 @@ from ops.errors import NotFound
 from ops.health import LARGER_BUDGET, breaker_step, depth
 from ops.records import Records
 from ops.stack import Stack
+from ops.suggestions import no_job
 from ops.words import DAY, command, many, span
 from posedrop.clock import epoch
 from posedrop.contract import (
@@ -400,7 +401,7 @@ class Explainer:
             if name.startswith(waiting_id("", "")[:-1]):
                 raise NotFound(f"nothing waits as {name}: it may be a job by now")
             if "." not in name and "/" not in name:
-                raise NotFound(f"there is no job {name!r}")
+                raise no_job(self._stack, name)
         return self.explain_key(name)
 
     def explain_key(self, key: str) -> Explanation:

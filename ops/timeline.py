@@ -6,9 +6,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from ops.errors import NotFound
 from ops.explain import Explanation, Situation, explain_record
 from ops.stack import Stack
+from ops.suggestions import no_job
 from ops.words import usd
 from posedrop.clock import epoch, rfc3339
 from posedrop.ledger import Record, Status
@@ -71,7 +71,7 @@ def life(stack: Stack, job_id: str) -> Life:
     """Tell a job's life. Raises NotFound; other errors of AWS pass as botocore's ClientError."""
     record = stack.record(job_id)
     if record is None:
-        raise NotFound(f"there is no job {job_id}")
+        raise no_job(stack, job_id)
     told = None
     if record.ended:
         told = notification(record)
