@@ -14,7 +14,7 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from ops import actions, cancelling, dead_letters, display, plan, reports, uploading
+from ops import actions, cancelling, completion, dead_letters, display, plan, reports, uploading
 from ops.backfill.finding import Finder
 from ops.backfill.sending import Spool, send
 from ops.costs import GROUPS, as_csv, costs
@@ -702,6 +702,16 @@ def console(shell: Shell, port: int, no_open: bool) -> None:
     from ops.console.server import serve
 
     serve(shell.stack, port, open_browser=not no_open, say=click.echo)
+
+
+@main.command()
+@click.argument("shell", type=Words(completion.SHELLS), metavar="SHELL")
+def complete(shell: str) -> None:
+    """Print what gives a shell the command `ops`, with completion.
+
+    For bash, zsh and fish; in bash: eval "$(.venv/bin/python -m ops complete bash)".
+    """
+    click.echo(completion.script(main, shell), nl=False)
 
 
 # ---- what several commands share -------------------------------------------------------------------------------------
