@@ -14,11 +14,12 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from ops import actions, cancelling, completion, dead_letters, display, plan, reports, uploading
+from ops import actions, cancelling, completion, display, plan, reports, uploading
 from ops.backfill.finding import Finder
 from ops.backfill.sending import Spool, send
 from ops.costs import GROUPS, as_csv, costs
-from ops.errors import NeedsAttention, OpsError, Refused, TooLate
+from ops.dead_letters import DeadLetter, discard_letters, list_letters, redrive_letters
+from ops.errors import NeedsAttention, NotFound, OpsError, Refused, TooLate
 from ops.explain import Explainer, Explanation, Situation, explain_record
 from ops.forget.forgetting import Forgetting, character_of
 from ops.forget.report import report
@@ -569,26 +570,30 @@ def list_dead_letters(shell: Shell, redriven: Sequence[str], discarded: Sequence
 
     Of each: what it is about, why it is a dead letter, and whether redriving it helps. The beginning of an ID will do.
     """
-    stack = shell.stack
+    stack, letters = shell.stack, list_letters(shell.stack)
     if not redriven and not discarded:
-        found = dead_letters.read(stack)
-        data = {"count": found.count, "letters": [letter.told() for letter in found.letters]}
-        shell.show(data, lambda: reports.dead_letters(found, stack.command("dead-letters")))
+        shell.show(letters, lambda: reports.dead_letters(letters, stack.command("dead-letters")))
         return
-    chosen = dead_letters.choose(stack, [*redriven, *discarded])
-    send = [letter for letter in chosen if any(map(letter.id.startswith, redriven))]
-    drop = [letter for letter in chosen if letter not in send]
-    try:
-        for letter in chosen:
-            shell.say(f"{'Redrive' if letter in send else 'Discard'} {letter.about}: {letter.reason}")
-        shell.confirm("What is discarded is gone, what becomes a job is paid for. Go on?", yes=yes)
-    except BaseException:
-        dead_letters.give_back(stack, chosen)
-        raise
-    dead_letters.discard(stack, drop)
-    dead_letters.redrive(stack, send)
-    done = {"redriven": [letter.id for letter in send], "discarded": [letter.id for letter in drop]}
-    shell.show(done, lambda: [display.text(f"{len(send):,} redriven, {len(drop):,} discarded.")])
+    send, drop = [_letter(letters, wanted) for wanted in redriven], [_letter(letters, wanted) for wanted in discarded]
+    for verb, some in (("Redrive", send), ("Discard", drop)):
+        for letter in some:
+            shell.say(f"{verb}: {letter.what}: {letter.reason or 'received too often'}")
+    shell.confirm("What is discarded is gone, what becomes a job is paid for. Go on?", yes=yes)
+    done = {
+        "discarded": discard_letters(stack, {letter.message_id for letter in drop}),
+        "redriven": redrive_letters(stack, {letter.message_id for letter in send}),
+    }
+    shell.show(done, lambda: [display.text(f"{done['redriven']:,} redriven, {done['discarded']:,} discarded.")])
+
+
+def _letter(letters: Sequence[DeadLetter], wanted: str) -> DeadLetter:
+    """The dead letter whose id begins so. Raises NotFound if that is none, or are several."""
+    found = [letter for letter in letters if letter.message_id.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFound(f"{wanted!r} is the beginning of {len(found)} ids: say more of it")
+    raise NotFound(f"there is no dead letter {wanted}")
 
 
 @main.command()
