@@ -25,12 +25,6 @@ def bury(pipeline: Pipeline, body: Any, **attributes: str) -> str:
     return found
 
 
-@pytest.fixture(autouse=True)
-def visible(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message that is given back is seen again at once: the pipeline's own hook keeps it for later."""
-    pipeline.hooks[-1]()
-
-
 def test_each_is_listed_with_its_reason(pipeline: Pipeline, run: Run, ask: Ask) -> None:
     ids = [bury(pipeline, {"retry": NOBODY}, reason="no such job"), bury(pipeline, "what?")]
     found = ask("dead-letters")
