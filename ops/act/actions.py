@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ops.errors import NotFound, OpsError, Refused
+from ops.errors import OpsError, Refused
 from ops.inspect.health import depth
 from ops.inspect.plan import Outcome, plan_pose
+from ops.inspect.suggestions import no_job
 from ops.stack import Stack
 from posedrop.aws.messages import RetryMessage, SubmitMessage, UnreadableMessage, parse_message
 from posedrop.aws.record import Record, Status
@@ -47,7 +48,7 @@ def plan_retries(stack: Stack, job_ids: Sequence[str]) -> list[Retry]:
 def _retry(stack: Stack, job_id: str, prices: Callable[[Mapping[str, Any]], float]) -> Retry:
     record = stack.record(job_id)
     if record is None:
-        raise NotFound(f"there is no job {job_id}")
+        raise no_job(stack, job_id)
     if record.status is not Status.FAILED:
         raise Refused(f"{job_id} has not failed: it is {record.status}")
     error = record.error or {"type": "InternalError", "message": ""}
@@ -98,8 +99,8 @@ def dead_letters(stack: Stack) -> DeadLetters:
     seen = {
         message["MessageId"]: {
             "body": message["Body"],
-            "reason": attribute(message, "reason"),
-            "source": attribute(message, "source"),
+            "reason": _attribute(message, "reason"),
+            "source": _attribute(message, "source"),
         }
         for message in _receive(stack.client("sqs"), url, PEEK, VisibilityTimeout=0)
     }
@@ -125,7 +126,7 @@ def queue_of(stack: Stack, message: dict[str, Any]) -> str:
     try:
         submits = isinstance(parse_message(message["Body"]), SubmitMessage)
     except UnreadableMessage:
-        submits = attribute(message, "source") == SUBMITS
+        submits = _attribute(message, "source") == SUBMITS
     return stack.output("SubmitQueueUrl" if submits else "UploadQueueUrl")
 
 
@@ -146,7 +147,7 @@ def redrive_events(stack: Stack) -> int:
     left = _visible(sqs, url)
     while len(done) < left and (messages := _receive(sqs, url, 10)):
         for message in messages:
-            upload = upload_event(message["Body"])
+            upload = _upload(message["Body"])
             if upload:
                 sqs.send_message(QueueUrl=stack.output("UploadQueueUrl"), MessageBody=upload)
             elif not swept:
@@ -157,7 +158,7 @@ def redrive_events(stack: Stack) -> int:
     return len(done)
 
 
-def upload_event(body: str) -> str | None:
+def _upload(body: str) -> str | None:
     """The message itself if it is an upload's event, as EventBridge leaves it."""
     try:
         event = json.loads(body)
@@ -176,8 +177,7 @@ def _receive(sqs: Any, url: str | None, most: int, **arguments: Any) -> list[dic
     return found
 
 
-def attribute(message: dict[str, Any], name: str) -> str:
-    """A text among a message's attributes; empty if it has none of that name."""
+def _attribute(message: dict[str, Any], name: str) -> str:
     text: str = message.get("MessageAttributes", {}).get(name, {}).get("StringValue", "")
     return text
 

@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from ops.errors import NotFound, OpsError, Refused
+from ops.errors import OpsError, Refused
 from ops.formatting import many
 from ops.inspect.records import BATCH, Records
+from ops.inspect.suggestions import no_job
 from ops.stack import Stack
 from posedrop.aws.messages import CancelMessage
 from posedrop.aws.record import Record, Status
@@ -62,15 +63,15 @@ def choose(stack: Stack, job_ids: Sequence[str] = (), character: str = "", statu
     """
     records = Records(stack)
     if job_ids:
-        return _chosen(_named(records, job_ids))
+        return _chosen(_named(stack, records, job_ids))
     return _chosen(records.unsent(character, statuses or (Status.QUEUED, Status.WAITING)))
 
 
-def _named(records: Records, job_ids: Sequence[str]) -> Iterable[Record]:
+def _named(stack: Stack, records: Records, job_ids: Sequence[str]) -> Iterable[Record]:
     found = records.get(dict.fromkeys(job_ids))
     for job_id in job_ids:
         if job_id not in found:
-            raise NotFound(f"there is no job {job_id}")
+            raise no_job(stack, job_id)
         record = found[job_id]
         if not record.can_be_cancelled:
             raise Refused(f"{job_id} cannot be cancelled: {_why(record)}")

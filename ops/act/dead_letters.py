@@ -1,13 +1,10 @@
-"""Dead letters one by one: say what each is about and whether redriving it helps; redrive or discard it."""
+"""Dead letters one by one: what each is, whether it helps to send it again, and to do that or to discard it."""
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from ops.act.actions import EVENT_QUEUE, attribute, queue_of, sweep, upload_event
-from ops.errors import NotFound
-from ops.inspect.health import depth
+from ops.act.actions import queue_of
 from ops.stack import Stack
 from posedrop.aws.messages import (
     CancelMessage,
@@ -18,175 +15,115 @@ from posedrop.aws.messages import (
     UploadMessage,
     parse_message,
 )
+from posedrop.contract.job import JOB_ID
 
-MOST = 1_000
-"""Dead letters that are read at once."""
-HIDDEN = 60
-"""Seconds for which they are hidden from others meanwhile; they are given back before."""
-WAIT_SECONDS = 1
-"""A receive that waits asks all servers of a queue."""
-TOO_OFTEN = "received too often: see the log lines with its message id"
-UNDELIVERED = "its target could not be reached, or failed"
-DISCARD = "Redriving it will not help. Discard it."
-REDRIVE = "Fix the cause, then redrive it."
+MOST = 200
+"""Messages that are listed."""
+HELD_SECONDS = 20
+"""For so long a message that was listed is seen by nobody else, so that the next call brings others."""
+BATCH = 10
+"""Messages that SQS gives at once (API reference, ReceiveMessage)."""
+SHOWN = 400
+"""Characters of a body."""
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One dead letter. queue: DeadLetterQueue, or EventDeadLetterQueue for what EventBridge and Lambda left there.
+    """A message that could not be handled. `helps`: sending it again may help; if not, `what` says why."""
 
-    about: what it says. reason: why it is a dead letter. helps: whether redriving it may help; advice: what to do.
-    """
-
-    id: str
-    queue: str
-    about: str
+    message_id: str
+    what: str
     reason: str
     helps: bool
-    advice: str
     body: str
-    message: dict[str, Any] = field(repr=False, compare=False, default_factory=dict)
-
-    def told(self) -> dict[str, Any]:
-        """All that is shown of it."""
-        return {name: value for name, value in vars(self).items() if name != "message"}
 
 
-@dataclass(frozen=True)
-class Letters:
-    """The dead letters that were read, and how many there are, about."""
-
-    count: int
-    letters: list[DeadLetter]
-
-
-def read(stack: Stack) -> Letters:
-    """Read the dead letters, MOST of each queue; they stay there. Errors of SQS pass as botocore's ClientError."""
-    letters = [letter for name, url in _queues(stack) for letter in _of_queue(stack, name, url)]
-    give_back(stack, letters)
-    return Letters(max(sum(depth(stack, url) for _, url in _queues(stack)), len(letters)), letters)
-
-
-def choose(stack: Stack, ids: Sequence[str]) -> list[DeadLetter]:
-    """Find dead letters by their ids, or by how those begin, and keep them hidden from others for HIDDEN seconds.
-
-    Raises NotFound if one of the ids is no dead letter's, or of several.
-    """
-    letters = [letter for name, url in _queues(stack) for letter in _of_queue(stack, name, url)]
+def list_letters(stack: Stack) -> list[DeadLetter]:
+    """The messages in the dead-letter queue, MOST of them; they stay there. Errors of SQS pass as botocore's."""
+    held = list(_hold(stack, MOST))
     try:
-        chosen = [_one(letters, wanted) for wanted in dict.fromkeys(ids)]
-    except NotFound:
-        give_back(stack, letters)
-        raise
-    give_back(stack, [letter for letter in letters if letter not in chosen])
-    return chosen
+        return [_explained(stack, message) for message in held]
+    finally:
+        _let_go(stack, held)
 
 
-def _one(letters: Sequence[DeadLetter], wanted: str) -> DeadLetter:
-    found = [letter for letter in letters if letter.id.startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise NotFound(f"there is no dead letter {wanted}")
-    raise NotFound(f"{wanted} is the beginning of {len(found)} ids: say more of it")
+def redrive_letters(stack: Stack, message_ids: Iterable[str]) -> int:
+    """Send some messages to their queues again, and return how many. Errors of SQS pass as botocore's."""
+    sqs = stack.client("sqs")
+
+    def send(message: dict[str, Any]) -> None:
+        sqs.send_message(QueueUrl=queue_of(stack, message), MessageBody=message["Body"], DelaySeconds=0)
+
+    return _act(stack, set(message_ids), send)
 
 
-def discard(stack: Stack, letters: Sequence[DeadLetter]) -> None:
-    """Delete dead letters for good. Errors of SQS pass as botocore's ClientError."""
-    for letter in letters:
-        handle = letter.message["ReceiptHandle"]
-        stack.client("sqs").delete_message(QueueUrl=letter.message["queue_url"], ReceiptHandle=handle)
+def discard_letters(stack: Stack, message_ids: Iterable[str]) -> int:
+    """Delete some messages for good, and return how many. Errors of SQS pass as botocore's."""
+    return _act(stack, set(message_ids), lambda message: None)
 
 
-def redrive(stack: Stack, letters: Sequence[DeadLetter]) -> None:
-    """Send dead letters to the queues that they are for. What is no message of a queue's, the sweep sees to.
-
-    Raises OpsError if that sweep failed; errors of SQS pass as botocore's ClientError.
-    """
-    swept = False
-    for letter in letters:
-        if letter.queue != EVENT_QUEUE or upload_event(letter.body):
-            stack.client("sqs").send_message(
-                QueueUrl=queue_of(stack, letter.message), MessageBody=letter.body, DelaySeconds=0
-            )
-        elif not swept:
-            sweep(stack, older_than=0)
-            swept = True
-        discard(stack, [letter])
-
-
-def give_back(stack: Stack, letters: Sequence[DeadLetter]) -> None:
-    """Let others receive dead letters at once that were read and not acted on."""
-    for letter in letters:
-        url, handle = letter.message["queue_url"], letter.message["ReceiptHandle"]
-        entry: Any = {"Id": "1", "ReceiptHandle": handle, "VisibilityTimeout": 0}
-        stack.client("sqs").change_message_visibility_batch(QueueUrl=url, Entries=[entry])
+def _act(stack: Stack, wanted: set[str], act: Callable[[dict[str, Any]], object]) -> int:
+    sqs, url = stack.client("sqs"), stack.output("DeadLetterQueueUrl")
+    left: dict[str, dict[str, Any]] = {}
+    try:
+        # All of them are held first: what is not wanted must be free again at once.
+        left = {message["MessageId"]: message for message in _hold(stack, MOST)}
+        found = [message_id for message_id in left if message_id in wanted]
+        for message_id in found:
+            act(left[message_id])
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=left[message_id]["ReceiptHandle"])
+            del left[message_id]
+        return len(found)
+    finally:
+        _let_go(stack, left.values())
 
 
-def _queues(stack: Stack) -> list[tuple[str, str]]:
-    """The dead-letter queues, each with its name; the events' one only where it is known."""
-    events = stack.resource(EVENT_QUEUE)
-    return [("DeadLetterQueue", stack.output("DeadLetterQueueUrl")), *([(EVENT_QUEUE, events)] if events else [])]
-
-
-def _of_queue(stack: Stack, name: str, url: str) -> Iterator[DeadLetter]:
+def _hold(stack: Stack, most: int) -> Iterator[dict[str, Any]]:
+    """The messages, each once, held back from others for a while."""
     seen: set[str] = set()
-    while len(seen) < MOST:
+    while len(seen) < most:
         answer = stack.client("sqs").receive_message(
-            QueueUrl=url,
-            MaxNumberOfMessages=10,
+            QueueUrl=stack.output("DeadLetterQueueUrl"),
+            MaxNumberOfMessages=BATCH,
             MessageAttributeNames=["All"],
-            VisibilityTimeout=HIDDEN,
-            WaitTimeSeconds=WAIT_SECONDS,
+            VisibilityTimeout=HELD_SECONDS,
+            WaitTimeSeconds=1,  # a short poll may miss messages
         )
-        new = [message for message in answer.get("Messages", []) if message["MessageId"] not in seen]
-        if not new:
+        found = [message for message in answer.get("Messages", []) if message["MessageId"] not in seen]
+        if not found:
             return
-        seen |= {message["MessageId"] for message in new}
-        yield from (_explained(stack, name, {**message, "queue_url": url}) for message in new)
+        seen |= {message["MessageId"] for message in found}
+        yield from found
 
 
-def _explained(stack: Stack, queue: str, message: dict[str, Any]) -> DeadLetter:
-    body = message["Body"]
-    about, hopeless = (_event if queue == EVENT_QUEUE else _message)(stack, body)
-    told = (attribute(message, name) for name in ("reason", "ERROR_MESSAGE", "ERROR_CODE"))
-    reason = next(
-        filter(None, told), TOO_OFTEN if queue != EVENT_QUEUE else "its target could not be reached, or failed"
-    )
-    advice = f"{hopeless} {DISCARD}" if hopeless else REDRIVE
-    return DeadLetter(message["MessageId"], queue, about, reason, not hopeless, advice, body, message)
+def _let_go(stack: Stack, messages: Iterable[dict[str, Any]]) -> None:
+    for message in messages:
+        stack.client("sqs").change_message_visibility(
+            QueueUrl=stack.output("DeadLetterQueueUrl"), ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+        )
 
 
-def _message(stack: Stack, body: str) -> tuple[str, str]:
-    """What a message of the pipeline's is about, and why redriving it is in vain; empty where it may help."""
+def _explained(stack: Stack, message: dict[str, Any]) -> DeadLetter:
+    body = str(message["Body"])
+    reason = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue", "")
+    what, helps = _what(stack, body)
+    return DeadLetter(message["MessageId"], what, reason, helps, body[:SHOWN])
+
+
+def _what(stack: Stack, body: str) -> tuple[str, bool]:
+    """What a message is about, in words, and whether it helps to send it again."""
     try:
-        message = parse_message(body)
+        found = parse_message(body)
     except UnreadableMessage as exc:
-        return "no message of the pipeline's", f"No one can read it: {exc}."
-    match message:
+        return f"A message that cannot be read: {exc}. It will fail again: discard it", False
+    match found:
         case UploadMessage():
-            return f"the upload {message.origin.key}", ""
+            return f"The upload {found.origin.key}", True
         case PoseMessage():
-            return f"{message.pose or 'all poses'} of {message.character}", ""
-        case SubmitMessage(job_id):
-            return f"the job {job_id}", _no_job(stack, job_id)
-        case RetryMessage(job_id):
-            return f"a new attempt of {job_id}", _no_job(stack, job_id)
-        case CancelMessage(job_id):
-            return f"cancelling {job_id}", ""
-    return "a message of another kind", ""
-
-
-def _no_job(stack: Stack, job_id: str) -> str:
-    return "" if stack.record(job_id) else "There is no such job."
-
-
-def _event(stack: Stack, body: str) -> tuple[str, str]:
-    """What an event is about that was not delivered. The sweep sees to all but uploads, so none is hopeless."""
-    if upload_event(body):
-        return _message(stack, body)
-    try:
-        event = json.loads(body)
-        return f"the end of the execution {event['detail']['name']}", ""
-    except (ValueError, KeyError, TypeError):
-        return "a run of a function that failed", ""
+            return f"The poses of {found.character}" if not found.pose else f"{found.character} / {found.pose}", True
+        case SubmitMessage(job_id) | RetryMessage(job_id) | CancelMessage(job_id):
+            verb = {SubmitMessage: "send", RetryMessage: "retry", CancelMessage: "cancel"}[type(found)]
+            known = not JOB_ID.fullmatch(job_id) or stack.ledger.get(job_id) is not None
+            if known:
+                return f"A wish to {verb} {job_id}", True
+            return f"A wish to {verb} {job_id}, which is not there. It will fail again: discard it", False

@@ -14,13 +14,14 @@ from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
-from ops.act import actions, cancelling, dead_letters, uploading
+from ops.act import actions, cancelling, uploading
 from ops.act.backfill.finding import Finder
 from ops.act.backfill.sending import Spool, send
+from ops.act.dead_letters import DeadLetter, discard_letters, list_letters, redrive_letters
 from ops.act.forget.forgetting import Forgetting, character_of
 from ops.act.forget.report import report
-from ops.cli import display, reports
-from ops.errors import NeedsAttention, OpsError, Refused, TooLate
+from ops.cli import completion, display, reports
+from ops.errors import NeedsAttention, NotFound, OpsError, Refused, TooLate
 from ops.formatting import many, printable, usd
 from ops.inspect import plan
 from ops.inspect.costs import GROUPS, as_csv, costs
@@ -31,6 +32,7 @@ from ops.inspect.health import health
 from ops.inspect.reconcile import adopt, reconcile
 from ops.inspect.records import ALWAYS, NEVER, WINDOW, Records, Wanted
 from ops.inspect.situation import Situation
+from ops.inspect.suggestions import File, Words, did_you_mean, no_file
 from ops.inspect.timeline import life
 from ops.stack import Stack, Target, find
 from posedrop.aws.record import Status
@@ -106,6 +108,16 @@ pass_shell = click.make_pass_decorator(Shell, ensure=True)
 
 class Commands(click.Group):
     """All commands. Whatever goes wrong becomes one line on stderr and an exit code."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant. Raises click.UsageError, which names the closest one."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as exc:
+            exc.message += did_you_mean(args[0], self.list_commands(ctx))
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -199,7 +211,7 @@ def _seconds(text: str) -> float | None:
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice(list(Status), case_sensitive=False),
+    type=Words(list(Status), case_sensitive=False),
     help="Only these; may be given several times.",
 )
 @click.option("--newer-than", type=Duration(), metavar="AGE", help="Changed within 90s, 30m, 12h, 7d.")
@@ -291,7 +303,7 @@ since_option = click.option(
 
 
 @main.command("costs")
-@click.option("--by", type=click.Choice(list(GROUPS)), default="day", show_default=True, help="Sum by this.")
+@click.option("--by", type=Words(list(GROUPS)), default="day", show_default=True, help="Sum by this.")
 @since_option
 @click.option("--csv", "as_table", is_flag=True, help="Print a table for a spreadsheet.")
 @common
@@ -392,7 +404,7 @@ def retry(
     "--status",
     "statuses",
     multiple=True,
-    type=click.Choice([Status.QUEUED, Status.WAITING], case_sensitive=False),
+    type=Words([Status.QUEUED, Status.WAITING], case_sensitive=False),
     help="All jobs that are QUEUED; WAITING: uploads that are no job yet.",
 )
 @yes_option
@@ -429,10 +441,8 @@ def cancel(
 
 
 @main.command()
-@click.argument("face", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.argument(
-    "poses", metavar="POSE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("face", type=File())
+@click.argument("poses", metavar="POSE...", nargs=-1, required=True, type=File())
 @click.option("--character", metavar="NAME", help="The folder below incoming/ [default: the face's file name].")
 @click.option("--prompt", help="The prompt; the stack's DefaultPrompt otherwise.")
 @click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="Another parameter of the model.")
@@ -511,7 +521,7 @@ def dry_run(
     if len(paths) > 1:
         for path in paths:
             if not path.is_file():
-                raise click.BadParameter(f"there is no file {path}", param_hint="FACE POSE...")
+                raise click.BadParameter(no_file(path), param_hint="FACE POSE...")
         name, files, poses = plan.folder(paths[0], paths[1:], character, _parameters(prompt, parameters, context))
         found = plan.plan(shell.stack, name, files, poses)
     elif paths[0].is_file():
@@ -565,26 +575,30 @@ def list_dead_letters(shell: Shell, redriven: Sequence[str], discarded: Sequence
 
     Of each: what it is about, why it is a dead letter, and whether redriving it helps. The beginning of an ID will do.
     """
-    stack = shell.stack
+    stack, letters = shell.stack, list_letters(shell.stack)
     if not redriven and not discarded:
-        found = dead_letters.read(stack)
-        data = {"count": found.count, "letters": [letter.told() for letter in found.letters]}
-        shell.show(data, lambda: reports.dead_letters(found, stack.command("dead-letters")))
+        shell.show(letters, lambda: reports.dead_letters(letters, stack.command("dead-letters")))
         return
-    chosen = dead_letters.choose(stack, [*redriven, *discarded])
-    send = [letter for letter in chosen if any(map(letter.id.startswith, redriven))]
-    drop = [letter for letter in chosen if letter not in send]
-    try:
-        for letter in chosen:
-            shell.say(f"{'Redrive' if letter in send else 'Discard'} {letter.about}: {letter.reason}")
-        shell.confirm("What is discarded is gone, what becomes a job is paid for. Go on?", yes=yes)
-    except BaseException:
-        dead_letters.give_back(stack, chosen)
-        raise
-    dead_letters.discard(stack, drop)
-    dead_letters.redrive(stack, send)
-    done = {"redriven": [letter.id for letter in send], "discarded": [letter.id for letter in drop]}
-    shell.show(done, lambda: [display.text(f"{len(send):,} redriven, {len(drop):,} discarded.")])
+    send, drop = [_letter(letters, wanted) for wanted in redriven], [_letter(letters, wanted) for wanted in discarded]
+    for verb, some in (("Redrive", send), ("Discard", drop)):
+        for letter in some:
+            shell.say(f"{verb}: {letter.what}: {letter.reason or 'received too often'}")
+    shell.confirm("What is discarded is gone, what becomes a job is paid for. Go on?", yes=yes)
+    done = {
+        "discarded": discard_letters(stack, {letter.message_id for letter in drop}),
+        "redriven": redrive_letters(stack, {letter.message_id for letter in send}),
+    }
+    shell.show(done, lambda: [display.text(f"{done['redriven']:,} redriven, {done['discarded']:,} discarded.")])
+
+
+def _letter(letters: Sequence[DeadLetter], wanted: str) -> DeadLetter:
+    """The dead letter whose id begins so. Raises NotFound if that is none, or are several."""
+    found = [letter for letter in letters if letter.message_id.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFound(f"{wanted!r} is the beginning of {len(found)} ids: say more of it")
+    raise NotFound(f"there is no dead letter {wanted}")
 
 
 @main.command()
@@ -698,6 +712,16 @@ def console(shell: Shell, port: int, no_open: bool) -> None:
     from ops.console.server import serve
 
     serve(shell.stack, port, open_browser=not no_open, say=click.echo)
+
+
+@main.command()
+@click.argument("shell", type=Words(completion.SHELLS), metavar="SHELL")
+def complete(shell: str) -> None:
+    """Print what gives a shell the command `ops`, with completion.
+
+    For bash, zsh and fish; in bash: eval "$(.venv/bin/python -m ops complete bash)".
+    """
+    click.echo(completion.script(main, shell), nl=False)
 
 
 # ---- what several commands share -------------------------------------------------------------------------------------

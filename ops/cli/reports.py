@@ -1,14 +1,14 @@
 """How the reports of `backfill`, `forget` and `dead-letters` look, on a terminal and as JSON."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
 
 from ops.act.backfill.finding import WHY, Finder, Found, Outcome
 from ops.act.backfill.sending import Spool
-from ops.act.dead_letters import Letters
+from ops.act.dead_letters import DeadLetter
 from ops.act.forget.forgetting import Found as Character
 from ops.act.forget.report import Report
 from ops.cli.display import SHOWN, STYLES, Part, text
@@ -142,15 +142,12 @@ ID_SHOWN = 8
 """Letters of an id that tell it from others."""
 
 
-def dead_letters(found: Letters, command: str) -> list[Part]:
-    """Each dead letter, with why it is one and what to do; `command` is how this was asked for."""
-    if not found.letters:
+def dead_letters(letters: Sequence[DeadLetter], command: str) -> list[Part]:
+    """Each dead letter, with why it is one; `command` is how this was asked for."""
+    if not letters:
         return [Text("There are no dead letters.", "green")]
     lines: list[Part] = []
-    for letter in found.letters:
-        style = "" if letter.helps else "yellow"
-        lines.append(Text.assemble((letter.id[:ID_SHOWN], "bold"), "  ", text(letter.about)))
-        lines += [text(f"          {letter.reason}", "dim"), text(f"          {letter.advice}", style)]
-    if found.count > len(found.letters):
-        lines.append(text(f"and about {found.count - len(found.letters):,} more", "dim"))
+    for letter in letters:
+        lines.append(Text.assemble((letter.message_id[:ID_SHOWN], "bold"), "  ", text(letter.what)))
+        lines.append(text(f"          {letter.reason or 'received too often'}", "dim" if letter.helps else "yellow"))
     return [*lines, Text(), text(f"{command} --redrive ID, or --discard ID", "dim")]

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ops.act import actions, dead_letters
-from ops.act.actions import EVENT_QUEUE
+from ops.act import actions
+from ops.act.dead_letters import MOST, discard_letters, list_letters, redrive_letters
 from ops.console.feed import Feed
 from ops.console.requests import in_thread, read_body, texts
 from ops.errors import Refused
@@ -18,11 +18,7 @@ from ops.inspect.health import problems
 from ops.stack import Stack
 
 GROUPS = ("character", "month")
-ACTIONS = {"redrive": dead_letters.redrive, "discard": dead_letters.discard}
-MOST_LETTERS = 200
-"""Dead letters that are shown, and acted on at once."""
-MOST_SHOWN = 400
-"""Characters of a body."""
+ACTIONS = {"redrive": redrive_letters, "discard": discard_letters}
 
 
 class Attending:
@@ -57,34 +53,15 @@ class Attending:
 
     async def dead_letters(self, _request: Request) -> Response:
         """The dead letters, each with what it is and whether it helps to send it again."""
-        found = await in_thread(dead_letters.read, self._stack)
-        letters = [letter for letter in found.letters if letter.queue != EVENT_QUEUE]
-        return JSONResponse(
-            [
-                {
-                    "message_id": letter.id,
-                    "what": letter.about,
-                    "reason": letter.reason if letter.helps else f"{letter.reason}. {letter.advice}",
-                    "helps": letter.helps,
-                    "body": letter.body[:MOST_SHOWN],
-                }
-                for letter in letters[:MOST_LETTERS]
-            ]
-        )
+        return JSONResponse([asdict(letter) for letter in await in_thread(list_letters, self._stack)])
 
     async def act_on_letters(self, request: Request) -> Response:
         """Send some dead letters again, or discard them."""
         act = ACTIONS.get(request.path_params["action"])
         if act is None:
             raise HTTPException(404, "there is no such action")
-        wanted = texts(await read_body(request), "ids", MOST_LETTERS)
-
-        def act_on_chosen() -> int:
-            chosen = dead_letters.choose(self._stack, wanted)
-            act(self._stack, chosen)
-            return len(chosen)
-
-        return JSONResponse({"messages": await in_thread(act_on_chosen)})
+        wanted = texts(await read_body(request), "ids", MOST)
+        return JSONResponse({"messages": await in_thread(act, self._stack, wanted)})
 
     async def redrive_events(self, _request: Request) -> Response:
         """See to the events that could not be delivered."""

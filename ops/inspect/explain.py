@@ -17,6 +17,7 @@ from ops.inspect.explanation import Explanation, Reason
 from ops.inspect.health import depth
 from ops.inspect.records import Records
 from ops.inspect.situation import Situation
+from ops.inspect.suggestions import no_job
 from ops.stack import Stack
 from posedrop.aws.messages import SourceUpload
 from posedrop.aws.record import Record
@@ -69,7 +70,7 @@ class Explainer:
             if name.startswith(waiting_id("", "")[:-1]):
                 raise NotFound(f"nothing waits as {name}: it may be a job by now")
             if "." not in name and "/" not in name:
-                raise NotFound(f"there is no job {name!r}")
+                raise no_job(self._stack, name)
         return self.explain_key(name)
 
     def explain_key(self, key: str) -> Explanation:

@@ -6,11 +6,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from ops.errors import NotFound
 from ops.formatting import usd
 from ops.inspect.explain_record import explain_record
 from ops.inspect.explanation import Explanation
 from ops.inspect.situation import Situation
+from ops.inspect.suggestions import no_job
 from ops.stack import Stack
 from posedrop.aws.notifier import incomplete, notification
 from posedrop.aws.record import Record, Status
@@ -73,7 +73,7 @@ def life(stack: Stack, job_id: str) -> Timeline:
     """Tell a job's life. Raises NotFound; other errors of AWS pass as botocore's ClientError."""
     record = stack.record(job_id)
     if record is None:
-        raise NotFound(f"there is no job {job_id}")
+        raise no_job(stack, job_id)
     told = None
     if record.ended:
         told = notification(record)

@@ -93,10 +93,10 @@ class Table:
     def shared(self, character: str, hashes: set[str]) -> Shared:
         """What other characters use of this one's. The whole table is read: no index leads from a hash to records."""
         found, client = Shared(), character.partition("/")[0]
-        names = {f"#{name}": name for name in ("status", "character")}
+        names = {f"#{name}": name for name in ("status", "character", "inputs")}
         pages = self._dynamodb.get_paginator("scan").paginate(
             TableName=self._name,
-            ProjectionExpression="job_id, #status, #character, inputs",
+            ProjectionExpression="job_id, #status, #character, #inputs",
             ExpressionAttributeNames=names,
         )
         for item in (item for page in pages for item in page["Items"] if is_record(item)):
