@@ -22,6 +22,7 @@ from ops.console.sheet import sheet_of
 from ops.errors import NotFound
 from ops.records import Records
 from ops.stack import Stack
+from ops.words import many
 from posedrop.clock import rfc3339
 from posedrop.ledger import Record
 
@@ -104,7 +105,7 @@ class Choosing:
     async def sheet(self, request: Request) -> Response:
         """A contact sheet of the selection."""
         records = await self._records(request)
-        title = f"{len(records)} jobs"
+        title = many(len(records), "job")
         make: Any = partial(sheet_of, self._pictures, records, title)
         data = await to_thread.run_sync(make, limiter=self._decoders)
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
