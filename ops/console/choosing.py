@@ -20,6 +20,7 @@ from ops.console.pictures import Pictures
 from ops.console.requests import in_thread, number_of, read_body, texts
 from ops.console.sheet import sheet_of
 from ops.errors import NotFound
+from ops.formatting import many
 from ops.inspect.records import Records
 from ops.stack import Stack
 from posedrop.aws.record import Record
@@ -104,7 +105,7 @@ class Choosing:
     async def sheet(self, request: Request) -> Response:
         """A contact sheet of the selection."""
         records = await self._records(request)
-        title = f"{len(records)} jobs"
+        title = many(len(records), "job")
         make: Any = partial(sheet_of, self._pictures, records, title)
         data = await to_thread.run_sync(make, limiter=self._decoders)
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-cache"})

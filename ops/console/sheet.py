@@ -27,14 +27,14 @@ def sheet(pictures: Pictures, records: Iterable[Record], character: str) -> byte
 def sheet_of(pictures: Pictures, records: Iterable[Record], title: str) -> bytes:
     """A sheet of the results of some jobs, in their order, as PNG. Raises NotFound if there is nothing to show."""
     done = [record for record in records if record.status is Status.SUCCEEDED]
-    one = len({record.character for record in done}) == 1
+    one = len({record.character for record in done}) <= 1
     rows: list[Row] = []
     for record in done:
         for number in range(1, len(record.outputs) + 1):
             if len(rows) < ROWS and (row := _row(pictures, record, number, record.pose if one else _both(record))):
                 rows.append(row)
     if not rows:
-        raise NotFound(f"{title}: there are no pictures yet")
+        raise NotFound(f"{title} has no pictures yet" if one else "these jobs have no pictures yet")
     pictures_there = sum(len(record.outputs) for record in done)
     if pictures_there > len(rows):
         title += f": {len(rows)} of {pictures_there} pictures, the newest"

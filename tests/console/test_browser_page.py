@@ -8,7 +8,7 @@ import pytest
 
 from ops.console.app import STATIC
 from posedrop.segmind.requests import Fate, Request
-from tests.console.browser import Studio, drop_files, drop_folder, picture, scroll_down
+from tests.console.browser import Studio, axe, drop_files, drop_folder, picture, scroll_down
 from tests.console.browser import data as image_data
 from tests.console.conftest import Console
 
@@ -53,15 +53,16 @@ def test_many_jobs_load_in_pages(console: Console, visit: Visit, many: int) -> N
 
 
 def _pictures(page: "Page", name: str) -> None:
-    """Keep what the page looks like in light and in dark; nothing is wider than the window."""
+    """Keep what the page looks like in light and in dark; nothing is wider than the window, and axe finds nothing."""
     for scheme in SCHEMES:
-        page.emulate_media(color_scheme=scheme)
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.evaluate(
             """Promise.all([...document.images]
                 .filter((image) => image.loading !== "lazy").map((image) => image.decode().catch(() => 0)))"""
         )
         picture(page, f"{name}-{scheme}")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert axe(page) == ""
 
 
 @pytest.mark.parametrize("width", WIDTHS)

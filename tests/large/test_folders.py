@@ -53,6 +53,7 @@ def photograph(number: int) -> Image.Image:
 def write_folders(root: Path) -> int:
     """Write the folders, and return how many bytes they have."""
     base = [photograph(number) for number in range(6)]
+    jpegs = [encode(picture, "JPEG", quality=90, exif=exif(6)) for picture in base]
     heic = []
     for picture in base[:2]:
         out = io.BytesIO()
@@ -65,7 +66,7 @@ def write_folders(root: Path) -> int:
         for at in range(POSES + 1):
             # Bytes after the end of a picture belong to no other picture: so each file is another one.
             mark = f"{number}/{at}".encode()
-            data = heic[at % 2] if at % 12 == 5 else encode(base[at % 6], "JPEG", quality=90, exif=exif(6))
+            data = heic[at % 2] if at % 12 == 5 else jpegs[at % 6]
             name, ending = f"pose-{at}", "heic" if at % 12 == 5 else "jpg"
             path = folder / f"{name}.{ending}" if at else folder.parent / "face.jpg"
             path.write_bytes(data + mark)
