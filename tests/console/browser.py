@@ -358,13 +358,18 @@ def hang_up(console: Console) -> None:
         connection.loop.call_soon_threadsafe(connection.transport.abort)  # type: ignore[union-attr]
 
 
-def axe(page: "Page") -> str:
-    """What axe-core finds wrong with a page, in words; empty if nothing."""
+RULES_OF_COLOUR = ("color-contrast", "link-in-text-block")
+"""The rules of axe-core whose outcome depends on colours."""
+
+
+def axe(page: "Page", *rules: str) -> str:
+    """What axe-core finds wrong with a page by these rules, or by all, in words; empty if nothing."""
     from axe_playwright_python.base import AXE_SCRIPT
 
     if page.evaluate("typeof axe") == "undefined":
         page.evaluate(AXE_SCRIPT)
-    found = page.evaluate('axe.run({ resultTypes: ["violations"] }).then(({ violations }) => violations)')
+    options = {"resultTypes": ["violations"], **({"runOnly": rules} if rules else {})}
+    found = page.evaluate("(options) => axe.run(options).then(({ violations }) => violations)", options)
     return "\n".join(
         f"{rule['id']}: {rule['help']}: {json.dumps([node['target'] for node in rule['nodes']][:5])}" for rule in found
     )

@@ -14,7 +14,7 @@ from posedrop.aws.record import Status
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339
 from posedrop.segmind.requests import Fate, Request
-from tests.console.browser import FAILURES, Studio, axe, data, drop_files, hang_up, scroll_down
+from tests.console.browser import FAILURES, RULES_OF_COLOUR, Studio, axe, data, drop_files, hang_up, scroll_down
 from tests.console.conftest import TOKEN, Console
 from tests.console.test_server_events import listening
 
@@ -304,11 +304,11 @@ def test_what_somebody_must_see_to_goes_once_it_is_seen_to(console: Console, stu
 
 
 def axe_in_all_colours(page: "Page") -> str:
-    """What axe-core finds wrong with a page, in light and in dark."""
+    """What axe-core finds wrong with a page: in light by all rules, in dark by those that depend on colours."""
     found = ""
-    for scheme in ("light", "dark"):
+    for scheme, rules in (("light", ()), ("dark", RULES_OF_COLOUR)):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        found += axe(page)
+        found += axe(page, *rules)
     return found
 
 

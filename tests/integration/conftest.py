@@ -526,7 +526,7 @@ def _client(service: str, config: Config | None = None) -> Any:
 @cache
 def _cached_client(service: str) -> Any:
     # With a name of its own a client does not gather, for each call, what it runs on.
-    config = Config(user_agent="tests")
+    config = Config(user_agent="tests", request_checksum_calculation="when_required")
     if service == "s3":
         config = config.merge(s3_config("virtual"))
     client = boto3.Session().client(service, config=config)  # type: ignore[call-overload]
