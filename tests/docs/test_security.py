@@ -12,6 +12,7 @@ import pytest
 
 from ops.console.glance import glance
 from ops.console.pictures import Pictures
+from ops.dead_letters import list_letters
 from ops.explain import Situation
 from ops.health import problems
 from ops.records import Records
@@ -107,7 +108,9 @@ def test_looking_needs_what_the_document_names(pipeline: Pipeline, stack: Stack,
     assert used() | {FOUND_BY_NAME} == READS
 
 
-def test_acting_needs_what_the_document_names(pipeline: Pipeline, run: Any, used: Any, tmp_path: Path) -> None:
+def test_acting_needs_what_the_document_names(
+    pipeline: Pipeline, stack: Stack, run: Any, used: Any, tmp_path: Path
+) -> None:
     files = [tmp_path / "face.png", tmp_path / "pose.png"]
     for file, (_, data) in zip(files, (FACE, WALK), strict=True):
         file.write_bytes(data)
@@ -121,6 +124,7 @@ def test_acting_needs_what_the_document_names(pipeline: Pipeline, run: Any, used
     run("upload", *map(str, files), "--character", "new")
     run("retry", next(iter(pipeline.records())), "--yes")
     run("cancel", "--character", "waiting", "--yes", "--timeout", "0", code=6)
+    list_letters(stack)  # as the console does
     run("redrive", "--yes")
     pipeline.break_call("lambda", "Invoke")
     run("sweep", code=1)
