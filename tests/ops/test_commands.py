@@ -179,7 +179,7 @@ def test_status_tells_of_alarms_that_are_on(pipeline: Pipeline, ask: Ask, run: R
         cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="the test's")
     found = ask("status", "--check", code=5)
     assert found["alarms"] == ["posedrop-DeadLettersAlarm-1"]
-    told = {"what": "the alarm posedrop-DeadLettersAlarm-1 is on", "next_step": "Read their reason."}
+    told = {"what": "the alarm posedrop-DeadLettersAlarm-1 is on", "next_step": "Read their reason.", "action": ""}
     assert found["problems"] == [told]
     pipeline.break_call("cloudwatch", "DescribeAlarms")
     assert ask("status", "--check")["alarms"] is None
