@@ -85,7 +85,7 @@ class Record:
     errors: int = 0
     unavailable: int = 0
     cancelled: bool = False
-    unfinished: str | None = None
+    unfinished: str | None = field(default=None, compare=False)
     published: list[str] = field(default_factory=list)
 
     @property
