@@ -287,6 +287,7 @@ def test_jobs_are_selected_downloaded_and_compared_by_keyboard_alone(
     for age, name in enumerate(("wide", "dusk", "portrait")):
         studio.job("done", "astrid", name, age=100 * (age + 1))
     page = visit(console)
+    expect(page.locator(".card")).to_have_count(3)
     page.locator(".card .open").first.focus()
     page.keyboard.press("x")
     page.keyboard.press("Shift+ArrowRight")
