@@ -156,7 +156,8 @@ class Acting:
 
     async def under_way(self, _request: Request) -> Response:
         """The uploads that did not end."""
-        return JSONResponse([upload.standing() for upload in self.uploads.values()])
+        # One that has just ended is announced before it is forgotten.
+        return JSONResponse([upload.standing() for upload in self.uploads.values() if upload.state != "done"])
 
     def _upload(self, request: Request) -> Upload:
         found = self.uploads.get(request.path_params["upload_id"])
