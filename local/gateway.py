@@ -150,7 +150,7 @@ def dispatch_to_lambda(arn: str, payload: str) -> None:
     if not function or not config:
         return
     token = _give_up.set(time.monotonic() + ASYNCHRONOUS_SECONDS)
-    try:  # what it starts goes on with a copy of this context
+    try:  # what it starts runs in a copy of this context
         lambda_svc.invoke_async_with_retry(
             lambda_svc._execution_record_for_config(function, config), json.loads(payload)
         )

@@ -195,7 +195,7 @@ def sweep(stack: Stack, older_than: float | None = None) -> dict[str, int]:
     response = stack.client("lambda").invoke(
         FunctionName=stack.output("SweepFunctionName"), Payload=json.dumps(event).encode()
     )
-    told = json.loads(response["Payload"].read() or b"null")
+    counts = json.loads(response["Payload"].read() or b"null")
     if response.get("FunctionError"):
-        raise OpsError(f"the sweep failed: {(told or {}).get('errorMessage', response['FunctionError'])}")
-    return {str(status): int(count) for status, count in told.items()}
+        raise OpsError(f"the sweep failed: {(counts or {}).get('errorMessage', response['FunctionError'])}")
+    return {str(status): int(count) for status, count in counts.items()}

@@ -689,8 +689,8 @@ def forget(shell: Shell, character: str, abandon: bool, timeout: float, yes: boo
     if found.jobs.under_way:
         found = forgetting.abandon(timeout)
     gone, left = forgetting.forget(found)
-    told = report(stack, found, gone, left)
-    shell.show(asdict(told), lambda: reports.forgotten(told))
+    made = report(stack, found, gone, left)
+    shell.show(asdict(made), lambda: reports.forgotten(made))
     if found.jobs.under_way:
         raise TooLate(f"{many(len(found.jobs.under_way), 'job')} had not ended in time: run it again when they have")
 

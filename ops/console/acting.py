@@ -215,8 +215,8 @@ class Acting:
                 400, f"name a whole number of at most 63 bits, or a count from 1 to {sending.MOST_SEEDS}"
             )
         record = await self._record(request.path_params["job_id"])
-        told = await in_thread(sending.once_more, self._stack, self.staging, record, seeds)
-        wanted, planned = await self._plan({"characters": told})
+        described = await in_thread(sending.once_more, self._stack, self.staging, record, seeds)
+        wanted, planned = await self._plan({"characters": described})
         (plan,) = planned
         sending.check_new(plan)
         if body.get("confirm") is not True:

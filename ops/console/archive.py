@@ -52,7 +52,7 @@ def archive(stack: Stack, records: Iterable[Record]) -> Iterator[bytes]:
     What cannot be read is named in `missing.txt`. Errors of AWS other than that pass as botocore's.
     """
     pipe = _Pipe()
-    told: list[dict[str, object]] = []
+    listed: list[dict[str, object]] = []
     missing: list[str] = []
     taken: set[str] = set()
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as target:
@@ -76,8 +76,8 @@ def archive(stack: Stack, records: Iterable[Record]) -> Iterator[bytes]:
                     while chunk := body.read(CHUNK):
                         file.write(chunk)
                         yield pipe.take()
-            told.append({"job_id": record.job_id, "files": files, "parameters": record.parameters})
-        target.writestr(LIST, json.dumps(told, ensure_ascii=False, indent=1))
+            listed.append({"job_id": record.job_id, "files": files, "parameters": record.parameters})
+        target.writestr(LIST, json.dumps(listed, ensure_ascii=False, indent=1))
         if missing:
             target.writestr(MISSING, "\n".join(missing) + "\n")
     yield pipe.take()

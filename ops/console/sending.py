@@ -85,10 +85,10 @@ class Drop:
 
 def described(body: Mapping[str, Any]) -> list[Described]:
     """The characters that the page describes: one, or a list of them. Raises Refused."""
-    told = body.get("characters", [body])
-    if not isinstance(told, list) or not all(isinstance(each, dict) for each in told):
+    given = body.get("characters", [body])
+    if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
         raise Refused("the characters are a list of objects")
-    found = [_described(each) for each in told]
+    found = [_described(each) for each in given]
     if sum(len(each.named) for each in found) > MOST_FILES:
         raise Refused(f"choose at most {MOST_FILES} files at once")
     names = [each.character for each in found]
@@ -97,15 +97,15 @@ def described(body: Mapping[str, Any]) -> list[Described]:
     return found
 
 
-def _described(told: Mapping[str, Any]) -> Described:
-    face, poses = told.get("face"), told.get("poses") or []
+def _described(given: Mapping[str, Any]) -> Described:
+    face, poses = given.get("face"), given.get("poses") or []
     try:
         files = [Named(**file) for file in [*([face] if face else []), *(poses if isinstance(poses, list) else [0])]]
     except TypeError:
         files = [Named("")]
     if not all(file.file and all(isinstance(value, str) for value in vars(file).values()) for file in files):
         raise Refused("each file is described by its name, the pose's name and its hash")
-    name, job_file = (str(told.get(part) or "").strip() for part in ("character", "job_file"))
+    name, job_file = (str(given.get(part) or "").strip() for part in ("character", "job_file"))
     return Described(name, files[0] if face else None, files[1:] if face else files, job_file)
 
 

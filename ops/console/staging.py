@@ -54,7 +54,7 @@ class Staged:
         return self.path.open("rb")
 
     def examined(self, key: str) -> Examined:
-        """What is in the file, under a key: a camera's RAW file is told from a TIFF by its name."""
+        """What is in the file, under a key: only its name says that a file is a camera's RAW, not a TIFF."""
         return replace(self.found, key=key, etag=self.md5, content=content_of(self.head, key))
 
 

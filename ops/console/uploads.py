@@ -1,4 +1,4 @@
-"""Uploads on their way to S3: several files at a time, gone on with after a break, one event for all of them."""
+"""Uploads to S3: several files at a time, resumed after a break, one event for all of them."""
 
 import threading
 import time
@@ -32,7 +32,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 @dataclass
 class Upload:
-    """Files on their way, by their keys. `errors`: those that did not go, and why."""
+    """Files that are being uploaded, by their keys. `errors`: those that did not go, and why."""
 
     files: Mapping[str, File]
     hashes: list[str]
@@ -137,7 +137,7 @@ def _passes(exc: Exception) -> bool:
 
 
 class _Progress:
-    """How far an upload is, told now and then."""
+    """How far an upload is, published now and then."""
 
     def __init__(self, upload: Upload, tell: Tell) -> None:
         self._upload, self._tell = upload, tell

@@ -101,8 +101,8 @@ class Explainer:
             return missing(upload.character, "", [*files.missing], hint(files.missing, files.strangers))
         parts = tuple(self._of_pose(key, upload, pose) for pose in poses)
         reasons = Counter(part.reason for part in parts)
-        told = ", ".join(f"{count} {reason.replace('-', ' ')}" for reason, count in reasons.most_common())
-        sentence = f"{key} serves {many(len(parts), 'pose')} of {upload.character}: {told}."
+        explained = ", ".join(f"{count} {reason.replace('-', ' ')}" for reason, count in reasons.most_common())
+        sentence = f"{key} serves {many(len(parts), 'pose')} of {upload.character}: {explained}."
         worst = next((part for part in parts if part.reason not in (Reason.DONE, Reason.DUPLICATE)), parts[0])
         reason = parts[0].reason if len(reasons) == 1 else Reason.SEVERAL
         return Explanation(reason, sentence, worst.next_step, parts=parts)
@@ -137,29 +137,29 @@ class Explainer:
 
     def _of_record(self, record: Record, found: JobCandidate, own: Listed, kind: FileKind) -> Explanation:
         """The content is a known job's; it may have been uploaded again since."""
-        told = explain_record(record, self._situation)
+        explained = explain_record(record, self._situation)
         if kind in (FileKind.FACE, FileKind.POSE):
             again = found.job.inputs[kind].version_id != record.inputs[kind]["version_id"]
         else:
             again = own.modified.timestamp() > epoch(record.created_at) + 1
         if not again:
-            return told
-        if told.reason is Reason.DONE:
+            return explained
+        if explained.reason is Reason.DONE:
             ended = ago(record.completed_at, self._situation.now)
             sentence = (
                 f"{own.key} has the same content as job {record.job_id}, which succeeded{ended}: "
                 "it is not paid for again."
             )
-            step = f"{told.next_step}; for another picture change the prompt or the seed."
-            return replace(told, reason=Reason.DUPLICATE, sentence=sentence, next_step=step)
+            step = f"{explained.next_step}; for another picture change the prompt or the seed."
+            return replace(explained, reason=Reason.DUPLICATE, sentence=sentence, next_step=step)
         tried_again_by_itself = not record.requests  # nothing was accepted: the upload makes a new attempt
         failed = (Reason.FAILED_AT_PROVIDER, Reason.NO_RESULT, Reason.OUTCOME_UNKNOWN, Reason.INTERNAL)
-        if told.reason in failed and not tried_again_by_itself:
+        if explained.reason in failed and not tried_again_by_itself:
             sentence = (
-                f"{told.sentence.removesuffix('.')}; the same content uploaded again is not tried again by itself."
+                f"{explained.sentence.removesuffix('.')}; the same content uploaded again is not tried again by itself."
             )
-            return replace(told, sentence=sentence)
-        return told
+            return replace(explained, sentence=sentence)
+        return explained
 
     def _earlier(self, character: str, pose: str, files: JobFiles, found: JobCandidate) -> Record | None:
         """The newest job of the very same images, if nothing was uploaded since, so that no event is to be expected."""
@@ -173,13 +173,13 @@ class Explainer:
 
     def _of_earlier(self, record: Record, key: str) -> Explanation:
         """The images are a known job's, which had other parameters: DefaultPrompt or a job file is not what it was."""
-        told = explain_record(record, self._situation)
+        explained = explain_record(record, self._situation)
         sentence = (
             f"{key} was made a job before the parameters changed (DefaultPrompt, or a job file that was deleted), "
-            f"and a change of those makes no job: {told.sentence}"
+            f"and a change of those makes no job: {explained.sentence}"
         )
-        step = f"{told.next_step.removesuffix('.')}; uploaded once more it makes a new job, which is paid for."
-        return replace(told, reason=Reason.OTHER_PARAMETERS, sentence=sentence, next_step=step)
+        step = f"{explained.next_step.removesuffix('.')}; uploaded once more it makes a new job, which is paid for."
+        return replace(explained, reason=Reason.OTHER_PARAMETERS, sentence=sentence, next_step=step)
 
     def _without_record(
         self, key: str, own: Listed, upload: Upload, pose: str, files: JobFiles, found: JobCandidate

@@ -18,7 +18,7 @@ from posedrop.contract.upload_layout import (
 from posedrop.segmind.requests import Fate
 
 LATE = 120.0
-"""Seconds after JobTimeoutSeconds at which a job should have been told."""
+"""Seconds after JobTimeoutSeconds at which a job should have been notified."""
 
 
 def explain_record(record: Record, situation: Situation) -> Explanation:

@@ -29,7 +29,7 @@ LEAST_HIDDEN, MOST_HIDDEN = 30, 900
 A_SECOND = 200
 """Messages that are gone through in a second, at least."""
 MOST_GIVEN_BACK = 100_000
-"""Messages of others that are given back before they come back by themselves."""
+"""Messages of others that are given back before SQS redelivers them."""
 _IDS = re.compile(JOB_ID.pattern)
 
 

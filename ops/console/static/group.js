@@ -164,9 +164,9 @@ export class Group {
     return null;
   }
 
-  /** The character as the console is told of it, once all its files are there. */
+  /** The character as the console needs it, once all its files are there. */
   async described() {
-    const told = async (picture) => {
+    const arranged = async (picture) => {
       const sha256 = await hashOf(picture, this.host.limit).catch((problem) => ((picture.problem = problem.message), ""));
       for (const draw of picture.thumbs ?? []) if (sha256) draw();
       picture.thumbs = null;
@@ -174,8 +174,8 @@ export class Group {
       return { file: baseName(picture.path), pose: picture.name, sha256, parameters };
     };
     const [face, poses, jobFile] = await Promise.all([
-      this.face && told(this.face),
-      Promise.all(this.poses.map(told)),
+      this.face && arranged(this.face),
+      Promise.all(this.poses.map(arranged)),
       this.jobFile ? keep(this.jobFile) : "",
     ]);
     return { character: this.name, face: face && { ...face, pose: "", parameters: "" }, poses, job_file: jobFile };

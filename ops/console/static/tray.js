@@ -1,4 +1,4 @@
-/** Uploads on their way to S3: one line each, with what did not go, and a way to go on. */
+/** Uploads to S3: one line each, with what did not go, and a way to go on. */
 
 import { $, button, h, say } from "./dom.js";
 import { get, post } from "./api.js";

@@ -94,7 +94,7 @@ class ImageChecker(Png, Jpeg, WebP):
 
     @property
     def format(self) -> Format | None:
-        """The format, once the first bytes have told it."""
+        """The format, once the first bytes are there."""
         return self._format
 
     def feed(self, chunk: bytes) -> None:

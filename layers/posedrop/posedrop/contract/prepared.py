@@ -62,7 +62,7 @@ class Prepared:
         """The type, as its key says."""
         return TYPES[self.key[self.key.rindex(".") :]]
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """What the ledger and the notification say of it."""
         return {"key": self.key, "sha256": self.sha256, "what": list(self.changes)}
 

@@ -63,7 +63,7 @@ class Preparer:
                 raise
             return {"error": {"type": TransientFault.__name__, "message": f"{type(exc).__name__}: {exc}"}}
         logger.info("prepared", key=prepared.key, changes=prepared.changes)
-        return {"prepared": {**prepared.told(), "etag": prepared.etag}}
+        return {"prepared": {**prepared.summary(), "etag": prepared.etag}}
 
     def prepare(self, request: PrepareRequest, remaining: Callable[[], float]) -> Prepared:
         """Prepare one picture. Raises InvalidInput, UploadChanged and TransientFault; other errors of S3 pass."""

@@ -1,4 +1,4 @@
-"""What became of a request: the ledger, the budget and the breaker are told, and the job goes on, waits or ends."""
+"""What became of a request: it is written into ledger, budget and breaker, and the job is resumed, waits or ends."""
 
 from collections.abc import Callable
 

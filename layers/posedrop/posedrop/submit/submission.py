@@ -233,8 +233,8 @@ class Submission:
         if isinstance(charge, Closed):
             raise Deferred(charge.code, charge.reason, charge.until - now)
         try:
-            told = {name: picture.told() for name, picture in prepared.items()}
-            return self._ledger.claim(record, uuid.uuid4().hex, charge.usd, now, told)
+            summary = {name: picture.summary() for name, picture in prepared.items()}
+            return self._ledger.claim(record, uuid.uuid4().hex, charge.usd, now, summary)
         except Conflict:
             self._gate.budgets.give_back(charge)
             raise
