@@ -382,7 +382,7 @@ def test_a_contact_sheet_says_whose_it_is_and_what_it_leaves_out(
     for rows in (40, 3):
         monkeypatch.setattr("ops.console.sheet.ROWS", rows)
         sheet(pictures.Pictures(console.stack), records, "hero-1")
-    assert titles == ["hero-1", "hero-1: 3 of 5 pictures, the newest"]
+    assert titles == ["hero-1", "hero-1: the first 3 of 5 pictures"]
 
 
 # ---- dropping --------------------------------------------------------------------------------------------------------
