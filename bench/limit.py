@@ -54,6 +54,7 @@ class Plan:
 PLANS = (
     Plan("50-submits", 150, 50, "submits"),
     Plan("50-all", 150, 50, "all"),
+    Plan("50-all-few", 40, 50, "all"),
     Plan("600-submits", 300, 600, "submits", warm_up=40),
     Plan("600-all", 300, 600, "all", limit_counts="all"),
     Plan("5-submits", 15, 5, "submits"),
