@@ -7,11 +7,10 @@ and JobsPaidFor (how many jobs they pay for), each minute once they are known.
 Of submit: Submitted, EstimatedSpend (USD), Refused, RateLimited, OutcomeUnknown.
 Of poll: RateLimited.
 Of deliver: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionWithoutNotification,
-RateLimited, Rescued (a result that was gone), Spend (USD: what requests cost, once that is known), Polls (of a job's whole wait, at its
-end), InferenceSeconds, DetectionDelaySeconds (with the provider's queue:
-InferenceSeconds is the model's time alone), EndToEndSeconds (from the record to the end, of first attempts),
-OutputBytes.
-The namespace is that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
+RateLimited, Rescued (a result that was gone), Spend (USD: what requests cost, once that is known), Polls (of a job's
+whole wait, at its end), InferenceSeconds, DetectionDelaySeconds (with the provider's queue: InferenceSeconds is the
+model's time alone), EndToEndSeconds (from the record to the end, of first attempts), OutputBytes. The namespace is
+that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
 """
 
 from aws_lambda_powertools.metrics import Metrics, MetricUnit, single_metric
