@@ -1,8 +1,8 @@
 """Use of the plan's request limit: jobs at once against the emulator's, which counts submits only or all calls.
 
-All of them take about 30 minutes; python -m bench.limit NAME makes one. What counts is taken from the emulator's log of
-calls. The stack does not know which calls count (LimitCounts auto), except in the run at 600 a minute where all do: there
-this machine is too slow for the 429 from which it would learn.
+All of them take about 30 minutes; python -m bench.limit NAME makes one. What counts is taken from the emulator's log
+of calls. The stack does not know which calls count (LimitCounts auto), except in the run at 600 a minute where all
+do: there this machine is too slow for the 429 from which it would learn.
 """
 
 import argparse
