@@ -197,6 +197,7 @@ def classes() -> set[str]:
 ACCESS = dict.fromkeys(("endpoint_url", "region", "aws_access_key_id", "aws_secret_access_key", "segmind_base_url"), "")
 
 
+@functools.cache
 def names() -> set[str]:
     """What a word in CamelCase or in capitals may be."""
     states = set(re.findall(r'"(\w+\??)": \{', (ROOT / "statemachine" / "job.asl.json").read_text(encoding="utf-8")))
