@@ -8,6 +8,15 @@ OpsError                 1: AWS, the network or the stack would not do it
 └── TooLate              6: not finished in the time that was given; it goes on
 """
 
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError
+
+from posedrop.contract.errors import PosedropError
+from posedrop.segmind.responses import redact
+
+TROUBLE = (ClientError, BotoCoreError, Boto3Error, PosedropError, OSError)
+"""What goes wrong between here and AWS."""
+
 
 class OpsError(Exception):
     """Base of all errors here. The message is one line for people."""
@@ -43,3 +52,8 @@ class TooLate(OpsError):
     """Something did not end in the time that was given. It goes on."""
 
     exit_code = 6
+
+
+def sentence(trouble: Exception) -> str:
+    """Return an error as one line, without what nobody else may see."""
+    return " ".join(redact(str(trouble) or type(trouble).__name__).split())

@@ -12,7 +12,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from ops.act.uploading import content_type
-from ops.console.feed import TROUBLE, sentence
+from ops.errors import TROUBLE, sentence
 from ops.inspect.plan import File
 from ops.stack import Stack
 from posedrop.contract.contents import HEAD_BYTES
