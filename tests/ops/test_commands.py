@@ -20,7 +20,7 @@ from rich.console import Console
 
 from ops.act.uploading import Standing
 from ops.cli import commands as cli
-from ops.cli import display
+from ops.cli.views import following as display
 from ops.inspect.health import functions_needed, problems, submits_needed
 from ops.stack import Stack
 from posedrop.aws.record import Status
@@ -213,7 +213,7 @@ def test_status_tells_what_of_a_bucket_cannot_be_checked(
 
 def test_status_tells_of_a_bucket_that_is_gone(ask: Ask, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = replace(stack, outputs={**stack.outputs, "UploadBucketName": "deleted-by-hand"})
-    monkeypatch.setattr(cli, "find", lambda target: gone)
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: gone)
     (problem,) = ask("status", "--check", code=5)["problems"]
     assert problem["what"] == "there is no upload bucket deleted-by-hand, so no upload makes a job"
     assert problem["next_step"].startswith("create it again")
@@ -233,7 +233,7 @@ def test_what_a_bucket_tells_others_stays_when_it_tells_eventbridge(
 def test_the_next_steps_are_on_the_same_stack(
     pipeline: Pipeline, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "find", lambda target: replace(stack, target=target))
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: replace(stack, target=target))
     fail(pipeline)
     pipeline.handle("not a message")
 
@@ -283,7 +283,7 @@ def test_status_says_what_is_too_small_for_the_limit(
     assert ask("status", "--check")["problems"] == []
     account["AccountLimit"] = {"UnreservedConcurrentExecutions": functions}
     small = replace(stack, parameters={**stack.parameters, "SubmitConcurrency": submits})
-    monkeypatch.setattr(cli, "find", lambda target: small)
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: small)
     (problem,) = ask("status", "--check", code=5)["problems"]
     assert (
         problem["what"]
@@ -370,7 +370,7 @@ def test_a_wrong_filter_is_a_usage_error(run: Run, option: list[str]) -> None:
 @pytest.mark.usefixtures("many_jobs")
 def test_jobs_as_a_table(run: Run) -> None:
     lines = run("jobs", "--limit", "4")
-    assert lines.stdout.splitlines()[0].split() == ["Job", "Status", "Changed"]
+    assert lines.stdout.splitlines()[0].split() == ["Job", "Status", "Changed", "Result", "Prompt"]
     assert "missing: face" in lines.stdout
     assert "in the model" in lines.stdout
     assert "1 image after 26 s" in lines.stdout
@@ -494,7 +494,7 @@ def work_on(pipeline: Pipeline, stack: Stack, monkeypatch: pytest.MonkeyPatch) -
             pipeline.handle({"job": {"bucket": BUCKET, "character": "hero", "pose": "", "origin": None}})
             pipeline.run_all()
 
-    return lambda: monkeypatch.setattr(cli, "find", lambda target: replace(stack, sleep=work))
+    return lambda: monkeypatch.setattr("ops.cli.shell.find", lambda target: replace(stack, sleep=work))
 
 
 def test_upload_follows_to_the_result(

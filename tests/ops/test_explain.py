@@ -226,7 +226,7 @@ def test_a_changed_pose_is_not_explained_by_the_job_before(pipeline: Pipeline, a
 def with_parameters(monkeypatch: pytest.MonkeyPatch, stack: Stack, **changes: str) -> None:
     """Let the stack have other parameters than it was deployed with."""
     changed = replace(stack, parameters={**stack.parameters, **changes})
-    monkeypatch.setattr(cli, "find", lambda target: changed)
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: changed)
 
 
 @pytest.mark.parametrize("prompt", ["another prompt", ""])

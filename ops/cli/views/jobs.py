@@ -1,0 +1,89 @@
+"""A list of jobs: two lines each on a terminal, one line each in a pipe."""
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
+from ops.cli.screen import STYLES, WIDEST, Grid, Part, shorten, text, word
+from ops.formatting import many, span, usd
+from ops.inspect.records import Page
+from ops.inspect.timeline import seconds_to_result
+from posedrop.aws.record import Record, Status
+from posedrop.contract.times import epoch
+
+STATUS, CHANGED = 13, 12
+"""Columns of a job's status, and of when it changed."""
+LEAST_PROMPT = 24
+"""Columns that a prompt gets at least beside a long reason."""
+
+
+def jobs(page: Page, now: float) -> list[Part]:
+    """List a page of jobs; `now` is in seconds since the epoch."""
+    return [JobList(page.records, now)] if page.records else [Text("No jobs.", "dim")]
+
+
+class JobList(Grid):
+    """Jobs below headings."""
+
+    def __init__(self, records: list[Record], now: float) -> None:
+        super().__init__("Job", "Status", "Changed", "Result", "Prompt")
+        self._records, self._now = records, now
+        for record in records:
+            status = Text(word(record.status), STYLES[record.status])
+            prompt = text(" ".join(_prompt(record).split()))
+            self.add(text(record.job_id), status, _changed(record, now), text(result(record)), prompt)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it: on a terminal the second line of a job has its prompt, and what came of it or what it waits for."""
+        if not console.is_terminal:
+            yield from super().__rich_console__(console, options)
+            return
+        width = min(options.max_width, WIDEST)
+        yield Text(f"{'Status':{STATUS}} {'Changed':{CHANGED}} Job", "dim")
+        yield Text(f"{'':{STATUS}} Result · Prompt", "dim")
+        for record in self._records:
+            yield Text.assemble(
+                (f"{word(record.status):{STATUS}} ", STYLES[record.status]),
+                (f"{_changed(record, self._now):{CHANGED}} ", "dim"),
+                text(shorten(record.job_id, width - STATUS - CHANGED - 2)),
+            )
+            yield Text.assemble(" " * (STATUS + 1), *_second(record, width - STATUS - 1))
+
+
+def _second(record: Record, width: int) -> list[Text]:
+    """What came of a job and its prompt, in so many columns."""
+    prompt, said = f"“{_prompt(record)}”" if _prompt(record) else "", result(record)
+    if not said:
+        return [_quoted(prompt, width)]
+    spare = min(len(prompt), LEAST_PROMPT) + 3 if prompt else 0
+    shown = text(shorten(said, width - spare), "red" if record.error else "")
+    left = width - shown.cell_len - 3
+    return [shown, Text(" · ", "dim"), _quoted(prompt, left)] if prompt else [shown]
+
+
+def _quoted(prompt: str, width: int) -> Text:
+    """A prompt in its quotation marks, shortened between words."""
+    cut = shorten(prompt, width)
+    return text(cut if cut.endswith("”") or not cut else shorten(prompt, width - 1) + "”", "dim")
+
+
+def _prompt(record: Record) -> str:
+    return str(record.parameters.get("prompt", ""))
+
+
+def _changed(record: Record, now: float) -> str:
+    return f"{span(now - epoch(record.updated_at))} ago"
+
+
+def result(record: Record) -> str:
+    """Say what came of a job, or what it waits for, in a few words."""
+    if record.error:
+        return f"{record.error['type']}: {record.error['message']}"
+    if record.status is Status.WAITING:
+        hints = f" ({record.reason})" if record.missing and record.reason else record.reason or ""
+        return "missing: " + " and ".join(record.missing) + hints if record.missing else hints
+    if record.status is Status.SUCCEEDED:
+        seconds = seconds_to_result(record)
+        took = f" in {span(seconds)}" if seconds is not None else ""
+        cost = f", {usd(record.cost_usd)}" if record.cost_usd is not None else ""
+        return f"{many(len(record.outputs), 'image')}{took}{cost}"
+    return record.reason or ""
