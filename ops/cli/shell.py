@@ -1,6 +1,7 @@
 """What all commands share: the stack that is meant, where to print, and how an error ends a command."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import cached_property
@@ -54,13 +55,23 @@ class Shell:
         """Say something besides the result."""
         self.err.print(screen.text(text, style), soft_wrap=True)
 
-    def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask, unless it was answered on the command line. Raises click.Abort if the answer is no."""
+    def confirm(self, question: str, *, yes: bool, terminal: bool = False) -> None:
+        """Ask, unless it was answered on the command line. Raises click.Abort if the answer is no.
+
+        `terminal`: only a person at a terminal may answer, no pipe. Raises click.UsageError where nobody can be asked.
+        """
         if yes:
             return
         if self.json:
             raise click.UsageError(f"{question} Say --yes: --json asks nothing.")
+        if terminal and not has_terminal():
+            raise click.UsageError(f"{question} Say --yes: there is no terminal to ask on.")
         click.confirm(printable(question), err=True, abort=True)
+
+
+def has_terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty()
 
 
 pass_shell = click.make_pass_decorator(Shell, ensure=True)

@@ -3,7 +3,7 @@
 The console and the command line share this: both show a plan before they send.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -164,10 +164,15 @@ def why_not_new(job: PlannedJob) -> str | None:
     return job.error
 
 
-def accepted(wanted: Sequence[Drop], planned: Sequence[Plan], agreed_usd: float) -> dict[str, File]:
+def accepted(
+    wanted: Sequence[Drop],
+    planned: Sequence[Plan],
+    agreed_usd: float,
+    leave: Collection[Outcome] = (Outcome.REFUSED, Outcome.KNOWN),
+) -> dict[str, File]:
     """The files to upload, in their order: job files and faces first, so that a pose finds all that it needs.
 
-    Without the files of poses that would be refused or are there already, and without what the bucket has already.
+    Without the files of poses whose outcome is to be left (refused, or there already), and what the bucket has already.
     Raises Refused if nothing is left, or if it costs more by now than was agreed to.
     """
     usd_now = total(planned)
@@ -177,7 +182,7 @@ def accepted(wanted: Sequence[Drop], planned: Sequence[Plan], agreed_usd: float)
     reasons = [refused["why"] for drop in wanted for refused in drop.refused]
     for drop, plan in zip(wanted, planned, strict=True):
         own = _own_files(drop)
-        left_out = {job.pose for job in plan.asked if job.outcome in (Outcome.REFUSED, Outcome.KNOWN)}
+        left_out = {job.pose for job in plan.asked if job.outcome in leave}
         reasons += [job.error or why_not_new(job) or "" for job in plan.asked if job.pose in left_out]
         if drop.poses and left_out >= drop.poses.keys() and not plan.others:
             continue

@@ -373,7 +373,7 @@ def test_jobs_as_a_table(run: Run) -> None:
     assert lines.stdout.splitlines()[0].split() == ["Job", "Status", "Changed", "Result", "Prompt"]
     assert "missing: face" in lines.stdout
     assert "in the model" in lines.stdout
-    assert "1 image after 26 s" in lines.stdout
+    assert "1 image in 26 s, 0.0294 USD" in lines.stdout
     assert "There are more: --page" in lines.stderr
 
 

@@ -120,7 +120,11 @@ def reconciled(found: Reconciled, adopted: Sequence[str]) -> list[Part]:
             job = printable(each.job_id or "")
             parts += [
                 Text(),
-                Text.assemble((printable(each.kind), "yellow"), f"{cost}  ", printable(each.job_id or "")),
+                Text.assemble(
+                    (printable(each.kind), "yellow"),
+                    f"{cost}  ",
+                    job,
+                ),
             ]
             parts.append(prose(f"{each.what} ({', '.join(each.request_ids)})", "dim", indent=2))
         parts.append(Text())
