@@ -7,10 +7,12 @@ import click
 
 from ops.act import actions
 from ops.cli.options import Duration, since_option
+from ops.cli.screen import Part
 from ops.cli.shell import Shell, common, pass_shell
 from ops.cli.views import job
 from ops.cli.views import status as stack_status
 from ops.cli.views.jobs import jobs as job_list
+from ops.cli.watching import rows_that_fit, watch
 from ops.errors import NeedsAttention
 from ops.formatting import many
 from ops.inspect.costs import GROUPS, as_csv, costs
@@ -54,6 +56,7 @@ def status(shell: Shell, check: bool) -> None:
 @click.option("--older-than", type=Duration(), metavar="AGE", help="Not changed since.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="So many a page.")
 @click.option("--page", "cursor", metavar="CURSOR", help="The next page, as the last one named it.")
+@click.option("--watch", "watched", is_flag=True, help="Draw it again every two seconds, until Ctrl-C.")
 @common
 @pass_shell
 def jobs(
@@ -64,17 +67,32 @@ def jobs(
     older_than: float | None,
     limit: int,
     cursor: str | None,
+    watched: bool,
 ) -> None:
     """List jobs, the newest first.
 
     A page reads 2,000 records at most. If few of them fit it says how far back it has looked, and --page goes on.
     """
+
+    def wanted(now: float) -> Wanted:
+        since = ALWAYS if newer_than is None else rfc3339(now - newer_than)
+        until = NEVER if older_than is None else rfc3339(now - older_than)
+        return Wanted(character, [Status(status.upper()) for status in statuses], since, until)
+
+    if watched:
+        if shell.json or not shell.out.is_terminal or cursor:
+            raise click.UsageError("--watch needs a terminal, and goes with neither --json nor --page.")
+        stack, most = shell.stack, min(limit, rows_that_fit(shell.out))
+
+        def read() -> Sequence[Part]:
+            now = stack.clock()
+            return job_list(Records(stack).page(wanted(now), most), now)
+
+        watch(shell.out, stack, read)
+        return
     now = shell.stack.clock()
-    since = ALWAYS if newer_than is None else rfc3339(now - newer_than)
-    until = NEVER if older_than is None else rfc3339(now - older_than)
-    wanted = Wanted(character, [Status(status.upper()) for status in statuses], since, until)
     try:
-        found = Records(shell.stack).page(wanted, limit, cursor)
+        found = Records(shell.stack).page(wanted(now), limit, cursor)
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--page") from exc
     shell.show(found, lambda: job_list(found, now))

@@ -26,6 +26,8 @@ from posedrop.aws.record import Record, Status
 
 REPORTS = {".json": upload_report.as_json, ".csv": upload_report.as_csv}
 """What writes a report, by the ending of its file."""
+CLOSED = (Status.SUCCEEDED, Status.FAILED, upload_report.NOT_SENT)
+STOPPED = "the upload stopped before it"
 
 
 def _report_file(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
@@ -97,7 +99,7 @@ def upload(
     else:
         _ask_about_many(shell, prepared, yes)
     report = report_file or not one
-    unsent = _send(shell, prepared)
+    unsent = _send(shell, prepared, quiet=one and not shell.err.is_terminal)
     job_ids = {item.job.job_id: item.job.pose for item in prepared.items if item.job.job_id and item.job.asked}
     if not report and wait:
         follow_jobs(shell, dict.fromkeys(job_ids, 1), job_ids, timeout, output)
@@ -174,8 +176,8 @@ def _ask_about_many(shell: Shell, prepared: batch.Prepared, yes: bool) -> None:
     shell.confirm(question, yes=yes, terminal=True)
 
 
-def _send(shell: Shell, prepared: batch.Prepared) -> dict[str, str]:
-    """Upload the files; return which did not go, and why. An interrupt ends it once what is on its way has gone."""
+def _send(shell: Shell, prepared: batch.Prepared, *, quiet: bool) -> dict[str, str]:
+    """Upload the files; return the keys that did not go, and why. An interrupt ends it after the files under way."""
     if not prepared.files:
         return {}
     going = Upload(prepared.files, [])
@@ -194,11 +196,11 @@ def _send(shell: Shell, prepared: batch.Prepared) -> dict[str, str]:
             raise
 
     size = sum(file.size for file in prepared.files.values())
-    if shell.json:
+    if shell.json or quiet:
         send(lambda standing: None)
     else:
         uploads.sending(shell.err, len(prepared.files), size, send)
-    return dict(going.errors)
+    return {key: going.errors.get(key, STOPPED) for key in prepared.files if key not in going.went}
 
 
 def _finish(
@@ -225,7 +227,8 @@ def _finish(
         if report_file:
             report_file.write_text(REPORTS[report_file.suffix.lower()](made), encoding="utf-8", newline="")
     shell.show(made, lambda: uploads.report(made))
-    _end(stack, made, unsent, timeout)
+    names = {item.key: item.picture for item in prepared.items if item.picture}
+    _end(stack, made, {names.get(key, key): why for key, why in unsent.items()}, timeout)
 
 
 def _name(item: batch.Item) -> str:
@@ -235,17 +238,14 @@ def _name(item: batch.Item) -> str:
 def _end(stack: Stack, made: upload_report.UploadReport, unsent: Mapping[str, str], timeout: float) -> None:
     """Raise the error that the whole upload ends with, if there is one."""
     if unsent:
-        key, why = next(iter(unsent.items()))
-        raise OpsError(f"{key} did not go: {why} Run it again: it goes on where it stopped.")
+        name, why = next((name, why) for name, why in unsent.items() if why != STOPPED)
+        raise OpsError(f"{name} did not go: {why} Run it again: it goes on where it stopped.")
     failed = [result.job_id for result in made.results if result.status == Status.FAILED]
     if timeout:
         refuse_open(stack, [result.job_id for result in made.results if result.status not in CLOSED])
     if failed or made.not_sent:
         wrong = [f"{many(len(failed), 'job')} failed"] if failed else []
         raise Refused(", ".join([*wrong, f"{made.not_sent:,} not sent"] if made.not_sent else wrong))
-
-
-CLOSED = (Status.SUCCEEDED, Status.FAILED, upload_report.NOT_SENT)
 
 
 @click.command("dry-run")

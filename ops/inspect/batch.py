@@ -56,10 +56,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Item:
-    """One job of a batch: what would become of it, and the picture of the pose as it was named (empty: none was)."""
+    """One job of a batch: what would become of it, and the picture of the pose, as it was named and by its key.
+
+    Both are empty where no picture was named. why: why it is no new job.
+    """
 
     job: PlannedJob
     picture: str = ""
+    key: str = ""
     why: str | None = None
 
 
@@ -253,7 +257,8 @@ def _item(job: PlannedJob, described: Described, drop: Drop) -> Item:
             why = f"no picture here is the face of {job.character} by its name: name it face, with the ending it has"
         elif "prompt" in job.missing:
             why = "no prompt: say --prompt, or give the stack a DefaultPrompt"
-    return Item(job, names.get(job.pose, ""), _as_named(why, described, drop) if why else None)
+    said = _as_named(why, described, drop) if why else None
+    return Item(job, names.get(job.pose, ""), drop.poses.get(job.pose, ""), said)
 
 
 def _pose_of(named: Named) -> str:

@@ -290,8 +290,9 @@ def _no_file(manifest: Path, path: str, *, several: bool) -> str:
         return f"{path} is a folder: name a picture"
     beside = where.parent.iterdir() if where.parent.is_dir() else ()
     meant = did_you_mean(where.name, sorted(other.name for other in beside if other.is_file()))
-    hint = " Several poses are separated by |." if several and re.search(r"[;,]", path) else ""
-    return f"there is no file {path}.{meant}{hint}" if meant or hint else f"there is no file {path}"
+    if several and re.search(r"[;,]", path):
+        meant = " Several poses are separated by |."
+    return f"there is no file {path}.{meant}" if meant else f"there is no file {path}"
 
 
 def _character(face: str) -> str:

@@ -59,7 +59,7 @@ def upload_report(
     images: Mapping[str, Sequence[str]],
     unsent: Mapping[str, str],
 ) -> UploadReport:
-    """Sum up an upload. `images` are those of each job, `unsent` says of pictures that did not go why. Pure."""
+    """Sum up an upload. `images` are those of each job, `unsent` says of keys that did not go why. Pure."""
     results = [_result(item, records, images, unsent) for item in prepared.items]
     results += [
         Result("", "", problem.what, "", NOT_SENT, False, None, [], problem.why) for problem in prepared.problems
@@ -90,7 +90,7 @@ def _result(
         return Result(*here, NOT_SENT, False, None, [], item.why or "")
     record = records.get(job_id)
     if record is None:
-        why = unsent.get(item.picture) or unsent.get("")
+        why = unsent.get(item.key)
         return Result(*here, NOT_SENT if why else SENT, known, None, [], why or "")
     why = f"{record.error['type']}: {record.error['message']}" if record.error else ""
     return Result(*here, str(record.status), known, record.cost_usd, list(images.get(job_id, [])), why)

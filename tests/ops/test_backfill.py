@@ -17,7 +17,6 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 
 from ops.act.backfill.finding import under_prefix
 from ops.act.backfill.windows import pages, windows
-from ops.cli import commands as cli
 from ops.stack import Stack
 from posedrop.aws.upload_bucket import Listed
 from tests.integration.conftest import BUCKET, OUTPUTS, Pipeline

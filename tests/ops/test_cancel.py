@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from ops.act import cancelling
-from ops.cli import commands as cli
 from ops.stack import Stack
 from posedrop.aws.places import due, in_line
 from posedrop.aws.record import Status

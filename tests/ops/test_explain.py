@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from ops.cli import commands as cli
 from ops.inspect.explain_record import explain_record
 from ops.inspect.explanation import Reason
 from ops.inspect.situation import Situation

@@ -84,6 +84,6 @@ def result(record: Record) -> str:
     if record.status is Status.SUCCEEDED:
         seconds = seconds_to_result(record)
         took = f" in {span(seconds)}" if seconds is not None else ""
-        cost = f", {usd(record.cost_usd)}" if record.cost_usd is not None else ""
+        cost = f", {usd(record.cost_usd)}" if record.cost_usd else ""
         return f"{many(len(record.outputs), 'image')}{took}{cost}"
     return record.reason or ""
