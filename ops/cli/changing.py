@@ -30,7 +30,7 @@ from posedrop.aws.record import Status
 @click.option(
     "--buy-again",
     is_flag=True,
-    help="Pay again although an earlier request may have been accepted, where the provider's history cannot say.",
+    help="Pay again where an earlier request may have been accepted and the provider's history cannot say.",
 )
 @yes_option
 @wait_option
@@ -43,7 +43,7 @@ def retry(
 ) -> None:
     """Try failed jobs again.
 
-    A new attempt of each. A result that is still at the provider is not paid for again. A job that failed before it was
+    Each gets a new attempt. A result that the provider still has is not paid for again. A job that failed before it was
     sent is made from the files that are in its folder now.
     """
     planned = actions.plan_retries(shell.stack, job_ids)
@@ -58,22 +58,25 @@ def retry(
         follow_jobs(shell, attempts, {job_id: job_id for job_id in attempts}, timeout, output)
     else:
         shell.show(
-            planned, lambda: [screen.text(f"Asked for. Follow: {shell.stack.command('show', planned[0].makes)}")]
+            planned,
+            lambda: [screen.text(f"The new attempts begin. Follow: {shell.stack.command('show', planned[0].makes)}")],
         )
 
 
 @click.command()
 @click.argument("job_ids", metavar="JOB...", nargs=-1)
-@click.option("--character", default="", help="All of this character's that wait.")
+@click.option("--character", default="", help="All jobs of this character that wait.")
 @click.option(
     "--status",
     "statuses",
     multiple=True,
     type=Words([Status.QUEUED, Status.WAITING], case_sensitive=False),
-    help="All jobs that are QUEUED; WAITING: uploads that are no job yet.",
+    help="QUEUED: all queued jobs. WAITING: uploads that are no job yet.",
 )
 @yes_option
-@click.option("--timeout", type=Duration(), default="5m", show_default=True, help="Wait for so long until it is done.")
+@click.option(
+    "--timeout", type=Duration(), default="5m", show_default=True, help="How long to wait until all are decided."
+)
 @common
 @pass_shell
 def cancel(
@@ -81,7 +84,7 @@ def cancel(
 ) -> None:
     """Cancel jobs that were not sent.
 
-    Each ends as FAILED (InvalidInput, "cancelled"), is notified and costs nothing. What is sent in the meantime is left
+    Each ends as FAILED (InvalidInput, "cancelled"), is notified, and costs nothing. What is sent in the meantime is left
     alone. `retry` makes a new attempt of a cancelled job.
     """
     if bool(job_ids) == bool(character or statuses):
@@ -110,9 +113,10 @@ def cancel(
 @common
 @pass_shell
 def redrive(shell: Shell, yes: bool) -> None:
-    """Move dead letters back to their queues, and see to events that could not be delivered.
+    """Move dead letters back, and handle undelivered events.
 
-    It shows some of them first, with the reason where one is known, and asks.
+    Each message goes to the queue that it is for. First some of them are shown, with the reason where one is known, and
+    you are asked. `dead-letters` says which ones this does not help.
     """
     found, undelivered = actions.dead_letters(shell.stack), actions.undelivered(shell.stack)
     if not found.count and not undelivered:
@@ -125,25 +129,27 @@ def redrive(shell: Shell, yes: bool) -> None:
         shell.say(f"Which ones it will not help: {shell.stack.command('dead-letters')}", "dim")
     letters, events = many(found.count, "message"), many(undelivered, "undelivered event")
     wanted = [f"Move {letters} back to the queues they are for?"] if found.count else []
-    wanted += [f"See to {events}?"] if undelivered else []
+    wanted += [f"Handle {events}?"] if undelivered else []
     shell.confirm(f"{' '.join(wanted)} What becomes a job is paid for.", yes=yes)
     moved = actions.redrive(shell.stack) if found.count else 0
     seen_to = actions.redrive_events(shell.stack) if undelivered else 0
     lines = [f"{letters}: {moved} moved."] if found.count else []
-    lines += [f"{events}: {seen_to} seen to."] if undelivered else []
+    lines += [f"{events}: {seen_to} handled."] if undelivered else []
     shell.show({**asdict(found), "moved": moved, "undelivered": seen_to}, lambda: [screen.text(line) for line in lines])
 
 
 @click.command("dead-letters")
-@click.option("--redrive", "redriven", multiple=True, metavar="ID", help="Send this one to the queue that it is for.")
-@click.option("--discard", "discarded", multiple=True, metavar="ID", help="Delete this one for good.")
+@click.option(
+    "--redrive", "redriven", multiple=True, metavar="ID", help="Send this message to the queue that it is for."
+)
+@click.option("--discard", "discarded", multiple=True, metavar="ID", help="Delete this message for good.")
 @yes_option
 @common
 @pass_shell
 def list_dead_letters(shell: Shell, redriven: Sequence[str], discarded: Sequence[str], yes: bool) -> None:
-    """List dead letters, and redrive or discard them one by one.
+    """List dead letters; redrive or discard them one by one.
 
-    Of each: what it is about, why it is a dead letter, and whether redriving it helps. The beginning of an ID will do.
+    Of each: what it is about, why it is a dead letter, and whether redriving it helps. The beginning of an ID is enough.
     """
     stack, letters = shell.stack, list_letters(shell.stack)
     if not redriven and not discarded:
@@ -172,24 +178,26 @@ def _letter(letters: Sequence[DeadLetter], wanted: str) -> DeadLetter:
 
 
 @click.command()
-@click.option("--older-than", type=Duration(), metavar="AGE", help="Take for stuck what did not change for so long.")
+@click.option("--older-than", type=Duration(), metavar="AGE", help="What has not changed for so long is stuck.")
 @common
 @pass_shell
 def sweep(shell: Shell, older_than: float | None) -> None:
-    """Set going what is stuck, now.
+    """Resume stuck jobs now.
 
     The stack does so by itself every hour.
     """
     counts = actions.sweep(shell.stack, older_than)
     done = [f"{count:,} {screen.word(name)}" for name, count in counts.items() if count]
-    shell.show(counts, lambda: [screen.text(f"Set going: {', '.join(done)}." if done else "Nothing was stuck.")])
+    shell.show(counts, lambda: [screen.text(f"Resumed: {', '.join(done)}." if done else "Nothing was stuck.")])
 
 
 @click.command()
 @click.argument("prefix", default="")
 @click.option("--dry-run", is_flag=True, help="Send nothing.")
 @click.option(
-    "--report", type=click.File("w", encoding="utf-8"), help="Write all that was found here, in lines of JSON."
+    "--report",
+    type=click.File("w", encoding="utf-8"),
+    help="Write all uploads that were found to this file, as lines of JSON.",
 )
 @yes_option
 @common
@@ -197,8 +205,8 @@ def sweep(shell: Shell, older_than: float | None) -> None:
 def backfill(shell: Shell, prefix: str, dry_run: bool, report: TextIO | None, yes: bool) -> None:
     """Send uploads that made no job.
 
-    Their events were lost, or they were there before the stack: all of them, or those whose keys begin with PREFIX. It
-    says what they cost, and asks. What has outputs already, or is older than RecordRetentionDays, is listed, not sent.
+    Their events were lost, or they were there before the stack. All of them, or those whose keys begin with PREFIX. It
+    shows what they cost, and asks. What has outputs already, or is older than RecordRetentionDays, is listed, not sent.
     """
     finder = Finder(shell.stack)
     with Spool() as spool:
@@ -228,14 +236,14 @@ def backfill(shell: Shell, prefix: str, dry_run: bool, report: TextIO | None, ye
 @click.option(
     "--abandon",
     is_flag=True,
-    help="Although a job is under way: cancel or stop it first. What was sent is paid, and not delivered.",
+    help="Even if a job is under way: cancel or stop it first. What was sent is paid for and not delivered.",
 )
 @click.option(
     "--timeout",
     type=Duration(),
     default="2m",
     show_default=True,
-    help="With --abandon: wait for so long until it ends.",
+    help="With --abandon: how long to wait for its end.",
 )
 @yes_option
 @common
@@ -243,8 +251,8 @@ def backfill(shell: Shell, prefix: str, dry_run: bool, report: TextIO | None, ye
 def forget(shell: Shell, character: str, abandon: bool, timeout: float, yes: bool) -> None:
     """Remove all that the stack has of a character.
 
-    Uploads in all versions, prepared images, outputs, records and messages; nothing of another character. It asks
-    first, and ends with a report of what is gone and of what cannot be removed. It may be run again.
+    Uploads in all versions, prepared images, outputs, records and messages, and nothing of another character. It asks
+    first, and ends with a report of what is gone and of what cannot be removed. It can be run again.
     """
     stack, name = shell.stack, character_of(character)
     forgetting = Forgetting(stack, name)

@@ -7,16 +7,16 @@ from ops.cli.shell import Commands, Shell, common, pass_shell
 from ops.inspect.suggestions import Words
 
 EPILOG = """
-Which stack: --stack NAME, or the environment variable POSEDROP_STACK; without either the local stack of this clone if
-it is up (make up), never one on AWS. Each command first says on stderr where it acts.
+Which stack: --stack NAME, or the environment variable POSEDROP_STACK. Without either it is the local stack of this
+clone, if that is up (make up), and never one on AWS. Each command first says on stderr which stack it uses.
 
 \b
 Exit codes:
   0  done
-  1  AWS, the network or the stack would not do it; or you said no
-  2  the command line is wrong, names a file that is not there, or does not say which stack
+  1  AWS, the network or the stack refused; or you said no
+  2  the command line or a list of jobs is wrong, or no stack is named
   3  there is no such stack or job
-  4  a job failed, or the contract or the ledger forbids what was asked for
+  4  a job failed, or what was asked for is not allowed
   5  status --check: something needs attention; reconcile: the sides differ
   6  not finished within --timeout; it goes on
   130  interrupted; what was sent goes on
@@ -28,7 +28,7 @@ Exit codes:
 )
 @common
 def main() -> None:
-    """See how a posedrop stack does, find out why an upload did nothing, and set things going again."""
+    """Upload pictures to a posedrop stack, follow their jobs, and find out what went wrong."""
 
 
 @click.command()
@@ -37,9 +37,9 @@ def main() -> None:
 @common
 @pass_shell
 def console(shell: Shell, port: int, no_open: bool) -> None:
-    """Drop, watch and look on a page of your own.
+    """Open a page in your browser for all of it.
 
-    It is served on this machine to nobody else, and acts with your credentials. Ctrl-C ends it.
+    It is served on this machine, to nobody else, and acts with your AWS credentials. Ctrl-C ends it.
     """
     # What only the page needs is no part of what the other commands need.
     from ops.console.server import serve
@@ -50,7 +50,7 @@ def console(shell: Shell, port: int, no_open: bool) -> None:
 @click.command()
 @click.argument("shell", type=Words(completion.SHELLS), metavar="SHELL")
 def complete(shell: str) -> None:
-    """Print what gives a shell the command `ops`, with completion.
+    """Print shell code for a command `ops` with completion.
 
     For bash, zsh and fish; in bash: eval "$(.venv/bin/python -m ops complete bash)".
     """

@@ -53,20 +53,20 @@ since_option = click.option(
     default="7d",
     show_default=True,
     metavar="AGE|DAY",
-    help="From 12h or 7d ago, or from a day.",
+    help="From 12h or 7d ago, or from a day (2026-11-23).",
 )
 
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 wait_option = click.option("--wait", is_flag=True, help="Follow the jobs to their ends.")
 timeout_option = click.option(
-    "--timeout", type=Duration(), default="1h", show_default=True, help="With --wait: for so long."
+    "--timeout", type=Duration(), default="1h", show_default=True, help="How long to follow them."
 )
 output_option = click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
-    help="With --wait: fetch the images into this directory.",
+    help="Save the images in this folder, once the jobs have ended.",
 )
 
 

@@ -33,29 +33,30 @@ from posedrop.contract.times import rfc3339
 def status(shell: Shell, check: bool) -> None:
     """See whether the stack is well.
 
-    Jobs, the line, dead letters, use of the limit, pauses, what was spent, and the upload bucket's settings.
+    Shows jobs, the line, dead letters, how much of the request limit is used, pauses, what was spent, and the upload
+    bucket's settings.
     """
     found = health(shell.stack)
     shell.show(found, lambda: stack_status.health(found))
     if found.jobs.cut:
-        shell.say(f"At least so many jobs have ended: they were counted among {WINDOW:,} records, the newest.", "dim")
+        shell.say(f"Jobs that have ended are counted among the newest {WINDOW:,} records: there may be more.", "dim")
     if check and found.problems:
         raise NeedsAttention(f"{many(len(found.problems), 'problem')}: {found.problems[0].what}")
 
 
 @click.command()
-@click.option("--character", default="", help="Only this character's.")
+@click.option("--character", default="", help="Only jobs of this character.")
 @click.option(
     "--status",
     "statuses",
     multiple=True,
     type=Words(list(Status), case_sensitive=False),
-    help="Only these; may be given several times.",
+    help="Only jobs with this status; may be given several times.",
 )
-@click.option("--newer-than", type=Duration(), metavar="AGE", help="Changed within 90s, 30m, 12h, 7d.")
-@click.option("--older-than", type=Duration(), metavar="AGE", help="Not changed since.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="So many a page.")
-@click.option("--page", "cursor", metavar="CURSOR", help="The next page, as the last one named it.")
+@click.option("--newer-than", type=Duration(), metavar="AGE", help="Only jobs that changed within 90s, 30m, 12h or 7d.")
+@click.option("--older-than", type=Duration(), metavar="AGE", help="Only jobs that have not changed for so long.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many jobs a page has.")
+@click.option("--page", "cursor", metavar="CURSOR", help="Show the page that the last one named.")
 @click.option("--watch", "watched", is_flag=True, help="Draw it again every two seconds, until Ctrl-C.")
 @common
 @pass_shell
@@ -71,7 +72,8 @@ def jobs(
 ) -> None:
     """List jobs, the newest first.
 
-    A page reads 2,000 records at most. If few of them fit it says how far back it has looked, and --page goes on.
+    On a terminal a job has two lines, in a pipe one. A page reads 2,000 records at most. If few of them match, it says
+    how far back it has looked, and --page goes on from there.
     """
 
     def wanted(now: float) -> Wanted:
@@ -99,7 +101,7 @@ def jobs(
     if found.cursor and not shell.json:
         shell.say(f"There are more: --page {found.cursor}", "dim")
     if found.back_to:
-        shell.say(f"So far jobs were looked through that were made since {found.back_to}.", "dim")
+        shell.say(f"So far only jobs were read that were made since {found.back_to}.", "dim")
 
 
 @click.command()
@@ -107,9 +109,9 @@ def jobs(
 @common
 @pass_shell
 def explain(shell: Shell, key_or_job: str) -> None:
-    """Say why an upload did nothing.
+    """Say what became of an upload, and why.
 
-    For a key of the upload bucket (incoming/... or s3://...) or a job id.
+    KEY_OR_JOB is a key of the upload bucket (incoming/... or s3://...) or a job id.
     """
     found = Explainer(shell.stack).explain(key_or_job)
     shell.show(found, lambda: job.explanation(found))
@@ -117,20 +119,20 @@ def explain(shell: Shell, key_or_job: str) -> None:
 
 @click.command()
 @click.argument("job_id", metavar="JOB")
-@click.option("--notification", is_flag=True, help="Print what was told, too.")
+@click.option("--notification", is_flag=True, help="Print the notification, too.")
 @common
 @pass_shell
 def show(shell: Shell, job_id: str, notification: bool) -> None:
-    """Show one job's life.
+    """Show all that is known of one job.
 
-    Its times, request, parameters, images, execution and, with --notification, what was told of it.
+    Its times, request, parameters, images, cost and execution.
     """
     found = life(shell.stack, job_id)
     shell.show(found, lambda: job.life(found, with_notification=notification))
 
 
 @click.command("costs")
-@click.option("--by", type=Words(list(GROUPS)), default="day", show_default=True, help="Sum by this.")
+@click.option("--by", type=Words(list(GROUPS)), default="day", show_default=True, help="What to sum by.")
 @since_option
 @click.option("--csv", "as_table", is_flag=True, help="Print a table for a spreadsheet.")
 @common
@@ -138,7 +140,7 @@ def show(shell: Shell, job_id: str, notification: bool) -> None:
 def show_costs(shell: Shell, by: str, since: Callable[[float], float], as_table: bool) -> None:
     """Sum what jobs cost.
 
-    What the provider said apart from what is estimated; a client is the first part of a character's name. The whole
+    What the provider said is apart from what is estimated. A client is the first part of a character's name. The whole
     table is read.
     """
     found = costs(shell.stack, by, since(shell.stack.clock()))
@@ -151,15 +153,19 @@ def show_costs(shell: Shell, by: str, since: Callable[[float], float], as_table:
 @click.command("reconcile")
 @since_option
 @click.option(
-    "--adopt", "adopts", is_flag=True, help="Fetch what turned up of requests of unknown outcome. Buys nothing."
+    "--adopt",
+    "adopts",
+    is_flag=True,
+    help="Fetch the images of requests of unknown outcome that turned up. Buys nothing.",
 )
 @common
 @pass_shell
 def show_reconciled(shell: Shell, since: Callable[[float], float], adopts: bool) -> None:
-    """Compare the ledger with what the provider's history has billed.
+    """Compare the ledger with the provider's history.
 
-    Billed without a record, twice for one attempt, not in the history, or known by now; a request counts once, whatever
-    it made. Ends with exit code 5 if the sides differ. Nothing is changed without --adopt.
+    Finds requests that were billed without a record or twice for one attempt, that are not in the history, or whose
+    outcome is known by now. A request counts once, however many images it made. Ends with exit code 5 if the two
+    differ. Nothing is changed without --adopt.
     """
     found, adoptable = reconcile(shell.stack, since(shell.stack.clock()))
     adopted = adopt(shell.stack, adoptable) if adopts else []

@@ -656,7 +656,7 @@ def test_redrive_sees_to_events_that_could_not_be_delivered(
         pipeline.sqs.send_message(QueueUrl=url, MessageBody=body)
     swept = answer_invoke(pipeline, {})
     asked = run("redrive", code=1, answer="n\n")
-    assert "See to 4 undelivered events?" in asked.stderr
+    assert "Handle 4 undelivered events?" in asked.stderr
     assert ask("redrive", "--yes")["undelivered"] == 4
     assert [message["Body"] for message in pipeline.receive(pipeline.queue_url)] == [upload]
     assert pipeline.receive(url) == []
@@ -675,7 +675,7 @@ def test_redrive_sees_to_events_that_could_not_be_delivered(
 )
 def test_sweep_now(pipeline: Pipeline, run: Run, options: list[str], event: dict[str, Any]) -> None:
     asked = answer_invoke(pipeline, {"WAITING": 2, "FAILED": 0})
-    assert run("sweep", *options).stdout == "Set going: 2 waiting.\n"
+    assert run("sweep", *options).stdout == "Resumed: 2 waiting.\n"
     assert asked == [event]
 
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,11 @@ from typing import Any
 
 import httpx
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
+from ops.inspect.records import Records
 from ops.stack import Stack
+from posedrop.aws.record import Record
 from tests.integration.conftest import BUCKET, Pipeline
 from tests.ops.conftest import FACE, SIT, WALK, Run
 from tests.support import image
@@ -234,19 +237,20 @@ def test_a_report_that_cannot_be_written_is_refused_before_anything_is_sent(
 
 
 def test_a_break_of_the_connection_while_jobs_are_followed_is_survived(
-    pipeline: Pipeline, run: Run, here: Path, work_on: None
+    run: Run, here: Path, work_on: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[int] = []
-    error = {"Code": "ServiceUnavailable", "Message": "by the test"}
-    unwell = (SimpleNamespace(status_code=503), {"Error": error, "ResponseMetadata": {"HTTPStatusCode": 503}})
 
-    def batch_get(params: dict[str, Any], **_: Any) -> Any:
-        reads.append(1)
-        return unwell if 5 <= len(reads) <= 7 else None
+    class Unwell(Records):
+        def get(self, job_ids: Iterable[str]) -> dict[str, Record]:
+            reads.append(1)
+            if len(reads) in (2, 3):
+                raise EndpointConnectionError(endpoint_url="http://dynamodb.test")
+            return super().get(job_ids)
 
-    pipeline.hook("dynamodb", "BatchGetItem", batch_get)
+    monkeypatch.setattr("ops.act.uploading.Records", Unwell)
     result = run("upload", "shoot", "--yes")
-    assert "It is read again until it works." in result.stderr
+    assert result.stderr.count("It is read again until it works.") == 1
     assert "3 succeeded" in result.stdout
 
 

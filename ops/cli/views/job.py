@@ -55,7 +55,9 @@ def life(found: Timeline, *, with_notification: bool) -> list[Part]:
         *explanation(found.explanation),
     ]
     if with_notification:
-        told = json.dumps(found.notification, indent=2, ensure_ascii=False) if found.notification else "Not told yet."
+        told = (
+            json.dumps(found.notification, indent=2, ensure_ascii=False) if found.notification else "Not notified yet."
+        )
         parts += [Text(), text(told)]
     return parts
 

@@ -1,5 +1,7 @@
 """A list of jobs: two lines each on a terminal, one line each in a pipe."""
 
+from collections.abc import Iterator
+
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
@@ -10,8 +12,9 @@ from ops.inspect.timeline import seconds_to_result
 from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
 
-STATUS, CHANGED = 13, 12
-"""Columns of a job's status, and of when it changed."""
+STATUS = 12
+"""Columns of a job's status."""
+DOT = " · "
 LEAST_PROMPT = 24
 """Columns that a prompt gets at least beside a long reason."""
 
@@ -33,31 +36,40 @@ class JobList(Grid):
             self.add(text(record.job_id), status, _changed(record, now), text(result(record)), prompt)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it: on a terminal the second line of a job has its prompt, and what came of it or what it waits for."""
+        """Draw it: on a terminal the second line says when a job changed, what came of it, and its prompt."""
         if not console.is_terminal:
             yield from super().__rich_console__(console, options)
             return
         width = min(options.max_width, WIDEST)
-        yield Text(f"{'Status':{STATUS}} {'Changed':{CHANGED}} Job", "dim")
-        yield Text(f"{'':{STATUS}} Result · Prompt", "dim")
+        yield Text(f"{'Status':{STATUS}} Job", "dim")
+        yield Text(f"{'':{STATUS}} Changed · Result · Prompt", "dim")
         for record in self._records:
-            yield Text.assemble(
-                (f"{word(record.status):{STATUS}} ", STYLES[record.status]),
-                (f"{_changed(record, self._now):{CHANGED}} ", "dim"),
-                text(shorten(record.job_id, width - STATUS - CHANGED - 2)),
-            )
-            yield Text.assemble(" " * (STATUS + 1), *_second(record, width - STATUS - 1))
+            # The id is what other commands take: it is never cut.
+            status = (f"{word(record.status):{STATUS}} ", STYLES[record.status])
+            job_id, about = text(record.job_id), list(_second(record, self._now, width - STATUS - 1))
+            if STATUS + 1 + job_id.cell_len <= width:
+                yield Text.assemble(status, job_id)
+                yield Text.assemble(" " * (STATUS + 1), *about)
+            else:
+                yield Text.assemble(status, *about)
+                yield Text.assemble("  ", job_id)
 
 
-def _second(record: Record, width: int) -> list[Text]:
-    """What came of a job and its prompt, in so many columns."""
+def _second(record: Record, now: float, width: int) -> Iterator[Text]:
+    """When a job changed, what came of it, and its prompt, in so many columns."""
+    changed = Text(_changed(record, now), "dim")
+    yield changed
+    left = width - changed.cell_len
     prompt, said = f"“{_prompt(record)}”" if _prompt(record) else "", result(record)
-    if not said:
-        return [_quoted(prompt, width)]
-    spare = min(len(prompt), LEAST_PROMPT) + 3 if prompt else 0
-    shown = text(shorten(said, width - spare), "red" if record.error else "")
-    left = width - shown.cell_len - 3
-    return [shown, Text(" · ", "dim"), _quoted(prompt, left)] if prompt else [shown]
+    if said:
+        spare = min(len(prompt), LEAST_PROMPT) + len(DOT) if prompt else 0
+        shown = text(shorten(said, left - len(DOT) - spare), "red" if record.error else "")
+        yield Text(DOT, "dim")
+        yield shown
+        left -= len(DOT) + shown.cell_len
+    if prompt:
+        yield Text(DOT, "dim")
+        yield _quoted(prompt, left - len(DOT))
 
 
 def _quoted(prompt: str, width: int) -> Text:
