@@ -84,7 +84,7 @@ def cancel(
 ) -> None:
     """Cancel jobs that were not sent.
 
-    Each ends as FAILED (InvalidInput, "cancelled"), is notified, and costs nothing. What is sent in the meantime is left
+    Each ends as FAILED (InvalidInput, "cancelled"), is notified, and costs nothing. What is sent meanwhile is left
     alone. `retry` makes a new attempt of a cancelled job.
     """
     if bool(job_ids) == bool(character or statuses):
@@ -149,7 +149,7 @@ def redrive(shell: Shell, yes: bool) -> None:
 def list_dead_letters(shell: Shell, redriven: Sequence[str], discarded: Sequence[str], yes: bool) -> None:
     """List dead letters; redrive or discard them one by one.
 
-    Of each: what it is about, why it is a dead letter, and whether redriving it helps. The beginning of an ID is enough.
+    Of each: what it is about, why it is there, and whether redriving it helps. The beginning of an ID is enough.
     """
     stack, letters = shell.stack, list_letters(shell.stack)
     if not redriven and not discarded:

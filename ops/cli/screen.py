@@ -112,7 +112,27 @@ class Step:
         yield Text(" " * indent + self.command)
 
 
-Part = Text | Grid | Wrapped | Step
+@dataclass(frozen=True)
+class Beside:
+    """A detail beside its heading; below it, indented, where the terminal is too narrow for both."""
+
+    heading: Text
+    detail: Text
+    indent: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Print both."""
+        fits = self.heading.cell_len + self.detail.cell_len <= min(options.max_width, WIDEST)
+        if fits or not console.is_terminal:
+            yield Text.assemble(self.heading, self.detail)
+            return
+        heading = self.heading.copy()
+        heading.rstrip()
+        yield heading
+        yield Wrapped(Text.assemble(" " * self.indent, self.detail), self.indent)
+
+
+Part = Text | Grid | Wrapped | Step | Beside
 """A text that is never broken, so that it can be copied; cells; or a text that is wrapped between words."""
 
 
@@ -151,11 +171,13 @@ def word(status: str) -> str:
 def rows(found: Sequence[tuple[str, Text | str]]) -> list[Part]:
     """Lay out names and what there is to say of them. What has no blank in it is never broken."""
     width = max(len(name) for name, _ in found)
-    lines = [Text.assemble((f"  {name:{width}}   ", "dim"), content) for name, content in found]
-    return [
-        Wrapped(line, width + 5) if " " in str(content).strip() else line
-        for line, (_, content) in zip(lines, found, strict=True)
-    ]
+    parts: list[Part] = []
+    for name, content in found:
+        heading = Text(f"  {name:{width}}   ", "dim")
+        value = Text(content) if isinstance(content, str) else content
+        whole = " " not in value.plain.strip()
+        parts.append(Beside(heading, value, 4) if whole else Wrapped(Text.assemble(heading, value), width + 5))
+    return parts
 
 
 def step(label: str, content: str) -> Step:

@@ -46,8 +46,14 @@ def _report_file(ctx: click.Context, parameter: click.Parameter, value: Path | N
 @click.option(
     "--character", metavar="NAME", help="The folder below incoming/ [default: the name of the folder, or of the face]."
 )
-@click.option("--prompt", help="The prompt, where no file has another one; else the stack's DefaultPrompt.")
-@click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="Another parameter of the model.")
+@click.option("--prompt", help="The prompt; in a list, of rows that have none. [default: the stack's DefaultPrompt]")
+@click.option(
+    "--param",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Another parameter of the model; in a list, of rows that do not say it.",
+)
 @click.option("--context", metavar="JSON", help="An object that comes back in the notification.")
 @yes_option
 @click.option(

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from ops.cli.screen import STYLES, Part, prose, rows, step, text, word
-from ops.formatting import printable, span, usd
+from ops.cli.screen import STYLES, Beside, Part, prose, rows, step, text, word
+from ops.formatting import span, usd
 from ops.inspect.explanation import Explanation
 from ops.inspect.timeline import Timeline, TimelineEvent, seconds_to_result, waited
+
+MOMENT = 28
+"""Columns before what follows a time."""
 
 
 def explanation(found: Explanation) -> list[Part]:
@@ -68,6 +71,6 @@ def _moments(moments: Sequence[TimelineEvent]) -> list[Part]:
     width = max(len(moment.what) for moment in moments)
     for index, moment in enumerate(moments):
         gap = f"+{span(waited(moments, index))}" if index else ""
-        before = (f"  {moment.at}  ", (f"{gap:>8}  ", "dim"), f"{moment.what:{width}}  ")
-        lines.append(Text.assemble(*before, (printable(moment.detail), "dim")))
+        heading = Text.assemble(f"  {moment.at}  ", (f"{gap:>8}  ", "dim"), f"{moment.what:{width}}  ")
+        lines.append(Beside(heading, text(moment.detail, "dim"), MOMENT))
     return lines
