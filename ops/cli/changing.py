@@ -21,7 +21,7 @@ from ops.cli.views import backfill as backfilling
 from ops.cli.views import changes
 from ops.errors import NotFound, Refused, TooLate
 from ops.formatting import many, usd
-from ops.inspect.suggestions import Words
+from ops.inspect.suggestions import Words, did_you_mean
 from posedrop.aws.record import Status
 
 
@@ -174,7 +174,8 @@ def _letter(letters: Sequence[DeadLetter], wanted: str) -> DeadLetter:
         return found[0]
     if found:
         raise NotFound(f"{wanted!r} is the beginning of {len(found)} ids: say more of it")
-    raise NotFound(f"there is no dead letter {wanted}")
+    meant = did_you_mean(wanted, [letter.message_id for letter in letters])
+    raise NotFound(f"there is no dead letter {wanted}{'.' if meant else ''}{meant}")
 
 
 @click.command()

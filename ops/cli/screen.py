@@ -37,6 +37,8 @@ PIPE_WIDTH = 240
 WIDEST = 120
 """Columns that prose takes at most: longer lines are hard to read."""
 ELLIPSIS = "…"
+TOGETHER = "\u00a0"
+"""A blank that is no place to break a line."""
 COMMANDS = (" ".join(COMMAND), "aws ")
 """How a command begins that is to be copied."""
 
@@ -51,9 +53,12 @@ class Wrapped:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Wrap it, or print it on one line where the output is no terminal."""
         if console.is_terminal:
-            yield from _lines(self.content, min(options.max_width, WIDEST), self.hang)
+            lines = _lines(self.content, min(options.max_width, WIDEST), self.hang)
         else:
-            yield self.content
+            lines = iter([self.content.copy()])
+        for line in lines:
+            line.plain = line.plain.replace(TOGETHER, " ")
+            yield line
 
 
 class Grid:
@@ -128,7 +133,8 @@ class Beside:
             return
         heading = self.heading.copy()
         heading.rstrip()
-        yield heading
+        if heading:
+            yield heading
         yield Wrapped(Text.assemble(" " * self.indent, self.detail), self.indent)
 
 
@@ -197,7 +203,7 @@ def shorten(content: str, width: int) -> str:
     kept = _first(line, width - 1)
     at = kept.rfind(" ")
     # A text without blanks, such as a Chinese one, is cut anywhere.
-    if not line[len(kept) :].startswith(" ") and at >= len(kept) // 2:
+    if not line[len(kept) :].startswith(" ") and at >= len(kept) // 3:
         kept = kept[:at]
     return kept.rstrip(" ,;:.") + ELLIPSIS
 
@@ -218,7 +224,7 @@ def _lines(content: Text, width: int, hang: int) -> Iterator[Text]:
     for paragraph in content.split("\n", allow_blank=True):
         plain = paragraph.plain
         breaks, start, used = [], 0, 0 if first else hang
-        for word in re.finditer(r"\s*\S+", plain):
+        for word in re.finditer(r" *[^ ]+", plain):
             size = cell_len(word[0])
             if used + size > width and word.start() > start:
                 start = word.end() - len(word[0].lstrip())

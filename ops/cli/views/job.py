@@ -47,7 +47,7 @@ def life(found: Timeline, *, with_notification: bool) -> list[Part]:
     facts += [("Image", text(uri)) for uri in found.outputs]
     if found.execution:
         status = found.execution.status or "not started, or forgotten"
-        facts.append(("Execution", text(f"{found.execution.url or found.execution.arn} ({status})")))
+        facts += [("Execution", status), ("", text(found.execution.url or found.execution.arn))]
     unread = [prose(f"Not known: {what}", "dim", indent=2) for what in found.unread]
     parts: list[Part] = [
         *rows(facts),

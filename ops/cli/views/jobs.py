@@ -11,11 +11,12 @@ from ops.inspect.records import Page
 from ops.inspect.timeline import seconds_to_result
 from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
+from posedrop.contract.upload_layout import Folder
 
 STATUS = 12
 """Columns of a job's status."""
 DOT = " · "
-LEAST_PROMPT = 24
+LEAST_PROMPT = 16
 """Columns that a prompt gets at least beside a long reason."""
 
 
@@ -62,6 +63,8 @@ def _second(record: Record, now: float, width: int) -> Iterator[Text]:
     left = width - changed.cell_len
     prompt, said = f"“{_prompt(record)}”" if _prompt(record) else "", result(record)
     if said:
+        # The folder of a file is in the job's id.
+        said = said.replace(Folder(record.character).prefix, "")
         spare = min(len(prompt), LEAST_PROMPT) + len(DOT) if prompt else 0
         shown = text(shorten(said, left - len(DOT) - spare), "red" if record.error else "")
         yield Text(DOT, "dim")

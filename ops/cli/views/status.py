@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from ops.cli.screen import STYLES, Grid, Part, Wrapped, prose, rows, step, text, word
+from ops.cli.screen import STYLES, TOGETHER, Grid, Part, Wrapped, prose, rows, step, text, word
 from ops.formatting import many, printable, span, usd
 from ops.inspect.costs import Costs
 from ops.inspect.health import Health
@@ -21,7 +21,7 @@ def health(found: Health) -> list[Part]:
         count = jobs.by_status.get(status, 0)
         more = "+" if jobs.cut and status in (Status.SUCCEEDED, Status.FAILED) else ""
         counts.append(" · " if counts else "")
-        counts.append(f"{count:,}{more} {word(status)}", STYLES[status] if count else "dim")
+        counts.append(f"{count:,}{more} {word(status)}".replace(" ", TOGETHER), STYLES[status] if count else "dim")
     rate = found.rate
     free = f"the next is free in {span(rate.next_free_seconds)}" if rate.next_free_seconds else "the next is free now"
     oldest = (
