@@ -177,7 +177,7 @@ def _submitted(record: Record, situation: Situation) -> Explanation:
     age = situation.now - epoch(record.submitted_at or record.updated_at)
     if age > situation.job_timeout_seconds + LATE:
         sentence = (
-            f"Job {record.job_id} was submitted {span(age)} ago and has not been told, longer than a job may take."
+            f"Job {record.job_id} was submitted {span(age)} ago and has not been notified, longer than a job may take."
         )
         return Explanation(Reason.STUCK, sentence, f"Set it going: {situation.command('sweep')}")
     sentence = (

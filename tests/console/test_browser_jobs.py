@@ -266,7 +266,7 @@ def test_the_focus_stays_on_a_job_when_the_list_is_read_again(console: Console, 
     expect(page.locator("#list")).to_be_focused()
 
 
-def test_a_stack_that_hangs_is_told_while_the_page_goes_on(
+def test_a_stack_that_hangs_is_reported_while_the_page_goes_on(
     console: Console, studio: Studio, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from playwright.sync_api import expect
@@ -286,7 +286,7 @@ def test_a_stack_that_hangs_is_told_while_the_page_goes_on(
     expect(away).to_be_hidden()
 
 
-def test_a_new_start_is_told_from_one_that_does_not_answer(console: Console, studio: Studio, visit: Visit) -> None:
+def test_a_new_start_is_reported_from_one_that_does_not_answer(console: Console, studio: Studio, visit: Visit) -> None:
     from playwright.sync_api import expect
 
     studio.job("queued")

@@ -1,4 +1,4 @@
-"""The end of a job: fetch and store its outputs, write the ledger, tell it."""
+"""The end of a job: fetch and store its outputs, write the ledger, notify."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ logger = Logger(child=True)
 _ERROR_MESSAGE = re.compile(r'\s*\{\s*"errorMessage":\s*("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")')
 
 RESERVE = 30.0
-"""Seconds of the function's time that are kept for storing and telling."""
+"""Seconds of the function's time that are kept for storing and notifying."""
 HISTORY_SECONDS = 20.0
 """For one part of the history: what it holds then fits into Lambda's response of 6 MB."""
 DEFERRALS = 10
@@ -108,7 +108,7 @@ class Delivery:
         self._clock = clock
 
     def deliver(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
-        """End the attempt of a state machine's event and tell it; `remaining` gives the function's seconds left.
+        """End the attempt of a state machine's event and notify; `remaining` gives the function's seconds left.
 
         Ending it twice changes nothing. Where the other side asks for some time, it returns the state to go on with
         after it. Raises DeliveryFailed where trying again may help, RecordMissing.
@@ -214,7 +214,7 @@ class Delivery:
         self._account.refresh(self._segmind, self._limiter.pause)
 
     def report_execution(self, event: dict[str, Any], remaining: Callable[[], float]) -> None:
-        """End and tell the job of an execution that ended badly, if it is not told yet.
+        """End and notify the job of an execution that ended badly, if it is not notified yet.
 
         `event` is EventBridge's "Step Functions Execution Status Change". Raises RecordMissing.
         """
@@ -233,8 +233,8 @@ class Delivery:
             text = f"the execution ended as {detail['status']}" + (f": {cause[:500]}" if cause else "")
             error = InternalError(text)
             record = self._rescue_now(record, {}, error, remaining) or self._fail(record, error, {})
-        logger.error("the execution did not tell its job's end", status=detail["status"])
-        count("ExecutionUntold")
+        logger.error("the execution did not notify its job's end", status=detail["status"])
+        count("ExecutionWithoutNotification")
         self._tell(record, {}, last=True)
 
     def _record(self, job_id: str, attempt: int) -> Record:
@@ -340,7 +340,7 @@ class Delivery:
         return record.with_fate(paid, paid.fate, cost_usd=cost_usd)
 
     def _learn(self, record: Record, event: dict[str, Any], inference_seconds: float | None) -> None:
-        """Let later jobs be asked for when they end. An attempt that took over an earlier request tells nothing."""
+        """Learn how long jobs take. An attempt that adopted an earlier request says nothing about that."""
         elapsed, wait = event.get("elapsed_seconds"), event.get("wait_seconds")
         if elapsed is None or wait is None or record.attempt > 1:
             return
