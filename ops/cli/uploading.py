@@ -232,7 +232,8 @@ def _finish(
         made = upload_report.upload_report(prepared, records, images, unsent)
         if report_file:
             report_file.write_text(REPORTS[report_file.suffix.lower()](made), encoding="utf-8", newline="")
-    shell.show(made, lambda: uploads.report(made))
+    failed = [result.job_id for result in made.results if result.status == Status.FAILED]
+    shell.show(made, lambda: [*uploads.report(made), *uploads.next_step(failed, stack)])
     names = {item.key: item.picture for item in prepared.items if item.picture}
     _end(stack, made, {names.get(key, key): why for key, why in unsent.items()}, timeout)
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -211,11 +212,39 @@ def test_an_upload_that_was_cut_goes_on_where_it_stopped(
     assert counts == [1, 1]
 
 
+def test_an_interrupt_stops_after_the_files_under_way_and_the_next_run_goes_on(
+    pipeline: Pipeline, run: Run, ask: Ask, here: Path, work_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.act.sender.SENDERS", 1)
+    interrupted = threading.Event()
+    under_way = threading.Event()
+
+    class Interrupted(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            if timeout is not None and not interrupted.is_set():
+                under_way.wait()
+                interrupted.set()
+                raise KeyboardInterrupt
+            super().join(timeout)
+
+    def put(params: dict[str, Any], **_: Any) -> None:
+        under_way.set()
+        interrupted.wait()
+
+    monkeypatch.setattr("ops.cli.uploading.threading", SimpleNamespace(Thread=Interrupted))
+    pipeline.hook("s3", "PutObject", put)
+    cut = run("upload", "shoot", "--yes", code=130)
+    assert "Run it again: it goes on where it stopped." in cut.stderr
+    assert versions(pipeline) < 5
+    assert ask("upload", "shoot", "--yes")["succeeded"] == 3
+
+
 def test_failures_are_reported_with_their_reasons(pipeline: Pipeline, run: Run, here: Path, work_on: None) -> None:
     pipeline.provider.statuses = [FAILED, COMPLETED, COMPLETED]
     result = run("upload", "shoot", "--yes", "--report", "report.csv", code=4)
     assert "out of luck" in result.stdout
     assert "2 succeeded, 1 failed" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("Next  Try again: .venv/bin/python -m ops retry shoot-")
     assert result.stderr.endswith("Error: 1 job failed\n")
     rows = list(csv.DictReader((here / "report.csv").read_text().splitlines()))
     assert sorted(row["status"] for row in rows) == ["FAILED", "SUCCEEDED", "SUCCEEDED"]

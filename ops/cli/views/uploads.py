@@ -13,6 +13,7 @@ from ops.formatting import many, printable, usd
 from ops.inspect.batch import Item, Prepared
 from ops.inspect.plan import Outcome
 from ops.inspect.upload_report import NOT_SENT, Result, UploadReport
+from ops.stack import Stack
 from posedrop.aws.record import Status
 
 NAME = 40
@@ -144,6 +145,6 @@ def _failure(result: Result) -> str:
     return _with_picture(name, result.why or word(result.status))
 
 
-def next_steps(failed: Sequence[str], retry: Callable[..., str]) -> list[Part]:
-    """Say how failed jobs are tried again; `retry` gives the command for their ids."""
-    return [step("Next  ", f"Try again: {retry(*failed)}")] if 0 < len(failed) <= SHOWN else []
+def next_step(failed: Sequence[str], stack: Stack) -> list[Part]:
+    """Say how the failed jobs are tried again, where they are not too many for one command."""
+    return [step("Next  ", f"Try again: {stack.command('retry', *failed)}")] if 0 < len(failed) <= SHOWN else []
