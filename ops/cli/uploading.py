@@ -26,7 +26,7 @@ from posedrop.aws.record import Record, Status
 
 REPORTS = {".json": upload_report.as_json, ".csv": upload_report.as_csv}
 """What writes a report, by the ending of its file."""
-CLOSED = (Status.SUCCEEDED, Status.FAILED, upload_report.NOT_SENT)
+CLOSED = (Status.SUCCEEDED, Status.FAILED, upload_report.NOT_SENT, upload_report.LEFT_OUT)
 STOPPED = "the upload stopped before it"
 
 
@@ -298,6 +298,7 @@ def _show_prepared(shell: Shell, prepared: batch.Prepared, *, whole: bool) -> bo
         data = {
             "jobs": [{**asdict(item.job), "picture": item.picture, "why": item.why} for item in prepared.items],
             "problems": prepared.problems,
+            "left_out": prepared.left_out,
             "usd": prepared.usd,
         }
         said = f"{many(len(prepared.of(Outcome.NEW)), 'new job')}, about {usd(prepared.usd)}. Nothing was sent."

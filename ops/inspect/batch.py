@@ -43,14 +43,15 @@ class Problem:
 class Batch:
     """Characters with their pictures, and what made nothing.
 
-    files: by the names that `characters` has for them. parameters: go over those in job files. side: how many
-    files programs left beside others.
+    files: by the names that `characters` has for them. parameters: go over those in job files. left_out: files that
+    nobody takes for a pose. side: how many files programs left beside others.
     """
 
     characters: list[Described] = field(default_factory=list)
     files: dict[str, File] = field(default_factory=dict)
     parameters: Mapping[str, Any] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    left_out: list[Problem] = field(default_factory=list)
     side: int = 0
 
 
@@ -76,6 +77,7 @@ class Prepared:
     plans: list[Plan]
     files: dict[str, File]
     usd: float
+    left_out: list[Problem] = field(default_factory=list)
     side: int = 0
 
     def of(self, outcome: Outcome) -> list[Item]:
@@ -125,7 +127,7 @@ def of_folders(folders: Sequence[Path], character: str | None, parameters: Mappi
         name = folder.resolve().name
         arranged = arrange([f"{name}/{path.relative_to(folder).as_posix()}" for path in paths])
         batch.side += sum(left.side for left in arranged.left_out)
-        batch.problems += [Problem(str(paths[left.number]), left.why) for left in arranged.left_out if not left.side]
+        batch.left_out += [Problem(str(paths[left.number]), left.why) for left in arranged.left_out if not left.side]
         if not arranged.characters:
             batch.problems.append(Problem(str(folder), "there is no picture in it" if paths else "it is empty"))
         used = [paths[number] for each in arranged.characters for number in _numbers(each)]
@@ -232,7 +234,7 @@ def prepare(stack: Stack, batch: Batch) -> Prepared:
         for each, plan in zip(named, planned, strict=True)
         if each.face and not each.poses and not any(job.outcome is Outcome.NEW for job in plan.jobs)
     ]
-    return Prepared(items, problems, planned, _files(drops, planned), total(planned), batch.side)
+    return Prepared(items, problems, planned, _files(drops, planned), total(planned), batch.left_out, batch.side)
 
 
 def _files(drops: Sequence[Drop], planned: Sequence[Plan]) -> dict[str, File]:

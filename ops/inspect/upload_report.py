@@ -12,13 +12,14 @@ from ops.inspect.costs import cell
 from ops.inspect.plan import Outcome
 from posedrop.aws.record import Record, Status
 
-NOT_SENT, SENT = "NOT_SENT", "SENT"
-"""The states of what is in no record: it was not uploaded, or its record is not there yet."""
+NOT_SENT, SENT, LEFT_OUT = "NOT_SENT", "SENT", "LEFT_OUT"
+"""The states of what is in no record: not uploaded, uploaded but not read yet, and no picture of a job."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one job. `picture`: the pose as it was named. `status`: a record's, NOT_SENT or SENT.
+    """What came of one job. `picture`: the pose as it was named. `status`: a record's, or
+    NOT_SENT, SENT or LEFT_OUT.
 
     known: it was there already, so it cost nothing again. cost_usd: None where it is not known. images: paths, or
     addresses where they were not fetched.
@@ -37,7 +38,7 @@ class Result:
 
 @dataclass(frozen=True)
 class UploadReport:
-    """What came of all jobs. `cost_usd` is what this upload's own jobs cost as far as it is known.
+    """What came of all jobs, and of files that make none. `cost_usd`: what its own jobs cost, as far as it is known.
 
     cost_unknown: how many of them have no known cost yet. open: those that have not ended.
     """
@@ -64,11 +65,13 @@ def upload_report(
     results += [
         Result("", "", problem.what, "", NOT_SENT, False, None, [], problem.why) for problem in prepared.problems
     ]
-    own = [result for result in results if result.status not in (NOT_SENT, SENT) and not result.known]
+    jobs = len(results)
+    results += [Result("", "", left.what, "", LEFT_OUT, False, None, [], left.why) for left in prepared.left_out]
+    own = [result for result in results if result.status not in (NOT_SENT, SENT, LEFT_OUT) and not result.known]
     states = [result.status for result in results]
-    closed = (Status.SUCCEEDED, Status.FAILED, NOT_SENT)
+    closed = (Status.SUCCEEDED, Status.FAILED, NOT_SENT, LEFT_OUT)
     return UploadReport(
-        jobs=len(prepared.items),
+        jobs=jobs,
         succeeded=states.count(Status.SUCCEEDED),
         failed=states.count(Status.FAILED),
         not_sent=states.count(NOT_SENT),

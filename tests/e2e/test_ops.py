@@ -63,12 +63,12 @@ def test_a_folder_is_uploaded_reported_and_not_uploaded_twice(ops: Ops, tmp_path
     (hero / "notes.txt").write_text("no picture")
     words = ("upload", str(tmp_path / "shoot"), "--prompt", "a picture", "-o", str(tmp_path / "out"))
     assert "there is no terminal to ask on" in ops(*words, code=2).stderr
-    done = ops(*words, "--yes", "--report", str(tmp_path / "report.json"), code=4)
+    done = ops(*words, "--yes", "--report", str(tmp_path / "report.json"))
     assert "notes.txt: it is no picture, by its name" in done.stderr
-    assert done.stderr.endswith("Error: 1 not sent\n")
     report = json.loads((tmp_path / "report.json").read_text())
-    assert (report["succeeded"], report["not_sent"]) == (1, 1)
-    (result, _) = report["results"]
+    assert (report["succeeded"], report["not_sent"]) == (1, 0)
+    (result, left_out) = report["results"]
+    assert left_out["status"] == "LEFT_OUT"
     assert (result["character"], result["pose"]) == ("shoot/hero", "stand")
     assert Path(result["images"][0]).read_bytes().startswith(b"\x89PNG")
     (hero / "notes.txt").unlink()

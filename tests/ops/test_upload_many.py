@@ -155,8 +155,8 @@ def test_it_shows_what_it_would_do_and_asks(
     done = run("upload", "shoot", "--no-wait", answer="y\n", code=4)
     assert "incoming/shoot/lonely/face.png" not in keys(pipeline)
     assert len(keys(pipeline)) == 5
-    assert done.stdout.splitlines()[-1] == "4 jobs: 3 not sent, 3 not finished. Cost: 0 USD."
-    assert done.stderr.endswith("Error: 3 not sent\n")
+    assert done.stdout.splitlines()[-1] == "5 jobs: 2 not sent, 3 under way. Cost: 0 USD."
+    assert done.stderr.endswith("Error: 2 not sent\n")
 
 
 def test_what_makes_nothing_is_refused(pipeline: Pipeline, run: Run, here: Path) -> None:
@@ -253,7 +253,7 @@ def test_failures_are_reported_with_their_reasons(pipeline: Pipeline, run: Run, 
 
 def test_what_does_not_end_in_time_is_reported_as_open(run: Run, here: Path) -> None:
     result = run("upload", "shoot", "--yes", "--timeout", "2", "--report", "report.json", code=6)
-    assert "3 not finished" in result.stdout
+    assert "3 under way" in result.stdout
     assert json.loads((here / "report.json").read_text())["open"] == 3
 
 

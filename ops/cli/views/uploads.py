@@ -40,6 +40,8 @@ def preview(found: Prepared) -> list[Part]:
     wrong_lines += [_with_picture(item.picture, item.why or "") for item in wrong_items]
     if wrong_lines:
         parts += [Text(), text("Not sent:", "yellow"), *_listed(wrong_lines)]
+    if found.left_out:
+        parts += [Text(), text("Left out:", "dim"), *_listed([str(left) for left in found.left_out])]
     if found.side:
         parts.append(text(f"{many(found.side, 'side file')} ignored.", "dim"))
     if found.others:
@@ -129,7 +131,7 @@ def report(found: UploadReport) -> list[Part]:
         (found.succeeded, Status.SUCCEEDED, "succeeded"),
         (found.failed, Status.FAILED, "failed"),
         (found.not_sent, Status.WAITING, "not sent"),
-        (found.open, Status.SUBMITTED, "not finished"),
+        (found.open, Status.SUBMITTED, "under way"),
     ]
     summed = Text(f"{many(found.jobs, 'job')}: ")
     for number, (count, style, name) in enumerate(each for each in counts if each[0]):
