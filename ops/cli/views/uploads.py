@@ -136,8 +136,9 @@ def report(found: UploadReport) -> list[Part]:
     summed = Text(f"{many(found.jobs, 'job')}: ")
     for number, (count, style, name) in enumerate(each for each in counts if each[0]):
         summed.append(", " if number else "").append(f"{count:,} {name}", STYLES[style])
-    cost = f". Cost: {usd(found.cost_usd)}"
-    cost += f"; of {many(found.cost_unknown, 'job')} it is not known" if found.cost_unknown else ""
+    cost = f". Cost: {usd(found.cost_usd)}" if found.cost_usd or not found.cost_unknown else ". Cost: not known"
+    if found.cost_usd and found.cost_unknown:
+        cost += f", and not known of {many(found.cost_unknown, 'job')}"
     cost += f"; {many(found.known, 'job')} there already" if found.known else ""
     return [*parts, Wrapped(summed.append(f"{cost}."))]
 
