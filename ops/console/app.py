@@ -25,13 +25,13 @@ from ops.console import cards
 from ops.console.acting import IMMUTABLE, Acting
 from ops.console.attending import Attending
 from ops.console.choosing import Choosing, filter_of
-from ops.console.feed import TROUBLE, Feed, Unreachable, sentence
+from ops.console.feed import Feed, Unreachable
 from ops.console.guard import Guard
 from ops.console.pictures import SIZES, NoPicture, Pictures, file_name
 from ops.console.requests import in_thread, number_of
 from ops.console.sheet import ROWS, sheet
 from ops.console.staging import Lost
-from ops.errors import NotFound, OpsError, Refused
+from ops.errors import TROUBLE, NotFound, OpsError, Refused, sentence
 from ops.inspect.records import Wanted
 from ops.inspect.timeline import life
 from ops.stack import Stack

@@ -12,6 +12,7 @@ from ops.inspect.explain_record import explain_record
 from ops.inspect.explanation import Reason
 from ops.inspect.records import ALWAYS, Wanted, is_refused, newest
 from ops.inspect.situation import Situation
+from ops.inspect.timeline import seconds_to_result
 from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339
@@ -116,14 +117,6 @@ def prepared(record: Record) -> dict[str, list[str]]:
     """What was done to a job's images before they were sent, by "face" and "pose", where anything was."""
     found = {name: stored.get("prepared") for name, stored in record.inputs.items()}
     return {name: list(told["what"]) for name, told in found.items() if told}
-
-
-def seconds_to_result(record: Record) -> float | None:
-    """Seconds from the upload to the result, None before it is there: of a later attempt, since that was asked for."""
-    began = record.queued_at if record.attempt > 1 and record.queued_at else record.created_at
-    if record.status is not Status.SUCCEEDED or not record.completed_at or not began:
-        return None
-    return round(epoch(record.completed_at) - epoch(began), 1)
 
 
 def stack_of(record: Record) -> str:

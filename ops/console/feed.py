@@ -17,13 +17,11 @@ from typing import Any
 
 import anyio
 from anyio import to_thread
-from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
 
 from ops.console import cards
 from ops.console.glance import glance
 from ops.console.turns import turns
-from ops.errors import OpsError
+from ops.errors import TROUBLE, OpsError, sentence
 from ops.inspect.health import depth
 from ops.inspect.records import ALWAYS, MOST_PLACES, QUEUED, SENT, WAITING, WINDOW, Page, Records, Wanted
 from ops.inspect.situation import Situation
@@ -31,12 +29,8 @@ from ops.stack import Stack
 from posedrop.aws.places import IN_LINE
 from posedrop.aws.record import Record
 from posedrop.aws.record_table import PAID
-from posedrop.contract.errors import PosedropError
 from posedrop.contract.times import rfc3339
-from posedrop.segmind.responses import redact
 
-TROUBLE = (ClientError, BotoCoreError, Boto3Error, PosedropError, OSError)
-"""What goes wrong between here and AWS."""
 LOOK_SECONDS = 1.0
 WHOLE_SECONDS = 30.0
 WHOLE_SHARE = 0.05
@@ -64,11 +58,6 @@ log = logging.getLogger(__name__)
 
 class Unreachable(OpsError):
     """The stack does not answer, and nothing was ever read of it."""
-
-
-def sentence(trouble: Exception) -> str:
-    """An error as one line without what nobody else may see."""
-    return " ".join(redact(str(trouble) or type(trouble).__name__).split())
 
 
 # ---- events ----------------------------------------------------------------------------------------------------------

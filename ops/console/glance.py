@@ -10,6 +10,7 @@ from ops.console import cards
 from ops.inspect.health import pause_of, rate_of
 from ops.inspect.records import is_refused
 from ops.inspect.situation import Situation
+from ops.inspect.timeline import seconds_to_result
 from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
 from posedrop.gate.poll_schedule import Latency, next_wait
@@ -67,7 +68,7 @@ def glance(
         "done": states["done"],
         "failed": states["failed"],
         "failures": [{"type": kind, "count": count} for kind, count in failures.most_common()],
-        "durations": [cards.seconds_to_result(record) for record in reversed(newest)],
+        "durations": [seconds_to_result(record) for record in reversed(newest)],
     }
 
 

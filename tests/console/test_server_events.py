@@ -131,7 +131,7 @@ def test_an_upload_is_announced_as_it_goes(console: Console, monkeypatch: pytest
 def test_an_upload_that_fails_says_so_and_goes_on_where_it_stopped(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ops.console.uploads.SENDERS", 1)
+    monkeypatch.setattr("ops.act.sender.SENDERS", 1)
     console.get("/api/glance")
     puts: list[str] = []
 
@@ -156,7 +156,7 @@ def test_an_upload_that_fails_says_so_and_goes_on_where_it_stopped(
 
 
 def test_an_upload_goes_on_by_itself_when_the_stack_is_back(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ops.console.uploads.PAUSES", (0.2,) * 100)
+    monkeypatch.setattr("ops.act.sender.PAUSES", (0.2,) * 100)
     drop = console.drop(("face.png", image()), ("walk.png", image()), usd=9.0)
     with listening(console) as page:
         page.wait("hello")
