@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from posedrop.contract.errors import PosedropError
 from posedrop.segmind.responses import redact
 
-TROUBLE = (ClientError, BotoCoreError, Boto3Error, PosedropError, OSError)
+AWS_ERRORS = (ClientError, BotoCoreError, Boto3Error, PosedropError, OSError)
 """What goes wrong between here and AWS."""
 
 
@@ -75,4 +75,4 @@ def passes(trouble: Exception) -> bool:
     """Whether an error passes by itself: there is no connection, or AWS is busy."""
     if isinstance(trouble, ClientError):
         return int(trouble.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
-    return isinstance(trouble, TROUBLE)
+    return isinstance(trouble, AWS_ERRORS)

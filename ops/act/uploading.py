@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.errors import TROUBLE, OpsError, passes, sentence
+from ops.errors import AWS_ERRORS, OpsError, passes, sentence
 from ops.inspect.records import Records
 from ops.inspect.situation import Situation
 from ops.stack import Stack
@@ -12,9 +12,9 @@ from posedrop.aws.record import Record, Status
 from posedrop.contract.contents import HEAD_BYTES, content_of
 from posedrop.contract.times import epoch
 
-LOOK_SECONDS = 0.5
+READ_SECONDS = 0.5
 """Between two looks at the ledger at first; later they are further apart."""
-SLOWEST_LOOK_SECONDS = 3.0
+SLOWEST_READ_SECONDS = 3.0
 
 
 def content_type(key: str, head: bytes) -> str:
@@ -70,7 +70,7 @@ def follow(
     once, and read again; but the first read must succeed. Other errors of AWS pass as botocore's.
     """
     start = stack.clock()
-    pause = LOOK_SECONDS
+    pause = READ_SECONDS
     found: dict[str, Standing] = {}
     unwell = False
     while True:
@@ -78,7 +78,7 @@ def follow(
             situation = Situation.of(stack)
             open_ = [job_id for job_id in attempts if job_id not in found or not found[job_id].ended]
             records = Records(stack).get(open_)
-        except TROUBLE as exc:
+        except AWS_ERRORS as exc:
             if not found or not passes(exc):
                 raise
             if not unwell:
@@ -94,7 +94,7 @@ def follow(
         if all(each.ended for each in found.values()) or stack.clock() - start >= timeout:
             return
         stack.sleep(pause)
-        pause = min(pause * 1.1, SLOWEST_LOOK_SECONDS)
+        pause = min(pause * 1.1, SLOWEST_READ_SECONDS)
 
 
 def download(stack: Stack, record: Record, directory: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from ops.cli import screen
-from ops.errors import TROUBLE, OpsError
+from ops.errors import AWS_ERRORS, OpsError
 from ops.formatting import printable
 from ops.inspect.suggestions import did_you_mean
 from ops.stack import Stack, Target, find
@@ -96,7 +96,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except OpsError as exc:
             _fail(str(exc), exc.exit_code, exc)
-        except TROUBLE as exc:
+        except AWS_ERRORS as exc:
             _fail(str(exc) or type(exc).__name__, 1, exc)
         except KeyboardInterrupt:
             click.echo("\nInterrupted: what was sent goes on.", err=True)

@@ -7,7 +7,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ops.cli.screen import Part, prose
-from ops.errors import TROUBLE, sentence
+from ops.errors import AWS_ERRORS, sentence
 from ops.stack import Stack
 
 PACE_SECONDS = 2.0
@@ -29,7 +29,7 @@ def watch(shown: Console, stack: Stack, read: Callable[[], Sequence[Part]]) -> N
                 stack.sleep(pause)
                 try:
                     parts = list(read())
-                except TROUBLE as exc:
+                except AWS_ERRORS as exc:
                     pause = min(pause * 2, SLOWEST_SECONDS)
                     said = f"{sentence(exc)} It is read again in {pause:.0f} s. Ctrl-C ends it."
                     live.update(_page(parts, said, "yellow"), refresh=True)

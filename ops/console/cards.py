@@ -69,10 +69,10 @@ def can_retry(record: Record) -> bool:
     return record.status is Status.FAILED
 
 
-def card(record: Record, situation: Situation, turn: float | None = None) -> dict[str, Any]:
-    """All that a card shows; `turn` is when a queued job is sent (seconds since the epoch), as far as that is known.
+def card(record: Record, situation: Situation, send_at: float | None = None) -> dict[str, Any]:
+    """All that a card shows; `send_at` is when a queued job is sent (seconds since the epoch), as far as that is known.
 
-    What moves all of them at once, how long jobs take and a pause, is told at a glance and not here.
+    What moves all of them at once, how long jobs take and a pause, is told in the summary and not here.
     """
     # The sentence on a queued job is read where it is looked at alone: it would ask for its place anew.
     silent = record.status is Status.SUCCEEDED or (record.status is Status.QUEUED and not is_refused(record))
@@ -87,13 +87,13 @@ def card(record: Record, situation: Situation, turn: float | None = None) -> dic
         "character": record.character,
         "pose": record.pose,
         "state": state(record),
-        "headline": _headline(record, situation, turn),
+        "headline": _headline(record, situation, send_at),
         "missing": record.missing,
         "created_at": record.created_at or None,
         "updated_at": record.updated_at or None,
         "submitted_at": record.submitted_at,
         "completed_at": record.completed_at,
-        "eta": rfc3339(turn) if turn else None,
+        "eta": rfc3339(send_at) if send_at else None,
         "outputs": len(record.outputs),
         "width": first.get("width"),
         "height": first.get("height"),
@@ -107,7 +107,7 @@ def card(record: Record, situation: Situation, turn: float | None = None) -> dic
         "cost_usd": record.cost_usd,
         "can_retry": can_retry(record),
     }
-    found["version"] = _digest({**found, "eta": _step(turn)})
+    found["version"] = _digest({**found, "eta": _step(send_at)})
     found["sentence"] = told.sentence if told else None
     found["step"] = told.next_step if told else None
     return found
@@ -126,16 +126,16 @@ def stack_of(record: Record) -> str:
     return f"{record.character}/{pose or record.pose.removesuffix(f'-{seed}')}"
 
 
-def aspect(record: Record, situation: Situation, turn: float | None = None) -> tuple[str, int | None]:
+def aspect(record: Record, situation: Situation, send_at: float | None = None) -> tuple[str, int | None]:
     """What of a card may change by itself: where it differs, the card is another one."""
-    return _headline(record, situation, turn), _step(turn)
+    return _headline(record, situation, send_at), _step(send_at)
 
 
-def _step(turn: float | None) -> int | None:
-    return int(turn // ETA_STEP) if turn else None
+def _step(send_at: float | None) -> int | None:
+    return int(send_at // ETA_STEP) if send_at else None
 
 
-def _headline(record: Record, situation: Situation, turn: float | None) -> str:
+def _headline(record: Record, situation: Situation, send_at: float | None) -> str:
     match state(record):
         case "waiting":
             return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "held up"
@@ -143,7 +143,7 @@ def _headline(record: Record, situation: Situation, turn: float | None) -> str:
             deferred = record.deferred_until is not None and epoch(record.deferred_until) > situation.now
             if deferred and record.reason_code in _DEFERRALS and not situation.gate.breaker.is_open:
                 return _DEFERRALS[record.reason_code]
-            if turn:
+            if send_at:
                 return "waits for its turn"
             return "deferred" if record.reason and deferred else "in line"
         case "submitting":

@@ -14,7 +14,7 @@ from posedrop.contract.times import epoch
 
 
 def health(found: Health) -> list[Part]:
-    """A stack at a glance."""
+    """The state of a whole stack."""
     jobs = found.jobs
     counts = Text()
     for status in Status:

@@ -1,4 +1,4 @@
-"""The stack at a glance: backlog, limit, pause, spend, failures, and how long jobs took. Pure."""
+"""The state of the whole stack: backlog, limit, pause, spend, failures, and how long jobs took. Pure."""
 
 import heapq
 from collections import Counter
@@ -20,7 +20,7 @@ LATE = 0.95
 """The share of the last jobs that were found sooner than one that takes longer than usual."""
 
 
-def glance(
+def summary(
     records: Iterable[Record], situation: Situation, queue: int = 0, counted: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
     """What the page shows above the cards. Durations are seconds, amounts USD.
