@@ -13,9 +13,9 @@ Six differences would otherwise force a template that is wrong on AWS:
   Lambda developer guide, Amazon SQS: backoff strategy for failed invocations).
 
 Three would make a job or what comes of it end otherwise than on AWS, or later:
-- MiniStack invokes the function of an EventBridge rule once. EventBridge invokes it asynchronously: Lambda tries twice
-  more, goes on while it is throttled, and then sends the event to the function's destination for failures (AWS Lambda
-  developer guide, asynchronous invocation).
+- MiniStack invokes the function of an EventBridge rule once, and counts a throttled asynchronous invocation as a failed
+  one. EventBridge invokes it asynchronously: Lambda tries twice more, goes on for six hours while it is throttled, and
+  then sends the event to the function's destination for failures (AWS Lambda developer guide, asynchronous invocation).
 - MiniStack names every error of a function `Runtime.HandlerError`. Lambda's `errorType` is the exception's class name
   (AWS Lambda developer guide, Python: handler errors and exceptions), which Step Functions passes on as `Error`.
 - MiniStack kills a function's processes when the function is updated, those that work on a message too, which is
@@ -54,6 +54,7 @@ _iam_action = iam_actions.extract_iam_action
 _alarm = provisioners._cw_metric_alarm_record
 _run_sqs_batch = lambda_svc._run_sqs_batch
 _execute_function = lambda_svc._execute_function
+_invoke_async_with_retry = lambda_svc.invoke_async_with_retry
 _invalidate_worker = lambda_svc.invalidate_worker
 _parse_rate_seconds = eventbridge._parse_rate_seconds
 
@@ -119,7 +120,7 @@ def run_sqs_batch(esm: dict[str, Any], function: Any, event: Any, batch: Any, qu
 
 
 def execute_function(function: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
-    """Invoke a function; where a queue invokes it and it is throttled, again and again. Errors have Lambda's names."""
+    """Invoke a function; where a queue invokes it, or nobody waits, again and again while it is throttled. Errors have Lambda's names."""
     result: dict[str, Any] = _execute_function(function, event)
     while result.get("throttle") and time.monotonic() < _give_up.get():
         time.sleep(THROTTLED_SECONDS)
@@ -144,18 +145,21 @@ def error_type(message: str, log: str) -> str:
     return name[1] if name else UNNAMED
 
 
+def invoke_asynchronously(function: dict[str, Any], event: dict[str, Any]) -> None:
+    """Invoke a function asynchronously: again and again while it is throttled, for as long as Lambda keeps an event."""
+    token = _give_up.set(time.monotonic() + ASYNCHRONOUS_SECONDS)
+    try:  # what it starts runs in a copy of this context
+        _invoke_async_with_retry(function, event)
+    finally:
+        _give_up.reset(token)
+
+
 def dispatch_to_lambda(arn: str, payload: str) -> None:
     """Invoke the function of a rule asynchronously. One that is not there gets nothing, as in MiniStack."""
     function, config, _ = lambda_svc._get_func_record_for_ref(arn)
     if not function or not config:
         return
-    token = _give_up.set(time.monotonic() + ASYNCHRONOUS_SECONDS)
-    try:  # what it starts runs in a copy of this context
-        lambda_svc.invoke_async_with_retry(
-            lambda_svc._execution_record_for_config(function, config), json.loads(payload)
-        )
-    finally:
-        _give_up.reset(token)
+    invoke_asynchronously(lambda_svc._execution_record_for_config(function, config), json.loads(payload))
 
 
 def provisioner(kind: str, create: Callable[..., Any], delete: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
@@ -227,6 +231,7 @@ if __name__ == "__main__":
     eventbridge._dispatch_to_lambda = dispatch_to_lambda
     lambda_svc._run_sqs_batch = run_sqs_batch
     lambda_svc._execute_function = execute_function
+    lambda_svc.invoke_async_with_retry = invoke_asynchronously
     lambda_svc.invalidate_worker = invalidate_worker
     lambda_runtime.zipfile = SimpleNamespace(**vars(zipfile) | {"ZipFile": SharedArchive})
     eventbridge._parse_rate_seconds = parse_rate_seconds

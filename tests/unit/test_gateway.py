@@ -166,17 +166,19 @@ def test_a_template_s_role_keeps_its_permissions_boundary_until_an_update_drops_
 # ---- what EventBridge sends to ---------------------------------------------------------------------------------------
 
 
-def test_the_function_of_a_rule_is_tried_again_and_waited_for_while_it_is_throttled(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("by", ["a rule", "a caller"])
+def test_an_asynchronous_invocation_is_tried_again_and_waited_for_while_it_is_throttled(
+    monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    answers = iter([{"throttle": True}, {"error": True, "body": {}}, {"throttle": True}, {"body": None}])
+    throttled = {"throttle": True, "error": True}
+    answers = iter([throttled, throttled, {"error": True, "body": {}}, throttled, {"body": None}])
     tried: list[dict[str, Any]] = []
     done = threading.Event()
 
     def execute(function: dict[str, Any], event: dict[str, Any]) -> Any:
         tried.append(event)
         found = next(answers)
-        if not (found.get("throttle") or found.get("error")):
+        if not found.get("error"):
             done.set()
         return found
 
@@ -187,14 +189,17 @@ def test_the_function_of_a_rule_is_tried_again_and_waited_for_while_it_is_thrott
         gateway.lambda_svc, "_get_func_record_for_ref", lambda arn: ({"config": config}, config, "receiver")
     )
     monkeypatch.setattr(gateway.lambda_svc, "_LAMBDA_ASYNC_RETRY_BASE_SECONDS", 0.01)
-    gateway.dispatch_to_lambda(config["FunctionArn"], '{"detail": 1}')
+    if by == "a rule":
+        gateway.dispatch_to_lambda(config["FunctionArn"], '{"detail": 1}')
+    else:
+        gateway.invoke_asynchronously({"config": config}, {"detail": 1})
     assert done.wait(HANGS)
-    assert tried == [{"detail": 1}] * 4
+    assert tried == [{"detail": 1}] * 5
 
 
 def test_a_rule_s_function_that_is_not_there_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway.lambda_svc, "_get_func_record_for_ref", lambda arn: (None, None, "gone"))
-    monkeypatch.setattr(gateway.lambda_svc, "invoke_async_with_retry", lambda *_: pytest.fail("it was invoked"))
+    monkeypatch.setattr(gateway, "_invoke_async_with_retry", lambda *_: pytest.fail("it was invoked"))
     gateway.dispatch_to_lambda("arn:aws:lambda:us-east-1:000000000000:function:gone", "{}")
 
 
