@@ -120,7 +120,10 @@ def run_sqs_batch(esm: dict[str, Any], function: Any, event: Any, batch: Any, qu
 
 
 def execute_function(function: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
-    """Invoke a function; where a queue invokes it, or nobody waits, again and again while it is throttled. Errors have Lambda's names."""
+    """Invoke a function, again and again while it is throttled where a queue does, or a caller that does not wait.
+
+    Errors have Lambda's names.
+    """
     result: dict[str, Any] = _execute_function(function, event)
     while result.get("throttle") and time.monotonic() < _give_up.get():
         time.sleep(THROTTLED_SECONDS)
