@@ -66,13 +66,13 @@ class TooLate(OpsError):
     exit_code = 6
 
 
-def sentence(trouble: Exception) -> str:
+def sentence(error: Exception) -> str:
     """Return an error as one line, without what nobody else may see."""
-    return " ".join(redact(str(trouble) or type(trouble).__name__).split())
+    return " ".join(redact(str(error) or type(error).__name__).split())
 
 
-def passes(trouble: Exception) -> bool:
+def passes(error: Exception) -> bool:
     """Whether an error passes by itself: there is no connection, or AWS is busy."""
-    if isinstance(trouble, ClientError):
-        return int(trouble.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
-    return isinstance(trouble, AWS_ERRORS)
+    if isinstance(error, ClientError):
+        return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
+    return isinstance(error, AWS_ERRORS)

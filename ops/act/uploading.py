@@ -62,11 +62,11 @@ def follow(
     stack: Stack,
     attempts: Mapping[str, int],
     timeout: float,
-    trouble: Callable[[str], object] = lambda said: None,
+    on_error: Callable[[str], object] = lambda said: None,
 ) -> Iterator[list[Standing]]:
     """How jobs stand, again and again, until all have ended or `timeout` (seconds) has passed.
 
-    `attempts`: the jobs' ids, and the attempt that is waited for. An error that passes by itself is told to `trouble`,
+    `attempts`: the jobs' ids, and the attempt that is waited for. An error that passes by itself is told to `on_error`,
     once, and read again; but the first read must succeed. Other errors of AWS pass as botocore's.
     """
     start = stack.clock()
@@ -82,7 +82,7 @@ def follow(
             if not found or not passes(exc):
                 raise
             if not unwell:
-                trouble(f"{sentence(exc)} It is read again until it works.")
+                on_error(f"{sentence(exc)} It is read again until it works.")
             unwell = True
         else:
             unwell = False

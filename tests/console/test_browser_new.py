@@ -287,7 +287,7 @@ def test_folders_become_characters_that_are_previewed_before_anything_is_sent(co
     groups = page.locator(".group")
     expect(groups.locator("summary strong")).to_have_text(["shoot/astrid", "shoot/hero", "shoot/last", "shoot/nobody"])
     expect(groups.locator(".counts")).to_have_text(["2 jobs, $0.059", "2 jobs, $0.059", "1 job, $0.029", "2 will wait"])
-    expect(groups.locator(".trouble")).to_have_text(
+    expect(groups.locator(".wrong")).to_have_text(
         ["", re.compile("^1 refused: broken: this is text"), "", "No face: choose which picture it is"]
     )
     expect(page.locator(".left-out summary")).to_have_text("2 files left out, 2 side files ignored")

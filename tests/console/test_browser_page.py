@@ -110,7 +110,7 @@ def test_what_many_look_like(console: Console, studio: Studio, visit: Visit, wid
         folders |= {f"shoot/{name}/{each}.png": image_data("pose", each) for each in ("wide", "dusk")}
     drop_folder(page, "body", {**folders, "shoot/ben/broken.png": b"none", "shoot/dora/notes.txt": b"none"})
     page.get_by_role("textbox", name="Prompt").fill("rain")
-    page.wait_for_selector(".group .trouble:not(:empty)")
+    page.wait_for_selector(".group .wrong:not(:empty)")
     page.locator(".group summary").first.click()
     page.wait_for_selector('.pairs [data-outcome="new"]')
     _pictures(page, f"folders-{width}")

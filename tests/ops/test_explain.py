@@ -292,7 +292,7 @@ def test_what_waits_is_explained_by_its_record(pipeline: Pipeline, ask: Ask) -> 
     assert ask("explain", "waiting/hero/walk")["reason"] == "missing-face"
 
 
-@pytest.mark.parametrize("name", ["hero-walk-0123456789abcdef", "waiting/hero/run", "pacing", "latency", "breaker"])
+@pytest.mark.parametrize("name", ["hero-walk-0123456789abcdef", "waiting/hero/run", "rate-limit", "latency", "breaker"])
 def test_a_job_that_there_is_not(pipeline: Pipeline, run: Run, name: str) -> None:
     pipeline.upload(FACE, WALK)
     assert name in run("explain", name, code=3).stderr

@@ -108,7 +108,7 @@ def event(**changes: Any) -> dict[str, Any]:
         ({"job": {"bucket": "b", "character": "c", "pose": "", "after": 1}}, "expected a text, got int"),
         ({"submit": 1}, "expected a text, got int"),
         ({"submit": "waiting/hero/walk"}, "not the id of a job"),
-        ({"submit": "pacing"}, "not the id of a job"),
+        ({"submit": "rate-limit"}, "not the id of a job"),
         ({"retry": JOB_ID.upper()}, "not the id of a job"),
         ({"cancel": "walk", "attempt": 1}, "not the id of a job"),
         ({"cancel": 7, "attempt": 1}, "expected a text, got int"),

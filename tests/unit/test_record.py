@@ -97,7 +97,7 @@ def test_attributes_of_another_version_of_this_program_are_passed_over() -> None
     assert from_item(item) == Record("a", Status.QUEUED, "hero", "walk")
 
 
-@pytest.mark.parametrize("name", ["pacing", "breaker", "attempts/0a", "request/x"])
+@pytest.mark.parametrize("name", ["rate-limit", "breaker", "attempts/0a", "request/x"])
 def test_other_items_of_the_table_are_no_records(name: str) -> None:
     assert not is_record({"job_id": {"S": name}, "highest": {"N": "1"}})
     assert is_record(to_item({"job_id": "a", "status": Status.QUEUED}))

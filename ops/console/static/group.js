@@ -44,7 +44,7 @@ export class Group {
     this.input.value = name;
     this.title = h("strong", {}, name);
     this.counts = h("span", { class: "counts" });
-    this.trouble = h("span", { class: "trouble" });
+    this.wrong = h("span", { class: "wrong" });
     this.small = h("span", { class: "small-face" });
     this.faceWell = well("face", "Face", "One picture", false, (files) => this.setFace(files[0]));
     this.poseWell = well("pose", "Poses", "Any number; a job each", true, (files) => this.addPoses(files));
@@ -53,7 +53,7 @@ export class Group {
     this.element = h(
       "details",
       { class: "group", ontoggle: () => this.element.open && this.build() },
-      h("summary", {}, this.small, this.title, this.trouble, this.counts),
+      h("summary", {}, this.small, this.title, this.wrong, this.counts),
       h("div", { class: "field" }, h("label", { for: id }, "Character"), this.input),
       h("div", { class: "wells" }, this.faceWell.element, this.poseWell.element),
       this.list,
@@ -216,7 +216,7 @@ export class Group {
     const wrong = of("refused") + refused.length;
     const first = this.poses.find((pose) => pose.result === "refused");
     const lacks = !this.face && of("waiting") ? "No face: choose which picture it is" : "";
-    say(this.trouble, wrong ? `${wrong} refused${first ? `: ${first.name}: ${first.reason}` : ""}` : this.lacks() ?? lacks);
+    say(this.wrong, wrong ? `${wrong} refused${first ? `: ${first.name}: ${first.reason}` : ""}` : this.lacks() ?? lacks);
   }
 }
 
