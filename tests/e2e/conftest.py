@@ -19,22 +19,29 @@ Record = dict[str, Any]
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """The template on the local stack, quick enough for tests, in front of an emulator that takes one second."""
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalStack, Inbox]]:
+    """The stack and its subscriber, who must be there before the first upload."""
     parameters = {"SettleSeconds": 1, "ResultLinkSeconds": 600, "CorsOrigins": "http://localhost:*"}
     with LocalStack(tmp_path_factory.mktemp("stack"), parameters=parameters, emulator=["--latency", "1"]) as running:
         running.set_visibility(70)
+        inbox = Inbox(running)
         for key, data in early.uploads().items():
             drop(running, key, data)
-        yield running
+        yield running, inbox
         check_logs(running)  # of the whole run
         check_stores(running)
 
 
 @pytest.fixture(scope="session")
-def inbox(stack: LocalStack) -> Inbox:
+def stack(started: tuple[LocalStack, Inbox]) -> LocalStack:
+    """The template on the local stack, quick enough for tests, in front of an emulator that takes one second."""
+    return started[0]
+
+
+@pytest.fixture(scope="session")
+def inbox(started: tuple[LocalStack, Inbox]) -> Inbox:
     """A subscriber of the notification topic."""
-    return Inbox(stack)
+    return started[1]
 
 
 @pytest.fixture
