@@ -22,6 +22,7 @@ from posedrop.aws.record import Record
 from posedrop.aws.upload_bucket import UploadBucket
 from posedrop.contract.job import JOB_ID, waiting_id
 from posedrop.contract.naming import execution_name
+from posedrop.contract.upload_layout import UploadLayout
 from posedrop.gate.budget import Budget
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
@@ -129,6 +130,11 @@ class Stack:
         """Whether pictures are prepared before they are sent."""
         return self.parameter("PrepareImages") == "true"
 
+    @cached_property
+    def layout(self) -> UploadLayout:
+        """Where uploads lie in the upload bucket."""
+        return UploadLayout(self.parameter("UploadPrefix"))
+
     def resource(self, logical_id: str) -> str | None:
         """The physical id of a resource that is no output; None where AWS does not say."""
         try:
@@ -173,7 +179,7 @@ class Stack:
     @cached_property
     def uploads(self) -> UploadBucket:
         """The upload bucket."""
-        return UploadBucket(self.client("s3"), self.output("UploadBucketName"))
+        return UploadBucket(self.client("s3"), self.output("UploadBucketName"), self.layout)
 
     def record(self, job_id: str) -> Record | None:
         """The record of a job or of waiting uploads; None if that is not the id of one."""

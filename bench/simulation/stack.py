@@ -33,6 +33,7 @@ from posedrop.aws.submit_queue import SubmitQueue
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.job import Input, Job
 from posedrop.contract.times import rfc3339
+from posedrop.contract.upload_layout import UploadLayout
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.gate.budget import Budget, Charge
 from posedrop.gate.gate import Gate, GateState
@@ -383,17 +384,18 @@ def _name(character: str, pose: str, number: int) -> str:
 
 
 def _job(character: str, pose: str, name: str) -> Job:
+    folder = UploadLayout().folder(character)
     inputs = {
         kind: Input(
             bucket=BUCKET,
-            key=f"incoming/{character}/{file}.png",
+            key=f"{key}.png",
             version_id="3sL4kqtJlcpXroDTDmJ.rmSpXd3dIbrHY",
             etag="70ee1738b6b21e2c8a43f3a5ab0eee71",
             size=IMAGE_BYTES,
             sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
             content_type="image/png",
         )
-        for kind, file in (("face", "face"), ("pose", f"poses/{pose}"))
+        for kind, key in (("face", folder.face), ("pose", folder.pose(pose)))
     }
     return Job(name, BUCKET, character, pose, inputs, {"prompt": PROMPT, "samples": 1}, {})
 

@@ -255,7 +255,7 @@ def jobs(
 def explain(shell: Shell, key_or_job: str) -> None:
     """Say why an upload did nothing.
 
-    For a key of the upload bucket (incoming/... or s3://...) or a job id.
+    For a key of the upload bucket (with its prefix, or s3://...) or a job id.
     """
     found = Explainer(shell.stack).explain(key_or_job)
     shell.show(found, lambda: display.explanation(found))
@@ -443,7 +443,7 @@ def cancel(
 @main.command()
 @click.argument("face", type=File())
 @click.argument("poses", metavar="POSE...", nargs=-1, required=True, type=File())
-@click.option("--character", metavar="NAME", help="The folder below incoming/ [default: the face's file name].")
+@click.option("--character", metavar="NAME", help="The folder below UploadPrefix [default: the face's file name].")
 @click.option("--prompt", help="The prompt; the stack's DefaultPrompt otherwise.")
 @click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="Another parameter of the model.")
 @click.option("--context", metavar="JSON", help="An object that comes back in the notification.")
@@ -472,7 +472,7 @@ def upload(
     out of the names. The parameters are uploaded beside each pose (poses/NAME.json).
     """
     stack = shell.stack
-    name, files, names = plan.folder(face, poses, character, _parameters(prompt, parameters, context))
+    name, files, names = plan.folder(stack.layout, face, poses, character, _parameters(prompt, parameters, context))
     planned = plan.plan(stack, name, files, names)
     _check(planned)
     if planned.others:
@@ -522,13 +522,14 @@ def dry_run(
         for path in paths:
             if not path.is_file():
                 raise click.BadParameter(no_file(path), param_hint="FACE POSE...")
-        name, files, poses = plan.folder(paths[0], paths[1:], character, _parameters(prompt, parameters, context))
+        own = _parameters(prompt, parameters, context)
+        name, files, poses = plan.folder(shell.stack.layout, paths[0], paths[1:], character, own)
         found = plan.plan(shell.stack, name, files, poses)
     elif paths[0].is_file():
         raise click.UsageError("a face alone makes no job: name a pose, too")
     else:
         found = plan.plan(shell.stack, names[0], {})
-    shell.show({**asdict(found), "usd": found.usd}, lambda: display.plan(found))
+    shell.show({**asdict(found), "usd": found.usd}, lambda: display.plan(found, shell.stack.layout))
     if any(job.outcome is plan.Outcome.REFUSED for job in found.asked):
         raise Refused("the contract refuses some of it")
 
@@ -676,7 +677,7 @@ def forget(shell: Shell, character: str, abandon: bool, timeout: float, yes: boo
     Uploads in all versions, prepared images, outputs, records and messages; nothing of another character. It asks
     first, and ends with a report of what is gone and of what cannot be removed. It may be run again.
     """
-    stack, name = shell.stack, character_of(character)
+    stack, name = shell.stack, character_of(character, shell.stack.layout)
     forgetting = Forgetting(stack, name)
     found = forgetting.find()
     if not shell.json:

@@ -23,6 +23,7 @@ from ops.inspect.records import Page
 from ops.inspect.timeline import Timeline, TimelineEvent, waited
 from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
+from posedrop.contract.upload_layout import UploadLayout
 
 STYLES = {
     "WAITING": "yellow",
@@ -291,14 +292,14 @@ def _moments(moments: Sequence[TimelineEvent]) -> list[Part]:
 # ---- plans -----------------------------------------------------------------------------------------------------------
 
 
-def plan(found: Plan) -> list[Part]:
+def plan(found: Plan, layout: UploadLayout) -> list[Part]:
     """What would be sent, and what it would cost."""
     if not found.jobs:
         return [Text("No poses: nothing would be sent.", "dim")]
     table = _table("Pose", "Outcome", "Cost", "")
     for job in found.jobs:
         cost = usd(job.usd) if job.usd else "-"
-        table.add_row(text(job.pose), Text(job.outcome, STYLES[job.outcome]), cost, text(_planned(job), "dim"))
+        table.add_row(text(job.pose), Text(job.outcome, STYLES[job.outcome]), cost, text(_planned(job, layout), "dim"))
     parts: list[Part] = [table]
     for job in found.jobs:
         if job.outcome is Outcome.NEW and job.request:
@@ -308,11 +309,11 @@ def plan(found: Plan) -> list[Part]:
     return [*parts, Text(), Text(f"{many(new, 'new job')}, about {usd(found.usd)}. Nothing was sent.")]
 
 
-def _planned(job: PlannedJob) -> str:
+def _planned(job: PlannedJob, layout: UploadLayout) -> str:
     if job.outcome is Outcome.REFUSED:
         return job.error or ""
     if job.outcome is Outcome.WAITING:
-        return missing(job.character, job.pose, job.missing).sentence
+        return missing(layout.folder(job.character), job.pose, job.missing).sentence
     if job.outcome is Outcome.KNOWN:
         return f"{job.job_id}: {word(job.status or '')}" + (f": {job.error}" if job.error else "")
     done = "; ".join(f"the {name} is {_listed(what)} first" for name, what in job.changes.items())

@@ -79,7 +79,7 @@ class Acting:
     async def arrange(self, request: Request) -> Response:
         """Which characters some files make, by their paths."""
         paths = texts(await read_body(request), "paths", MOST_PATHS)
-        found = arrange(paths)
+        found = arrange(paths, self._stack.layout)
         return JSONResponse(
             {
                 "characters": [
@@ -128,7 +128,7 @@ class Acting:
     def _begin(self, wanted: Sequence[sending.Drop], planned: Sequence[Plan], agreed: float) -> Response:
         files = sending.accepted(wanted, planned, agreed)
         hashes = [sha256 for file in files.values() if (sha256 := getattr(file, "sha256", ""))]
-        upload = Upload(files, hashes)
+        upload = Upload(files, hashes, self._stack.layout)
         self.staging.pin(upload.hashes)
         self.uploads[upload.upload_id] = upload
         jobs = sending.summary(planned)
@@ -183,7 +183,7 @@ class Acting:
         return JSONResponse({})
 
     async def _plan(self, body: dict[str, Any]) -> tuple[list[sending.Drop], list[Plan]]:
-        wanted = sending.drops(self.staging, body)
+        wanted = sending.drops(self.staging, self._stack.layout, body)
         return wanted, await to_thread.run_sync(partial(sending.plan_drops, self._stack, wanted), limiter=self._planner)
 
     # ---- once more ---------------------------------------------------------------------------------------------------

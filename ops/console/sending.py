@@ -21,7 +21,7 @@ from posedrop.contract.errors import InvalidInput
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.job import waiting_id
 from posedrop.contract.parameters import JOB_FILE_LIMIT, read_job_file
-from posedrop.contract.upload_layout import FileKind, Folder
+from posedrop.contract.upload_layout import FileKind, Folder, UploadLayout
 
 MOST_FILES = 5000
 SEEDS = 2**32
@@ -77,10 +77,15 @@ class Drop:
     `poses` are their keys by their names; `refused` says of each file that has no place, why.
     """
 
-    character: str
+    folder: Folder
     files: dict[str, File]
     poses: dict[str, str]
     refused: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def character(self) -> str:
+        """Whose files these are."""
+        return self.folder.character
 
 
 def described(body: Mapping[str, Any]) -> list[Described]:
@@ -109,17 +114,19 @@ def _described(given: Mapping[str, Any]) -> Described:
     return Described(name, files[0] if face else None, files[1:] if face else files, job_file)
 
 
-def drops(staging: Staging, body: Mapping[str, Any]) -> list[Drop]:
+def drops(staging: Staging, layout: UploadLayout, body: Mapping[str, Any]) -> list[Drop]:
     """What is asked for, laid out. Raises Lost and Refused."""
     wanted = described(body)
     parameters = body.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise Refused("the parameters are no JSON object")
     files = staging.get(name for each in wanted for name in each.hashes)
-    return [lay_out(each, files, parameters) for each in wanted]
+    return [lay_out(each, files, parameters, layout) for each in wanted]
 
 
-def lay_out(wanted: Described, files: Mapping[str, Staged], parameters: Mapping[str, Any]) -> Drop:
+def lay_out(
+    wanted: Described, files: Mapping[str, Staged], parameters: Mapping[str, Any], layout: UploadLayout
+) -> Drop:
     """Lay out one character's files. It is named by the face where it has no name. Raises Refused.
 
     `parameters` go over those of the character's own job files, and beside each pose.
@@ -130,9 +137,9 @@ def lay_out(wanted: Described, files: Mapping[str, Staged], parameters: Mapping[
         raise Refused("name the character, or choose a face whose file name names it")
     if not face and not poses:
         raise Refused("choose a face or a pose")
-    drop = Drop(character, {}, {})
+    drop = Drop(layout.folder(character), {}, {})
     if wanted.job_file:
-        drop.files[Folder(character).job_file] = files[wanted.job_file]
+        drop.files[drop.folder.job_file] = files[wanted.job_file]
     for kind, file in [*([(FileKind.FACE, face)] if face else []), *((FileKind.POSE, pose) for pose in poses)]:
         name = (file.pose or stem(PurePath(file.file).name, FileKind.POSE)) if kind is FileKind.POSE else ""
         try:
@@ -155,14 +162,14 @@ def _put(
     """Put one picture into a drop, and its parameters before it. Raises Refused."""
     if not file.sha256:
         raise Refused(f"the file has more than {UPLOAD_LIMIT} bytes")
-    key = place(drop.character, kind, PurePath(file.file).suffix, name)
+    key = place(drop.folder, kind, PurePath(file.file).suffix, name)
     if name in drop.poses:
         raise Refused(f"another pose is named {name}, too")
     if kind is FileKind.POSE:
         own = _parameters(file, files, parameters)
         drop.poses[name] = key
         if own:
-            drop.files[Folder(drop.character).pose_file(name)] = own
+            drop.files[drop.folder.pose_file(name)] = own
     drop.files[key] = files[file.sha256]
 
 
@@ -262,7 +269,7 @@ def accepted(wanted: Sequence[Drop], planned: Sequence[Plan], agreed_usd: float)
 
 def _own_files(drop: Drop) -> dict[str, set[str]]:
     """The keys of each pose's own files."""
-    return {name: {key, Folder(drop.character).pose_file(name)} for name, key in drop.poses.items()}
+    return {name: {key, drop.folder.pose_file(name)} for name, key in drop.poses.items()}
 
 
 # ---- once more -------------------------------------------------------------------------------------------------------

@@ -12,9 +12,7 @@ from posedrop.aws.places import IN_LINE
 from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import BUDGETS, ReasonCode
 from posedrop.contract.times import epoch
-from posedrop.contract.upload_layout import (
-    Folder,
-)
+from posedrop.contract.upload_layout import Folder, UploadLayout
 from posedrop.segmind.requests import Fate
 
 LATE = 120.0
@@ -25,7 +23,7 @@ def explain_record(record: Record, situation: Situation) -> Explanation:
     """Say how a job stands. Nothing is read but, through the situation, a job's place in line."""
     match record.status:
         case Status.WAITING:
-            found = _waiting(record)
+            found = _waiting(record, situation.layout)
         case Status.QUEUED:
             found = _queued(record, situation)
         case Status.SUBMITTING:
@@ -41,21 +39,21 @@ def explain_record(record: Record, situation: Situation) -> Explanation:
     return replace(found, job_id=record.job_id)
 
 
-def _waiting(record: Record) -> Explanation:
+def _waiting(record: Record, layout: UploadLayout) -> Explanation:
     if record.errors:
         text = f"Handling the upload failed {many(record.errors, 'time')}: {clause(record.reason)}."
         return Explanation(Reason.INTERNAL, text, "It is tried again by itself; the log of intake says more.")
-    return missing(record.character, record.pose, record.missing, record.reason)
+    return missing(layout.folder(record.character), record.pose, record.missing, record.reason)
 
 
-def missing(character: str, pose: str, what: list[str], hints: str | None = None) -> Explanation:
+def missing(folder: Folder, pose: str, what: list[str], hints: str | None = None) -> Explanation:
     """Say what uploads wait for: "face", "pose" or "prompt", and which files may have been meant."""
-    found = _missing(character, pose, what)
+    found = _missing(folder, pose, what)
     return replace(found, sentence=f"{found.sentence.removesuffix('.')}; {clause(hints)}.") if hints else found
 
 
-def _missing(character: str, pose: str, what: list[str]) -> Explanation:
-    folder = Folder(character)
+def _missing(folder: Folder, pose: str, what: list[str]) -> Explanation:
+    character = folder.character
     if "prompt" in what:
         sentence = f"The pose {pose} of {character} waits for a prompt: no job file, metadata or DefaultPrompt has one."
         put = f'{{"prompt": "..."}} as {folder.job_file}, or, for this pose alone, as {folder.pose_file(pose)}'
@@ -65,10 +63,10 @@ def _missing(character: str, pose: str, what: list[str]) -> Explanation:
         subject = f"{pose} of {character}" if pose else character
         also = " and for a face" if "face" in what else ""
         sentence = f"The files of {subject} wait for a pose{also}: there is no image to go with them."
-        name = f"{folder.poses_prefix}{pose or '<pose>'}"
+        name = folder.pose(pose or "<pose>")
         return Explanation(Reason.MISSING_POSE, sentence, f"Upload the pose as {name} {any_picture}.")
     sentence = f"The pose {pose} of {character} waits for a face: {folder.prefix} has none."
-    return Explanation(Reason.MISSING_FACE, sentence, f"Upload the face as {folder.prefix}face {any_picture}.")
+    return Explanation(Reason.MISSING_FACE, sentence, f"Upload the face as {folder.face} {any_picture}.")
 
 
 OWN_DEFERRALS: dict[str | None, tuple[str, str]] = {

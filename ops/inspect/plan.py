@@ -21,7 +21,7 @@ from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import Blob, Listed, UploadBucket
 from posedrop.contract.examine import Examined, Examiner
 from posedrop.contract.job import Job
-from posedrop.contract.upload_layout import PREFIX, FileKind, Folder, InvalidUploadKey, Upload, parse
+from posedrop.contract.upload_layout import FileKind, Folder, InvalidUploadKey, Upload, UploadLayout
 from posedrop.intake.folder import read_candidate
 from posedrop.segmind.client import MODEL
 
@@ -149,8 +149,15 @@ class Overlay(UploadBucket):
     A file of which the bucket has the same bytes under the same key is left as it lies there.
     """
 
-    def __init__(self, s3: "S3Client", name: str, files: Mapping[str, File], clock: Callable[[], float] = time.time):
-        super().__init__(s3, name)
+    def __init__(
+        self,
+        s3: "S3Client",
+        name: str,
+        layout: UploadLayout,
+        files: Mapping[str, File],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(s3, name, layout)
         self._files = files
         self._shared: dict[tuple[str, str], Blob] = {}
         self._examined: dict[tuple[str, str], Examined] = {}
@@ -167,7 +174,7 @@ class Overlay(UploadBucket):
         shared = (listed.key, listed.etag)
         if shared not in self._shared:
             blob = super().read(listed, limit)
-            if parse(listed.key).kind not in (FileKind.FACE, FileKind.JOB_FILE):
+            if self.layout.parse(listed.key).kind not in (FileKind.FACE, FileKind.JOB_FILE):
                 return blob
             self._shared[shared] = blob
         return self._shared[shared]
@@ -241,12 +248,12 @@ def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
 
 def _read(stack: Stack, wish: Wish) -> Plan:
     """A plan before it is known which of its jobs are there already."""
-    bucket = Overlay(stack.client("s3"), stack.uploads.name, wish.files, stack.clock)
+    bucket = Overlay(stack.client("s3"), stack.uploads.name, stack.layout, wish.files, stack.clock)
     url = f"{stack.parameter('SegmindBaseUrl')}/v2/{MODEL}"
     asked = wish.asked
     poses = list(bucket.poses(wish.character))
     # Only a face or a job file is shared: without a new one, no other pose becomes another job.
-    shared = [key for key in wish.files if parse(key).kind in (FileKind.FACE, FileKind.JOB_FILE)]
+    shared = [key for key in wish.files if stack.layout.parse(key).kind in (FileKind.FACE, FileKind.JOB_FILE)]
     if asked and bucket.unchanged.issuperset(shared):
         poses = sorted(asked)
     jobs = [_job(stack, bucket, wish.character, pose, asked is None or pose in asked) for pose in poses]
@@ -294,37 +301,38 @@ def _priced(job: PlannedJob, known: Mapping[str, Record], prices: Callable[[Mapp
 
 
 def folder(
-    face: Path, poses: Sequence[Path], character: str | None, parameters: Mapping[str, Any]
+    layout: UploadLayout, face: Path, poses: Sequence[Path], character: str | None, parameters: Mapping[str, Any]
 ) -> tuple[str, dict[str, bytes], list[str]]:
     """The character, its files by their keys, and the names of its poses, as they would be uploaded.
 
     The parameters go beside each pose, not into job.json: so they change no other job. Raises Refused.
     """
     character = character or stem(face.name, FileKind.FACE)
-    files = {place(character, FileKind.FACE, face.suffix): face.read_bytes()}
+    where = layout.folder(character)
+    files = {place(where, FileKind.FACE, face.suffix): face.read_bytes()}
     names = [stem(pose.name, FileKind.POSE) for pose in poses]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise Refused(f"two poses have the same name: {', '.join(sorted(twice))}")
     for pose, name in zip(poses, names, strict=True):
-        key = place(character, FileKind.POSE, pose.suffix, name)
+        key = place(where, FileKind.POSE, pose.suffix, name)
         if parameters:
-            files[Folder(character).pose_file(name)] = job_file(parameters)
+            files[where.pose_file(name)] = job_file(parameters)
         files[key] = pose.read_bytes()
     return character, files, names
 
 
-def place(character: str, kind: FileKind, ending: str, name: str = "") -> str:
+def place(where: Folder, kind: FileKind, ending: str, name: str = "") -> str:
     """The key under which a face, or the pose of a name, is uploaded; `ending` is .png or alike. Raises Refused."""
-    where = Folder(character)
+    layout = UploadLayout(where.root)
     ending = ending.lower()
-    key = f"{where.poses_prefix}{name}{ending}" if kind is FileKind.POSE else f"{where.prefix}face{ending}"
+    key = f"{where.pose(name) if kind is FileKind.POSE else where.face}{ending}"
     try:
-        upload = parse(key)
+        upload = layout.parse(key)
     except InvalidUploadKey as why:
-        raise Refused(f"{key.removeprefix(PREFIX)}: {why}") from why
-    if upload != Upload(kind, character, name):
-        raise Refused(f"{key.removeprefix(PREFIX)} would be another upload than is meant: choose other names")
+        raise Refused(f"{layout.below(key)}: {why}") from why
+    if upload != Upload(kind, where.character, name):
+        raise Refused(f"{layout.below(key)} would be another upload than is meant: choose other names")
     return key
 
 

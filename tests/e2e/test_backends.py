@@ -32,6 +32,7 @@ def credentials(stack: LocalStack) -> dict[str, str]:
         QueueUrl=stack.outputs["UploadQueueUrl"], AttributeNames=["QueueArn"]
     )
     names = {
+        "UPLOAD_PREFIX": stack.outputs["UploadPrefix"],
         "UPLOAD_BUCKET": stack.outputs["UploadBucketName"],
         "OUTPUT_BUCKET": stack.outputs["OutputBucketName"],
         "UPLOAD_QUEUE_ARN": queue["Attributes"]["QueueArn"],

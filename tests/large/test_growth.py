@@ -86,7 +86,9 @@ def test_fifty_thousand_poses_become_a_job_each(rate: float) -> None:
     s3: Any = MemoryBucket({**files, FACE: image("png", (9, 9))}, NOW - 3600)
     sqs: Any = Queues(lambda: chance.random() < rate)
     table, items = Table(), MemoryItems()
-    settings: Any = SimpleNamespace(upload_queue_url="uploads", settle_seconds=5.0, prepare_images=True)
+    settings: Any = SimpleNamespace(
+        upload_queue_url="uploads", upload_prefix="incoming/", settle_seconds=5.0, prepare_images=True
+    )
     gate = Gate(items, RateLimit(50, "submits"), Budget(0, 0))
     arrivals = UploadIntake(
         settings,

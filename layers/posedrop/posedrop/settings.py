@@ -55,6 +55,7 @@ class IntakeSettings(Settings):
     submit_queue_url: str
     dead_letter_queue_url: str
     state_machine_arn: str
+    upload_prefix: str
     settle_seconds: float
     prepare_images: bool
     default_prompt_parameter: str = ""
