@@ -117,7 +117,9 @@ class Acting:
         """What would become of the files. Nothing is sent."""
         wanted, planned = await self._plan(await read_body(request))
         refused = [refused for drop in wanted for refused in drop.refused]
-        return JSONResponse({"jobs": sending.summary(planned), "usd": sending.total(planned), "refused": refused})
+        return JSONResponse(
+            {"jobs": sending.summary(planned, self._stack.layout), "usd": sending.total(planned), "refused": refused}
+        )
 
     async def upload(self, request: Request) -> Response:
         """Upload files for the price that was agreed to; how far it is, the events say."""
@@ -131,7 +133,7 @@ class Acting:
         upload = Upload(files, hashes, self._stack.layout)
         self.staging.pin(upload.hashes)
         self.uploads[upload.upload_id] = upload
-        jobs = sending.summary(planned)
+        jobs = sending.summary(planned, self._stack.layout)
         self._feed.expect([job["job_id"] for job in jobs if job["job_id"] and job["outcome"] in ("new", "waiting")])
         for drop in wanted if len(wanted) <= CLOSELY_WATCHED else ():
             self._feed.watch(drop.character)

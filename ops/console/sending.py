@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -21,6 +21,7 @@ from posedrop.contract.errors import InvalidInput
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.job import waiting_id
 from posedrop.contract.parameters import JOB_FILE_LIMIT, read_job_file
+from posedrop.contract.reasons import Problem
 from posedrop.contract.upload_layout import FileKind, Folder, UploadLayout
 
 MOST_FILES = 5000
@@ -211,7 +212,7 @@ def total(planned: Sequence[Plan]) -> float:
     return round(sum(plan.usd for plan in planned), 4)
 
 
-def summary(planned: Sequence[Plan]) -> list[dict[str, Any]]:
+def summary(planned: Sequence[Plan], layout: UploadLayout) -> list[dict[str, Any]]:
     """The planned jobs as the page shows them; those that nobody asked for only if they are made again."""
     return [
         {
@@ -220,7 +221,7 @@ def summary(planned: Sequence[Plan]) -> list[dict[str, Any]]:
             "asked": job.asked,
             "outcome": str(job.outcome),
             "status": job.status,
-            "why": _why(job),
+            "why": _problems(job, layout) or _why(job),
             "usd": job.usd,
             "changes": job.changes,
             "parameters": {name: value for name, value in (job.request or {}).items() if not name.endswith("_image")},
@@ -230,6 +231,16 @@ def summary(planned: Sequence[Plan]) -> list[dict[str, Any]]:
         for job in plan.jobs
         if job.asked or job.outcome is Outcome.NEW
     ]
+
+
+def _problems(job: PlannedJob, layout: UploadLayout) -> str:
+    """What is wrong with a pose's files. The row is the pose's: only of other files it is said which they are."""
+
+    def shown(problem: Problem) -> str:
+        own = problem.file and layout.parse(problem.file).kind in (FileKind.POSE, FileKind.POSE_FILE)
+        return problem.text if own else str(replace(problem, file=layout.below(problem.file)))
+
+    return "; ".join(map(shown, job.problems))
 
 
 def _why(job: PlannedJob) -> str | None:

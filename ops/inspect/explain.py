@@ -197,9 +197,10 @@ class Explainer:
             )
             return Explanation(Reason.SETTLING, sentence, f"Wait {span(left)} and ask again.")
         if found.error:
-            reason = bad_input([read.key for read in found.job.inputs.values()], str(found.error))
             sentence = f"The upload is refused as soon as it is handled: {clause(str(found.error))}."
-            return Explanation(reason, sentence, "Upload the corrected file: that makes a new job.")
+            return Explanation(
+                bad_input(found.error.code), sentence, "Upload the corrected file: that makes a new job."
+            )
         waiting = self._stack.ledger.get(waiting_id(upload.character, pose))
         if waiting and waiting.errors:
             return explain_record(waiting, self._situation)

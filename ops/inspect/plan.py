@@ -21,6 +21,7 @@ from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import Blob, Listed, UploadBucket
 from posedrop.contract.examine import Examined, Examiner
 from posedrop.contract.job import Job
+from posedrop.contract.reasons import Problem
 from posedrop.contract.upload_layout import FileKind, Folder, InvalidUploadKey, Upload, UploadLayout
 from posedrop.intake.folder import read_candidate
 from posedrop.segmind.client import MODEL
@@ -45,8 +46,9 @@ class Outcome(StrEnum):
 class PlannedJob:
     """What would become of one pose: a new job, a known one (with its status), one that waits, one that is refused.
 
-    `asked`: it is one of the poses that were named; others share its face. `usd`: what it would cost. `request`: what
-    would be sent, with the images by their names. `changes`: by "face" and "pose", what is done to it before.
+    `asked`: it is one of the poses that were named; others share its face. `problems`: what is wrong with its files,
+    each with a code. `usd`: what it would cost. `request`: what would be sent, with the images by their names.
+    `changes`: by "face" and "pose", what is done to it before.
     """
 
     character: str
@@ -57,6 +59,7 @@ class PlannedJob:
     status: str | None = None
     missing: list[str] = field(default_factory=list)
     error: str | None = None
+    problems: tuple[Problem, ...] = ()
     request: dict[str, Any] | None = None
     changes: dict[str, list[str]] = field(default_factory=dict)
     context: dict[str, Any] | None = None
@@ -273,7 +276,9 @@ def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: b
     if found.lacks_prompt:
         return PlannedJob(character, pose, asked, Outcome.WAITING, missing=["prompt"], changes=changes)
     if found.error:
-        return PlannedJob(character, pose, asked, Outcome.REFUSED, error=str(found.error))
+        return PlannedJob(
+            character, pose, asked, Outcome.REFUSED, error=str(found.error), problems=found.error.problems
+        )
     return replace(_new(found.job), asked=asked, changes=changes)
 
 

@@ -21,7 +21,8 @@ class Situation:
 
     `gate` is the gate's state, `opening` when it lets jobs through next. `command` makes the next step, a command on
     the same stack. `before` counts the jobs in line before a place, up to MOST_COUNTED. `credits`: what is left on the
-    provider's account, None where that is not known. `layout`: where uploads lie.
+    provider's account, None where that is not known. `layout`: where uploads lie. `subject` begins
+    the sentences on a job instead of its id, where that stands beside them.
     """
 
     gate: GateState
@@ -34,6 +35,7 @@ class Situation:
     command: Callable[..., str] = command
     before: Callable[[str], int] = lambda place: 0
     credits: Credits | None = None
+    subject: str = ""
     layout: UploadLayout = field(default_factory=UploadLayout)
 
     @classmethod
@@ -52,7 +54,7 @@ class Situation:
             stack.command,
             lambda place: stack.line.before(place, MOST_COUNTED),
             stack.credits.read(),
-            stack.layout,
+            layout=stack.layout,
         )
 
     def turn_after(self, jobs: int) -> float | None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from posedrop.aws.notifier import email, notification, publish, subject, with_links
 from posedrop.aws.record import Record, Status
+from posedrop.contract.reasons import InputFault
 from tests.support import load_event, schema
 
 SNS_LIMIT = 256 * 1024
@@ -128,6 +129,11 @@ def test_an_ended_job_without_known_values_has_null_in_their_place() -> None:
         assert message[key] is None
     assert message["inputs"] == {"face": None, "pose": None}
     assert set(message["metrics"].values()) == {None}
+
+
+def test_a_code_for_operators_is_no_part_of_a_notification() -> None:
+    told = notification(replace(FAILED, error={"type": "InvalidInput", "message": "bad", "code": InputFault.IMAGE}))
+    assert told["error"] == {"type": "InvalidInput", "message": "bad"}
 
 
 def test_a_failure_tells_no_outputs() -> None:

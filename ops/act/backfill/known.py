@@ -43,7 +43,7 @@ class Parameters:
         if files.pose and (whole or "prompt" not in found[0]):
             answer = self._s3.head_object(Bucket=self._bucket.name, Key=files.pose.key)
             if prompt := metadata_prompt(answer.get("Metadata", {})):
-                layers.append({"prompt": check_prompt(f"{files.pose.key}: metadata", prompt)})
+                layers.append({"prompt": check_prompt(files.pose.key, prompt)})
                 found = merge(default_prompt, *layers)
         return found
 

@@ -49,7 +49,7 @@ def notification(record: Record) -> dict[str, Any]:
         "parameters": record.parameters or None,
         # A link is published only: what is stored for long holds none.
         "outputs": [] if failed else [{key: output.get(key) for key in OUTPUT} for output in record.outputs],
-        "error": record.error,
+        "error": record.error and {name: record.error[name] for name in ("type", "message")},
         "metrics": {key: record.metrics.get(key) for key in METRICS},
         "context": record.context,
         "submitted_at": record.submitted_at,

@@ -10,6 +10,7 @@ from posedrop.aws.errors import SHORT_READ
 from posedrop.aws.stored_uploads import CHUNK, translated, version_of
 from posedrop.contract.errors import TransientFault
 from posedrop.contract.examine import Examined, Examiner
+from posedrop.contract.reasons import InputFault
 from posedrop.contract.upload_layout import (
     FileKind,
     InvalidUploadKey,
@@ -166,7 +167,7 @@ class UploadBucket:
 
         Raises UploadChanged and InvalidInput as `read` does.
         """
-        with translated(listed.key):
+        with translated(listed.key, InputFault.IMAGE):
             response = self._s3.head_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
         return (
             None if "StorageClass" in response else version_of(response)
@@ -178,7 +179,7 @@ class UploadBucket:
         Raises UploadChanged if it is not the same any more, InvalidInput if it is archived or may not be read, and
         TransientFault if it ends early.
         """
-        with translated(listed.key):
+        with translated(listed.key, InputFault.PARAMETERS):  # images are examined instead
             response = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
         with response["Body"] as body:
             data = body.read(limit)
@@ -198,7 +199,7 @@ class UploadBucket:
 
         Of what is no picture only the beginning is read, of what is too large nothing. Raises as `read` does.
         """
-        with translated(listed.key):
+        with translated(listed.key, InputFault.IMAGE):
             response = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
         examiner = Examiner(listed.key, response["ContentLength"])
         with response["Body"] as body:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import fastjsonschema
 
 from posedrop.contract.errors import InvalidInput
+from posedrop.contract.reasons import InputFault, Problem
 
 JOB_FILE_LIMIT = 64 * 1024
 PROMPT_LIMIT = 8 * 1024
@@ -40,27 +41,31 @@ def read_job_file(name: str, data: bytes) -> dict[str, Any]:
     Raises InvalidInput that names the file, each wrong field and the reason.
     """
     if len(data) > JOB_FILE_LIMIT:
-        raise InvalidInput(f"{name}: larger than {JOB_FILE_LIMIT} bytes")
+        raise _invalid(name, f"larger than {JOB_FILE_LIMIT} bytes")
     try:
         content = json.loads(data, parse_constant=_refuse_constant)
     except RecursionError as exc:
-        raise InvalidInput(f"{name}: nested too deeply") from exc
+        raise _invalid(name, "nested too deeply") from exc
     except ValueError as exc:
-        raise InvalidInput(f"{name}: not JSON: {exc}") from exc
+        raise _invalid(name, f"not JSON: {exc}") from exc
     if not isinstance(content, dict):
-        raise InvalidInput(f"{name}: not a JSON object")
+        raise _invalid(name, "not a JSON object")
     problems = [problem for field, value in content.items() for problem in _problems(field, value)]
     if problems:
-        raise InvalidInput("; ".join(f"{name}: {problem}" for problem in problems[:10]))
+        raise _invalid(name, *problems[:10])
     # JSON Schema takes 1.0 for an integer; the provider may not.
     return {field: int(value) if isinstance(value, float) else value for field, value in content.items()}
 
 
-def check_prompt(name: str, prompt: str) -> str:
-    """The prompt itself. Raises InvalidInput if it is too long or not text."""
+def check_prompt(key: str, prompt: str) -> str:
+    """The prompt itself, from the metadata of the file `key`. Raises InvalidInput if it is too long or not text."""
     if problem := _prompt_problem(prompt):
-        raise InvalidInput(f"{name}: {problem}")
+        raise _invalid(key, f"metadata: {problem}")
     return prompt
+
+
+def _invalid(name: str, *problems: str) -> InvalidInput:
+    return InvalidInput(*(Problem(text, InputFault.PARAMETERS, name) for text in problems))
 
 
 def metadata_prompt(metadata: Mapping[str, str]) -> str:
