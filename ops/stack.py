@@ -21,7 +21,7 @@ from posedrop.aws.ledger import Ledger
 from posedrop.aws.record import Record
 from posedrop.aws.upload_bucket import UploadBucket
 from posedrop.contract.job import JOB_ID, waiting_id
-from posedrop.contract.naming import execution_name
+from posedrop.contract.naming import execution_arn, execution_name
 from posedrop.contract.upload_layout import UploadLayout
 from posedrop.gate.budget import Budget
 from posedrop.gate.credits import CreditsStore
@@ -30,6 +30,7 @@ from posedrop.gate.latency import LatencyStore
 from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import Counting, RateLimit
 from posedrop.line.line import Line
+from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL_STATE = ROOT / ".local" / "stack.json"
@@ -130,6 +131,11 @@ class Stack:
         """Whether pictures are prepared before they are sent."""
         return self.parameter("PrepareImages") == "true"
 
+    @property
+    def model(self) -> ModelSpec:
+        """The provider's model that the stack runs."""
+        return CONSISTENT_CHARACTER
+
     @cached_property
     def layout(self) -> UploadLayout:
         """Where uploads lie in the upload bucket."""
@@ -156,12 +162,12 @@ class Stack:
     @cached_property
     def gate(self) -> Gate:
         """When the next requests may be made: the plan's limit, the breaker and the budget."""
-        return Gate(self._items, self.limit, self.budget)
+        return Gate(self._items, self.limit, self.budget, self.model)
 
     @cached_property
     def credits(self) -> CreditsStore:
         """What is known of the provider's credits."""
-        return CreditsStore(self._items)
+        return CreditsStore(self._items, model=self.model)
 
     @cached_property
     def line(self) -> Line:
@@ -197,7 +203,7 @@ class Stack:
 
     def execution_named(self, name: str) -> str:
         """The ARN of an execution by its name."""
-        return f"{self.output('JobStateMachineArn').replace(':stateMachine:', ':execution:')}:{name}"
+        return execution_arn(self.output("JobStateMachineArn"), name)
 
     # ---- what to do next ---------------------------------------------------------------------------------------------
 

@@ -76,10 +76,11 @@ def delivery() -> Delivery:
     api_key = ApiKey(settings.segmind_secret_id)
     dynamodb = boto3.client("dynamodb")
     items = Items(dynamodb, settings.jobs_table)
-    history = History(settings.segmind_history_url, api_key) if settings.segmind_history_url else None
+    history_url, model = settings.segmind_history_url, settings.model
+    history = History(history_url, api_key, model=model) if history_url else None
     return Delivery(
         ledger=Ledger(dynamodb, settings.jobs_table, settings.record_retention_days),
-        segmind=Segmind(settings.segmind_base_url, api_key, clock=time.time),
+        segmind=Segmind(settings.segmind_base_url, api_key, clock=time.time, model=settings.model),
         api_key=api_key,
         downloader=Downloader(settings.segmind_base_url),
         outputs=OutputBucket(s3_client(), settings.output_bucket),
@@ -88,9 +89,9 @@ def delivery() -> Delivery:
         event_bus=EventBus(boto3.client("events"), settings.event_bus_name) if settings.event_bus_name else None,
         link_seconds=settings.result_link_seconds,
         limiter=RateLimiter(items, settings.limit),
-        budgets=BudgetStore(items, settings.budget),
+        budgets=BudgetStore(items, settings.budget, settings.model),
         latency=LatencyStore(dynamodb, settings.jobs_table, settings.typical_inference_seconds),
         rescue=Rescue(history, clock=time.time),
-        account=CreditsStore(items, clock=time.time),
+        account=CreditsStore(items, clock=time.time, model=settings.model),
         clock=time.time,
     )

@@ -46,7 +46,7 @@ def watch() -> StatusPoller:
     settings: PollSettings = from_environment(PollSettings)
     api_key = ApiKey(settings.segmind_secret_id)
     return StatusPoller(
-        Segmind(settings.segmind_base_url, api_key, clock=time.time),
+        Segmind(settings.segmind_base_url, api_key, clock=time.time, model=settings.model),
         RateLimiter(Items(boto3.client("dynamodb"), settings.jobs_table), settings.limit),
         api_key,
         timeout_seconds=settings.job_timeout_seconds,

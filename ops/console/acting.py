@@ -185,7 +185,7 @@ class Acting:
         return JSONResponse({})
 
     async def _plan(self, body: dict[str, Any]) -> tuple[list[sending.Drop], list[Plan]]:
-        wanted = sending.drops(self.staging, self._stack.layout, body)
+        wanted = sending.drops(self.staging, self._stack, body)
         return wanted, await to_thread.run_sync(partial(sending.plan_drops, self._stack, wanted), limiter=self._planner)
 
     # ---- once more ---------------------------------------------------------------------------------------------------

@@ -75,10 +75,12 @@ class Described:
 class Drop:
     """What was chosen of one character, laid out as it would be uploaded: files by their keys, in their order.
 
-    `poses` are their keys by their names; `refused` says of each file that has no place, why.
+    `rules`: the schema of its job files. `poses` are their keys by their names; `refused` says of each file that has no
+    place, why.
     """
 
     folder: Folder
+    rules: str
     files: dict[str, File]
     poses: dict[str, str]
     refused: list[dict[str, str]] = field(default_factory=list)
@@ -115,19 +117,17 @@ def _described(given: Mapping[str, Any]) -> Described:
     return Described(name, files[0] if face else None, files[1:] if face else files, job_file)
 
 
-def drops(staging: Staging, layout: UploadLayout, body: Mapping[str, Any]) -> list[Drop]:
+def drops(staging: Staging, stack: Stack, body: Mapping[str, Any]) -> list[Drop]:
     """What is asked for, laid out. Raises Lost and Refused."""
     wanted = described(body)
     parameters = body.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise Refused("the parameters are no JSON object")
     files = staging.get(name for each in wanted for name in each.hashes)
-    return [lay_out(each, files, parameters, layout) for each in wanted]
+    return [lay_out(each, files, parameters, stack) for each in wanted]
 
 
-def lay_out(
-    wanted: Described, files: Mapping[str, Staged], parameters: Mapping[str, Any], layout: UploadLayout
-) -> Drop:
+def lay_out(wanted: Described, files: Mapping[str, Staged], parameters: Mapping[str, Any], stack: Stack) -> Drop:
     """Lay out one character's files. It is named by the face where it has no name. Raises Refused.
 
     `parameters` go over those of the character's own job files, and beside each pose.
@@ -138,7 +138,7 @@ def lay_out(
         raise Refused("name the character, or choose a face whose file name names it")
     if not face and not poses:
         raise Refused("choose a face or a pose")
-    drop = Drop(layout.folder(character), {}, {})
+    drop = Drop(stack.layout.folder(character), stack.model.schema, {}, {})
     if wanted.job_file:
         drop.files[drop.folder.job_file] = files[wanted.job_file]
     for kind, file in [*([(FileKind.FACE, face)] if face else []), *((FileKind.POSE, pose) for pose in poses)]:
@@ -167,14 +167,14 @@ def _put(
     if name in drop.poses:
         raise Refused(f"another pose is named {name}, too")
     if kind is FileKind.POSE:
-        own = _parameters(file, files, parameters)
+        own = _parameters(file, files, parameters, drop.rules)
         drop.poses[name] = key
         if own:
             drop.files[drop.folder.pose_file(name)] = own
     drop.files[key] = files[file.sha256]
 
 
-def _parameters(file: Named, files: Mapping[str, Staged], parameters: Mapping[str, Any]) -> File | None:
+def _parameters(file: Named, files: Mapping[str, Staged], parameters: Mapping[str, Any], rules: str) -> File | None:
     """The job file of one pose: its own, with what was set on the page over it. Raises Refused."""
     if not file.parameters:
         return InMemory(job_file(parameters)) if parameters else None
@@ -182,7 +182,7 @@ def _parameters(file: Named, files: Mapping[str, Staged], parameters: Mapping[st
     if not parameters:
         return own
     try:
-        there = read_job_file(f"{PurePath(file.file).stem}.json", own.read(JOB_FILE_LIMIT + 1))
+        there = read_job_file(f"{PurePath(file.file).stem}.json", own.read(JOB_FILE_LIMIT + 1), rules)
     except InvalidInput as why:
         raise Refused(str(why)) from why
     return InMemory(job_file({**there, **parameters}))
@@ -224,7 +224,7 @@ def summary(planned: Sequence[Plan], layout: UploadLayout) -> list[dict[str, Any
             "why": _problems(job, layout) or _why(job),
             "usd": job.usd,
             "changes": job.changes,
-            "parameters": {name: value for name, value in (job.request or {}).items() if not name.endswith("_image")},
+            "parameters": job.parameters,
             "job_id": job.job_id or (waiting_id(job.character, job.pose) if job.missing else None),
         }
         for plan in planned

@@ -117,9 +117,10 @@ class Explainer:
             if made:
                 return explain_record(made, self._situation)
             return self._missing(upload.character, pose, files)
-        prompt, prepares = self._stack.parameter("DefaultPrompt"), self._stack.prepares
+        stack, prompt = self._stack, self._stack.parameter("DefaultPrompt")
+        how: Any = {"prepares": stack.prepares, "model": stack.model}
         try:
-            found = read_candidate(self._bucket, upload.character, pose, files, prompt, prepares=prepares)
+            found = read_candidate(self._bucket, upload.character, pose, files, prompt, **how)
         except UploadChanged as exc:
             return Explanation(Reason.SETTLING, f"{exc} is being replaced right now.", "Wait a moment and ask again.")
         if upload.kind in (FileKind.FACE, FileKind.POSE) and found.job.inputs[upload.kind].key != key:

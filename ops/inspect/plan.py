@@ -24,7 +24,6 @@ from posedrop.contract.job import Job
 from posedrop.contract.reasons import Problem
 from posedrop.contract.upload_layout import FileKind, Folder, InvalidUploadKey, Upload, UploadLayout
 from posedrop.intake.folder import read_candidate
-from posedrop.segmind.client import MODEL
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -61,6 +60,7 @@ class PlannedJob:
     error: str | None = None
     problems: tuple[Problem, ...] = ()
     request: dict[str, Any] | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, list[str]] = field(default_factory=dict)
     context: dict[str, Any] | None = None
     usd: float = 0.0
@@ -252,7 +252,7 @@ def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
 def _read(stack: Stack, wish: Wish) -> Plan:
     """A plan before it is known which of its jobs are there already."""
     bucket = Overlay(stack.client("s3"), stack.uploads.name, stack.layout, wish.files, stack.clock)
-    url = f"{stack.parameter('SegmindBaseUrl')}/v2/{MODEL}"
+    url = f"{stack.parameter('SegmindBaseUrl')}{stack.model.path}"
     asked = wish.asked
     poses = list(bucket.poses(wish.character))
     # Only a face or a job file is shared: without a new one, no other pose becomes another job.
@@ -268,8 +268,8 @@ def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: b
     if files.missing:
         return PlannedJob(character, pose, asked, Outcome.WAITING, missing=files.missing)
     try:
-        prepares = stack.prepares
-        found = read_candidate(bucket, character, pose, files, stack.parameter("DefaultPrompt"), prepares=prepares)
+        prompt, prepares, model = stack.parameter("DefaultPrompt"), stack.prepares, stack.model
+        found = read_candidate(bucket, character, pose, files, prompt, prepares=prepares, model=model)
     except UploadChanged as exc:
         raise Refused(f"{exc} is being replaced right now: try again") from exc
     changes = {name: list(read.changes) for name, read in found.job.inputs.items() if read.changes} if prepares else {}
@@ -279,14 +279,22 @@ def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: b
         return PlannedJob(
             character, pose, asked, Outcome.REFUSED, error=str(found.error), problems=found.error.problems
         )
-    return replace(_new(found.job), asked=asked, changes=changes)
+    return replace(_new(stack, found.job), asked=asked, changes=changes)
 
 
-def _new(job: Job) -> PlannedJob:
-    images = {f"{name}_image": f"s3://{read.bucket}/{read.key}" for name, read in job.inputs.items()}
-    request = {**job.parameters, **images}
+def _new(stack: Stack, job: Job) -> PlannedJob:
+    request = stack.model.request(
+        job.parameters, {str(kind): f"s3://{read.bucket}/{read.key}" for kind, read in job.inputs.items()}
+    )
     return PlannedJob(
-        job.character, job.pose, True, Outcome.NEW, job_id=job.job_id, request=request, context=job.context
+        job.character,
+        job.pose,
+        True,
+        Outcome.NEW,
+        job_id=job.job_id,
+        request=request,
+        parameters=job.parameters,
+        context=job.context,
     )
 
 
@@ -296,8 +304,7 @@ def _priced(job: PlannedJob, known: Mapping[str, Record], prices: Callable[[Mapp
         return job
     record = known.get(job.job_id)
     if record is None:
-        parameters = {name: value for name, value in (job.request or {}).items() if not name.endswith("_image")}
-        return replace(job, usd=prices(parameters))
+        return replace(job, usd=prices(job.parameters))
     error = record.error["message"] if record.error else None
     return replace(job, outcome=Outcome.KNOWN, status=str(record.status), error=error)
 

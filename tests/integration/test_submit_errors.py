@@ -10,9 +10,8 @@ import httpx
 import pytest
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 
-from posedrop.gate.price import FIRST_PRICE
 from tests.integration.conftest import API_KEY, BUCKET, Pipeline
-from tests.support import Context, image, load_event
+from tests.support import FIRST_PRICE, Context, image, load_event
 
 FACE = ("incoming/hero/face.png", image("png", (10, 10), "white"))
 WALK = ("incoming/hero/poses/walk.png", image("png", (12, 8), "black"))

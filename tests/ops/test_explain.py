@@ -20,13 +20,12 @@ from posedrop.gate.breaker import Breaker, Cause
 from posedrop.gate.budget import Budget, Spending
 from posedrop.gate.gate import Gate
 from posedrop.gate.poll_schedule import Latency
-from posedrop.gate.price import FIRST_PRICE
 from posedrop.gate.rate_limit import RateLimit, RateLimitState
 from posedrop.segmind.requests import Fate, Request
 from tests.integration.conftest import BUCKET, Pipeline
 from tests.items import MemoryItems
 from tests.ops.conftest import FACE, SIT, WALK, Run
-from tests.support import image
+from tests.support import FIRST_PRICE, image
 
 Ask = Callable[..., Any]
 

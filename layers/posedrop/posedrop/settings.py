@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args
 from posedrop.contract.errors import SettingsError
 from posedrop.gate.budget import Budget
 from posedrop.gate.rate_limit import Counting, RateLimit
+from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -27,6 +28,11 @@ class Settings:
     monthly_budget: float
     typical_inference_seconds: float
     record_retention_days: float
+
+    @property
+    def model(self) -> ModelSpec:
+        """The provider's model that the stack runs."""
+        return CONSISTENT_CHARACTER
 
     @property
     def limit(self) -> RateLimit:

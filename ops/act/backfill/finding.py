@@ -109,7 +109,10 @@ class Finder:
 
     def _look_up(self, group: Group) -> tuple[int, list[Found]]:
         """How many poses of a character have a job, and what the others are."""
-        files, parameters = Files(self._s3, self._bucket, group), Parameters(self._s3, self._bucket)
+        files, parameters = (
+            Files(self._s3, self._bucket, group),
+            Parameters(self._s3, self._bucket, self._stack.model.schema),
+        )
         poses = {pose: files.of(pose) for pose in list(group.poses) if pose}
         known = with_jobs(self._records, self._bucket, parameters, group.character, poses)
         new = {pose: found for pose, found in poses.items() if pose not in known}

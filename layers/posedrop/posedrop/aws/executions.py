@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from posedrop.aws.record import Record, Status
 from posedrop.contract.errors import PosedropError
-from posedrop.contract.naming import execution_name
+from posedrop.contract.naming import execution_arn, execution_name
 from posedrop.contract.times import epoch
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ class Executions:
     def __init__(self, sfn: "SFNClient", state_machine_arn: str) -> None:
         self._sfn = sfn
         self._state_machine_arn = state_machine_arn
-        self._execution_arn = state_machine_arn.replace(":stateMachine:", ":execution:")
 
     def start_ended(self, record: Record) -> None:
         """Start the execution of an attempt that ended before it was sent: it only notifies. Raises as `start` does."""
@@ -53,7 +52,7 @@ class Executions:
     def _input(self, name: str) -> dict[str, Any]:
         """The input of an execution that there is, or nothing once its history has expired (after 90 days)."""
         try:
-            found = self._sfn.describe_execution(executionArn=f"{self._execution_arn}:{name}")
+            found = self._sfn.describe_execution(executionArn=execution_arn(self._state_machine_arn, name))
         except ClientError as exc:
             if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
                 raise

@@ -40,7 +40,8 @@ from posedrop.gate.latency import LatencyStore
 from posedrop.gate.rate_limit import RateLimiter
 from posedrop.segmind.client import COMPLETED, FAILED, Segmind
 from posedrop.segmind.downloads import Downloader
-from posedrop.segmind.outputs import MAX_IMAGES, BadOutput, InlineSource, Source, parse_output
+from posedrop.segmind.model import MAX_IMAGES
+from posedrop.segmind.outputs import BadOutput, InlineSource, Source, parse_output
 from posedrop.segmind.requests import Request, cost_of_attempt
 from posedrop.segmind.rescue import CannotSay, Found, Rescue
 from posedrop.segmind.responses import result_gone
@@ -155,7 +156,7 @@ class Delivery:
             return {"job_id": record.job_id, "rescued": False}
         attempt = self._ledger.next_attempt(record)
         try:
-            found = self._rescue.find(record.paid, record.parameters.get("samples"), remaining() - RESERVE)
+            found = self._rescue.find(record.paid, self._images_made(record), remaining() - RESERVE)
             outputs = self._store_images(replace(record, attempt=attempt), found.sources, remaining)
             rescued = self._succeed_later(record, attempt, found, outputs) if outputs else None
         except (CannotSay, DeliveryFailed) as exc:
@@ -269,7 +270,7 @@ class Delivery:
         if error.type not in RESCUABLE or record.request_id is None:
             return None
         try:
-            found = self._rescue.find(record.paid, record.parameters.get("samples"), remaining() - RESERVE)
+            found = self._rescue.find(record.paid, self._images_made(record), remaining() - RESERVE)
             outputs = self._store_images(record, found.sources, remaining)
         except (CannotSay, DeliveryFailed, OutputInvalid) as exc:
             logger.warning("not rescued", reason=str(exc))
@@ -331,6 +332,9 @@ class Delivery:
             self._learn(record, event, inference_seconds)
         self._settle(record, cost_usd, delivered=True)
         return ended
+
+    def _images_made(self, record: Record) -> int:
+        return self._segmind.model.images_made(record.parameters)
 
     def _with_cost(self, record: Record, cost_usd: float | None) -> list[Request]:
         """The record's requests with the cost of the accepted one, if that is known now."""

@@ -13,6 +13,7 @@ from posedrop.contract.job import Input, Job, job_id, output_folder
 from posedrop.contract.parameters import JOB_FILE_LIMIT, check_prompt, merge, metadata_prompt, read_job_file
 from posedrop.contract.reasons import InputFault, Problem
 from posedrop.contract.upload_layout import FileKind
+from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 KEY_LIMIT = 1024
 """Bytes of a key (Amazon S3 user guide, object keys)."""
@@ -62,6 +63,7 @@ def read_candidate(
     known: ReadImages | None = None,
     *,
     prepares: bool = True,
+    model: ModelSpec = CONSISTENT_CHARACTER,
 ) -> JobCandidate:
     """Read and check the files of a job that has both images. A face that is `known` is not read.
 
@@ -81,14 +83,14 @@ def read_candidate(
         problems += found.problems
         pending |= {str(kind): found.pending} if found.pending else {}
         prompt = metadata_prompt(found.metadata)  # the pose's: it is read last
-    layers, unreadable = _read_job_files(bucket, files, problems)
+    layers, unreadable = _read_job_files(bucket, files, problems, model.schema)
     if prompt:
         try:
             layers.append({"prompt": check_prompt(inputs["pose"].key, prompt)})
         except InvalidInput as exc:
             problems += exc.problems
             unreadable.append(prompt)
-    parameters, context = merge(default_prompt, *layers)
+    parameters, context = merge(default_prompt, *layers, rules=model.schema)
     content |= {"parameters": parameters, "context": context, "unreadable": unreadable}
     name = job_id(bucket.name, character, pose, content)
     longest = len(f"{output_folder(character, pose, name, 999)}/result.json".encode())
@@ -100,7 +102,7 @@ def read_candidate(
 
 
 def _read_job_files(
-    bucket: UploadBucket, files: JobFiles, problems: list[Problem]
+    bucket: UploadBucket, files: JobFiles, problems: list[Problem], rules: str
 ) -> tuple[list[dict[str, object]], list[str]]:
     """Return what the job files say, and the digests of those that cannot be read, whose problems are added."""
     layers: list[dict[str, object]] = []
@@ -112,7 +114,7 @@ def _read_job_files(
         try:
             blob = bucket.read(listed, JOB_FILE_LIMIT + 1)
             digest = blob.digest if blob.whole else f"{blob.digest} {blob.size}"
-            layers.append(read_job_file(listed.key, blob.data))
+            layers.append(read_job_file(listed.key, blob.data, rules))
         except InvalidInput as exc:
             problems += exc.problems
             unreadable.append(digest)

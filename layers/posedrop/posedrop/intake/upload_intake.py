@@ -259,9 +259,16 @@ class UploadIntake:
         raise FolderUnsteady("the files keep changing")
 
     def _draft(self, bucket: UploadBucket, message: PoseMessage, files: JobFiles) -> JobCandidate:
-        prepares = self._settings.prepare_images
-        prompt = self._default_prompt()
-        return read_candidate(bucket, message.character, message.pose, files, prompt, self._images, prepares=prepares)
+        return read_candidate(
+            bucket,
+            message.character,
+            message.pose,
+            files,
+            self._default_prompt(),
+            self._images,
+            prepares=self._settings.prepare_images,
+            model=self._settings.model,
+        )
 
     def _coming(self, found: JobCandidate) -> dict[str, tuple[Listed, Content]]:
         """The files in whose place a picture may still come: the young ones of what has none."""

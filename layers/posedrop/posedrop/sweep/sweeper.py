@@ -17,7 +17,7 @@ from posedrop.aws.notifier import incomplete
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict
 from posedrop.contract.errors import PosedropError
-from posedrop.contract.naming import execution_name
+from posedrop.contract.naming import execution_arn, execution_name
 from posedrop.contract.times import epoch
 
 if TYPE_CHECKING:
@@ -85,7 +85,6 @@ class Sweep:
         self._upload_queue_url = upload_queue_url
         self._submit_queue_url = submit_queue_url
         self._state_machine_arn = state_machine_arn
-        self._execution_arn = state_machine_arn.replace(":stateMachine:", ":execution:")
         self._deliver_function = deliver_function
         self._alert_hours = alert_hours
         self._clock = clock
@@ -183,7 +182,7 @@ class Sweep:
         if name in self._running_executions():
             return False
         try:
-            execution = self._sfn.describe_execution(executionArn=f"{self._execution_arn}:{name}")
+            execution = self._sfn.describe_execution(executionArn=execution_arn(self._state_machine_arn, name))
         except ClientError as exc:
             if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
                 raise
