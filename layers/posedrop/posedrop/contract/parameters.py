@@ -127,7 +127,7 @@ def _problems(field: str, value: object, rules: str) -> list[str]:
 
 def _unknown(field: str, known: list[str]) -> str:
     shown = field[:60]
-    if field in ("face_image", "pose_image"):
+    if field.endswith("_image"):  # as the models call them
         return f"{shown} is not taken from a job file: upload the image itself"
     near = difflib.get_close_matches(shown, known, n=1)
     return f"{_printable(shown)} is not a parameter of the model" + (f"; did you mean {near[0]}?" if near else "")
