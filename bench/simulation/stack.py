@@ -31,6 +31,7 @@ from posedrop.aws.places import client_item, in_line
 from posedrop.aws.record import Status
 from posedrop.aws.submit_queue import SubmitQueue
 from posedrop.contract.deferral import Deferred
+from posedrop.contract.execution import ExecutionState
 from posedrop.contract.job import Input, Job
 from posedrop.contract.times import rfc3339
 from posedrop.contract.upload_layout import UploadLayout
@@ -41,7 +42,6 @@ from posedrop.gate.latency import LatencyStore
 from posedrop.gate.rate_limit import RateLimit
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
-from posedrop.poll.status import JobState
 from posedrop.poll.status_poller import StatusPoller
 from posedrop.segmind.rescue import Rescue
 from posedrop.submit.lookup import RequestLookup
@@ -291,12 +291,12 @@ class Stack:
             ended, inference = self.provider.forget(given["request_id"])
             self.simulation.sleep(ended + SEEN_SECONDS - self.simulation.now)
         else:
-            state = JobState.of(given)
+            state = ExecutionState.of(given)
             while not state.finished:
                 self.simulation.sleep(state.wait_seconds + STEP_SECONDS)
                 state = self.poll.invoke(state)
             assert state.error is None, state
-            inference = self.provider.result(state.request_id).inference_seconds or 0.0
+            inference = self.provider.result(str(state.request_id)).inference_seconds or 0.0
         self._deliver(given["job_id"], inference)
 
     def _deliver(self, name: str, inference: float) -> None:

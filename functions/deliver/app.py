@@ -15,6 +15,14 @@ from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import flush
 from posedrop.aws.output_bucket import OutputBucket
 from posedrop.aws.s3 import s3_client
+from posedrop.contract.delivery_requests import (
+    CreditsRequest,
+    ExecutionEnd,
+    HistoryRequest,
+    RescueRequest,
+    parse_request,
+)
+from posedrop.contract.execution import ExecutionState
 from posedrop.contract.naming import execution_name
 from posedrop.deliver.delivery import Delivery
 from posedrop.gate.budget import BudgetStore
@@ -32,35 +40,29 @@ logger = Logger()
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
-    """End the job of a state machine's event, or report an execution that ended without notifying its job's end.
-
-    An event {"rescue": job id, "attempt": n} fetches the pictures of a failed job that the provider still keeps,
-    {"credits": true} asks what is left on the account, {"history": {"first", "last", "page"}} reads a part of the
-    provider's request history.
-    """
+    """End the job of an execution, or do what else is asked for (posedrop.contract.delivery_requests)."""
 
     def remaining() -> float:
         return context.get_remaining_time_in_millis() / 1000
 
     try:
-        if event.get("detail-type") == "Step Functions Execution Status Change":
-            logger.append_keys(execution=event["detail"]["name"])
-            delivery().report_execution(event, remaining)
-            return None
-        if "history" in event:
-            return delivery().history(event)
-        if "credits" in event:
-            delivery().refresh_credits()
-            return None
-        if "rescue" in event:
-            logger.append_keys(job_id=event["rescue"], attempt=event["attempt"])
-            return delivery().rescue(event, remaining)
-        logger.append_keys(
-            job_id=event["job_id"],
-            attempt=event["attempt"],
-            execution=execution_name(event["job_id"], event["attempt"]),
-        )
-        return delivery().deliver(event, remaining)
+        match parse_request(event):
+            case HistoryRequest() as request:
+                return delivery().history(request)
+            case CreditsRequest():
+                delivery().refresh_credits()
+                return None
+            case RescueRequest() as request:
+                logger.append_keys(job_id=request.job_id, attempt=request.attempt)
+                return delivery().rescue(request, remaining)
+            case ExecutionEnd() as end:
+                logger.append_keys(job_id=end.job_id, attempt=end.attempt, execution=end.name)
+                delivery().report_execution(end, remaining)
+                return None
+            case ExecutionState() as state:
+                name = execution_name(state.job_id, state.attempt)
+                logger.append_keys(job_id=state.job_id, attempt=state.attempt, execution=name)
+                return delivery().deliver(state, remaining)
     except Exception as exc:
         # What leaves the function is logged by the runtime too, but not as JSON, and without the job.
         logger.warning("not delivered", reason=f"{type(exc).__name__}: {exc}")

@@ -16,6 +16,7 @@ from posedrop.aws.messages import PoseMessage, SubmitMessage
 from posedrop.aws.notifier import incomplete
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict
+from posedrop.contract.delivery_requests import CreditsRequest, RescueRequest
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.naming import execution_arn, execution_name
 from posedrop.contract.times import epoch
@@ -96,7 +97,7 @@ class Sweep:
         It stops early if `remaining` (seconds) runs out. A record that was checked goes behind the others, so the next
         sweep begins with those that were not. Raises SweepIncomplete, in the end, if some could not be set going.
         """
-        self._invoke_deliver({"credits": True})  # it has the key; while no job is sent nobody else asks
+        self._invoke_deliver(CreditsRequest().to_dict())  # it has the key; while no job is sent nobody else asks
         counts = dict.fromkeys(map(str, Status), 0)
         failures: list[str] = []
         self._running = None
@@ -160,7 +161,7 @@ class Sweep:
         if not kept:
             logger.info("the provider does not keep its pictures any longer")
             return []
-        self._invoke_deliver({"rescue": record.job_id, "attempt": record.attempt})
+        self._invoke_deliver(RescueRequest(record.job_id, record.attempt).to_dict())
         return [record.status]
 
     def _heal(self, record: Record) -> bool:
