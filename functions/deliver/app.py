@@ -9,7 +9,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from posedrop.aws.api_key import ApiKey
-from posedrop.aws.channels import EventBus
+from posedrop.aws.channels import Channels
 from posedrop.aws.items import Items
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import flush
@@ -86,9 +86,7 @@ def delivery() -> Delivery:
         api_key=api_key,
         downloader=Downloader(settings.segmind_base_url),
         outputs=OutputBucket(s3_client(), settings.output_bucket),
-        sns=boto3.client("sns"),
-        topic_arn=settings.notification_topic_arn,
-        event_bus=EventBus(boto3.client("events"), settings.event_bus_name) if settings.event_bus_name else None,
+        channels=Channels.of(settings, boto3.client),
         link_seconds=settings.result_link_seconds,
         limiter=RateLimiter(items, settings.limit),
         budgets=BudgetStore(items, settings.budget, settings.model),

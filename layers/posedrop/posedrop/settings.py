@@ -107,27 +107,31 @@ class PollSettings(ProviderSettings):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class DeliverSettings(ProviderSettings):
+class NotifyingSettings(Settings):
+    """What functions need that notify."""
+
+    notification_topic_arn: str
+    event_bus_name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class DeliverSettings(ProviderSettings, NotifyingSettings):
     """What `deliver` needs."""
 
     output_bucket: str
-    notification_topic_arn: str
-    event_bus_name: str = ""
     result_link_seconds: float = 0.0
     segmind_history_url: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class SweepSettings(Settings):
+class SweepSettings(NotifyingSettings):
     """What `sweep` needs."""
 
     upload_queue_url: str
     submit_queue_url: str
     state_machine_arn: str
     deliver_function: str
-    notification_topic_arn: str
     waiting_alert_hours: float
-    event_bus_name: str = ""
 
 
 S = TypeVar("S", bound=Settings)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
@@ -49,8 +49,26 @@ class EventBus:
             raise EventNotTaken(f"the event bus {self._name}: {entry.get('ErrorCode')}: {entry.get('ErrorMessage')}")
 
 
+class ChannelSettings(Protocol):
+    """Which channels a stack has: what the functions' settings say of them."""
+
+    @property
+    def notification_topic_arn(self) -> str:
+        """The SNS topic."""
+
+    @property
+    def event_bus_name(self) -> str:
+        """The EventBridge bus; empty where there is none."""
+
+
 class Channels:
     """All channels of a stack. `bus` is None where the stack has none."""
+
+    @classmethod
+    def of(cls, settings: ChannelSettings, client: Callable[..., Any]) -> Self:
+        """Return the channels that a stack is set up with; `client` makes the boto3 client of a service."""
+        bus = EventBus(client("events"), settings.event_bus_name) if settings.event_bus_name else None
+        return cls(client("sns"), settings.notification_topic_arn, bus)
 
     def __init__(self, sns: "SNSClient", topic_arn: str, bus: EventBus | None = None) -> None:
         self._channels: dict[str, Callable[[dict[str, Any]], None]] = {

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-
 FAULTS = ("poll_fault", "deliver_fault")
 
 

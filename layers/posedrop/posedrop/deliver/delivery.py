@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.aws.api_key import ApiKey
-from posedrop.aws.channels import Channels, EventBus
+from posedrop.aws.channels import Channels
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import count, count_failure, count_success
 from posedrop.aws.notifier import notification, with_links
@@ -47,9 +47,6 @@ from posedrop.segmind.outputs import BadOutput, InlineSource, Source, parse_outp
 from posedrop.segmind.requests import Request, cost_of_attempt
 from posedrop.segmind.rescue import CannotSay, Found, Rescue
 from posedrop.segmind.responses import result_gone
-
-if TYPE_CHECKING:
-    from mypy_boto3_sns import SNSClient
 
 logger = Logger(child=True)
 
@@ -85,9 +82,7 @@ class Delivery:
         api_key: ApiKey,
         downloader: Downloader,
         outputs: OutputBucket,
-        sns: "SNSClient",
-        topic_arn: str,
-        event_bus: EventBus | None = None,
+        channels: Channels,
         link_seconds: float = 0.0,
         limiter: RateLimiter,
         budgets: BudgetStore,
@@ -101,7 +96,7 @@ class Delivery:
         self._api_key = api_key
         self._downloader = downloader
         self._outputs = outputs
-        self._channels = Channels(sns, topic_arn, event_bus)
+        self._channels = channels
         self._link_seconds = link_seconds
         self._limiter = limiter
         self._budgets = budgets

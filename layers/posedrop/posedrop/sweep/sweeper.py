@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from posedrop.aws.channels import Channels, EventBus
+from posedrop.aws.channels import Channels
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.messages import PoseMessage, SubmitMessage
 from posedrop.aws.notifier import incomplete
@@ -23,7 +23,6 @@ from posedrop.contract.times import epoch
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
-    from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
@@ -67,21 +66,19 @@ class Sweep:
         ledger: Ledger,
         sqs: "SQSClient",
         sfn: "SFNClient",
-        sns: "SNSClient",
+        channels: Channels,
         invoker: "LambdaClient",
         upload_queue_url: str,
         submit_queue_url: str,
         state_machine_arn: str,
         deliver_function: str,
-        topic_arn: str,
         alert_hours: float,
-        event_bus: EventBus | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
         self._sqs = sqs
         self._sfn = sfn
-        self._channels = Channels(sns, topic_arn, event_bus)
+        self._channels = channels
         self._invoker = invoker
         self._upload_queue_url = upload_queue_url
         self._submit_queue_url = submit_queue_url
