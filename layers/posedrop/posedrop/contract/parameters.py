@@ -54,7 +54,10 @@ def read_job_file(name: str, data: bytes, rules: str = "job") -> dict[str, Any]:
     if problems:
         raise _invalid(name, *problems[:10])
     # JSON Schema takes 1.0 for an integer; the provider may not.
-    return {field: int(value) if isinstance(value, float) else value for field, value in content.items()}
+    return {
+        field: int(value) if isinstance(value, float) and value.is_integer() else value
+        for field, value in content.items()
+    }
 
 
 def check_prompt(key: str, prompt: str) -> str:
