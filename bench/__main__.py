@@ -1,6 +1,6 @@
 """The benchmarks: python -m bench prints their tables, and writes their figures and plots to .local/bench/.
 
-With names, only those are run; backlog and limit, which take long, only if they are named.
+With names, only those are run; backlog, limit and photographs, which take long, only if they are named.
 """
 
 import json

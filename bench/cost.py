@@ -140,7 +140,7 @@ def looks_every_second(inference: Sequence[float], look_seconds: float) -> list[
 
 
 def beside(batch: Batch, prices: Mapping[str, float], alarm_metrics: int, metrics: int) -> dict[str, str]:
-    """What is told apart from the variable cost."""
+    """What is shown beside the variable cost."""
     invocations = sum(use.invocations for use in batch.usage.functions.values()) / batch.jobs * JOBS
     idle = POLLERS * MONTH / LONG_POLL * prices["sqs_request"]
     egress = batch.egress_bytes / batch.jobs * JOBS / GIGABYTE

@@ -1,6 +1,6 @@
 """The local stack's gateway with a meter: `GATEWAY_PORT=4566 python -m bench.gateway`.
 
-GET /_bench/usage tells what AWS would count: requests by caller, service and action, and DynamoDB's request units. Of
+GET /_bench/usage says what AWS would count: requests by caller, service and action, and DynamoDB's request units. Of
 writes they are MiniStack's, which follow AWS's rules for the table and each index; of reads they go by the item's
 size.
 """

@@ -120,9 +120,9 @@ def last_look(history: Sequence[Mapping[str, Any]]) -> float:
 def folder(stack: LocalStack, inbox: Notifications, jobs: int) -> cost.Batch:
     """Upload a folder at once; return what its jobs used."""
     face, pose = sample_images()
-    before, told = usage(stack), len(inbox.sent)
+    before, notified = usage(stack), len(inbox.sent)
     upload_folder(stack, "folder", [f"{number:03}" for number in range(jobs)], face, pose)
-    messages = inbox.wait(told + jobs, TIMEOUT)
+    messages = inbox.wait(notified + jobs, TIMEOUT)
     at_rest(stack)
     return cost.Batch(
         jobs=jobs,

@@ -2,7 +2,7 @@
 
 A schedule's cost is the mean of the seconds from a job's end to its detection plus one second for each look. The
 learning schedule begins with a typical duration of 31 s, then sees 40 jobs of the 31 s trace, and meets the row's
-distribution without notice; the table tells of its jobs after the first 20.
+distribution without notice; the table is of its jobs after the first 20.
 """
 
 import math

@@ -90,11 +90,11 @@ class Notifications(Inbox):
         return self.messages
 
     def wait(self, number: int, timeout: float) -> list[dict[str, Any]]:
-        """Wait until so many jobs are told of. Raises LocalError after `timeout` seconds."""
+        """Wait until so many jobs are notified. Raises LocalError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while self.receive() is not None and len(self.sent) < number:
             if time.monotonic() > deadline:
-                raise LocalError(f"{len(self.sent)} of {number} jobs were told of within {timeout:.0f} s")
+                raise LocalError(f"{len(self.sent)} of {number} jobs were notified within {timeout:.0f} s")
             time.sleep(1)
         return self.messages
 
@@ -125,7 +125,7 @@ def sample_images() -> tuple[bytes, bytes]:
 
 
 def provider(stack: LocalStack, name: str) -> Any:
-    """What the emulator's control API tells."""
+    """What the emulator's control API says."""
     return _get(f"{stack.segmind_base_url}/_emulator/{name}")
 
 

@@ -2,7 +2,7 @@
 
 Six differences would otherwise force a template that is wrong on AWS:
 - The template's policies deny whatever does not come over TLS, and MiniStack evaluates them. Here, as behind a load
-  balancer that ends TLS, the connection itself is plain; so its scheme is told to be https.
+  balancer that ends TLS, the connection itself is plain; so its scheme is given as https.
 - MiniStack asks for a grant of sqs:SendMessageBatch, which IAM does not know: on AWS the batch calls of SQS need the
   grant of the single call (AWS SQS developer guide, Amazon SQS API permissions).
 - MiniStack evaluates the permissions boundary of a role, but its CloudFormation drops it. Here a role keeps it

@@ -1,4 +1,4 @@
-"""What the operator is told instead of a traceback, each with its exit code.
+"""What the operator reads instead of a traceback, each with its exit code.
 
 OpsError                 1: AWS, the network or the stack would not do it
 ├── UnclearTarget        2: it is not said which stack is meant, or not clearly

@@ -293,7 +293,7 @@ def _stack(name: str, found: Mapping[str, Any], client: Client, endpoint: str | 
 
 
 def _config(service: str, over: Config | None, **options: Any) -> Config:
-    # A wrong endpoint is told at once, not after a minute of retries. A function is waited for, and invoked once.
+    # A wrong endpoint is reported at once, not after a minute of retries. A function is waited for, and invoked once.
     attempts = 1 if service == "lambda" else 3
     read = LONGEST_FUNCTION if service == "lambda" else 60
     retries: Any = {"mode": "standard", "total_max_attempts": attempts}

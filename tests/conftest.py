@@ -30,9 +30,10 @@ GROUPS = {
 
 LONGEST = (
     "tests/e2e/test_operations.py",
+    "tests/e2e/test_console.py",
+    "tests/console/test_browser_jobs.py",
+    "tests/console/test_browser_page.py",
     "tests/crash",
-    "tests/property/test_every_call.py",
-    "tests/console/test_browser_watch.py",
     "tests/e2e",
     "tests/console",
     "tests/property",

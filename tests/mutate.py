@@ -35,7 +35,7 @@ COPIED = ("bench", "events", "layers", "local", "ops", "tests", "pyproject.toml"
 
 CONFIGURATION = tomllib.loads((ROOT / "tests" / "mutation.toml").read_text(encoding="utf-8"))
 MODULES: dict[str, list[str]] = CONFIGURATION["modules"]
-# Of each operator's replacements the nearest: a test that tells + from - tells it from << as well.
+# Of each operator's replacements the nearest: a test that sees - for + sees << for it as well.
 OPERATORS = {
     "core/ReplaceBinaryOperator_Add_Sub",
     "core/ReplaceBinaryOperator_Sub_Add",

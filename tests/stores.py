@@ -69,8 +69,8 @@ def _executions(sfn: Any) -> Iterator[tuple[str, str]]:
                     history = [{**event, "timestamp": None} for event in events]  # moto's are of the moment
                 except (ClientError, NotImplementedError):
                     history = []
-                told = sfn.describe_execution(executionArn=arn)
-                found = {name: told.get(name) for name in ("name", "input", "output", "error", "cause")}
+                described = sfn.describe_execution(executionArn=arn)
+                found = {name: described.get(name) for name in ("name", "input", "output", "error", "cause")}
                 found["history"] = history
                 yield f"states:{arn}", json.dumps(found, default=str, ensure_ascii=False)
 

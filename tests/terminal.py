@@ -97,6 +97,6 @@ class Terminal:
 
 
 def _plain_environment() -> dict[str, str]:
-    """This process's environment without what tells a program how its terminal is, or that it has none."""
+    """This process's environment without what says which terminal a program has, or that it has none."""
     names = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "CI")
     return {name: value for name, value in os.environ.items() if name not in names}

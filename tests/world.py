@@ -303,10 +303,10 @@ def check_cancelled(world: World) -> None:
 
 def check_end(world: World) -> dict[str, Any]:
     """Each attempt was notified, in one execution, and nothing is left to do. Return the job's record."""
-    told, record = world.notifications(), world.record
+    notified, record = world.notifications(), world.record
     assert record["notified_at"]
-    assert list(told) == list(range(1, int(record["attempt"]) + 1))
-    assert told[int(record["attempt"])]["status"] == record["status"]
-    assert list(world.pipeline.executions()) == [f"{record['job_id']}-{attempt}" for attempt in told]
+    assert list(notified) == list(range(1, int(record["attempt"]) + 1))
+    assert notified[int(record["attempt"])]["status"] == record["status"]
+    assert list(world.pipeline.executions()) == [f"{record['job_id']}-{attempt}" for attempt in notified]
     assert not world.unfinished()
     return record

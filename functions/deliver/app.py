@@ -1,4 +1,4 @@
-"""deliver: stores the outputs of a job that has ended and tells its end."""
+"""deliver: stores the outputs of a job that has ended and notifies its end."""
 
 import time
 from functools import cache

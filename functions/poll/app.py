@@ -1,4 +1,4 @@
-"""poll: asks the provider once how a job is doing, and tells the state machine what to do next."""
+"""poll: asks the provider once how a job is doing, and returns what the state machine does next."""
 
 import time
 from functools import cache

@@ -289,7 +289,7 @@ def _resumed(lines: Iterable[str]) -> dict[str, set[str]]:
     """What the sweeps did, by what they logged, and with which records."""
     found: dict[str, set[str]] = {}
     for line in _entries(lines):
-        if line.get("job_id") and line["message"] in ("sent again", "an execution has ended without telling"):
+        if line.get("job_id") and line["message"] in ("sent again", "an execution has ended without notifying"):
             found.setdefault(line["message"], set()).add(line["job_id"])
     return found
 

@@ -199,7 +199,7 @@ def _job(generator: random.Random, character: str, index: int, *, bad_input: boo
     mark = f"<shared {index // POSES}>" if shared_mark else f"<job {index}>"
     faults: list[JobFault] = []
     forgotten = False
-    # A prompt that five jobs share cannot tell which of them a fault is for.
+    # A prompt that five jobs share does not say which of them a fault is for.
     if not shared_mark and not bad_input:
         draw = generator.random()
         forgotten = draw < FORGOTTEN_SHARE

@@ -103,7 +103,7 @@ class PlanError(ValueError):
 
 @dataclass(frozen=True)
 class Fault:
-    """One line of the plan; the module's docstring tells the fields. Times in seconds."""
+    """One line of the plan; the module's docstring names the fields. Times in seconds."""
 
     fault: str
     on: tuple[str, ...]

@@ -64,7 +64,7 @@ class Job:
         return self.prepared_at if self.input_error else max(self.started + self._seconds, self.prepared_at)
 
     def state(self, now: float) -> str:
-        """The state that the provider would tell."""
+        """The state that the provider would give."""
         elapsed = now - self.started
         if self.finished_at is not None and now >= self.finished_at:
             return FAILED if self.error else COMPLETED
@@ -104,7 +104,7 @@ class Job:
         return Order(*size, prompt=wanted.prompt, seed=wanted.seed + sample - 1)
 
     def summary(self, now: float) -> dict[str, object]:
-        """What the control API tells of it: images by hash and origin, never a signed URL."""
+        """What the control API says of it: images by hash and source, never a signed URL."""
         images = {name: dict(self.sources[name]) for name in IMAGES}
         for name, picture in zip(IMAGES, self.pictures or (), strict=False):
             images[name]["sha256"] = picture.sha256

@@ -1,4 +1,4 @@
-"""Answers that are wrong, and connections that break. `faults.py` tells which fault does what."""
+"""Answers that are wrong, and connections that break. `faults.py` says which fault does what."""
 
 import asyncio
 import gzip

@@ -29,7 +29,7 @@ from local.segmind.settings import Settings
 
 WORKERS = 2
 START_SECONDS = 10.0
-ANY_HOST = "0.0.0.0"  # nosec B104 # compared with, bound only when told
+ANY_HOST = "0.0.0.0"  # nosec B104 # compared with, bound only on request
 
 
 class _Protocol(H11Protocol):

@@ -1,4 +1,4 @@
-"""What the emulator can be told, at the start or while it runs."""
+"""What can be set in the emulator, at the start or while it runs."""
 
 import math
 import random

@@ -18,7 +18,7 @@ SLOWEST_LOOK_SECONDS = 3.0
 
 
 def store(stack: Stack, files: Mapping[str, bytes], sent: Callable[[str, int], None] = lambda key, size: None) -> None:
-    """Upload files by their keys; `sent` is told each key and the bytes that went. Errors pass as boto3's."""
+    """Upload files by their keys; `sent` is called with each key and the bytes that went. Errors pass as boto3's."""
     for key, data in files.items():
         stack.client("s3").upload_fileobj(
             io.BytesIO(data),

@@ -11,7 +11,7 @@ from ops.inspect.records import newest
 from posedrop.aws.record import Record, Status
 
 ROWS = 40
-"""The newest outputs: a sheet is one picture in memory."""
+"""The most outputs on a sheet: it is one picture in memory. A character's newest come first."""
 DETAIL = 110
 """Characters of a prompt that fit on a line."""
 TITLE = 60
@@ -37,7 +37,7 @@ def sheet_of(pictures: Pictures, records: Iterable[Record], title: str) -> bytes
         raise NotFound(f"{title} has no pictures yet" if one else "these jobs have no pictures yet")
     pictures_there = sum(len(record.outputs) for record in done)
     if pictures_there > len(rows):
-        title += f": {len(rows)} of {pictures_there} pictures, the newest"
+        title += f": the first {len(rows)} of {pictures_there} pictures"
     buffer = io.BytesIO()
     draw(rows, buffer, title)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Why did my upload do nothing? The contract and the ledger tell, in one sentence with the next step."""
+"""Why did my upload do nothing? The contract and the ledger say why, in one sentence with the next step."""
 
 import difflib
 from collections import Counter

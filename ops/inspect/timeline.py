@@ -51,7 +51,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class Timeline:
-    """All there is to say of a job. `notification` is what was told, or will be; None before the end.
+    """All there is to say of a job. `notification` is what was published, or will be; None before the end.
 
     `cost_usd` is what all its requests cost, None where that is not known of one of them.
 
@@ -74,11 +74,11 @@ def life(stack: Stack, job_id: str) -> Timeline:
     record = stack.record(job_id)
     if record is None:
         raise no_job(stack, job_id)
-    told = None
+    message = None
     if record.ended:
-        told = notification(record)
+        message = notification(record)
     elif record.status is Status.WAITING:
-        told = incomplete(record) if record.alerted_at else None
+        message = incomplete(record) if record.alerted_at else None
     uploads, unread = _uploads(stack, record)
     return Timeline(
         record=record,
@@ -87,7 +87,7 @@ def life(stack: Stack, job_id: str) -> Timeline:
         inputs={name: f"s3://{found['bucket']}/{found['key']}" for name, found in record.inputs.items()},
         outputs=[str(output["uri"]) for output in record.outputs],
         execution=_execution(stack, record),
-        notification=told,
+        notification=message,
         unread=unread,
         cost_usd=record.cost_usd,
     )
@@ -129,7 +129,7 @@ def _request(request: Request) -> list[tuple[str | None, str, str]]:
 
 
 def _uploads(stack: Stack, record: Record) -> tuple[list[TimelineEvent], list[str]]:
-    """When the images came that were read, and what cannot be told of that: S3 knows as long as it has them."""
+    """When the images came that were read, and what cannot be said of that: S3 knows as long as it has them."""
     found, unread = [], []
     for name, stored in record.inputs.items():
         version = {"VersionId": stored["version_id"]} if stored.get("version_id") else {}

@@ -156,9 +156,9 @@ class Console:
 
     def drop(self, *files: Dropped, character: str = "hero", **values: Any) -> dict[str, Any]:
         """Send files as the page does, and describe them. What is called a face is the face."""
-        told = [{"file": name, "sha256": self.post("/api/files", data)["sha256"]} for name, data in files]
-        face = next((file for file in told if file["file"].startswith("face")), None)
-        poses = [file for file in told if file is not face]
+        files_sent = [{"file": name, "sha256": self.post("/api/files", data)["sha256"]} for name, data in files]
+        face = next((file for file in files_sent if file["file"].startswith("face")), None)
+        poses = [file for file in files_sent if file is not face]
         return {"character": character, "face": face, "poses": poses, **values}
 
     @staticmethod

@@ -229,7 +229,7 @@ def test_the_gallery_shows_other_states_when_they_are_asked_for(console: Console
     expect(page.locator(".character .number").first).to_have_text("2 jobs")
 
 
-def test_what_is_told_over_a_dialog_can_be_reached_there(console: Console, studio: Studio, visit: Visit) -> None:
+def test_what_is_reported_over_a_dialog_can_be_reached_there(console: Console, studio: Studio, visit: Visit) -> None:
     from playwright.sync_api import expect
 
     job = studio.job("done")
@@ -238,13 +238,13 @@ def test_what_is_told_over_a_dialog_can_be_reached_there(console: Console, studi
     expect(page.locator(".history li").first).to_be_visible()
     console.pipeline.s3.delete_object(Bucket=BUCKET, Key=job.inputs["face"]["key"])
     page.get_by_role("button", name="More seeds").click()
-    told = page.locator(".viewer .toast")
-    expect(told).to_contain_text("cannot be read any more")
+    toast = page.locator(".viewer .toast")
+    expect(toast).to_contain_text("cannot be read any more")
     expect(page.locator(".viewer > [aria-live]")).to_be_visible()
-    told.get_by_role("button", name="Close").click()
-    expect(told).to_have_count(0)
+    toast.get_by_role("button", name="Close").click()
+    expect(toast).to_have_count(0)
     page.get_by_role("button", name="More seeds").click()
-    expect(told).to_be_visible()
+    expect(toast).to_be_visible()
     page.locator(".viewer").get_by_role("button", name="Close", exact=True).first.click()
     expect(page.locator("body > .toasts .toast")).to_contain_text("cannot be read any more")
 

@@ -247,7 +247,26 @@ def test_a_page_that_missed_too_much_is_loaded_anew(console: Console, studio: St
     expect(page.locator("#link")).to_have_attribute("data-link", "live")
 
 
-def test_a_stack_that_hangs_is_told_while_the_page_goes_on(
+def test_the_focus_stays_on_a_job_when_the_list_is_read_again(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    record = studio.job("done")
+    studio.job("failed")
+    page = visit(console)
+    page.get_by_role("button", name="Done").click()
+    expect(page.locator(".card")).to_have_count(1)
+    page.locator(f'[data-job="{record.job_id}"]').get_by_role("button").first.focus()
+    page.go_back()
+    expect(page.locator(".card")).to_have_count(2)
+    expect(page.locator(f'[data-job="{record.job_id}"] :focus')).to_have_count(1)
+
+    page.locator('.card[data-state="failed"]').get_by_role("button").first.focus()
+    page.go_forward()
+    expect(page.locator(".card")).to_have_count(1)
+    expect(page.locator("#list")).to_be_focused()
+
+
+def test_a_stack_that_hangs_is_reported_while_the_page_goes_on(
     console: Console, studio: Studio, visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from playwright.sync_api import expect
@@ -267,7 +286,7 @@ def test_a_stack_that_hangs_is_told_while_the_page_goes_on(
     expect(away).to_be_hidden()
 
 
-def test_a_new_start_is_told_from_one_that_does_not_answer(console: Console, studio: Studio, visit: Visit) -> None:
+def test_a_new_start_is_reported_from_one_that_does_not_answer(console: Console, studio: Studio, visit: Visit) -> None:
     from playwright.sync_api import expect
 
     studio.job("queued")

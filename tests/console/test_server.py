@@ -156,7 +156,7 @@ def test_at_a_glance(console: Console) -> None:
     assert 20 < found["typical_seconds"] < 40 < found["late_seconds"] < 120
 
 
-def test_a_pause_is_told_with_its_reason(console: Console) -> None:
+def test_a_pause_is_reported_with_its_reason(console: Console) -> None:
     console.refuse_account("the provider answered 406: no credits")
     found = console.get("/api/glance")["pause"]
     assert found["account"]
@@ -383,7 +383,7 @@ def test_a_contact_sheet_says_whose_it_is_and_what_it_leaves_out(
     for rows in (40, 3):
         monkeypatch.setattr("ops.console.sheet.ROWS", rows)
         sheet(pictures.Pictures(console.stack), records, "hero-1")
-    assert titles == ["hero-1", "hero-1: 3 of 5 pictures, the newest"]
+    assert titles == ["hero-1", "hero-1: the first 3 of 5 pictures"]
 
 
 # ---- dropping --------------------------------------------------------------------------------------------------------
@@ -413,11 +413,11 @@ def test_a_plan_sends_nothing_and_says_what_it_costs(console: Console) -> None:
 )
 def test_a_plan_says_what_the_contract_refuses(console: Console, name: str, data: bytes, why: str) -> None:
     found = console.plan(FACE, pose("sit"), (name, data))
-    told = [job["why"] for job in found["jobs"] if job["outcome"] == "refused"]
-    told += [refused["why"] for refused in found["refused"]]
-    assert len(told) == 1
-    assert why in told[0]
-    assert "incoming/" not in told[0]
+    reasons = [job["why"] for job in found["jobs"] if job["outcome"] == "refused"]
+    reasons += [refused["why"] for refused in found["refused"]]
+    assert len(reasons) == 1
+    assert why in reasons[0]
+    assert "incoming/" not in reasons[0]
     assert found["usd"] == 0.0294
 
 
@@ -463,8 +463,8 @@ def test_a_file_comes_once_and_is_kept_until_it_is_uploaded(console: Console) ->
         assert console.post("/api/plan", {**drop, "parameters": {"seed": seed}})["usd"] == 0.0294
     assert console.post("/api/uploads", {**drop, "usd": 0.0294}, status=202)["files"] == 2
     until(lambda: console.get("/api/uploads") == [])
-    told = console.post("/api/plan", drop, status=410)
-    assert told["lost"] == [drop["face"]["sha256"], drop["poses"][0]["sha256"]]
+    refused = console.post("/api/plan", drop, status=410)
+    assert refused["lost"] == [drop["face"]["sha256"], drop["poses"][0]["sha256"]]
 
 
 def test_a_file_that_is_too_large_is_refused_without_being_sent(console: Console) -> None:
@@ -723,8 +723,8 @@ def made(console: Console, name: str = "walk") -> dict[str, Any]:
 
 def again(console: Console, card: dict[str, Any], **values: Any) -> list[dict[str, Any]]:
     """Make a job's pair with other seeds; return the planned jobs."""
-    told = console.post(f"/api/jobs/{card['job_id']}/again", {**values, "confirm": True}, status=202)
-    found: list[dict[str, Any]] = told["jobs"]
+    sent = console.post(f"/api/jobs/{card['job_id']}/again", {**values, "confirm": True}, status=202)
+    found: list[dict[str, Any]] = sent["jobs"]
     return found
 
 
@@ -835,8 +835,8 @@ def test_all_failed_jobs_among_some_are_tried_again_for_the_price_of_all(console
     assert "lacks a face" in asked["refused"][0]  # its files are not there any more
     assert console.pipeline.receive(console.pipeline.queue_url) == []
     assert console.post("/api/retry", {**body, "confirm": True}, status=202)["jobs"] == 2
-    told = [json.loads(message["Body"])["retry"] for message in console.pipeline.receive(console.pipeline.queue_url)]
-    assert sorted(told) == sorted(failed[:2])
+    retried = [json.loads(message["Body"])["retry"] for message in console.pipeline.receive(console.pipeline.queue_url)]
+    assert sorted(retried) == sorted(failed[:2])
 
 
 def test_a_photograph_is_shown_before_and_after(console: Console) -> None:
@@ -907,9 +907,9 @@ def test_a_selection_is_downloaded_as_one_file_that_says_what_is_missing(console
             "missing.txt",
         ]
         assert found.read("hero-2/pose-2.png") == image("png", (90, 120), "coral")
-        told = {job["job_id"]: job["files"] for job in json.loads(found.read("jobs.json"))}
-        assert told[gone.job_id] == []
-        assert told[twin.job_id] == ["hero-2/pose-2-0000000000000000.png"]
+        files = {job["job_id"]: job["files"] for job in json.loads(found.read("jobs.json"))}
+        assert files[gone.job_id] == []
+        assert files[twin.job_id] == ["hero-2/pose-2-0000000000000000.png"]
         assert b"outputs/none.png is not there any more" in found.read("missing.txt")
 
 

@@ -40,11 +40,11 @@ def test_nothing_is_opened_where_that_is_not_wanted(run: Run, opened: list[str])
     assert first.partition("token=")[2] != second.partition("token=")[2]
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(run: Run, stack: Stack) -> None:
+def test_a_port_that_is_taken_is_reported_in_one_line(run: Run, stack: Stack) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        told = run("console", "--no-open", "--port", str(taken.getsockname()[1]), code=1).stderr
-    assert "Address already in use" in told
+        printed = run("console", "--no-open", "--port", str(taken.getsockname()[1]), code=1).stderr
+    assert "Address already in use" in printed
 
 
 def test_a_second_ctrl_c_leaves_the_orderly_end_alone(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

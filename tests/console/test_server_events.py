@@ -1,4 +1,4 @@
-"""The feed: what changed is told, once, in order, and to a page that was away as well."""
+"""The feed: what changed is sent, once, in order, and to a page that was away as well."""
 
 import json
 import socket
@@ -64,7 +64,7 @@ class Page:
 @contextmanager
 def listening(console: Console, last: int | None = None) -> Iterator[Page]:
     """A page that is connected."""
-    console.get("/api/glance")  # what is told of before the first look is no change
+    console.get("/api/glance")  # what is sent before the first reading is no change
     host = console.base.removeprefix("http://")
     port = host.rpartition(":")[2]
     headers = [f"Host: {host}", f"Cookie: posedrop-{port}={TOKEN}"]
@@ -91,7 +91,7 @@ def test_two_looks_take_no_longer_than_two_seconds() -> None:
     assert LOOK_SECONDS <= 1
 
 
-def test_a_change_is_told(console: Console) -> None:
+def test_a_change_is_reported(console: Console) -> None:
     running = console.seed(4)[3]
     with listening(console) as page:
         page.wait("hello")
@@ -123,8 +123,8 @@ def test_an_upload_is_announced_as_it_goes(console: Console, monkeypatch: pytest
         begun = page.wait("upload", upload=found["upload"], state="running", done=0)
         assert begun["files"] == 2
         assert begun["keys"] == ["incoming/hero/face.png", "incoming/hero/poses/walk.png"]
-        told = page.wait("upload", upload=found["upload"], state="done")
-        assert (told["done"], told["sent"], told["errors"]) == (2, told["bytes"], [])
+        standing = page.wait("upload", upload=found["upload"], state="done")
+        assert (standing["done"], standing["sent"], standing["errors"]) == (2, standing["bytes"], [])
     assert console.get("/api/uploads") == []
 
 
@@ -144,10 +144,10 @@ def test_an_upload_that_fails_says_so_and_goes_on_where_it_stopped(
     with listening(console) as page:
         page.wait("hello")
         upload = console.upload(("face.png", image()), ("walk.png", image()), ("sit.png", image()))["upload"]
-        told = page.wait("upload", upload=upload, state="stopped")
-        assert told["done"] == 1
-        assert [error["file"] for error in told["errors"]] == ["hero/poses/walk.png"]
-        assert "AccessDenied" in told["errors"][0]["error"]
+        standing = page.wait("upload", upload=upload, state="stopped")
+        assert standing["done"] == 1
+        assert [error["file"] for error in standing["errors"]] == ["hero/poses/walk.png"]
+        assert "AccessDenied" in standing["errors"][0]["error"]
         assert [each["upload"] for each in console.get("/api/uploads")] == [upload]
         assert len(puts) == 2  # nothing was begun after that
         console.post(f"/api/uploads/{upload}/resume", status=202)
@@ -165,7 +165,7 @@ def test_an_upload_goes_on_by_itself_when_the_stack_is_back(console: Console, mo
         reads: list[str] = []
         monkeypatch.setattr(sender, "_send", _down_at_first(console, sender._send, reads))
         upload = console.post("/api/uploads", drop, status=202)["upload"]
-        assert "goes on by itself" in page.wait_for("upload", lambda told: told["note"])["note"]
+        assert "goes on by itself" in page.wait_for("upload", lambda standing: standing["note"])["note"]
         console.down = False
         assert page.wait("upload", upload=upload, state="done")["done"] == 2
 
@@ -195,7 +195,7 @@ def test_an_upload_that_stopped_can_be_given_up(console: Console) -> None:
     assert "no such upload" in console.post(f"/api/uploads/{upload}/resume", status=404)["error"]
 
 
-def test_a_job_that_is_refused_at_once_is_told(console: Console) -> None:
+def test_a_job_that_is_refused_at_once_is_reported(console: Console) -> None:
     with listening(console) as page:
         page.wait("hello")
         console.upload(("face.png", image()), ("walk.png", image()))
@@ -250,7 +250,7 @@ def test_a_stack_that_hangs_holds_up_nobody(console: Console, monkeypatch: pytes
         assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
 
 
-def test_a_record_of_an_unknown_form_is_left_out_and_told(console: Console) -> None:
+def test_a_record_of_an_unknown_form_is_left_out_and_reported(console: Console) -> None:
     seeded = console.seed(5)
     key = {"job_id": {"S": "strange-0000000000000000"}}
     values = {"status": "PONDERING", "unfinished": "paid", "character": "hero", "pose": "x", "updated_at": "2026"}
@@ -265,7 +265,7 @@ def test_a_record_of_an_unknown_form_is_left_out_and_told(console: Console) -> N
         assert all(data["connected"] for _, name, data in page.events if name == "state")
 
 
-def test_a_fault_of_a_look_is_told_and_ends_nothing(
+def test_a_fault_of_a_look_is_reported_and_ends_nothing(
     console: Console, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with listening(console) as page:
@@ -453,7 +453,7 @@ def test_nothing_is_read_while_no_page_is_open(console: Console) -> None:
         until(lambda: calls)
 
 
-def test_what_moves_all_cards_is_told_once(console: Console) -> None:
+def test_what_moves_all_cards_is_reported_once(console: Console) -> None:
     seeded = console.seed(30, states=("queued", "queued", "running"))
     # Without an expected time of their own, which a pause moves.
     queued = [record for record in seeded if record.status is Status.QUEUED]
@@ -467,7 +467,7 @@ def test_what_moves_all_cards_is_told_once(console: Console) -> None:
         now = page.wait("glance", typical_seconds=50)
         assert usual < now["typical_seconds"] < now["late_seconds"]
         assert page.wait_for("glance", lambda glance: glance["pause"])["pause"]["reason"] == "it answered 406"
-        # One change is told after all that: of that job alone.
+        # One change is sent after all that: of that job alone.
         console.change(seeded[0], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", job_id=seeded[0].job_id)
         assert [data["job_id"] for _, name, data in page.events if name == "job"] == [seeded[0].job_id]

@@ -78,7 +78,7 @@ def test_a_deferred_job_goes_at_its_time_or_when_the_gate_opens() -> None:
     assert found == {"job-001": NOW + 30, "job-002": NOW + 900}
 
 
-def test_a_job_that_cannot_be_told_has_no_time() -> None:
+def test_a_job_that_cannot_be_reported_has_no_time() -> None:
     odd = job(1)
     assert turns([odd], situation()) == {}
     assert card(odd, situation())["headline"] == "in line"

@@ -124,7 +124,7 @@ class World:
         self._name = f"w{uuid4().hex[:12]}"
         self._run: set[str] = set()
         self._sent: list[str] = []
-        self._told: list[dict[str, Any]] = []
+        self._notified: list[dict[str, Any]] = []
         self._events: dict[str, dict[str, Any]] = {}
         self.environment = self._create()
 
@@ -287,9 +287,9 @@ class World:
         sqs, url = self.clients["sqs"], self._notifications_url
         while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
-                self._told.append(json.loads(message["Body"]))
+                self._notified.append(json.loads(message["Body"]))
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        return self._told
+        return self._notified
 
     def outputs(self) -> dict[str, bytes]:
         """The stored outputs by their keys."""
@@ -302,7 +302,7 @@ class World:
         return {key: hashlib.sha256(body).hexdigest() for key, body in self.outputs().items()}
 
     def records(self) -> list[dict[str, Any]]:
-        """The ledger's records as DynamoDB tells them."""
+        """The ledger's records as DynamoDB gives them."""
         items = self.clients["dynamodb"].scan(TableName=self._name)["Items"]
         return [item for item in items if is_record(item)]
 
@@ -331,11 +331,13 @@ class World:
         clients["s3"].put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
         urls = {
             kind: clients["sqs"].create_queue(QueueName=f"{name}-{kind}")["QueueUrl"]
-            for kind in ("uploads", "submits", "dead", "told")
+            for kind in ("uploads", "submits", "dead", "notifications")
         }
-        self._notifications_url = urls["told"]
+        self._notifications_url = urls["notifications"]
         topic = clients["sns"].create_topic(Name=name)["TopicArn"]
-        arn = clients["sqs"].get_queue_attributes(QueueUrl=urls["told"], AttributeNames=["QueueArn"])["Attributes"]
+        arn = clients["sqs"].get_queue_attributes(QueueUrl=urls["notifications"], AttributeNames=["QueueArn"])[
+            "Attributes"
+        ]
         clients["sns"].subscribe(
             TopicArn=topic, Protocol="sqs", Endpoint=arn["QueueArn"], Attributes={"RawMessageDelivery": "true"}
         )

@@ -50,8 +50,8 @@ DELIVER: dict[str, Crash | None] = {
     "before result.json": ("deliver", "before", f"{STORE}.store_result", 1),
     "result.json stored": ("deliver", "after", f"{STORE}.store_result", 1),
     "before the notification": ("deliver", "before", PUBLISH, 1),
-    "told": ("deliver", "after", PUBLISH, 1),
-    "telling written": ("deliver", "after", f"{LEDGER}.notified", 1),
+    "published": ("deliver", "after", PUBLISH, 1),
+    "notification recorded": ("deliver", "after", f"{LEDGER}.notified", 1),
 }
 
 
@@ -79,35 +79,35 @@ def job_id(world: World) -> str:
 
 def attempts(world: World) -> dict[int, dict[str, Any]]:
     """The notification of each attempt: there is one at least, all are the same, and they keep to the schema."""
-    told: dict[int, dict[str, Any]] = {}
+    notified: dict[int, dict[str, Any]] = {}
     for message in world.notifications():
         Draft7Validator(schema("notification")).validate(message)
-        assert told.setdefault(message["attempt"], message) == message
-    return told
+        assert notified.setdefault(message["attempt"], message) == message
+    return notified
 
 
-def check_success(world: World, told: dict[str, Any]) -> None:
-    """One complete set of outputs, as the notification tells it."""
-    folder = f"outputs/hero/walk/{told['job_id']}/{told['attempt']}"
-    assert told["status"] == "SUCCEEDED"
-    assert [output["key"] for output in told["outputs"]] == [f"{folder}/{number}.png" for number in (1, 2, 3, 4)]
+def check_success(world: World, notified: dict[str, Any]) -> None:
+    """One complete set of outputs, as the notification says."""
+    folder = f"outputs/hero/walk/{notified['job_id']}/{notified['attempt']}"
+    assert notified["status"] == "SUCCEEDED"
+    assert [output["key"] for output in notified["outputs"]] == [f"{folder}/{number}.png" for number in (1, 2, 3, 4)]
     stored = world.outputs()
     assert {key for key in stored if key.startswith(f"{folder}/")} == {
-        *(output["key"] for output in told["outputs"]),
+        *(output["key"] for output in notified["outputs"]),
         f"{folder}/result.json",
     }
     digests = world.digests()
-    assert all(digests[output["key"]] == output["sha256"] for output in told["outputs"])
-    assert json.loads(stored[f"{folder}/result.json"]) == told
+    assert all(digests[output["key"]] == output["sha256"] for output in notified["outputs"])
+    assert json.loads(stored[f"{folder}/result.json"]) == notified
 
 
 def check_paid_once(world: World) -> None:
     """One job, paid once, with one execution and one complete set of outputs."""
     assert len(world.accepted()) == 1
     assert list(world.executions()) == [f"{job_id(world)}-1"]
-    told = attempts(world)
-    assert list(told) == [1]
-    check_success(world, told[1])
+    notified = attempts(world)
+    assert list(notified) == [1]
+    check_success(world, notified[1])
     assert len(world.outputs()) == 5
 
 
@@ -212,7 +212,7 @@ UNKNOWN: dict[str, tuple[Crash, str, int]] = {
 @pytest.mark.parametrize(
     ("crash", "history", "accepted"), [pytest.param(*values, id=name) for name, values in UNKNOWN.items()]
 )
-def test_what_stays_unknown_is_told_and_never_sent_again(
+def test_what_stays_unknown_is_notified_and_never_sent_again(
     world: World, crash: Crash, history: str, accepted: int
 ) -> None:
     if history == "off":
@@ -221,9 +221,9 @@ def test_what_stays_unknown_is_told_and_never_sent_again(
     drive(world, crash)
     assert len(world.accepted()) == accepted
     assert list(world.executions()) == [f"{job_id(world)}-1"]
-    told = attempts(world)
-    assert list(told) == [1]
-    assert told[1]["error"]["type"] == "SubmitOutcomeUnknown"
+    notified = attempts(world)
+    assert list(notified) == [1]
+    assert notified[1]["error"]["type"] == "SubmitOutcomeUnknown"
     assert world.outputs() == {}
 
 
@@ -240,9 +240,9 @@ def test_a_request_without_an_answer_is_found(world: World, crash: Crash) -> Non
     drive(world, crash)
     assert len(world.accepted()) == 1
     assert list(world.executions()) == [f"{job_id(world)}-1"]
-    told = attempts(world)
-    assert list(told) == [1]
-    check_success(world, told[1])
+    notified = attempts(world)
+    assert list(notified) == [1]
+    check_success(world, notified[1])
 
 
 NOT_ACCEPTED: dict[str, Crash | None] = {
@@ -257,9 +257,9 @@ def test_a_request_that_was_not_accepted_is_sent_again(world: World, crash: Cras
     world.upload()
     drive(world, crash)
     assert len(world.accepted()) == 1
-    told = attempts(world)
-    assert list(told) == [1]
-    check_success(world, told[1])
+    notified = attempts(world)
+    assert list(notified) == [1]
+    check_success(world, notified[1])
 
 
 SERVER_FAULT: dict[str, Crash | None] = {
@@ -274,9 +274,9 @@ def test_a_request_behind_a_500_is_looked_up_and_sent_once_more(world: World, cr
     world.upload()
     drive(world, crash)
     assert len(world.accepted()) == 1
-    told = attempts(world)
-    assert list(told) == [1]
-    check_success(world, told[1])
+    notified = attempts(world)
+    assert list(notified) == [1]
+    check_success(world, notified[1])
 
 
 HISTORY_FAULT: dict[str, Crash | None] = {
@@ -294,19 +294,19 @@ def test_a_request_behind_a_500_waits_for_the_history(world: World, crash: Crash
 
 REFUSED: dict[str, Crash | None] = {
     "before the execution": ("intake", "before", START_ENDED, 1),
-    "told": ("deliver", "after", PUBLISH, 1),
+    "published": ("deliver", "after", PUBLISH, 1),
 }
 
 
 @points(REFUSED)
-def test_a_job_that_is_never_sent_is_told(world: World, crash: Crash) -> None:
+def test_a_job_that_is_never_sent_is_notified(world: World, crash: Crash) -> None:
     world.upload(poses=image("png")[:-20])
     drive(world, crash)
     assert world.accepted() == []
     assert list(world.executions()) == [f"{job_id(world)}-1"]
-    told = attempts(world)
-    assert list(told) == [1]
-    assert told[1]["error"]["type"] == "InvalidInput"
+    notified = attempts(world)
+    assert list(notified) == [1]
+    assert notified[1]["error"]["type"] == "InvalidInput"
 
 
 @pytest.mark.parametrize("crashed", ["waiting written", "waiting removed"])
@@ -324,9 +324,9 @@ def test_uploads_that_waited_become_a_job(world: World, crashed: str) -> None:
     world.work()
     assert world.crashes == 1
     assert len(world.accepted()) == 1
-    told = attempts(world)
-    assert list(told) == [1]
-    check_success(world, told[1])
+    notified = attempts(world)
+    assert list(notified) == [1]
+    check_success(world, notified[1])
 
 
 RETRY: dict[str, Crash | None] = {
@@ -334,7 +334,7 @@ RETRY: dict[str, Crash | None] = {
     "old request asked for": ("submit", "after", "posedrop.segmind.client:Segmind.status", 1),
     "claimed": ("submit", "after", f"{LEDGER}.claim", 1),
     "sent": ("submit", "at", "http11.receive_response_headers.complete", 1),
-    "told": ("deliver", "after", PUBLISH, 1),
+    "published": ("deliver", "after", PUBLISH, 1),
 }
 
 
@@ -345,21 +345,21 @@ def test_a_new_attempt_is_paid_once(world: World, crash: Crash) -> None:
     drive(world, NEVER)
     world.send({"retry": job_id(world)})
     drive(world, crash)
-    told = attempts(world)
-    assert list(told) == [1, 2]
-    assert told[1]["error"]["type"] == "InferenceFailed"
+    notified = attempts(world)
+    assert list(notified) == [1, 2]
+    assert notified[1]["error"]["type"] == "InferenceFailed"
     assert sorted(world.executions()) == [f"{job_id(world)}-{attempt}" for attempt in (1, 2)]
     if crash[2] == f"{LEDGER}.claim":  # it ended before the request was sent, which nobody can know
-        assert told[2]["error"]["type"] == "SubmitOutcomeUnknown"
+        assert notified[2]["error"]["type"] == "SubmitOutcomeUnknown"
         assert len(world.accepted()) == 1
     else:
-        check_success(world, told[2])
+        check_success(world, notified[2])
         assert len(world.accepted()) == 2
 
 
 REPORT: dict[str, Crash | None] = {
     "end written": ("deliver", "after", f"{LEDGER}.fail_attempt", 1),
-    "told": ("deliver", "after", PUBLISH, 1),
+    "published": ("deliver", "after", PUBLISH, 1),
 }
 
 
@@ -375,19 +375,19 @@ def report(world: World, crash: Crash) -> dict[str, Any]:
         world.invoke("deliver", {"detail-type": "Step Functions Execution Status Change", "detail": detail})
     assert world.crashes == 1
     assert len(world.accepted()) == 1
-    told = attempts(world)
-    assert list(told) == [1]
-    return told[1]
+    notified = attempts(world)
+    assert list(notified) == [1]
+    return notified[1]
 
 
 @points(REPORT)
-def test_an_execution_that_ended_without_telling_is_told(world: World, crash: Crash) -> None:
+def test_an_execution_that_ended_without_notifying_is_notified(world: World, crash: Crash) -> None:
     """Lambda invokes a function again that failed in an asynchronous invocation."""
     world.environment["SEGMIND_HISTORY_URL"] = ""
     assert report(world, crash)["error"]["type"] == "InternalError"
 
 
-def test_the_images_of_an_execution_that_ended_without_telling_are_fetched(world: World) -> None:
-    told = report(world, ("deliver", "after", f"{LEDGER}.succeed", 1))
-    check_success(world, told)
-    assert told["metrics"]["rescued"]
+def test_the_images_of_an_execution_that_ended_without_notifying_are_fetched(world: World) -> None:
+    notified = report(world, ("deliver", "after", f"{LEDGER}.succeed", 1))
+    check_success(world, notified)
+    assert notified["metrics"]["rescued"]

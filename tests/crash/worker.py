@@ -105,12 +105,12 @@ def _child(order: dict[str, Any], module: ModuleType, writer: int) -> NoReturn:
     if order["crash"]:
         _arm(*order["crash"])
     try:
-        told = {"answer": module.handler(order["event"], Context(order["seconds"]))}
+        report = {"answer": module.handler(order["event"], Context(order["seconds"]))}
     except Exception as exc:  # noqa: BLE001 - as Lambda does
         traceback.print_exc()
-        told = {"error": {"errorType": type(exc).__name__, "errorMessage": str(exc)}}
+        report = {"error": {"errorType": type(exc).__name__, "errorMessage": str(exc)}}
     with os.fdopen(writer, "w") as pipe:
-        json.dump(told, pipe)
+        json.dump(report, pipe)
     os._exit(0)
 
 

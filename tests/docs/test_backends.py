@@ -53,7 +53,7 @@ def test_the_program_knows_every_type_of_error(backend: ModuleType) -> None:
     assert types() == backend.FOR_THE_USER | backend.LATER | backend.FOR_US | {"Incomplete"}
 
 
-def told(**changes: Any) -> dict[str, Any]:
+def notification(**changes: Any) -> dict[str, Any]:
     return {**load_event("notification.json"), **changes}
 
 
@@ -65,7 +65,7 @@ def test_what_may_pass_is_tried_again_twice(backend: ModuleType, monkeypatch: py
     retried: list[str] = []
     monkeypatch.setattr(backend, "retry", retried.append)
     for attempt in (1, 2, 3):
-        backend.handle(told(**FAILED, attempt=attempt, error={"type": kind, "message": "why"}))
+        backend.handle(notification(**FAILED, attempt=attempt, error={"type": kind, "message": "why"}))
     assert len(retried) == (2 if kind in backend.LATER else 0)
 
 
@@ -75,7 +75,7 @@ def test_a_notification_that_comes_twice_or_late_changes_nothing(
     fetched: list[int] = []
     monkeypatch.setattr(backend, "fetch", lambda found: fetched.append(found["attempt"]))
     for attempt in (2, 2, 1, 3):
-        backend.handle(told(attempt=attempt))
+        backend.handle(notification(attempt=attempt))
     assert fetched == [2, 3]
 
 
@@ -85,13 +85,13 @@ def test_what_could_not_be_handled_is_not_noted(backend: ModuleType, monkeypatch
 
     monkeypatch.setattr(backend, "fetch", broken)
     with pytest.raises(OSError, match="full"):
-        backend.handle(told())
+        backend.handle(notification())
     assert backend.database.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
 
 
-def test_incomplete_uploads_are_told_and_not_retried(backend: ModuleType) -> None:
+def test_incomplete_uploads_are_sent_and_not_retried(backend: ModuleType) -> None:
     error = {"type": "Incomplete", "message": "the uploads wait: pose missing"}
-    backend.handle(told(status="INCOMPLETE", job_id="waiting/hero/", outputs=[], error=error))
+    backend.handle(notification(status="INCOMPLETE", job_id="waiting/hero/", outputs=[], error=error))
     assert "pose missing" in backend.database.execute("SELECT state FROM jobs").fetchone()[0]
 
 

@@ -145,8 +145,8 @@ def test_the_table_of_commands_is_complete_and_its_options_are_there() -> None:
 
 def test_the_table_of_exit_codes_is_what_the_command_says() -> None:
     rows = {int(code): meaning.replace("`", "") for code, meaning in table(named("operations"), "exit code")}
-    told = dict(re.findall(r"^  (\d+)  (.+)$", cli.EPILOG, re.MULTILINE))
-    assert rows == {int(code): meaning for code, meaning in told.items()}
+    documented = dict(re.findall(r"^  (\d+)  (.+)$", cli.EPILOG, re.MULTILINE))
+    assert rows == {int(code): meaning for code, meaning in documented.items()}
     kinds = [errors.OpsError, *errors.OpsError.__subclasses__()]
     assert {kind.exit_code for kind in kinds} == set(rows) - {0, 130}
 
@@ -197,6 +197,7 @@ def classes() -> set[str]:
 ACCESS = dict.fromkeys(("endpoint_url", "region", "aws_access_key_id", "aws_secret_access_key", "segmind_base_url"), "")
 
 
+@functools.cache
 def names() -> set[str]:
     """What a word in CamelCase or in capitals may be."""
     states = set(re.findall(r'"(\w+\??)": \{', (ROOT / "statemachine" / "job.asl.json").read_text(encoding="utf-8")))
@@ -292,8 +293,8 @@ def test_the_changelog_names_every_command() -> None:
 
 
 def test_the_readme_tells_every_error_type() -> None:
-    told = {kind for cell, *_ in table(DOCS["README.md"], "`error.type`") for kind in cell.split(", ")}
-    assert told == set(JOB_ERRORS)
+    documented = {kind for cell, *_ in table(DOCS["README.md"], "`error.type`") for kind in cell.split(", ")}
+    assert documented == set(JOB_ERRORS)
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
@@ -344,8 +345,8 @@ def test_the_query_finds_a_job_s_whole_life(pipeline: Pipeline, logs: Any) -> No
         for line in logs()
         if line.get("job_id") == job_id or (line.get("character"), line.get("pose")) == ("hero", "walk")
     ]
-    told = [line["message"] for line in lines]
-    assert {"waiting", "submitted", "checked", "succeeded"} <= set(told)
+    logged = [line["message"] for line in lines]
+    assert {"waiting", "submitted", "checked", "succeeded"} <= set(logged)
     assert fields - {"reason"} <= {field for line in lines for field in line}
 
 

@@ -107,7 +107,7 @@ def test_contributing_leads_to_the_documents() -> None:
     assert {"setup", "hooks", "check", "test"} <= {target for line in found.lines() for target in made(line)}
 
 
-def test_the_editor_is_told_what_the_formatter_does() -> None:
+def test_the_editor_is_reported_what_the_formatter_does() -> None:
     text = (ROOT / ".editorconfig").read_text(encoding="utf-8")
     ruff = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"]
     assert f"max_line_length = {ruff['line-length']}" in text

@@ -91,9 +91,9 @@ def run_jobs(pipeline: Pipeline) -> None:
 def test_a_queue_gets_each_end_and_the_consumer_reads_it(pipeline: Pipeline, queue: Any) -> None:
     do(calls("SQS")[-1])
     run_jobs(pipeline)
-    told: list[dict[str, Any]] = []
-    python("SQS")["consume"](NAMES["QUEUE_URL"], told.append)
-    assert [(each["character"], each["status"]) for each in told] == [
+    received: list[dict[str, Any]] = []
+    python("SQS")["consume"](NAMES["QUEUE_URL"], received.append)
+    assert [(each["character"], each["status"]) for each in received] == [
         ("hero", "SUCCEEDED"),
         ("villain", "FAILED"),
         ("client-a/hero", "SUCCEEDED"),
@@ -106,7 +106,7 @@ def test_the_consumer_keeps_what_it_could_not_handle(pipeline: Pipeline, queue: 
     do(calls("SQS")[-1])
     run_jobs(pipeline)
     with pytest.raises(ZeroDivisionError):
-        python("SQS")["consume"](NAMES["QUEUE_URL"], lambda told: 1 / 0)
+        python("SQS")["consume"](NAMES["QUEUE_URL"], lambda _: 1 / 0)
     attributes = boto3.client("sqs").get_queue_attributes(QueueUrl=NAMES["QUEUE_URL"], AttributeNames=["All"])
     counts = attributes["Attributes"]
     assert int(counts["ApproximateNumberOfMessages"]) + int(counts["ApproximateNumberOfMessagesNotVisible"]) == 4
@@ -161,8 +161,8 @@ def test_a_filter_policy_lets_through_what_the_document_says(
 ) -> None:
     do(calls(heading, SUBSCRIPTION_ARN="x")[number])
     run_jobs(pipeline)
-    told = [json.loads(json.loads(message["Body"])["Message"]) for message in queue()]
-    assert [(each["character"], each["status"]) for each in told] == expected
+    received = [json.loads(json.loads(message["Body"])["Message"]) for message in queue()]
+    assert [(each["character"], each["status"]) for each in received] == expected
 
 
 def test_the_named_kinds_of_failure_get_through(pipeline: Pipeline, queue: Any) -> None:
@@ -189,7 +189,7 @@ def test_the_policy_in_the_text_lets_through_all_that_needs_somebody(pipeline: P
 # ---- Lambda ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_function_copies_the_images_however_often_it_is_told(
+def test_the_function_copies_the_images_however_often_it_is_reported(
     pipeline: Pipeline, queue: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     do(calls("SQS")[-1])

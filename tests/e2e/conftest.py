@@ -8,6 +8,7 @@ import pytest
 
 from local.pipeline import Inbox, drop, records, wait_for
 from local.stack import LocalStack
+from tests.e2e import early
 from tests.e2e.leaks import check_logs, check_stores
 from tests.support import HANGS
 
@@ -23,6 +24,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     parameters = {"SettleSeconds": 1, "ResultLinkSeconds": 600, "CorsOrigins": "http://localhost:*"}
     with LocalStack(tmp_path_factory.mktemp("stack"), parameters=parameters, emulator=["--latency", "1"]) as running:
         running.set_visibility(70)
+        for key, data in early.uploads().items():
+            drop(running, key, data)
         yield running
         check_logs(running)  # of the whole run
         check_stores(running)

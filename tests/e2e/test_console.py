@@ -97,12 +97,12 @@ def console(stack: LastingStack, tmp_path_factory: pytest.TempPathFactory) -> It
 def faults(stack: LastingStack) -> Iterator[Callable[..., None]]:
     """Tell the provider how to misbehave: `faults({"fault": "failed"})`. At the end it behaves again."""
 
-    def tell(*plan: dict[str, Any]) -> None:
+    def order(*plan: dict[str, Any]) -> None:
         url = f"{stack.segmind_base_url}/_emulator/faults"
         httpx.post(url, json={"faults": plan}, trust_env=False).raise_for_status()
 
-    yield tell
-    tell()
+    yield order
+    order()
 
 
 # ---- what a person sees ----------------------------------------------------------------------------------------------

@@ -90,8 +90,8 @@ def test_nothing_is_left_of_a_character(
     assert kinds == {"s3", "dynamodb", "states", "logs"}
 
     report = forget(stack, CHARACTER, "--abandon")
-    told = wait_for_notification(str(under_way["job_id"]))
-    assert told["error"]["type"] == "InternalError"  # its execution was stopped
+    notified = wait_for_notification(str(under_way["job_id"]))
+    assert notified["error"]["type"] == "InternalError"  # its execution was stopped
     stays = {stay["where"]: stay for stay in report["stays"]}
     assert "under-way" not in stays
     named = [item for where in ("executions", "attempts", "logs") for item in stays[where]["items"]]

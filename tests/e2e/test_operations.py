@@ -85,11 +85,11 @@ def statuses(stack: LocalStack, character: str) -> list[str]:
 
 
 def wait_for_all(stack: LocalStack, inbox: Inbox, character: str, poses: int) -> list[Record]:
-    """Wait until each job of a character is told of; return the notifications."""
+    """Wait until each job of a character has been notified; return the notifications."""
 
     def look() -> list[Record] | None:
-        told = [message for message in inbox.receive() if message["character"] == character]
-        return told if len({message["job_id"] for message in told}) == poses else None
+        notified = [message for message in inbox.receive() if message["character"] == character]
+        return notified if len({message["job_id"] for message in notified}) == poses else None
 
     return wait_for(look, f"{poses} notifications of {character}", HANGS)
 
@@ -120,10 +120,10 @@ def test_a_bucket_of_ones_own(own: OwnBucketStack, own_inbox: Inbox, emulator: h
     assert ops(own, "status", "--check")["problems"] == []
     drop(own, "holiday/face.png", image())  # the bucket serves other ends too
     upload(own, "guest", 2)
-    told = wait_for_all(own, own_inbox, "guest", 2)
-    assert [message["status"] for message in told] == ["SUCCEEDED", "SUCCEEDED"]
-    assert {message["inputs"]["face"]["bucket"] for message in told} == {BUCKET}
-    assert all(message["inputs"]["face"]["version_id"] for message in told)
+    notified = wait_for_all(own, own_inbox, "guest", 2)
+    assert [message["status"] for message in notified] == ["SUCCEEDED", "SUCCEEDED"]
+    assert {message["inputs"]["face"]["bucket"] for message in notified} == {BUCKET}
+    assert all(message["inputs"]["face"]["version_id"] for message in notified)
     assert own.outputs["UploadBucketName"] == BUCKET
     assert paid(emulator, "guest") == 2
 
@@ -176,8 +176,8 @@ def test_a_key_that_breaks_holds_the_jobs_and_fails_none(
     ops(own, "sweep")
     assert wait_for(lambda: oldest_job_seconds(own), "the age of the oldest job", HANGS) > 0
     own.client("secretsmanager").put_secret_value(SecretId=own.resource("SegmindSecret"), SecretString=NEW_KEY)
-    told = wait_for_all(own, own_inbox, "patient", 3)
-    assert [(message["status"], message["attempt"]) for message in told] == [("SUCCEEDED", 1)] * 3
+    notified = wait_for_all(own, own_inbox, "patient", 3)
+    assert [(message["status"], message["attempt"]) for message in notified] == [("SUCCEEDED", 1)] * 3
     assert (paid(emulator, "patient"), paid(emulator, "unwanted")) == (3, 0)
     own.client("secretsmanager").put_secret_value(SecretId=own.resource("SegmindSecret"), SecretString=LOCAL_API_KEY)
 
@@ -194,6 +194,6 @@ def test_an_update_loses_nothing_in_flight(own: OwnBucketStack, own_inbox: Inbox
     assert before["Environment"] != after["Environment"]
     assert own.outputs["JobStateMachineArn"] == machine
     upload(own, "late", 1)
-    told = wait_for_all(own, own_inbox, "traveller", 4) + wait_for_all(own, own_inbox, "late", 1)
-    assert [message["status"] for message in told] == ["SUCCEEDED"] * 5
+    notified = wait_for_all(own, own_inbox, "traveller", 4) + wait_for_all(own, own_inbox, "late", 1)
+    assert [message["status"] for message in notified] == ["SUCCEEDED"] * 5
     assert (paid(emulator, "traveller"), paid(emulator, "late")) == (4, 1)

@@ -2,40 +2,21 @@
 
 import hashlib
 import io
-import json
 from collections.abc import Callable
 from typing import Any
 
 import httpx
-import pillow_heif
 import pytest
 from jsonschema import Draft7Validator
 from PIL import Image
 
 from local.pipeline import records
 from local.stack import LocalStack
-from tests.corpus import SECRET, encode, exif
+from tests.corpus import SECRET, encode
+from tests.e2e.early import COLORS, FILM, PHONE, PHONE_PROMPT, heic, scene
 from tests.support import schema
 
 Record = dict[str, Any]
-FILM = b"\0\0\0\x14ftypqt  \0\0\0\0qt  " + SECRET
-
-
-def scene(color: str) -> Image.Image:
-    """A picture that lies on its side: its upper left quarter is bright once it is upright."""
-    upright = Image.new("RGB", (480, 640), color)
-    upright.paste("white", (0, 0, 240, 320))
-    return upright.transpose(Image.Transpose.ROTATE_90)
-
-
-def heic(image: Image.Image) -> bytes:
-    out = io.BytesIO()
-    pillow_heif.from_pillow(image).save(out, exif=exif(6), quality=90)
-    return out.getvalue()
-
-
-def sideways(color: str) -> bytes:
-    return encode(scene(color), "JPEG", quality=92, exif=exif(6))
 
 
 @pytest.fixture
@@ -49,55 +30,42 @@ def requests(stack: LocalStack) -> Callable[[str], list[Record]]:
     return asked
 
 
-def prepared_picture(stack: LocalStack, told: Record) -> bytes:
+def prepared_picture(stack: LocalStack, notified: Record) -> bytes:
     """The picture that was sent in the place of an upload."""
     bucket = stack.outputs["OutputBucketName"]
-    data: bytes = stack.client("s3").get_object(Bucket=bucket, Key=told["prepared"]["key"])["Body"].read()
-    assert hashlib.sha256(data).hexdigest() == told["prepared"]["sha256"]
+    data: bytes = stack.client("s3").get_object(Bucket=bucket, Key=notified["prepared"]["key"])["Body"].read()
+    assert hashlib.sha256(data).hexdigest() == notified["prepared"]["sha256"]
     return data
 
 
 def test_a_phone_s_folder(
     stack: LocalStack,
-    upload: Callable[..., None],
     wait_for_record: Callable[[str, str, str], Record],
     wait_for_notification: Callable[[str], Record],
     requests: Callable[[str], list[Record]],
 ) -> None:
-    colors = {"walk": "red", "run": "green", "sit": "blue"}
-    poses = {f"poses/{pose}.JPG": sideways(color) for pose, color in colors.items()}
-    beside = {
-        ".DS_Store": b"\0\0\0\1Bud1",
-        "poses/._walk.JPG": b"\0\5\16\7" + SECRET,
-        "poses/.DS_Store": b"\0\0\0\1Bud1",
-        "poses/walk.MOV": FILM,
-        "poses/walk.AAE": b"<?xml version='1.0'?><plist/>",
-        "poses/papers.pdf": b"%PDF-1.7\n" + SECRET,
-    }
-    job_file = {"job.json": json.dumps({"prompt": "a phone's folder"}).encode()}
-    upload("phone", {**job_file, "Face.HEIC": heic(scene("purple")), **beside, **poses})
-    ended = {pose: wait_for_record("phone", pose, "SUCCEEDED") for pose in colors}
+    ended = {pose: wait_for_record("phone", pose, "SUCCEEDED") for pose in COLORS}
     refused = wait_for_record("phone", "papers", "FAILED")
-    assert {record["pose"] for record in records(stack, "phone")} == {*colors, "papers"}
+    assert {record["pose"] for record in records(stack, "phone")} == {*COLORS, "papers"}
 
-    told = {pose: wait_for_notification(record["job_id"]) for pose, record in ended.items()}
+    notified = {pose: wait_for_notification(record["job_id"]) for pose, record in ended.items()}
     refusal = wait_for_notification(refused["job_id"])
-    for message in (*told.values(), refusal):
+    for message in (*notified.values(), refusal):
         Draft7Validator(schema("notification")).validate(message)
     assert refusal["error"]["type"] == "InvalidInput"
     assert "incoming/phone/poses/papers.pdf: this is a PDF" in refusal["error"]["message"]
 
-    asked = [request["parameters"] for request in requests("a phone's folder")]
+    asked = [request["parameters"] for request in requests(PHONE_PROMPT)]
     assert len(asked) == 3
     sent = {(parameters["face_image"]["sha256"], parameters["pose_image"]["sha256"]) for parameters in asked}
-    for pose, message in told.items():
+    for pose, message in notified.items():
         face, image = message["inputs"]["face"], message["inputs"]["pose"]
         assert (face["prepared"]["sha256"], image["prepared"]["sha256"]) in sent
         assert face["prepared"]["what"] == ["turned", "converted", "cleaned"]
         assert image["prepared"]["what"] == ["turned", "cleaned"]
-        assert image["sha256"] == hashlib.sha256(poses[f"poses/{pose}.JPG"]).hexdigest()
-        for upload_told in (face, image):
-            data = prepared_picture(stack, upload_told)
+        assert image["sha256"] == hashlib.sha256(PHONE[f"poses/{pose}.JPG"]).hexdigest()
+        for described in (face, image):
+            data = prepared_picture(stack, described)
             assert SECRET not in data
             assert b"Exif" not in data
             with Image.open(io.BytesIO(data)) as opened:
@@ -116,7 +84,7 @@ def test_a_picture_that_comes_behind_its_film(
     assert len(records(stack, "film")) == 1
 
 
-def test_a_damaged_heic_is_told_by_name(
+def test_a_damaged_heic_is_notified_by_name(
     stack: LocalStack,
     upload: Callable[..., None],
     wait_for_record: Callable[[str, str, str], Record],
@@ -126,7 +94,7 @@ def test_a_damaged_heic_is_told_by_name(
     files = {"face.jpg": encode(scene("red"), "JPEG"), "job.json": b'{"prompt": "x"}'}
     upload("damaged", {**files, "poses/walk.heic": data[: len(data) // 2]})
     record = wait_for_record("damaged", "walk", "FAILED")
-    told = wait_for_notification(record["job_id"])
-    assert told["error"]["type"] == "InvalidInput"
-    assert told["error"]["message"].startswith("incoming/damaged/poses/walk.heic: the picture ")
-    assert told["inputs"]["pose"]["prepared"] is None
+    notified = wait_for_notification(record["job_id"])
+    assert notified["error"]["type"] == "InvalidInput"
+    assert notified["error"]["message"].startswith("incoming/damaged/poses/walk.heic: the picture ")
+    assert notified["inputs"]["pose"]["prepared"] is None

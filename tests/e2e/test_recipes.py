@@ -244,11 +244,11 @@ INCOMPLETE = {
 
 def test_a_webhook_posts_the_notification_with_its_secret(bus: EventBus, deploy: Deploy, endpoint: Endpoint) -> None:
     deploy("webhook", Url=endpoint.url, Secret="s3cret")
-    told = [{**load_event("notification.json"), **changes} for changes in ({}, FAILED, INCOMPLETE)]
-    for each in told:
+    notified = [{**load_event("notification.json"), **changes} for changes in ({}, FAILED, INCOMPLETE)]
+    for each in notified:
         bus.publish(each)
-    wait_for(lambda: len(endpoint.requests) == len(told) or None, "the webhook", HANGS)
-    assert sorted((body for _, body in endpoint.requests), key=str) == sorted(told, key=str)
+    wait_for(lambda: len(endpoint.requests) == len(notified) or None, "the webhook", HANGS)
+    assert sorted((body for _, body in endpoint.requests), key=str) == sorted(notified, key=str)
     assert {headers["x-posedrop-secret"] for headers, _ in endpoint.requests} == {"s3cret"}
     assert all(headers["content-type"].startswith("application/json") for headers, _ in endpoint.requests)
 

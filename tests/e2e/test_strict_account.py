@@ -66,14 +66,14 @@ def test_a_bounded_stack_runs_a_job_and_the_boundary_denies(strict: LocalStack) 
     inbox = Inbox(strict)
     drop(strict, f"{PREFIX}hero/face.png", SAMPLES / "face-astronaut.png")
     drop(strict, f"{PREFIX}hero/poses/walk.png", SAMPLES / "pose-cameraman.png", prompt="walking")
-    (told,) = wait_for(lambda: inbox.receive() or None, "the notification", HANGS)
-    assert told["status"] == "SUCCEEDED"
-    assert told["inputs"]["face"]["key"] == f"{PREFIX}hero/face.png"
+    (notified,) = wait_for(lambda: inbox.receive() or None, "the notification", HANGS)
+    assert notified["status"] == "SUCCEEDED"
+    assert notified["inputs"]["face"]["key"] == f"{PREFIX}hero/face.png"
     assert strict.layout.prefix == PREFIX
     events = wait_for(
         lambda: strict.client("sqs").receive_message(QueueUrl=queue).get("Messages"), "the recipe's message", HANGS
     )
-    assert [json.loads(event["Body"]) for event in events] == [told]
+    assert [json.loads(event["Body"]) for event in events] == [notified]
 
     assert dispatch(strict)["error"] is None
     strict.client("iam").create_policy_version(

@@ -27,7 +27,7 @@ def test_a_result_says_what_it_cost_if_that_is_asked_for(start: Callable[..., An
     assert ("cost" in metrics) is (cost is not None)
 
 
-def test_what_is_left_is_told_in_a_result_and_on_request(start: Callable[..., Any]) -> None:
+def test_what_is_left_is_reported_in_a_result_and_on_request(start: Callable[..., Any]) -> None:
     emulator, client = start(credits=10, cost=0.05, cost_per="sample")
     metrics = client.finished(client.submitted(samples=2))["metrics"]
     assert (metrics["cost"], metrics["remaining_credits"]) == (0.1, 0.45)

@@ -1,4 +1,4 @@
-"""The official SDK runs against the emulator as it is; only its base URL and key are told, the way it allows."""
+"""The official SDK runs against the emulator as it is; only its base URL and key are set, in the way it allows."""
 
 import importlib
 from collections.abc import Iterator
@@ -98,7 +98,7 @@ def test_without_request_id(sdk: SegmindClient, emulator: Emulator, inputs: dict
 def test_history(
     sdk: SegmindClient, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, inputs: dict[str, str]
 ) -> None:
-    # The SDK has no setting for the history's host: its constant is the only place to tell another.
+    # The SDK has no setting for the history's host: its constant is the only place for another.
     monkeypatch.setattr(
         importlib.import_module("segmind.generations"),
         "REQUEST_HISTORY_URL",

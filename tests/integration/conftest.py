@@ -1,4 +1,4 @@
-"""The pipeline on moto: real S3, SQS, DynamoDB, SNS and Step Functions calls, and a provider that answers as told."""
+"""The pipeline on moto: real S3, SQS, DynamoDB, SNS and Step Functions calls, and a provider with set responses."""
 
 import importlib.util
 import io
@@ -158,7 +158,7 @@ class Pipeline:
     # ---- uploads ---------------------------------------------------------------------------------------------------
 
     def put(self, key: str, body: bytes | str | dict[str, Any], **arguments: Any) -> dict[str, Any]:
-        """Upload a file, and return its event as EventBridge tells it."""
+        """Upload a file, and return its event as EventBridge sends it."""
         data = json.dumps(body).encode() if isinstance(body, dict) else body.encode() if isinstance(body, str) else body
         answer = self.s3.put_object(Bucket=BUCKET, Key=key, Body=data, **arguments)
         found = {"key": key, "size": len(data), "etag": answer["ETag"].strip('"'), "version-id": answer["VersionId"]}

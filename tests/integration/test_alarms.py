@@ -1,6 +1,6 @@
 """Every alarm, provoked by its cause: the handlers run, what they log is read as metrics, and the alarm is judged.
 
-The metrics of SQS are of moto's queues, or shaped as the SQS developer guide tells (available CloudWatch metrics).
+The metrics of SQS are of moto's queues, or shaped as in the SQS developer guide (available CloudWatch metrics).
 """
 
 import json
@@ -300,26 +300,26 @@ def test_the_share_of_failures(watched: Watched, failed: int, succeeded: int, ex
 # ---- executions ----------------------------------------------------------------------------------------------------
 
 
-def told_by_eventbridge(name: str, given: dict[str, Any]) -> dict[str, Any]:
+def sent_by_eventbridge(name: str, given: dict[str, Any]) -> dict[str, Any]:
     """EventBridge's word on an execution that was stopped."""
     detail = {"name": name, "status": "ABORTED", "input": json.dumps(given), "error": None, "cause": None}
     return {"detail-type": "Step Functions Execution Status Change", "source": "aws.states", "detail": detail}
 
 
-def test_an_execution_that_ended_without_telling(watched: Watched) -> None:
+def test_an_execution_that_ended_without_notifying(watched: Watched) -> None:
     assert watched.pose(1)
     ((name, given),) = watched.pipeline.executions().items()
-    watched.pipeline.deliver.handler(told_by_eventbridge(name, given), Context(300))
+    watched.pipeline.deliver.handler(sent_by_eventbridge(name, given), Context(300))
     assert watched.pipeline.record()["error"]["type"] == "InternalError"
-    assert watched.alarms() == {"ExecutionUntoldAlarm"}
+    assert watched.alarms() == {"ExecutionWithoutNotificationAlarm"}
 
 
-def test_an_execution_that_failed_but_told(watched: Watched) -> None:
+def test_an_execution_that_failed_but_notified(watched: Watched) -> None:
     watched.pipeline.provider.statuses = watched.pipeline.provider.results = [ended("FAILED")]
     assert watched.pose(1)
     ((name, given),) = watched.pipeline.executions().items()
     watched.pipeline.run(given)
-    watched.pipeline.deliver.handler(told_by_eventbridge(name, given), Context(300))
+    watched.pipeline.deliver.handler(sent_by_eventbridge(name, given), Context(300))
     assert watched.alarms() == set()
 
 

@@ -46,14 +46,14 @@ def test_a_key_that_attacks_is_ignored(pipeline: Pipeline, key: str) -> None:
 
 
 @pytest.mark.parametrize(("size", "status"), [(850, "SUCCEEDED"), (1024, "FAILED")])
-def test_a_long_key_within_the_contract_is_told(pipeline: Pipeline, size: int, status: str) -> None:
+def test_a_long_key_within_the_contract_is_notified(pipeline: Pipeline, size: int, status: str) -> None:
     character = "ä" * ((size - len("incoming//face.png")) // 2)
     face, pose = (f"incoming/{character}/{name}" for name in ("face.png", "pose.png"))
     assert pipeline.upload((face, GOOD[0][1]), (pose, GOOD[1][1]))
     pipeline.run_all()
-    (told,) = pipeline.notifications()
+    (notified,) = pipeline.notifications()
     # Of 1,024 bytes, what S3 allows, nothing is left for the output's own key.
-    assert (told["status"], (told["error"] or {}).get("type")) == (
+    assert (notified["status"], (notified["error"] or {}).get("type")) == (
         status,
         "InvalidInput" if status == "FAILED" else None,
     )
@@ -64,9 +64,9 @@ def test_a_long_key_within_the_contract_is_told(pipeline: Pipeline, size: int, s
 def test_a_job_file_nested_ten_thousand_deep_is_refused(pipeline: Pipeline, body: bytes) -> None:
     pipeline.upload(*GOOD, ("incoming/hero/job.json", body.decode()))
     pipeline.run_all()
-    told = [told for told in pipeline.notifications() if told["status"] == "FAILED"]
-    assert [message["error"]["type"] for message in told] == ["InvalidInput"]
-    assert "incoming/hero/job.json" in told[0]["error"]["message"]
+    notified = [notified for notified in pipeline.notifications() if notified["status"] == "FAILED"]
+    assert [message["error"]["type"] for message in notified] == ["InvalidInput"]
+    assert "incoming/hero/job.json" in notified[0]["error"]["message"]
 
 
 def test_a_job_file_of_ten_megabytes_is_refused_unread() -> None:
@@ -105,7 +105,7 @@ def test_of_a_job_file_of_ten_megabytes_only_its_beginning_is_read(pipeline: Pip
     assert taken
     assert set(taken) == {JOB_FILE_LIMIT + 1}
     pipeline.run_all()
-    assert "InvalidInput" in [told["error"]["type"] for told in pipeline.notifications() if told["error"]]
+    assert "InvalidInput" in [notified["error"]["type"] for notified in pipeline.notifications() if notified["error"]]
 
 
 def png(width: int, height: int) -> bytes:
@@ -126,9 +126,9 @@ def png(width: int, height: int) -> bytes:
 def test_an_image_of_gigapixels_is_refused_by_its_header(pipeline: Pipeline) -> None:
     pipeline.upload(GOOD[1], ("incoming/hero/face.png", png(100_000, 100_000)))
     pipeline.run_all()
-    (told,) = pipeline.notifications()
-    assert told["error"]["type"] == "InvalidInput"
-    assert "100000 x 100000 pixels" in told["error"]["message"]
+    (notified,) = pipeline.notifications()
+    assert notified["error"]["type"] == "InvalidInput"
+    assert "100000 x 100000 pixels" in notified["error"]["message"]
     assert pipeline.provider.requests == []
 
 

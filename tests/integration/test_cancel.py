@@ -51,9 +51,9 @@ def test_a_cancelled_job_fails_is_notified_and_costs_nothing(pipeline: Pipeline,
     assert (record["status"], record["cancelled"], record["unfinished"]) == ("FAILED", True, "ended")
     assert not {"stands", "place", "reason", "reason_code", "deferred_until", "send_at"} & record.keys()
     pipeline.run_all()
-    (told,) = pipeline.notifications()
-    assert (told["status"], told["attempt"], told["request_id"]) == ("FAILED", 1, None)
-    assert told["error"] == {"type": "InvalidInput", "message": "cancelled"}
+    (notified,) = pipeline.notifications()
+    assert (notified["status"], notified["attempt"], notified["request_id"]) == ("FAILED", 1, None)
+    assert notified["error"] == {"type": "InvalidInput", "message": "cancelled"}
     assert "unfinished" not in pipeline.record()
     assert pipeline.gate().budgets.read(pipeline.clock()).day == 0
     assert pipeline.run_dispatch() == {"sent": 0, "returned": 0}
@@ -130,7 +130,7 @@ def test_a_lost_execution_is_started_when_the_message_comes_back(pipeline: Pipel
     assert not pipeline.executions()
     assert pipeline.resume()
     pipeline.run_all()
-    assert [told["error"]["message"] for told in pipeline.notifications()] == ["cancelled"]
+    assert [notified["error"]["message"] for notified in pipeline.notifications()] == ["cancelled"]
 
 
 def test_the_sweep_notifies_what_nobody_notified(pipeline: Pipeline, queued: str, sweep: Swept) -> None:
@@ -140,7 +140,7 @@ def test_the_sweep_notifies_what_nobody_notified(pipeline: Pipeline, queued: str
     pipeline.clock.now += 3600
     assert sweep()["FAILED"] == 1
     pipeline.run_all()
-    assert [told["error"]["message"] for told in pipeline.notifications()] == ["cancelled"]
+    assert [notified["error"]["message"] for notified in pipeline.notifications()] == ["cancelled"]
 
 
 def test_the_message_once_more_cancels_no_later_attempt(pipeline: Pipeline, queued: str) -> None:
@@ -180,7 +180,7 @@ def test_uploads_that_are_no_job_yet_are_cancelled(pipeline: Pipeline) -> None:
     record = pipeline.record()
     assert (record["status"], record["cancelled"], record["pose"]) == ("FAILED", True, "walk")
     pipeline.run_all()
-    assert [told["error"]["message"] for told in pipeline.notifications()] == ["cancelled"]
+    assert [notified["error"]["message"] for notified in pipeline.notifications()] == ["cancelled"]
     pipeline.upload(FACE)  # then it is a job after all
     assert sorted(record["status"] for record in pipeline.records().values()) == ["FAILED", "SUBMITTED"]
 

@@ -1,4 +1,4 @@
-"""What is left of the provider's credits: told by results, asked for now and then, and never guessed."""
+"""What is left of the provider's credits: said by results, asked for now and then, and never guessed."""
 
 import json
 from typing import Any
@@ -36,7 +36,7 @@ def written(pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> dict[str,
     return found
 
 
-def told(credits_left: object) -> httpx.Response:
+def result_with(credits_left: object) -> httpx.Response:
     """A result that says what it cost, and what is left."""
     metrics = {"cost": 0.05, "remaining_credits": credits_left}
     body = {"status": "COMPLETED", "output": f"{BASE_URL}/media/1.png", "metrics": metrics}
@@ -52,7 +52,7 @@ def deliver_one(pipeline: Pipeline) -> None:
 
 
 def test_a_result_that_says_what_is_left(pipeline: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
-    pipeline.provider.results = [told(1.26)]
+    pipeline.provider.results = [result_with(1.26)]
     deliver_one(pipeline)
     assert left() == (1.26, 25)
     assert written(pipeline, capsys) == {"RemainingCredits": 1.26, "JobsPaidFor": 25}
@@ -99,16 +99,16 @@ def test_what_is_not_known_stays_unknown_and_disturbs_nothing(
     pipeline: Pipeline, provider: Provider, capsys: pytest.CaptureFixture[str], why: str
 ) -> None:
     provider.credits = UNKNOWN[why]
-    provider.results = [told(None)]
+    provider.results = [result_with(None)]
     deliver_one(pipeline)
     assert provider.credit_calls == 1
     assert (left(), written(pipeline, capsys)) == (None, {})
     assert (pipeline.gate().limiter.read().paused_until > 0) is (why == "limited")
 
 
-@pytest.mark.parametrize("told_left", [None, "12", -3, True, 1e300, [1]])
-def test_a_result_that_says_nothing_usable_changes_nothing(pipeline: Pipeline, told_left: Any) -> None:
-    pipeline.provider.results = [told(told_left)]
+@pytest.mark.parametrize("said", [None, "12", -3, True, 1e300, [1]])
+def test_a_result_that_says_nothing_usable_changes_nothing(pipeline: Pipeline, said: Any) -> None:
+    pipeline.provider.results = [result_with(said)]
     deliver_one(pipeline)
     assert left() is None
 
@@ -123,7 +123,7 @@ def test_a_table_that_does_not_answer_disturbs_nothing(pipeline: Pipeline) -> No
         return httpx.Response(400), {"Error": {"Code": "ProvisionedThroughputExceededException", "Message": "no"}}
 
     pipeline.hook("dynamodb", "UpdateItem", refuse)
-    pipeline.provider.results = [told(1.0)]
+    pipeline.provider.results = [result_with(1.0)]
     deliver_one(pipeline)
     assert len(refused) >= 2
 

@@ -1,4 +1,4 @@
-"""deliver on moto: every shape of output, every fault, every crash, and each end told once."""
+"""deliver on moto: every shape of output, every fault, every crash, and each end notified once."""
 
 import base64
 import hashlib
@@ -67,7 +67,7 @@ class Delivering:
         if media:
             self.provider.media = [httpx.Response(200, content=m) if isinstance(m, bytes) else m for m in media]
 
-    def told(self) -> dict[str, Any]:
+    def notified(self) -> dict[str, Any]:
         """The only notification; it fits its schema."""
         (found,) = self.pipeline.notifications()
         jsonschema.validate(found, schema("notification"), cls=jsonschema.Draft7Validator)
@@ -75,7 +75,7 @@ class Delivering:
 
     def failure(self) -> tuple[str, str]:
         """Type and message of the only notification, which ledger and answer agree with."""
-        found = self.told()
+        found = self.notified()
         record = self.pipeline.record()
         assert (record["status"], record["error"]) == ("FAILED", found["error"])
         assert not record.get("outputs")
@@ -138,7 +138,7 @@ def test_every_shape_of_output(delivering: Delivering, shape: str) -> None:
     output, images = SHAPES[shape]
     delivering.output(output, *images)
     answer = delivering.deliver()
-    told = delivering.told()
+    notified = delivering.notified()
     expected = []
     for number, data in enumerate(images, start=1):
         extension, content_type, width, height = KINDS[data]
@@ -158,11 +158,11 @@ def test_every_shape_of_output(delivering: Delivering, shape: str) -> None:
                 "height": height,
             }
         )
-    assert told["outputs"] == expected
+    assert notified["outputs"] == expected
     assert answer["outputs"] == [output["uri"] for output in expected]
     stored = delivering.pipeline.outputs()
     result = stored.pop(f"{delivering.folder}/result.json")
-    assert json.loads(result) == told
+    assert json.loads(result) == notified
     assert list(stored.values()) == images
 
 
@@ -173,28 +173,32 @@ def test_images_beside_the_output_are_delivered_as_well(delivering: Delivering, 
     delivering.output(None, *images)
     delivering.provider.results = [httpx.Response(200, json={"status": "COMPLETED", "metrics": {}, **texts})]
     delivering.deliver()
-    assert [output["bytes"] for output in delivering.told()["outputs"]] == [len(data) for data in images]
+    assert [output["bytes"] for output in delivering.notified()["outputs"]] == [len(data) for data in images]
 
 
-def test_what_is_told_of_a_success(delivering: Delivering) -> None:
+def test_what_is_notified_of_a_success(delivering: Delivering) -> None:
     delivering.pipeline.clock.now += 36.25
     answer = delivering.deliver()
     (message,) = delivering.pipeline.receive(delivering.pipeline.notifications_url)
     envelope = json.loads(message["Body"])
-    told = json.loads(envelope["Message"])
+    notified = json.loads(envelope["Message"])
     assert {name: found["Value"] for name, found in envelope["MessageAttributes"].items()} == {
         "status": "SUCCEEDED",
         "character": "hero",
     }
-    assert told["metrics"] == {
+    assert notified["metrics"] == {
         "inference_seconds": 31.06,
         "total_seconds": pytest.approx(36.25, abs=0.002),  # the ledger's times are cut to milliseconds
         "polls": 3,
         "cost_usd": None,
         "rescued": False,
     }
-    assert (told["request_id"], told["attempt"], told["context"]) == ("request-1", 1, {"order": [1.5, None]})
-    assert told["inputs"]["face"] == {
+    assert (notified["request_id"], notified["attempt"], notified["context"]) == (
+        "request-1",
+        1,
+        {"order": [1.5, None]},
+    )
+    assert notified["inputs"]["face"] == {
         "bucket": BUCKET,
         "key": "incoming/hero/face.png",
         "version_id": delivering.pipeline.s3.head_object(Bucket=BUCKET, Key="incoming/hero/face.png")["VersionId"],
@@ -204,7 +208,7 @@ def test_what_is_told_of_a_success(delivering: Delivering) -> None:
     assert (answer["status"], answer["error"]) == ("SUCCEEDED", None)
     record = delivering.pipeline.record()
     for key in ("status", "outputs", "completed_at", "request_id", "submitted_at"):
-        assert record[key] == told[key]
+        assert record[key] == notified[key]
     assert record["notified_at"]
 
 
@@ -260,12 +264,12 @@ def test_a_second_attempt_tells_no_time_since_the_first(
 
 
 @pytest.mark.parametrize(("number", "warns"), [(4, False), (5, True), (16, True)])
-def test_more_outputs_than_expected_are_told_in_the_log(
+def test_more_outputs_than_expected_are_logged(
     delivering: Delivering, logs: Callable[[], list[Any]], number: int, warns: bool
 ) -> None:
     delivering.output({"images": [f"{PUBLIC}/{n}" for n in range(number)], "image_url": f"{PUBLIC}/0"}, PNG)
     delivering.deliver()
-    assert len(delivering.told()["outputs"]) == len(delivering.pipeline.record()["outputs"]) == 4
+    assert len(delivering.notified()["outputs"]) == len(delivering.pipeline.record()["outputs"]) == 4
     media = [request.url.path for request in delivering.provider.requests if "/v2/" not in request.url.path]
     assert media == ["/0", "/1", "/2", "/3"]
     warnings = [line["message"] for line in logs() if line["level"] == "WARNING"]
@@ -302,7 +306,7 @@ def test_twice_changes_nothing_and_tells_once(delivering: Delivering, event: str
     delivering.pipeline.clock.now += 100
     assert delivering.deliver(event) == first
     assert (delivering.pipeline.records(), delivering.pipeline.outputs(), len(delivering.provider.requests)) == before
-    assert delivering.told()["status"] == first["status"]
+    assert delivering.notified()["status"] == first["status"]
 
 
 class Crash(BaseException):
@@ -349,7 +353,7 @@ def test_a_run_after_a_crash_completes_the_job(delivering: Delivering, crash: st
     assert answer["status"] == "SUCCEEDED"
     notifications = delivering.pipeline.notifications()
     assert len(notifications) == (2 if crash == "before notified_at" else 1)  # at least once
-    assert all(told == notifications[0] for told in notifications)
+    assert all(notified == notifications[0] for notified in notifications)
     stored = delivering.pipeline.outputs()
     assert json.loads(stored.pop(f"{delivering.folder}/result.json")) == notifications[0]
     assert stored == images == {f"{delivering.folder}/1.png": image("png", (16, 12), "green")}
@@ -363,7 +367,7 @@ def test_a_run_after_a_crash_tells_a_failure(delivering: Delivering, crash: str)
         delivering.deliver("deliver-failed.json")
     end()
     assert delivering.deliver("deliver-failed.json")["status"] == "FAILED"
-    kinds = {told["error"]["type"] for told in delivering.pipeline.notifications()}
+    kinds = {notified["error"]["type"] for notified in delivering.pipeline.notifications()}
     assert kinds == {"InferenceFailed"}
 
 
@@ -457,11 +461,11 @@ def test_an_answer_about_another_request_is_none(delivering: Delivering, logs: C
         assert "request-2" in logs()[-1]["reason"]
     assert (delivering.pipeline.notifications(), delivering.pipeline.outputs()) == ([], {})
     assert delivering.deliver()["status"] == "SUCCEEDED"
-    assert delivering.told()["request_id"] == "request-1"
+    assert delivering.notified()["request_id"] == "request-1"
 
 
 @pytest.mark.parametrize("kind", ["InferenceFailed", "TimedOut", "ResultExpired"])
-def test_an_end_that_poll_saw_is_told_without_asking_again(delivering: Delivering, kind: str) -> None:
+def test_an_end_that_poll_saw_is_notified_without_asking_again(delivering: Delivering, kind: str) -> None:
     answer = delivering.deliver({**delivering.event("deliver-failed.json"), "error": {"type": kind, "message": "why"}})
     assert answer["error"] == {"type": kind, "message": "why"}
     assert delivering.failure() == (kind, "why")
@@ -506,10 +510,10 @@ def test_a_job_that_ended_before_it_was_sent(pipeline: Pipeline) -> None:
     (execution,) = pipeline.executions().values()
     assert set(execution) == set(load_event("deliver-ended-before.json"))
     assert pipeline.run(execution)["status"] == "FAILED"
-    (told,) = pipeline.notifications()
-    jsonschema.validate(told, schema("notification"), cls=jsonschema.Draft7Validator)
-    assert told["error"]["type"] == "InvalidInput"
-    assert "face.png" in told["error"]["message"]
+    (notified,) = pipeline.notifications()
+    jsonschema.validate(notified, schema("notification"), cls=jsonschema.Draft7Validator)
+    assert notified["error"]["type"] == "InvalidInput"
+    assert "face.png" in notified["error"]["message"]
     assert pipeline.provider.requests == []
 
 
@@ -625,7 +629,7 @@ def test_a_delivery_waits_for_as_long_as_it_is_asked_to(
     assert (again["finished"], len(delivering.provider.requests)) == (True, asked), "poll asks for nothing"
     assert again == {**event, "look_wait_seconds": event["wait_seconds"], "completed": True, "faults": 1}
     assert delivering.deliver(again)["status"] == "SUCCEEDED"
-    assert delivering.told()["status"] == "SUCCEEDED"
+    assert delivering.notified()["status"] == "SUCCEEDED"
 
 
 def test_a_delivery_is_asked_to_wait_so_often_and_then_fails(delivering: Delivering) -> None:
@@ -680,12 +684,12 @@ def test_a_delivery_that_was_given_up(delivering: Delivering, fault: dict[str, s
     assert text in message
 
 
-def test_a_job_that_ended_before_its_delivery_was_given_up_is_told_as_it_ended(delivering: Delivering) -> None:
+def test_a_job_that_ended_before_its_delivery_was_given_up_is_notified_as_it_ended(delivering: Delivering) -> None:
     delivering.pipeline.break_call("sns", "Publish", times=1)
     with pytest.raises(Exception, match="AccessDenied"):
         delivering.deliver()
     assert delivering.deliver("deliver-given-up.json")["status"] == "SUCCEEDED"
-    assert delivering.told()["status"] == "SUCCEEDED"
+    assert delivering.notified()["status"] == "SUCCEEDED"
 
 
 # ---- executions that ended badly -----------------------------------------------------------------------------------
@@ -698,7 +702,7 @@ def ended(delivering: Delivering, status: str, **changes: Any) -> dict[str, Any]
 
 
 @pytest.mark.parametrize("status", ["TIMED_OUT", "ABORTED", "FAILED"])
-def test_an_execution_that_told_nothing(delivering: Delivering, status: str) -> None:
+def test_an_execution_that_notified_nobody(delivering: Delivering, status: str) -> None:
     cause = {"error": "States.Runtime", "cause": "x" * 5000}
     delivering.deliver(ended(delivering, status, **cause))
     kind, message = delivering.failure()
@@ -712,11 +716,11 @@ def test_an_execution_that_told_nothing(delivering: Delivering, status: str) -> 
 
 def test_what_an_execution_did_not_tell_is_unknown(delivering: Delivering) -> None:
     delivering.deliver(ended(delivering, "ABORTED"))
-    assert delivering.told()["metrics"]["polls"] is None
+    assert delivering.notified()["metrics"]["polls"] is None
 
 
 @pytest.mark.parametrize("event", ["deliver.json", "deliver-failed.json"])
-def test_an_execution_that_told_its_end(delivering: Delivering, event: str) -> None:
+def test_an_execution_that_notified_its_end(delivering: Delivering, event: str) -> None:
     delivering.deliver(event)
     before = delivering.pipeline.records()
     delivering.pipeline.notifications()
@@ -731,7 +735,7 @@ def test_an_execution_that_ended_its_job_but_could_not_tell_it(delivering: Deliv
         delivering.deliver()
     end()
     delivering.deliver(ended(delivering, "TIMED_OUT"))
-    assert delivering.told()["status"] == "SUCCEEDED"
+    assert delivering.notified()["status"] == "SUCCEEDED"
 
 
 def test_a_delivery_that_loses_against_the_report_of_its_execution(delivering: Delivering) -> None:
@@ -741,11 +745,11 @@ def test_a_delivery_that_loses_against_the_report_of_its_execution(delivering: D
 
     end = delivering.pipeline.hook("s3", "PutObject", report)
     assert delivering.deliver()["status"] == "FAILED"
-    assert delivering.told()["error"]["type"] == "InternalError"
+    assert delivering.notified()["error"]["type"] == "InternalError"
     assert f"{delivering.folder}/result.json" not in delivering.pipeline.outputs()
 
 
-def test_an_end_whose_result_json_cannot_be_stored_for_good_is_told_all_the_same(delivering: Delivering) -> None:
+def test_an_end_whose_result_json_cannot_be_stored_for_good_is_notified_all_the_same(delivering: Delivering) -> None:
     def refuse(params: dict[str, Any], **_: Any) -> Any:
         if params["url_path"].endswith("result.json"):
             return httpx.Response(403), {"Error": {"Code": "AccessDenied", "Message": "no"}}
@@ -755,7 +759,7 @@ def test_an_end_whose_result_json_cannot_be_stored_for_good_is_told_all_the_same
     with pytest.raises(DeliveryFailed, match="AccessDenied"):
         delivering.deliver()
     assert delivering.deliver("deliver-given-up.json")["status"] == "SUCCEEDED"
-    assert delivering.told()["status"] == "SUCCEEDED"
+    assert delivering.notified()["status"] == "SUCCEEDED"
 
 
 # ---- records that are not as the event expects ---------------------------------------------------------------------
@@ -787,4 +791,4 @@ def test_a_metric_that_no_table_can_hold_is_left_out(delivering: Delivering) -> 
     body = {"status": "COMPLETED", "metrics": {"inference_time": 1e300}, "output": encoded(PNG)}
     delivering.provider.results = [httpx.Response(200, json=body)]
     assert delivering.deliver()["status"] == "SUCCEEDED"
-    assert delivering.told()["metrics"]["inference_seconds"] is None
+    assert delivering.notified()["metrics"]["inference_seconds"] is None

@@ -1,4 +1,4 @@
-"""A request without a response is looked up in the provider's history before it is told to be of unknown outcome."""
+"""A request without a response is looked up in the provider's history before its outcome is notified as unknown."""
 
 from collections.abc import Callable
 from typing import Any

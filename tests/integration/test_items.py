@@ -235,7 +235,7 @@ def test_who_loses_a_race_changes_what_the_other_left(items: Any, monkeypatch: p
     assert shared.read().refusals == before + 2
 
 
-def test_a_state_that_never_holds_still_is_told(items: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_that_never_holds_still_is_notified(items: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     racing(items, monkeypatch, 1000)
     with pytest.raises(TransientFault):
         SharedItem(items, "breaker", Breaker).change(refuse)

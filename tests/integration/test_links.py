@@ -38,16 +38,16 @@ def test_links_are_published_and_kept_nowhere(
 ) -> None:
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
-    (told,) = pipeline.notifications()
-    assert events == [told]
-    (output,) = told["outputs"]
+    (notified,) = pipeline.notifications()
+    assert events == [notified]
+    (output,) = notified["outputs"]
     url = urlsplit(output["url"])
     assert OUTPUTS in url.netloc + url.path
     assert url.path.endswith(output["key"])
     assert parse_qs(url.query)["X-Amz-Expires"] == ["3600"]
     assert SIGNED in url.query
     result = json.loads(pipeline.outputs()[f"{output['key'].rpartition('/')[0]}/result.json"])
-    assert result == {**told, "outputs": [{**output, "url": None}]}
+    assert result == {**notified, "outputs": [{**output, "url": None}]}
     assert SIGNED not in str(pipeline.records())
     assert SIGNED not in json.dumps(logs())
 
@@ -55,5 +55,5 @@ def test_links_are_published_and_kept_nowhere(
 def test_without_it_there_is_none(pipeline: Pipeline) -> None:
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
-    (told,) = pipeline.notifications()
-    assert [output["url"] for output in told["outputs"]] == [None]
+    (notified,) = pipeline.notifications()
+    assert [output["url"] for output in notified["outputs"]] == [None]

@@ -9,7 +9,7 @@ import pytest
 from posedrop.contract.times import rfc3339
 from posedrop.sweep.sweeper import Ages
 from tests.integration.conftest import Pipeline
-from tests.integration.test_alarms import told_by_eventbridge
+from tests.integration.test_alarms import sent_by_eventbridge
 from tests.integration.test_sweep import FACE, HOUR, WALK, Swept, stop_execution, sweep
 from tests.support import Context
 
@@ -125,16 +125,16 @@ def test_a_look_that_fails_says_why(pipeline: Pipeline, logs: Lines) -> None:
     assert (line["message"], line["reason"]) == ("not checked", "ZeroDivisionError: what nobody thought of")
 
 
-def test_an_execution_that_ended_without_telling(pipeline: Pipeline, logs: Lines) -> None:
+def test_an_execution_that_ended_without_notifying(pipeline: Pipeline, logs: Lines) -> None:
     pipeline.upload(FACE, WALK)
     ((name, given),) = pipeline.executions().items()
-    pipeline.deliver.handler(told_by_eventbridge(name, given), Context(300))
-    pipeline.deliver.handler(told_by_eventbridge(f"{given['job_id']}-9", {**given, "attempt": 9}), Context(300))
+    pipeline.deliver.handler(sent_by_eventbridge(name, given), Context(300))
+    pipeline.deliver.handler(sent_by_eventbridge(f"{given['job_id']}-9", {**given, "attempt": 9}), Context(300))
     lines = lines_of(logs, "deliver")
     check(lines, pipeline)
     assert [(line["message"], line["attempt"]) for line in lines] == [
         ("failed", 1),
-        ("the execution did not tell its job's end", 1),
+        ("the execution did not notify its job's end", 1),
         ("superseded", 9),
     ]
 
@@ -152,7 +152,7 @@ def test_what_the_sweep_does(sweep: Swept, logs: Lines) -> None:
     sweep.module.handler({}, Context(300))
     lines = lines_of(logs, "sweep")
     check(lines, pipeline)
-    assert [line["message"] for line in lines] == ["sent again", "an execution has ended without telling"]
+    assert [line["message"] for line in lines] == ["sent again", "an execution has ended without notifying"]
 
 
 def test_the_sweep_s_own_lines_are_about_no_job(sweep: Swept, logs: Lines) -> None:

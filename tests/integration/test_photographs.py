@@ -148,7 +148,9 @@ def test_of_two_pictures_of_a_stem_the_newest_counts(pipeline: Pipeline) -> None
     ],
 )
 @pytest.mark.parametrize("key", [FACE[0], WALK[0], "incoming/hero/pose.jpg"])
-def test_what_is_no_picture_is_told_once(pipeline: Pipeline, key: str, data: bytes, words: str, advice: str) -> None:
+def test_what_is_no_picture_is_notified_once(
+    pipeline: Pipeline, key: str, data: bytes, words: str, advice: str
+) -> None:
     for file in (FACE, WALK):
         if file[0] != key and not (key.endswith("pose.jpg") and file is WALK):
             pipeline.put(*file)
@@ -158,10 +160,10 @@ def test_what_is_no_picture_is_told_once(pipeline: Pipeline, key: str, data: byt
     assert waiting["reason"] == f"{key} is {words}: read again for two minutes"
     pass_two_minutes(pipeline)
     pipeline.run_all()
-    (told,) = pipeline.notifications()
-    assert (told["status"], told["error"]["type"]) == ("FAILED", "InvalidInput")
-    assert told["error"]["message"].startswith(f"{key}: this is {words}: ")
-    assert advice in told["error"]["message"]
+    (notified,) = pipeline.notifications()
+    assert (notified["status"], notified["error"]["type"]) == ("FAILED", "InvalidInput")
+    assert notified["error"]["message"].startswith(f"{key}: this is {words}: ")
+    assert advice in notified["error"]["message"]
     assert pipeline.provider.posts == []
 
 
@@ -180,7 +182,7 @@ def test_an_empty_file_is_waited_for(pipeline: Pipeline) -> None:
     pipeline.upload(WALK)
     pass_two_minutes(pipeline)
     pipeline.run_all()
-    assert [told["status"] for told in pipeline.notifications()] == ["SUCCEEDED"]
+    assert [notified["status"] for notified in pipeline.notifications()] == ["SUCCEEDED"]
 
 
 def test_an_empty_file_beside_an_older_picture_is_waited_for(pipeline: Pipeline) -> None:
@@ -204,14 +206,14 @@ def test_near_misses_are_in_what_is_missing(pipeline: Pipeline) -> None:
     assert poses(pipeline) == {"walk": "SUBMITTED"}
 
 
-def test_an_archived_face_is_told_once_a_pose(pipeline: Pipeline) -> None:
+def test_an_archived_face_is_notified_once_a_pose(pipeline: Pipeline) -> None:
     pipeline.put(*FACE, StorageClass="GLACIER")
     pipeline.upload(WALK, ("incoming/hero/poses/sit.png", WALK[1]))
     pipeline.run_all()
-    told = pipeline.notifications()
-    assert sorted(message["pose"] for message in told) == ["sit", "walk"]
-    assert all(FACE[0] in message["error"]["message"] for message in told)
-    assert {message["error"]["type"] for message in told} == {"InvalidInput"}
+    notified = pipeline.notifications()
+    assert sorted(message["pose"] for message in notified) == ["sit", "walk"]
+    assert all(FACE[0] in message["error"]["message"] for message in notified)
+    assert {message["error"]["type"] for message in notified} == {"InvalidInput"}
 
 
 # ---- prepare ---------------------------------------------------------------------------------------------------------
@@ -222,8 +224,8 @@ def test_a_picture_that_needs_nothing_is_sent_as_it_is(pipeline: Pipeline) -> No
     assert pipeline.prepared == []
     assert sent(pipeline, "face") == FACE[1]
     pipeline.run_all()
-    (told,) = pipeline.notifications()
-    assert told["inputs"]["face"]["prepared"] is None
+    (notified,) = pipeline.notifications()
+    assert notified["inputs"]["face"]["prepared"] is None
 
 
 @pytest.mark.parametrize("transport", ["presigned-url", "base64"])
@@ -240,8 +242,8 @@ def test_a_sideways_photograph_is_sent_upright_and_without_its_place(
     assert SECRET not in data
     assert SECRET in SIDEWAYS
     pipeline.run_all()
-    (told,) = pipeline.notifications()
-    face = told["inputs"]["face"]
+    (notified,) = pipeline.notifications()
+    face = notified["inputs"]["face"]
     upload = hashlib.sha256(SIDEWAYS).hexdigest()
     assert (face["key"], face["sha256"]) == (f"{HERO}face.jpg", upload)
     assert face["prepared"] == {
@@ -249,7 +251,7 @@ def test_a_sideways_photograph_is_sent_upright_and_without_its_place(
         "sha256": hashlib.sha256(data).hexdigest(),
         "what": ["turned", "cleaned"],
     }
-    assert told["inputs"]["pose"]["prepared"] is None
+    assert notified["inputs"]["pose"]["prepared"] is None
 
 
 def test_a_heic_face_of_many_poses_is_prepared_once(pipeline: Pipeline) -> None:
@@ -292,9 +294,9 @@ def test_a_picture_that_cannot_be_decoded_ends_its_jobs_and_is_tried_once(pipeli
     assert poses(pipeline) == {"walk": "FAILED", "sit": "FAILED"}
     assert pipeline.prepared == [f"{HERO}face.heic"]
     pipeline.run_all()
-    for told in pipeline.notifications():
-        assert told["error"]["type"] == "InvalidInput"
-        assert told["error"]["message"].startswith(f"{HERO}face.heic: the picture ")
+    for notified in pipeline.notifications():
+        assert notified["error"]["type"] == "InvalidInput"
+        assert notified["error"]["message"].startswith(f"{HERO}face.heic: the picture ")
     assert pipeline.provider.posts == []
     assert pipeline.later == []
 
@@ -350,8 +352,8 @@ def test_a_throttled_prepare_costs_no_job(pipeline: Pipeline, code: str, status:
 
 
 def test_a_prepare_that_dies_again_and_again_ends_the_job(pipeline: Pipeline) -> None:
-    told = {"errorType": "Sandbox.Timedout", "errorMessage": "Task timed out after 60.00 seconds"}
-    pipeline.instead_of_prepare = iter([lambda event: answered(told, FunctionError="Unhandled")] * 10)
+    timed_out = {"errorType": "Sandbox.Timedout", "errorMessage": "Task timed out after 60.00 seconds"}
+    pipeline.instead_of_prepare = iter([lambda event: answered(timed_out, FunctionError="Unhandled")] * 10)
     pipeline.upload((f"{HERO}face.jpg", SIDEWAYS), WALK)
     for _ in range(10):
         if not pipeline.later:

@@ -37,25 +37,25 @@ def test_two_images_become_two_more_and_a_notification(pipeline: Pipeline) -> No
     ((name, execution),) = pipeline.executions().items()
     answer = pipeline.run(execution)
 
-    (told,) = map(valid, pipeline.notifications())
-    assert name == f"{told['job_id']}-1"
+    (notified,) = map(valid, pipeline.notifications())
+    assert name == f"{notified['job_id']}-1"
     assert name.isascii()
-    assert (told["status"], told["character"], told["pose"]) == (
+    assert (notified["status"], notified["character"], notified["pose"]) == (
         "SUCCEEDED",
         "Kundin Ä/held + heldin",
         "geh langsam+weit ü",
     )
-    assert told["inputs"]["pose"]["key"] == WALK[0]
-    assert told["parameters"]["samples"] == 2
-    assert "context" not in told["parameters"]
-    assert told["context"] == {"order": 17}
-    assert told["metrics"]["polls"] == 4
-    assert answer["outputs"] == [output["uri"] for output in told["outputs"]]
+    assert notified["inputs"]["pose"]["key"] == WALK[0]
+    assert notified["parameters"]["samples"] == 2
+    assert "context" not in notified["parameters"]
+    assert notified["context"] == {"order": 17}
+    assert notified["metrics"]["polls"] == 4
+    assert answer["outputs"] == [output["uri"] for output in notified["outputs"]]
     stored = pipeline.outputs()
-    assert [stored.pop(output["key"]) for output in told["outputs"]] == images
+    assert [stored.pop(output["key"]) for output in notified["outputs"]] == images
     ((key, result),) = stored.items()
-    assert key == f"outputs/{told['character']}/{told['pose']}/{told['job_id']}/1/result.json"
-    assert json.loads(result) == told
+    assert key == f"outputs/{notified['character']}/{notified['pose']}/{notified['job_id']}/1/result.json"
+    assert json.loads(result) == notified
     assert pipeline.record()["status"] == "SUCCEEDED"
     assert len(pipeline.provider.posts) == 1
 
@@ -69,16 +69,16 @@ def test_two_images_become_two_more_and_a_notification(pipeline: Pipeline) -> No
         (None, PROCESSING, ("TimedOut", "the job did not end within 3000 s after its submission")),
     ],
 )
-def test_a_failure_is_told_with_its_reason(
+def test_a_failure_is_notified_with_its_reason(
     pipeline: Pipeline, submit: httpx.Response | None, status: httpx.Response | None, error: tuple[str, str]
 ) -> None:
     pipeline.provider.submits = [submit] if submit else pipeline.provider.submits
     pipeline.provider.statuses = [status] if status else pipeline.provider.statuses
     assert pipeline.upload(FACE, JOB, WALK)
     (answer,) = pipeline.run_all()
-    (told,) = map(valid, pipeline.notifications())
-    assert (told["error"]["type"], told["error"]["message"]) == error
-    assert answer["error"] == told["error"]
+    (notified,) = map(valid, pipeline.notifications())
+    assert (notified["error"]["type"], notified["error"]["message"]) == error
+    assert answer["error"] == notified["error"]
     assert pipeline.record()["status"] == "FAILED"
     assert pipeline.outputs() == {}
 
@@ -96,11 +96,11 @@ def test_one_face_with_two_poses_of_which_one_is_blocked(pipeline: Pipeline) -> 
     pipeline.provider.statuses = [httpx.Response(422, json={"status": "FAILED", "error": "Blocked."}), COMPLETED]
     assert pipeline.upload(JOB, WALK, SIT, FACE)
     assert sorted(answer["status"] for answer in pipeline.run_all()) == ["FAILED", "SUCCEEDED"]
-    told = [valid(notification) for notification in pipeline.notifications()]
-    assert {notification["pose"] for notification in told} == {"geh langsam+weit ü", "sit"}
+    notified = [valid(notification) for notification in pipeline.notifications()]
+    assert {notification["pose"] for notification in notified} == {"geh langsam+weit ü", "sit"}
 
 
-def test_the_same_files_again_are_not_paid_for_and_not_told_again(pipeline: Pipeline) -> None:
+def test_the_same_files_again_are_not_paid_for_and_not_notified_again(pipeline: Pipeline) -> None:
     pipeline.upload(FACE, JOB, WALK)
     pipeline.run_all()
     assert len(pipeline.notifications()) == 1

@@ -117,7 +117,7 @@ class Rescued:
         asked, self.invoked = [event for event in self.invoked if "rescue" in event], []
         return [self.pipeline.deliver.handler(each, Context(300))["rescued"] for each in asked]
 
-    def told(self) -> list[dict[str, Any]]:
+    def notified(self) -> list[dict[str, Any]]:
         """The notifications since the last look; each fits its schema."""
         found = self.pipeline.notifications()
         for each in found:
@@ -129,8 +129,8 @@ class Rescued:
         self.provider.fault = httpx.Response(503)
         self.deliver(error={"type": error, "message": "why"})
         self.provider.fault = None
-        (told,) = self.told()
-        return told  # type: ignore[no-any-return]
+        (notified,) = self.notified()
+        return notified  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -150,13 +150,13 @@ def job(start: Callable[..., Rescued]) -> Rescued:
 
 def test_a_result_that_is_not_known_any_more_is_fetched_from_the_history(job: Rescued) -> None:
     job.end()
-    (told,) = job.told()
-    assert (told["status"], told["attempt"], told["error"]) == ("SUCCEEDED", 1, None)
-    assert (told["metrics"]["rescued"], told["metrics"]["cost_usd"]) == (True, 0.05)
-    assert told["metrics"]["inference_seconds"] == 31.06
-    folder = f"outputs/hero/walk/{told['job_id']}/1"
+    (notified,) = job.notified()
+    assert (notified["status"], notified["attempt"], notified["error"]) == ("SUCCEEDED", 1, None)
+    assert (notified["metrics"]["rescued"], notified["metrics"]["cost_usd"]) == (True, 0.05)
+    assert notified["metrics"]["inference_seconds"] == 31.06
+    folder = f"outputs/hero/walk/{notified['job_id']}/1"
     stored = job.pipeline.outputs()
-    assert json.loads(stored.pop(f"{folder}/result.json")) == told
+    assert json.loads(stored.pop(f"{folder}/result.json")) == notified
     assert stored == {f"{folder}/1.png": FIRST}
     assert len(job.provider.posts) == 1
     assert job.pipeline.gate().budgets.read(job.pipeline.clock.now).day == 0.05
@@ -166,7 +166,7 @@ def test_a_result_that_is_not_known_any_more_is_fetched_from_the_history(job: Re
 def test_an_end_that_poll_saw_is_rescued(job: Rescued, error: str) -> None:
     answer = job.deliver(error={"type": error, "message": "why"})
     assert answer["status"] == "SUCCEEDED"
-    assert [told["metrics"]["rescued"] for told in job.told()] == [True]
+    assert [notified["metrics"]["rescued"] for notified in job.notified()] == [True]
 
 
 def test_a_dead_link_is_replaced_once_the_delivery_was_given_up(job: Rescued) -> None:
@@ -175,8 +175,8 @@ def test_a_dead_link_is_replaced_once_the_delivery_was_given_up(job: Rescued) ->
     with pytest.raises(Exception, match="404"):
         job.deliver()
     job.deliver(deliver_fault={"error": "DeliveryFailed", "cause": '{"errorMessage": "HTTP status 404"}'})
-    (told,) = job.told()
-    assert (told["status"], told["metrics"]["rescued"]) == ("SUCCEEDED", True)
+    (notified,) = job.notified()
+    assert (notified["status"], notified["metrics"]["rescued"]) == ("SUCCEEDED", True)
 
 
 def test_an_execution_that_ended_without_notifying_is_rescued(job: Rescued) -> None:
@@ -184,8 +184,8 @@ def test_an_execution_that_ended_without_notifying_is_rescued(job: Rescued) -> N
     given = {"job_id": job.pipeline.record()["job_id"], "attempt": 1}
     event["detail"] |= {"status": "FAILED", "input": json.dumps(given)}
     job.pipeline.deliver.handler(event, Context(300))
-    (told,) = job.told()
-    assert (told["status"], told["metrics"]["rescued"]) == ("SUCCEEDED", True)
+    (notified,) = job.notified()
+    assert (notified["status"], notified["metrics"]["rescued"]) == ("SUCCEEDED", True)
 
 
 @pytest.mark.parametrize("by_id", [True, False], ids=["by id", "only the list"])
@@ -194,10 +194,10 @@ def test_every_picture_is_fetched_once(start: Callable[..., Rescued], provider: 
     provider.by_id = by_id
     provider.rows = [provider.row(1), {"request_id": "request-9"}, provider.row(2), provider.row(2)]
     job.deliver(error={"type": "ResultExpired", "message": "why"})
-    (told,) = job.told()
-    assert [output["key"].rpartition("/")[2] for output in told["outputs"]] == ["1.png", "2.png"]
+    (notified,) = job.notified()
+    assert [output["key"].rpartition("/")[2] for output in notified["outputs"]] == ["1.png", "2.png"]
     assert [data for key, data in job.pipeline.outputs().items() if key.endswith("png")] == [FIRST, SECOND]
-    assert told["metrics"]["cost_usd"] == 0.05  # each row has the whole cost
+    assert notified["metrics"]["cost_usd"] == 0.05  # each row has the whole cost
 
 
 NOTHING: dict[str, Callable[[Forgetful], object]] = {
@@ -220,16 +220,16 @@ NOTHING: dict[str, Callable[[Forgetful], object]] = {
 def test_what_cannot_be_rescued_fails_as_it_would_without(job: Rescued, why: str) -> None:
     NOTHING[why](job.provider)
     job.deliver(error={"type": "ResultExpired", "message": "gone"})
-    (told,) = job.told()
-    assert (told["status"], told["error"]) == ("FAILED", {"type": "ResultExpired", "message": "gone"})
-    assert told["metrics"]["rescued"] is False
+    (notified,) = job.notified()
+    assert (notified["status"], notified["error"]) == ("FAILED", {"type": "ResultExpired", "message": "gone"})
+    assert notified["metrics"]["rescued"] is False
     assert not [key for key in job.pipeline.outputs() if key.endswith("result.json")]
 
 
 @pytest.mark.parametrize("error", ["InferenceFailed", "Rejected"])
 def test_an_end_that_made_nothing_is_not_asked_for(job: Rescued, error: str) -> None:
     job.deliver(error={"type": error, "message": "why"})
-    assert (job.told()[0]["status"], job.provider.asked) == ("FAILED", [])
+    assert (job.notified()[0]["status"], job.provider.asked) == ("FAILED", [])
     assert job.sweep(2 * HOUR) == []
 
 
@@ -240,11 +240,11 @@ def test_a_failed_job_is_rescued_later_as_an_attempt_that_cost_nothing(job: Resc
     failed = job.fail()
     assert job.sweep(5 * MINUTE) == []  # once soon, but not at once
     assert job.sweep(HOUR) == [True]
-    (told,) = job.told()
+    (notified,) = job.notified()
     assert (failed["status"], failed["attempt"]) == ("FAILED", 1)
-    assert (told["status"], told["attempt"], told["request_id"]) == ("SUCCEEDED", 2, "request-1")
-    assert (told["metrics"]["rescued"], told["metrics"]["cost_usd"]) == (True, 0)
-    folder = f"outputs/hero/walk/{told['job_id']}/2"
+    assert (notified["status"], notified["attempt"], notified["request_id"]) == ("SUCCEEDED", 2, "request-1")
+    assert (notified["metrics"]["rescued"], notified["metrics"]["cost_usd"]) == (True, 0)
+    folder = f"outputs/hero/walk/{notified['job_id']}/2"
     assert set(job.pipeline.outputs()) == {f"{folder}/1.png", f"{folder}/result.json"}
     assert len(job.provider.posts) == 1
     record = job.pipeline.record()
@@ -269,7 +269,7 @@ def test_what_is_rescued_later_goes_to_every_channel_again(
     job.pipeline.hook("events", "PutEvents", put)
     failed = job.fail()
     assert job.sweep(HOUR) == [True]
-    assert [failed, *job.told()] == events
+    assert [failed, *job.notified()] == events
     assert [event["status"] for event in events] == ["FAILED", "SUCCEEDED"]
 
 
@@ -288,7 +288,7 @@ def test_a_picture_that_is_not_there_yet_is_tried_once_a_day_for_a_week(job: Res
     assert len(tries) == 7
     assert max(tries) < 7 * 24
     assert "unfinished" not in job.pipeline.record()
-    assert job.told() == []
+    assert job.notified() == []
 
 
 def test_a_run_of_deliver_that_is_lost_is_asked_for_by_the_next_sweep(job: Rescued) -> None:
@@ -298,7 +298,7 @@ def test_a_run_of_deliver_that_is_lost_is_asked_for_by_the_next_sweep(job: Rescu
     assert [event for event in job.invoked if "rescue" in event]
     job.invoked.clear()
     assert job.sweep(HOUR) == [True]
-    assert [told["attempt"] for told in job.told()] == [2]
+    assert [notified["attempt"] for notified in job.notified()] == [2]
 
 
 def test_what_may_work_soon_is_tried_by_the_next_sweep(job: Rescued) -> None:
@@ -309,7 +309,7 @@ def test_what_may_work_soon_is_tried_by_the_next_sweep(job: Rescued) -> None:
     job.pipeline.break_call("s3", "PutObject", times=1)
     assert job.sweep(HOUR) == [False]
     assert job.sweep(HOUR) == [True]
-    assert [told["attempt"] for told in job.told()] == [2]
+    assert [notified["attempt"] for notified in job.notified()] == [2]
 
 
 def test_a_result_json_that_could_not_be_stored_is_stored_later(job: Rescued) -> None:
@@ -323,16 +323,16 @@ def test_a_result_json_that_could_not_be_stored_is_stored_later(job: Rescued) ->
     job.pipeline.hook("s3", "PutObject", refuse)
     with pytest.raises(DeliveryFailed):
         job.deliver()
-    assert job.told() == []
+    assert job.notified() == []
     job.deliver(deliver_fault={"error": "DeliveryFailed", "cause": '{"errorMessage": "down"}'})
-    assert [told["status"] for told in job.told()] == ["SUCCEEDED"]
+    assert [notified["status"] for notified in job.notified()] == ["SUCCEEDED"]
     assert not [key for key in job.pipeline.outputs() if key.endswith("result.json")]
     assert job.sweep(HOUR) == [False]
     down = False
     assert job.sweep(HOUR) == [True]
     assert [key for key in job.pipeline.outputs() if key.endswith("/1/result.json")]
     assert job.sweep(25 * HOUR) == []
-    assert job.told() == []
+    assert job.notified() == []
     assert "unfinished" not in job.pipeline.record()
 
 
@@ -350,11 +350,11 @@ def test_a_rescue_whose_function_dies_before_it_notifies_is_notified(job: Rescue
     job.pipeline.break_call("sns", "Publish", times=1)
     with pytest.raises(Exception, match="broken by the test"):
         job.sweep(HOUR)
-    assert job.told() == []
+    assert job.notified() == []
     job.sweep(HOUR)
     *_, execution = job.pipeline.executions().values()
     job.pipeline.run(execution)
-    assert [(told["status"], told["attempt"]) for told in job.told()] == [("SUCCEEDED", 2)]
+    assert [(notified["status"], notified["attempt"]) for notified in job.notified()] == [("SUCCEEDED", 2)]
 
 
 def test_a_retry_goes_before_a_rescue(job: Rescued) -> None:
@@ -366,7 +366,7 @@ def test_a_retry_goes_before_a_rescue(job: Rescued) -> None:
     job.pipeline.handle({"retry": job.pipeline.record()["job_id"]})
     assert job.pipeline.deliver.handler(asked, Context(300))["rescued"] is False
     assert job.pipeline.record()["attempt"] == 2
-    assert job.told() == []
+    assert job.notified() == []
 
 
 # ---- before a retry buys ---------------------------------------------------------------------------------------------
@@ -378,15 +378,15 @@ def retry(job: Rescued) -> dict[str, Any]:
     job.pipeline.live(15 * MINUTE)
     *_, execution = job.pipeline.executions().values()
     job.pipeline.run(execution)
-    (told,) = job.told()
-    return told  # type: ignore[no-any-return]
+    (notified,) = job.notified()
+    return notified  # type: ignore[no-any-return]
 
 
 def test_a_retry_buys_nothing_that_the_history_leads_to(job: Rescued) -> None:
     job.fail()
-    told = retry(job)
-    assert (told["status"], told["attempt"], told["metrics"]["rescued"]) == ("SUCCEEDED", 2, True)
-    assert told["metrics"]["cost_usd"] == 0
+    notified = retry(job)
+    assert (notified["status"], notified["attempt"], notified["metrics"]["rescued"]) == ("SUCCEEDED", 2, True)
+    assert notified["metrics"]["cost_usd"] == 0
     assert len(job.provider.posts) == 1
 
 

@@ -27,7 +27,7 @@ def submit(pipeline: Pipeline) -> str:
 
 
 def end(pipeline: Pipeline, status: httpx.Response) -> str:
-    """Let one job end with this answer of the provider's, tell it, and return its id."""
+    """Let one job end with this response of the provider's and be notified, and return its id."""
     pipeline.provider.statuses = [status]
     job_id = submit(pipeline)
     pipeline.run_all()
@@ -80,9 +80,9 @@ def test_every_handler_twice(pipeline: Pipeline) -> None:
     pipeline.clock.now += state["wait_seconds"]
     finished = pipeline.poll.handler(state, Context())
     assert pipeline.poll.handler(state, Context()) == finished
-    told = pipeline.deliver.handler(finished, Context(300))
+    notified = pipeline.deliver.handler(finished, Context(300))
     stored = pipeline.outputs()
-    assert pipeline.deliver.handler(finished, Context(300)) == told
+    assert pipeline.deliver.handler(finished, Context(300)) == notified
     pipeline.deliver.handler(status_change(state), Context(300))
     assert pipeline.outputs() == stored
     assert len(pipeline.provider.posts) == 1
@@ -109,14 +109,14 @@ def test_a_redriven_execution_changes_nothing(pipeline: Pipeline, status: httpx.
     while not states[-1]["finished"]:
         pipeline.clock.now += states[-1]["wait_seconds"]
         states.append(pipeline.poll.handler(states[-1], Context()))
-    told = pipeline.deliver.handler(states[-1], Context(300))
+    notified = pipeline.deliver.handler(states[-1], Context(300))
     fault = {"error": "DeliveryFailed", "cause": '{"errorMessage": "too late"}'}
     record, stored, sent = pipeline.record(), pipeline.outputs(), pipeline.notifications()
     for state in states:
-        assert pipeline.poll.handler(state, Context())["job_id"] == told["job_id"]
-        assert pipeline.deliver.handler(state, Context(300)) == told
-        assert pipeline.deliver.handler({**state, "finished": True, "poll_fault": fault}, Context(300)) == told
-        assert pipeline.deliver.handler({**state, "deliver_fault": fault}, Context(300)) == told
+        assert pipeline.poll.handler(state, Context())["job_id"] == notified["job_id"]
+        assert pipeline.deliver.handler(state, Context(300)) == notified
+        assert pipeline.deliver.handler({**state, "finished": True, "poll_fault": fault}, Context(300)) == notified
+        assert pipeline.deliver.handler({**state, "deliver_fault": fault}, Context(300)) == notified
     assert (pipeline.record(), pipeline.outputs(), pipeline.notifications()) == (record, stored, [])
     assert len(sent) == len(pipeline.provider.posts) == 1
 
@@ -127,14 +127,14 @@ def test_a_redriven_execution_changes_nothing(pipeline: Pipeline, status: httpx.
 @pytest.mark.parametrize("meanwhile", [COMPLETED, RUNNING], ids=["finished", "still-running"])
 def test_a_job_that_timed_out_here_is_delivered_and_not_bought(pipeline: Pipeline, meanwhile: httpx.Response) -> None:
     job_id = end(pipeline, RUNNING)
-    (told,) = pipeline.notifications()
-    assert told["error"]["type"] == "TimedOut"
+    (notified,) = pipeline.notifications()
+    assert notified["error"]["type"] == "TimedOut"
     pipeline.provider.statuses = [meanwhile, COMPLETED]
     assert retry(pipeline, job_id)
     assert list(pipeline.executions()) == [f"{job_id}-1", f"{job_id}-2"]
     pipeline.run(last_execution(pipeline))
-    (told,) = pipeline.notifications()
-    assert (told["attempt"], told["status"], told["request_id"]) == (2, "SUCCEEDED", "request-1")
+    (notified,) = pipeline.notifications()
+    assert (notified["attempt"], notified["status"], notified["request_id"]) == (2, "SUCCEEDED", "request-1")
     assert set(pipeline.outputs()) == {f"outputs/hero/walk/{job_id}/2/{name}" for name in ("1.png", "result.json")}
     assert len(pipeline.provider.posts) == 1
 
@@ -224,20 +224,20 @@ def test_a_wish_that_finds_another_one_at_work_comes_again(
     assert (pipeline.record()["attempt"], len(pipeline.provider.posts)) == (2, 2)
 
 
-def test_bad_input_is_told_again(pipeline: Pipeline) -> None:
+def test_bad_input_is_notified_again(pipeline: Pipeline) -> None:
     assert pipeline.upload(FOLDER[0], ("incoming/hero/poses/walk.png", image("png")[:-20]))
     pipeline.run_all()
     job_id = str(pipeline.record()["job_id"])
     assert retry(pipeline, job_id)
     pipeline.run(last_execution(pipeline))
     first, second = pipeline.notifications()
-    assert [told["attempt"] for told in (first, second)] == [1, 2]
+    assert [notified["attempt"] for notified in (first, second)] == [1, 2]
     assert first["error"] == second["error"]
     assert first["error"]["type"] == "InvalidInput"
     assert not pipeline.provider.posts
 
 
-def test_bad_input_is_not_sent_though_its_end_could_not_be_told_at_first(pipeline: Pipeline) -> None:
+def test_bad_input_is_not_sent_though_its_end_could_not_be_notified_at_first(pipeline: Pipeline) -> None:
     assert pipeline.upload(*FOLDER, ("incoming/hero/job.json", '{"samples": 99}'))
     (job_id,) = [name for name, record in pipeline.records().items() if record["status"] == "FAILED"]
     pipeline.run_all()
@@ -249,10 +249,10 @@ def test_bad_input_is_not_sent_though_its_end_could_not_be_told_at_first(pipelin
     pipeline.run(last_execution(pipeline))
     assert pipeline.records()[job_id]["attempt"] == 2
     assert len(pipeline.provider.posts) == before
-    assert [told["attempt"] for told in pipeline.notifications() if told["job_id"] == job_id] == [1, 2]
+    assert [notified["attempt"] for notified in pipeline.notifications() if notified["job_id"] == job_id] == [1, 2]
 
 
-def test_an_attempt_is_told_before_the_next_begins(pipeline: Pipeline) -> None:
+def test_an_attempt_is_notified_before_the_next_begins(pipeline: Pipeline) -> None:
     pipeline.provider.submits = [httpx.Response(400, json={"error": "no"})]
     job_id = submit(pipeline)
     assert retry(pipeline, job_id) is False
@@ -260,7 +260,7 @@ def test_an_attempt_is_told_before_the_next_begins(pipeline: Pipeline) -> None:
     pipeline.run_all()
     assert retry(pipeline, job_id)
     pipeline.run(last_execution(pipeline))
-    assert [told["attempt"] for told in pipeline.notifications()] == [1, 2]
+    assert [notified["attempt"] for notified in pipeline.notifications()] == [1, 2]
 
 
 @pytest.mark.parametrize("body", [{"retry": "hero-walk-0123456789abcdef"}, {"retry": "waiting/hero/walk"}])
@@ -301,7 +301,7 @@ def test_a_late_attempt_overwrites_nothing(pipeline: Pipeline, stage: str) -> No
 
 
 def test_an_attempt_that_is_overtaken_while_it_stores_writes_only_what_is_its_own(pipeline: Pipeline) -> None:
-    """Its execution is aborted while deliver runs; that is told, and a new attempt is asked for, before it is done."""
+    """Its execution is aborted while deliver runs; that is notified, and a retry asked for, before it is done."""
     job_id = submit(pipeline)
     (state,) = pipeline.executions().values()
     pipeline.clock.now += 30

@@ -38,14 +38,14 @@ def statuses(pipeline: Pipeline) -> dict[str, str]:
 
 
 def check_failed(pipeline: Pipeline, error_type: str, text: str) -> None:
-    """The job has ended so, its end is told by one execution and one notification, and nothing comes back."""
+    """The job has ended so, its end is notified by one execution and one notification, and nothing comes back."""
     record = pipeline.record()
     assert (record["status"], record["error"]["type"]) == ("FAILED", error_type)
     assert text in record["error"]["message"]
     job_id = record["job_id"]
     assert pipeline.executions() == {f"{job_id}-1": {"job_id": job_id, "attempt": 1, "finished": True}}
     pipeline.run_all()
-    assert [told["error"]["type"] for told in pipeline.notifications()] == [error_type]
+    assert [notified["error"]["type"] for notified in pipeline.notifications()] == [error_type]
     assert pipeline.later == []
     assert pipeline.receive(pipeline.dead_letter_url) == []
 
@@ -79,7 +79,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize(("fault", "text"), UNKNOWN)
-def test_an_unknown_outcome_is_told_and_never_sent_again(
+def test_an_unknown_outcome_is_notified_and_never_sent_again(
     pipeline: Pipeline, walk: object, fault: httpx.Response | Exception, text: str
 ) -> None:
     pipeline.provider.submits = [fault, TAKEN]
@@ -274,7 +274,7 @@ def test_an_answer_between_two_unknown_outcomes_pauses_nothing(pipeline: Pipelin
 
 
 def claim(pipeline: Pipeline, seconds_ago: float) -> None:
-    """Let another function have claimed the only job, and have told nothing since."""
+    """Let another function have claimed the only job, and have written nothing since."""
     record = pipeline.record()
     pipeline.dynamodb.update_item(
         Key={"job_id": record["job_id"]},
@@ -477,7 +477,7 @@ def test_an_execution_that_did_not_start_is_started_later_without_a_second_post(
     assert len(pipeline.provider.posts) == 1
 
 
-def test_a_failure_whose_execution_did_not_start_is_told_later(pipeline: Pipeline, walk: object) -> None:
+def test_a_failure_whose_execution_did_not_start_is_notified_later(pipeline: Pipeline, walk: object) -> None:
     pipeline.provider.submits = [answer(400)]
     pipeline.break_call("stepfunctions", "StartExecution", "ServiceUnavailable", times=1)
     assert not pipeline.handle(walk)
@@ -504,7 +504,7 @@ def test_a_folder_that_cannot_be_listed_is_notified_each_time_that_happens(pipel
         pipeline.clock.now += 3600
         assert len(pipeline.executions()) == round_
     pipeline.run_all()
-    assert [told["error"]["type"] for told in pipeline.notifications()] == ["InternalError"] * 2
+    assert [notified["error"]["type"] for notified in pipeline.notifications()] == ["InternalError"] * 2
     assert pipeline.handle(walk)
     assert len(pipeline.provider.posts) == 1
 
@@ -541,7 +541,7 @@ def test_a_job_that_comes_again_after_its_record_has_expired_is_delivered_beside
         assert pipeline.handle(event)
     assert list(pipeline.executions()) == [f"{job_id}-1", f"{job_id}-2"]
     pipeline.run(pipeline.executions()[f"{job_id}-2"])
-    assert [(told["attempt"], told["status"]) for told in pipeline.notifications()] == [
+    assert [(notified["attempt"], notified["status"]) for notified in pipeline.notifications()] == [
         (1, "SUCCEEDED"),
         (2, "SUCCEEDED"),
     ]
@@ -609,7 +609,7 @@ def test_the_sample_events_of_an_empty_bucket_are_done(pipeline: Pipeline, name:
 # ---- the logs --------------------------------------------------------------------------------------------------------
 
 
-def test_no_key_and_no_signature_is_ever_logged_or_told(
+def test_no_key_and_no_signature_is_ever_logged_or_notified(
     pipeline: Pipeline, logs: Callable[[], list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     echo = httpx.Response(400, text=f"key {API_KEY} https://b.s3.amazonaws.com/k?X-Amz-Signature=0123&X-Amz-Date=1")
@@ -626,10 +626,10 @@ def test_no_key_and_no_signature_is_ever_logged_or_told(
     captured = capsys.readouterr()
     written = json.dumps(logs()) + captured.out + captured.err
     assert {line["message"] for line in logs()} >= {"submitted", "failed", "unexpected error"}
-    told = json.dumps(pipeline.notifications()) + str(pipeline.records())
+    notified = json.dumps(pipeline.notifications()) + str(pipeline.records())
     for secret in (API_KEY, "X-Amz-Signature", "X-Amz-Credential", "0123&"):
         assert secret not in written
-        assert secret not in told
+        assert secret not in notified
 
 
 def test_the_lines_of_one_message_do_not_carry_the_names_of_another(

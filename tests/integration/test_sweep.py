@@ -77,7 +77,7 @@ def test_a_lost_event_heals(sweep: Swept, first: Any, lost: Any) -> None:
 @pytest.mark.parametrize(
     ("files", "missing"), [([FACE], "pose missing"), ([WALK], "face missing"), ([FACE, WALK], "prompt missing")]
 )
-def test_uploads_that_wait_too_long_are_told_once(
+def test_uploads_that_wait_too_long_are_notified_once(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, files: list[Any], missing: str
 ) -> None:
     request.getfixturevalue("environment")
@@ -89,11 +89,15 @@ def test_uploads_that_wait_too_long_are_told_once(
     assert sweep(after=2 * HOUR)["WAITING"] >= 1
     for _ in range(3):
         sweep(after=100 * HOUR)
-    (told,) = sweep.pipeline.notifications()
-    Draft7Validator(schema("notification")).validate(told)
-    assert (told["status"], told["character"], told["error"]["type"]) == ("INCOMPLETE", "hero", "Incomplete")
-    assert told["pose"] == (None if files == [FACE] else "walk")
-    assert missing in told["error"]["message"]
+    (notified,) = sweep.pipeline.notifications()
+    Draft7Validator(schema("notification")).validate(notified)
+    assert (notified["status"], notified["character"], notified["error"]["type"]) == (
+        "INCOMPLETE",
+        "hero",
+        "Incomplete",
+    )
+    assert notified["pose"] == (None if files == [FACE] else "walk")
+    assert missing in notified["error"]["message"]
     assert not sweep.pipeline.provider.posts
 
 
@@ -148,7 +152,7 @@ def test_a_job_that_was_incomplete_goes_on_when_the_rest_comes(sweep: Swept) -> 
     sweep(after=25 * HOUR)
     sweep.pipeline.upload(FACE)
     sweep.pipeline.run_all()
-    assert [told["status"] for told in sweep.pipeline.notifications()] == ["INCOMPLETE", "SUCCEEDED"]
+    assert [notified["status"] for notified in sweep.pipeline.notifications()] == ["INCOMPLETE", "SUCCEEDED"]
 
 
 @pytest.mark.parametrize("files", [[FACE], [WALK]])
@@ -176,7 +180,7 @@ def test_a_queued_job_is_left_to_dispatch(sweep: Swept) -> None:
     assert len(sweep.pipeline.provider.posts) == 2
 
 
-def test_a_claim_whose_function_died_is_told(sweep: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_whose_function_died_is_notified(sweep: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*_: object) -> None:
         raise SystemExit
 
@@ -189,8 +193,8 @@ def test_a_claim_whose_function_died_is_told(sweep: Swept, monkeypatch: pytest.M
     assert sweep(after=9 * MINUTE) == {}
     assert sweep(after=2 * MINUTE) == {"SUBMITTING": 1}
     sweep.pipeline.run_all()
-    (told,) = sweep.pipeline.notifications()
-    assert told["error"]["type"] == "SubmitOutcomeUnknown"
+    (notified,) = sweep.pipeline.notifications()
+    assert notified["error"]["type"] == "SubmitOutcomeUnknown"
     assert not sweep.pipeline.provider.posts
 
 
@@ -212,21 +216,23 @@ def test_an_execution_that_was_never_started_is_started(sweep: Swept, answer: An
     assert sweep(after=age - MINUTE) == {}
     assert sweep(after=2 * MINUTE) == {status: 1}
     pipeline.run_all()
-    assert [told["status"] for told in pipeline.notifications()] == ["SUCCEEDED" if answer is None else "FAILED"]
+    assert [notified["status"] for notified in pipeline.notifications()] == [
+        "SUCCEEDED" if answer is None else "FAILED"
+    ]
     assert len(pipeline.provider.posts) == 1
 
 
-def test_an_execution_that_ended_without_telling_is_reported(sweep: Swept) -> None:
+def test_an_execution_that_ended_without_notifying_is_reported(sweep: Swept) -> None:
     sweep.pipeline.upload(FACE, WALK)
     stop_execution(sweep.pipeline)
     assert sweep(after=2 * HOUR) == {"SUBMITTED": 1}
     assert sweep(after=2 * HOUR) == {}
-    (told,) = sweep.pipeline.notifications()
-    assert (told["status"], told["error"]["type"]) == ("FAILED", "InternalError")
-    assert "ABORTED" in told["error"]["message"]
+    (notified,) = sweep.pipeline.notifications()
+    assert (notified["status"], notified["error"]["type"]) == ("FAILED", "InternalError")
+    assert "ABORTED" in notified["error"]["message"]
 
 
-def test_what_has_ended_but_was_not_told_is_told_as_it_ended(sweep: Swept) -> None:
+def test_what_has_ended_but_was_not_notified_is_notified_as_it_ended(sweep: Swept) -> None:
     pipeline = sweep.pipeline
     pipeline.upload(FACE, WALK)
     pipeline.break_call("sns", "Publish")
@@ -235,8 +241,8 @@ def test_what_has_ended_but_was_not_told_is_told_as_it_ended(sweep: Swept) -> No
     pipeline.hooks.pop()()
     stop_execution(pipeline)
     assert sweep(after=HOUR) == {"SUCCEEDED": 1}
-    (told,) = pipeline.notifications()
-    assert (told["status"], len(told["outputs"])) == ("SUCCEEDED", 1)
+    (notified,) = pipeline.notifications()
+    assert (notified["status"], len(notified["outputs"])) == ("SUCCEEDED", 1)
 
 
 # ---- what is well, and what cannot be healed -------------------------------------------------------------------------
@@ -353,20 +359,20 @@ def status_change(execution: dict[str, Any], status: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("status", ["FAILED", "TIMED_OUT", "ABORTED"])
-def test_an_execution_that_could_not_tell_its_end_is_told(pipeline: Pipeline, status: str) -> None:
+def test_an_execution_that_could_not_notify_its_end_is_notified(pipeline: Pipeline, status: str) -> None:
     pipeline.upload(FACE, WALK)
     (execution,) = pipeline.executions().values()
     for _ in range(2):
         assert pipeline.deliver.handler(status_change(execution, status), Context(300)) is None
-    (told,) = pipeline.notifications()
-    Draft7Validator(schema("notification")).validate(told)
-    assert told["error"] == {
+    (notified,) = pipeline.notifications()
+    Draft7Validator(schema("notification")).validate(notified)
+    assert notified["error"] == {
         "type": "InternalError",
         "message": f"the execution ended as {status}: States.Timeout it hung",
     }
 
 
-def test_an_execution_that_told_its_end_is_not_reported(pipeline: Pipeline) -> None:
+def test_an_execution_that_notified_its_end_is_not_reported(pipeline: Pipeline) -> None:
     pipeline.provider.statuses = [httpx.Response(422, json={"status": "FAILED", "error": "blocked"})]
     pipeline.upload(FACE, WALK)
     pipeline.run_all()

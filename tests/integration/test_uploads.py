@@ -90,7 +90,7 @@ def test_an_event_that_comes_after_the_end_tells_nothing_twice(pipeline: Pipelin
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
     pipeline.upload(FACE, WALK)
-    assert [told["status"] for told in pipeline.notifications()] == ["SUCCEEDED"]
+    assert [notified["status"] for notified in pipeline.notifications()] == ["SUCCEEDED"]
     assert len(pipeline.provider.posts) == len(pipeline.executions()) == 1
 
 
@@ -143,7 +143,7 @@ def test_jobs_of_other_characters_are_apart(pipeline: Pipeline) -> None:
         ([FACE, ("incoming/hero/poses/.DS_Store", b"x")], {"waiting/hero/": ["pose"]}),
     ],
 )
-def test_what_is_missing_is_told_and_goes_when_the_job_goes_on(
+def test_what_is_missing_is_recorded_and_goes_when_the_job_goes_on(
     pipeline: Pipeline, files: list[Upload], expected: dict[str, list[str]]
 ) -> None:
     for file in files:
@@ -161,7 +161,7 @@ def test_what_is_missing_decides_before_what_is_bad(pipeline: Pipeline, bad: Upl
     assert set(statuses(pipeline).values()) == {"WAITING"}
 
 
-def test_the_missing_face_is_told_anew_when_the_pose_came(pipeline: Pipeline) -> None:
+def test_the_missing_face_is_recorded_again_when_the_pose_came(pipeline: Pipeline) -> None:
     pipeline.upload(JOB_FILE)
     pipeline.upload(FACE)
     assert missing(pipeline) == {"waiting/hero/": ["pose"]}
@@ -385,9 +385,9 @@ def test_unusual_keys_work_from_the_event_to_the_url(pipeline: Pipeline, key: st
     (body,) = pipeline.provider.posts
     urls = [urlsplit(body["face_image"]), urlsplit(body["pose_image"])]
     assert [unquote(url.path).removeprefix(f"/{BUCKET}").removeprefix("/") for url in urls] == [face, key]
-    (told,) = [pipeline.run(execution) for execution in pipeline.executions().values()]
+    (ends,) = [pipeline.run(execution) for execution in pipeline.executions().values()]
     (notification,) = pipeline.notifications()
-    assert told
+    assert ends
     assert notification["inputs"]["pose"]["key"] == key
 
 
@@ -451,9 +451,9 @@ def test_the_later_layer_wins(pipeline: Pipeline) -> None:
         }
     ]
     pipeline.run_all()
-    (told,) = pipeline.notifications()
-    assert told["context"] == {"order": 7}
-    assert told["parameters"]["prompt"] == "im Büro"
+    (notified,) = pipeline.notifications()
+    assert notified["context"] == {"order": 7}
+    assert notified["parameters"]["prompt"] == "im Büro"
 
 
 def test_a_later_job_file_makes_new_jobs(pipeline: Pipeline) -> None:
@@ -509,8 +509,8 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("bad", "told"), BAD)
-def test_bad_input_is_told_and_never_sent(pipeline: Pipeline, bad: list[Upload], told: list[str]) -> None:
+@pytest.mark.parametrize(("bad", "texts"), BAD)
+def test_bad_input_is_notified_and_never_sent(pipeline: Pipeline, bad: list[Upload], texts: list[str]) -> None:
     for file in (FACE, WALK):
         pipeline.put(*file)
     assert pipeline.upload(*bad, WALK) if WALK_KEY not in dict(bad) else pipeline.upload(*bad)
@@ -525,7 +525,7 @@ def test_bad_input_is_told_and_never_sent(pipeline: Pipeline, bad: list[Upload],
     pipeline.run_all()
     (notification,) = pipeline.notifications()
     assert (notification["status"], notification["error"]["type"]) == ("FAILED", "InvalidInput")
-    assert all(text in notification["error"]["message"] for text in told)
+    assert all(text in notification["error"]["message"] for text in texts)
     assert pipeline.provider.requests == []
     assert pipeline.receive(pipeline.dead_letter_url) == []
     assert pipeline.later == []
@@ -545,7 +545,7 @@ def test_a_mended_file_makes_a_new_job(pipeline: Pipeline) -> None:
     assert [sent["samples"] for sent in parameters_sent(pipeline)] == [3]
 
 
-def test_the_same_bad_file_again_is_told_once(pipeline: Pipeline) -> None:
+def test_the_same_bad_file_again_is_notified_once(pipeline: Pipeline) -> None:
     for _ in range(2):
         pipeline.upload(FACE, WALK, (JOB_KEY, "no JSON"))
         pipeline.run_all()
@@ -560,14 +560,14 @@ def test_a_presigned_url_serves_the_version_that_was_read(pipeline: Pipeline) ->
     (body,) = pipeline.provider.posts
     record = pipeline.record()
     for name, file in (("face", FACE), ("pose", WALK)):
-        told = record["inputs"][name]
-        assert told["sha256"] == hashlib.sha256(file[1]).hexdigest()  # type: ignore[arg-type]
+        read = record["inputs"][name]
+        assert read["sha256"] == hashlib.sha256(file[1]).hexdigest()  # type: ignore[arg-type]
         query = parse_qs(urlsplit(body[f"{name}_image"]).query)
-        assert query["versionId"] == [told["version_id"]]
+        assert query["versionId"] == [read["version_id"]]
         assert query["response-content-type"] == ["image/png"]
         assert query["X-Amz-Expires"] == ["3600"]
         pipeline.put(file[0], image("png", (5, 5), "red"))
-        version = pipeline.s3.get_object(Bucket=BUCKET, Key=file[0], VersionId=told["version_id"])
+        version = pipeline.s3.get_object(Bucket=BUCKET, Key=file[0], VersionId=read["version_id"])
         assert version["Body"].read() == file[1]
 
 

@@ -73,7 +73,7 @@ def test_a_message_whose_functions_die_becomes_a_dead_letter_with_its_reason(pip
 # ---- one message a job -----------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_waits_has_no_message_however_often_its_uploads_are_told(pipeline: Pipeline, walk: object) -> None:
+def test_a_job_that_waits_has_no_message_however_often_its_uploads_are_sent(pipeline: Pipeline, walk: object) -> None:
     pause(pipeline)
     for _ in range(3):
         assert pipeline.handle(walk)
@@ -105,8 +105,8 @@ def test_poses_that_are_older_than_the_file_are_handled_at_once(pipeline: Pipeli
     pipeline.put(*FACE)
     for pose in (WALK, SIT):
         pipeline.put(*pose)
-    told = {**pipeline.put("incoming/hero/job.json", {"prompt": "later"}), "time": _time_of(pipeline, FACE[0], late)}
-    assert pipeline.handle(told)
+    event = {**pipeline.put("incoming/hero/job.json", {"prompt": "later"}), "time": _time_of(pipeline, FACE[0], late)}
+    assert pipeline.handle(event)
     assert pipeline.later == []
     assert len(pipeline.provider.posts) == 2
 

@@ -72,7 +72,7 @@ class Queues:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Let the package log errors only: a hundred thousand lines take longer than what they tell of."""
+    """Let the package log errors only: a hundred thousand lines take longer than what they are about."""
     Logger()
     logging.disable(logging.ERROR)
     yield

@@ -31,21 +31,23 @@ def test_any_number_of_crashes(
     with DeathAt(world, deaths, FUNCTIONS, after_calls=True) as points:
         world.work()
 
-    record, told = world.record, world.notifications()
+    record, notified = world.record, world.notifications()
     assert len(world.deaths) == len([number for number in deaths if number <= points.points])
     assert list(in_memory.executions()) == [f"{record['job_id']}-1"]
-    assert list(told) == [1]
-    assert told[1]["status"] == record["status"]
+    assert list(notified) == [1]
+    assert notified[1]["status"] == record["status"]
     assert record["notified_at"]
     assert not world.unfinished()
     assert provider.submits_made <= len(answers) + 1
     outputs = sorted(key.rpartition("/")[2] for key in in_memory.outputs())
-    if told[1]["status"] == "SUCCEEDED":
+    if notified[1]["status"] == "SUCCEEDED":
         assert len(provider.exist) == 1
         assert provider.submits_made == len(answers) + 1
         assert outputs == ["1.png", "result.json"]
     else:
         # An end after the request, before it is written: nobody can know, and it is never sent again.
-        assert told[1]["error"]["type"] == ("InferenceFailed" if record.get("request_id") else "SubmitOutcomeUnknown")
+        assert notified[1]["error"]["type"] == (
+            "InferenceFailed" if record.get("request_id") else "SubmitOutcomeUnknown"
+        )
         assert len(provider.exist) <= 1
         assert outputs == []

@@ -133,10 +133,10 @@ def test_messages_in_any_order_and_twice(
         if data.draw(st.sampled_from([True, True, False])):
             world.work()
     world.work()
-    told = world.notifications()
+    notified = world.notifications()
     attempts = int(check_end(world)["attempt"])
     assert attempts <= 1 + min(len(set(wishes)), failures)
     assert len(provider.exist) == attempts
-    assert [told[attempt]["status"] for attempt in told] == [
-        "FAILED" if attempt <= failures else "SUCCEEDED" for attempt in told
+    assert [notified[attempt]["status"] for attempt in notified] == [
+        "FAILED" if attempt <= failures else "SUCCEEDED" for attempt in notified
     ]

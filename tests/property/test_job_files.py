@@ -107,10 +107,10 @@ def check(data: bytes) -> bool:
         record = ledger.queue(found.job, PLACE, NOW)
     # The ledger and the notification can carry it.
     assert len(json.dumps(table.item, default=str)) < 40_000
-    told = notification(record) if found.error else {**notification(record), "status": "FAILED", "error": {}}
-    json.dumps(told, ensure_ascii=False, allow_nan=False).encode()
+    notified = notification(record) if found.error else {**notification(record), "status": "FAILED", "error": {}}
+    json.dumps(notified, ensure_ascii=False, allow_nan=False).encode()
     if found.error:
-        TOLD.validate(told)
+        TOLD.validate(notified)
     return found.error is None
 
 

@@ -90,8 +90,8 @@ class Concurrent(RuleBasedStateMachine):
                 *(self.post, self.taken, self.not_taken, self.fault, self.rejected, self.found, self.not_found),
             ],
             Status.SUBMITTED: [self.succeed, self.fail, self.seen_404, self.sweep],
-            Status.FAILED: [self.tell, self.retry, self.retry_in_vain, self.sweep],
-            Status.SUCCEEDED: [self.tell, self.retry, self.sweep],
+            Status.FAILED: [self.notify, self.retry, self.retry_in_vain, self.sweep],
+            Status.SUCCEEDED: [self.notify, self.retry, self.sweep],
         }
         possible = actions[record.status]
         self.table.lost = {self.table.writes + number for number in lost}
@@ -197,7 +197,7 @@ class Concurrent(RuleBasedStateMachine):
         if record.request_id:
             self.ledger.not_found(record, self.now)
 
-    def tell(self, record: Record) -> None:
+    def notify(self, record: Record) -> None:
         self.ledger.notified(record, self.now)
 
     def sweep(self, record: Record) -> None:

@@ -38,7 +38,7 @@ def test_there_is_an_alarm_for_each_thing_that_needs_someone() -> None:
         "AccountPausedAlarm",
         "BudgetSpentAlarm",
         "FailureShareAlarm",
-        "ExecutionUntoldAlarm",
+        "ExecutionWithoutNotificationAlarm",
         "NoSuccessAlarm",
         "CreditsLowAlarm",
     }
@@ -131,7 +131,7 @@ def dashboard() -> dict[str, list[Any]]:
 
 def test_the_dashboard_draws_metrics_that_there_are() -> None:
     telemetry = (ROOT / "layers" / "posedrop" / "posedrop" / "aws" / "metrics.py").read_text(encoding="utf-8")
-    told = {name: re.findall(r"\w+", text) for name, text in re.findall(r"Of (\w+): ([^.]+)\.", telemetry)}
+    named = {name: re.findall(r"\w+", text) for name, text in re.findall(r"Of (\w+): ([^.]+)\.", telemetry)}
     drawn = [row for rows in dashboard().values() for row in rows if isinstance(row[0], str)]
     assert drawn
     for namespace, metric, dimension, value, *_ in drawn:
@@ -140,7 +140,7 @@ def test_the_dashboard_draws_metrics_that_there_are() -> None:
             assert value in ("UploadQueue", "SubmitQueue")
         else:
             assert (namespace, dimension) == ("posedrop/posedrop", "service")
-            assert metric in told[value], metric
+            assert metric in named[value], metric
 
 
 def test_the_dashboard_shows_all_calls_and_every_429() -> None:

@@ -40,7 +40,7 @@ def test_completed() -> None:
     assert answer == ProviderResponse(state="COMPLETED", inference_seconds=31.06, output=output)
 
 
-def test_failed_is_told_by_the_body_of_a_422() -> None:
+def test_failed_is_known_by_the_body_of_a_422() -> None:
     answer = parse_response(422, body(status="FAILED", error="blocked by the safety filter", metrics={}))
     assert answer == ProviderResponse(state="FAILED", error="blocked by the safety filter")
 

@@ -1,4 +1,4 @@
-"""The channels of a notification: each is told once more only if it failed."""
+"""The channels of a notification: each is tried again only if it failed."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from tests.support import load_event
 
 @dataclass
 class Aws:
-    """SNS and EventBridge, each of which fails as often as it is told to."""
+    """SNS and EventBridge, each of which fails as often as a test says."""
 
     failing: dict[str, int] = field(default_factory=dict)
     topic: list[dict[str, Any]] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Aws:
         return Channels(sns, "topic", EventBus(self, "images"))
 
 
-def told(aws: Aws, tries: int) -> list[str]:
+def published(aws: Aws, tries: int) -> list[str]:
     """Try until all has gone out, each time with what was recorded; return what was recorded in the end."""
     published: list[str] = []
 
@@ -58,9 +58,9 @@ def told(aws: Aws, tries: int) -> list[str]:
 
 
 @pytest.mark.parametrize("failing", [{}, {TOPIC: 1}, {BUS: 1}, {TOPIC: 2, BUS: 1}, {TOPIC: 1, BUS: 3}])
-def test_each_channel_is_told_once_whichever_fails(failing: dict[str, int]) -> None:
+def test_each_channel_is_reported_once_whichever_fails(failing: dict[str, int]) -> None:
     aws = Aws(dict(failing))
-    assert set(told(aws, max(failing.values(), default=0) + 1)) == {TOPIC, BUS}
+    assert set(published(aws, max(failing.values(), default=0) + 1)) == {TOPIC, BUS}
     assert (len(aws.topic), len(aws.bus)) == (1, 1)
 
 

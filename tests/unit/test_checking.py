@@ -24,8 +24,8 @@ NOT_FOUND = httpx.Response(404, json={"error": "unknown request"})
 RUNNING = httpx.Response(200, json={"status": "PROCESSING", "metrics": {}})
 
 
-class Told:
-    """What check told of the provider's answers; `fault` is raised by whoever is told."""
+class PassedOn:
+    """What a poll passed on of the provider's responses; `fault` is raised by whoever receives it."""
 
     def __init__(self, fault: Exception | None = None) -> None:
         self.rate_limits: list[float | None] = []
@@ -46,10 +46,14 @@ class Told:
 
 
 def look(
-    answer: httpx.Response | Exception, *, after: float = 40.0, state: ExecutionState = STATE, told: Told | None = None
+    answer: httpx.Response | Exception,
+    *,
+    after: float = 40.0,
+    state: ExecutionState = STATE,
+    passed_on: PassedOn | None = None,
 ) -> ExecutionState:
     """Check once, `after` seconds since the submission."""
-    told = told or Told()
+    passed_on = passed_on or PassedOn()
 
     def provider(request: httpx.Request) -> httpx.Response:
         if isinstance(answer, Exception):
@@ -62,8 +66,8 @@ def look(
         latency=Latency.typical(31),
         timeout_seconds=TIMEOUT,
         clock=lambda: SUBMITTED_AT + after,
-        on_rate_limit=told.rate_limit,
-        on_refused_key=told.refused_key,
+        on_rate_limit=passed_on.rate_limit,
+        on_refused_key=passed_on.refused_key,
     )
 
 
@@ -181,24 +185,24 @@ def test_a_date_40_s_ahead_waits_40_s(status: int, skew: float) -> None:
 
 @pytest.mark.parametrize(("header", "seconds"), [({"retry_after": "7"}, 7.0), ({}, None)])
 def test_a_429_tells_the_governor(header: dict[str, str], seconds: float | None) -> None:
-    told = Told()
-    look(answers(429, **header), told=told)
-    assert (told.rate_limits, told.refused_keys) == ([seconds], 0)
+    passed_on = PassedOn()
+    look(answers(429, **header), passed_on=passed_on)
+    assert (passed_on.rate_limits, passed_on.refused_keys) == ([seconds], 0)
 
 
 @pytest.mark.parametrize(("status", "renewed"), [(401, 1), (403, 0), (500, 0), (404, 0)])
 def test_only_a_401_renews_the_key(status: int, renewed: int) -> None:
-    told = Told()
-    look(answers(status), told=told)
-    assert (told.refused_keys, told.rate_limits) == (renewed, [])
+    passed_on = PassedOn()
+    look(answers(status), passed_on=passed_on)
+    assert (passed_on.refused_keys, passed_on.rate_limits) == (renewed, [])
 
 
 @pytest.mark.parametrize("status", [401, 429])
 @pytest.mark.parametrize(
     "fault", [AccountRefused("no secret", 0), ClientError({"Error": {"Code": "Throttling"}}, "PutItem")], ids=str
 )
-def test_a_fault_of_who_is_told_is_not_the_jobs(status: int, fault: Exception) -> None:
-    found = look(answers(status), told=Told(fault))
+def test_a_fault_of_the_receiver_is_not_the_jobs(status: int, fault: Exception) -> None:
+    found = look(answers(status), passed_on=PassedOn(fault))
     assert (found.finished, found.faults) == (False, 1)
 
 

@@ -74,7 +74,7 @@ def test_pictures(kind: Type) -> None:
         (b"\1\2\3\4\xff\xfe\xfd", "no picture that is known here", "upload a picture"),
     ],
 )
-def test_what_is_no_picture_is_told_by_its_name(data: bytes, words: str, advice: str) -> None:
+def test_what_is_no_picture_is_named(data: bytes, words: str, advice: str) -> None:
     found = content_of(data, "face.jpg")
     assert (found.type, found.words) == (None, words)
     assert advice in found.advice
@@ -96,7 +96,7 @@ def test_what_is_sent_as_it_is() -> None:
 
 
 @given(st.binary(max_size=HEAD_BYTES))
-def test_any_bytes_are_told_as_something(data: bytes) -> None:
+def test_any_bytes_are_reported_as_something(data: bytes) -> None:
     assert content_of(data).words
 
 

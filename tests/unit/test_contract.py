@@ -183,7 +183,7 @@ def test_what_is_taken_is_found_again_in_its_folder(rest: str) -> None:
     ],
 )
 @pytest.mark.parametrize("folder", ["incoming/hero/", "incoming/hero/poses/"])
-def test_side_files_are_told_apart(folder: str, name: str) -> None:
+def test_side_files_are_distinguished(folder: str, name: str) -> None:
     with pytest.raises(SideFile):
         LAYOUT.parse(folder + name)
 
@@ -290,9 +290,9 @@ def test_other_content_has_another_id(other: tuple[str, str, str, object]) -> No
     assert job_id(*other) != job_id("bucket", "hero", "walk", CONTENT)
 
 
-def test_an_input_is_told_as_the_notification_has_it() -> None:
-    told = Input("bucket", "key", None, "etag", 3, "ab", "image/png").to_dict()
-    assert told == {
+def test_an_input_is_reported_as_the_notification_has_it() -> None:
+    found = Input("bucket", "key", None, "etag", 3, "ab", "image/png").to_dict()
+    assert found == {
         "bucket": "bucket",
         "key": "key",
         "version_id": None,

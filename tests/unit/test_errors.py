@@ -165,12 +165,12 @@ def test_every_http_status_is_mapped(status: int) -> None:
         (b"no credits", "no credits"),
     ],
 )
-def test_the_provider_s_text_is_told(status: int, content: bytes, text: str) -> None:
+def test_the_provider_s_text_is_reported(status: int, content: bytes, text: str) -> None:
     with pytest.raises(PosedropError, match=re.escape(text)):
         submit(httpx.Response(status, content=content))
 
 
-def test_an_empty_body_is_told_by_its_status() -> None:
+def test_an_empty_body_looks_by_its_status() -> None:
     with pytest.raises(Rejected, match=r"^the provider answered 400$"):
         submit(httpx.Response(400))
 
@@ -185,7 +185,7 @@ def test_an_empty_body_is_told_by_its_status() -> None:
     ],
 )
 @pytest.mark.parametrize(("status", "kind"), [(429, RateLimited), (503, ServerFault)])
-def test_retry_after_is_told_in_seconds(
+def test_retry_after_is_reported_in_seconds(
     status: int, kind: type[Any], headers: dict[str, str], seconds: float | None
 ) -> None:
     with pytest.raises(kind) as caught:

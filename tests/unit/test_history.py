@@ -91,7 +91,7 @@ def test_found_wherever_the_rows_are(key: str) -> None:
     ],
     ids=["object", "text", "nested", "decoded", "plus", "decoded-text"],
 )
-def test_found_however_the_body_is_told(body: object) -> None:
+def test_found_however_the_body_looks(body: object) -> None:
     assert find([{"request_id": "found", "request_body": body}]) == "found"
 
 
@@ -258,7 +258,7 @@ def test_the_number_of_pages_is_bounded() -> None:
         (503, False),
     ],
 )
-def test_what_will_not_pass_is_told_apart(status: int, final: bool) -> None:
+def test_what_will_not_pass_is_distinguished(status: int, final: bool) -> None:
     with pytest.raises(HistoryUnavailable) as caught:
         find(httpx.Response(status))
     assert caught.value.final is final

@@ -218,6 +218,6 @@ def test_junk_takes_no_memory() -> None:
     assert peak < 200_000
 
 
-def test_a_name_of_a_chunk_is_told_in_ascii() -> None:
+def test_a_name_of_a_chunk_is_reported_in_ascii() -> None:
     with pytest.raises(BadImage, match=r"^the first chunk is \\xff\\x00\\x01, not VP8, VP8L or VP8X$"):
         check(b"RIFF\x0c\0\0\0WEBP\xff\0\x01\0\0\0\0\0")

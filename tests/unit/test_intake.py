@@ -37,7 +37,7 @@ FACE = SourceUpload("face", "face-1")
         (POSE, {"pose": 60, "face": 4.9}, "face"),
         (POSE, {"pose": 4, "face": 1}, "face"),
         (POSE, {"pose": 1, "face": 4}, None),  # the newest never leaves
-        (POSE, {"pose": 1, "face": 1}, None),  # S3 tells whole seconds: both go on, and make the same job
+        (POSE, {"pose": 1, "face": 1}, None),  # S3 gives whole seconds: both go on, and make the same job
         (POSE, {"pose": 1}, None),
         (POSE, {"pose": 3, "face": 2, "job_file": 1}, "job_file"),
         (POSE, {"pose": 3, "face": 60, "pose_file": 1}, "pose_file"),

@@ -139,6 +139,7 @@ ENDING = """
 import signal, sys
 from local.stack import exit_on_signals
 
+{disposition}
 exit_on_signals()
 try:
     print("up", flush=True)
@@ -150,7 +151,8 @@ finally:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_terminal_that_is_closed_leaves_nothing_running(number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", ENDING], cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
+    default = ENDING.format(disposition=f"signal.signal({int(number)}, signal.SIG_DFL)")  # under nohup it is ignored
+    with subprocess.Popen([sys.executable, "-c", default], cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout
         assert program.stdout.readline() == "up\n"
         program.send_signal(number)
@@ -159,8 +161,8 @@ def test_a_terminal_that_is_closed_leaves_nothing_running(number: signal.Signals
 
 
 def test_a_program_that_ignores_a_signal_goes_on_ignoring_it() -> None:
-    program = (
-        f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN){ENDING.replace('signal.pause()', 'input()')}"
+    program = ENDING.format(disposition="signal.signal(signal.SIGHUP, signal.SIG_IGN)").replace(
+        "signal.pause()", "input()"
     )
     argv = [sys.executable, "-c", program]
     with subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as ignoring:

@@ -117,7 +117,7 @@ def event(**changes: Any) -> dict[str, Any]:
         ({"submit": JOB_ID, "number": True}, "expected a whole number, got True"),
     ],
 )
-def test_what_no_one_can_read_is_told_why(content: object, reason: str) -> None:
+def test_what_no_one_can_read_is_reported_why(content: object, reason: str) -> None:
     with pytest.raises(UnreadableMessage) as caught:
         parse_message(json.dumps(content))
     assert reason in str(caught.value)
@@ -126,7 +126,7 @@ def test_what_no_one_can_read_is_told_why(content: object, reason: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "hello"])
-def test_what_is_not_json_is_told_so(text: str) -> None:
+def test_what_is_not_json_is_reported_so(text: str) -> None:
     with pytest.raises(UnreadableMessage, match=r"^not JSON"):
         parse_message(text)
 

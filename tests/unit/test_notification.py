@@ -222,8 +222,8 @@ def counted(found: dict[str, Any]) -> int:
 def test_the_largest_message_fits_into_sns(error: str | None, letters: list[str], outputs: int) -> None:
     record = large(letters, outputs)  # of a job that ended before there were at most four outputs: more
     if error:
-        told = {"type": "SubmitOutcomeUnknown", "message": filled(error, 1024)}
-        record = replace(record, status=Status.FAILED, error=told)
+        error_of = {"type": "SubmitOutcomeUnknown", "message": filled(error, 1024)}
+        record = replace(record, status=Status.FAILED, error=error_of)
     found = published(record)
     assert counted(found) <= SNS_LIMIT
     message = json.loads(json.loads(found["Message"])["default"])
@@ -234,7 +234,7 @@ def test_the_largest_message_fits_into_sns(error: str | None, letters: list[str]
     assert len(message["parameters"]["prompt"].encode()) >= 1021
 
 
-def test_the_largest_of_today_s_messages_is_told_as_it_is() -> None:
+def test_the_largest_of_today_s_messages_is_reported_as_it_is() -> None:
     record = large(["\x01", "\x01", '"'])
     found = json.loads(published(record)["Message"])
     assert json.loads(found["default"]) == notification(record)
@@ -276,9 +276,9 @@ def test_the_largest_of_today_s_messages_fits_with_links(letter: str) -> None:
     publish(topic, "topic", with_links(notification(record), lambda key: link))  # type: ignore[arg-type]
     (found,) = topic.published
     assert counted(found) <= SNS_LIMIT
-    told = json.loads(json.loads(found["Message"])["default"])
-    assert {output["url"] for output in told["outputs"]} <= {link, None}
-    assert [output["key"] for output in told["outputs"]] == [output["key"] for output in record.outputs]
+    sent = json.loads(json.loads(found["Message"])["default"])
+    assert {output["url"] for output in sent["outputs"]} <= {link, None}
+    assert [output["key"] for output in sent["outputs"]] == [output["key"] for output in record.outputs]
 
 
 # ---- what people read ----------------------------------------------------------------------------------------------

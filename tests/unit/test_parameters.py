@@ -145,7 +145,7 @@ def test_a_wrong_number_is_shown_unless_it_is_long(digits: int, shown: bool) -> 
     assert str(caught.value).endswith(f" (it is {number})") is shown
 
 
-def test_all_wrong_fields_are_told_up_to_ten() -> None:
+def test_all_wrong_fields_are_reported_up_to_ten() -> None:
     with pytest.raises(InvalidInput) as caught:
         read({"samples": 9, "quality": 1, **{f"unknown{number}": 1 for number in range(20)}})
     assert "samples" in str(caught.value)

@@ -87,7 +87,7 @@ def test_a_success_without_a_request_id_has_an_unknown_outcome(content: bytes) -
         b'{"request_id": "' + b"r" * 129 + b'"}',
     ],
 )
-def test_a_request_id_that_cannot_be_used_is_told_as_such(content: bytes) -> None:
+def test_a_request_id_that_cannot_be_used_is_reported_as_such(content: bytes) -> None:
     with pytest.raises(SubmitOutcomeUnknown, match="answered 200 with a request id that cannot be used"):
         Recorder(httpx.Response(200, content=content)).submit()
 

@@ -27,7 +27,7 @@ Function = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class TaskFault(Exception):
-    """A task that failed, as Step Functions tells it."""
+    """A task that failed, as Step Functions reports it."""
 
     def __init__(self, error: str, cause: str = "") -> None:
         super().__init__(error)
@@ -120,7 +120,7 @@ def succeed(event: dict[str, Any]) -> dict[str, Any]:
     return {"job_id": event["job_id"], "attempt": 1, "status": "SUCCEEDED", "error": None, "outputs": ["s3://o/1.png"]}
 
 
-def tell(event: dict[str, Any]) -> dict[str, Any]:
+def notify(event: dict[str, Any]) -> dict[str, Any]:
     error = event.get("error") or {"type": "OutputInvalid", "message": "gone"}
     return {"job_id": event["job_id"], "attempt": 1, "status": "FAILED", "error": error, "outputs": []}
 
@@ -213,12 +213,12 @@ def test_the_state_does_not_grow() -> None:
 
 
 def test_a_job_that_ended_before_goes_straight_to_deliver() -> None:
-    found = run(load_event("deliver-ended-before.json"), deliver=tell)
+    found = run(load_event("deliver-ended-before.json"), deliver=notify)
     assert found.path == ["Finished?", "Deliver", "Outcome", "Failed"]
 
 
 def test_a_failed_job_ends_red_with_its_reason() -> None:
-    found = run(load_event("deliver-failed.json"), deliver=tell)
+    found = run(load_event("deliver-failed.json"), deliver=notify)
     assert found.path[-1] == "Failed"
     assert (found.error, found.cause) == ("InferenceFailed", "Content was blocked by the safety checker.")
 
@@ -229,7 +229,7 @@ def test_deliver_is_retried_for_about_ten_minutes_and_then_tells_that_it_failed(
     def deliver(event: dict[str, Any]) -> dict[str, Any]:
         events.append(event)
         if "deliver_fault" in event:
-            return tell(event)
+            return notify(event)
         raise TaskFault("DeliveryFailed", load_event("deliver-given-up.json")["deliver_fault"]["cause"])
 
     found = run(load_event("deliver.json"), deliver=deliver)
@@ -279,7 +279,7 @@ def test_a_poll_that_keeps_failing_hands_over_to_deliver(error: str) -> None:
     assert event["finished"] is True
 
 
-def test_a_fault_without_a_cause_is_told_too() -> None:
+def test_a_fault_without_a_cause_is_reported_too() -> None:
     def no_cause(event: dict[str, Any]) -> dict[str, Any]:
         fault = TaskFault("States.Timeout")
         del fault.output["Cause"]

@@ -172,7 +172,7 @@ def test_dispatch_runs_each_minute_and_is_not_repeated_when_it_fails() -> None:
 
 
 @pytest.mark.parametrize("name", ["intake", "dispatch", "sweep"])
-def test_functions_that_do_not_call_the_provider_are_not_told_where_it_is(name: str) -> None:
+def test_functions_that_do_not_call_the_provider_are_not_reported_where_it_is(name: str) -> None:
     assert "SEGMIND_BASE_URL" not in function(name)["Environment"]["Variables"]
     assert "SEGMIND_BASE_URL" not in template()["Globals"]["Function"]["Environment"]["Variables"]
 
@@ -228,7 +228,7 @@ def test_events_that_cannot_be_delivered_are_kept(rule: str) -> None:
     assert target["DeadLetterConfig"]["Arn"] == {"GetAtt": "EventDeadLetterQueue.Arn"}
 
 
-def test_the_end_of_an_execution_that_no_one_told_is_heard_of() -> None:
+def test_the_end_of_an_execution_that_no_one_reported_is_heard_of() -> None:
     pattern = resources("AWS::Events::Rule")["ExecutionEndRule"]["EventPattern"]
     assert set(pattern["detail"]["status"]) == {"FAILED", "TIMED_OUT", "ABORTED"}
     assert pattern["detail"]["stateMachineArn"] == [{"Ref": "JobStateMachine"}]

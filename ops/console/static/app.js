@@ -97,12 +97,14 @@ async function load() {
   try {
     const page = await get(`/api/jobs?${asked}`, { signal: mine.signal });
     if (mine !== loading) return;
+    const focused = document.activeElement.closest("[data-job]")?.dataset.job;
     shown.clear();
     forgetAll();
     gallery.clear();
     jobs.replaceChildren();
     jobs.className = filters.view;
     take(page);
+    if (focused) focusOn(focused);
     for (const [id, card] of [...coming, ...late]) change(id, card);
     notice("jobs", null);
   } catch (problem) {
@@ -115,6 +117,9 @@ async function load() {
     }
   }
 }
+
+/** Give the focus back to a job whose card was made anew; to the list, if the job is no longer on it. */
+const focusOn = (id) => (jobs.querySelector(`[data-job="${CSS.escape(id)}"] button`) ?? jobs).focus({ preventScroll: true });
 
 async function more() {
   if (loading || !cursor || asks) return;

@@ -1,4 +1,4 @@
-"""Starting the execution of an attempt: the wait loop, or, for a job that ended before it, only the telling."""
+"""Starting the execution of an attempt: the wait loop, or, for a job that ended before it, only the notification."""
 
 import json
 from collections.abc import Sequence

@@ -25,7 +25,7 @@ class SourceUpload:
 
 @dataclass(frozen=True)
 class UploadMessage:
-    """An upload, as EventBridge tells it. `done_at` is when it was done, in whole seconds since the epoch."""
+    """An upload, as EventBridge sends it. `done_at` is when it was done, in whole seconds since the epoch."""
 
     bucket: str
     origin: SourceUpload

@@ -6,12 +6,11 @@ delivered while the gate is open), Paused, WaitingForBudget (1 or 0); each minut
 and JobsPaidFor (how many jobs they pay for), each minute once they are known.
 Of submit: Submitted, EstimatedSpend (USD), Refused, RateLimited, OutcomeUnknown.
 Of poll: RateLimited.
-Of deliver: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionUntold, RateLimited, Rescued
-(a result that was gone), Spend (USD: what requests cost, once that is known), Polls (of a job's whole wait, at its
-end), InferenceSeconds, DetectionDelaySeconds (with the provider's queue:
-InferenceSeconds is the model's time alone), EndToEndSeconds (from the record to the end, of first attempts),
-OutputBytes.
-The namespace is that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
+Of deliver: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionWithoutNotification,
+RateLimited, Rescued (a result that was gone), Spend (USD: what requests cost, once that is known), Polls (of a job's
+whole wait, at its end), InferenceSeconds, DetectionDelaySeconds (with the provider's queue: InferenceSeconds is the
+model's time alone), EndToEndSeconds (from the record to the end, of first attempts), OutputBytes. The namespace is
+that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
 """
 
 from aws_lambda_powertools.metrics import Metrics, MetricUnit, single_metric
@@ -42,7 +41,7 @@ def count_success(record: Record, detected_after: float | None) -> None:
 def count_failure(record: Record, error_type: str) -> None:
     """Count a failed job, and its error type, which is a dimension of its own."""
     count("Failed")
-    if not record.cancelled:  # what a person did is no fault that an alarm must tell of
+    if not record.cancelled:  # what a person did is no fault for an alarm
         count("EndedBadly", 1)
     _count_polls(record)
     with single_metric("FailedByType", MetricUnit.Count, 1) as metric:

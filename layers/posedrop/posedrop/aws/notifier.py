@@ -1,4 +1,4 @@
-"""The notification: what a job's end is told as, and how it is published."""
+"""The notification of a job's end: what it says, and how it is published."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ TEXTS = ("parameters", "error")
 
 
 def notification(record: Record) -> dict[str, Any]:
-    """What is told of a job that has ended. All keys are there, None where nothing is known."""
+    """Return the notification of a job that has ended. All keys are there, None where nothing is known."""
     failed = record.error is not None
     return {
         "version": VERSION,
@@ -64,13 +64,13 @@ def with_links(message: dict[str, Any], link: Callable[[str], str]) -> dict[str,
 
 
 def incomplete(record: Record) -> dict[str, Any]:
-    """What is told of uploads that have been waiting for long. Its job id is the ledger's key of the waiting record."""
+    """Return the notification of uploads that have waited for long. Its job id is the key of their record."""
     missing = " and ".join(record.missing) or "nothing"
     text = f"the uploads wait: {missing} missing since {record.created_at}" + (
         f" ({record.reason})" if record.reason else ""
     )
-    told = replace(record, error={"type": "Incomplete", "message": cut(text, SHORT_TEXT)})
-    return {**notification(told), "status": "INCOMPLETE", "pose": record.pose or None}
+    incomplete_record = replace(record, error={"type": "Incomplete", "message": cut(text, SHORT_TEXT)})
+    return {**notification(incomplete_record), "status": "INCOMPLETE", "pose": record.pose or None}
 
 
 def publish(sns: "SNSClient", topic_arn: str, message: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ class CheckedImage(io.RawIOBase):
         self._info: ImageInfo | None = None
 
     def kind(self) -> tuple[str, str]:
-        """The extension and the content type that the first bytes tell. Raises OutputInvalid."""
+        """Return the extension and the content type by the first bytes. Raises OutputInvalid."""
         while self._checker.format is None and self._info is None:
             self._pull()
         found = self._checker.format

@@ -1,4 +1,4 @@
-"""What is in a file, by its first bytes: a picture of some type, or something else that is told by its name."""
+"""What is in a file, by its first bytes: a picture of some type, or something else that is named."""
 
 import re
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ RAW_ENDINGS = frozenset(
         *("nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "sr2", "srf", "srw"),
     }
 )
-"""Most RAW files are TIFFs with a small picture in front: only their names tell."""
+"""Most RAW files are TIFFs with a small picture in front: only their names differ."""
 
 _STARTS: tuple[tuple[bytes, Content], ...] = (
     (b"\x89PNG\r\n\x1a\n", Content("a PNG", Type.PNG)),
@@ -107,7 +107,7 @@ _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 def content_of(head: bytes, name: str = "") -> Content:
     """Say what a file holds whose first bytes are `head`: HEAD_BYTES of them, or all that there are.
 
-    `name` is the file's: a camera's RAW file can be told from a TIFF by it alone.
+    `name` is the file's: a camera's RAW file differs from a TIFF by it alone.
     """
     if not head:
         return EMPTY

@@ -8,7 +8,7 @@ CURVES = {"RGB ": (b"rTRC", b"gTRC", b"bTRC"), "GRAY": (b"kTRC",)}
 NEAR = 0.003
 """Of a primary's coordinate: profiles of sRGB differ in their rounding."""
 HALF, NEAR_HALF = 0.2140, 0.006
-"""How light sRGB's middle value is, and how far from that a curve may be that nobody can tell apart."""
+"""How light sRGB's middle value is, and how far from that a curve may be for nobody to see a difference."""
 MOST_TAGS = 100
 
 

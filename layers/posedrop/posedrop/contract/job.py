@@ -29,7 +29,7 @@ class Input:
     changes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The input as the ledger and the notification tell it."""
+        """Return the input as the ledger and the notification hold it."""
         return {
             "bucket": self.bucket,
             "key": self.key,

@@ -146,7 +146,7 @@ class InvalidUploadKey(ValueError):
 
 
 class SideFile(InvalidUploadKey):
-    """A file that programs leave beside others. It is ignored, and nobody is told."""
+    """A file that programs leave beside others. It is ignored, without a notification."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The end of a job: fetch and store its outputs, write the ledger, tell it."""
+"""The end of a job: fetch and store its outputs, write the ledger, notify."""
 
 import hashlib
 import json
@@ -54,7 +54,7 @@ logger = Logger(child=True)
 _ERROR_MESSAGE = re.compile(r'\s*\{\s*"errorMessage":\s*("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")')
 
 RESERVE = 30.0
-"""Seconds of the function's time that are kept for storing and telling."""
+"""Seconds of the function's time that are kept for storing and notifying."""
 HISTORY_SECONDS = 20.0
 """For one part of the history: what it holds then fits into Lambda's response of 6 MB."""
 DEFERRALS = 10
@@ -211,7 +211,7 @@ class Delivery:
         self._account.refresh(self._segmind, self._limiter.pause)
 
     def report_execution(self, end: ExecutionEnd, remaining: Callable[[], float]) -> None:
-        """End and tell the job of an execution that ended badly, if it is not told yet.
+        """End and notify the job of an execution that ended badly, if it is not notified yet.
 
         Raises RecordMissing.
         """
@@ -226,8 +226,8 @@ class Delivery:
             text = f"the execution ended as {end.status}" + (f": {end.cause[:500]}" if end.cause else "")
             error = InternalError(text)
             record = self._rescue_now(record, None, error, remaining) or self._fail(record, error, None)
-        logger.error("the execution did not tell its job's end", status=end.status)
-        count("ExecutionUntold")
+        logger.error("the execution did not notify its job's end", status=end.status)
+        count("ExecutionWithoutNotification")
         self._tell(record, None, last=True)
 
     def _record(self, job_id: str, attempt: int) -> Record:
@@ -336,7 +336,7 @@ class Delivery:
         return record.with_fate(paid, paid.fate, cost_usd=cost_usd)
 
     def _learn(self, record: Record, state: ExecutionState, inference_seconds: float | None) -> None:
-        """Let later jobs be asked for when they end. An attempt that took over an earlier request tells nothing."""
+        """Learn how long jobs take. An attempt that adopted an earlier request says nothing about that."""
         elapsed, wait = state.elapsed_seconds, state.wait_seconds
         if elapsed is None or record.attempt > 1:
             return

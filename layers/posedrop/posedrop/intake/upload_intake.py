@@ -306,5 +306,5 @@ class UploadIntake:
 
 
 def _pending_reason(pending: dict[str, tuple[Listed, Content]]) -> str | None:
-    told = [f"{listed.key} is {content.words}" for listed, content in pending.values()]
-    return f"{', '.join(told)}: read again for two minutes" if told else None
+    named = [f"{listed.key} is {content.words}" for listed, content in pending.values()]
+    return f"{', '.join(named)}: read again for two minutes" if named else None

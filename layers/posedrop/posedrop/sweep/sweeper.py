@@ -48,7 +48,7 @@ class Ages:
     rescue: float = 600.0  # of a job that failed though its pictures may still be at the provider
 
     def of(self, status: Status) -> float:
-        """The age for a status. What has ended is stuck while it is not told."""
+        """The age for a status. What has ended is stuck while it is not notified."""
         named: float = getattr(self, "ended" if status in (Status.SUCCEEDED, Status.FAILED) else status.lower())
         return named
 
@@ -175,7 +175,7 @@ class Sweep:
         return self._look_after_execution(record)
 
     def _look_after_execution(self, record: Record) -> bool:
-        """Start the execution that there is not, report the one that has ended without telling."""
+        """Start the execution that there is not, report the one that has ended without notifying."""
         name = execution_name(record.job_id, record.attempt)
         if name in self._running_executions():
             return False
@@ -188,7 +188,7 @@ class Sweep:
             return True
         if execution["status"] == "RUNNING":
             return False
-        logger.error("an execution has ended without telling", status=execution["status"])
+        logger.error("an execution has ended without notifying", status=execution["status"])
         detail = {
             "name": name,
             "status": execution["status"],

@@ -1,0 +1,92 @@
+"""How long a client's single job waits behind another client's 2,000 photographs that lie on their side.
+
+The stack may send 50 requests a minute. A second client uploads one pair as soon as all photographs are uploaded: its
+message stands behind theirs, as `intake` reads one upload after the other. A third does when all of them are read and
+stand in line. It takes about ten minutes on two cores.
+"""
+
+import io
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from PIL import Image
+
+from bench.stage import PROMPT, MeteredStack, provider, sample_images, seconds, stage, upload_folder
+from bench.tables import table
+from local.chaos.evidence import depth
+from local.pipeline import drop, records, wait_for
+
+PHOTOGRAPHS = 2000
+LIMIT = 50
+"""Requests a minute."""
+SIZE = (1600, 1200)
+ORIENTATION = 0x0112
+TURNED = 6
+"""The EXIF orientation of a telephone that was held upright."""
+GOAL = 120.0
+"""Seconds from the upload to the request, behind those that stand in line."""
+
+
+def photograph() -> bytes:
+    """Return a JPEG that lies on its side, of about 500 kB."""
+    grey = Image.effect_noise((SIZE[0] // 4, SIZE[1] // 4), 20).resize(SIZE)
+    exif = Image.Exif()
+    exif[ORIENTATION] = TURNED
+    out = io.BytesIO()
+    Image.merge("RGB", (grey, grey, grey)).save(out, "JPEG", quality=88, exif=exif)
+    return out.getvalue()
+
+
+def upload(stack: MeteredStack) -> float:
+    """Upload one client's photographs, each of its own content, and return how many seconds that took."""
+    picture, began = photograph(), time.time()
+    drop(stack, "incoming/crowd/hero/face.jpg", picture)
+    drop(stack, "incoming/crowd/hero/job.json", f'{{"prompt": "{PROMPT}"}}'.encode())
+    with ThreadPoolExecutor(4) as pool:
+        # What follows the end of a JPEG is no part of the picture, and of the content.
+        names = [f"{number:04}" for number in range(PHOTOGRAPHS)]
+        list(
+            pool.map(lambda name: drop(stack, f"incoming/crowd/hero/poses/{name}.jpg", picture + name.encode()), names)
+        )
+    return time.time() - began
+
+
+def sent_after(stack: MeteredStack, client: str) -> tuple[float, float]:
+    """Upload another client's only pair; return how many seconds its request came later, and when that was."""
+    uploaded = upload_folder(stack, f"{client}/walker", ["walk"], *sample_images())
+    found = wait_for(
+        lambda: next((found for found in records(stack, f"{client}/walker") if found.get("submitted_at")), None),
+        f"the job of {client}",
+        1800,
+    )
+    sent = seconds(found["submitted_at"])
+    return sent - uploaded, sent
+
+
+def run() -> dict[str, Any]:
+    """Run it, and return the figures in seconds."""
+    parameters = {"SegmindRequestsPerMinute": LIMIT, "SettleSeconds": 1}
+    with stage("photographs", parameters, ["--latency", "29.5:0.25", "--seed", "1"]) as stack:
+        uploading = upload(stack)
+        behind_uploads, _ = sent_after(stack, "early")
+        wait_for(lambda: depth(stack, stack.outputs["UploadQueueUrl"]) == 0 or None, "all uploads to be read", 1800)
+        in_line = len([record for record in records(stack, "crowd/hero") if record["status"] == "QUEUED"])
+        behind_line, sent = sent_after(stack, "late")
+        calls = [call["time"] for call in provider(stack, "calls")["calls"] if call["route"] == "submit"]
+        began, before = min(calls), len([at for at in calls if at <= sent])
+    return {
+        "uploading, s": uploading,
+        "a job uploaded right behind them, s": behind_uploads,
+        "photographs in line once all are read": in_line,
+        "a job uploaded then, s": behind_line,
+        "use of the limit": before / (LIMIT * (sent - began) / 60),
+    }
+
+
+def main() -> dict[str, Any]:
+    """Print how long the other client waited, and the goal."""
+    figures = run()
+    title = f"A job behind another client's {PHOTOGRAPHS} photographs, {LIMIT} requests a minute (goal: {GOAL:.0f} s)"
+    print(table(title, ("what", "measured"), [[name, f"{value:.4g}"] for name, value in figures.items()]))
+    return figures
