@@ -19,6 +19,7 @@ from ops.formatting import command
 from posedrop.aws.items import Items
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.record import Record
+from posedrop.aws.record_reader import RecordReader
 from posedrop.aws.upload_bucket import UploadBucket
 from posedrop.contract.job import JOB_ID, waiting_id
 from posedrop.contract.naming import execution_arn, execution_name
@@ -159,23 +160,28 @@ class Stack:
         """The records of all jobs."""
         return Ledger(self.client("dynamodb"), self.output("JobsTableName"))
 
+    def reader(self, unreadable: Callable[[str], object] | None = None) -> RecordReader:
+        """Many records at once; see RecordReader."""
+        return RecordReader(self.client("dynamodb"), self.output("JobsTableName"), unreadable)
+
     @cached_property
     def gate(self) -> Gate:
         """When the next requests may be made: the plan's limit, the breaker and the budget."""
-        return Gate(self._items, self.limit, self.budget, self.model)
+        return Gate(self.items, self.limit, self.budget, self.model)
 
     @cached_property
     def credits(self) -> CreditsStore:
         """What is known of the provider's credits."""
-        return CreditsStore(self._items, model=self.model)
+        return CreditsStore(self.items, model=self.model)
 
     @cached_property
     def line(self) -> Line:
         """The line of queued jobs."""
-        return Line(self._items)
+        return Line(self.items)
 
     @cached_property
-    def _items(self) -> Items:
+    def items(self) -> Items:
+        """The single items of the table."""
         return Items(self.client("dynamodb"), self.output("JobsTableName"))
 
     def prices(self) -> Callable[[Mapping[str, Any]], float]:

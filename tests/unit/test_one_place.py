@@ -15,6 +15,8 @@ PACKAGE = "layers/posedrop/posedrop"
         (":execution:", f"{PACKAGE}/contract/naming.py"),
         ("consistent-character-with-pose", f"{PACKAGE}/segmind/model.py"),
         ('"face_image"', f"{PACKAGE}/segmind/model.py"),
+        ('self.client("dynamodb")', "ops/stack.py"),
+        ('stack.client("dynamodb")', ""),  # the commands read through the ledger's reader
     ],
 )
 def test_it_is_said_in_one_place(text: str, place: str) -> None:
@@ -24,4 +26,4 @@ def test_it_is_said_in_one_place(text: str, place: str) -> None:
         for path in (ROOT / room).rglob("*.py")
         if text in path.read_text(encoding="utf-8")
     }
-    assert found == {place}
+    assert found == ({place} if place else set())

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ops.inspect.records import BATCH, Records
+from ops.inspect.records import Records
 from posedrop.aws.record import Record
+from posedrop.aws.record_reader import BATCH
 from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.contents import HEAD_BYTES, content_of
