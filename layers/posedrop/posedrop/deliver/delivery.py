@@ -17,7 +17,7 @@ from posedrop.aws.api_key import ApiKey
 from posedrop.aws.channels import Channels
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import count, count_failure, count_success
-from posedrop.aws.notifier import notification, with_links
+from posedrop.aws.notifier import notification
 from posedrop.aws.output_bucket import OutputBucket
 from posedrop.aws.record import RESCUABLE, Record, Status
 from posedrop.aws.record_table import DAY, RESCUE, Conflict
@@ -414,7 +414,7 @@ class Delivery:
             lacks_result = not self._store_result(record, last=last)
         message = notification(record)
         if self._link_seconds:
-            message = with_links(message, lambda key: self._outputs.link(key, self._link_seconds))
+            message = message.with_links(lambda key: self._outputs.link(key, self._link_seconds))
         self._channels.publish(message, record.published, lambda channels: self._ledger.published(record, channels))
         self._ledger.notified(record, self._clock(), rescue=self._rescue.possible, lacks_result=lacks_result)
         if record.error:
@@ -431,7 +431,7 @@ class Delivery:
         """
         folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
         try:
-            self._outputs.store_result(folder, notification(record))
+            self._outputs.store_result(folder, notification(record).to_dict())
         except DeliveryFailed:
             if not last:
                 raise
