@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from posedrop.contract.upload_layout import FileKind, Folder, InvalidUploadKey, 
 from posedrop.intake.folder import read_candidate
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    pass
 
 READERS = 8
 """Characters whose folders are read at the same time."""
@@ -152,21 +151,14 @@ class Overlay(UploadBucket):
     A file of which the bucket has the same bytes under the same key is left as it lies there.
     """
 
-    def __init__(
-        self,
-        s3: "S3Client",
-        name: str,
-        layout: UploadLayout,
-        files: Mapping[str, File],
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        super().__init__(s3, name, layout)
+    def __init__(self, stack: Stack, files: Mapping[str, File]) -> None:
+        super().__init__(stack.client("s3"), stack.uploads.name, stack.layout)
         self._files = files
         self._shared: dict[tuple[str, str], Blob] = {}
         self._examined: dict[tuple[str, str], Examined] = {}
         self._folders: dict[str, tuple[list[Listed], list[str]]] = {}
         self.unchanged: set[str] = set()
-        now = datetime.fromtimestamp(clock(), UTC)
+        now = datetime.fromtimestamp(stack.clock(), UTC)
         self._own = [Listed(key, file.md5, file.size, now) for key, file in files.items()]
 
     def read(self, listed: Listed, limit: int) -> Blob:
@@ -251,7 +243,7 @@ def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
 
 def _read(stack: Stack, wish: Wish) -> Plan:
     """A plan before it is known which of its jobs are there already."""
-    bucket = Overlay(stack.client("s3"), stack.uploads.name, stack.layout, wish.files, stack.clock)
+    bucket = Overlay(stack, wish.files)
     url = f"{stack.parameter('SegmindBaseUrl')}{stack.model.path}"
     asked = wish.asked
     poses = list(bucket.poses(wish.character))
@@ -283,19 +275,10 @@ def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: b
 
 
 def _new(stack: Stack, job: Job) -> PlannedJob:
-    request = stack.model.request(
-        job.parameters, {str(kind): f"s3://{read.bucket}/{read.key}" for kind, read in job.inputs.items()}
-    )
-    return PlannedJob(
-        job.character,
-        job.pose,
-        True,
-        Outcome.NEW,
-        job_id=job.job_id,
-        request=request,
-        parameters=job.parameters,
-        context=job.context,
-    )
+    images = {str(kind): f"s3://{read.bucket}/{read.key}" for kind, read in job.inputs.items()}
+    request = stack.model.request(job.parameters, images)
+    made = PlannedJob(job.character, job.pose, True, Outcome.NEW, job.job_id)
+    return replace(made, request=request, parameters=job.parameters, context=job.context)
 
 
 def _priced(job: PlannedJob, known: Mapping[str, Record], prices: Callable[[Mapping[str, Any]], float]) -> PlannedJob:

@@ -13,7 +13,7 @@ MAX_IMAGES = 4
 """No model here makes more images of a request (provider's API pages)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)  # what is generated for these takes time at each cold start
 class ModelSpec:
     """One model of the provider.
 
