@@ -24,7 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from bench.tables import table
 from local.stack import LocalStack
-from ops.console.feed import Looker
+from ops.console.known import TableReader
 from ops.console.server import Server
 from ops.stack import Stack, Target, find
 from posedrop.aws.record import Record, Status
@@ -120,13 +120,13 @@ def seconds(action: Callable[[], object]) -> float:
 
 def measure_reading(stack: Stack) -> dict[str, float]:
     """How long it takes to read all jobs, to read what changed, and to sum up (seconds)."""
-    looker = Looker(stack)
-    whole = seconds(lambda: looker.whole(None))
-    known = looker.whole(None)
+    reader = TableReader(stack)
+    whole = seconds(lambda: reader.whole(None))
+    known = reader.whole(None)
     return {
         "read all": whole,
-        "read what changed": seconds(lambda: looker.changes(known, {})),
-        "sum up": seconds(known.glance),
+        "read what changed": seconds(lambda: reader.changes(known, {})),
+        "sum up": seconds(known.summary),
     }
 
 

@@ -1,32 +1,20 @@
-"""Uploading a folder, and following jobs to their ends."""
+"""Following jobs to their ends, and fetching what came of them."""
 
-import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.errors import OpsError
+from ops.errors import AWS_ERRORS, OpsError, passes, sentence
+from ops.inspect.records import Records
 from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
 from posedrop.contract.contents import HEAD_BYTES, content_of
 from posedrop.contract.times import epoch
 
-LOOK_SECONDS = 0.5
+READ_SECONDS = 0.5
 """Between two looks at the ledger at first; later they are further apart."""
-SLOWEST_LOOK_SECONDS = 3.0
-
-
-def store(stack: Stack, files: Mapping[str, bytes], sent: Callable[[str, int], None] = lambda key, size: None) -> None:
-    """Upload files by their keys; `sent` is called with each key and the bytes that went. Errors pass as boto3's."""
-    for key, data in files.items():
-        stack.client("s3").upload_fileobj(
-            io.BytesIO(data),
-            stack.uploads.name,
-            key,
-            ExtraArgs={"ContentType": content_type(key, data)},
-            Callback=lambda size, key=key: sent(key, size),
-        )
+SLOWEST_READ_SECONDS = 3.0
 
 
 def content_type(key: str, head: bytes) -> str:
@@ -74,25 +62,39 @@ def follow(
     stack: Stack,
     attempts: Mapping[str, int],
     timeout: float,
+    trouble: Callable[[str], object] = lambda said: None,
 ) -> Iterator[list[Standing]]:
     """How jobs stand, again and again, until all have ended or `timeout` (seconds) has passed.
 
-    `attempts`: the jobs' ids, and the attempt that is waited for.
+    `attempts`: the jobs' ids, and the attempt that is waited for. An error that passes by itself is told to `trouble`,
+    once, and read again; but the first read must succeed. Other errors of AWS pass as botocore's.
     """
     start = stack.clock()
-    pause = LOOK_SECONDS
+    pause = READ_SECONDS
     found: dict[str, Standing] = {}
+    unwell = False
     while True:
-        situation = Situation.of(stack)
-        for job_id, attempt in attempts.items():
-            if job_id not in found or not found[job_id].ended:
-                record = stack.ledger.get(job_id)
-                found[job_id] = standing(job_id, record if record and record.attempt >= attempt else None, situation)
-        yield list(found.values())
-        if all(each.ended for each in found.values()) or stack.clock() - start > timeout:
+        try:
+            situation = Situation.of(stack)
+            open_ = [job_id for job_id in attempts if job_id not in found or not found[job_id].ended]
+            records = Records(stack).get(open_)
+        except AWS_ERRORS as exc:
+            if not found or not passes(exc):
+                raise
+            if not unwell:
+                trouble(f"{sentence(exc)} It is read again until it works.")
+            unwell = True
+        else:
+            unwell = False
+            for job_id in open_:
+                record = records.get(job_id)
+                ours = record if record and record.attempt >= attempts[job_id] else None
+                found[job_id] = standing(job_id, ours, situation)
+        yield [found[job_id] for job_id in attempts]
+        if all(each.ended for each in found.values()) or stack.clock() - start >= timeout:
             return
         stack.sleep(pause)
-        pause = min(pause * 1.1, SLOWEST_LOOK_SECONDS)
+        pause = min(pause * 1.1, SLOWEST_READ_SECONDS)
 
 
 def download(stack: Stack, record: Record, directory: Path) -> list[Path]:

@@ -14,13 +14,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ops.act import actions
+from ops.act.sender import Sender, Upload
 from ops.console import sending
 from ops.console.feed import Feed
 from ops.console.pictures import Pictures
 from ops.console.requests import agreed_price, in_thread, read_body, texts
 from ops.console.staging import Staging, TooLarge
-from ops.console.uploads import Sender, Upload
 from ops.errors import NotFound
+from ops.inspect.drops import Drop, accepted, plan_drops, total
 from ops.inspect.folders import arrange
 from ops.inspect.plan import Plan
 from ops.stack import Stack
@@ -117,9 +118,8 @@ class Acting:
         """What would become of the files. Nothing is sent."""
         wanted, planned = await self._plan(await read_body(request))
         refused = [refused for drop in wanted for refused in drop.refused]
-        return JSONResponse(
-            {"jobs": sending.summary(planned, self._stack.layout), "usd": sending.total(planned), "refused": refused}
-        )
+        jobs = sending.summary(planned, self._stack.layout)
+        return JSONResponse({"jobs": jobs, "usd": total(planned), "refused": refused})
 
     async def upload(self, request: Request) -> Response:
         """Upload files for the price that was agreed to; how far it is, the events say."""
@@ -127,8 +127,8 @@ class Acting:
         wanted, planned = await self._plan(body)
         return self._begin(wanted, planned, agreed_price(body))
 
-    def _begin(self, wanted: Sequence[sending.Drop], planned: Sequence[Plan], agreed: float) -> Response:
-        files = sending.accepted(wanted, planned, agreed)
+    def _begin(self, wanted: Sequence[Drop], planned: Sequence[Plan], agreed: float) -> Response:
+        files = accepted(wanted, planned, agreed)
         hashes = [sha256 for file in files.values() if (sha256 := getattr(file, "sha256", ""))]
         upload = Upload(files, hashes, self._stack.layout)
         self.staging.pin(upload.hashes)
@@ -184,9 +184,9 @@ class Acting:
         self._feed.events.publish("upload", {**upload.standing(), "state": "discarded"})
         return JSONResponse({})
 
-    async def _plan(self, body: dict[str, Any]) -> tuple[list[sending.Drop], list[Plan]]:
+    async def _plan(self, body: dict[str, Any]) -> tuple[list[Drop], list[Plan]]:
         wanted = sending.drops(self.staging, self._stack, body)
-        return wanted, await to_thread.run_sync(partial(sending.plan_drops, self._stack, wanted), limiter=self._planner)
+        return wanted, await to_thread.run_sync(partial(plan_drops, self._stack, wanted), limiter=self._planner)
 
     # ---- once more ---------------------------------------------------------------------------------------------------
 

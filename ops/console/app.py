@@ -24,14 +24,14 @@ from starlette.types import ASGIApp
 from ops.console import cards
 from ops.console.acting import IMMUTABLE, Acting
 from ops.console.attending import Attending
+from ops.console.auth import Auth
 from ops.console.choosing import Choosing, filter_of
-from ops.console.feed import TROUBLE, Feed, Unreachable, sentence
-from ops.console.guard import Guard
+from ops.console.feed import Feed, Unreachable
 from ops.console.pictures import SIZES, NoPicture, Pictures, file_name
 from ops.console.requests import in_thread, number_of
 from ops.console.sheet import ROWS, sheet
 from ops.console.staging import Lost
-from ops.errors import NotFound, OpsError, Refused
+from ops.errors import AWS_ERRORS, NotFound, OpsError, Refused, sentence
 from ops.inspect.records import Wanted
 from ops.inspect.timeline import life
 from ops.stack import Stack
@@ -81,7 +81,7 @@ class Console:
             Route("/", self.index),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
             Route("/api/stack", self.about),
-            Route("/api/glance", self.glance),
+            Route("/api/summary", self.summary),
             Route("/api/events", self.events),
             Route("/api/jobs", self.jobs),
             *self.acting.routes(),
@@ -116,9 +116,9 @@ class Console:
             }
         )
 
-    async def glance(self, _request: Request) -> Response:
-        """The stack at a glance."""
-        return JSONResponse((await self.feed.known()).glance())
+    async def summary(self, _request: Request) -> Response:
+        """The state of the whole stack."""
+        return JSONResponse((await self.feed.known()).summary())
 
     async def jobs(self, request: Request) -> Response:
         """One page of cards."""
@@ -228,13 +228,13 @@ def _error(_request: Request, exc: Exception) -> Response:
         return JSONResponse({"error": str(exc), "lost": exc.hashes}, 410)
     if isinstance(exc, OpsError):
         return JSONResponse({"error": sentence(exc)}, STATUS.get(type(exc), 502))
-    if isinstance(exc, TROUBLE):
+    if isinstance(exc, AWS_ERRORS):
         return JSONResponse({"error": sentence(exc)}, 502)
     return JSONResponse({"error": "the console has a fault: its terminal says more"}, 500)
 
 
 def create_app(console: Console, token: str, port: int, code: str = "") -> ASGIApp:
     """A console on a port of this machine, for whoever has the token; `code` is good for it once."""
-    kinds: tuple[type[Exception], ...] = (HTTPException, OpsError, *TROUBLE, Exception)
+    kinds: tuple[type[Exception], ...] = (HTTPException, OpsError, *AWS_ERRORS, Exception)
     app = Starlette(routes=console.routes(), lifespan=console.lifespan, exception_handlers=dict.fromkeys(kinds, _error))
-    return Guard(app, token, port, code)
+    return Auth(app, token, port, code)

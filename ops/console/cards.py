@@ -12,6 +12,7 @@ from ops.inspect.explain_record import explain_record
 from ops.inspect.explanation import Reason
 from ops.inspect.records import ALWAYS, Wanted, is_refused, newest
 from ops.inspect.situation import Situation
+from ops.inspect.timeline import seconds_to_result
 from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339
@@ -68,10 +69,10 @@ def can_retry(record: Record) -> bool:
     return record.status is Status.FAILED
 
 
-def card(record: Record, situation: Situation, turn: float | None = None) -> dict[str, Any]:
-    """All that a card shows; `turn` is when a queued job is sent (seconds since the epoch), as far as that is known.
+def card(record: Record, situation: Situation, send_at: float | None = None) -> dict[str, Any]:
+    """All that a card shows; `send_at` is when a queued job is sent (seconds since the epoch), as far as that is known.
 
-    What moves all of them at once, how long jobs take and a pause, is told at a glance and not here.
+    What moves all of them at once, how long jobs take and a pause, is told in the summary and not here.
     """
     # The sentence on a queued job is read where it is looked at alone: it would ask for its place anew.
     silent = record.status is Status.SUCCEEDED or (record.status is Status.QUEUED and not is_refused(record))
@@ -86,13 +87,13 @@ def card(record: Record, situation: Situation, turn: float | None = None) -> dic
         "character": record.character,
         "pose": record.pose,
         "state": state(record),
-        "headline": _headline(record, situation, turn),
+        "headline": _headline(record, situation, send_at),
         "missing": record.missing,
         "created_at": record.created_at or None,
         "updated_at": record.updated_at or None,
         "submitted_at": record.submitted_at,
         "completed_at": record.completed_at,
-        "eta": rfc3339(turn) if turn else None,
+        "eta": rfc3339(send_at) if send_at else None,
         "outputs": len(record.outputs),
         "width": first.get("width"),
         "height": first.get("height"),
@@ -106,7 +107,7 @@ def card(record: Record, situation: Situation, turn: float | None = None) -> dic
         "cost_usd": record.cost_usd,
         "can_retry": can_retry(record),
     }
-    found["version"] = _digest({**found, "eta": _step(turn)})
+    found["version"] = _digest({**found, "eta": _step(send_at)})
     found["sentence"] = told.sentence if told else None
     found["step"] = told.next_step if told else None
     return found
@@ -118,14 +119,6 @@ def prepared(record: Record) -> dict[str, list[str]]:
     return {name: list(told["what"]) for name, told in found.items() if told}
 
 
-def seconds_to_result(record: Record) -> float | None:
-    """Seconds from the upload to the result, None before it is there: of a later attempt, since that was asked for."""
-    began = record.queued_at if record.attempt > 1 and record.queued_at else record.created_at
-    if record.status is not Status.SUCCEEDED or not record.completed_at or not began:
-        return None
-    return round(epoch(record.completed_at) - epoch(began), 1)
-
-
 def stack_of(record: Record) -> str:
     """What the variants of a pose have in common: the picture of the pose, or its name where that is not known."""
     pose = record.inputs.get("pose", {}).get("sha256")
@@ -133,16 +126,16 @@ def stack_of(record: Record) -> str:
     return f"{record.character}/{pose or record.pose.removesuffix(f'-{seed}')}"
 
 
-def aspect(record: Record, situation: Situation, turn: float | None = None) -> tuple[str, int | None]:
+def aspect(record: Record, situation: Situation, send_at: float | None = None) -> tuple[str, int | None]:
     """What of a card may change by itself: where it differs, the card is another one."""
-    return _headline(record, situation, turn), _step(turn)
+    return _headline(record, situation, send_at), _step(send_at)
 
 
-def _step(turn: float | None) -> int | None:
-    return int(turn // ETA_STEP) if turn else None
+def _step(send_at: float | None) -> int | None:
+    return int(send_at // ETA_STEP) if send_at else None
 
 
-def _headline(record: Record, situation: Situation, turn: float | None) -> str:
+def _headline(record: Record, situation: Situation, send_at: float | None) -> str:
     match state(record):
         case "waiting":
             return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "held up"
@@ -150,7 +143,7 @@ def _headline(record: Record, situation: Situation, turn: float | None) -> str:
             deferred = record.deferred_until is not None and epoch(record.deferred_until) > situation.now
             if deferred and record.reason_code in _DEFERRALS and not situation.gate.breaker.is_open:
                 return _DEFERRALS[record.reason_code]
-            if turn:
+            if send_at:
                 return "waits for its turn"
             return "deferred" if record.reason and deferred else "in line"
         case "submitting":

@@ -12,8 +12,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 from PIL import Image, ImageOps
 
-from ops.console.staging import Staged
 from ops.errors import NotFound, OpsError
+from ops.inspect.local_file import LocalFile
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
 from posedrop.aws.stored_uploads import GONE
@@ -98,7 +98,7 @@ class Pictures:
             return self._read(source)
         return self._made_once((source, size), lambda: self._smaller(self._read(source), SIZES[size]))
 
-    def staged(self, staged: Staged, size: str) -> Picture:
+    def staged(self, staged: LocalFile, size: str) -> Picture:
         """The same of a file that is not uploaded yet: upright, as it will be sent."""
 
         def make() -> Picture:

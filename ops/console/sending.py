@@ -2,16 +2,17 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
 from ops.act import actions
-from ops.console.staging import Staged, Staging
+from ops.console.staging import Staging
 from ops.errors import Refused
 from ops.formatting import usd
+from ops.inspect.drops import Described, Drop, Named, lay_out, why_not_new
 from ops.inspect.explain_record import explain_record
-from ops.inspect.plan import File, InMemory, Outcome, Plan, PlannedJob, Wish, job_file, place, plan_all, stem
+from ops.inspect.plan import Outcome, Plan, PlannedJob, job_file
 from ops.inspect.records import Records
 from ops.inspect.situation import Situation
 from ops.stack import Stack
@@ -20,9 +21,8 @@ from posedrop.aws.stored_uploads import UploadChanged, read_stored
 from posedrop.contract.errors import InvalidInput
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.job import waiting_id
-from posedrop.contract.parameters import JOB_FILE_LIMIT, read_job_file
 from posedrop.contract.reasons import Problem
-from posedrop.contract.upload_layout import FileKind, Folder, UploadLayout
+from posedrop.contract.upload_layout import FileKind, UploadLayout
 
 MOST_FILES = 5000
 SEEDS = 2**32
@@ -31,64 +31,6 @@ UNKNOWN = "SubmitOutcomeUnknown"
 
 
 # ---- what is asked for -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Named:
-    """A file as the page describes it: its name there, its hash, and the pose's name if somebody gave one.
-
-    Without a hash the file was too large to be sent here. `parameters` is the hash of a job file for this pose alone.
-    """
-
-    file: str
-    sha256: str = ""
-    pose: str = ""
-    parameters: str = ""
-
-    @property
-    def hashes(self) -> list[str]:
-        """The hashes of what is kept of it."""
-        return [sha256 for sha256 in (self.sha256, self.parameters) if sha256]
-
-
-@dataclass(frozen=True)
-class Described:
-    """A character as the page describes it. `job_file` is the hash of a job file for all its poses."""
-
-    character: str
-    face: Named | None
-    poses: list[Named]
-    job_file: str = ""
-
-    @property
-    def named(self) -> list[Named]:
-        """Its pictures, the face first."""
-        return [*([self.face] if self.face else []), *self.poses]
-
-    @property
-    def hashes(self) -> list[str]:
-        """The hashes of all its files."""
-        return [*([self.job_file] if self.job_file else []), *(name for file in self.named for name in file.hashes)]
-
-
-@dataclass(frozen=True)
-class Drop:
-    """What was chosen of one character, laid out as it would be uploaded: files by their keys, in their order.
-
-    `rules`: the schema of its job files. `poses` are their keys by their names; `refused` says of each file that has no
-    place, why.
-    """
-
-    folder: Folder
-    rules: str
-    files: dict[str, File]
-    poses: dict[str, str]
-    refused: list[dict[str, str]] = field(default_factory=list)
-
-    @property
-    def character(self) -> str:
-        """Whose files these are."""
-        return self.folder.character
 
 
 def described(body: Mapping[str, Any]) -> list[Described]:
@@ -127,89 +69,7 @@ def drops(staging: Staging, stack: Stack, body: Mapping[str, Any]) -> list[Drop]
     return [lay_out(each, files, parameters, stack) for each in wanted]
 
 
-def lay_out(wanted: Described, files: Mapping[str, Staged], parameters: Mapping[str, Any], stack: Stack) -> Drop:
-    """Lay out one character's files. It is named by the face where it has no name. Raises Refused.
-
-    `parameters` go over those of the character's own job files, and beside each pose.
-    """
-    face, poses = wanted.face, wanted.poses
-    character = wanted.character or (stem(face.file, FileKind.FACE) if face else "")
-    if not character:
-        raise Refused("name the character, or choose a face whose file name names it")
-    if not face and not poses:
-        raise Refused("choose a face or a pose")
-    drop = Drop(stack.layout.folder(character), stack.model.schema, {}, {})
-    if wanted.job_file:
-        drop.files[drop.folder.job_file] = files[wanted.job_file]
-    for kind, file in [*([(FileKind.FACE, face)] if face else []), *((FileKind.POSE, pose) for pose in poses)]:
-        name = (file.pose or stem(PurePath(file.file).name, FileKind.POSE)) if kind is FileKind.POSE else ""
-        try:
-            if kind is FileKind.FACE and not poses and file.sha256:
-                _check(file.file, files[file.sha256])  # no pose says what is wrong with it
-            _put(drop, kind, file, name, files, parameters)
-        except Refused as why:
-            drop.refused.append({"character": wanted.character, "file": file.file, "pose": name, "why": str(why)})
-    return drop
-
-
-def _put(
-    drop: Drop,
-    kind: FileKind,
-    file: Named,
-    name: str,
-    files: Mapping[str, Staged],
-    parameters: Mapping[str, Any],
-) -> None:
-    """Put one picture into a drop, and its parameters before it. Raises Refused."""
-    if not file.sha256:
-        raise Refused(f"the file has more than {UPLOAD_LIMIT} bytes")
-    key = place(drop.folder, kind, PurePath(file.file).suffix, name)
-    if name in drop.poses:
-        raise Refused(f"another pose is named {name}, too")
-    if kind is FileKind.POSE:
-        own = _parameters(file, files, parameters, drop.rules)
-        drop.poses[name] = key
-        if own:
-            drop.files[drop.folder.pose_file(name)] = own
-    drop.files[key] = files[file.sha256]
-
-
-def _parameters(file: Named, files: Mapping[str, Staged], parameters: Mapping[str, Any], rules: str) -> File | None:
-    """The job file of one pose: its own, with what was set on the page over it. Raises Refused."""
-    if not file.parameters:
-        return InMemory(job_file(parameters)) if parameters else None
-    own = files[file.parameters]
-    if not parameters:
-        return own
-    try:
-        there = read_job_file(f"{PurePath(file.file).stem}.json", own.read(JOB_FILE_LIMIT + 1), rules)
-    except InvalidInput as why:
-        raise Refused(str(why)) from why
-    return InMemory(job_file({**there, **parameters}))
-
-
-def _check(name: str, file: Staged) -> None:
-    """Raise Refused if a file is no whole picture, as far as its container says."""
-    found = file.examined(name)
-    if not found.type:
-        raise Refused(f"{name} is {found.content.words}: {found.content.advice}")
-    if found.problem:
-        raise Refused(f"{name}: {found.problem}")
-
-
 # ---- what would become of it -----------------------------------------------------------------------------------------
-
-
-def plan_drops(stack: Stack, wanted: Sequence[Drop]) -> list[Plan]:
-    """What would become of each. Raises Refused; errors of AWS pass as botocore's."""
-    wishes = [Wish(drop.character, drop.files, list(drop.poses) or None) for drop in wanted]
-    found = iter(plan_all(stack, [wish for wish in wishes if wish.files]))
-    return [next(found) if wish.files else Plan("", []) for wish in wishes]
-
-
-def total(planned: Sequence[Plan]) -> float:
-    """What all of it would cost (USD)."""
-    return round(sum(plan.usd for plan in planned), 4)
 
 
 def summary(planned: Sequence[Plan], layout: UploadLayout) -> list[dict[str, Any]]:
@@ -221,7 +81,7 @@ def summary(planned: Sequence[Plan], layout: UploadLayout) -> list[dict[str, Any
             "asked": job.asked,
             "outcome": str(job.outcome),
             "status": job.status,
-            "why": _problems(job, layout) or _why(job),
+            "why": _problems(job, layout) or why_not_new(job),
             "usd": job.usd,
             "changes": job.changes,
             "parameters": job.parameters,
@@ -241,46 +101,6 @@ def _problems(job: PlannedJob, layout: UploadLayout) -> str:
         return problem.text if own else str(replace(problem, file=layout.below(problem.file)))
 
     return "; ".join(map(shown, job.problems))
-
-
-def _why(job: PlannedJob) -> str | None:
-    match job.outcome:
-        case Outcome.KNOWN:
-            text = f"the same job is there already: {(job.status or '').lower()}"
-            return f"{text}, {job.error}" if job.error else text
-        case Outcome.WAITING:
-            return f"it will wait for {' and '.join(f'a {what}' for what in job.missing)}"
-    return job.error
-
-
-def accepted(wanted: Sequence[Drop], planned: Sequence[Plan], agreed_usd: float) -> dict[str, File]:
-    """The files to upload, in their order: job files and faces first, so that a pose finds all that it needs.
-
-    Without the files of poses that would be refused or are there already, and without what the bucket has already.
-    Raises Refused if nothing is left, or if it costs more by now than was agreed to.
-    """
-    usd_now = total(planned)
-    if usd_now > agreed_usd + 1e-6:
-        raise Refused(f"it would cost {usd(usd_now)} by now, not {usd(agreed_usd)}: look at it again")
-    found: dict[str, File] = {}
-    reasons = [refused["why"] for drop in wanted for refused in drop.refused]
-    for drop, plan in zip(wanted, planned, strict=True):
-        own = _own_files(drop)
-        left_out = {job.pose for job in plan.asked if job.outcome in (Outcome.REFUSED, Outcome.KNOWN)}
-        reasons += [job.error or _why(job) or "" for job in plan.asked if job.pose in left_out]
-        if drop.poses and left_out >= drop.poses.keys() and not plan.others:
-            continue
-        without = {key for pose in left_out for key in own.get(pose, ())} | plan.unchanged - set().union(*own.values())
-        found |= {key: file for key, file in drop.files.items() if key not in without}
-    if not found:
-        raise Refused(next(iter(reasons), "everything is there already"))
-    poses = {key for drop in wanted for key in drop.poses.values()}
-    return {key: found[key] for key in sorted(found, key=lambda key: key in poses)}
-
-
-def _own_files(drop: Drop) -> dict[str, set[str]]:
-    """The keys of each pose's own files."""
-    return {name: {key, drop.folder.pose_file(name)} for name, key in drop.poses.items()}
 
 
 # ---- once more -------------------------------------------------------------------------------------------------------
@@ -383,7 +203,7 @@ def check_new(planned: Plan) -> None:
     """Raise Refused unless all jobs that were asked for are new ones."""
     for job in planned.asked:
         if job.outcome is not Outcome.NEW:
-            raise Refused(_why(job) or "it makes no new job")
+            raise Refused(why_not_new(job) or "it makes no new job")
 
 
 def edit(stack: Stack, staging: Staging, records: Sequence[Record], names: Mapping[str, set[str]]) -> dict[str, Any]:

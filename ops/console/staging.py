@@ -1,24 +1,20 @@
 """What the page sent, kept on disk until it is uploaded: so that each file comes once, however often it is planned."""
 
-import hashlib
 import shutil
 import tempfile
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from ops.errors import OpsError
-from posedrop.contract.contents import HEAD_BYTES, content_of
-from posedrop.contract.examine import Examined, Examiner
+from ops.inspect.local_file import LocalFile, examine
 from posedrop.contract.images import UPLOAD_LIMIT
 
 STAGED_BYTES = 20 * 1024**3
 DISK_SHARE = 0.5
 """Of the free disk, that staged files may take."""
-CHUNK = 1024 * 1024
 
 
 class Lost(OpsError):
@@ -33,31 +29,6 @@ class TooLarge(OpsError):
     """A file has more bytes than an upload may have."""
 
 
-@dataclass(frozen=True)
-class Staged:
-    """A file that is kept, and what is in it. `md5` is what S3 calls its ETag if it is uploaded in one part."""
-
-    sha256: str
-    md5: str
-    size: int
-    path: Path
-    head: bytes
-    found: Examined
-
-    def read(self, limit: int = UPLOAD_LIMIT) -> bytes:
-        """The first `limit` bytes."""
-        with self.open() as file:
-            return file.read(limit)
-
-    def open(self) -> IO[bytes]:
-        """Open it, to read it piece by piece."""
-        return self.path.open("rb")
-
-    def examined(self, key: str) -> Examined:
-        """What is in the file, under a key: only its name says that a file is a camera's RAW, not a TIFF."""
-        return replace(self.found, key=key, etag=self.md5, content=content_of(self.head, key))
-
-
 class Staging:
     """Files by the SHA-256 of their bytes, in a directory of its own; where they grow too many, the oldest go.
 
@@ -69,7 +40,7 @@ class Staging:
         self._root = Path(self._directory.name)
         self._limit = min(limit, int(shutil.disk_usage(self._root).free * DISK_SHARE))
         self._bytes = 0
-        self._files: OrderedDict[str, Staged] = OrderedDict()
+        self._files: OrderedDict[str, LocalFile] = OrderedDict()
         self._pinned: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -93,15 +64,15 @@ class Staging:
                 raise
         return path
 
-    def put(self, data: bytes) -> Staged:
+    def put(self, data: bytes) -> LocalFile:
         """Keep a file that is in memory."""
         with tempfile.NamedTemporaryFile(dir=self._root, delete=False) as file:
             file.write(data)
         return self.keep(Path(file.name))
 
-    def keep(self, path: Path) -> Staged:
+    def keep(self, path: Path) -> LocalFile:
         """Take over a file of the directory, and say what is in it. Reads it once: this belongs in a thread."""
-        staged = _examine(path)
+        staged = examine(path)
         kept = self._root / staged.sha256
         path.replace(kept)
         with self._lock:
@@ -116,7 +87,7 @@ class Staging:
                     self._remove(name)
         return found
 
-    def get(self, hashes: Iterable[str]) -> dict[str, Staged]:
+    def get(self, hashes: Iterable[str]) -> dict[str, LocalFile]:
         """The files with these hashes. Raises Lost."""
         with self._lock:
             wanted = list(dict.fromkeys(hashes))
@@ -144,19 +115,3 @@ class Staging:
         if found:
             self._bytes -= found.size
             found.path.unlink(missing_ok=True)
-
-
-def _examine(path: Path) -> Staged:
-    size = path.stat().st_size
-    examiner, md5, head = Examiner("", size), hashlib.md5(usedforsecurity=False), b""
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            head = head or chunk[:HEAD_BYTES]
-            md5.update(chunk)
-            if examiner.wants_more:
-                examiner.feed(chunk)
-        found = examiner.close(version_id=None, etag="", metadata={})
-        if not (sha256 := found.digest):
-            file.seek(0)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Staged(sha256, md5.hexdigest(), size, path, head, found)

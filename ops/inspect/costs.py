@@ -88,10 +88,10 @@ def as_csv(found: Costs) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([found.by, *columns[1:]])
-    writer.writerows([_cell(value) for value in asdict(group).values()] for group in found.groups)
+    writer.writerows([cell(value) for value in asdict(group).values()] for group in found.groups)
     return text.getvalue()
 
 
-def _cell(value: Any) -> Any:
-    """A value of the table. A name that a spreadsheet would take for a formula becomes a text."""
+def cell(value: Any) -> Any:
+    """Return a value for a spreadsheet. A name that it would take for a formula becomes a text."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -118,13 +118,13 @@ def _in_line(record: Record, situation: Situation, before: int) -> Explanation:
     """The job stands in line, with so many before it."""
     more = " or more" if before >= MOST_COUNTED else ""
     place = f"{_job(record, situation)} stands in line with {many(before, 'job')}{more} before it"
-    turn = situation.turn_after(before)
-    if turn is None:
+    send_at = situation.send_time_after(before)
+    if send_at is None:
         sentence = f"{place}, and the budget does not pay for so many now."
         return Explanation(Reason.WAITING_BUDGET, sentence, LARGER_BUDGET)
     least = "at least" if more else "about"
     plan = f"the plan's request limit ({situation.limit.requests_per_minute:g} a minute)"
-    sentence = f"{place}, within {plan}; its turn comes in {least} {span(turn - situation.now)}."
+    sentence = f"{place}, within {plan}; its turn comes in {least} {span(send_at - situation.now)}."
     step = "Nothing: it goes on by itself. A larger plan makes it sooner."
     return Explanation(Reason.WAITING_LIMIT, sentence, step)
 

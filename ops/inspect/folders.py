@@ -119,7 +119,7 @@ def _ignored(folders: Iterable[str], name: str, layout: UploadLayout) -> str | N
 def _character(folder: str, files: list[_File], left: list[LeftOut]) -> CharacterFiles:
     pictures, parameters = _pictures(files, left), [file for file in files if file.ending == JSON]
     face = _face(pictures)
-    name = folder or (_face_names(face.stem) if face else "")
+    name = folder or (face_names(face.stem) if face else "")
     found = CharacterFiles(name, face.number if face else None)
     for file in pictures:
         if file is not face:
@@ -159,8 +159,8 @@ def _face(pictures: list[_File]) -> _File | None:
     return exact or named or alone
 
 
-def _face_names(stem: str) -> str:
-    """The character that a face's file name names: astrid for face-astrid, and hero for hero; none for face."""
+def face_names(stem: str) -> str:
+    """Return whom a face's file name names: astrid for face-astrid, and hero for hero; nobody for face."""
     return "" if stem.casefold() == FACE else re.sub(r"^face[-_. ]+|[-_. ]+face$", "", stem, flags=re.IGNORECASE)
 
 

@@ -99,7 +99,7 @@ class CreditsLeft:
 
 @dataclass(frozen=True)
 class Health:
-    """A stack at a glance. Times are RFC 3339, durations seconds. `uploads`: messages on uploads that are to be read.
+    """The state of a whole stack. Times are RFC 3339, durations seconds. `uploads`: messages on uploads to be read.
 
     `credits` None: the provider has not said what is left. `alarms` are those that are on; None where they cannot be
     read. `version`: what was deployed; None where it is older than that output.

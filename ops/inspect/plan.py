@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from ops.errors import Refused
@@ -293,28 +293,6 @@ def _priced(job: PlannedJob, known: Mapping[str, Record], prices: Callable[[Mapp
 
 
 # ---- files of this machine -------------------------------------------------------------------------------------------
-
-
-def folder(
-    layout: UploadLayout, face: Path, poses: Sequence[Path], character: str | None, parameters: Mapping[str, Any]
-) -> tuple[str, dict[str, bytes], list[str]]:
-    """The character, its files by their keys, and the names of its poses, as they would be uploaded.
-
-    The parameters go beside each pose, not into job.json: so they change no other job. Raises Refused.
-    """
-    character = character or stem(face.name, FileKind.FACE)
-    where = layout.folder(character)
-    files = {place(where, FileKind.FACE, face.suffix): face.read_bytes()}
-    names = [stem(pose.name, FileKind.POSE) for pose in poses]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise Refused(f"two poses have the same name: {', '.join(sorted(twice))}")
-    for pose, name in zip(poses, names, strict=True):
-        key = place(where, FileKind.POSE, pose.suffix, name)
-        if parameters:
-            files[where.pose_file(name)] = job_file(parameters)
-        files[key] = pose.read_bytes()
-    return character, files, names
 
 
 def place(where: Folder, kind: FileKind, ending: str, name: str = "") -> str:

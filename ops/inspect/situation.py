@@ -57,7 +57,7 @@ class Situation:
             layout=stack.layout,
         )
 
-    def turn_after(self, jobs: int) -> float | None:
+    def send_time_after(self, jobs: int) -> float | None:
         """When the job is sent that has so many before it in line; None where the budget does not pay for so many."""
         if jobs >= self.opening.most:
             return None

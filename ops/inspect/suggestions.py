@@ -46,10 +46,10 @@ class Words(click.Choice):
 
 
 class File(click.Path):
-    """A file that is there; the error names the closest one beside it."""
+    """A file that is there, or with `folders` a folder; the error names the closest one beside it."""
 
-    def __init__(self) -> None:
-        super().__init__(dir_okay=False, path_type=Path)
+    def __init__(self, *, folders: bool = False) -> None:
+        super().__init__(dir_okay=folders, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path. Raises click.BadParameter."""
@@ -61,5 +61,5 @@ class File(click.Path):
 def no_file(path: Path) -> str:
     """Say that a file is not there, and which one beside it has a name like it."""
     beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    meant = did_you_mean(path.name, sorted(other.name for other in beside if other.is_file()))
+    meant = did_you_mean(path.name, sorted(other.name for other in beside))
     return f"there is no file {path}.{meant}" if meant else f"there is no file {path}"

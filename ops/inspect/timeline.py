@@ -93,6 +93,14 @@ def life(stack: Stack, job_id: str) -> Timeline:
     )
 
 
+def seconds_to_result(record: Record) -> float | None:
+    """Seconds from the upload to the result, None before it is there: of a later attempt, since that was asked for."""
+    began = record.queued_at if record.attempt > 1 and record.queued_at else record.created_at
+    if record.status is not Status.SUCCEEDED or not record.completed_at or not began:
+        return None
+    return round(epoch(record.completed_at) - epoch(began), 1)
+
+
 def _moments(record: Record) -> list[TimelineEvent]:
     begins = "waiting" if record.status is Status.WAITING else "queued"
     found: list[tuple[str | None, str, str]] = [

@@ -39,7 +39,7 @@ CODE = "code-for-the-browser"
 COLORS = ("teal", "coral", "indigo", "olive", "orchid", "sienna")
 CYCLE = ("done", "done", "failed", "running", "queued", "waiting", "done", "submitting", "delivering", "done")
 """The states that seeded jobs have, one after another."""
-FEED = {"LOOK_SECONDS": 0.2, "GLANCE_SECONDS": 0.4, "LOOK_DEADLINE": HANGS}
+FEED = {"READ_SECONDS": 0.2, "SUMMARY_SECONDS": 0.4, "READ_DEADLINE": HANGS}
 """The console looks at its stack more often than it does for people, and waits as long as a busy machine needs."""
 FAILURES = (
     ("InferenceFailed", "the model ran out of memory"),

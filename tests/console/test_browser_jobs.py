@@ -271,7 +271,7 @@ def test_a_stack_that_hangs_is_reported_while_the_page_goes_on(
 ) -> None:
     from playwright.sync_api import expect
 
-    monkeypatch.setattr("ops.console.feed.LOOK_DEADLINE", 3.0)
+    monkeypatch.setattr("ops.console.feed.READ_DEADLINE", 3.0)
     studio.job("queued")
     studio.job("failed")
     page = visit(console)

@@ -105,7 +105,7 @@ def test_every_drop_has_a_character_of_its_own(console: Console, visit: Visit) -
     page.get_by_role("button", name="Send 1 job").click()
     expect(page.locator(".composer")).to_be_hidden()
     drop_files(page, "body", {"close-up.png": data("pose", "close-up")})
-    expect(page.locator(".summary")).to_have_text("Give the character a name.")
+    expect(page.locator(".in-words")).to_have_text("Give the character a name.")
     character.fill("mine")
     drop_files(page, ".composer", {"face-astrid.png": data("face", 0)})
     expect(character).to_have_value("mine")
@@ -291,7 +291,7 @@ def test_folders_become_characters_that_are_previewed_before_anything_is_sent(co
         ["", re.compile("^1 refused: broken: this is text"), "", "No face: choose which picture it is"]
     )
     expect(page.locator(".left-out summary")).to_have_text("2 files left out, 2 side files ignored")
-    expect(page.locator(".summary")).to_contain_text("4 characters, 5 new jobs at $0.029 each, 2 will wait, 1 refused")
+    expect(page.locator(".in-words")).to_contain_text("4 characters, 5 new jobs at $0.029 each, 2 will wait, 1 refused")
     assert not console.pipeline.s3.list_objects_v2(Bucket=BUCKET).get("Contents")
 
     # Any picture can be the face.

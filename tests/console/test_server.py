@@ -65,7 +65,7 @@ def test_the_stack(console: Console) -> None:
     assert found["command"] == console.stack.command()
 
 
-def test_what_somebody_must_see_to_without_what_is_at_a_glance(console: Console) -> None:
+def test_what_somebody_must_see_to_without_what_is_in_the_summary(console: Console) -> None:
     assert console.get("/api/problems") == []
     console.refuse_account("it answered 406")
     console.pipeline.sqs.send_message(QueueUrl=console.pipeline.dead_letter_url, MessageBody="?", DelaySeconds=0)
@@ -143,9 +143,9 @@ def test_one_pose_that_waits(console: Console) -> None:
     assert found["explanation"]["reason"] == "missing-face"
 
 
-def test_at_a_glance(console: Console) -> None:
+def test_the_summary(console: Console) -> None:
     console.seed(20)
-    found = console.get("/api/glance")
+    found = console.get("/api/summary")
     assert (found["backlog"], found["running"], found["waiting"]) == (2, 6, 2)
     assert (found["done"], found["failed"]) == (8, 2)
     assert sum(failure["count"] for failure in found["failures"]) == 2
@@ -158,7 +158,7 @@ def test_at_a_glance(console: Console) -> None:
 
 def test_a_pause_is_reported_with_its_reason(console: Console) -> None:
     console.refuse_account("the provider answered 406: no credits")
-    found = console.get("/api/glance")["pause"]
+    found = console.get("/api/summary")["pause"]
     assert found["account"]
     assert "no credits" in found["reason"]
     assert 0 < found["seconds"] <= 600
@@ -171,8 +171,8 @@ def test_one_job_that_is_refused_is_no_pause(console: Console) -> None:
     text = "the provider refused this job: it answered 403: blocked"
     deferred = {"reason": text, "reason_code": ReasonCode.REFUSED, "deferred_until": rfc3339(time.time() + 900)}
     job = console.change(queued, refused_at=time.time(), **deferred)
-    glance = console.get("/api/glance")
-    assert (glance["refused"], glance["pause"]) == (1, None)
+    summary = console.get("/api/summary")
+    assert (summary["refused"], summary["pause"]) == (1, None)
     found = console.get(f"/api/jobs/{job.job_id}")
     assert found["card"]["headline"] == "refused for now"
     assert "it alone, while others go on: the provider refused this job: it answered 403" in found["card"]["sentence"]
@@ -196,7 +196,7 @@ def test_no_answer_tells_a_key(console: Console) -> None:
     seeded = console.seed(10)
     texts = [
         console.request("GET", path).data.decode()
-        for path in ("/api/stack", "/api/jobs", "/api/glance", *(f"/api/jobs/{record.job_id}" for record in seeded))
+        for path in ("/api/stack", "/api/jobs", "/api/summary", *(f"/api/jobs/{record.job_id}" for record in seeded))
     ]
     for text in texts:
         assert API_KEY not in text

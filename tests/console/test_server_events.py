@@ -15,7 +15,9 @@ import boto3
 import pytest
 
 from ops.console import feed
-from ops.console.feed import LOOK_SECONDS, Event, Events, Looker, differences
+from ops.console.events import Event, Events
+from ops.console.feed import READ_SECONDS
+from ops.console.known import TableReader, differences
 from posedrop.aws.places import due, in_line
 from posedrop.aws.record import Status
 from posedrop.contract.times import rfc3339
@@ -64,7 +66,7 @@ class Page:
 @contextmanager
 def listening(console: Console, last: int | None = None) -> Iterator[Page]:
     """A page that is connected."""
-    console.get("/api/glance")  # what is sent before the first reading is no change
+    console.get("/api/summary")  # what is sent before the first reading is no change
     host = console.base.removeprefix("http://")
     port = host.rpartition(":")[2]
     headers = [f"Host: {host}", f"Cookie: posedrop-{port}={TOKEN}"]
@@ -88,7 +90,7 @@ def listening(console: Console, last: int | None = None) -> Iterator[Page]:
 
 
 def test_two_looks_take_no_longer_than_two_seconds() -> None:
-    assert LOOK_SECONDS <= 1
+    assert READ_SECONDS <= 1
 
 
 def test_a_change_is_reported(console: Console) -> None:
@@ -101,7 +103,7 @@ def test_a_change_is_reported(console: Console) -> None:
         page.wait("job", job_id=running.job_id, state="delivering")
         console.change(running, status=Status.SUCCEEDED, completed_at=now, notified_at=now)
         page.wait("job", job_id=running.job_id, state="done")
-        page.wait("glance", done=3)
+        page.wait("summary", done=3)
     ids = [number for number, _, _ in page.events]
     assert ids == sorted(ids)
 
@@ -131,8 +133,8 @@ def test_an_upload_is_announced_as_it_goes(console: Console, monkeypatch: pytest
 def test_an_upload_that_fails_says_so_and_goes_on_where_it_stopped(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ops.console.uploads.SENDERS", 1)
-    console.get("/api/glance")
+    monkeypatch.setattr("ops.act.sender.SENDERS", 1)
+    console.get("/api/summary")
     puts: list[str] = []
 
     def second_fails(**_: Any) -> Any:
@@ -156,7 +158,7 @@ def test_an_upload_that_fails_says_so_and_goes_on_where_it_stopped(
 
 
 def test_an_upload_goes_on_by_itself_when_the_stack_is_back(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ops.console.uploads.PAUSES", (0.2,) * 100)
+    monkeypatch.setattr("ops.act.sender.PAUSES", (0.2,) * 100)
     drop = console.drop(("face.png", image()), ("walk.png", image()), usd=9.0)
     with listening(console) as page:
         page.wait("hello")
@@ -183,7 +185,7 @@ def _down_at_first(console: Console, send: Any, calls: list[str]) -> Any:
 
 
 def test_an_upload_that_stopped_can_be_given_up(console: Console) -> None:
-    console.get("/api/glance")
+    console.get("/api/summary")
     console.pipeline.break_call("s3", "PutObject")
     with listening(console) as page:
         page.wait("hello")
@@ -236,7 +238,7 @@ def test_the_stack_goes_away_and_comes_back(console: Console) -> None:
 
 
 def test_a_stack_that_hangs_holds_up_nobody(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ops.console.feed.LOOK_DEADLINE", 3.0)
+    monkeypatch.setattr("ops.console.feed.READ_DEADLINE", 3.0)
     seeded = console.seed(5)
     with listening(console) as page:
         page.wait("state", connected=True)
@@ -259,7 +261,7 @@ def test_a_record_of_an_unknown_form_is_left_out_and_reported(console: Console) 
     with listening(console) as page:
         page.wait("state", connected=True)
         boto3.client("dynamodb").put_item(TableName=console.stack.output("JobsTableName"), Item=item)
-        assert page.wait_for("glance", lambda glance: glance["unreadable"])["unreadable"] == [key["job_id"]["S"]]
+        assert page.wait_for("summary", lambda summary: summary["unreadable"])["unreadable"] == [key["job_id"]["S"]]
         console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", job_id=seeded[4].job_id)
         assert all(data["connected"] for _, name, data in page.events if name == "state")
@@ -271,30 +273,30 @@ def test_a_fault_of_a_look_is_reported_and_ends_nothing(
     with listening(console) as page:
         page.wait("state", connected=True)
         with monkeypatch.context() as broken:
-            broken.setattr("ops.console.feed.turns", lambda *_, **__: {}["no such turn"])
+            broken.setattr("ops.console.known.send_times", lambda *_, **__: {}["no such job"])
             assert "KeyError" in page.wait("state", connected=False)["error"]
             console.upload(("face.png", image()), ("walk.png", image()))
             page.wait("upload", state="done")
         console.change(console.seed(4)[3], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", state="submitting")
         assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
-    assert "a look at the stack failed" in caplog.text
+    assert "the stack could not be read" in caplog.text
 
 
 @pytest.fixture
 def small_window(monkeypatch: pytest.MonkeyPatch) -> None:
     """The console knows ten records, besides those that are unfinished."""
     monkeypatch.setattr("ops.inspect.records.WINDOW", 10)
-    monkeypatch.setattr("ops.console.feed.WINDOW", 10)
+    monkeypatch.setattr("ops.console.known.WINDOW", 10)
 
 
 @pytest.mark.usefixtures("small_window")
 def test_more_records_than_are_known_come_in_pages(console: Console) -> None:
     seeded = console.seed(30)
-    known = Looker(console.stack).whole(None)
+    known = TableReader(console.stack).whole(None)
     unfinished = {record.job_id for record in seeded if not (record.ended and record.notified_at)}
     assert unfinished <= known.records.keys()
-    assert known.glance()["cut"] == len(known.records) < 30
+    assert known.summary()["cut"] == len(known.records) < 30
     scans: list[int] = []
     console.pipeline.hook("dynamodb", "Scan", lambda **_: scans.append(1))
     for query, fits in (
@@ -322,47 +324,47 @@ def test_more_records_than_are_known_come_in_pages(console: Console) -> None:
 @pytest.mark.usefixtures("small_window")
 def test_what_is_not_known_any_more_is_not_gone(console: Console) -> None:
     seeded = console.seed(12, states=("done",))
-    looker = Looker(console.stack)
-    known = looker.whole(None)
+    reader = TableReader(console.stack)
+    known = reader.whole(None)
     console.write(
         [replace(seeded[0], job_id=f"hero-new-{number:016x}", created_at=rfc3339(time.time())) for number in range(8)]
     )
     boto3.client("dynamodb").delete_item(
         TableName=console.stack.output("JobsTableName"), Key={"job_id": {"S": seeded[0].job_id}}
     )
-    again = looker.whole(known)
+    again = reader.whole(known)
     changed, gone = differences(known, again)
     assert len(changed) == 8
     assert gone == []  # it is older than the newest that are known
     console.write([replace(seeded[1], job_id="hero-brief-0000000000000000", created_at=rfc3339(time.time() + 1))])
-    more = looker.whole(again)
+    more = reader.whole(again)
     boto3.client("dynamodb").delete_item(
         TableName=console.stack.output("JobsTableName"), Key={"job_id": {"S": "hero-brief-0000000000000000"}}
     )
-    assert differences(more, looker.whole(more))[1] == ["hero-brief-0000000000000000"]
+    assert differences(more, reader.whole(more))[1] == ["hero-brief-0000000000000000"]
 
 
 def test_a_long_line_is_counted_and_its_head_has_turns(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("ops.inspect.records.MOST_PLACES", "ops.console.feed.MOST_PLACES"):
+    for place in ("ops.inspect.records.MOST_PLACES", "ops.console.known.MOST_PLACES"):
         monkeypatch.setattr(place, 5)
     seeded = console.seed(12, states=("queued",), characters=1)
     now = time.time()
     console.write(
         [replace(record, rank=number, **in_line(number, record.queued_at)) for number, record in enumerate(seeded)]
     )
-    known = Looker(console.stack).whole(None)
-    assert known.glance()["backlog"] == 12
-    assert set(known.turns) == {record.job_id for record in seeded[:5]}
-    turns = [known.turns[record.job_id] for record in seeded[:5]]
-    assert turns == sorted(turns)
-    assert turns[0] >= now - 1
+    known = TableReader(console.stack).whole(None)
+    assert known.summary()["backlog"] == 12
+    assert set(known.send_times) == {record.job_id for record in seeded[:5]}
+    times = [known.send_times[record.job_id] for record in seeded[:5]]
+    assert times == sorted(times)
+    assert times[0] >= now - 1
 
 
 def test_uploads_that_nobody_looked_at_yet_are_seen(console: Console) -> None:
     console.seed(5)
     for number in range(12):
         console.pipeline.sqs.send_message(QueueUrl=console.pipeline.queue_url, MessageBody=str(number), DelaySeconds=0)
-    found = console.get("/api/glance")
+    found = console.get("/api/summary")
     assert (found["backlog"], found["arriving"]) == (1, 12)
 
 
@@ -418,8 +420,8 @@ def test_events_that_are_kept(after: int | None, expected: list[tuple[int, str]]
 def test_a_look_reads_only_what_is_paid_for_or_stands_elsewhere(console: Console) -> None:
     seeded = console.seed(30)
     paid = {record.job_id for record in seeded if record.requests and not (record.ended and record.notified_at)}
-    looker = Looker(console.stack)
-    known = looker.whole(None)
+    reader = TableReader(console.stack)
+    known = reader.whole(None)
     scans: list[int] = []
     read: set[str] = set()
 
@@ -429,13 +431,13 @@ def test_a_look_reads_only_what_is_paid_for_or_stands_elsewhere(console: Console
 
     console.pipeline.hook("dynamodb", "Scan", lambda **_: scans.append(1))
     console.pipeline.hook("dynamodb", "BatchGetItem", batch)
-    same = looker.changes(known, {})
+    same = reader.changes(known, {})
     assert differences(known, same) == ([], [])
     assert (scans, read) == ([], paid)
     sent = console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, time.time())])
     running = console.change(seeded[3], status=Status.FAILED, error={"type": "TimedOut", "message": ""})
     read.clear()
-    changed = looker.changes(same, {})
+    changed = reader.changes(same, {})
     assert differences(same, changed) == ([sent, running], [])
     assert (scans, read) == ([], paid | {sent.job_id})
 
@@ -445,7 +447,7 @@ def test_nothing_is_read_while_no_page_is_open(console: Console) -> None:
     console.get("/api/jobs")
     calls: list[int] = []
     console.pipeline.hook("dynamodb", "Query", lambda **_: calls.append(1))
-    time.sleep(5 * feed.LOOK_SECONDS)
+    time.sleep(5 * feed.READ_SECONDS)
     assert calls == []
     with listening(console) as page:
         page.wait("hello")
@@ -460,13 +462,13 @@ def test_what_moves_all_cards_is_reported_once(console: Console) -> None:
     console.write([replace(record, **due(time.time() + 600)) for record in queued])
     table = console.stack.output("JobsTableName")
     with listening(console) as page:
-        usual = page.wait("state") and console.get("/api/glance")["typical_seconds"]
+        usual = page.wait("state") and console.get("/api/summary")["typical_seconds"]
         for _ in range(20):
             LatencyStore(boto3.client("dynamodb"), table, 31).observe(50)
         console.refuse_account("it answered 406")
-        now = page.wait("glance", typical_seconds=50)
+        now = page.wait("summary", typical_seconds=50)
         assert usual < now["typical_seconds"] < now["late_seconds"]
-        assert page.wait_for("glance", lambda glance: glance["pause"])["pause"]["reason"] == "it answered 406"
+        assert page.wait_for("summary", lambda summary: summary["pause"])["pause"]["reason"] == "it answered 406"
         # One change is sent after all that: of that job alone.
         console.change(seeded[0], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", job_id=seeded[0].job_id)

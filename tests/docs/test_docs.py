@@ -115,7 +115,11 @@ def test_every_command_of_the_operator_is_there_with_its_options(doc: Document) 
                 if not skip and command is cli.main:
                     assert word in cli.main.commands, words
                     command = cli.main.commands[word]
-                    known |= {option for parameter in command.params for option in parameter.opts}
+                    known |= {
+                        option
+                        for parameter in command.params
+                        for option in (*parameter.opts, *parameter.secondary_opts)
+                    }
                 skip = False
                 continue
             assert word in known, words
@@ -139,7 +143,7 @@ def test_the_table_of_commands_is_complete_and_its_options_are_there() -> None:
     assert {cell.strip("`").split()[0] for cell, _ in rows} == set(cli.main.commands)
     for command, what in rows:
         found = cli.main.commands[command.strip("`").split()[0]]
-        known = {option for parameter in found.params for option in parameter.opts}
+        known = {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
         assert set(re.findall(r"(?<!\w)--?[a-z][a-z-]*", command + what)) <= known, command
 
 

@@ -10,8 +10,8 @@ import boto3
 import httpx
 import pytest
 
-from ops.console.glance import glance
 from ops.console.pictures import Pictures
+from ops.console.summary import summary
 from ops.inspect.health import problems
 from ops.inspect.records import Records
 from ops.inspect.situation import Situation
@@ -85,7 +85,7 @@ def look_at_the_page(stack: Stack) -> None:
     assert problems(stack) == []
     records, _ = Records(stack).recent()
     Records(stack).get([record.job_id for record in records])
-    glance(records, Situation.of(stack))
+    summary(records, Situation.of(stack))
     record = next(record for record in records if record.pose == "walk")
     pictures = Pictures(stack)
     assert pictures.get(pictures.source(record, "face"), "original").data == FACE[1]

@@ -1,6 +1,7 @@
 """The operator's command on the deployed stack, in a process of its own as people run it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +53,26 @@ def test_a_pair_is_uploaded_and_followed_to_its_result(ops: Ops, tmp_path: Path)
     status = asked(ops("status", "--check", "--json"))
     assert status["jobs"]["by_status"]["SUCCEEDED"] >= 1
     assert status["problems"] == []
+
+
+def test_a_folder_is_uploaded_reported_and_not_uploaded_twice(ops: Ops, tmp_path: Path) -> None:
+    hero = tmp_path / "shoot" / "hero"
+    (hero / "poses").mkdir(parents=True)
+    shutil.copy(FACE, hero / "face.png")
+    shutil.copy(POSE, hero / "poses" / "stand.png")
+    (hero / "notes.txt").write_text("no picture")
+    words = ("upload", str(tmp_path / "shoot"), "--prompt", "a picture", "-o", str(tmp_path / "out"))
+    assert "there is no terminal to ask on" in ops(*words, code=2).stderr
+    done = ops(*words, "--yes", "--report", str(tmp_path / "report.json"))
+    assert "notes.txt: it is no picture, by its name" in done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["succeeded"], report["not_sent"]) == (1, 0)
+    (result, left_out) = report["results"]
+    assert left_out["status"] == "LEFT_OUT"
+    assert (result["character"], result["pose"]) == ("shoot/hero", "stand")
+    assert Path(result["images"][0]).read_bytes().startswith(b"\x89PNG")
+    (hero / "notes.txt").unlink()
+    assert "All of it is there already: nothing is sent." in ops(*words).stderr
 
 
 def test_a_failed_job_is_explained_and_tried_again(ops: Ops, stack: LocalStack) -> None:

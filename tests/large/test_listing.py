@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ops.console import cards
-from ops.console.feed import Looker
+from ops.console.known import TableReader
 from ops.inspect.records import MOST_PLACES, MOST_READ, WINDOW, Records, Wanted
 from ops.stack import Stack
 from posedrop.aws.places import in_line
@@ -169,7 +169,7 @@ def test_the_first_page_of_a_hundred_thousand_records(queued: int, monkeypatch: 
         clock=lambda: NOW,
         created_at=NOW - 60 * 86400,
     )
-    monkeypatch.setattr("ops.console.feed.depth", lambda *_: 0)
+    monkeypatch.setattr("ops.console.known.depth", lambda *_: 0)
 
     def measured(what: str, action: Any) -> Any:
         made.calls.clear()
@@ -195,21 +195,21 @@ def test_the_first_page_of_a_hundred_thousand_records(queued: int, monkeypatch: 
     page = measured("jobs --character", lambda: Records(stack).page(Wanted("hero-7"), 20))
     assert (made.calls["Query"], made.calls["records"]) == (1, 21)
 
-    looker = Looker(stack)
-    known = measured("the page's first look", lambda: looker.whole(None))
+    reader = TableReader(stack)
+    known = measured("the page's first look", lambda: reader.whole(None))
     assert made.calls["records"] <= 2 * WINDOW + MOST_PLACES + 100
     assert made.calls["Query"] + made.calls["BatchGetItem"] <= 80
-    glance = known.glance()
-    assert (glance["backlog"], glance["running"]) == (queued, 40)
-    assert glance["cut"] == len(known.records)
-    assert glance["done"] >= 900
+    summary = known.summary()
+    assert (summary["backlog"], summary["running"]) == (queued, 40)
+    assert summary["cut"] == len(known.records)
+    assert summary["done"] >= 900
     assert len(known.turns) == min(queued, MOST_PLACES)
 
     wanted = cards.Filter().wanted()
-    page = measured("the page's first sixty cards", lambda: looker.page(wanted, 60, None))
+    page = measured("the page's first sixty cards", lambda: reader.page(wanted, 60, None))
     assert len([known.card(record) for record in page.records]) == 60
     assert (made.calls["Query"], made.calls["BatchGetItem"], made.calls["records"]) == (1, 1, 61)
 
-    measured("the page's next look", lambda: looker.changes(known, {}))
+    measured("the page's next look", lambda: reader.changes(known, {}))
     assert made.calls["records"] <= 100
     assert made.calls["keys"] <= 2 * MOST_PLACES

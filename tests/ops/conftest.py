@@ -98,7 +98,7 @@ def stack(
         clock=pipeline.clock,
         sleep=pipeline.clock.sleep,
     )
-    monkeypatch.setattr(cli, "find", lambda target: found)
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: found)
     return found
 
 

@@ -17,7 +17,6 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 
 from ops.act.backfill.finding import under_prefix
 from ops.act.backfill.windows import pages, windows
-from ops.cli import commands as cli
 from ops.stack import Stack
 from posedrop.aws.upload_bucket import Listed, UploadBucket
 from posedrop.contract.upload_layout import UploadLayout
@@ -127,7 +126,7 @@ def test_another_default_prompt_makes_no_other_job(
 ) -> None:
     pipeline.upload(FACE, WALK)
     other = replace(stack, parameters={**stack.parameters, "DefaultPrompt": "another one"})
-    monkeypatch.setattr(cli, "find", lambda target: other)
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: other)
     assert ask("backfill", "--dry-run")["uploads"] == []
 
 
@@ -179,7 +178,7 @@ def test_what_is_no_job_yet_or_would_be_refused(
     lose(pipeline, FACE, WALK, SIT, ("incoming/hero/poses/sit.json", {"sedd": 7}))
     lose(pipeline, ("incoming/empty/poses/run.json", {"seed": 1}), ("incoming/empty/face.png", FACE[1]))
     bare = replace(stack, parameters={**stack.parameters, "DefaultPrompt": ""})
-    monkeypatch.setattr(cli, "find", lambda target: bare)
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: bare)
     found = ask("backfill", "--yes")
     details = {upload["character"] + "/" + upload["pose"]: upload["detail"] for upload in found["uploads"]}
     assert details == {

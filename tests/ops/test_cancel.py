@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from ops.act import cancelling
-from ops.cli import commands as cli
 from ops.stack import Stack
 from posedrop.aws.places import due, in_line
 from posedrop.aws.record import Status
@@ -32,7 +31,7 @@ def intake(pipeline: Pipeline, stack: Stack, monkeypatch: pytest.MonkeyPatch) ->
             for message in pipeline.receive(pipeline.queue_url):
                 pipeline.handle(message["Body"])
 
-    monkeypatch.setattr(cli, "find", lambda target: replace(stack, sleep=work))
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: replace(stack, sleep=work))
 
 
 @pytest.fixture
@@ -129,7 +128,7 @@ def test_cancel_leaves_alone_uploads_that_became_a_job(pipeline: Pipeline, two: 
 
 @pytest.mark.usefixtures("two")
 def test_cancel_that_is_not_done_in_time(pipeline: Pipeline, run: Run, stack: Stack, monkeypatch: Any) -> None:
-    monkeypatch.setattr(cli, "find", lambda target: stack)
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: stack)
     said = run("cancel", "--character", "hero", "--yes", "--timeout", "2s", code=6)
     assert "2 jobs not decided in time; the messages are handled by themselves" in said.stderr
     messages = [json.loads(message["Body"]) for message in pipeline.receive(pipeline.queue_url)]

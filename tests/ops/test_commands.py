@@ -20,7 +20,7 @@ from rich.console import Console
 
 from ops.act.uploading import Standing
 from ops.cli import commands as cli
-from ops.cli import display
+from ops.cli.views import following as display
 from ops.inspect.health import functions_needed, problems, submits_needed
 from ops.stack import Stack
 from posedrop.aws.record import Status
@@ -213,7 +213,7 @@ def test_status_tells_what_of_a_bucket_cannot_be_checked(
 
 def test_status_tells_of_a_bucket_that_is_gone(ask: Ask, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = replace(stack, outputs={**stack.outputs, "UploadBucketName": "deleted-by-hand"})
-    monkeypatch.setattr(cli, "find", lambda target: gone)
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: gone)
     (problem,) = ask("status", "--check", code=5)["problems"]
     assert problem["what"] == "there is no upload bucket deleted-by-hand, so no upload makes a job"
     assert problem["next_step"].startswith("create it again")
@@ -233,7 +233,7 @@ def test_what_a_bucket_tells_others_stays_when_it_tells_eventbridge(
 def test_the_next_steps_are_on_the_same_stack(
     pipeline: Pipeline, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "find", lambda target: replace(stack, target=target))
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: replace(stack, target=target))
     fail(pipeline)
     pipeline.handle("not a message")
 
@@ -283,7 +283,7 @@ def test_status_says_what_is_too_small_for_the_limit(
     assert ask("status", "--check")["problems"] == []
     account["AccountLimit"] = {"UnreservedConcurrentExecutions": functions}
     small = replace(stack, parameters={**stack.parameters, "SubmitConcurrency": submits})
-    monkeypatch.setattr(cli, "find", lambda target: small)
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: small)
     (problem,) = ask("status", "--check", code=5)["problems"]
     assert (
         problem["what"]
@@ -323,7 +323,7 @@ def many_jobs(pipeline: Pipeline, stack: Stack) -> None:
                 "updated_at": changed,
                 "missing": ["face"],
                 "outputs": [{"uri": "s3://x/1.png"}],
-                "metrics": {"total_seconds": 26},
+                "completed_at": rfc3339(pipeline.clock.now - 60 * (len(jobs) - number) + 26),
             }
             place = {Status.SUBMITTED: "paid", Status.WAITING: "waiting"}.get(status)
             batch.put_item({**item, "unfinished": place, "unfinished_at": changed} if place else item)
@@ -370,10 +370,10 @@ def test_a_wrong_filter_is_a_usage_error(run: Run, option: list[str]) -> None:
 @pytest.mark.usefixtures("many_jobs")
 def test_jobs_as_a_table(run: Run) -> None:
     lines = run("jobs", "--limit", "4")
-    assert lines.stdout.splitlines()[0].split() == ["Job", "Status", "Changed"]
+    assert lines.stdout.splitlines()[0].split() == ["Job", "Status", "Changed", "Result", "Prompt"]
     assert "missing: face" in lines.stdout
     assert "in the model" in lines.stdout
-    assert "1 image after 26 s" in lines.stdout
+    assert "1 image in 26 s" in lines.stdout
     assert "There are more: --page" in lines.stderr
 
 
@@ -494,7 +494,7 @@ def work_on(pipeline: Pipeline, stack: Stack, monkeypatch: pytest.MonkeyPatch) -
             pipeline.handle({"job": {"bucket": BUCKET, "character": "hero", "pose": "", "origin": None}})
             pipeline.run_all()
 
-    return lambda: monkeypatch.setattr(cli, "find", lambda target: replace(stack, sleep=work))
+    return lambda: monkeypatch.setattr("ops.cli.shell.find", lambda target: replace(stack, sleep=work))
 
 
 def test_upload_follows_to_the_result(
@@ -554,7 +554,7 @@ def test_upload_asks_before_it_makes_more_jobs_than_poses(pipeline: Pipeline, ru
     pipeline.put(FACE[0], image("png", (10, 10), "red"))
     pipeline.put(*SIT)
     asked = run("upload", *files, code=1, answer="n\n")
-    assert "The face is new to 1 other pose of hero, which will be made anew: 0.0588 USD in all." in asked.stderr
+    assert "The face is new to 1 other pose of hero, which will be made again: 0.0588 USD in all." in asked.stderr
     assert {entry["Key"] for entry in pipeline.s3.list_objects_v2(Bucket=BUCKET)["Contents"]} == {FACE[0], SIT[0]}
     run("upload", *files, "--yes")
 
@@ -568,9 +568,9 @@ def test_upload_asks_before_it_makes_more_jobs_than_poses(pipeline: Pipeline, ru
         (["--character", "a/poses"], "choose other names"),
         (["--character", "a/poses/b"], "'poses' is reserved"),
         (["--context", "[]"], "context must be object"),
-        (["{text}"], "poses/notes.txt"),
-        (["{walk}"], "two poses have the same name: walk"),
-        (["{broken}"], "broken.png: this is text: upload a picture"),
+        (["{text}"], "/notes.txt: this is text: upload a picture"),
+        (["{walk}"], "/walk.png: another pose is named walk, too"),
+        (["{broken}"], "/broken.png: this is text: upload a picture"),
     ],
 )
 def test_upload_refuses_what_the_stack_would(
@@ -656,7 +656,7 @@ def test_redrive_sees_to_events_that_could_not_be_delivered(
         pipeline.sqs.send_message(QueueUrl=url, MessageBody=body)
     swept = answer_invoke(pipeline, {})
     asked = run("redrive", code=1, answer="n\n")
-    assert "See to 4 undelivered events?" in asked.stderr
+    assert "Handle 4 undelivered events?" in asked.stderr
     assert ask("redrive", "--yes")["undelivered"] == 4
     assert [message["Body"] for message in pipeline.receive(pipeline.queue_url)] == [upload]
     assert pipeline.receive(url) == []
@@ -675,7 +675,7 @@ def test_redrive_sees_to_events_that_could_not_be_delivered(
 )
 def test_sweep_now(pipeline: Pipeline, run: Run, options: list[str], event: dict[str, Any]) -> None:
     asked = answer_invoke(pipeline, {"WAITING": 2, "FAILED": 0})
-    assert run("sweep", *options).stdout == "Set going: 2 waiting.\n"
+    assert run("sweep", *options).stdout == "Resumed: 2 waiting.\n"
     assert asked == [event]
 
 

@@ -7,7 +7,6 @@ from typing import Any
 import httpx
 import pytest
 
-from ops.cli import commands as cli
 from ops.inspect.explain_record import explain_record
 from ops.inspect.explanation import Reason
 from ops.inspect.situation import Situation
@@ -225,7 +224,7 @@ def test_a_changed_pose_is_not_explained_by_the_job_before(pipeline: Pipeline, a
 def with_parameters(monkeypatch: pytest.MonkeyPatch, stack: Stack, **changes: str) -> None:
     """Let the stack have other parameters than it was deployed with."""
     changed = replace(stack, parameters={**stack.parameters, **changes})
-    monkeypatch.setattr(cli, "find", lambda target: changed)
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: changed)
 
 
 @pytest.mark.parametrize("prompt", ["another prompt", ""])

@@ -249,7 +249,7 @@ def test_what_is_under_way_is_ended_first_if_it_is_said(
                 pipeline.run_all()
 
     pipeline.hook("stepfunctions", "StopExecution", stop)
-    monkeypatch.setattr("ops.cli.commands.find", lambda target: replace(stack, sleep=notify))
+    monkeypatch.setattr("ops.cli.shell.find", lambda target: replace(stack, sleep=notify))
     poses = {str(record["status"]): str(record["pose"]) for record in pipeline.records().values()}
     assert poses.keys() == {"SUBMITTED", "QUEUED"}
     assert "2 jobs under way ends as FAILED" in run("forget", "hero", "--abandon", answer="n\n", code=1).stderr

@@ -86,7 +86,7 @@ def test_an_error_in_a_process_ends_the_run() -> None:
 # ---- the table -------------------------------------------------------------------------------------------------------
 
 
-class Shelf:
+class SimulatedTable:
     """A table, its client, and what the client used."""
 
     def __init__(self) -> None:
@@ -128,78 +128,78 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def items() -> SimulatedTable:
+    return SimulatedTable()
 
 
-def test_an_update_sets_adds_defaults_and_removes(shelf: Shelf) -> None:
+def test_an_update_sets_adds_defaults_and_removes(items: SimulatedTable) -> None:
     one = {"N": "1"}
-    assert shelf.update("SET a = :a, b = if_not_exists(b, :a) ADD #n :one", a={"S": "x"}, one=one) == {
+    assert items.update("SET a = :a, b = if_not_exists(b, :a) ADD #n :one", a={"S": "x"}, one=one) == {
         "a": {"S": "x"},
         "b": {"S": "x"},
         "number": one,
     }
-    changed = shelf.update("SET b = if_not_exists(b, :a) ADD #n :half REMOVE a", a={"S": "y"}, half={"N": "0.1"})
+    changed = items.update("SET b = if_not_exists(b, :a) ADD #n :half REMOVE a", a={"S": "y"}, half={"N": "0.1"})
     assert changed == {"b": {"S": "x"}, "number": {"N": "1.1"}}
-    assert shelf.client.get_item(Key={"job_id": {"S": "a"}})["Item"].keys() == {"job_id", "b", "number"}
+    assert items.client.get_item(Key={"job_id": {"S": "a"}})["Item"].keys() == {"job_id", "b", "number"}
 
 
-def test_conditions_are_read_as_dynamodb_reads_them(shelf: Shelf) -> None:
-    shelf.update("SET #n = :n, x = :x", n={"N": "5"}, x={"S": "1"})
+def test_conditions_are_read_as_dynamodb_reads_them(items: SimulatedTable) -> None:
+    items.update("SET #n = :n, x = :x", n={"N": "5"}, x={"S": "1"})
     five, six, text = {"N": "5.0"}, {"N": "6"}, {"S": "5"}
-    assert shelf.holds("#n = :v", v=five)
-    assert shelf.holds("#n < :v AND x = :x", v=six, x={"S": "1"})
-    assert not shelf.holds("#n <= :v", v=text)  # values of two types
-    assert not shelf.holds("y <> :v", v=five)  # nothing is there
-    assert shelf.holds("attribute_not_exists(y) OR y < :v", v=five)
-    assert not shelf.holds("(attribute_not_exists(#n) OR #n > :v) AND x = :x", v=five, x={"S": "1"})
-    assert shelf.holds("(attribute_not_exists(y) OR #n > :v) AND x = :x", v=six, x={"S": "1"})
+    assert items.holds("#n = :v", v=five)
+    assert items.holds("#n < :v AND x = :x", v=six, x={"S": "1"})
+    assert not items.holds("#n <= :v", v=text)  # values of two types
+    assert not items.holds("y <> :v", v=five)  # nothing is there
+    assert items.holds("attribute_not_exists(y) OR y < :v", v=five)
+    assert not items.holds("(attribute_not_exists(#n) OR #n > :v) AND x = :x", v=five, x={"S": "1"})
+    assert items.holds("(attribute_not_exists(y) OR #n > :v) AND x = :x", v=six, x={"S": "1"})
     with pytest.raises(NotImplementedError):
-        shelf.holds("size(x) = :v", v=five)
+        items.holds("size(x) = :v", v=five)
 
 
-def test_a_refused_write_gives_the_item_back_and_is_counted(shelf: Shelf) -> None:
-    shelf.update("SET #n = :n", n={"N": "5"})
-    shelf.used()
+def test_a_refused_write_gives_the_item_back_and_is_counted(items: SimulatedTable) -> None:
+    items.update("SET #n = :n", n={"N": "5"})
+    items.used()
     with pytest.raises(ClientError) as refused:
-        shelf.update("SET #n = :n", "#n < :n", n={"N": "5"})
+        items.update("SET #n = :n", "#n < :n", n={"N": "5"})
     assert dict(refused.value.response)["Item"] == {"job_id": {"S": "a"}, "number": {"N": "5"}}
-    assert shelf.meter.refused == {"a": 1}
-    assert (shelf.used(), shelf.meter.writes) == (1, 2)
+    assert items.meter.refused == {"a": 1}
+    assert (items.used(), items.meter.writes) == (1, 2)
 
 
-def test_writes_cost_by_size_and_by_what_changes_in_an_index(shelf: Shelf) -> None:
+def test_writes_cost_by_size_and_by_what_changes_in_an_index(items: SimulatedTable) -> None:
     small, large = {"S": "x"}, {"S": "x" * 1100}
-    shelf.update("SET a = :a", a=small)
-    assert shelf.used() == 1
-    shelf.update("SET a = :a", a=large)
-    assert shelf.used() == 2
-    shelf.update("SET a = :a", a=small)  # of the two sizes the larger one counts
-    assert shelf.used() == 2
-    shelf.update("SET stands = :s, place = :p", s={"S": "in line"}, p={"S": "1"})
-    assert shelf.used() == 2  # put into the index
-    shelf.update("SET #n = :n", n={"N": "1"})
-    assert shelf.used() == 1  # the index does not show it
-    shelf.update("SET rank = :n", n={"N": "1"})
-    assert shelf.used() == 2  # the index shows it
-    shelf.update("SET place = :p", p={"S": "2"})
-    assert shelf.used() == 3  # out of one place and into another
-    shelf.update("SET #n = :n REMOVE stands", n={"N": "2"})
-    assert shelf.used() == 2
+    items.update("SET a = :a", a=small)
+    assert items.used() == 1
+    items.update("SET a = :a", a=large)
+    assert items.used() == 2
+    items.update("SET a = :a", a=small)  # of the two sizes the larger one counts
+    assert items.used() == 2
+    items.update("SET stands = :s, place = :p", s={"S": "in line"}, p={"S": "1"})
+    assert items.used() == 2  # put into the index
+    items.update("SET #n = :n", n={"N": "1"})
+    assert items.used() == 1  # the index does not show it
+    items.update("SET rank = :n", n={"N": "1"})
+    assert items.used() == 2  # the index shows it
+    items.update("SET place = :p", p={"S": "2"})
+    assert items.used() == 3  # out of one place and into another
+    items.update("SET #n = :n REMOVE stands", n={"N": "2"})
+    assert items.used() == 2
 
 
-def test_an_index_is_in_order_and_a_moment_behind(shelf: Shelf) -> None:
+def test_an_index_is_in_order_and_a_moment_behind(items: SimulatedTable) -> None:
     places = [*range(2000, 0, -1), *range(2001, 3000)]
     for place in places:
         item = {"job_id": f"job-{place}", "stands": "in line", "place": f"{place:05}"}
-        shelf.client.put_item(Item={name: {"S": value} for name, value in item.items()})
-    assert shelf.line() == []
-    shelf.simulation.run(START + 1)
-    assert shelf.line() == [f"job-{place}" for place in sorted(places)]
-    assert shelf.line(below="00003") == ["job-1", "job-2"]
-    shelf.client.delete_item(Key={"job_id": {"S": "job-2"}})
-    shelf.simulation.run(START + 2)
-    assert shelf.line(below="00004") == ["job-1", "job-3"]
+        items.client.put_item(Item={name: {"S": value} for name, value in item.items()})
+    assert items.line() == []
+    items.simulation.run(START + 1)
+    assert items.line() == [f"job-{place}" for place in sorted(places)]
+    assert items.line(below="00003") == ["job-1", "job-2"]
+    items.client.delete_item(Key={"job_id": {"S": "job-2"}})
+    items.simulation.run(START + 2)
+    assert items.line(below="00004") == ["job-1", "job-3"]
 
 
 def test_the_tables_indexes_are_those_of_the_template() -> None:

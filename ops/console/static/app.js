@@ -7,7 +7,7 @@ import * as attend from "./attend.js";
 import * as composer from "./new.js";
 import { listen } from "./feed.js";
 import { Gallery } from "./gallery.js";
-import * as glance from "./glance.js";
+import * as summary from "./summary.js";
 import { notice, tell, toast } from "./notices.js";
 import * as selection from "./selection.js";
 import * as tray from "./tray.js";
@@ -457,14 +457,14 @@ function stackState({ connected, error }) {
   }
 }
 
-function showGlance(found) {
-  glance.show(found);
+function showSummary(found) {
+  summary.show(found);
   situate(found);
 }
 
-async function loadGlance() {
+async function loadSummary() {
   try {
-    showGlance(await get("/api/glance"));
+    showSummary(await get("/api/summary"));
   } catch {
     // The feed brings the next one.
   }
@@ -505,10 +505,10 @@ async function loadProblems() {
 // ---- begin ----------------------------------------------------------------------------------------------------------
 
 buildFilters();
-glance.build();
+summary.build();
 readHash();
 apply();
-loadGlance();
+loadSummary();
 loadStack().then(loadProblems);
 composer.watchPage();
 $("new").addEventListener("click", () => composer.open());
@@ -519,12 +519,12 @@ listen({
   hello: () => (greeted ? null : ((greeted = true), load())),
   job: (card) => change(card.job_id, card),
   gone: ({ job_id: id }) => change(id, null),
-  glance: showGlance,
+  summary: showSummary,
   upload: uploadMoved,
   state: stackState,
   reset: () => {
     load();
-    loadGlance();
+    loadSummary();
   },
 });
 setInterval(() => document.hidden || tick(), 1000);

@@ -8,7 +8,7 @@ import { ago, dateAndTime, span, until } from "./words.js";
 
 const elements = new Map(); // job id -> its card on the page
 const lacking = new Map(); // frame without its picture -> what asks for it again
-let glance = { typical_seconds: 30, late_seconds: 90, pause: null }; // what moves all cards at once
+let summary = { typical_seconds: 30, late_seconds: 90, pause: null }; // what moves all cards at once
 const RADIUS = 19;
 const ROUND = 2 * Math.PI * RADIUS;
 
@@ -29,7 +29,7 @@ export function cardElement(card, open) {
 
 /** What moves all cards at once: how long jobs take, and a pause. */
 export function situate(now) {
-  glance = now;
+  summary = now;
   tick();
 }
 
@@ -84,7 +84,7 @@ export function stateMark(card) {
 /** The state in words, as a sentence begins. */
 export function headline(card) {
   let words = card.headline || card.state;
-  if (card.state === "queued" && glance.pause && !card.sentence) words = "paused"; // one that is refused alone says so
+  if (card.state === "queued" && summary.pause && !card.sentence) words = "paused"; // one that is refused alone says so
   // What fetches a result and stores it leaves no trace until it is done.
   if (card.state === "running" && progress(card).past && !progress(card).late) words = "finishing or being delivered";
   return words[0].toUpperCase() + words.slice(1);
@@ -135,8 +135,8 @@ function result(entry) {
     case "waiting":
       return h("span", { class: "sign" }, icon("plus"), h("span", {}, card.missing.length ? `needs a ${card.missing.join(", a ")}` : "waits"));
     case "queued":
-      entry.turn = h("span", {});
-      return h("span", { class: "sign" }, icon("clock"), entry.turn);
+      entry.sendTime = h("span", {});
+      return h("span", { class: "sign" }, icon("clock"), entry.sendTime);
     default:
       return h("span", { class: "sign busy" }, h("span", { class: "pulse" }));
   }
@@ -153,7 +153,7 @@ function ring(card) {
 
 /** How far a job in the model is, 0 to 1, the seconds that are probably left, and whether it is past that, or late. */
 export function progress(card) {
-  const { typical_seconds: typical, late_seconds: late } = glance;
+  const { typical_seconds: typical, late_seconds: late } = summary;
   const age = -until(card.submitted_at ?? card.updated_at);
   return { part: Math.min(1, Math.max(0.02, age / typical)), left: typical - age, past: age >= typical, late: age >= late };
 }
@@ -179,7 +179,7 @@ function tickOne(entry) {
     }
     case "queued": {
       const left = card.eta ? until(card.eta) : null;
-      say(entry.turn, glance.pause ? "paused" : left === null ? "in line" : left > 5 ? `in about ${span(left)}` : "next");
+      say(entry.sendTime, summary.pause ? "paused" : left === null ? "in line" : left > 5 ? `in about ${span(left)}` : "next");
       say(entry.mark, headline(card));
       break;
     }

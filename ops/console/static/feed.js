@@ -2,7 +2,7 @@
 
 import { get, parse } from "./api.js";
 
-const EVENTS = ["hello", "job", "gone", "glance", "upload", "state", "reset"];
+const EVENTS = ["hello", "job", "gone", "summary", "upload", "state", "reset"];
 const AGAIN = 2000; // milliseconds
 
 /**
@@ -26,7 +26,7 @@ export function listen(on) {
       broken = true;
       setTimeout(open, AGAIN);
       // A stream does not say why it was refused.
-      get("/api/glance").catch((problem) => problem.status === 403 && on.link(false, problem.message));
+      get("/api/summary").catch((problem) => problem.status === 403 && on.link(false, problem.message));
     });
     for (const name of EVENTS) {
       source.addEventListener(name, (event) => on[name]?.(parse(event.data)));

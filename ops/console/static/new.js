@@ -29,7 +29,7 @@ export function build(stack, { characters, sent, unsent, uploaded }) {
   const list = h("div", { class: "groups" });
   const left = h("details", { class: "left-out", hidden: true });
   const also = h("ul", { class: "refusals", "aria-label": "Besides" });
-  const summary = h("p", { class: "summary", role: "status" });
+  const summary = h("p", { class: "in-words", role: "status" });
   const bar = h("progress", { "aria-label": "Files that the console has read", hidden: true });
   const go = h("button", { type: "submit", class: "button primary" }, "Send");
   const folder = h("input", { type: "file", webkitdirectory: true, multiple: true, class: "unseen", tabindex: "-1", "aria-label": "Folder", onchange: () => { take(chosen(folder)); folder.value = ""; } });

@@ -1,4 +1,4 @@
-"""When the turn of each queued job comes. Pure."""
+"""When each queued job is probably sent. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
 
 
-def turns(
+def send_times(
     records: Iterable[Record], situation: Situation, line: Sequence[str] = (), *, whole: bool = True
 ) -> dict[str, float]:
     """When queued jobs are sent (seconds since the epoch), by their ids; one of which that is not known is left out.
@@ -25,9 +25,9 @@ def turns(
     for record in queued:
         number = bisect_left(places, str(record.place))
         if record.stands == IN_LINE and number < len(places):
-            turn = situation.turn_after(number)
-            if turn is not None:
-                found[record.job_id] = turn
+            send_at = situation.send_time_after(number)
+            if send_at is not None:
+                found[record.job_id] = send_at
     for record in queued:
         if record.stands != IN_LINE and record.send_at is None and record.deferred_until:
             found[record.job_id] = max(epoch(record.deferred_until), situation.opening.at)

@@ -1,4 +1,4 @@
-"""The stack at a glance: backlog, limit, pause, spend, failures, and how long jobs took. Pure."""
+"""The state of the whole stack: backlog, limit, pause, spend, failures, and how long jobs took. Pure."""
 
 import heapq
 from collections import Counter
@@ -10,6 +10,7 @@ from ops.console import cards
 from ops.inspect.health import pause_of, rate_of
 from ops.inspect.records import is_refused
 from ops.inspect.situation import Situation
+from ops.inspect.timeline import seconds_to_result
 from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
 from posedrop.gate.poll_schedule import Latency, next_wait
@@ -19,7 +20,7 @@ LATE = 0.95
 """The share of the last jobs that were found sooner than one that takes longer than usual."""
 
 
-def glance(
+def summary(
     records: Iterable[Record], situation: Situation, queue: int = 0, counted: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
     """What the page shows above the cards. Durations are seconds, amounts USD.
@@ -67,7 +68,7 @@ def glance(
         "done": states["done"],
         "failed": states["failed"],
         "failures": [{"type": kind, "count": count} for kind, count in failures.most_common()],
-        "durations": [cards.seconds_to_result(record) for record in reversed(newest)],
+        "durations": [seconds_to_result(record) for record in reversed(newest)],
     }
 
 

@@ -22,7 +22,7 @@ SECURITY = {
 READS = ("GET", "HEAD")
 
 
-class Guard:
+class Auth:
     """Lets only those requests through that the operator's own browser makes from this page.
 
     A page elsewhere that a browser has open may send requests here, under a name of its own that leads to this

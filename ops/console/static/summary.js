@@ -1,4 +1,4 @@
-/** At a glance: numbers, the use of the limit, what failed, and how long jobs took lately. */
+/** Summary: numbers, the use of the limit, what failed, and how long jobs took lately. */
 
 import { $, h, say, svg } from "./dom.js";
 import { count, hourAndMinute, many, span, usd } from "./words.js";
@@ -22,7 +22,7 @@ export function build() {
   cells.plot = svg("svg", { class: "plot", role: "img", "aria-label": "No durations yet", preserveAspectRatio: "none" });
   cells.kinds = h("dd", { class: "kinds" });
   cells.scale = h("dd", { class: "note" });
-  $("glance").append(
+  $("summary").append(
     h(
       "dl",
       {},
@@ -37,26 +37,26 @@ export function build() {
   );
 }
 
-/** Show a glance. */
-export function show(glance) {
-  const arriving = glance.arriving && "uploads are being read"; // messages are no jobs: they are not counted
-  const refused = glance.refused && `${count(glance.refused)} refused for now`;
-  put("backlog", count(glance.backlog), refused || arriving || (glance.oldest_seconds ? `oldest ${span(glance.oldest_seconds)}` : "none behind the limit"));
-  put("running", count(glance.running), glance.waiting ? `${count(glance.waiting)} incomplete` : "none incomplete");
-  const { taken, limit, percent } = glance.use;
+/** Show a summary. */
+export function show(summary) {
+  const arriving = summary.arriving && "uploads are being read"; // messages are no jobs: they are not counted
+  const refused = summary.refused && `${count(summary.refused)} refused for now`;
+  put("backlog", count(summary.backlog), refused || arriving || (summary.oldest_seconds ? `oldest ${span(summary.oldest_seconds)}` : "none behind the limit"));
+  put("running", count(summary.running), summary.waiting ? `${count(summary.waiting)} incomplete` : "none incomplete");
+  const { taken, limit, percent } = summary.use;
   put("use", `${Math.round(percent)}%`, `${count(taken)} of ${count(limit)} a minute`);
   cells.meter.style.setProperty("--part", Math.min(1, percent / 100));
   cells.meter.toggleAttribute("data-full", percent >= 95);
-  const left = glance.credits && `${usd(glance.credits.usd)} left, for ${many(glance.credits.jobs, "job")}`;
-  put("spend", usd(glance.spend_today_usd), [`${usd(glance.spend_month_usd)} this month`, left].filter(Boolean).join(", "));
-  const ended = glance.done + glance.failed;
-  put("done", count(glance.done), ended ? `${Math.floor((glance.done / ended) * 100)}% of ended` : "nothing yet");
-  put("failed", count(glance.failed), glance.failed ? "" : "none");
-  failures(glance.failures);
-  cells.failed.value.parentElement.toggleAttribute("data-some", glance.failed > 0);
-  plot(glance.durations);
-  pause(glance.pause);
-  leftOut(glance);
+  const left = summary.credits && `${usd(summary.credits.usd)} left, for ${many(summary.credits.jobs, "job")}`;
+  put("spend", usd(summary.spend_today_usd), [`${usd(summary.spend_month_usd)} this month`, left].filter(Boolean).join(", "));
+  const ended = summary.done + summary.failed;
+  put("done", count(summary.done), ended ? `${Math.floor((summary.done / ended) * 100)}% of ended` : "nothing yet");
+  put("failed", count(summary.failed), summary.failed ? "" : "none");
+  failures(summary.failures);
+  cells.failed.value.parentElement.toggleAttribute("data-some", summary.failed > 0);
+  plot(summary.durations);
+  pause(summary.pause);
+  leftOut(summary);
 }
 
 /** What the page does not show, so that nobody looks for it in vain. */

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.console.guard import POLICY
+from ops.console.auth import POLICY
 from tests.console.conftest import CODE, TOKEN, Console
 
 ELSEWHERE = "http://elsewhere.test"
@@ -13,7 +13,7 @@ def test_the_address_of_the_start_leads_in(console: Console) -> None:
     assert (answer.status, answer.headers["Location"]) == (303, "/")
     port = console.base.rpartition(":")[2]
     assert answer.headers["Set-Cookie"] == f"posedrop-{port}={TOKEN}; HttpOnly; Path=/; SameSite=strict"
-    assert console.request("GET", "/api/glance").status == 200
+    assert console.request("GET", "/api/summary").status == 200
 
 
 def test_the_address_of_the_browser_that_is_opened_leads_in_once(console: Console) -> None:
@@ -65,7 +65,7 @@ def test_the_token_of_the_address_counts_at_the_entrance_only(console: Console) 
 def test_a_cookie_that_cannot_be_read_hides_no_other(console: Console) -> None:
     port = console.base.rpartition(":")[2]
     mixed = f'other={{"a": 1}}; posedrop-{port}={TOKEN}; b@d=[]'
-    assert console.request("GET", "/api/glance", headers={"Cookie": mixed}).status == 200
+    assert console.request("GET", "/api/summary", headers={"Cookie": mixed}).status == 200
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_who_acts_says_where_it_comes_from(console: Console, headers: dict[str, 
 
 def test_localhost_is_this_machine_too(console: Console) -> None:
     host = console.base.replace("http://127.0.0.1", "localhost")
-    assert console.request("GET", "/api/glance", headers={"Host": host}).status == 200
+    assert console.request("GET", "/api/summary", headers={"Host": host}).status == 200
     mixed = {"Host": host, "Origin": console.base}
-    assert console.request("GET", "/api/glance", headers=mixed).status == 403
+    assert console.request("GET", "/api/summary", headers=mixed).status == 403
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_localhost_is_this_machine_too(console: Console) -> None:
         ("/static/index.html", 200),
         ("/static/none.js", 404),
         ("/static/..%2fapp.py", 404),
-        ("/api/glance", 200),
+        ("/api/summary", 200),
         ("/api/jobs/hero-walk-0123456789abcdef", 404),
         ("/api/jobs?limit=x", 400),
         ("/api/plan", 405),

@@ -9,10 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 from boto3.s3.transfer import TransferConfig
-from botocore.exceptions import ClientError
 
 from ops.act.uploading import content_type
-from ops.console.feed import TROUBLE, sentence
+from ops.errors import passes, sentence
 from ops.inspect.plan import File
 from ops.stack import Stack
 from posedrop.contract.contents import HEAD_BYTES
@@ -95,7 +94,7 @@ class Sender:
                 self._put(key, upload.files[key], progress)
             except Exception as exc:  # noqa: BLE001 - whatever it is, the page waits for a word
                 upload.sent[key] = 0
-                if pause is None or not _passes(exc):
+                if pause is None or not passes(exc):
                     upload.errors[key] = sentence(exc)
                     return
                 upload.note = f"{sentence(exc)} It goes on by itself."
@@ -129,13 +128,6 @@ def _groups(upload: Upload) -> list[list[str]]:
     last = [key for key in keys if upload.layout.parse(key).kind is FileKind.POSE]
     first = [key for key in keys if key not in set(last)]
     return [first, last]
-
-
-def _passes(exc: Exception) -> bool:
-    """Whether an error passes by itself: there is no connection, or AWS is busy."""
-    if isinstance(exc, ClientError):
-        return int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
-    return isinstance(exc, TROUBLE)
 
 
 class _Progress:

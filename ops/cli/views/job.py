@@ -1,0 +1,76 @@
+"""One job: its explanation and its life."""
+
+import json
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from ops.cli.screen import STYLES, Beside, Part, prose, rows, step, text, word
+from ops.formatting import span, usd
+from ops.inspect.explanation import Explanation
+from ops.inspect.timeline import Timeline, TimelineEvent, seconds_to_result, waited
+
+MOMENT = 28
+"""Columns before what follows a time."""
+
+
+def explanation(found: Explanation) -> list[Part]:
+    """The sentence and the next step."""
+    parts = [prose(part.sentence, "dim", indent=2) for part in found.parts]
+    return [prose(found.sentence), *parts, step("Next  ", found.next_step)]
+
+
+def life(found: Timeline, *, with_notification: bool) -> list[Part]:
+    """One job's life."""
+    record = found.record
+    facts: list[tuple[str, Text | str]] = [
+        ("Job", text(record.job_id)),
+        ("Of", text(f"{record.character} / {record.pose}, attempt {record.attempt}")),
+        ("Status", Text(word(record.status), STYLES[record.status])),
+    ]
+    if record.parameters:
+        others = {name: value for name, value in record.parameters.items() if name != "prompt"}
+        facts.append(("Prompt", text(str(record.parameters.get("prompt", "")))))
+        facts.append(("Parameters", text(", ".join(f"{name} {json.dumps(value)}" for name, value in others.items()))))
+    if record.context is not None:
+        facts.append(("Context", text(json.dumps(record.context, ensure_ascii=False))))
+    if record.request_id:
+        facts.append(("Request", text(record.request_id)))
+    if record.ended:
+        facts.append(("Cost", "not known" if found.cost_usd is None else usd(found.cost_usd)))
+    if (seconds := seconds_to_result(record)) is not None:
+        facts.append(("Took", f"{span(seconds)} from upload to result"))
+    for name, uri in found.inputs.items():
+        facts.append((name.capitalize(), text(uri)))
+        if told := record.inputs[name].get("prepared"):
+            facts.append(("Sent", text(f"{told['key']} ({', '.join(told['what'])})")))
+    facts += [("Image", text(uri)) for uri in found.outputs]
+    if found.execution:
+        status = found.execution.status or "not started, or forgotten"
+        facts += [("Execution", status), ("", text(found.execution.url or found.execution.arn))]
+    unread = [prose(f"Not known: {what}", "dim", indent=2) for what in found.unread]
+    parts: list[Part] = [
+        *rows(facts),
+        Text(),
+        *_moments(found.moments),
+        *unread,
+        Text(),
+        *explanation(found.explanation),
+    ]
+    if with_notification:
+        told = (
+            json.dumps(found.notification, indent=2, ensure_ascii=False) if found.notification else "Not notified yet."
+        )
+        parts += [Text(), text(told)]
+    return parts
+
+
+def _moments(moments: Sequence[TimelineEvent]) -> list[Part]:
+    """A line for each moment, with the time that passed since the one before it."""
+    lines: list[Part] = []
+    width = max(len(moment.what) for moment in moments)
+    for index, moment in enumerate(moments):
+        gap = f"+{span(waited(moments, index))}" if index else ""
+        heading = Text.assemble(f"  {moment.at}  ", (f"{gap:>8}  ", "dim"), f"{moment.what:{width}}  ")
+        lines.append(Beside(heading, text(moment.detail, "dim"), MOMENT))
+    return lines

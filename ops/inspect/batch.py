@@ -1,0 +1,289 @@
+"""Files of this machine that are to be uploaded: of folders, of a list, or named one by one. What each would become,
+what is wrong with it, and which files go. Nothing is sent here.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ops.errors import Refused
+from ops.inspect.drops import Described, Drop, Named, accepted, lay_out, plan_drops, total, why_not_new
+from ops.inspect.explain_record import missing
+from ops.inspect.folders import CharacterFiles, arrange
+from ops.inspect.local_file import examine
+from ops.inspect.manifest import Row, located, read_manifest
+from ops.inspect.plan import File, InMemory, Outcome, Plan, PlannedJob, job_file, stem
+from ops.stack import Stack
+from posedrop.contract.errors import InvalidInput
+from posedrop.contract.images import UPLOAD_LIMIT
+from posedrop.contract.parameters import read_job_file
+from posedrop.contract.upload_layout import FileKind, UploadLayout
+
+READERS = 4
+"""Files that are read at the same time."""
+LEFT = (Outcome.REFUSED, Outcome.KNOWN, Outcome.WAITING)
+"""What of it is not uploaded: what would be refused or wait, and what is there already."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that makes no job, as it was named, and why."""
+
+    what: str
+    why: str
+
+    def __str__(self) -> str:
+        return self.why if self.why.startswith(self.what) else f"{self.what}: {self.why}"
+
+
+@dataclass
+class Batch:
+    """Characters with their pictures, and what made nothing.
+
+    files: by the names that `characters` has for them. parameters: go over those in job files. left_out: files that
+    nobody takes for a pose. side: how many files programs left beside others.
+    """
+
+    characters: list[Described] = field(default_factory=list)
+    files: dict[str, File] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    left_out: list[Problem] = field(default_factory=list)
+    side: int = 0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One job of a batch: what would become of it, and the picture of the pose, as it was named and by its key.
+
+    Both are empty where no picture was named. why: why it is no new job.
+    """
+
+    job: PlannedJob
+    picture: str = ""
+    key: str = ""
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What would become of a batch. `files`: what would be uploaded, by its keys, in its order."""
+
+    items: list[Item]
+    problems: list[Problem]
+    plans: list[Plan]
+    files: dict[str, File]
+    usd: float
+    left_out: list[Problem] = field(default_factory=list)
+    side: int = 0
+
+    def of(self, outcome: Outcome) -> list[Item]:
+        """The jobs that have an outcome."""
+        return [item for item in self.items if item.job.outcome is outcome]
+
+    @property
+    def others(self) -> list[Item]:
+        """The jobs that would be made besides, since they share a face or a job file."""
+        return [item for item in self.of(Outcome.NEW) if not item.job.asked]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that was named makes a job, or has made it."""
+        return not self.problems and not self.of(Outcome.REFUSED) and not self.of(Outcome.WAITING)
+
+
+# ---- what is named ---------------------------------------------------------------------------------------------------
+
+
+def check_parameters(parameters: Mapping[str, Any], name: str) -> None:
+    """Raise Refused unless the model has such parameters; `name` says where they were given."""
+    try:
+        read_job_file(name, job_file(parameters))
+    except InvalidInput as why:
+        raise Refused(str(why)) from why
+
+
+def of_files(face: Path, poses: Sequence[Path], character: str | None, parameters: Mapping[str, Any]) -> Batch:
+    """Take a face and its poses. Errors of reading them pass as OSError."""
+    batch = Batch(parameters=parameters)
+    batch.files = _read([face, *poses])
+    named = [_named(batch, path) for path in (face, *poses)]
+    batch.characters = [Described(character or stem(face.name, FileKind.FACE), named[0], named[1:])]
+    return batch
+
+
+def of_folders(
+    folders: Sequence[Path], character: str | None, parameters: Mapping[str, Any], layout: UploadLayout
+) -> Batch:
+    """Take folders with a face and poses, or folders of such folders, as the console does.
+
+    `character` is a name for the only one that there is. Raises Refused; errors of reading pass as OSError.
+    """
+    batch = Batch(parameters=parameters)
+    for folder in folders:
+        paths = sorted(_walk(folder))
+        # A folder is known by its name, however it was called: as `.`, or with a slash.
+        name = folder.resolve().name
+        arranged = arrange([f"{name}/{path.relative_to(folder).as_posix()}" for path in paths], layout)
+        batch.side += sum(left.side for left in arranged.left_out)
+        batch.left_out += [Problem(str(paths[left.number]), left.why) for left in arranged.left_out if not left.side]
+        if not arranged.characters:
+            batch.problems.append(Problem(str(folder), "there is no picture in it" if paths else "it is empty"))
+        used = [paths[number] for each in arranged.characters for number in _numbers(each)]
+        batch.files |= _read(used)
+        batch.characters += [_described(batch, each, paths) for each in arranged.characters]
+    if character:
+        if len(batch.characters) != 1:
+            raise Refused(f"--character names one character, and there are {len(batch.characters)}")
+        batch.characters = [replace(batch.characters[0], character=character)]
+    _refuse_twice(batch.characters)
+    return batch
+
+
+def of_manifest(manifest: Path, parameters: Mapping[str, Any]) -> Batch:
+    """Take the rows of a list; `parameters` are for rows that do not say them. Raises BadManifest."""
+    rows, batch = read_manifest(manifest), Batch()
+    named = [path for row in rows for path in (row.face, *row.poses.values()) if path]
+    batch.files = _read(dict.fromkeys(located(manifest, path) for path in named))
+    by_character: dict[str, Described] = {}
+    for row in rows:
+        each = by_character.setdefault(row.character, Described(row.character, None, []))
+        if row.face and each.face is None:
+            by_character[row.character] = each = replace(each, face=_named(batch, located(manifest, row.face)))
+        own = _own_parameters(batch, manifest, row, parameters)
+        each.poses.extend(_named(batch, located(manifest, path), name, own) for name, path in row.poses.items())
+    batch.characters = list(by_character.values())
+    return batch
+
+
+def _own_parameters(batch: Batch, manifest: Path, row: Row, parameters: Mapping[str, Any]) -> str:
+    """The name of the job file that a row makes, or nothing."""
+    merged = {**parameters, **row.parameters}
+    if not merged:
+        return ""
+    name = f"{manifest}, line {row.line}"
+    batch.files[name] = InMemory(job_file(merged))
+    return name
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """The files below a folder; hidden folders and those of macOS's archives are no one's pictures."""
+    for above, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        yield from (Path(above) / name for name in names)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _read(paths: Iterable[Path]) -> dict[str, File]:
+    """Files by their paths; each is read once. One that is larger than an upload may be is left out."""
+    small = [path for path in paths if path.stat().st_size <= UPLOAD_LIMIT]
+    with ThreadPoolExecutor(READERS, "read") as pool:
+        return dict(zip(map(str, small), pool.map(examine, small), strict=True))
+
+
+def _named(batch: Batch, path: Path, pose: str = "", parameters: str = "") -> Named:
+    name = str(path)
+    return Named(name, name if name in batch.files else "", pose, parameters)
+
+
+def _numbers(each: CharacterFiles) -> list[int]:
+    face = [] if each.face is None else [each.face]
+    return [*face, *each.poses, *each.parameters.values()]
+
+
+def _described(batch: Batch, each: CharacterFiles, paths: Sequence[Path]) -> Described:
+    """A character of a folder; its files are known by their paths."""
+    job_files = {pose: str(paths[number]) for pose, number in each.parameters.items()}
+    face = None if each.face is None else _named(batch, paths[each.face])
+    poses = [_named(batch, paths[number], pose, job_files.get(pose, "")) for number, pose in each.poses.items()]
+    return Described(each.name, face, poses, job_files.get("", ""))
+
+
+def _refuse_twice(characters: Sequence[Described]) -> None:
+    names = [each.character for each in characters]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise Refused(f"two folders make the same character: {', '.join(twice)}")
+
+
+# ---- what would become of it -----------------------------------------------------------------------------------------
+
+
+def prepare(stack: Stack, batch: Batch) -> Prepared:
+    """Plan a batch. Raises Refused; errors of AWS pass as botocore's."""
+    problems = list(batch.problems)
+    drops: list[Drop] = []
+    named: list[Described] = []
+    for described in batch.characters:
+        drop = lay_out(described, batch.files, batch.parameters, stack)
+        problems += [Problem(each["file"], _as_named(each["why"], described, drop)) for each in drop.refused]
+        if described.poses and not drop.poses:
+            continue  # without its poses the face would make all others of the bucket again
+        drops.append(drop)
+        named.append(described)
+    planned = plan_drops(stack, drops)
+    items = [
+        _item(job, each, drop) for each, drop, plan in zip(named, drops, planned, strict=True) for job in plan.jobs
+    ]
+    items = [item for item in items if item.job.asked or item.job.outcome is Outcome.NEW]
+    problems += [
+        Problem(each.face.file, "a face without poses makes no job")
+        for each, plan in zip(named, planned, strict=True)
+        if each.face and not each.poses and not any(job.outcome is Outcome.NEW for job in plan.jobs)
+    ]
+    return Prepared(items, problems, planned, _files(drops, planned), total(planned), batch.left_out, batch.side)
+
+
+def _files(drops: Sequence[Drop], planned: Sequence[Plan]) -> dict[str, File]:
+    """The files of what makes jobs."""
+    making = [
+        (drop, plan)
+        for drop, plan in zip(drops, planned, strict=True)
+        if any(job.outcome is Outcome.NEW for job in plan.jobs)
+    ]
+    if not making:
+        return {}
+    return accepted([drop for drop, _ in making], [plan for _, plan in making], float("inf"), LEFT)
+
+
+def _item(job: PlannedJob, described: Described, drop: Drop) -> Item:
+    """A job with its picture, and why it is no new one, by the names of this machine's files."""
+    names = {_pose_of(pose): pose.file for pose in reversed(described.poses)}
+    why = why_not_new(job)
+    if job.outcome is Outcome.WAITING:
+        why = missing(drop.folder, job.pose, job.missing).sentence
+        if "face" in job.missing:
+            why = f"no picture here is the face of {job.character} by its name: name it face, with the ending it has"
+        elif "prompt" in job.missing:
+            why = "no prompt: say --prompt, or give the stack a DefaultPrompt"
+    said = _as_named(why, described, drop) if why else None
+    return Item(job, names.get(job.pose, ""), drop.poses.get(job.pose, ""), said)
+
+
+def _pose_of(named: Named) -> str:
+    return named.pose or stem(Path(named.file).name, FileKind.POSE)
+
+
+def _as_named(why: str, described: Described, drop: Drop) -> str:
+    """A sentence with the names of this machine's files in place of keys."""
+    names: dict[str, str] = {}
+    folder, layout = drop.folder, UploadLayout(drop.folder.root)
+    for key in drop.files:
+        if layout.parse(key).kind is FileKind.FACE and described.face:
+            names[key] = described.face.file
+    for pose in described.poses:
+        name = _pose_of(pose)
+        if name in drop.poses:
+            names.setdefault(drop.poses[name], pose.file)
+        if pose.parameters:
+            names.setdefault(folder.pose_file(name), pose.parameters)
+    if described.job_file:
+        names[folder.job_file] = described.job_file
+    for key in sorted(names, key=len, reverse=True):
+        why = why.replace(key, names[key])
+    return why

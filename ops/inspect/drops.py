@@ -1,0 +1,206 @@
+"""Pictures of a character as somebody chose them: laid out as they would be uploaded, planned, and what of it goes.
+
+The console and the command line share this: both show a plan before they send.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from ops.errors import Refused
+from ops.formatting import usd
+from ops.inspect.plan import File, InMemory, Outcome, Plan, PlannedJob, Wish, job_file, place, plan_all, stem
+from ops.stack import Stack
+from posedrop.contract.errors import InvalidInput
+from posedrop.contract.images import UPLOAD_LIMIT
+from posedrop.contract.parameters import JOB_FILE_LIMIT, read_job_file
+from posedrop.contract.upload_layout import FileKind, Folder
+
+
+@dataclass(frozen=True)
+class Named:
+    """A file as the page describes it: its name there, its hash, and the pose's name if somebody gave one.
+
+    Without a hash the file was too large to be sent here. `parameters` is the hash of a job file for this pose alone.
+    """
+
+    file: str
+    sha256: str = ""
+    pose: str = ""
+    parameters: str = ""
+
+    @property
+    def hashes(self) -> list[str]:
+        """The hashes of what is kept of it."""
+        return [sha256 for sha256 in (self.sha256, self.parameters) if sha256]
+
+
+@dataclass(frozen=True)
+class Described:
+    """A character as the page describes it. `job_file` is the hash of a job file for all its poses."""
+
+    character: str
+    face: Named | None
+    poses: list[Named]
+    job_file: str = ""
+
+    @property
+    def named(self) -> list[Named]:
+        """Its pictures, the face first."""
+        return [*([self.face] if self.face else []), *self.poses]
+
+    @property
+    def hashes(self) -> list[str]:
+        """The hashes of all its files."""
+        return [*([self.job_file] if self.job_file else []), *(name for file in self.named for name in file.hashes)]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """What was chosen of one character, laid out as it would be uploaded: files by their keys, in their order.
+
+    `rules`: the schema of its job files. `poses` are their keys by their names; `refused` says of each file that has no
+    place, why.
+    """
+
+    folder: Folder
+    rules: str
+    files: dict[str, File]
+    poses: dict[str, str]
+    refused: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def character(self) -> str:
+        """Whose files these are."""
+        return self.folder.character
+
+
+def lay_out(wanted: Described, files: Mapping[str, File], parameters: Mapping[str, Any], stack: Stack) -> Drop:
+    """Lay out one character's files. It is named by the face where it has no name. Raises Refused.
+
+    `parameters` go over those of the character's own job files, and beside each pose.
+    """
+    face, poses = wanted.face, wanted.poses
+    character = wanted.character or (stem(face.file, FileKind.FACE) if face else "")
+    if not character:
+        raise Refused("name the character, or choose a face whose file name names it")
+    if not face and not poses:
+        raise Refused("choose a face or a pose")
+    drop = Drop(stack.layout.folder(character), stack.model.schema, {}, {})
+    if wanted.job_file:
+        drop.files[drop.folder.job_file] = files[wanted.job_file]
+    for kind, file in [*([(FileKind.FACE, face)] if face else []), *((FileKind.POSE, pose) for pose in poses)]:
+        name = (file.pose or stem(PurePath(file.file).name, FileKind.POSE)) if kind is FileKind.POSE else ""
+        try:
+            if kind is FileKind.FACE and not poses and file.sha256:
+                _check(file.file, files[file.sha256])  # no pose says what is wrong with it
+            _put(drop, kind, file, name, files, parameters)
+        except Refused as why:
+            drop.refused.append({"character": wanted.character, "file": file.file, "pose": name, "why": str(why)})
+    return drop
+
+
+def _put(
+    drop: Drop,
+    kind: FileKind,
+    file: Named,
+    name: str,
+    files: Mapping[str, File],
+    parameters: Mapping[str, Any],
+) -> None:
+    """Put one picture into a drop, and its parameters before it. Raises Refused."""
+    if not file.sha256:
+        raise Refused(f"the file has more than {UPLOAD_LIMIT} bytes")
+    key = place(drop.folder, kind, PurePath(file.file).suffix, name)
+    if name in drop.poses:
+        raise Refused(f"another pose is named {name}, too")
+    if kind is FileKind.POSE:
+        own = _parameters(file, files, parameters, drop.rules)
+        drop.poses[name] = key
+        if own:
+            drop.files[drop.folder.pose_file(name)] = own
+    drop.files[key] = files[file.sha256]
+
+
+def _parameters(file: Named, files: Mapping[str, File], parameters: Mapping[str, Any], rules: str) -> File | None:
+    """The job file of one pose: its own, with what was set on the page over it. Raises Refused."""
+    if not file.parameters:
+        return InMemory(job_file(parameters)) if parameters else None
+    own = files[file.parameters]
+    if not parameters:
+        return own
+    try:
+        there = read_job_file(f"{PurePath(file.file).stem}.json", own.read(JOB_FILE_LIMIT + 1), rules)
+    except InvalidInput as why:
+        raise Refused(str(why)) from why
+    return InMemory(job_file({**there, **parameters}))
+
+
+def _check(name: str, file: File) -> None:
+    """Raise Refused if a file is no whole picture, as far as its container says."""
+    found = file.examined(name)
+    if not found.type:
+        raise Refused(f"{name} is {found.content.words}: {found.content.advice}")
+    if found.problem:
+        raise Refused(f"{name}: {found.problem}")
+
+
+# ---- what would become of it -----------------------------------------------------------------------------------------
+
+
+def plan_drops(stack: Stack, wanted: Sequence[Drop]) -> list[Plan]:
+    """What would become of each. Raises Refused; errors of AWS pass as botocore's."""
+    wishes = [Wish(drop.character, drop.files, list(drop.poses) or None) for drop in wanted]
+    found = iter(plan_all(stack, [wish for wish in wishes if wish.files]))
+    return [next(found) if wish.files else Plan("", []) for wish in wishes]
+
+
+def total(planned: Sequence[Plan]) -> float:
+    """What all of it would cost (USD)."""
+    return round(sum(plan.usd for plan in planned), 4)
+
+
+def why_not_new(job: PlannedJob) -> str | None:
+    match job.outcome:
+        case Outcome.KNOWN:
+            text = f"the same job is there already: {(job.status or '').lower()}"
+            return f"{text}, {job.error}" if job.error else text
+        case Outcome.WAITING:
+            return f"it will wait for {' and '.join(f'a {what}' for what in job.missing)}"
+    return job.error
+
+
+def accepted(
+    wanted: Sequence[Drop],
+    planned: Sequence[Plan],
+    agreed_usd: float,
+    leave: Collection[Outcome] = (Outcome.REFUSED, Outcome.KNOWN),
+) -> dict[str, File]:
+    """The files to upload, in their order: job files and faces first, so that a pose finds all that it needs.
+
+    Without the files of poses whose outcome is to be left (refused, or there already), and what the bucket has already.
+    Raises Refused if nothing is left, or if it costs more by now than was agreed to.
+    """
+    usd_now = total(planned)
+    if usd_now > agreed_usd + 1e-6:
+        raise Refused(f"it would cost {usd(usd_now)} by now, not {usd(agreed_usd)}: look at it again")
+    found: dict[str, File] = {}
+    reasons = [refused["why"] for drop in wanted for refused in drop.refused]
+    for drop, plan in zip(wanted, planned, strict=True):
+        own = _own_files(drop)
+        left_out = {job.pose for job in plan.asked if job.outcome in leave}
+        reasons += [job.error or why_not_new(job) or "" for job in plan.asked if job.pose in left_out]
+        if drop.poses and left_out >= drop.poses.keys() and not plan.others:
+            continue
+        without = {key for pose in left_out for key in own.get(pose, ())} | plan.unchanged - set().union(*own.values())
+        found |= {key: file for key, file in drop.files.items() if key not in without}
+    if not found:
+        raise Refused(next(iter(reasons), "everything is there already"))
+    poses = {key for drop in wanted for key in drop.poses.values()}
+    return {key: found[key] for key in sorted(found, key=lambda key: key in poses)}
+
+
+def _own_files(drop: Drop) -> dict[str, set[str]]:
+    """The keys of each pose's own files."""
+    return {name: {key, drop.folder.pose_file(name)} for name, key in drop.poses.items()}

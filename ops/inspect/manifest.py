@@ -1,0 +1,321 @@
+"""A list of jobs in a file: CSV as spreadsheets write it, or lines of JSON. All of its mistakes are found before any
+of it is sent.
+
+A row has a face and its poses, as paths from the list's own folder, and may have a character, a prompt, a context and
+each parameter of the model. In CSV several poses stand in one cell, separated by | or by line breaks.
+"""
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from ops.errors import BadManifest, Refused
+from ops.inspect.folders import face_names
+from ops.inspect.plan import job_file, place, stem
+from ops.inspect.suggestions import did_you_mean
+from posedrop.contract.errors import InvalidInput
+from posedrop.contract.parameters import read_job_file, schema
+from posedrop.contract.upload_layout import FileKind, UploadLayout
+
+CSV, TSV, LINES = (".csv",), (".tsv", ".tab"), (".jsonl", ".ndjson")
+SUFFIXES = (*CSV, *TSV, *LINES)
+"""The endings of a list's name."""
+FILES = ("character", "face", "poses")
+DELIMITERS = ",;\t"
+_SEPARATOR = re.compile(r"[|\r\n]+")
+_WHOLE = re.compile(r"[+-]?\d{1,19}")
+_BOOLEANS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What is wrong in a line, counted from 1; `field` is empty where it is the whole line."""
+
+    line: int
+    field: str
+    why: str
+
+    def said(self, name: str) -> str:
+        """Say it, with the list's name."""
+        return f"{name}, line {self.line}{f', {self.field}' if self.field else ''}: {self.why}"
+
+
+@dataclass
+class Row:
+    """A face with poses, as the list names them. `poses`: the pictures by the poses' names."""
+
+    line: int
+    character: str = ""
+    face: str = ""
+    poses: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+def fields() -> list[str]:
+    """Return the names of all columns."""
+    return [*FILES, *schema()["properties"]]
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file is a list of jobs, by its name."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def located(manifest: Path, path: str) -> Path:
+    """Return where a file is that a list names; Windows' separators are taken, too."""
+    return manifest.parent / path.replace("\\", "/")
+
+
+def read_manifest(manifest: Path) -> list[Row]:
+    """Read a list. Raises BadManifest with each mistake in it; errors of reading the file pass as OSError."""
+    mistakes: list[Mistake] = []
+    text = _decoded(manifest)
+    suffix = manifest.suffix.lower()
+    values = _of_lines(text, mistakes) if suffix in LINES else _of_table(text, suffix in TSV, mistakes)
+    rows = [_row(manifest, line, value, mistakes) for line, value in values]
+    if not rows and not mistakes:
+        mistakes.append(Mistake(1, "", "there are no jobs in it"))
+    mistakes += _twice(rows)
+    if mistakes:
+        found = [mistake.said(str(manifest)) for mistake in sorted(mistakes, key=lambda mistake: mistake.line)]
+        raise BadManifest(str(manifest), found)
+    return rows
+
+
+def _decoded(manifest: Path) -> str:
+    """The list's text. Raises BadManifest if it is none in UTF-8, or in UTF-16 with its mark."""
+    data = manifest.read_bytes()
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as exc:
+        line = data[: exc.start].count(b"\n") + 1
+        why = "it is not in UTF-8: save it again, in Excel as 'CSV UTF-8'"
+        raise BadManifest(str(manifest), [Mistake(line, "", why).said(str(manifest))]) from exc
+
+
+# ---- CSV -------------------------------------------------------------------------------------------------------------
+
+
+def _of_table(text: str, tabs: bool, mistakes: list[Mistake]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a table by their columns, each with its line."""
+    skipped, delimiter = _delimiter(text, tabs)
+    reader = csv.reader(
+        io.StringIO("".join(text.splitlines(keepends=True)[skipped:]), newline=""), delimiter=delimiter, strict=True
+    )
+    columns: list[str] | None = None
+    while True:
+        line = reader.line_num + skipped + 1
+        try:
+            cells = [cell.strip() for cell in next(reader)]
+        except StopIteration:
+            break
+        except csv.Error as exc:
+            mistakes.append(Mistake(line, "", f"it cannot be read as CSV: {exc}"))
+            return
+        if not any(cells):
+            continue
+        if columns is None:
+            columns = [cell.casefold() for cell in cells]
+            wrong = list(_wrong_columns(line, cells))
+            if wrong:
+                mistakes += wrong
+                return
+            continue
+        if any(cells[len(columns) :]):
+            mistakes.append(Mistake(line, "", f"it has {len(cells)} values for {len(columns)} columns"))
+            continue
+        yield line, _values(line, dict(zip(columns, cells, strict=False)), mistakes)
+
+
+def _delimiter(text: str, tabs: bool) -> tuple[int, str]:
+    """How many lines only say what separates the cells (Excel's `sep=;`), and what does."""
+    first = text.lstrip().partition("\n")[0].strip()
+    if said := re.fullmatch(r"sep=(.)", first, re.IGNORECASE):
+        return 1, said[1]
+    return 0, "\t" if tabs else max(DELIMITERS, key=first.count)
+
+
+def _wrong_columns(line: int, cells: Sequence[str]) -> Iterator[Mistake]:
+    known, names = fields(), [cell.casefold() for cell in cells]
+    for name, cell in zip(names, cells, strict=True):
+        if name and name not in known:
+            yield Mistake(line, "", f"{cell!r} is no column.{did_you_mean(cell, known)}")
+        elif name and names.count(name) > 1:
+            yield Mistake(line, "", f"there are {names.count(name)} columns {name!r}")
+            return
+    if "poses" not in names and all(name in known for name in names if name):
+        yield Mistake(line, "", "there is no column 'poses'")
+
+
+def _values(line: int, cells: Mapping[str, str], mistakes: list[Mistake]) -> dict[str, Any]:
+    """The cells of a row as a line of JSON would have them."""
+    found: dict[str, Any] = {}
+    for name, cell in cells.items():
+        if not cell:
+            continue
+        if not name:
+            mistakes.append(Mistake(line, "", f"{cell!r} stands below no heading"))
+        elif name == "poses":
+            found[name] = [path.strip() for path in _SEPARATOR.split(cell) if path.strip()]
+        else:
+            try:
+                found[name] = _value(name, cell)
+            except ValueError as why:
+                mistakes.append(Mistake(line, name, str(why)))
+    return found
+
+
+def _value(name: str, cell: str) -> Any:
+    """What a cell says. Raises ValueError."""
+    match schema()["properties"].get(name, {}).get("type"):
+        case "integer":
+            if not _WHOLE.fullmatch(cell):
+                raise ValueError(f"{cell!r} is no whole number")
+            return int(cell)
+        case "boolean":
+            if cell.casefold() not in _BOOLEANS:
+                raise ValueError(f"{cell!r} is neither true nor false")
+            return _BOOLEANS[cell.casefold()]
+        case "object":
+            try:
+                return json.loads(cell)
+            except ValueError as exc:
+                raise ValueError(f"it is not JSON: {exc}") from exc
+    return cell
+
+
+# ---- lines of JSON ---------------------------------------------------------------------------------------------------
+
+
+def _of_lines(text: str, mistakes: list[Mistake]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects in lines of JSON, each with its line."""
+    # splitlines() would also end a line at U+2028, which JSON allows inside of a string.
+    for line, content in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        if not content.strip():
+            continue
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError) as exc:
+            mistakes.append(Mistake(line, "", f"it is not JSON: {exc}"))
+            continue
+        if not isinstance(value, dict):
+            mistakes.append(Mistake(line, "", "it is no JSON object"))
+            continue
+        unknown = [name for name in value if name not in fields()]
+        mistakes += [Mistake(line, "", f"{name!r} is no field.{did_you_mean(name, fields())}") for name in unknown]
+        given = {name: content for name, content in value.items() if name not in unknown and content is not None}
+        yield line, given
+
+
+# ---- a row -----------------------------------------------------------------------------------------------------------
+
+
+def _row(manifest: Path, line: int, values: Mapping[str, Any], mistakes: list[Mistake]) -> Row:
+    """A row, whose files are there and whose parameters are the model's; else its mistakes are added to the others."""
+    row = Row(line)
+    for name in ("character", "face"):
+        value = values.get(name, "")
+        if not isinstance(value, str):
+            mistakes.append(Mistake(line, name, "it is no text"))
+            return row
+        setattr(row, name, value.strip())
+    row.parameters = _parameters(line, values, mistakes)
+    poses = values.get("poses", [])
+    poses = [poses] if isinstance(poses, str) else poses
+    if not isinstance(poses, list) or not all(isinstance(path, str) and path.strip() for path in poses):
+        mistakes.append(Mistake(line, "poses", "it is neither a path nor a list of paths"))
+        return row
+    if not poses:
+        mistakes.append(Mistake(line, "poses", "a face without poses makes no job"))
+    if not row.face and not row.character:
+        mistakes.append(Mistake(line, "face", "it is missing, and no character is named whose face it could be"))
+        return row
+    for name, path in [("face", row.face)] * bool(row.face) + [("poses", path.strip()) for path in poses]:
+        if why := _no_file(manifest, path, several=name == "poses"):
+            mistakes.append(Mistake(line, name, why))
+    row.character = row.character or _character(row.face)
+    if not row.character:
+        mistakes.append(Mistake(line, "character", f"it is missing, and {row.face} does not name one"))
+        return row
+    _name_poses(row, [path.strip() for path in poses], mistakes)
+    return row
+
+
+def _name_poses(row: Row, paths: Sequence[str], mistakes: list[Mistake]) -> None:
+    """Name the poses of a row by their files."""
+    where = UploadLayout().folder(row.character)  # the prefix does not decide which names there may be
+    try:
+        place(where, FileKind.FACE, ".png")
+    except Refused as why:
+        mistakes.append(Mistake(row.line, "character", str(why)))
+        return
+    for path in paths:
+        picture = PurePath(path.replace("\\", "/"))
+        name = stem(picture.name, FileKind.POSE)
+        try:
+            place(where, FileKind.POSE, picture.suffix, name)
+        except Refused as why:
+            mistakes.append(Mistake(row.line, "poses", f"{path}: {why}"))
+            continue
+        if name in row.poses:
+            mistakes.append(Mistake(row.line, "poses", f"{path} and {row.poses[name]} would both be the pose {name}"))
+        row.poses[name] = path
+
+
+def _parameters(line: int, values: Mapping[str, Any], mistakes: list[Mistake]) -> dict[str, Any]:
+    """The parameters of a row, each as the contract wants it."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if name in FILES:
+            continue
+        try:
+            found |= read_job_file(name, job_file({name: value}))
+        except InvalidInput as why:
+            mistakes.append(Mistake(line, name, str(why).removeprefix(f"{name}: ").removeprefix(f"{name} ")))
+    return found
+
+
+def _no_file(manifest: Path, path: str, *, several: bool) -> str:
+    """Why there is no such file, or nothing."""
+    where = located(manifest, path)
+    if where.is_file():
+        return ""
+    if where.is_dir():
+        return f"{path} is a folder: name a picture"
+    beside = where.parent.iterdir() if where.parent.is_dir() else ()
+    meant = did_you_mean(where.name, sorted(other.name for other in beside if other.is_file()))
+    if several and re.search(r"[;,]", path):
+        meant = " Several poses are separated by |."
+    return f"there is no file {path}.{meant}" if meant else f"there is no file {path}"
+
+
+def _character(face: str) -> str:
+    """The character that a face's path names: by the file, or else by its folder."""
+    path = PurePath(face.replace("\\", "/"))
+    return face_names(path.stem) or path.parent.name
+
+
+def _twice(rows: Sequence[Row]) -> Iterator[Mistake]:
+    """Rows that are there twice, or that contradict each other."""
+    faces: dict[str, Row] = {}
+    poses: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        first = faces.setdefault(row.character, row) if row.face else row
+        if row.face != first.face:
+            yield Mistake(row.line, "face", f"{row.character} has the face {first.face} in line {first.line}")
+        for name, path in row.poses.items():
+            other = poses.setdefault((row.character, name), row)
+            if other is row:
+                continue
+            if (other.poses[name], other.parameters) == (path, row.parameters):
+                yield Mistake(row.line, "poses", f"{path} is in line {other.line} already")
+            else:
+                advice = "name another character, or copy the picture under another name"
+                yield Mistake(row.line, "poses", f"{row.character} has a pose {name} in line {other.line}: {advice}")
