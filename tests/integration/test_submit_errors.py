@@ -43,7 +43,8 @@ def check_failed(pipeline: Pipeline, error_type: str, text: str) -> None:
     assert (record["status"], record["error"]["type"]) == ("FAILED", error_type)
     assert text in record["error"]["message"]
     job_id = record["job_id"]
-    assert pipeline.executions() == {f"{job_id}-1": {"job_id": job_id, "attempt": 1, "finished": True}}
+    ((name, given),) = pipeline.executions().items()
+    assert (name, given["job_id"], given["attempt"], given["finished"]) == (f"{job_id}-1", job_id, 1, True)
     pipeline.run_all()
     assert [notified["error"]["type"] for notified in pipeline.notifications()] == [error_type]
     assert pipeline.later == []
