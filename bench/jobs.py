@@ -76,13 +76,14 @@ def single_jobs(stack: LocalStack, inbox: Notifications, jobs: int) -> list[Part
     """Upload poses one after the other; return the parts of the overhead of each but the first."""
     face, pose = sample_images()
     probe = Probe(stack)
-    drop(stack, "incoming/single/face.png", face)
-    drop(stack, "incoming/single/job.json", json.dumps({"prompt": PROMPT}).encode())
+    folder = stack.layout.folder("single")
+    drop(stack, f"{folder.face}.png", face)
+    drop(stack, folder.job_file, json.dumps({"prompt": PROMPT}).encode())
     time.sleep(SETTLE + 2)
     uploaded: dict[str, float] = {}
     for number in range(jobs):
         began = time.monotonic()
-        key = f"incoming/single/poses/{number:02}.png"
+        key = f"{folder.pose(f'{number:02}')}.png"
         drop(stack, key, pose)
         uploaded[key] = time.time()
         time.sleep(max(0.0, EVERY_SECONDS - (time.monotonic() - began)))

@@ -41,14 +41,13 @@ def photograph() -> bytes:
 def upload(stack: MeteredStack) -> float:
     """Upload one client's photographs, each of its own content, and return how many seconds that took."""
     picture, began = photograph(), time.time()
-    drop(stack, "incoming/crowd/hero/face.jpg", picture)
-    drop(stack, "incoming/crowd/hero/job.json", f'{{"prompt": "{PROMPT}"}}'.encode())
+    folder = stack.layout.folder("crowd/hero")
+    drop(stack, f"{folder.face}.jpg", picture)
+    drop(stack, folder.job_file, f'{{"prompt": "{PROMPT}"}}'.encode())
     with ThreadPoolExecutor(4) as pool:
         # What follows the end of a JPEG is no part of the picture, and of the content.
         names = [f"{number:04}" for number in range(PHOTOGRAPHS)]
-        list(
-            pool.map(lambda name: drop(stack, f"incoming/crowd/hero/poses/{name}.jpg", picture + name.encode()), names)
-        )
+        list(pool.map(lambda name: drop(stack, f"{folder.pose(name)}.jpg", picture + name.encode()), names))
     return time.time() - began
 
 

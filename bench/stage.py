@@ -115,7 +115,7 @@ def upload_folder(stack: LocalStack, character: str, poses: Sequence[str], face:
         **{f"poses/{name}.png": pose for name in poses},
     }
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: drop(stack, f"incoming/{character}/{name}", files[name]), files))
+        list(pool.map(lambda name: drop(stack, f"{stack.layout.folder(character).prefix}{name}", files[name]), files))
     return time.time()
 
 

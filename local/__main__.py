@@ -66,7 +66,7 @@ def up(segmind_base_url: str | None, parameters: dict[str, str], emulator: list[
     print(f"The stack is up after {time.monotonic() - started:.0f} s.")
     provider = "the emulator" if segmind_base_url is None else "not the emulator"
     for what, where in {
-        "uploads": f"s3://{stack.outputs['UploadBucketName']}/incoming/<character>/",
+        "uploads": f"s3://{stack.outputs['UploadBucketName']}/{stack.layout.folder('<character>').prefix}",
         "images": f"s3://{stack.outputs['OutputBucketName']}/outputs/",
         "AWS endpoint": stack.endpoint_url,
         "provider": f"{stack.segmind_base_url} ({provider})",

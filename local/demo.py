@@ -134,7 +134,7 @@ def run(stack: LocalStack, console: Console, work: Path, *, real: bool, timeout:
     console.print(f"The stack is up after {time.monotonic() - started:.0f} s.")
     inbox = Inbox(stack)
     for path in sorted(inputs.rglob("*.*")):
-        drop(stack, f"incoming/{path.relative_to(inputs).as_posix()}", path)
+        drop(stack, f"{stack.layout.prefix}{path.relative_to(inputs).as_posix()}", path)
     try:
         _watch(stack, console, jobs, inbox, timeout)
     except LocalError as error:
@@ -158,7 +158,7 @@ def run(stack: LocalStack, console: Console, work: Path, *, real: bool, timeout:
 
 
 def _inputs(inputs: Path, *, real: bool) -> tuple[Path, list[DemoJob]]:
-    """Lay out the files to upload as they will lie below incoming/, and name the jobs they make."""
+    """Lay out the files to upload as they will lie below the bucket's prefix, and name the jobs they make."""
     face, pose = SAMPLES / "face-astronaut.png", SAMPLES / "pose-cameraman.png"
     characters = {"astronaut": PROMPT} if real else {"astronaut": PROMPT, "blocked": BLOCKED_PROMPT}
     for character, prompt in characters.items():

@@ -22,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from local.deploy import ROOT, STACK_NAME, built, deploy
 from local.processes import LocalError, Process, answers, free_port, is_free
 from local.segmind.settings import Latency
+from posedrop.contract.upload_layout import UploadLayout
 
 REGION = "us-east-1"
 ACCESS_KEY_ID = SECRET_ACCESS_KEY = "test"  # nosec B105 # MiniStack's administrator
@@ -73,6 +74,11 @@ class LocalStack:
         self._own_upstream = segmind_base_url is None
         self._ministack = Process(self.directory / "ministack.pid", self.logs / "ministack.log")
         self._emulator = Process(self.directory / "emulator.pid", self.logs / "emulator.log")
+
+    @property
+    def layout(self) -> UploadLayout:
+        """Where uploads lie in the upload bucket."""
+        return UploadLayout(self.outputs["UploadPrefix"])
 
     # ---- life --------------------------------------------------------------------------------------------------------
 

@@ -19,9 +19,11 @@ from ops.formatting import command
 from posedrop.aws.items import Items
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.record import Record
+from posedrop.aws.record_reader import RecordReader
 from posedrop.aws.upload_bucket import UploadBucket
 from posedrop.contract.job import JOB_ID, waiting_id
-from posedrop.contract.naming import execution_name
+from posedrop.contract.naming import execution_arn, execution_name
+from posedrop.contract.upload_layout import UploadLayout
 from posedrop.gate.budget import Budget
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
@@ -29,6 +31,7 @@ from posedrop.gate.latency import LatencyStore
 from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import Counting, RateLimit
 from posedrop.line.line import Line
+from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL_STATE = ROOT / ".local" / "stack.json"
@@ -129,6 +132,16 @@ class Stack:
         """Whether pictures are prepared before they are sent."""
         return self.parameter("PrepareImages") == "true"
 
+    @property
+    def model(self) -> ModelSpec:
+        """The provider's model that the stack runs."""
+        return CONSISTENT_CHARACTER
+
+    @cached_property
+    def layout(self) -> UploadLayout:
+        """Where uploads lie in the upload bucket."""
+        return UploadLayout(self.parameter("UploadPrefix"))
+
     def resource(self, logical_id: str) -> str | None:
         """The physical id of a resource that is no output; None where AWS does not say."""
         try:
@@ -147,23 +160,28 @@ class Stack:
         """The records of all jobs."""
         return Ledger(self.client("dynamodb"), self.output("JobsTableName"))
 
+    def reader(self, unreadable: Callable[[str], object] | None = None) -> RecordReader:
+        """Many records at once; see RecordReader."""
+        return RecordReader(self.client("dynamodb"), self.output("JobsTableName"), unreadable)
+
     @cached_property
     def gate(self) -> Gate:
         """When the next requests may be made: the plan's limit, the breaker and the budget."""
-        return Gate(self._items, self.limit, self.budget)
+        return Gate(self.items, self.limit, self.budget, self.model)
 
     @cached_property
     def credits(self) -> CreditsStore:
         """What is known of the provider's credits."""
-        return CreditsStore(self._items)
+        return CreditsStore(self.items, model=self.model)
 
     @cached_property
     def line(self) -> Line:
         """The line of queued jobs."""
-        return Line(self._items)
+        return Line(self.items)
 
     @cached_property
-    def _items(self) -> Items:
+    def items(self) -> Items:
+        """The single items of the table."""
         return Items(self.client("dynamodb"), self.output("JobsTableName"))
 
     def prices(self) -> Callable[[Mapping[str, Any]], float]:
@@ -173,7 +191,7 @@ class Stack:
     @cached_property
     def uploads(self) -> UploadBucket:
         """The upload bucket."""
-        return UploadBucket(self.client("s3"), self.output("UploadBucketName"))
+        return UploadBucket(self.client("s3"), self.output("UploadBucketName"), self.layout)
 
     def record(self, job_id: str) -> Record | None:
         """The record of a job or of waiting uploads; None if that is not the id of one."""
@@ -191,7 +209,7 @@ class Stack:
 
     def execution_named(self, name: str) -> str:
         """The ARN of an execution by its name."""
-        return f"{self.output('JobStateMachineArn').replace(':stateMachine:', ':execution:')}:{name}"
+        return execution_arn(self.output("JobStateMachineArn"), name)
 
     # ---- what to do next ---------------------------------------------------------------------------------------------
 

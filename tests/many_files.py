@@ -96,7 +96,12 @@ def many_files(characters: int, window: int = WINDOW) -> tuple[ManyFiles, Finder
     """A bucket of many files, and what goes through it."""
     s3 = ManyFiles(characters)
     clients = {"s3": s3, "dynamodb": NoRecords()}
-    parameters = {"DefaultPrompt": "", "RecordRetentionDays": "0", "SegmindRequestsPerMinute": "50"}
+    parameters = {
+        "DefaultPrompt": "",
+        "UploadPrefix": "incoming/",
+        "RecordRetentionDays": "0",
+        "SegmindRequestsPerMinute": "50",
+    }
     parameters |= {"LimitCounts": "submits", "DailyBudget": "0", "MonthlyBudget": "0"}
     outputs = {"UploadBucketName": "uploads", "OutputBucketName": "outputs", "JobsTableName": "jobs"}
     stack = Stack(

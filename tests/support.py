@@ -12,7 +12,10 @@ from typing import Any
 
 from PIL import Image
 
+from posedrop.segmind.model import CONSISTENT_CHARACTER
+
 ROOT = Path(__file__).parent.parent
+FIRST_PRICE = CONSISTENT_CHARACTER.first_price
 EVENTS = ROOT / "events"
 SAMPLES = ROOT / "local" / "samples"
 HANGS = 300.0

@@ -293,7 +293,10 @@ def check(world: World, *, paid: int = 1) -> dict[str, Any]:
 def check_cancelled(world: World) -> None:
     """The job was cancelled, nothing was paid, and all is done."""
     record = check_end(world)
-    assert (record["status"], record["error"]) == ("FAILED", {"type": "InvalidInput", "message": "cancelled"})
+    assert (record["status"], record["error"]) == (
+        "FAILED",
+        {"type": "InvalidInput", "message": "cancelled", "code": "CANCELLED"},
+    )
     assert world.account.exist == []
     assert not world.deaths or set(world.deaths) == {"intake"}
 

@@ -31,8 +31,10 @@ from posedrop.aws.places import client_item, in_line
 from posedrop.aws.record import Status
 from posedrop.aws.submit_queue import SubmitQueue
 from posedrop.contract.deferral import Deferred
+from posedrop.contract.execution import ExecutionState
 from posedrop.contract.job import Input, Job
 from posedrop.contract.times import rfc3339
+from posedrop.contract.upload_layout import UploadLayout
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.gate.budget import Budget, Charge
 from posedrop.gate.gate import Gate, GateState
@@ -40,7 +42,6 @@ from posedrop.gate.latency import LatencyStore
 from posedrop.gate.rate_limit import RateLimit
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
-from posedrop.poll.status import JobState
 from posedrop.poll.status_poller import StatusPoller
 from posedrop.segmind.rescue import Rescue
 from posedrop.submit.lookup import RequestLookup
@@ -290,12 +291,12 @@ class Stack:
             ended, inference = self.provider.forget(given["request_id"])
             self.simulation.sleep(ended + SEEN_SECONDS - self.simulation.now)
         else:
-            state = JobState.of(given)
+            state = ExecutionState.of(given)
             while not state.finished:
                 self.simulation.sleep(state.wait_seconds + STEP_SECONDS)
                 state = self.poll.invoke(state)
             assert state.error is None, state
-            inference = self.provider.result(state.request_id).inference_seconds or 0.0
+            inference = self.provider.result(str(state.request_id)).inference_seconds or 0.0
         self._deliver(given["job_id"], inference)
 
     def _deliver(self, name: str, inference: float) -> None:
@@ -383,17 +384,18 @@ def _name(character: str, pose: str, number: int) -> str:
 
 
 def _job(character: str, pose: str, name: str) -> Job:
+    folder = UploadLayout().folder(character)
     inputs = {
         kind: Input(
             bucket=BUCKET,
-            key=f"incoming/{character}/{file}.png",
+            key=f"{key}.png",
             version_id="3sL4kqtJlcpXroDTDmJ.rmSpXd3dIbrHY",
             etag="70ee1738b6b21e2c8a43f3a5ab0eee71",
             size=IMAGE_BYTES,
             sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
             content_type="image/png",
         )
-        for kind, file in (("face", "face"), ("pose", f"poses/{pose}"))
+        for kind, key in (("face", folder.face), ("pose", folder.pose(pose)))
     }
     return Job(name, BUCKET, character, pose, inputs, {"prompt": PROMPT, "samples": 1}, {})
 

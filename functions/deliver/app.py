@@ -9,12 +9,20 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from posedrop.aws.api_key import ApiKey
-from posedrop.aws.channels import EventBus
+from posedrop.aws.channels import Channels
 from posedrop.aws.items import Items
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import flush
 from posedrop.aws.output_bucket import OutputBucket
 from posedrop.aws.s3 import s3_client
+from posedrop.contract.delivery_requests import (
+    CreditsRequest,
+    ExecutionEnd,
+    HistoryRequest,
+    RescueRequest,
+    parse_request,
+)
+from posedrop.contract.execution import ExecutionState
 from posedrop.contract.naming import execution_name
 from posedrop.deliver.delivery import Delivery
 from posedrop.gate.budget import BudgetStore
@@ -32,35 +40,29 @@ logger = Logger()
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
-    """End the job of a state machine's event, or report an execution that ended without notifying its job's end.
-
-    An event {"rescue": job id, "attempt": n} fetches the pictures of a failed job that the provider still keeps,
-    {"credits": true} asks what is left on the account, {"history": {"first", "last", "page"}} reads a part of the
-    provider's request history.
-    """
+    """End the job of an execution, or do what else is asked for (posedrop.contract.delivery_requests)."""
 
     def remaining() -> float:
         return context.get_remaining_time_in_millis() / 1000
 
     try:
-        if event.get("detail-type") == "Step Functions Execution Status Change":
-            logger.append_keys(execution=event["detail"]["name"])
-            delivery().report_execution(event, remaining)
-            return None
-        if "history" in event:
-            return delivery().history(event)
-        if "credits" in event:
-            delivery().refresh_credits()
-            return None
-        if "rescue" in event:
-            logger.append_keys(job_id=event["rescue"], attempt=event["attempt"])
-            return delivery().rescue(event, remaining)
-        logger.append_keys(
-            job_id=event["job_id"],
-            attempt=event["attempt"],
-            execution=execution_name(event["job_id"], event["attempt"]),
-        )
-        return delivery().deliver(event, remaining)
+        match parse_request(event):
+            case HistoryRequest() as request:
+                return delivery().history(request)
+            case CreditsRequest():
+                delivery().refresh_credits()
+                return None
+            case RescueRequest() as request:
+                logger.append_keys(job_id=request.job_id, attempt=request.attempt)
+                return delivery().rescue(request, remaining)
+            case ExecutionEnd() as end:
+                logger.append_keys(job_id=end.job_id, attempt=end.attempt, execution=end.name)
+                delivery().report_execution(end, remaining)
+                return None
+            case ExecutionState() as state:
+                name = execution_name(state.job_id, state.attempt)
+                logger.append_keys(job_id=state.job_id, attempt=state.attempt, execution=name)
+                return delivery().deliver(state, remaining)
     except Exception as exc:
         # What leaves the function is logged by the runtime too, but not as JSON, and without the job.
         logger.warning("not delivered", reason=f"{type(exc).__name__}: {exc}")
@@ -76,21 +78,20 @@ def delivery() -> Delivery:
     api_key = ApiKey(settings.segmind_secret_id)
     dynamodb = boto3.client("dynamodb")
     items = Items(dynamodb, settings.jobs_table)
-    history = History(settings.segmind_history_url, api_key) if settings.segmind_history_url else None
+    history_url, model = settings.segmind_history_url, settings.model
+    history = History(history_url, api_key, model=model) if history_url else None
     return Delivery(
         ledger=Ledger(dynamodb, settings.jobs_table, settings.record_retention_days),
-        segmind=Segmind(settings.segmind_base_url, api_key, clock=time.time),
+        segmind=Segmind(settings.segmind_base_url, api_key, clock=time.time, model=settings.model),
         api_key=api_key,
         downloader=Downloader(settings.segmind_base_url),
         outputs=OutputBucket(s3_client(), settings.output_bucket),
-        sns=boto3.client("sns"),
-        topic_arn=settings.notification_topic_arn,
-        event_bus=EventBus(boto3.client("events"), settings.event_bus_name) if settings.event_bus_name else None,
+        channels=Channels.of(settings, boto3.client),
         link_seconds=settings.result_link_seconds,
         limiter=RateLimiter(items, settings.limit),
-        budgets=BudgetStore(items, settings.budget),
+        budgets=BudgetStore(items, settings.budget, settings.model),
         latency=LatencyStore(dynamodb, settings.jobs_table, settings.typical_inference_seconds),
         rescue=Rescue(history, clock=time.time),
-        account=CreditsStore(items, clock=time.time),
+        account=CreditsStore(items, clock=time.time, model=settings.model),
         clock=time.time,
     )

@@ -56,7 +56,8 @@ def items() -> Items:
 @cache
 def credits_store() -> CreditsStore:
     """Return what is known of the credits."""
-    return CreditsStore(items(), clock=time.time)
+    settings: DispatchSettings = from_environment(DispatchSettings)
+    return CreditsStore(items(), clock=time.time, model=settings.model)
 
 
 @cache
@@ -65,7 +66,7 @@ def dispatcher() -> Dispatcher:
     settings: DispatchSettings = from_environment(DispatchSettings)
     many = Config(max_pool_connections=WORKERS)
     return Dispatcher(
-        Gate(items(), settings.limit, settings.budget),
+        Gate(items(), settings.limit, settings.budget, settings.model),
         Line(items()),
         SubmitQueue(boto3.client("sqs", config=many), settings.submit_queue_url),
         clock=time.time,

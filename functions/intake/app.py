@@ -117,7 +117,7 @@ def arrivals() -> UploadIntake:
     found = settings()
     sqs = boto3.client("sqs")
     items = Items(dynamodb(), found.jobs_table)
-    gate, queue = Gate(items, found.limit, found.budget), SubmitQueue(sqs, found.submit_queue_url)
+    gate, queue = Gate(items, found.limit, found.budget, found.model), SubmitQueue(sqs, found.submit_queue_url)
     return UploadIntake(
         found,
         default_prompt,

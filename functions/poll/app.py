@@ -10,9 +10,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from posedrop.aws.api_key import ApiKey
 from posedrop.aws.items import Items
+from posedrop.contract.execution import ExecutionState
 from posedrop.contract.naming import execution_name
 from posedrop.gate.rate_limit import RateLimiter
-from posedrop.poll.status import JobState
 from posedrop.poll.status_poller import StatusPoller
 from posedrop.segmind.client import Segmind
 from posedrop.settings import PollSettings, from_environment
@@ -22,7 +22,7 @@ logger = Logger()
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer the state of the event's job: finished, or how many whole seconds to wait."""
-    state = JobState.of(event)
+    state = ExecutionState.of(event)
     logger.append_keys(
         job_id=state.job_id,
         attempt=state.attempt,
@@ -46,7 +46,7 @@ def watch() -> StatusPoller:
     settings: PollSettings = from_environment(PollSettings)
     api_key = ApiKey(settings.segmind_secret_id)
     return StatusPoller(
-        Segmind(settings.segmind_base_url, api_key, clock=time.time),
+        Segmind(settings.segmind_base_url, api_key, clock=time.time, model=settings.model),
         RateLimiter(Items(boto3.client("dynamodb"), settings.jobs_table), settings.limit),
         api_key,
         timeout_seconds=settings.job_timeout_seconds,

@@ -95,10 +95,10 @@ def submission() -> Submission:
     """Return what submits jobs in this process."""
     found = settings()
     api_key = ApiKey(found.segmind_secret_id)
-    segmind = Segmind(found.segmind_base_url, api_key, clock=time.time)
+    segmind = Segmind(found.segmind_base_url, api_key, clock=time.time, model=found.model)
     items = Items(dynamodb(), found.jobs_table)
-    gate = Gate(items, found.limit, found.budget)
-    history = History(found.segmind_history_url, api_key) if found.segmind_history_url else None
+    gate = Gate(items, found.limit, found.budget, found.model)
+    history = History(found.segmind_history_url, api_key, model=found.model) if found.segmind_history_url else None
     # Only a URL can carry the job's name into the history.
     by_name = history if found.image_transport == "presigned-url" else None
     s3 = s3_client()
@@ -114,7 +114,7 @@ def submission() -> Submission:
         latency=LatencyStore(dynamodb(), found.jobs_table, found.typical_inference_seconds),
         pictures=pictures(s3, found),
         wake_dispatch=wake_dispatch,
-        account=CreditsStore(items, clock=time.time),
+        account=CreditsStore(items, clock=time.time, model=found.model),
         clock=time.time,
         sleep=time.sleep,
     )

@@ -9,7 +9,7 @@ from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
-from posedrop.aws.channels import EventBus
+from posedrop.aws.channels import Channels
 from posedrop.aws.ledger import Ledger
 from posedrop.settings import SweepSettings, from_environment
 from posedrop.sweep.sweeper import Ages, Sweep
@@ -47,14 +47,12 @@ def sweep() -> Sweep:
         sqs=boto3.client("sqs"),
         # With very many records the sweep keeps to what Step Functions allows.
         sfn=boto3.client("stepfunctions", config=Config(retries={"mode": "adaptive", "total_max_attempts": 5})),
-        sns=boto3.client("sns"),
+        channels=Channels.of(found, boto3.client),
         invoker=boto3.client("lambda"),
         upload_queue_url=found.upload_queue_url,
         submit_queue_url=found.submit_queue_url,
         state_machine_arn=found.state_machine_arn,
         deliver_function=found.deliver_function,
-        topic_arn=found.notification_topic_arn,
         alert_hours=found.waiting_alert_hours,
-        event_bus=EventBus(boto3.client("events"), found.event_bus_name) if found.event_bus_name else None,
         clock=time.time,
     )

@@ -15,6 +15,7 @@ from boto3.dynamodb.types import TypeDeserializer
 from PIL import Image
 
 from local.stack import LOCAL_API_KEY, LocalStack
+from posedrop.contract.naming import execution_arn
 
 Record = dict[str, Any]
 
@@ -235,7 +236,7 @@ def _executions(stack: LocalStack) -> list[tuple[str, str]]:
 
 def _late_tasks(stack: LocalStack, notifications: list[Record]) -> dict[str, int]:
     pages = stack.client("stepfunctions").get_paginator("get_execution_history")
-    prefix = stack.outputs["JobStateMachineArn"].replace(":stateMachine:", ":execution:")
+    machine = stack.outputs["JobStateMachineArn"]
     late = {
         f"{message['job_id']}-{message['attempt']}"
         for message in notifications
@@ -244,7 +245,7 @@ def _late_tasks(stack: LocalStack, notifications: list[Record]) -> dict[str, int
     return {
         name: sum(
             event["type"] == "TaskFailed"
-            for page in pages.paginate(executionArn=f"{prefix}:{name}")
+            for page in pages.paginate(executionArn=execution_arn(machine, name))
             for event in page["events"]
         )
         for name in late

@@ -28,7 +28,7 @@ from local.chaos.__main__ import DIRECTORY
 from local.chaos.evidence import Ledger, Record
 from local.chaos.gateway import FAULTS_PATH
 from local.chaos.run import ChaosStack
-from local.chaos.scenario import picture
+from local.chaos.scenario import LAYOUT, picture
 from local.pipeline import Inbox, drop
 from local.processes import LocalError
 from ops.inspect.reconcile import Reconciled, compare, read_history
@@ -128,12 +128,12 @@ class Outage:
     def _uploads(self, drawn: random.Random) -> list[tuple[float, str, bytes, dict[str, str]]]:
         found: list[tuple[float, str, bytes, dict[str, str]]] = []
         for number in range(-(-self.jobs // POSES)):
-            at, folder = drawn.uniform(0, UPLOAD_SECONDS), f"incoming/c{number:02}"
+            at, folder = drawn.uniform(0, UPLOAD_SECONDS), LAYOUT.folder(f"c{number:02}")
             face, ending = picture(drawn)
-            found.append((at, f"{folder}/face.{ending}", face, {}))
+            found.append((at, f"{folder.face}.{ending}", face, {}))
             for pose in range(min(POSES, self.jobs - number * POSES)):
                 body, ending = picture(drawn)
-                found.append((at, f"{folder}/poses/pose{pose}.{ending}", body, {"prompt": f"<{number}.{pose}>"}))
+                found.append((at, f"{folder.pose(f'pose{pose}')}.{ending}", body, {"prompt": f"<{number}.{pose}>"}))
         return sorted(found)
 
     def _compress_retries(self) -> None:

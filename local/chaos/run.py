@@ -23,6 +23,7 @@ from local.chaos.scenario import (
     EXPIRES_SECONDS,
     GATEWAY_FAULTS,
     KILL_SECONDS,
+    LAYOUT,
     REFUSED_SECONDS,
     RETENTION_SWITCHES,
     UNREADABLE,
@@ -271,7 +272,7 @@ class ChaosRun:
         self._stack.client("dynamodb").delete_item(
             TableName=self._stack.outputs["JobsTableName"], Key={"job_id": {"S": record["job_id"]}}
         )
-        prefix = f"incoming/{job.character}/poses/{job.pose}."
+        prefix = f"{LAYOUT.folder(job.character).pose(job.pose)}."
         (upload,) = (
             upload
             for upload in self._scenario.uploads

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageOps
 
 from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, HELD, JOB_FAULTS, JobFault
+from posedrop.contract.upload_layout import UploadLayout
 
 POSES = 5
 PICTURE_SIZE = (64, 48)
@@ -47,6 +48,8 @@ GATEWAY_FAULTS: dict[str, float] = {"lost_replies": 0.02, "twice": 0.1, "twice_s
 """Of AWS itself: see `gateway.py`."""
 DEATHS = 0.004
 """The share of AWS calls, until KILL_SECONDS, at which the function that makes the call is killed."""
+LAYOUT = UploadLayout()
+"""Where uploads lie: the stack is deployed with the default."""
 UNREADABLE_SECONDS = 40.0
 UNREADABLE = {
     "uploads": '{"greeting": "nobody reads this"}',
@@ -232,11 +235,12 @@ def _folder(
     """The files of one character, in any order, from `at` on."""
     files: list[tuple[str, bytes, dict[str, str]]] = []
     face, ending = picture(generator)
-    face_key = f"incoming/{character}/face.{ending}"
+    folder = LAYOUT.folder(character)
+    face_key = f"{folder.face}.{ending}"
     if shared_prompt:
         # The prompt comes with the job file, so nothing is a job before it is there.
         text = {"prompt": f"a picture {jobs[0].mark}", "context": {"character": character}}
-        files.append((f"incoming/{character}/job.json", json.dumps(text).encode(), {}))
+        files.append((folder.job_file, json.dumps(text).encode(), {}))
     for job in jobs:
         pose, ending = picture(generator)
         body = pose[: len(pose) // 2] if job.bad_input else pose
@@ -245,18 +249,18 @@ def _folder(
         # a prompt that came later would make it another job.
         aside = not shared_prompt and not job.bad_input and generator.random() < 0.5
         metadata = {} if shared_prompt or aside else {"prompt": prompt}
-        files.append((f"incoming/{character}/poses/{job.pose}.{ending}", body, metadata))
+        files.append((f"{folder.pose(job.pose)}.{ending}", body, metadata))
         if aside:
             parameters = {
                 "prompt": prompt,
                 "samples": generator.choices((1, 2, 3), (6, 2, 1))[0],
                 "output_format": generator.choice(list(FORMATS)),
             }
-            files.append((f"incoming/{character}/poses/{job.pose}.json", json.dumps(parameters).encode(), {}))
+            files.append((folder.pose_file(job.pose), json.dumps(parameters).encode(), {}))
     if not silent:
         files.append((face_key, face, {}))
     generator.shuffle(files)
-    expiring = {f"incoming/{character}/poses/{job.pose}" for job in jobs if HELD in job.faults}
+    expiring = {folder.pose(job.pose) for job in jobs if HELD in job.faults}
     for key, body, metadata in files:
         expires = key.rpartition(".")[0] in expiring and not key.endswith(".json")
         yield _upload(generator, at, key, body, metadata, expires=expires)

@@ -7,11 +7,12 @@ from typing import Any
 
 from ops.errors import OpsError, Refused
 from ops.formatting import many
-from ops.inspect.records import BATCH, Records
+from ops.inspect.records import Records
 from ops.inspect.suggestions import no_job
 from ops.stack import Stack
 from posedrop.aws.messages import CancelMessage
 from posedrop.aws.record import Record, Status
+from posedrop.aws.record_reader import BATCH
 from posedrop.intake.cancellation import cancelled_upload_id
 
 MOST = 100_000

@@ -16,6 +16,7 @@ from ops.inspect.plan import File
 from ops.stack import Stack
 from posedrop.contract.contents import HEAD_BYTES
 from posedrop.contract.images import UPLOAD_LIMIT
+from posedrop.contract.upload_layout import FileKind, UploadLayout
 
 SENDERS = 6
 """Files that are sent at the same time."""
@@ -35,6 +36,7 @@ class Upload:
 
     files: Mapping[str, File]
     hashes: list[str]
+    layout: UploadLayout
     upload_id: str = field(default_factory=lambda: uuid4().hex[:12])
     went: set[str] = field(default_factory=set)
     errors: dict[str, str] = field(default_factory=dict)
@@ -53,7 +55,7 @@ class Upload:
             "state": self.state,
             "note": self.note,
             "keys": [key for key in self.files if key not in self.went][:5],
-            "errors": [{"key": key, "error": error} for key, error in list(self.errors.items())],
+            "errors": [{"file": self.layout.below(key), "error": error} for key, error in list(self.errors.items())],
         }
 
 
@@ -123,7 +125,7 @@ class Sender:
 def _groups(upload: Upload) -> list[list[str]]:
     """The keys that did not go yet, in the order in which they may go: what is shared first, then the poses."""
     keys = [key for key in upload.files if key not in upload.went]
-    last = [key for key in keys if "/poses/" in key and not key.endswith(".json")]
+    last = [key for key in keys if upload.layout.parse(key).kind is FileKind.POSE]
     first = [key for key in keys if key not in set(last)]
     return [first, last]
 

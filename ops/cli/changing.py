@@ -255,7 +255,7 @@ def forget(shell: Shell, character: str, abandon: bool, timeout: float, yes: boo
     Uploads in all versions, prepared images, outputs, records and messages, and nothing of another character. It asks
     first, and ends with a report of what is gone and of what cannot be removed. It can be run again.
     """
-    stack, name = shell.stack, character_of(character)
+    stack, name = shell.stack, character_of(character, shell.stack.layout)
     forgetting = Forgetting(stack, name)
     found = forgetting.find()
     if not shell.json:

@@ -111,7 +111,7 @@ def jobs(
 def explain(shell: Shell, key_or_job: str) -> None:
     """Say what became of an upload, and why.
 
-    KEY_OR_JOB is a key of the upload bucket (incoming/... or s3://...) or a job id.
+    KEY_OR_JOB is a key of the upload bucket (with its prefix, or s3://...) or a job id.
     """
     found = Explainer(shell.stack).explain(key_or_job)
     shell.show(found, lambda: job.explanation(found))

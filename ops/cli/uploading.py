@@ -44,7 +44,9 @@ def _report_file(ctx: click.Context, parameter: click.Parameter, value: Path | N
 @click.command()
 @click.argument("names", metavar="FACE POSE... | FOLDER... | LIST", nargs=-1, required=True, type=File(folders=True))
 @click.option(
-    "--character", metavar="NAME", help="The folder below incoming/ [default: the name of the folder, or of the face]."
+    "--character",
+    metavar="NAME",
+    help="The folder below UploadPrefix [default: the name of the folder, or of the face].",
 )
 @click.option("--prompt", help="The prompt; in a list, of rows that have none. [default: the stack's DefaultPrompt]")
 @click.option(
@@ -121,7 +123,7 @@ def _chosen(shell: Shell, names: Sequence[Path], character: str | None, paramete
     """The files that are named. Raises Refused, BadManifest and click.UsageError."""
     batch.check_parameters(parameters, "--prompt, --param or --context")
     if all(name.is_dir() for name in names):
-        return batch.of_folders(names, character, parameters)
+        return batch.of_folders(names, character, parameters, shell.stack.layout)
     if any(name.is_dir() or is_manifest(name) for name in names):
         if len(names) > 1:
             raise click.UsageError("Name either FACE POSE..., or folders, or one list: not some of each.")
@@ -186,7 +188,7 @@ def _send(shell: Shell, prepared: batch.Prepared, *, quiet: bool) -> dict[str, s
     """Upload the files; return the keys that did not go, and why. An interrupt ends it after the files under way."""
     if not prepared.files:
         return {}
-    going = Upload(prepared.files, [])
+    going = Upload(prepared.files, [], shell.stack.layout)
 
     def send(tell: Any) -> None:
         sender = Sender(shell.stack, tell)
@@ -279,7 +281,7 @@ def dry_run(
     paths = [Path(name) for name in names]
     if len(names) == 1 and not paths[0].exists() and not is_manifest(paths[0]):
         found = plan(shell.stack, names[0], {})
-        shell.show({**asdict(found), "usd": found.usd}, lambda: plans.plan(found))
+        shell.show({**asdict(found), "usd": found.usd}, lambda: plans.plan(found, shell.stack.layout))
         wrong = any(job.outcome is Outcome.REFUSED for job in found.asked)
     else:
         for path in paths:
@@ -307,5 +309,5 @@ def _show_prepared(shell: Shell, prepared: batch.Prepared, *, whole: bool) -> bo
     if prepared.problems:
         _refuse_what_is_wrong(shell, prepared)
     found = prepared.plans[0]
-    shell.show({**asdict(found), "usd": found.usd}, lambda: plans.plan(found))
+    shell.show({**asdict(found), "usd": found.usd}, lambda: plans.plan(found, shell.stack.layout))
     return bool(prepared.of(Outcome.REFUSED))

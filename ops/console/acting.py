@@ -80,7 +80,7 @@ class Acting:
     async def arrange(self, request: Request) -> Response:
         """Which characters some files make, by their paths."""
         paths = texts(await read_body(request), "paths", MOST_PATHS)
-        found = arrange(paths)
+        found = arrange(paths, self._stack.layout)
         return JSONResponse(
             {
                 "characters": [
@@ -118,7 +118,8 @@ class Acting:
         """What would become of the files. Nothing is sent."""
         wanted, planned = await self._plan(await read_body(request))
         refused = [refused for drop in wanted for refused in drop.refused]
-        return JSONResponse({"jobs": sending.summary(planned), "usd": total(planned), "refused": refused})
+        jobs = sending.summary(planned, self._stack.layout)
+        return JSONResponse({"jobs": jobs, "usd": total(planned), "refused": refused})
 
     async def upload(self, request: Request) -> Response:
         """Upload files for the price that was agreed to; how far it is, the events say."""
@@ -129,10 +130,10 @@ class Acting:
     def _begin(self, wanted: Sequence[Drop], planned: Sequence[Plan], agreed: float) -> Response:
         files = accepted(wanted, planned, agreed)
         hashes = [sha256 for file in files.values() if (sha256 := getattr(file, "sha256", ""))]
-        upload = Upload(files, hashes)
+        upload = Upload(files, hashes, self._stack.layout)
         self.staging.pin(upload.hashes)
         self.uploads[upload.upload_id] = upload
-        jobs = sending.summary(planned)
+        jobs = sending.summary(planned, self._stack.layout)
         self._feed.expect([job["job_id"] for job in jobs if job["job_id"] and job["outcome"] in ("new", "waiting")])
         for drop in wanted if len(wanted) <= CLOSELY_WATCHED else ():
             self._feed.watch(drop.character)
@@ -184,7 +185,7 @@ class Acting:
         return JSONResponse({})
 
     async def _plan(self, body: dict[str, Any]) -> tuple[list[Drop], list[Plan]]:
-        wanted = sending.drops(self.staging, body)
+        wanted = sending.drops(self.staging, self._stack, body)
         return wanted, await to_thread.run_sync(partial(plan_drops, self._stack, wanted), limiter=self._planner)
 
     # ---- once more ---------------------------------------------------------------------------------------------------

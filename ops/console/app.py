@@ -109,7 +109,7 @@ class Console:
                 "region": stack.region,
                 "local": stack.endpoint is not None,
                 "command": stack.command(),
-                "schema": schema(),
+                "schema": schema(self.stack.model.schema),
                 "price_usd": (await in_thread(stack.prices))({}),
                 "file_bytes": UPLOAD_LIMIT,
                 "default_prompt": stack.parameter("DefaultPrompt"),

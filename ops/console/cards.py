@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ops.formatting import span
@@ -76,7 +76,7 @@ def card(record: Record, situation: Situation, send_at: float | None = None) -> 
     """
     # The sentence on a queued job is read where it is looked at alone: it would ask for its place anew.
     silent = record.status is Status.SUCCEEDED or (record.status is Status.QUEUED and not is_refused(record))
-    told = None if silent else explain_record(record, situation)
+    told = None if silent else explain_record(record, replace(situation, subject="It"))
     queued = record.status is Status.QUEUED
     if told and (told.reason is Reason.RUNNING or (queued and told.reason is not Reason.REFUSED)):
         told = None

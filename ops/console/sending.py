@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -12,7 +12,7 @@ from ops.errors import Refused
 from ops.formatting import usd
 from ops.inspect.drops import Described, Drop, Named, lay_out, why_not_new
 from ops.inspect.explain_record import explain_record
-from ops.inspect.plan import Outcome, Plan, job_file
+from ops.inspect.plan import Outcome, Plan, PlannedJob, job_file
 from ops.inspect.records import Records
 from ops.inspect.situation import Situation
 from ops.stack import Stack
@@ -21,7 +21,8 @@ from posedrop.aws.stored_uploads import UploadChanged, read_stored
 from posedrop.contract.errors import InvalidInput
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.job import waiting_id
-from posedrop.contract.upload_layout import FileKind
+from posedrop.contract.reasons import Problem
+from posedrop.contract.upload_layout import FileKind, UploadLayout
 
 MOST_FILES = 5000
 SEEDS = 2**32
@@ -58,20 +59,20 @@ def _described(given: Mapping[str, Any]) -> Described:
     return Described(name, files[0] if face else None, files[1:] if face else files, job_file)
 
 
-def drops(staging: Staging, body: Mapping[str, Any]) -> list[Drop]:
+def drops(staging: Staging, stack: Stack, body: Mapping[str, Any]) -> list[Drop]:
     """What is asked for, laid out. Raises Lost and Refused."""
     wanted = described(body)
     parameters = body.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise Refused("the parameters are no JSON object")
     files = staging.get(name for each in wanted for name in each.hashes)
-    return [lay_out(each, files, parameters) for each in wanted]
+    return [lay_out(each, files, parameters, stack) for each in wanted]
 
 
 # ---- what would become of it -----------------------------------------------------------------------------------------
 
 
-def summary(planned: Sequence[Plan]) -> list[dict[str, Any]]:
+def summary(planned: Sequence[Plan], layout: UploadLayout) -> list[dict[str, Any]]:
     """The planned jobs as the page shows them; those that nobody asked for only if they are made again."""
     return [
         {
@@ -80,16 +81,26 @@ def summary(planned: Sequence[Plan]) -> list[dict[str, Any]]:
             "asked": job.asked,
             "outcome": str(job.outcome),
             "status": job.status,
-            "why": why_not_new(job),
+            "why": _problems(job, layout) or why_not_new(job),
             "usd": job.usd,
             "changes": job.changes,
-            "parameters": {name: value for name, value in (job.request or {}).items() if not name.endswith("_image")},
+            "parameters": job.parameters,
             "job_id": job.job_id or (waiting_id(job.character, job.pose) if job.missing else None),
         }
         for plan in planned
         for job in plan.jobs
         if job.asked or job.outcome is Outcome.NEW
     ]
+
+
+def _problems(job: PlannedJob, layout: UploadLayout) -> str:
+    """What is wrong with a pose's files. The row is the pose's: only of other files it is said which they are."""
+
+    def shown(problem: Problem) -> str:
+        own = problem.file and layout.parse(problem.file).kind in (FileKind.POSE, FileKind.POSE_FILE)
+        return problem.text if own else str(replace(problem, file=layout.below(problem.file)))
+
+    return "; ".join(map(shown, job.problems))
 
 
 # ---- once more -------------------------------------------------------------------------------------------------------

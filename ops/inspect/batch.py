@@ -20,7 +20,7 @@ from ops.stack import Stack
 from posedrop.contract.errors import InvalidInput
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.parameters import read_job_file
-from posedrop.contract.upload_layout import FileKind, Folder, parse
+from posedrop.contract.upload_layout import FileKind, UploadLayout
 
 READERS = 4
 """Files that are read at the same time."""
@@ -115,7 +115,9 @@ def of_files(face: Path, poses: Sequence[Path], character: str | None, parameter
     return batch
 
 
-def of_folders(folders: Sequence[Path], character: str | None, parameters: Mapping[str, Any]) -> Batch:
+def of_folders(
+    folders: Sequence[Path], character: str | None, parameters: Mapping[str, Any], layout: UploadLayout
+) -> Batch:
     """Take folders with a face and poses, or folders of such folders, as the console does.
 
     `character` is a name for the only one that there is. Raises Refused; errors of reading pass as OSError.
@@ -125,7 +127,7 @@ def of_folders(folders: Sequence[Path], character: str | None, parameters: Mappi
         paths = sorted(_walk(folder))
         # A folder is known by its name, however it was called: as `.`, or with a slash.
         name = folder.resolve().name
-        arranged = arrange([f"{name}/{path.relative_to(folder).as_posix()}" for path in paths])
+        arranged = arrange([f"{name}/{path.relative_to(folder).as_posix()}" for path in paths], layout)
         batch.side += sum(left.side for left in arranged.left_out)
         batch.left_out += [Problem(str(paths[left.number]), left.why) for left in arranged.left_out if not left.side]
         if not arranged.characters:
@@ -218,7 +220,7 @@ def prepare(stack: Stack, batch: Batch) -> Prepared:
     drops: list[Drop] = []
     named: list[Described] = []
     for described in batch.characters:
-        drop = lay_out(described, batch.files, batch.parameters)
+        drop = lay_out(described, batch.files, batch.parameters, stack)
         problems += [Problem(each["file"], _as_named(each["why"], described, drop)) for each in drop.refused]
         if described.poses and not drop.poses:
             continue  # without its poses the face would make all others of the bucket again
@@ -254,7 +256,7 @@ def _item(job: PlannedJob, described: Described, drop: Drop) -> Item:
     names = {_pose_of(pose): pose.file for pose in reversed(described.poses)}
     why = why_not_new(job)
     if job.outcome is Outcome.WAITING:
-        why = missing(job.character, job.pose, job.missing).sentence
+        why = missing(drop.folder, job.pose, job.missing).sentence
         if "face" in job.missing:
             why = f"no picture here is the face of {job.character} by its name: name it face, with the ending it has"
         elif "prompt" in job.missing:
@@ -270,9 +272,9 @@ def _pose_of(named: Named) -> str:
 def _as_named(why: str, described: Described, drop: Drop) -> str:
     """A sentence with the names of this machine's files in place of keys."""
     names: dict[str, str] = {}
-    folder = Folder(drop.character)
+    folder, layout = drop.folder, UploadLayout(drop.folder.root)
     for key in drop.files:
-        if parse(key).kind is FileKind.FACE and described.face:
+        if layout.parse(key).kind is FileKind.FACE and described.face:
             names[key] = described.face.file
     for pose in described.poses:
         name = _pose_of(pose)

@@ -60,16 +60,23 @@ class Described:
 class Drop:
     """What was chosen of one character, laid out as it would be uploaded: files by their keys, in their order.
 
-    `poses` are their keys by their names; `refused` says of each file that has no place, why.
+    `rules`: the schema of its job files. `poses` are their keys by their names; `refused` says of each file that has no
+    place, why.
     """
 
-    character: str
+    folder: Folder
+    rules: str
     files: dict[str, File]
     poses: dict[str, str]
     refused: list[dict[str, str]] = field(default_factory=list)
 
+    @property
+    def character(self) -> str:
+        """Whose files these are."""
+        return self.folder.character
 
-def lay_out(wanted: Described, files: Mapping[str, File], parameters: Mapping[str, Any]) -> Drop:
+
+def lay_out(wanted: Described, files: Mapping[str, File], parameters: Mapping[str, Any], stack: Stack) -> Drop:
     """Lay out one character's files. It is named by the face where it has no name. Raises Refused.
 
     `parameters` go over those of the character's own job files, and beside each pose.
@@ -80,9 +87,9 @@ def lay_out(wanted: Described, files: Mapping[str, File], parameters: Mapping[st
         raise Refused("name the character, or choose a face whose file name names it")
     if not face and not poses:
         raise Refused("choose a face or a pose")
-    drop = Drop(character, {}, {})
+    drop = Drop(stack.layout.folder(character), stack.model.schema, {}, {})
     if wanted.job_file:
-        drop.files[Folder(character).job_file] = files[wanted.job_file]
+        drop.files[drop.folder.job_file] = files[wanted.job_file]
     for kind, file in [*([(FileKind.FACE, face)] if face else []), *((FileKind.POSE, pose) for pose in poses)]:
         name = (file.pose or stem(PurePath(file.file).name, FileKind.POSE)) if kind is FileKind.POSE else ""
         try:
@@ -105,18 +112,18 @@ def _put(
     """Put one picture into a drop, and its parameters before it. Raises Refused."""
     if not file.sha256:
         raise Refused(f"the file has more than {UPLOAD_LIMIT} bytes")
-    key = place(drop.character, kind, PurePath(file.file).suffix, name)
+    key = place(drop.folder, kind, PurePath(file.file).suffix, name)
     if name in drop.poses:
         raise Refused(f"another pose is named {name}, too")
     if kind is FileKind.POSE:
-        own = _parameters(file, files, parameters)
+        own = _parameters(file, files, parameters, drop.rules)
         drop.poses[name] = key
         if own:
-            drop.files[Folder(drop.character).pose_file(name)] = own
+            drop.files[drop.folder.pose_file(name)] = own
     drop.files[key] = files[file.sha256]
 
 
-def _parameters(file: Named, files: Mapping[str, File], parameters: Mapping[str, Any]) -> File | None:
+def _parameters(file: Named, files: Mapping[str, File], parameters: Mapping[str, Any], rules: str) -> File | None:
     """The job file of one pose: its own, with what was set on the page over it. Raises Refused."""
     if not file.parameters:
         return InMemory(job_file(parameters)) if parameters else None
@@ -124,7 +131,7 @@ def _parameters(file: Named, files: Mapping[str, File], parameters: Mapping[str,
     if not parameters:
         return own
     try:
-        there = read_job_file(f"{PurePath(file.file).stem}.json", own.read(JOB_FILE_LIMIT + 1))
+        there = read_job_file(f"{PurePath(file.file).stem}.json", own.read(JOB_FILE_LIMIT + 1), rules)
     except InvalidInput as why:
         raise Refused(str(why)) from why
     return InMemory(job_file({**there, **parameters}))
@@ -196,4 +203,4 @@ def accepted(
 
 def _own_files(drop: Drop) -> dict[str, set[str]]:
     """The keys of each pose's own files."""
-    return {name: {key, Folder(drop.character).pose_file(name)} for name, key in drop.poses.items()}
+    return {name: {key, drop.folder.pose_file(name)} for name, key in drop.poses.items()}

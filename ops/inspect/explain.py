@@ -27,14 +27,13 @@ from posedrop.contract.job import waiting_id
 from posedrop.contract.times import epoch
 from posedrop.contract.upload_layout import (
     JOB_FILE,
-    PREFIX,
     SINGLE_POSE,
     FileKind,
     InvalidUploadKey,
     SideFile,
     Upload,
+    UploadLayout,
     hint,
-    parse,
 )
 from posedrop.intake.folder import JobCandidate, later_upload, read_candidate
 
@@ -49,6 +48,7 @@ class Explainer:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._bucket: UploadBucket = stack.uploads
+        self._layout = stack.layout
         self._records = Records(stack)
         self._situation = Situation.of(stack)
 
@@ -58,12 +58,11 @@ class Explainer:
             bucket, _, key = name.removeprefix("s3://").partition("/")
             if bucket != self._bucket.name:
                 sentence = f"{name} is in another bucket: this stack takes uploads from {self._bucket.name}."
-                step = self._stack.aws(
-                    "s3", "cp", name, f"s3://{self._bucket.name}/{PREFIX}CHARACTER/{PurePosixPath(key).name}"
-                )
+                where = f"{self._layout.folder('CHARACTER').prefix}{PurePosixPath(key).name}"
+                step = self._stack.aws("s3", "cp", name, f"s3://{self._bucket.name}/{where}")
                 return Explanation(Reason.WRONG_BUCKET, sentence, step, key)
             return self.explain_key(key)
-        if not name.startswith(PREFIX):
+        if not self._layout.covers(name):
             record = self._stack.record(name)
             if record:
                 return explain_record(record, self._situation)
@@ -76,12 +75,12 @@ class Explainer:
     def explain_key(self, key: str) -> Explanation:
         """Explain a key of the upload bucket."""
         try:
-            upload = parse(key)
+            upload = self._layout.parse(key)
         except SideFile as why:
             sentence = f"{key} is ignored: it is {why}."
             return Explanation(Reason.SIDE_FILE, sentence, "Nothing: it does not count, whatever it holds.", key)
         except InvalidUploadKey as why:
-            return replace(_outside(key, str(why)), key=key)
+            return replace(_outside(key, str(why), self._layout), key=key)
         if upload.kind in (FileKind.FACE, FileKind.JOB_FILE):
             found = self._of_all_poses(key, upload)
         else:
@@ -98,7 +97,7 @@ class Explainer:
         if own is None:
             return self._not_chosen(key, upload, "", files)
         if not poses:
-            return missing(upload.character, "", [*files.missing], hint(files.missing, files.strangers))
+            return self._missing(upload.character, "", files)
         parts = tuple(self._of_pose(key, upload, pose) for pose in poses)
         reasons = Counter(part.reason for part in parts)
         explained = ", ".join(f"{count} {reason.replace('-', ' ')}" for reason, count in reasons.most_common())
@@ -117,10 +116,11 @@ class Explainer:
             made = self._made_of(upload, pose, key, self._version(key))
             if made:
                 return explain_record(made, self._situation)
-            return missing(upload.character, pose, files.missing, hint(files.missing, files.strangers))
-        prompt, prepares = self._stack.parameter("DefaultPrompt"), self._stack.prepares
+            return self._missing(upload.character, pose, files)
+        stack, prompt = self._stack, self._stack.parameter("DefaultPrompt")
+        how: Any = {"prepares": stack.prepares, "model": stack.model}
         try:
-            found = read_candidate(self._bucket, upload.character, pose, files, prompt, prepares=prepares)
+            found = read_candidate(self._bucket, upload.character, pose, files, prompt, **how)
         except UploadChanged as exc:
             return Explanation(Reason.SETTLING, f"{exc} is being replaced right now.", "Wait a moment and ask again.")
         if upload.kind in (FileKind.FACE, FileKind.POSE) and found.job.inputs[upload.kind].key != key:
@@ -132,8 +132,11 @@ class Explainer:
         if earlier:
             return self._of_earlier(earlier, key)
         if found.lacks_prompt:
-            return missing(upload.character, pose, ["prompt"])
+            return missing(self._layout.folder(upload.character), pose, ["prompt"])
         return self._without_record(key, own, upload, pose, files, found)
+
+    def _missing(self, character: str, pose: str, files: JobFiles) -> Explanation:
+        return missing(self._layout.folder(character), pose, files.missing, hint(files.missing, files.strangers))
 
     def _of_record(self, record: Record, found: JobCandidate, own: Listed, kind: FileKind) -> Explanation:
         """The content is a known job's; it may have been uploaded again since."""
@@ -195,9 +198,10 @@ class Explainer:
             )
             return Explanation(Reason.SETTLING, sentence, f"Wait {span(left)} and ask again.")
         if found.error:
-            reason = bad_input([read.key for read in found.job.inputs.values()], str(found.error))
             sentence = f"The upload is refused as soon as it is handled: {clause(str(found.error))}."
-            return Explanation(reason, sentence, "Upload the corrected file: that makes a new job.")
+            return Explanation(
+                bad_input(found.error.code), sentence, "Upload the corrected file: that makes a new job."
+            )
         waiting = self._stack.ledger.get(waiting_id(upload.character, pose))
         if waiting and waiting.errors:
             return explain_record(waiting, self._situation)
@@ -279,18 +283,19 @@ class Explainer:
         return max((mark["LastModified"].timestamp() for mark in marks), default=None)
 
     def _neighbours(self, upload: Upload) -> list[str]:
-        prefix = f"{PREFIX}{upload.character[:1]}"
+        prefix = f"{self._layout.prefix}{upload.character[:1]}"
         answer = self._stack.client("s3").list_objects_v2(Bucket=self._bucket.name, Prefix=prefix, MaxKeys=NEIGHBOURS)
         return [str(entry["Key"]) for entry in answer.get("Contents", [])]
 
 
-def _outside(key: str, why: str) -> Explanation:
-    if not key.startswith(PREFIX):
+def _outside(key: str, why: str, layout: UploadLayout) -> Explanation:
+    prefix = layout.prefix
+    if not layout.covers(key):
         sentence = f"{key} is ignored: it is {why}, which is where the stack looks."
-        step = f"Upload it below {PREFIX}, as {PREFIX}<character>/face.png or {PREFIX}<character>/poses/<pose>.png."
+        step = f"Upload it below {prefix}, as {prefix}<character>/face.png or {prefix}<character>/poses/<pose>.png."
         return Explanation(Reason.WRONG_PREFIX, sentence, step)
     names = f"face.png, {SINGLE_POSE}.png, poses/<pose>.png, {JOB_FILE} or poses/<pose>.json"
-    return Explanation(Reason.WRONG_NAME, f"{key} is ignored: {why}.", f"Name it {names}, below {PREFIX}<character>/.")
+    return Explanation(Reason.WRONG_NAME, f"{key} is ignored: {why}.", f"Name it {names}, below {prefix}<character>/.")
 
 
 def _entry(files: JobFiles, key: str) -> Listed | None:

@@ -1,7 +1,5 @@
 """Why does this job wait, or why did it fail? Its record says, in one sentence with the next step."""
 
-import re
-from collections.abc import Iterable
 from dataclasses import replace
 
 from ops.formatting import many, span
@@ -10,11 +8,9 @@ from ops.inspect.health import LARGER_BUDGET, breaker_step
 from ops.inspect.situation import MOST_COUNTED, Situation
 from posedrop.aws.places import IN_LINE
 from posedrop.aws.record import Record, Status
-from posedrop.contract.reasons import BUDGETS, ReasonCode
+from posedrop.contract.reasons import BUDGETS, InputFault, ReasonCode
 from posedrop.contract.times import epoch
-from posedrop.contract.upload_layout import (
-    Folder,
-)
+from posedrop.contract.upload_layout import Folder, UploadLayout
 from posedrop.segmind.requests import Fate
 
 LATE = 120.0
@@ -25,7 +21,7 @@ def explain_record(record: Record, situation: Situation) -> Explanation:
     """Say how a job stands. Nothing is read but, through the situation, a job's place in line."""
     match record.status:
         case Status.WAITING:
-            found = _waiting(record)
+            found = _waiting(record, situation.layout)
         case Status.QUEUED:
             found = _queued(record, situation)
         case Status.SUBMITTING:
@@ -35,27 +31,27 @@ def explain_record(record: Record, situation: Situation) -> Explanation:
         case Status.SUCCEEDED:
             images = ", ".join(output["uri"] for output in record.outputs) or "in the output bucket"
             ended = ago(record.completed_at, situation.now)
-            found = Explanation(Reason.DONE, f"Job {record.job_id} succeeded{ended}.", f"Its images: {images}")
+            found = Explanation(Reason.DONE, f"{_job(record, situation)} succeeded{ended}.", f"Its images: {images}")
         case Status.FAILED:
             found = _failed(record, situation)
     return replace(found, job_id=record.job_id)
 
 
-def _waiting(record: Record) -> Explanation:
+def _waiting(record: Record, layout: UploadLayout) -> Explanation:
     if record.errors:
         text = f"Handling the upload failed {many(record.errors, 'time')}: {clause(record.reason)}."
         return Explanation(Reason.INTERNAL, text, "It is tried again by itself; the log of intake says more.")
-    return missing(record.character, record.pose, record.missing, record.reason)
+    return missing(layout.folder(record.character), record.pose, record.missing, record.reason)
 
 
-def missing(character: str, pose: str, what: list[str], hints: str | None = None) -> Explanation:
+def missing(folder: Folder, pose: str, what: list[str], hints: str | None = None) -> Explanation:
     """Say what uploads wait for: "face", "pose" or "prompt", and which files may have been meant."""
-    found = _missing(character, pose, what)
+    found = _missing(folder, pose, what)
     return replace(found, sentence=f"{found.sentence.removesuffix('.')}; {clause(hints)}.") if hints else found
 
 
-def _missing(character: str, pose: str, what: list[str]) -> Explanation:
-    folder = Folder(character)
+def _missing(folder: Folder, pose: str, what: list[str]) -> Explanation:
+    character = folder.character
     if "prompt" in what:
         sentence = f"The pose {pose} of {character} waits for a prompt: no job file, metadata or DefaultPrompt has one."
         put = f'{{"prompt": "..."}} as {folder.job_file}, or, for this pose alone, as {folder.pose_file(pose)}'
@@ -65,10 +61,10 @@ def _missing(character: str, pose: str, what: list[str]) -> Explanation:
         subject = f"{pose} of {character}" if pose else character
         also = " and for a face" if "face" in what else ""
         sentence = f"The files of {subject} wait for a pose{also}: there is no image to go with them."
-        name = f"{folder.poses_prefix}{pose or '<pose>'}"
+        name = folder.pose(pose or "<pose>")
         return Explanation(Reason.MISSING_POSE, sentence, f"Upload the pose as {name} {any_picture}.")
     sentence = f"The pose {pose} of {character} waits for a face: {folder.prefix} has none."
-    return Explanation(Reason.MISSING_FACE, sentence, f"Upload the face as {folder.prefix}face {any_picture}.")
+    return Explanation(Reason.MISSING_FACE, sentence, f"Upload the face as {folder.face} {any_picture}.")
 
 
 OWN_DEFERRALS: dict[str | None, tuple[str, str]] = {
@@ -87,13 +83,13 @@ OWN_DEFERRALS: dict[str | None, tuple[str, str]] = {
 
 
 def _queued(record: Record, situation: Situation) -> Explanation:
-    job, now = f"Job {record.job_id}", situation.now
+    job, now = _job(record, situation), situation.now
     left = epoch(record.deferred_until) - now if record.deferred_until else 0.0
     # A look-up is no new request: the breaker does not stop it.
     if situation.gate.breaker.is_open and not (left > 0 and record.reason_code == ReasonCode.EARLIER_REQUEST):
         return _paused(record, situation)
     if left > 0 and record.reason_code == ReasonCode.REFUSED:
-        return _refused(record, left)
+        return _refused(record, left, situation)
     if left > 0 and record.reason_code in OWN_DEFERRALS:
         happens, step = OWN_DEFERRALS[record.reason_code]
         sentence = f"{job} is deferred: {clause(record.reason)}; {happens.format(when=span(left))}."
@@ -121,7 +117,7 @@ def _queued(record: Record, situation: Situation) -> Explanation:
 def _in_line(record: Record, situation: Situation, before: int) -> Explanation:
     """The job stands in line, with so many before it."""
     more = " or more" if before >= MOST_COUNTED else ""
-    place = f"Job {record.job_id} stands in line with {many(before, 'job')}{more} before it"
+    place = f"{_job(record, situation)} stands in line with {many(before, 'job')}{more} before it"
     send_at = situation.send_time_after(before)
     if send_at is None:
         sentence = f"{place}, and the budget does not pay for so many now."
@@ -136,15 +132,17 @@ def _in_line(record: Record, situation: Situation, before: int) -> Explanation:
 def _paused(record: Record, situation: Situation) -> Explanation:
     """All jobs wait, whatever this one waited for before."""
     breaker = situation.gate.breaker
-    sentence = f"Job {record.job_id} waits because submitting is paused for the whole account: {clause(breaker.reason)}"
+    sentence = (
+        f"{_job(record, situation)} waits because submitting is paused for the whole account: {clause(breaker.reason)}"
+    )
     if record.refused_at:
         sentence += "; this job was refused itself, and fails if it is refused again after others were accepted"
     return Explanation(Reason.PAUSED, f"{sentence}.", breaker_step(breaker, situation.now))
 
 
-def _refused(record: Record, left: float) -> Explanation:
+def _refused(record: Record, left: float, situation: Situation) -> Explanation:
     """This job alone waits: the account is not in doubt."""
-    sentence = f"Job {record.job_id} is deferred, and it alone, while others go on: {clause(record.reason)}."
+    sentence = f"{_job(record, situation)} is deferred, and it alone, while others go on: {clause(record.reason)}."
     step = (
         f"Nothing: it is tried again in {span(left)}, behind the others, and ends as FAILED (Rejected) if it is "
         "refused again after others were accepted, or for a day. If its prompt or an image may be the cause, change "
@@ -157,19 +155,19 @@ def _submitting(record: Record, situation: Situation) -> Explanation:
     claim = record.requests[-1] if record.requests else None
     if claim and claim.fate is Fate.UNKNOWN:
         sentence = (
-            f"Job {record.job_id} was sent and got no usable response ({clause(record.reason)}), "
+            f"{_job(record, situation)} was sent and got no usable response ({clause(record.reason)}), "
             "and the provider's history is asked whether it arrived."
         )
         return Explanation(Reason.OUTCOME_UNKNOWN, sentence, "Wait a minute or two and ask again.")
     age = situation.now - (claim.sent_at if claim else epoch(record.updated_at))
     if age > situation.submit_timeout_seconds:
         sentence = (
-            f"Job {record.job_id} has been on its way to the provider for {span(age)}, longer than a function may run: "
-            "the one that sent it died, and whether it arrived is not known yet."
+            f"{_job(record, situation)} has been on its way to the provider for {span(age)}, "
+            "longer than a function may run: the one that sent it died, and whether it arrived is not known yet."
         )
         look = situation.command("sweep", "--older-than", f"{situation.submit_timeout_seconds:g}")
         return Explanation(Reason.STUCK, sentence, f"It is looked up when its message comes back, or now: {look}")
-    sentence = f"Job {record.job_id} is still running: it is being sent to the provider, for {span(age)} now."
+    sentence = f"{_job(record, situation)} is still running: it is being sent to the provider, for {span(age)} now."
     return Explanation(Reason.RUNNING, sentence, f"Wait: {situation.command('show', record.job_id)}")
 
 
@@ -177,11 +175,12 @@ def _submitted(record: Record, situation: Situation) -> Explanation:
     age = situation.now - epoch(record.submitted_at or record.updated_at)
     if age > situation.job_timeout_seconds + LATE:
         sentence = (
-            f"Job {record.job_id} was submitted {span(age)} ago and has not been notified, longer than a job may take."
+            f"{_job(record, situation)} was submitted {span(age)} ago and has not been notified, "
+            "longer than a job may take."
         )
         return Explanation(Reason.STUCK, sentence, f"Set it going: {situation.command('sweep')}")
     sentence = (
-        f"Job {record.job_id} is still running: it has been with the provider for {span(age)}, "
+        f"{_job(record, situation)} is still running: it has been with the provider for {span(age)}, "
         f"and a job lately took {span(situation.typical_seconds)}."
     )
     return Explanation(Reason.RUNNING, sentence, f"Wait: {situation.command('show', record.job_id)}")
@@ -190,13 +189,13 @@ def _submitted(record: Record, situation: Situation) -> Explanation:
 def _failed(record: Record, situation: Situation) -> Explanation:
     error = record.error or {"type": "InternalError", "message": "no reason was kept"}
     text, retry = clause(error["message"]), situation.command("retry", record.job_id)
-    job = f"Job {record.job_id}"
+    job = _job(record, situation)
     if record.cancelled:
         sentence = f"{job} was cancelled{ago(record.completed_at, situation.now)}, before anything was sent or paid."
         return Explanation(Reason.CANCELLED, sentence, f"Nothing; if it is wanted after all: {retry}")
     match error["type"]:
         case "InvalidInput":
-            reason = bad_input([found["key"] for found in record.inputs.values()], error["message"])
+            reason = bad_input(error.get("code"))
             step = f"Fix the file, then upload it again, or have the folder read again as it is then: {retry}"
             return Explanation(reason, f"{job} was refused before anything was sent: {text}.", step)
         case "Rejected" | "InferenceFailed":
@@ -223,15 +222,21 @@ def _failed(record: Record, situation: Situation) -> Explanation:
     return Explanation(Reason.INTERNAL, f"{job} ended by a fault of ours: {text}.", f"{step}: {retry}")
 
 
-def bad_input(images: Iterable[str], message: str) -> Reason:
-    """Which file is bad, by the error's message, which names files by their keys; `images` are the images' keys."""
-    if message.startswith("the names of character and pose"):
-        return Reason.WRONG_NAME
-    if message.endswith("replaced or deleted before the job was sent"):
-        return Reason.DELETED
-    # What a pose's metadata says is a parameter.
-    named = [image for image in images if re.search(rf"{re.escape(image)}: (?!metadata)", message)]
-    return Reason.BAD_IMAGE if named else Reason.BAD_JOB_FILE
+BAD_INPUTS: dict[str | None, Reason] = {
+    InputFault.NAME: Reason.WRONG_NAME,
+    InputFault.GONE: Reason.DELETED,
+    InputFault.IMAGE: Reason.BAD_IMAGE,
+}
+
+
+def bad_input(code: str | None) -> Reason:
+    """Which input is bad, by the code of the error."""
+    return BAD_INPUTS.get(code, Reason.BAD_JOB_FILE)
+
+
+def _job(record: Record, situation: Situation) -> str:
+    """What a sentence on a job begins with."""
+    return situation.subject or f"Job {record.job_id}"
 
 
 def ago(time: str | None, now: float) -> str:

@@ -14,12 +14,11 @@ from posedrop.contract.upload_layout import (
     JOB_FILE,
     JSON,
     PICTURE_ENDINGS,
-    PREFIX,
     SINGLE_POSE,
     InvalidUploadKey,
     SideFile,
+    UploadLayout,
     is_poses_folder,
-    parse,
     split_name,
 )
 
@@ -75,19 +74,20 @@ class _File:
         return split_name(self.name)[1]
 
 
-def arrange(paths: Sequence[str]) -> Arrangement:
+def arrange(paths: Sequence[str], layout: UploadLayout) -> Arrangement:
     """Arrange files by their paths, whose folders are separated by slashes, into characters.
 
-    Files without a folder make one character whose name is the face's, or empty. A first folder `incoming/` is the
-    bucket's own prefix and no part of a name.
+    Files without a folder make one character whose name is the face's, or empty. First folders that are the
+    bucket's own prefix are no part of a name.
     """
     folders: dict[str, list[_File]] = {}
     left: list[LeftOut] = []
     for number, path in enumerate(paths):
         *above, name = [part for part in unicodedata.normalize("NFC", path).split("/") if part]
-        if len(above) > 1 and f"{above[0]}/" == PREFIX:
-            above = above[1:]
-        if why := _ignored(above, name):
+        root = layout.prefix.rstrip("/").split("/")
+        if len(above) > len(root) and above[: len(root)] == root:
+            above = above[len(root) :]
+        if why := _ignored(above, name, layout):
             left.append(LeftOut(number, why, side=True))
             continue
         below = [position for position, folder in enumerate(above) if is_poses_folder(folder)]
@@ -102,13 +102,13 @@ def arrange(paths: Sequence[str]) -> Arrangement:
     return Arrangement([each for each in found if each.face is not None or each.poses], left)
 
 
-def _ignored(folders: Iterable[str], name: str) -> str | None:
+def _ignored(folders: Iterable[str], name: str, layout: UploadLayout) -> str | None:
     """Why a file is none that anybody means, or None."""
     hidden = next((folder for folder in folders if folder.startswith(".") or folder == "__MACOSX"), None)
     if hidden:
         return f"it is in {hidden}, which programs make"
     try:
-        parse(f"{PREFIX}any/poses/{name}")
+        layout.parse(f"{layout.folder('any').poses_prefix}{name}")
     except SideFile as why:
         return str(why)
     except InvalidUploadKey:

@@ -21,7 +21,7 @@ from ops.inspect.plan import job_file, place, stem
 from ops.inspect.suggestions import did_you_mean
 from posedrop.contract.errors import InvalidInput
 from posedrop.contract.parameters import read_job_file, schema
-from posedrop.contract.upload_layout import FileKind
+from posedrop.contract.upload_layout import FileKind, UploadLayout
 
 CSV, TSV, LINES = (".csv",), (".tsv", ".tab"), (".jsonl", ".ndjson")
 SUFFIXES = (*CSV, *TSV, *LINES)
@@ -250,8 +250,9 @@ def _row(manifest: Path, line: int, values: Mapping[str, Any], mistakes: list[Mi
 
 def _name_poses(row: Row, paths: Sequence[str], mistakes: list[Mistake]) -> None:
     """Name the poses of a row by their files."""
+    where = UploadLayout().folder(row.character)  # the prefix does not decide which names there may be
     try:
-        place(row.character, FileKind.FACE, ".png")
+        place(where, FileKind.FACE, ".png")
     except Refused as why:
         mistakes.append(Mistake(row.line, "character", str(why)))
         return
@@ -259,7 +260,7 @@ def _name_poses(row: Row, paths: Sequence[str], mistakes: list[Mistake]) -> None
         picture = PurePath(path.replace("\\", "/"))
         name = stem(picture.name, FileKind.POSE)
         try:
-            place(row.character, FileKind.POSE, picture.suffix, name)
+            place(where, FileKind.POSE, picture.suffix, name)
         except Refused as why:
             mistakes.append(Mistake(row.line, "poses", f"{path}: {why}"))
             continue

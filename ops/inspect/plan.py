@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,12 +20,12 @@ from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import Blob, Listed, UploadBucket
 from posedrop.contract.examine import Examined, Examiner
 from posedrop.contract.job import Job
-from posedrop.contract.upload_layout import PREFIX, FileKind, Folder, InvalidUploadKey, Upload, parse
+from posedrop.contract.reasons import Problem
+from posedrop.contract.upload_layout import FileKind, Folder, InvalidUploadKey, Upload, UploadLayout
 from posedrop.intake.folder import read_candidate
-from posedrop.segmind.client import MODEL
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    pass
 
 READERS = 8
 """Characters whose folders are read at the same time."""
@@ -45,8 +44,9 @@ class Outcome(StrEnum):
 class PlannedJob:
     """What would become of one pose: a new job, a known one (with its status), one that waits, one that is refused.
 
-    `asked`: it is one of the poses that were named; others share its face. `usd`: what it would cost. `request`: what
-    would be sent, with the images by their names. `changes`: by "face" and "pose", what is done to it before.
+    `asked`: it is one of the poses that were named; others share its face. `problems`: what is wrong with its files,
+    each with a code. `usd`: what it would cost. `request`: what would be sent, with the images by their names.
+    `changes`: by "face" and "pose", what is done to it before.
     """
 
     character: str
@@ -57,7 +57,9 @@ class PlannedJob:
     status: str | None = None
     missing: list[str] = field(default_factory=list)
     error: str | None = None
+    problems: tuple[Problem, ...] = ()
     request: dict[str, Any] | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, list[str]] = field(default_factory=dict)
     context: dict[str, Any] | None = None
     usd: float = 0.0
@@ -149,14 +151,14 @@ class Overlay(UploadBucket):
     A file of which the bucket has the same bytes under the same key is left as it lies there.
     """
 
-    def __init__(self, s3: "S3Client", name: str, files: Mapping[str, File], clock: Callable[[], float] = time.time):
-        super().__init__(s3, name)
+    def __init__(self, stack: Stack, files: Mapping[str, File]) -> None:
+        super().__init__(stack.client("s3"), stack.uploads.name, stack.layout)
         self._files = files
         self._shared: dict[tuple[str, str], Blob] = {}
         self._examined: dict[tuple[str, str], Examined] = {}
         self._folders: dict[str, tuple[list[Listed], list[str]]] = {}
         self.unchanged: set[str] = set()
-        now = datetime.fromtimestamp(clock(), UTC)
+        now = datetime.fromtimestamp(stack.clock(), UTC)
         self._own = [Listed(key, file.md5, file.size, now) for key, file in files.items()]
 
     def read(self, listed: Listed, limit: int) -> Blob:
@@ -167,7 +169,7 @@ class Overlay(UploadBucket):
         shared = (listed.key, listed.etag)
         if shared not in self._shared:
             blob = super().read(listed, limit)
-            if parse(listed.key).kind not in (FileKind.FACE, FileKind.JOB_FILE):
+            if self.layout.parse(listed.key).kind not in (FileKind.FACE, FileKind.JOB_FILE):
                 return blob
             self._shared[shared] = blob
         return self._shared[shared]
@@ -241,12 +243,12 @@ def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
 
 def _read(stack: Stack, wish: Wish) -> Plan:
     """A plan before it is known which of its jobs are there already."""
-    bucket = Overlay(stack.client("s3"), stack.uploads.name, wish.files, stack.clock)
-    url = f"{stack.parameter('SegmindBaseUrl')}/v2/{MODEL}"
+    bucket = Overlay(stack, wish.files)
+    url = f"{stack.parameter('SegmindBaseUrl')}{stack.model.path}"
     asked = wish.asked
     poses = list(bucket.poses(wish.character))
     # Only a face or a job file is shared: without a new one, no other pose becomes another job.
-    shared = [key for key in wish.files if parse(key).kind in (FileKind.FACE, FileKind.JOB_FILE)]
+    shared = [key for key in wish.files if stack.layout.parse(key).kind in (FileKind.FACE, FileKind.JOB_FILE)]
     if asked and bucket.unchanged.issuperset(shared):
         poses = sorted(asked)
     jobs = [_job(stack, bucket, wish.character, pose, asked is None or pose in asked) for pose in poses]
@@ -258,24 +260,25 @@ def _job(stack: Stack, bucket: UploadBucket, character: str, pose: str, asked: b
     if files.missing:
         return PlannedJob(character, pose, asked, Outcome.WAITING, missing=files.missing)
     try:
-        prepares = stack.prepares
-        found = read_candidate(bucket, character, pose, files, stack.parameter("DefaultPrompt"), prepares=prepares)
+        prompt, prepares, model = stack.parameter("DefaultPrompt"), stack.prepares, stack.model
+        found = read_candidate(bucket, character, pose, files, prompt, prepares=prepares, model=model)
     except UploadChanged as exc:
         raise Refused(f"{exc} is being replaced right now: try again") from exc
     changes = {name: list(read.changes) for name, read in found.job.inputs.items() if read.changes} if prepares else {}
     if found.lacks_prompt:
         return PlannedJob(character, pose, asked, Outcome.WAITING, missing=["prompt"], changes=changes)
     if found.error:
-        return PlannedJob(character, pose, asked, Outcome.REFUSED, error=str(found.error))
-    return replace(_new(found.job), asked=asked, changes=changes)
+        return PlannedJob(
+            character, pose, asked, Outcome.REFUSED, error=str(found.error), problems=found.error.problems
+        )
+    return replace(_new(stack, found.job), asked=asked, changes=changes)
 
 
-def _new(job: Job) -> PlannedJob:
-    images = {f"{name}_image": f"s3://{read.bucket}/{read.key}" for name, read in job.inputs.items()}
-    request = {**job.parameters, **images}
-    return PlannedJob(
-        job.character, job.pose, True, Outcome.NEW, job_id=job.job_id, request=request, context=job.context
-    )
+def _new(stack: Stack, job: Job) -> PlannedJob:
+    images = {str(kind): f"s3://{read.bucket}/{read.key}" for kind, read in job.inputs.items()}
+    request = stack.model.request(job.parameters, images)
+    made = PlannedJob(job.character, job.pose, True, Outcome.NEW, job.job_id)
+    return replace(made, request=request, parameters=job.parameters, context=job.context)
 
 
 def _priced(job: PlannedJob, known: Mapping[str, Record], prices: Callable[[Mapping[str, Any]], float]) -> PlannedJob:
@@ -284,8 +287,7 @@ def _priced(job: PlannedJob, known: Mapping[str, Record], prices: Callable[[Mapp
         return job
     record = known.get(job.job_id)
     if record is None:
-        parameters = {name: value for name, value in (job.request or {}).items() if not name.endswith("_image")}
-        return replace(job, usd=prices(parameters))
+        return replace(job, usd=prices(job.parameters))
     error = record.error["message"] if record.error else None
     return replace(job, outcome=Outcome.KNOWN, status=str(record.status), error=error)
 
@@ -293,17 +295,17 @@ def _priced(job: PlannedJob, known: Mapping[str, Record], prices: Callable[[Mapp
 # ---- files of this machine -------------------------------------------------------------------------------------------
 
 
-def place(character: str, kind: FileKind, ending: str, name: str = "") -> str:
+def place(where: Folder, kind: FileKind, ending: str, name: str = "") -> str:
     """The key under which a face, or the pose of a name, is uploaded; `ending` is .png or alike. Raises Refused."""
-    where = Folder(character)
+    layout = UploadLayout(where.root)
     ending = ending.lower()
-    key = f"{where.poses_prefix}{name}{ending}" if kind is FileKind.POSE else f"{where.prefix}face{ending}"
+    key = f"{where.pose(name) if kind is FileKind.POSE else where.face}{ending}"
     try:
-        upload = parse(key)
+        upload = layout.parse(key)
     except InvalidUploadKey as why:
-        raise Refused(f"{key.removeprefix(PREFIX)}: {why}") from why
-    if upload != Upload(kind, character, name):
-        raise Refused(f"{key.removeprefix(PREFIX)} would be another upload than is meant: choose other names")
+        raise Refused(f"{layout.below(key)}: {why}") from why
+    if upload != Upload(kind, where.character, name):
+        raise Refused(f"{layout.below(key)} would be another upload than is meant: choose other names")
     return key
 
 

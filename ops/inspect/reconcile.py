@@ -15,6 +15,7 @@ from ops.inspect.records import Records
 from ops.stack import Stack
 from posedrop.aws.record import Record
 from posedrop.aws.record_table import Conflict
+from posedrop.contract.delivery_requests import HistoryRequest
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import rfc3339
 from posedrop.segmind.history_rows import PastRequest, merged
@@ -107,7 +108,7 @@ def read_history(stack: Stack, first: float, last: float) -> Iterator[PastReques
         end = min(begin + WINDOW, last)
         page: int | None = 1
         while page is not None:
-            wanted = {"history": {"first": begin, "last": end, "page": page}}
+            wanted = HistoryRequest(begin, end, page).to_dict()
             response = stack.client("lambda").invoke(FunctionName=function, Payload=json.dumps(wanted).encode())
             found = json.loads(response["Payload"].read() or b"null")
             if response.get("FunctionError") or not isinstance(found, dict):

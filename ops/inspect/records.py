@@ -17,20 +17,13 @@ from typing import Any
 from ops.stack import Stack
 from posedrop.aws.places import DUE, IN_LINE, LINE_INDEX
 from posedrop.aws.record import ENDED, Record, Status
-from posedrop.aws.record_items import from_item, is_record
+from posedrop.aws.record_reader import BATCH, CHARACTER_INDEX, DAY_INDEX, SORTED_BY, Key, Place
 from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, UNFINISHED_INDEX
 from posedrop.contract.job import SLUG_LIMIT
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import rfc3339
 from posedrop.contract.upload_layout import slug
 
-CHARACTER_INDEX, DAY_INDEX = "by-character", "by-day"
-SORTED_BY = {
-    CHARACTER_INDEX: "created_at",
-    DAY_INDEX: "created_at",
-    LINE_INDEX: "place",
-    UNFINISHED_INDEX: "unfinished_at",
-}
 MOST_READ = 2_000
 """Records that one page reads at most: twenty calls."""
 MOST_DAYS = 100
@@ -39,12 +32,8 @@ WINDOW = 2_000
 """The newest records, which ended jobs are counted among."""
 SKEW = 3600.0
 """Seconds by which another clock may be ahead of this one."""
-KEYS = 200
-"""Keys that are read at once."""
 MOST_PLACES = 1_000
 """Records that are looked at in each of the PLACES."""
-BATCH = 100
-"""Keys that one BatchGetItem takes (DynamoDB API reference)."""
 QUEUED = ((LINE_INDEX, "stands", IN_LINE), (LINE_INDEX, "stands", DUE))
 SENT = ((UNFINISHED_INDEX, "unfinished", PAID), (UNFINISHED_INDEX, "unfinished", ENDED_UNSENT))
 WAITING = ((UNFINISHED_INDEX, "unfinished", INCOMPLETE),)
@@ -135,9 +124,7 @@ class Records:
 
     def __init__(self, stack: Stack, unreadable: Callable[[str], object] | None = None) -> None:
         self._stack = stack
-        self._dynamodb = stack.client("dynamodb")
-        self._table = stack.output("JobsTableName")
-        self._unreadable = unreadable
+        self._reader = stack.reader(unreadable)
 
     def page(self, wanted: Wanted, limit: int, cursor: str | None = None) -> Page:
         """One page of the records that are wanted. `cursor` is the last page's. Raises ValueError if it is none."""
@@ -185,7 +172,7 @@ class Records:
         found: dict[str, Record] = {}
         ids = iter(job_ids)
         while batch := list(islice(ids, BATCH)):
-            records = self._get([{"job_id": {"S": job_id}} for job_id in batch], ConsistentRead=True)
+            records = self._reader.get(batch, consistent=True)
             found |= {record.job_id: record for record in records}
         return found
 
@@ -205,41 +192,35 @@ class Records:
         """
         # The jobs that are due come first and last, so that none is missed that moves while it is read.
         places = [place for status in statuses for place in (*PLACES[status][::-1], *PLACES[status][1:])]
-        keys = self._of(CHARACTER_INDEX, "character", character) if character else self._keys(places)
-        names = {f"#{name}": name for name in ("status", "character", "bucket")}
-        projection = "job_id, #status, #bucket, #character, pose, created_at, attempt, requests"
+        keys = self._keys([(CHARACTER_INDEX, "character", character)] if character else places)
+        attributes = ("job_id", "status", "bucket", "character", "pose", "created_at", "attempt", "requests")
         while batch := list(islice(keys, BATCH)):
-            found = self._get(batch, ProjectionExpression=projection, ExpressionAttributeNames=names)
+            found = self._get(batch, attributes)
             yield from (record for record in found if record.status in statuses)
 
     def of_pose(self, character: str, pose: str) -> list[Record]:
         """All jobs of one pose, the newest first; not what is only waited for."""
         name = slug(f"{character}-{pose}", SLUG_LIMIT)
-        keys = self._of(CHARACTER_INDEX, "character", character)
+        keys = self._keys([(CHARACTER_INDEX, "character", character)])
         found = self.get(key["job_id"]["S"] for key in keys if key["job_id"]["S"].rpartition("-")[0] == name)
         return sorted((record for record in found.values() if record.pose == pose), key=newest, reverse=True)
 
     def ids_of(self, character: str) -> Iterator[str]:
         """The ids of all records of a character, those of waiting uploads among them, the newest first."""
-        query = _query(CHARACTER_INDEX, "character", character)
-        yield from (item["job_id"]["S"] for item in self._items("query", **query, ScanIndexForward=False))
+        return self._reader.ids_of(character)
 
     def sent(self) -> list[Record]:
         """What was claimed or has failed, and is not notified yet: job_id, status and updated_at of each."""
-        names = {f"#{name}": name for name in ("status", "character")}
-        projection = "job_id, #status, #character, pose, updated_at"
         keys = self._keys(SENT)
         found: list[Record] = []
         while batch := list(islice(keys, BATCH)):
-            found += self._get(batch, ProjectionExpression=projection, ExpressionAttributeNames=names)
+            found += self._get(batch, ("job_id", "status", "character", "pose", "updated_at"))
         return found
 
     def every(self) -> Iterator[Record]:
         """All records one after another, without a bound: what was requested and what it cost, not what came of it."""
-        names = {f"#{name}": name for name in ("status", "character", "error")}
-        projection = "job_id, #status, #character, pose, attempt, created_at, request_id, requests, #error"
-        items = self._items("scan", ProjectionExpression=projection, ExpressionAttributeNames=names)
-        yield from self._read(item for item in items if is_record(item))
+        named = ("job_id", "status", "character", "pose", "attempt", "created_at", "request_id", "requests", "error")
+        return self._reader.every(named)
 
     def counts(self, sent: Iterable[Record]) -> Counts:
         """How many records there are of each status: the unfinished exactly, the ended among the newest.
@@ -265,8 +246,7 @@ class Records:
 
     def count(self, places: Iterable[tuple[str, str, str]]) -> int:
         """How many records stand at some of the PLACES. A megabyte of an index, about 7,000 of them, is one call."""
-        queries = (self._pages("query", **_query(*place), Select="COUNT") for place in places)
-        return sum(page["Count"] for pages in queries for page in pages)
+        return self._reader.count(places)
 
     # ---- the ways to read --------------------------------------------------------------------------------------------
 
@@ -302,66 +282,22 @@ class Records:
         yield {"day": {"S": (first - timedelta(days=MOST_DAYS)).strftime(DATE)}}
 
     def _walk(
-        self, place: tuple[str, str, str], start: "Cursor | None" = None, until: str = NEVER, *, forward: bool = False
-    ) -> Iterator[dict[str, Any]]:
+        self, place: Place, start: "Cursor | None" = None, until: str = NEVER, *, forward: bool = False
+    ) -> Iterator[Key]:
         """The keys at one place of an index, the last first, or `forward`."""
         index, name, key = place
-        query = {**_query(*place), "ScanIndexForward": forward}
-        if until != NEVER and SORTED_BY[index] == "created_at":  # what changed before a time was created before it
-            query["KeyConditionExpression"] += " AND created_at <= :until"
-            query["ExpressionAttributeValues"] |= {":until": {"S": until}}
-        if start and start.job_id:
-            after = {name: key, SORTED_BY[index]: start.sort, "job_id": start.job_id}
-            query["ExclusiveStartKey"] = {attribute: {"S": value} for attribute, value in after.items()}
-        while True:
-            page = self._dynamodb.query(TableName=self._table, Limit=KEYS, **query)
-            yield from page["Items"]
-            if "LastEvaluatedKey" not in page:
-                return
-            query["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+        by_creation = SORTED_BY[index] == "created_at"  # what changed before a time was created before it
+        after = {name: key, SORTED_BY[index]: start.sort, "job_id": start.job_id} if start and start.job_id else None
+        until = until if until != NEVER and by_creation else ""
+        return self._reader.newest_keys(place, until=until, after=after, forward=forward)
 
-    def _of(self, index: str, name: str, key: str) -> Iterator[dict[str, Any]]:
-        return self._items("query", **_query(index, name, key))
-
-    def _keys(self, places: Sequence[tuple[str, str, str]]) -> Iterator[dict[str, Any]]:
+    def _keys(self, places: Sequence[Place]) -> Iterator[Key]:
         for place in places:
-            yield from self._items("query", **_query(*place))
+            yield from self._reader.keys(place)
 
-    def _get(self, keys: Sequence[dict[str, Any]], **options: Any) -> list[Record]:
+    def _get(self, keys: Sequence[Key], attributes: Sequence[str] = ()) -> list[Record]:
         """The records of up to a hundred keys; one that is gone is left out."""
-        found: list[Record] = []
-        asked = [{"job_id": {"S": job_id}} for job_id in dict.fromkeys(key["job_id"]["S"] for key in keys)]
-        while asked:
-            response = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": asked, **options}})
-            found += self._read(response["Responses"].get(self._table, []))
-            asked = response.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
-        return found
-
-    def _read(self, items: Iterable[dict[str, Any]]) -> Iterator[Record]:
-        for item in items:
-            try:
-                yield from_item(item)
-            except (ValueError, TypeError, KeyError):
-                if self._unreadable is None:
-                    raise
-                self._unreadable(item["job_id"]["S"])
-
-    def _items(self, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        for page in self._pages(operation, **arguments):
-            yield from page["Items"]
-
-    def _pages(self, operation: str, **arguments: Any) -> Iterator[dict[str, Any]]:
-        yield from self._dynamodb.get_paginator(operation).paginate(**{"TableName": self._table, **arguments})
-
-
-def _query(index: str, name: str, key: str) -> dict[str, Any]:
-    """What asks an index for all that have a key."""
-    return {
-        "IndexName": index,
-        "KeyConditionExpression": "#key = :key",
-        "ExpressionAttributeNames": {"#key": name},
-        "ExpressionAttributeValues": {":key": {"S": key}},
-    }
+        return self._reader.get((key["job_id"]["S"] for key in keys), attributes)
 
 
 def is_refused(record: Record) -> bool:

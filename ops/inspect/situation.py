@@ -1,10 +1,11 @@
 """What explains a record besides itself: the gate, the line, how long jobs take."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ops.formatting import command
 from ops.stack import Stack
+from posedrop.contract.upload_layout import UploadLayout
 from posedrop.gate.credits import Credits
 from posedrop.gate.gate import GateState, Opening
 from posedrop.gate.poll_schedule import Latency
@@ -20,7 +21,8 @@ class Situation:
 
     `gate` is the gate's state, `opening` when it lets jobs through next. `command` makes the next step, a command on
     the same stack. `before` counts the jobs in line before a place, up to MOST_COUNTED. `credits`: what is left on the
-    provider's account, None where that is not known.
+    provider's account, None where that is not known. `layout`: where uploads lie. `subject` begins
+    the sentences on a job instead of its id, where that stands beside them.
     """
 
     gate: GateState
@@ -33,6 +35,8 @@ class Situation:
     command: Callable[..., str] = command
     before: Callable[[str], int] = lambda place: 0
     credits: Credits | None = None
+    subject: str = ""
+    layout: UploadLayout = field(default_factory=UploadLayout)
 
     @classmethod
     def of(cls, stack: Stack) -> "Situation":
@@ -50,6 +54,7 @@ class Situation:
             stack.command,
             lambda place: stack.line.before(place, MOST_COUNTED),
             stack.credits.read(),
+            layout=stack.layout,
         )
 
     def send_time_after(self, jobs: int) -> float | None:

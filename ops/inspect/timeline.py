@@ -87,7 +87,7 @@ def life(stack: Stack, job_id: str) -> Timeline:
         inputs={name: f"s3://{found['bucket']}/{found['key']}" for name, found in record.inputs.items()},
         outputs=[str(output["uri"]) for output in record.outputs],
         execution=_execution(stack, record),
-        notification=message,
+        notification=message.to_dict() if message else None,
         unread=unread,
         cost_usd=record.cost_usd,
     )

@@ -131,7 +131,8 @@ def test_one_job(console: Console) -> None:
     moments = [moment["what"] for moment in found["moments"]]
     assert moments == ["queued", "sent", "accepted", "failed", "notified", "face uploaded", "pose uploaded"]
     assert found["parameters"] == failed.parameters
-    assert found["explanation"]["sentence"] == found["card"]["sentence"]
+    # The card has the id beside the sentence.
+    assert found["explanation"]["sentence"] == re.sub("^It", f"Job {failed.job_id}", found["card"]["sentence"])
 
 
 def test_one_pose_that_waits(console: Console) -> None:
@@ -175,7 +176,7 @@ def test_one_job_that_is_refused_is_no_pause(console: Console) -> None:
     found = console.get(f"/api/jobs/{job.job_id}")
     assert found["card"]["headline"] == "refused for now"
     assert "it alone, while others go on: the provider refused this job: it answered 403" in found["card"]["sentence"]
-    assert found["card"]["sentence"] == found["explanation"]["sentence"]
+    assert re.sub("^It", f"Job {job.job_id}", found["card"]["sentence"]) == found["explanation"]["sentence"]
     assert [moment["what"] for moment in found["moments"]].count("refused") == 1
 
 
@@ -416,7 +417,15 @@ def test_a_plan_says_what_the_contract_refuses(console: Console, name: str, data
     reasons += [refused["why"] for refused in found["refused"]]
     assert len(reasons) == 1
     assert why in reasons[0]
+    assert "incoming/" not in reasons[0]
     assert found["usd"] == 0.0294
+
+
+def test_a_plan_says_which_file_is_wrong_where_it_is_not_the_pose_s(console: Console) -> None:
+    found = console.plan((FACE[0], FACE[1][:-20]), pose("sit"))
+    (told,) = [job["why"] for job in found["jobs"]]
+    assert told.startswith("hero/face.png: ")
+    assert "truncated" in told
 
 
 def test_a_plan_knows_what_is_there_already(console: Console) -> None:

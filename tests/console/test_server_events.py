@@ -148,7 +148,7 @@ def test_an_upload_that_fails_says_so_and_goes_on_where_it_stopped(
         upload = console.upload(("face.png", image()), ("walk.png", image()), ("sit.png", image()))["upload"]
         standing = page.wait("upload", upload=upload, state="stopped")
         assert standing["done"] == 1
-        assert [error["key"] for error in standing["errors"]] == ["incoming/hero/poses/walk.png"]
+        assert [error["file"] for error in standing["errors"]] == ["hero/poses/walk.png"]
         assert "AccessDenied" in standing["errors"][0]["error"]
         assert [each["upload"] for each in console.get("/api/uploads")] == [upload]
         assert len(puts) == 2  # nothing was begun after that

@@ -16,9 +16,9 @@ from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Budget, Spending
 from posedrop.gate.gate import Gate
 from posedrop.gate.poll_schedule import Latency
-from posedrop.gate.price import FIRST_PRICE
 from posedrop.gate.rate_limit import RateLimit, RateLimitState
 from tests.items import MemoryItems
+from tests.support import FIRST_PRICE
 
 NOW = 1_800_000_000.0
 LIMIT = RateLimit(50, "submits")

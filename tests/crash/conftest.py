@@ -373,7 +373,7 @@ class World:
             **{"TYPICAL_INFERENCE_SECONDS": "31", "RECORD_RETENTION_DAYS": "0", "SETTLE_SECONDS": "5"},
             **{"MONTHLY_BUDGET": "0", "SUBMIT_QUEUE_URL": urls["submits"], "DISPATCH_FUNCTION": "none"},
             **{"STATE_MACHINE_ARN": machine["stateMachineArn"], "IMAGE_TRANSPORT": "presigned-url"},
-            **{"PREPARE_FUNCTION": "none", "PREPARE_IMAGES": "true"},
+            **{"PREPARE_FUNCTION": "none", "PREPARE_IMAGES": "true", "UPLOAD_PREFIX": "incoming/"},
             **{"ACCOUNT_PAUSE_SECONDS": "900", "SUBMIT_TIMEOUT_SECONDS": "60"},
             **{"SEGMIND_HISTORY_URL": self.emulator.url, "JOB_TIMEOUT_SECONDS": "3000"},
             **{"OUTPUT_BUCKET": f"{name}-outputs", "NOTIFICATION_TOPIC_ARN": topic, "WAITING_ALERT_HOURS": "24"},

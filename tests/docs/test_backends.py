@@ -18,6 +18,7 @@ from tests.support import ROOT, load_event
 
 VARIABLES = {
     "UPLOAD_BUCKET_NAME": "uploads",
+    "UPLOAD_PREFIX": "incoming/",
     "UPLOAD_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/1/uploads",
     "JOBS_TABLE_NAME": "jobs",
     "NOTIFICATION_TOPIC_ARN": "arn:aws:sns:us-east-1:1:topic",

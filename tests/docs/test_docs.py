@@ -21,7 +21,7 @@ from posedrop.aws import prepared_pictures
 from posedrop.aws.record import Status
 from posedrop.contract import images, parameters
 from posedrop.contract.errors import JOB_ERRORS
-from posedrop.contract.upload_layout import FileKind, parse
+from posedrop.contract.upload_layout import FileKind, UploadLayout
 from posedrop.gate import poll_schedule as polling
 from posedrop.intake import upload_intake as arrivals
 from posedrop.prepare import preparer
@@ -285,7 +285,7 @@ def test_the_readme_says_which_parameters_need_an_answer() -> None:
 
 def test_the_quick_start_uploads_all_that_a_job_needs() -> None:
     lines = [line.split() for line in DOCS["README.md"].lines() if line.strip().startswith("aws s3 cp")]
-    uploads = [parse(line[4].partition("UPLOAD_BUCKET/")[2]) for line in lines]
+    uploads = [UploadLayout().parse(line[4].partition("UPLOAD_BUCKET/")[2]) for line in lines]
     assert {(found.kind, found.character) for found in uploads} == {(FileKind.FACE, "hero"), (FileKind.POSE, "hero")}
     assert any('"prompt=' in word for line in lines for word in line)
 

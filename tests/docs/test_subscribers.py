@@ -13,6 +13,7 @@ from moto.events.models import EventPattern
 
 from posedrop.aws.channels import DETAIL_TYPES, SOURCE
 from posedrop.aws.notifier import email
+from posedrop.contract.notification import Notification
 from tests.docs.documents import Call, aws_commands, call, document
 from tests.integration.conftest import REGION, Pipeline, environment, pipeline, provider
 from tests.support import ROOT, Context, image, load_event
@@ -249,7 +250,7 @@ def test_mail_is_subscribed_and_reads_as_shown(pipeline: Pipeline) -> None:
     (subscribe,) = calls("E-mail")
     assert do(subscribe)["SubscriptionArn"]
     (text,) = DOCUMENT.under("E-mail", "text")
-    assert text.strip() == email(load_event("notification.json"))
+    assert text.strip() == email(Notification(**load_event("notification.json")))
 
 
 def test_every_example_is_run_here() -> None:

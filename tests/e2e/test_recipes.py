@@ -17,6 +17,7 @@ from local.__main__ import environment
 from local.pipeline import wait_for
 from local.stack import LocalStack
 from posedrop.aws.channels import EventBus
+from posedrop.contract.notification import Notification
 from tests.backend import program
 from tests.e2e.test_pipeline import hurried
 from tests.support import HANGS, ROOT, load_event
@@ -116,7 +117,7 @@ def endpoint() -> Iterator[Endpoint]:
 def send(bus: EventBus, job_ids: Iterable[str] = SENT) -> None:
     """Publish notifications of these jobs."""
     for job_id in job_ids:
-        bus.publish({**load_event("notification.json"), "job_id": job_id})
+        bus.publish(Notification(**{**load_event("notification.json"), "job_id": job_id}))
 
 
 def length(stack: LocalStack, url: str) -> int:
@@ -246,7 +247,7 @@ def test_a_webhook_posts_the_notification_with_its_secret(bus: EventBus, deploy:
     deploy("webhook", Url=endpoint.url, Secret="s3cret")
     notified = [{**load_event("notification.json"), **changes} for changes in ({}, FAILED, INCOMPLETE)]
     for each in notified:
-        bus.publish(each)
+        bus.publish(Notification(**each))
     wait_for(lambda: len(endpoint.requests) == len(notified) or None, "the webhook", HANGS)
     assert sorted((body for _, body in endpoint.requests), key=str) == sorted(notified, key=str)
     assert {headers["x-posedrop-secret"] for headers, _ in endpoint.requests} == {"s3cret"}
@@ -256,7 +257,7 @@ def test_a_webhook_posts_the_notification_with_its_secret(bus: EventBus, deploy:
 def test_slack_gets_a_message_of_each_kind(bus: EventBus, deploy: Deploy, endpoint: Endpoint) -> None:
     deploy("webhook", Url=endpoint.url, Secret="none", Format="slack")
     for changes in ({}, FAILED, INCOMPLETE):
-        bus.publish({**load_event("notification.json"), **changes})
+        bus.publish(Notification(**{**load_event("notification.json"), **changes}))
     wait_for(lambda: len(endpoint.requests) == 3 or None, "the messages", HANGS)
     job = load_event("notification.json")["job_id"]
     assert sorted(body["text"] for _, body in endpoint.requests) == [

@@ -13,6 +13,7 @@ from tests.support import HANGS, ROOT, SAMPLES
 
 POLICY = "bound"
 ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+PREFIX = "clients/strict/"
 NO_TABLE = {"Effect": "Deny", "Action": "dynamodb:*", "Resource": "*"}
 
 
@@ -23,13 +24,13 @@ def document(*statements: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """The stack under a permissions boundary, with a bus and web pages let in."""
+    """The stack under a permissions boundary, with a bus, web pages let in and a prefix of its own."""
     directory: Path = tmp_path_factory.mktemp("strict")
     with LocalStack(directory, parameters={"SettleSeconds": 1}, emulator=["--latency", "1"]) as stack:
         arn = stack.client("iam").create_policy(PolicyName=POLICY, PolicyDocument=document(ALL))["Policy"]["Arn"]
         stack.client("events").create_event_bus(Name="images")
         bounds = {"PermissionsBoundary": arn, "EventBusName": "images", "CorsOrigins": "https://app.example.com"}
-        stack.parameters.update(bounds)
+        stack.parameters.update({**bounds, "UploadPrefix": PREFIX})
         yield stack.update()
 
 
@@ -63,10 +64,12 @@ def test_a_bounded_stack_runs_a_job_and_the_boundary_denies(strict: LocalStack) 
     (found,) = strict.client("cloudformation").describe_stacks(StackName="recipe")["Stacks"]
     queue = {output["OutputKey"]: output["OutputValue"] for output in found["Outputs"]}["QueueUrl"]
     inbox = Inbox(strict)
-    drop(strict, "incoming/hero/face.png", SAMPLES / "face-astronaut.png")
-    drop(strict, "incoming/hero/poses/walk.png", SAMPLES / "pose-cameraman.png", prompt="walking")
+    drop(strict, f"{PREFIX}hero/face.png", SAMPLES / "face-astronaut.png")
+    drop(strict, f"{PREFIX}hero/poses/walk.png", SAMPLES / "pose-cameraman.png", prompt="walking")
     (notified,) = wait_for(lambda: inbox.receive() or None, "the notification", HANGS)
     assert notified["status"] == "SUCCEEDED"
+    assert notified["inputs"]["face"]["key"] == f"{PREFIX}hero/face.png"
+    assert strict.layout.prefix == PREFIX
     events = wait_for(
         lambda: strict.client("sqs").receive_message(QueueUrl=queue).get("Messages"), "the recipe's message", HANGS
     )

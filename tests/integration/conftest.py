@@ -449,6 +449,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         "PREPARE_FUNCTION": "prepare",
         "PREPARE_IMAGES": "true",
         "SETTLE_SECONDS": "5",
+        "UPLOAD_PREFIX": "incoming/",
         "IMAGE_TRANSPORT": "presigned-url",
         "ACCOUNT_PAUSE_SECONDS": "900",
         "SUBMIT_TIMEOUT_SECONDS": "60",

@@ -13,11 +13,10 @@ import pytest
 
 from posedrop.aws.items import Items
 from posedrop.gate.credits import CreditsStore
-from posedrop.gate.price import FIRST_PRICE
 from tests.alarms import CloudWatch
 from tests.cloudformation import Stack
 from tests.integration.conftest import TABLE, Pipeline
-from tests.support import Context, image
+from tests.support import FIRST_PRICE, Context, image
 
 ALARMS = Stack().of_type("AWS::CloudWatch::Alarm")
 MINUTE = 60.0

@@ -8,9 +8,8 @@ import httpx
 import pytest
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 
-from posedrop.gate.price import FIRST_PRICE
 from tests.integration.conftest import API_KEY, Pipeline, Provider, Reply
-from tests.support import image
+from tests.support import FIRST_PRICE, image
 
 HISTORY_HOST = "history.test"
 FOLDER = (

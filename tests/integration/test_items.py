@@ -18,11 +18,11 @@ from posedrop.contract.errors import TransientFault
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Budget, BudgetStore, Charge
 from posedrop.gate.gate import Gate
-from posedrop.gate.price import FIRST_PRICE
 from posedrop.gate.rate_limit import Permit, RateLimit, RateLimiter
 from posedrop.gate.shared_item import SharedItem
 from posedrop.line.line import Line
 from tests.items import MemoryItems
+from tests.support import FIRST_PRICE
 
 NOW = 1_800_000_000.123456
 LIMIT = RateLimit(50)

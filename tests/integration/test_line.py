@@ -8,10 +8,9 @@ import httpx
 import pytest
 
 from posedrop.aws.places import client_item
-from posedrop.gate.price import FIRST_PRICE
 from tests.integration.conftest import Pipeline
 from tests.integration.test_submit_errors import FACE, REFUSED, RUN, SIT, WALK, answer, statuses
-from tests.support import Context, image, load_event
+from tests.support import FIRST_PRICE, Context, image, load_event
 
 MINUTE = 60.0
 

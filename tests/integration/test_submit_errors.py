@@ -10,9 +10,8 @@ import httpx
 import pytest
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 
-from posedrop.gate.price import FIRST_PRICE
 from tests.integration.conftest import API_KEY, BUCKET, Pipeline
-from tests.support import Context, image, load_event
+from tests.support import FIRST_PRICE, Context, image, load_event
 
 FACE = ("incoming/hero/face.png", image("png", (10, 10), "white"))
 WALK = ("incoming/hero/poses/walk.png", image("png", (12, 8), "black"))
@@ -44,7 +43,8 @@ def check_failed(pipeline: Pipeline, error_type: str, text: str) -> None:
     assert (record["status"], record["error"]["type"]) == ("FAILED", error_type)
     assert text in record["error"]["message"]
     job_id = record["job_id"]
-    assert pipeline.executions() == {f"{job_id}-1": {"job_id": job_id, "attempt": 1, "finished": True}}
+    ((name, given),) = pipeline.executions().items()
+    assert (name, given["job_id"], given["attempt"], given["finished"]) == (f"{job_id}-1", job_id, 1, True)
     pipeline.run_all()
     assert [notified["error"]["type"] for notified in pipeline.notifications()] == [error_type]
     assert pipeline.later == []

@@ -12,6 +12,7 @@ import pytest
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
+from posedrop.aws.channels import Channels
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.messages import PoseMessage, SourceUpload, SubmitMessage, parse_message
 from posedrop.aws.read_images import ReadImages
@@ -86,7 +87,9 @@ def test_fifty_thousand_poses_become_a_job_each(rate: float) -> None:
     s3: Any = MemoryBucket({**files, FACE: image("png", (9, 9))}, NOW - 3600)
     sqs: Any = Queues(lambda: chance.random() < rate)
     table, items = Table(), MemoryItems()
-    settings: Any = SimpleNamespace(upload_queue_url="uploads", settle_seconds=5.0, prepare_images=True)
+    settings: Any = SimpleNamespace(
+        upload_queue_url="uploads", upload_prefix="incoming/", settle_seconds=5.0, prepare_images=True
+    )
     gate = Gate(items, RateLimit(50, "submits"), Budget(0, 0))
     arrivals = UploadIntake(
         settings,
@@ -241,13 +244,12 @@ def test_the_sweep_gets_through_a_hundred_thousand_records_the_paid_ones_first()
         ledger=Ledger(account, "jobs"),
         sqs=account,
         sfn=account,
-        sns=account,
+        channels=Channels(account, "topic"),
         invoker=account,
         upload_queue_url="uploads",
         submit_queue_url="submits",
         state_machine_arn="arn:aws:states:eu-central-1:123456789012:stateMachine:job",
         deliver_function="deliver",
-        topic_arn="topic",
         alert_hours=24,
         clock=lambda: account.now,
     )

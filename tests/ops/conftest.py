@@ -34,6 +34,7 @@ PARAMETERS = {
     "SubmitTimeoutSeconds": "SUBMIT_TIMEOUT_SECONDS",
     "RecordRetentionDays": "RECORD_RETENTION_DAYS",
     "PrepareImages": "PREPARE_IMAGES",
+    "UploadPrefix": "UPLOAD_PREFIX",
 }
 
 ALARM_TOPIC = f"arn:aws:sns:{REGION}:123456789012:alarms"

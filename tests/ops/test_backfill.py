@@ -18,7 +18,8 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from ops.act.backfill.finding import under_prefix
 from ops.act.backfill.windows import pages, windows
 from ops.stack import Stack
-from posedrop.aws.upload_bucket import Listed
+from posedrop.aws.upload_bucket import Listed, UploadBucket
+from posedrop.contract.upload_layout import UploadLayout
 from tests.integration.conftest import BUCKET, OUTPUTS, Pipeline
 from tests.many_files import PAGE, Watched, many_files
 from tests.ops.conftest import FACE, SIT, WALK, Run
@@ -213,7 +214,8 @@ def test_a_prefix_is_taken_in_each_of_its_forms(pipeline: Pipeline, ask: Ask, ru
         assert outcomes(ask("backfill", prefix, "--dry-run")) == {"walk": "to-send"}
     assert ask("backfill", "nobody", "--dry-run")["keys"] == 0
     assert "not in the upload bucket" in run("backfill", "s3://elsewhere/incoming/", code=4).stderr
-    assert under_prefix("", "b") == under_prefix("s3://b/", "b") == "incoming/"
+    bucket = UploadBucket(pipeline.s3, "b", UploadLayout("in/"))
+    assert under_prefix("", bucket) == under_prefix("s3://b/", bucket) == "in/"
 
 
 def test_all_that_was_found_is_in_the_report(pipeline: Pipeline, run: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from ops.inspect.folders import arrange
+from posedrop.contract.upload_layout import UploadLayout
 
 
 def found(*paths: str) -> dict[str, Any]:
@@ -14,13 +15,13 @@ def found(*paths: str) -> dict[str, Any]:
             None if each.face is None else paths[each.face],
             {paths[at]: name for at, name in each.poses.items()},
         )
-        for each in arrange(paths).characters
+        for each in arrange(paths, UploadLayout()).characters
     }
 
 
 def left_out(*paths: str) -> dict[str, str]:
     """What makes nothing, and why; side files are left out here, too."""
-    return {paths[each.number]: each.why for each in arrange(paths).left_out if not each.side}
+    return {paths[each.number]: each.why for each in arrange(paths, UploadLayout()).left_out if not each.side}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_names_are_compared_in_nfc() -> None:
 def test_side_files_are_ignored() -> None:
     paths = ["hero/.DS_Store", "hero/poses/._walk.png", "hero/Thumbs.db", "__MACOSX/hero/face.jpg", ".git/face.jpg"]
     assert found(*paths) == {}
-    assert [each.side for each in arrange(paths).left_out] == [True] * 5
+    assert [each.side for each in arrange(paths, UploadLayout()).left_out] == [True] * 5
 
 
 def test_what_makes_nothing_is_left_out_with_the_reason() -> None:
@@ -83,7 +84,7 @@ def test_what_makes_nothing_is_left_out_with_the_reason() -> None:
 
 def test_job_files_belong_to_all_poses_or_to_one() -> None:
     files = ["hero/face.jpg", "hero/job.json", "hero/poses/walk.jpg", "hero/poses/walk.json", "hero/poses/run.json"]
-    (hero,) = arrange(files).characters
+    (hero,) = arrange(files, UploadLayout()).characters
     assert hero.parameters == {"": 1, "walk": 3}
     assert left_out(*files) == {"hero/poses/run.json": "there is no pose run here that it could be for"}
 

@@ -20,6 +20,7 @@ from ops.act.forget.queues import About, folder_of
 from ops.errors import Refused
 from ops.stack import Stack
 from posedrop.contract.times import epoch
+from posedrop.contract.upload_layout import UploadLayout
 from posedrop.gate.breaker import Breaker
 from tests.corpus import encode, exif, picture
 from tests.integration.conftest import BUCKET, OUTPUTS, Pipeline
@@ -387,7 +388,7 @@ def test_messages_that_cannot_be_seen_are_counted(pipeline: Pipeline, stack: Sta
 @pytest.mark.parametrize("name", ["", "incoming/", "a//b", "a/poses", "a/poses/b", "../a", "a\nb"])
 def test_names_that_no_character_has(name: str) -> None:
     with pytest.raises(Refused, match="is the name of no character"):
-        character_of(name)
+        character_of(name, UploadLayout())
 
 
 @pytest.mark.parametrize(
@@ -403,7 +404,7 @@ def test_names_that_no_character_has(name: str) -> None:
     ],
 )
 def test_whose_folder_a_key_lies_in(key: str, character: str) -> None:
-    assert folder_of(key) == character
+    assert folder_of(key, UploadLayout()) == character
 
 
 def test_whose_output_a_key_is() -> None:
@@ -415,7 +416,7 @@ def test_whose_output_a_key_is() -> None:
 
 
 def test_which_messages_are_about_it() -> None:
-    about = About("hero", {"hero-walk-0123456789abcdef"}.__contains__)
+    about = About("hero", UploadLayout(), {"hero-walk-0123456789abcdef"}.__contains__)
     execution = {"detail-type": "Step Functions Execution Status Change", "detail": {"input": '{"character": "hero"}'}}
     assert about(json.dumps(execution))
     assert about('{"requestPayload": {"rescue": "hero-walk-0123456789abcdef", "attempt": 1}}')

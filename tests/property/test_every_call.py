@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posedrop.gate.price import FIRST_PRICE
 from tests.memory import MemoryPipeline
+from tests.support import FIRST_PRICE
 from tests.world import HISTORY, PAUSED, STORIES, Account, DeathAt, begin, check, check_cancelled, check_end, needed
 
 LONGEST = 400

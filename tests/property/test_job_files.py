@@ -107,7 +107,9 @@ def check(data: bytes) -> bool:
         record = ledger.queue(found.job, PLACE, NOW)
     # The ledger and the notification can carry it.
     assert len(json.dumps(table.item, default=str)) < 40_000
-    notified = notification(record) if found.error else {**notification(record), "status": "FAILED", "error": {}}
+    notified = notification(record).to_dict()
+    if not found.error:
+        notified |= {"status": "FAILED", "error": {}}
     json.dumps(notified, ensure_ascii=False, allow_nan=False).encode()
     if found.error:
         TOLD.validate(notified)

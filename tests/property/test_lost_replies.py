@@ -19,9 +19,9 @@ from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Budget, Charge
 from posedrop.gate.gate import Gate
-from posedrop.gate.price import FIRST_PRICE
 from posedrop.gate.rate_limit import Permit, RateLimit
 from posedrop.segmind.requests import Fate
+from tests.support import FIRST_PRICE
 from tests.table import Table
 
 JOB = Job("hero-walk-0123456789abcdef", "bucket", "hero", "walk", {})

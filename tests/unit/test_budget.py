@@ -6,8 +6,8 @@ import pytest
 
 from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.gate.budget import Budget, BudgetStore, Charge, Spending
-from posedrop.gate.price import FIRST_PRICE
 from tests.items import MemoryItems
+from tests.support import FIRST_PRICE
 
 DAY = 86400.0
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()

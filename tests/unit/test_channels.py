@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from posedrop.aws.channels import BUS, TOPIC, Channels, EventBus, EventNotTaken
 from posedrop.aws.notifier import SIZE_LIMIT
+from posedrop.contract.notification import Notification
 from tests.support import load_event
 
 
@@ -51,7 +52,7 @@ def published(aws: Aws, tries: int) -> list[str]:
 
     for number in range(tries):
         try:
-            aws.channels().publish(load_event("notification.json"), published, record)
+            aws.channels().publish(Notification(**load_event("notification.json")), published, record)
         except (ClientError, EventNotTaken):
             assert number < tries - 1
     return published
@@ -67,7 +68,7 @@ def test_each_channel_is_reported_once_whichever_fails(failing: dict[str, int]) 
 def test_a_bus_that_does_not_take_an_event_has_failed() -> None:
     aws = Aws(refuses=True)
     with pytest.raises(EventNotTaken, match="images: InternalFailure: later"):
-        aws.channels().publish(load_event("notification.json"), [], lambda done: None)
+        aws.channels().publish(Notification(**load_event("notification.json")), [], lambda done: None)
     assert len(aws.topic) == 1
 
 
@@ -78,7 +79,7 @@ def test_a_bus_that_does_not_take_an_event_has_failed() -> None:
 def test_the_event_is_the_notification(status: str, kind: str) -> None:
     aws = Aws()
     message = {**load_event("notification.json"), "status": status}
-    aws.channels().publish(message, [TOPIC], lambda done: None)
+    aws.channels().publish(Notification(**message), [TOPIC], lambda done: None)
     (entry,) = aws.bus
     assert json.loads(entry.pop("Detail")) == message
     assert entry == {"EventBusName": "images", "Source": "posedrop", "DetailType": kind}
@@ -89,7 +90,7 @@ def test_an_event_always_fits() -> None:
     aws = Aws()
     message = load_event("notification.json")
     message["parameters"]["prompt"] = "\x01" * SIZE_LIMIT
-    aws.channels().publish(message, [TOPIC], lambda done: None)
+    aws.channels().publish(Notification(**message), [TOPIC], lambda done: None)
     assert len(aws.bus[0]["Detail"]) < SIZE_LIMIT
     assert json.loads(aws.bus[0]["Detail"])["context"] == message["context"]
 
@@ -97,6 +98,6 @@ def test_an_event_always_fits() -> None:
 def test_without_a_bus_nothing_is_recorded_besides() -> None:
     aws: Any = Aws()
     recorded: list[list[str]] = []
-    Channels(aws, "topic").publish(load_event("notification.json"), [], recorded.append)
+    Channels(aws, "topic").publish(Notification(**load_event("notification.json")), [], recorded.append)
     assert len(aws.topic) == 1
     assert recorded == []

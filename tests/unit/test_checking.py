@@ -11,14 +11,15 @@ import pytest
 from botocore.exceptions import ClientError
 
 from posedrop.contract.errors import AccountRefused
+from posedrop.contract.execution import ExecutionState
 from posedrop.gate.poll_schedule import Latency
-from posedrop.poll.status import LONGEST_WAIT, JobState, check
+from posedrop.poll.status import LONGEST_WAIT, check
 from posedrop.segmind.client import Segmind
 from tests.support import load_event
 
 SUBMITTED_AT = 1_000_000.0
 TIMEOUT = 3000.0
-STATE = JobState("hero-walk-0123456789abcdef", 1, "hero", "walk", "request-1", SUBMITTED_AT, 0)
+STATE = ExecutionState("hero-walk-0123456789abcdef", 1, "hero", "walk", "request-1", SUBMITTED_AT, 0)
 NOT_FOUND = httpx.Response(404, json={"error": "unknown request"})
 RUNNING = httpx.Response(200, json={"status": "PROCESSING", "metrics": {}})
 
@@ -48,9 +49,9 @@ def look(
     answer: httpx.Response | Exception,
     *,
     after: float = 40.0,
-    state: JobState = STATE,
+    state: ExecutionState = STATE,
     passed_on: PassedOn | None = None,
-) -> JobState:
+) -> ExecutionState:
     """Check once, `after` seconds since the submission."""
     passed_on = passed_on or PassedOn()
 
@@ -211,7 +212,7 @@ def test_a_fault_of_the_receiver_is_not_the_jobs(status: int, fault: Exception) 
 GONE = httpx.Response(410, json={"error": "expired"})
 
 
-def follow(times: int, *answers: httpx.Response, after: float) -> tuple[JobState, float]:
+def follow(times: int, *answers: httpx.Response, after: float) -> tuple[ExecutionState, float]:
     """Give these answers in turn, at the times the waits say; return the state and when that was."""
     turns = cycle(answers)
     state = look(next(turns), after=after)
@@ -257,7 +258,7 @@ def test_another_fault_between_two_404_does_not_forget_the_first() -> None:
 
 
 def test_state_comes_back_from_its_event() -> None:
-    state = JobState.of(load_event("poll.json"))
+    state = ExecutionState.of(load_event("poll.json"))
     assert (state.request_id, state.polls, state.faults) == ("2c7f59ea-4b5e-4a7c-9a35-8d5f0f6f1c11", 0, 0)
-    assert JobState.of(state.to_dict()) == state
-    assert JobState.of({**state.to_dict(), "unknown": 1}) == state
+    assert ExecutionState.of(state.to_dict()) == state
+    assert ExecutionState.of({**state.to_dict(), "unknown": 1}) == state

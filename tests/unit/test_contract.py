@@ -9,9 +9,21 @@ from hypothesis import strategies as st
 from posedrop.aws.messages import UploadMessage, parse_message
 from posedrop.contract.job import JOB_ID, SLUG_LIMIT, Input, job_id, waiting_id
 from posedrop.contract.naming import EXECUTION_NAME_LIMIT, execution_name
-from posedrop.contract.upload_layout import FileKind, Folder, InvalidUploadKey, SideFile, Upload, hint, parse, slug
-from tests.support import load_event
+from posedrop.contract.upload_layout import (
+    DEFAULT_PREFIX,
+    FileKind,
+    InvalidUploadKey,
+    SideFile,
+    Upload,
+    UploadLayout,
+    hint,
+    slug,
+)
+from tests.support import ROOT, load_event
 
+ROOMS = ("layers/posedrop/posedrop", "functions", "statemachine", "ops", "local", "bench")
+LAYOUT = UploadLayout()
+OTHER = "client.b/drop_1/"
 KEY_BYTES = 1024
 """The longest key that S3 takes, in bytes of UTF-8."""
 
@@ -67,7 +79,7 @@ KEY_BYTES = 1024
     ],
 )
 def test_the_contract_s_keys(key: str, upload: Upload) -> None:
-    assert parse(key) == upload
+    assert LAYOUT.parse(key) == upload
 
 
 @pytest.mark.parametrize(
@@ -112,22 +124,55 @@ def test_the_contract_s_keys(key: str, upload: Upload) -> None:
 )
 def test_other_keys_are_refused_with_the_reason(key: str, reason: str) -> None:
     with pytest.raises(InvalidUploadKey, match=re.escape(reason)):
-        parse(key)
+        LAYOUT.parse(key)
+
+
+@pytest.mark.parametrize(
+    ("rest", "upload"),
+    [
+        ("hero/face.png", Upload(FileKind.FACE, "hero")),
+        ("a/hero/Poses/walk.png", Upload(FileKind.POSE, "a/hero", "walk")),
+        ("incoming/face.png", Upload(FileKind.FACE, "incoming")),
+    ],
+)
+def test_the_prefix_is_whatever_the_stack_has(rest: str, upload: Upload) -> None:
+    layout = UploadLayout(OTHER)
+    assert layout.parse(f"{OTHER}{rest}") == upload
+    assert layout.below(f"{OTHER}{rest}") == rest
+    assert f"{OTHER}{rest}".startswith(tuple(layout.folder(upload.character).spellings(f"{OTHER}{rest}")))
+    for key in (rest, f"{DEFAULT_PREFIX}{rest}", OTHER[:-1] + rest):
+        with pytest.raises(InvalidUploadKey, match=f"not below {OTHER}"):
+            layout.parse(key)
+
+
+def test_the_default_prefix_is_written_down_in_two_places() -> None:
+    """Once in the template, once in the package, which says the same; everything else asks the stack."""
+    found = {
+        (path.relative_to(ROOT).as_posix(), line.strip())
+        for path in [ROOT / "template.yaml", *(path for room in ROOMS for path in (ROOT / room).rglob("*"))]
+        if path.suffix in (".py", ".js", ".html", ".json", ".yaml", ".css")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.search(r"\bincoming\b", line)
+    }
+    assert found == {
+        ("template.yaml", f"Default: {DEFAULT_PREFIX}"),
+        ("layers/posedrop/posedrop/contract/upload_layout.py", f'DEFAULT_PREFIX = "{DEFAULT_PREFIX}"'),
+    }
 
 
 @given(st.text(st.sampled_from("aé/. \n+posejn"), max_size=40))
 def test_what_is_taken_is_found_again_in_its_folder(rest: str) -> None:
     key = f"incoming/{rest}"
     try:
-        upload = parse(key)
+        upload = LAYOUT.parse(key)
     except InvalidUploadKey:
         return
-    folder = Folder(upload.character)
+    folder = LAYOUT.folder(upload.character)
     assert key.startswith(folder.prefix)
     assert key.startswith(tuple(folder.spellings(key)))
-    assert parse(folder.job_file) == Upload(FileKind.JOB_FILE, upload.character)
+    assert LAYOUT.parse(folder.job_file) == Upload(FileKind.JOB_FILE, upload.character)
     if upload.kind is FileKind.POSE_FILE:
-        assert parse(folder.pose_file(upload.pose)) == upload
+        assert LAYOUT.parse(folder.pose_file(upload.pose)) == upload
 
 
 @pytest.mark.parametrize(
@@ -140,7 +185,7 @@ def test_what_is_taken_is_found_again_in_its_folder(rest: str) -> None:
 @pytest.mark.parametrize("folder", ["incoming/hero/", "incoming/hero/poses/"])
 def test_side_files_are_distinguished(folder: str, name: str) -> None:
     with pytest.raises(SideFile):
-        parse(folder + name)
+        LAYOUT.parse(folder + name)
 
 
 @pytest.mark.parametrize(
@@ -173,17 +218,17 @@ def test_near_misses_are_named(missing: list[str], strangers: list[str], expecte
 
 def test_a_folder_is_looked_for_in_every_spelling() -> None:
     nfc, nfd, mixed = "Zo\u00eb\u00e9", "Zoe\u0308e\u0301", "Zo\u00ebe\u0301"
-    folder = Folder(nfc)
+    folder = LAYOUT.folder(nfc)
     assert folder.spellings() == [f"incoming/{nfc}/", f"incoming/{nfd}/"]
     assert folder.spellings(f"incoming/{mixed}/Poses/x.png") == [*folder.spellings(), f"incoming/{mixed}/"]
     assert folder.spellings("incoming/other/face.png") == folder.spellings()
-    assert Folder("hero").spellings("incoming/hero/face.png") == ["incoming/hero/"]
+    assert LAYOUT.folder("hero").spellings("incoming/hero/face.png") == ["incoming/hero/"]
 
 
 def test_keys_of_events_are_taken_as_they_are() -> None:
     message = parse_message(load_event("intake-unusual-key.json")["Records"][0]["body"])
     assert isinstance(message, UploadMessage)
-    assert parse(message.origin.key) == Upload(FileKind.POSE, "Kundin Ä/held + heldin", "geh langsam+weit ü")
+    assert LAYOUT.parse(message.origin.key) == Upload(FileKind.POSE, "Kundin Ä/held + heldin", "geh langsam+weit ü")
 
 
 @pytest.mark.parametrize(
@@ -208,7 +253,7 @@ def test_a_slug_is_ascii_and_can_be_recognised(text: str, expected: str) -> None
 def test_names_fit_the_limits_of_aws_for_the_longest_keys(letter: str, attempt: int) -> None:
     around = len("incoming//poses/x.png")
     character = letter * ((KEY_BYTES - around) // len(letter.encode()))
-    upload = parse(f"incoming/{character}/poses/x.png")
+    upload = LAYOUT.parse(f"incoming/{character}/poses/x.png")
     name = job_id("bucket", upload.character, upload.pose, {})
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,56}-[0-9a-f]{16}", name)
     # StartExecution (API reference): 1 to 80 characters, of A-Z, a-z, 0-9, - and _ so that CloudWatch can log them.

@@ -17,10 +17,10 @@ from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.gate.breaker import PROBE_SECONDS
 from posedrop.gate.budget import Budget, BudgetStore, Charge
 from posedrop.gate.gate import HORIZON, Gate
-from posedrop.gate.price import FIRST_PRICE
 from posedrop.gate.rate_limit import RateLimit, RateLimiter, RateLimitState, paused
 from posedrop.line.line import Line
 from tests.items import MemoryItems
+from tests.support import FIRST_PRICE
 
 NOW = 1_800_000_000.0
 LIMIT = RateLimit(50, "submits")

@@ -13,6 +13,7 @@ from posedrop.contract import errors
 from posedrop.contract.errors import (
     JOB_ERRORS,
     AccountRefused,
+    InvalidInput,
     JobError,
     PosedropError,
     ProviderUnavailable,
@@ -22,6 +23,7 @@ from posedrop.contract.errors import (
     ServerFault,
     SubmitOutcomeUnknown,
 )
+from posedrop.contract.reasons import InputFault, Problem
 from posedrop.segmind.client import Segmind, Timeouts
 
 NEVER_SENT = {
@@ -63,6 +65,16 @@ def test_the_types_are_those_of_the_contract() -> None:
     }
     assert set(JOB_ERRORS.values()) == set(JobError.__subclasses__())
     assert all(cls("text").type == name for name, cls in JOB_ERRORS.items())
+
+
+def test_several_problems_have_the_code_of_the_gravest() -> None:
+    problems = [
+        Problem("is blank", InputFault.PARAMETERS, "a.json"),
+        Problem("truncated", InputFault.IMAGE, "a.png"),
+    ]
+    assert str(InvalidInput(*problems)) == "a.json: is blank; a.png: truncated"
+    assert InvalidInput(*problems).code is InvalidInput(*reversed(problems)).code is InputFault.IMAGE
+    assert InvalidInput("in words alone").code is InputFault.OTHER
 
 
 def subclasses(cls: type[Exception]) -> list[type[Exception]]:

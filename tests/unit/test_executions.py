@@ -56,7 +56,7 @@ class StepFunctions:
 
 
 def start(sfn: StepFunctions, record: Record) -> None:
-    Executions(sfn, ARN).start(record, 23, LATENCY.to_dict())  # type: ignore[arg-type]
+    Executions(sfn, ARN).start(record, 23, LATENCY.tenths)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("record", [SUBMITTED, ENDED], ids=["submitted", "ended"])

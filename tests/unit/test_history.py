@@ -12,10 +12,10 @@ import pytest
 from posedrop.contract.errors import AccountRefused
 from posedrop.contract.version import VERSION
 from posedrop.segmind import history as module
-from posedrop.segmind.client import MODEL
 from posedrop.segmind.history import LAST_PAGE, MARGIN, PAGE, SECONDS, History, HistoryUnavailable, HistoryUnfinished
 
 KEY = "SG_0123456789abcdef"
+MODEL = "consistent-character-with-pose"
 NAME = "hero-walk-0123456789abcdef-1"
 SINCE = datetime(2026, 11, 23, 0, 30, tzinfo=UTC).timestamp()
 
@@ -29,7 +29,11 @@ def url(name: str) -> str:
 
 
 def row(name: str, request_id: object = "found") -> dict[str, Any]:
-    return {"request_id": request_id, "model_name": MODEL, "request_body": {"prompt": "x", "face_image": url(name)}}
+    return {
+        "request_id": request_id,
+        "model_name": MODEL,
+        "request_body": {"prompt": "x", "face_image": url(name)},
+    }
 
 
 def find(answer: object, name: str = NAME, api_key: Callable[[], str] = lambda: KEY) -> str | None:
@@ -61,7 +65,12 @@ def test_what_is_asked() -> None:
     # The day before: nobody says in which time zone the provider's days begin.
     assert dict(request.url.params) == {
         **{"page": "1", "per_page": str(PAGE)},
-        **{"from_date": "2026-11-22", "to_date": "2026-11-24", "sort_order": "desc", "model_name": MODEL},
+        **{
+            "from_date": "2026-11-22",
+            "to_date": "2026-11-24",
+            "sort_order": "desc",
+            "model_name": MODEL,
+        },
     }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from posedrop.aws.messages import SourceUpload
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
+from posedrop.contract.upload_layout import UploadLayout
 from posedrop.intake.folder import later_upload, read_candidate
 
 NOW = datetime(2026, 11, 23, 10, 15, 30, tzinfo=UTC)
@@ -70,4 +71,4 @@ def test_one_event_of_a_folder_always_goes_on(ages: tuple[float, ...]) -> None:
 @pytest.mark.parametrize("missing", [{"pose": 60}, {"face": 60}])
 def test_a_draft_needs_both_images(missing: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="both images"):
-        read_candidate(UploadBucket(None, "bucket"), "hero", "walk", files(**missing), "")  # type: ignore[arg-type]
+        read_candidate(UploadBucket(None, "bucket", UploadLayout()), "hero", "walk", files(**missing), "")  # type: ignore[arg-type]

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from posedrop.aws.notifier import email, notification, publish, subject, with_links
+from posedrop.aws.notifier import email, publish, subject
+from posedrop.aws.notifier import notification as notified
 from posedrop.aws.record import Record, Status
+from posedrop.contract.reasons import InputFault
 from tests.support import load_event, schema
 
 SNS_LIMIT = 256 * 1024
@@ -75,9 +77,14 @@ class Topic:
         self.published.append(arguments)
 
 
+def notification(record: Record) -> dict[str, Any]:
+    """The notification as JSON has it."""
+    return notified(record).to_dict()
+
+
 def published(record: Record) -> dict[str, Any]:
     topic = Topic()
-    publish(topic, "arn:aws:sns:eu-central-1:123456789012:topic", notification(record))  # type: ignore[arg-type]
+    publish(topic, "arn:aws:sns:eu-central-1:123456789012:topic", notified(record))  # type: ignore[arg-type]
     (found,) = topic.published
     return found
 
@@ -130,6 +137,11 @@ def test_an_ended_job_without_known_values_has_null_in_their_place() -> None:
     assert set(message["metrics"].values()) == {None}
 
 
+def test_a_code_for_operators_is_no_part_of_a_notification() -> None:
+    told = notification(replace(FAILED, error={"type": "InvalidInput", "message": "bad", "code": InputFault.IMAGE}))
+    assert told["error"] == {"type": "InvalidInput", "message": "bad"}
+
+
 def test_a_failure_tells_no_outputs() -> None:
     assert notification(replace(FAILED, outputs=[OUTPUT]))["outputs"] == []
 
@@ -166,7 +178,7 @@ NAMES = ["hero", "Kundin Ä/held + heldin", "日本/東京", "🦊", "a\nb", "\x
     character=st.one_of(st.sampled_from(NAMES), st.text(min_size=1)), pose=st.one_of(st.sampled_from(NAMES), st.text())
 )
 def test_sns_takes_the_subject_of_any_name(status: str, character: str, pose: str) -> None:
-    text = subject({"character": character, "pose": pose, "status": status})
+    text = subject(replace(notified(SUCCEEDED), character=character, pose=pose, status=status))
     # SNS: ASCII text without line breaks or control characters, under 100 characters, beginning with a letter.
     assert text.isascii()
     assert text.isprintable()
@@ -253,10 +265,10 @@ LINK = "https://out.s3.eu-central-1.amazonaws.com/1.png?X-Amz-Signature=0"
 
 def test_a_notification_with_links_fits_the_schema_and_the_mail_has_them() -> None:
     keys: list[str] = []
-    message = with_links(notification(SUCCEEDED), lambda key: keys.append(key) or LINK)  # type: ignore[func-returns-value]
-    assert valid(message)
+    message = notified(SUCCEEDED).with_links(lambda key: keys.append(key) or LINK)  # type: ignore[func-returns-value]
+    assert valid(message.to_dict())
     assert keys == [OUTPUT["key"]]
-    assert message == {**notification(SUCCEEDED), "outputs": [{**OUTPUT, "url": LINK}]}
+    assert message.to_dict() == {**notification(SUCCEEDED), "outputs": [{**OUTPUT, "url": LINK}]}
     lines = email(message).splitlines()
     assert lines[lines.index(f"Image: {OUTPUT['uri']}") + 1] == f"Link, for a limited time: {LINK}"
 
@@ -267,7 +279,7 @@ def test_the_largest_of_today_s_messages_fits_with_links(letter: str) -> None:
     # As long as they get: the key, encoded, and credentials of a session.
     link = "https://" + "%E6%97%A5" * 341 + "x" * 2500
     topic = Topic()
-    publish(topic, "topic", with_links(notification(record), lambda key: link))  # type: ignore[arg-type]
+    publish(topic, "topic", notified(record).with_links(lambda key: link))  # type: ignore[arg-type]
     (found,) = topic.published
     assert counted(found) <= SNS_LIMIT
     sent = json.loads(json.loads(found["Message"])["default"])
@@ -279,7 +291,7 @@ def test_the_largest_of_today_s_messages_fits_with_links(letter: str) -> None:
 
 
 def test_email_of_a_success() -> None:
-    assert email(notification(SUCCEEDED)).splitlines() == [
+    assert email(notified(SUCCEEDED)).splitlines() == [
         "Character: hero",
         "Pose: walk",
         "Status: SUCCEEDED",
@@ -292,11 +304,11 @@ def test_email_of_a_success() -> None:
 
 def test_an_email_has_the_beginning_of_a_long_prompt() -> None:
     record = replace(SUCCEEDED, parameters={"prompt": "walk " * 1000})
-    (line,) = (line for line in email(notification(record)).splitlines() if line.startswith("Prompt: "))
+    (line,) = (line for line in email(notified(record)).splitlines() if line.startswith("Prompt: "))
     assert line.removeprefix("Prompt: ") == ("walk " * 1000)[:1024]
 
 
 def test_email_of_a_job_of_which_nothing_is_known() -> None:
-    text = email(notification(NOTHING_KNOWN))
+    text = email(notified(NOTHING_KNOWN))
     assert "Reason: InternalError: the files could not be read" in text
     assert "None" not in text

@@ -274,7 +274,7 @@ def test_the_prompt_in_an_object_s_metadata(metadata: dict[str, str], prompt: st
 @pytest.mark.parametrize("prompt", ["", " ", "ü" * PROMPT_LIMIT, "\ud800"])
 def test_a_bad_prompt_is_refused_by_its_place(prompt: str) -> None:
     with pytest.raises(InvalidInput, match=r"^walk\.png: metadata: prompt "):
-        check_prompt("walk.png: metadata", prompt)
+        check_prompt("walk.png", prompt)
 
 
 def test_a_good_prompt_is_returned() -> None:

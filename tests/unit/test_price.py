@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from posedrop.gate.budget import Budget, BudgetStore, Charge
-from posedrop.gate.price import FIRST_PRICE, LEAST, OVERALL, PriceClass, learned, price_of
+from posedrop.gate.price import LEAST, OVERALL, PriceClass, learned, price_of
 from tests.items import MemoryItems
+from tests.support import FIRST_PRICE
 
 NOW = 1_795_700_000.0
 ONE, FOUR = {"samples": 1}, {"samples": 4}

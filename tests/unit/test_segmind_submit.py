@@ -13,7 +13,7 @@ import pytest
 
 from posedrop.contract.errors import AccountRefused, PosedropError, ProviderUnavailable, SubmitOutcomeUnknown
 from posedrop.contract.version import VERSION
-from posedrop.segmind.client import MODEL, SMALL_ANSWER, Segmind, Timeouts
+from posedrop.segmind.client import SMALL_ANSWER, Segmind, Timeouts
 
 KEY = "SG_0123456789abcdef"
 TIMEOUTS = Timeouts(connect=1, write=1, read=1)
@@ -47,7 +47,7 @@ def test_one_post_with_the_key_and_the_parameters(base_url: str) -> None:
     recorder = Recorder(httpx.Response(200, json=TAKEN))
     assert recorder.submit(base_url) == "2c7f59ea-1"
     (request,) = recorder.requests
-    assert (request.method, str(request.url)) == ("POST", f"https://api.segmind.test/v2/{MODEL}")
+    assert (request.method, str(request.url)) == ("POST", "https://api.segmind.test/v2/consistent-character-with-pose")
     assert request.headers["x-api-key"] == KEY
     assert request.headers["user-agent"] == f"posedrop/{VERSION}"
     assert request.headers["content-type"] == "application/json"

@@ -63,6 +63,26 @@ def test_what_is_refused_is_refused_with_a_reason() -> None:
         ("SegmindApiKey", ["SG_0123456789abcdef"], ["", "SG_ 0", "SG_0\n"]),
         ("NotificationEmail", ["", "a@example.com"], ["a@example", "a@example.com,b@example.com extra", "example.com"]),
         ("AlarmEmail", ["", "on.call+aws@example.co.uk"], ["nobody"]),
+        (
+            "UploadPrefix",
+            ["incoming/", "a/", "clients/_b-2/drop.in/", "9/"],
+            [
+                "",
+                "/",
+                "incoming",
+                "/in/",
+                "in//x/",
+                "../",
+                "in/../",
+                "in/./",
+                ".in/",
+                "in/.x/",
+                "a b/",
+                "ü/",
+                "a*/",
+                'a"/',
+            ],
+        ),
         ("ExistingUploadBucket", ["", "my-bucket.2"], ["s3://my-bucket", "My-Bucket", "my-bucket/incoming", "ab"]),
         ("KmsKeyArn", ["", KEY_ARN, KEY_ARN.replace("aws:", "aws-us-gov:", 1)], ["alias/mine", KEY_ARN[8:], "key"]),
         ("CorsOrigins", ["", "https://app.example.com", "http://localhost:3000"], ["app.example.com", "https://a/b"]),
@@ -84,6 +104,16 @@ def test_patterns(name: str, good: list[str], bad: list[str]) -> None:
     pattern = re.compile(PARAMETERS[name]["AllowedPattern"])
     assert all(pattern.fullmatch(value) for value in good)
     assert not any(pattern.fullmatch(value) for value in bad)
+
+
+@pytest.mark.parametrize("bucket", ["", "theirs"])
+def test_the_prefix_of_uploads_is_the_one_of_rule_and_intake(bucket: str) -> None:
+    stack = Stack(UploadPrefix="clients/b/", ExistingUploadBucket=bucket)
+    variables = stack.properties("IntakeFunction")["Environment"]["Variables"]
+    assert variables["UPLOAD_PREFIX"] == "clients/b/"
+    pattern = stack.properties("UploadRule")["EventPattern"]["detail"]["object"]["key"]
+    # Of our own bucket all keys, so that a stray upload gets its log line; of a shared one only ours.
+    assert pattern == [{"prefix": "clients/b/" if bucket else ""}]
 
 
 def test_the_default_prompt_is_kept_where_there_is_room_for_it() -> None:

@@ -368,11 +368,12 @@ def test_a_key_may_not_be_used_directly() -> None:
 
 
 @pytest.mark.parametrize("role", ["IntakeRole", "PrepareRole", "SubmitRole"])
-def test_an_existing_bucket_is_read_below_the_contracts_prefix_alone(role: str) -> None:
-    statements = Stack(ExistingUploadBucket="theirs").statements(role)
+@pytest.mark.parametrize("prefix", ["incoming/", "clients/b/"])
+def test_an_existing_bucket_is_read_below_the_contracts_prefix_alone(prefix: str, role: str) -> None:
+    statements = Stack(ExistingUploadBucket="theirs", UploadPrefix=prefix).statements(role)
     buckets = {resource for found in statements for resource in as_list(found["Resource"]) if ":s3:" in resource}
     buckets = {resource for resource in buckets if "OutputBucket" not in resource}
-    assert buckets == {"arn:aws:s3:::theirs/incoming/*", "arn:aws:s3:::theirs"}
+    assert buckets == {f"arn:aws:s3:::theirs/{prefix}*", "arn:aws:s3:::theirs"}
 
 
 @pytest.mark.parametrize(

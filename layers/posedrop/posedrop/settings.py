@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args
 from posedrop.contract.errors import SettingsError
 from posedrop.gate.budget import Budget
 from posedrop.gate.rate_limit import Counting, RateLimit
+from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -27,6 +28,11 @@ class Settings:
     monthly_budget: float
     typical_inference_seconds: float
     record_retention_days: float
+
+    @property
+    def model(self) -> ModelSpec:
+        """The provider's model that the stack runs."""
+        return CONSISTENT_CHARACTER
 
     @property
     def limit(self) -> RateLimit:
@@ -55,6 +61,7 @@ class IntakeSettings(Settings):
     submit_queue_url: str
     dead_letter_queue_url: str
     state_machine_arn: str
+    upload_prefix: str
     settle_seconds: float
     prepare_images: bool
     default_prompt_parameter: str = ""
@@ -100,27 +107,31 @@ class PollSettings(ProviderSettings):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class DeliverSettings(ProviderSettings):
+class NotifyingSettings(Settings):
+    """What functions need that notify."""
+
+    notification_topic_arn: str
+    event_bus_name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class DeliverSettings(ProviderSettings, NotifyingSettings):
     """What `deliver` needs."""
 
     output_bucket: str
-    notification_topic_arn: str
-    event_bus_name: str = ""
     result_link_seconds: float = 0.0
     segmind_history_url: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class SweepSettings(Settings):
+class SweepSettings(NotifyingSettings):
     """What `sweep` needs."""
 
     upload_queue_url: str
     submit_queue_url: str
     state_machine_arn: str
     deliver_function: str
-    notification_topic_arn: str
     waiting_alert_hours: float
-    event_bus_name: str = ""
 
 
 S = TypeVar("S", bound=Settings)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ops.act.backfill.windows import pages
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
-from posedrop.contract.upload_layout import SINGLE_POSE, FileKind, Folder, InvalidUploadKey, is_poses_folder, parse
+from posedrop.contract.upload_layout import SINGLE_POSE, FileKind, InvalidUploadKey, UploadLayout, is_poses_folder
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,13 +29,13 @@ class Group:
     )
 
 
-def grouped(window: Iterable[Listed]) -> tuple[list[Group], int]:
+def grouped(window: Iterable[Listed], layout: UploadLayout) -> tuple[list[Group], int]:
     """Group files by character and pose; return the groups, and how many files are none of the contract's. Pure."""
     groups: dict[str, Group] = {}
     strangers = 0
     for listed in window:
         try:
-            upload = parse(listed.key)
+            upload = layout.parse(listed.key)
         except InvalidUploadKey:
             strangers += 1
             continue
@@ -53,12 +53,13 @@ class Files:
         self._shared: dict[FileKind, list[Listed]] = defaultdict(list)
         self._single: dict[FileKind, list[Listed]] = defaultdict(list)
         folders = set()
-        for prefix in Folder(group.character).spellings(group.key):
+        folder = bucket.layout.folder(group.character)
+        for prefix in folder.spellings(group.key):
             for listed, below in pages(s3, bucket.name, prefix, "/"):
                 self._keep(listed)
                 folders |= {found for found in below if is_poses_folder(found[len(prefix) :].rstrip("/"))}
         # Where names have one spelling and the poses one folder, the window has all files of a pose.
-        self._plain = group.character.isascii() and folders <= {Folder(group.character).poses_prefix}
+        self._plain = group.character.isascii() and folders <= {folder.poses_prefix}
         self._has_folder = bool(folders)
 
     def of(self, pose: str) -> JobFiles:
@@ -82,7 +83,7 @@ class Files:
         """Keep of a folder what jobs are made of: of other names there may be any number."""
         for entry in listed:
             try:
-                upload = parse(entry.key)
+                upload = self._bucket.layout.parse(entry.key)
             except InvalidUploadKey:
                 continue
             (self._single if upload.pose else self._shared)[upload.kind].append(entry)

@@ -19,7 +19,7 @@ from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.errors import InvalidInput
 from posedrop.contract.times import rfc3339
-from posedrop.contract.upload_layout import PREFIX, normal, spellings
+from posedrop.contract.upload_layout import normal, spellings
 
 WORKERS = 16
 """Characters that are looked up at the same time."""
@@ -83,7 +83,7 @@ class Finder:
         self._stack = stack
         self._window = window
         self._s3 = stack.client("s3", config=config)
-        self._bucket = UploadBucket(self._s3, stack.output("UploadBucketName"))
+        self._bucket = UploadBucket(self._s3, stack.output("UploadBucketName"), stack.layout)
         self._records = Records(stack, unreadable=lambda job_id: None)
         self._prices = stack.prices()
         self._now = stack.clock()
@@ -97,10 +97,10 @@ class Finder:
         One window of the listing is in memory at a time. Errors of AWS pass as botocore's.
         """
         with ThreadPoolExecutor(WORKERS) as pool:
-            for spelled in spellings(under_prefix(prefix, self._bucket.name)):
+            for spelled in spellings(under_prefix(prefix, self._bucket)):
                 listed = (files for files, _ in pages(self._s3, self._bucket.name, spelled))
                 for window in windows(listed, self._window):
-                    groups, strangers = grouped(window)
+                    groups, strangers = grouped(window, self._bucket.layout)
                     self.seen.keys += len(window)
                     self.seen.strangers += strangers
                     for known, found in pool.map(self._look_up, groups):
@@ -109,7 +109,10 @@ class Finder:
 
     def _look_up(self, group: Group) -> tuple[int, list[Found]]:
         """How many poses of a character have a job, and what the others are."""
-        files, parameters = Files(self._s3, self._bucket, group), Parameters(self._s3, self._bucket)
+        files, parameters = (
+            Files(self._s3, self._bucket, group),
+            Parameters(self._s3, self._bucket, self._stack.model.schema),
+        )
         poses = {pose: files.of(pose) for pose in list(group.poses) if pose}
         known = with_jobs(self._records, self._bucket, parameters, group.character, poses)
         new = {pose: found for pose, found in poses.items() if pose not in known}
@@ -151,12 +154,12 @@ class Finder:
         return found(Outcome.TO_SEND, usd=self._prices(made))
 
 
-def under_prefix(prefix: str, bucket: str) -> str:
-    """A prefix as it was typed, as one of the uploads' keys: `hero/` and `incoming/hero/` are the same. Pure.
+def under_prefix(prefix: str, bucket: UploadBucket) -> str:
+    """A prefix as it was typed, as one of the uploads' keys: `hero/` is below the stack's prefix, as all of them. Pure.
 
     Raises Refused if it names another bucket.
     """
-    key = prefix.removeprefix(f"s3://{bucket}/")
+    key = prefix.removeprefix(f"s3://{bucket.name}/")
     if key.startswith("s3://"):
-        raise Refused(f"{prefix} is not in the upload bucket, which is {bucket}")
-    return normal(key if key.startswith(PREFIX) else f"{PREFIX}{key}")
+        raise Refused(f"{prefix} is not in the upload bucket, which is {bucket.name}")
+    return normal(key if bucket.layout.covers(key) else f"{bucket.layout.prefix}{key}")

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ops.inspect.records import BATCH, Records
+from ops.inspect.records import Records
 from posedrop.aws.record import Record
+from posedrop.aws.record_reader import BATCH
 from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.contents import HEAD_BYTES, content_of
@@ -25,9 +26,10 @@ IMAGES = (FileKind.FACE, FileKind.POSE)
 class Parameters:
     """Reads what the files of a job say of its parameters. Errors of S3 pass as botocore's ClientError."""
 
-    def __init__(self, s3: "S3Client", bucket: UploadBucket) -> None:
+    def __init__(self, s3: "S3Client", bucket: UploadBucket, rules: str) -> None:
         self._s3 = s3
         self._bucket = bucket
+        self._rules = rules
         self._read: dict[Listed, dict[str, Any]] = {}
 
     def of(
@@ -39,17 +41,18 @@ class Parameters:
         UploadChanged.
         """
         layers = [self._layer(listed) for listed in (files.job_file, files.pose_file) if listed]
-        found = merge(default_prompt, *layers)
+        found = merge(default_prompt, *layers, rules=self._rules)
         if files.pose and (whole or "prompt" not in found[0]):
             answer = self._s3.head_object(Bucket=self._bucket.name, Key=files.pose.key)
             if prompt := metadata_prompt(answer.get("Metadata", {})):
-                layers.append({"prompt": check_prompt(f"{files.pose.key}: metadata", prompt)})
-                found = merge(default_prompt, *layers)
+                layers.append({"prompt": check_prompt(files.pose.key, prompt)})
+                found = merge(default_prompt, *layers, rules=self._rules)
         return found
 
     def _layer(self, listed: Listed) -> dict[str, Any]:
         if listed not in self._read:
-            self._read[listed] = read_job_file(listed.key, self._bucket.read(listed, JOB_FILE_LIMIT + 1).data)
+            data = self._bucket.read(listed, JOB_FILE_LIMIT + 1).data
+            self._read[listed] = read_job_file(listed.key, data, self._rules)
         return self._read[listed]
 
 

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from ops.errors import OpsError
 from posedrop.contract.job import JOB_ID, SLUG_LIMIT
 from posedrop.contract.prepared import PREFIX as PREPARED_PREFIX
-from posedrop.contract.upload_layout import PREFIX, is_poses_folder, normal, slug
+from posedrop.contract.upload_layout import is_poses_folder, normal, slug
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -37,9 +37,12 @@ class Version:
 # ---- uploads ---------------------------------------------------------------------------------------------------------
 
 
-def upload_versions(s3: "S3Client", bucket: str, character: str) -> Iterator[Version]:
-    """All versions of what lies in a character's folder, whatever it is; not what another character has below it."""
-    for folder in _folders(s3, bucket, character):
+def upload_versions(s3: "S3Client", bucket: str, root: str, character: str) -> Iterator[Version]:
+    """All versions of what lies in a character's folder, whatever it is; not what another character has below it.
+
+    `root` is the prefix of all uploads.
+    """
+    for folder in _folders(s3, bucket, root, character):
         yield from _in_folder(s3, bucket, folder)
 
 
@@ -61,9 +64,9 @@ def _is_part(name: str) -> bool:
     return name in ("", ".") or is_poses_folder(name)
 
 
-def _folders(s3: "S3Client", bucket: str, character: str) -> list[str]:
+def _folders(s3: "S3Client", bucket: str, root: str, character: str) -> list[str]:
     """The prefixes under which a character's folder lies, one for each spelling, those that were deleted too."""
-    found = [PREFIX]
+    found = [root]
     for segment in character.split("/"):
         found = [below for folder in found for below in _spelled(s3, bucket, folder, segment)]
     return found
@@ -80,10 +83,10 @@ def _spelled(s3: "S3Client", bucket: str, folder: str, segment: str) -> list[str
     return [other for other in names if normal(other[len(folder) :]) == f"{segment}/"]
 
 
-def abort_uploads(s3: "S3Client", bucket: str, character: str) -> int:
+def abort_uploads(s3: "S3Client", bucket: str, root: str, character: str) -> int:
     """Abort the uploads to a character's folder that have parts and no end; return how many there were."""
     aborted = 0
-    for folder in _folders(s3, bucket, character):
+    for folder in _folders(s3, bucket, root, character):
         for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=folder):
             for upload in page.get("Uploads", []):
                 *between, _ = upload["Key"][len(folder) :].split("/")
@@ -93,9 +96,9 @@ def abort_uploads(s3: "S3Client", bucket: str, character: str) -> int:
     return aborted
 
 
-def has_others(s3: "S3Client", upload_bucket: str, output_bucket: str, client: str) -> bool:
+def has_others(s3: "S3Client", upload_bucket: str, root: str, output_bucket: str, client: str) -> bool:
     """Whether a client still has uploads or outputs. Asked after one of its characters was removed."""
-    places = [(upload_bucket, folder) for folder in _folders(s3, upload_bucket, client)]
+    places = [(upload_bucket, folder) for folder in _folders(s3, upload_bucket, root, client)]
     for bucket, prefix in (*places, (output_bucket, f"{OUTPUTS}{client}/")):
         if s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents"):
             return True

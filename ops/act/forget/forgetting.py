@@ -17,7 +17,7 @@ from ops.stack import Stack
 from posedrop.aws.parallel import WORKERS, in_threads
 from posedrop.aws.record import Status
 from posedrop.contract.job import SLUG_LIMIT, waiting_id
-from posedrop.contract.upload_layout import PREFIX, FileKind, InvalidUploadKey, Upload, normal, parse, slug
+from posedrop.contract.upload_layout import FileKind, InvalidUploadKey, Upload, UploadLayout, normal, slug
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0
 """Seconds after which it is checked again whether what was under way has ended."""
@@ -69,11 +69,11 @@ class Left:
     attempts: list[str]
 
 
-def character_of(name: str) -> str:
+def character_of(name: str, layout: UploadLayout) -> str:
     """A character as it was typed: its name, or its folder. Raises Refused if no character can have that name."""
-    found = normal(name).removeprefix(PREFIX).strip("/")
+    found = layout.below(normal(name)).strip("/")
     try:
-        if parse(f"{PREFIX}{found}/face.png") == Upload(FileKind.FACE, found):
+        if layout.parse(f"{layout.folder(found).face}.png") == Upload(FileKind.FACE, found):
             return found
     except InvalidUploadKey as why:
         raise Refused(f"{name} is the name of no character: {why}") from why
@@ -86,6 +86,7 @@ class Forgetting:
     def __init__(self, stack: Stack, character: str) -> None:
         self._stack = stack
         self._character = character
+        self._layout = stack.layout
         self._uploads = stack.output("UploadBucketName")
         self._outputs = stack.output("OutputBucketName")
         self._s3 = stack.client("s3", config=Config(max_pool_connections=WORKERS))
@@ -96,7 +97,7 @@ class Forgetting:
     def find(self) -> Found:
         """Find what there is. The table is read once, for what others use of it."""
         found = Found(self._character, self._table.jobs(self._character))
-        found.uploads = list(buckets.upload_versions(self._s3, self._uploads, self._character))
+        found.uploads = list(buckets.upload_versions(self._s3, self._uploads, self._layout.prefix, self._character))
         found.hashes |= found.jobs.hashes
         for job_id, version in buckets.output_versions(self._s3, self._outputs, self._character):
             found.outputs.append(version)
@@ -108,7 +109,7 @@ class Forgetting:
 
     def _find_hashes(self, found: Found) -> None:
         """Find the hashes of the uploads that no record names, so that what was prepared of them is found."""
-        images = {self._named(version): version for version in found.uploads if _is_image(version)}
+        images = {self._named(version): version for version in found.uploads if self._is_image(version)}
         unknown = [version for version in images if version not in found.jobs.versions]
         remembered = self._table.remembered(unknown)
         found.hashes |= set(remembered.values())
@@ -123,6 +124,10 @@ class Forgetting:
         """Whether anything is prepared at all."""
         listed = self._s3.list_object_versions(Bucket=self._outputs, Prefix=buckets.PREPARED, MaxKeys=1)
         return bool(listed.get("Versions") or listed.get("DeleteMarkers"))
+
+    def _is_image(self, version: Version) -> bool:
+        upload = _upload(version.key, self._layout)
+        return upload is not None and upload.kind in IMAGES and not version.marker
 
     def _named(self, version: Version) -> tuple[str, str, str]:
         return self._uploads, version.key, version.version_id
@@ -166,10 +171,12 @@ class Forgetting:
         self._remove_images(found, gone)
         self._remove_uploads(found, gone)
         attempts = self._table.attempt_items(found.jobs.ids)
-        purged = purge(self._stack, About(self._character, _IsJob(self._stack, found)))
+        purged = purge(self._stack, About(self._character, self._layout, _IsJob(self._stack, found)))
         gone.messages = purged.removed
         self._remove_records(found, gone)
-        others = found.shared.client or buckets.has_others(self._s3, self._uploads, self._outputs, self._client)
+        others = found.shared.client or buckets.has_others(
+            self._s3, self._uploads, self._layout.prefix, self._outputs, self._client
+        )
         if not others:
             gone.client_rank = self._table.delete_rank(self._character)
         return gone, Left(purged.unseen, sorted(found.shared.hashes), others, attempts)
@@ -198,12 +205,15 @@ class Forgetting:
 
         versions = {*map(self._named, found.uploads), *found.jobs.versions}
         gone.remembered = self._table.delete_remembered(versions)
-        gone.unfinished_uploads = buckets.abort_uploads(self._s3, self._uploads, self._character)
+        gone.unfinished_uploads = buckets.abort_uploads(self._s3, self._uploads, self._layout.prefix, self._character)
         buckets.delete(self._s3, self._uploads, found.uploads, uploads)
 
     def _remove_records(self, found: Found, gone: Gone) -> None:
         gone.requests = self._table.delete_requests(found.jobs.requests)
-        waiting = {*found.jobs.waiting, *(waiting_id(self._character, pose) for pose in ("", *_poses(found)))}
+        waiting = {
+            *found.jobs.waiting,
+            *(waiting_id(self._character, pose) for pose in ("", *_poses(found, self._layout))),
+        }
         gone.waiting = self._table.delete(waiting)
         self._table.clear_breaker(found.jobs.ids)
         gone.records = self._table.delete(found.jobs.ids)
@@ -215,7 +225,7 @@ class _IsJob:
     def __init__(self, stack: Stack, found: Found) -> None:
         self._stack = stack
         self._ids = set(found.jobs.ids)
-        self._names = {slug(f"{found.character}-{pose}", SLUG_LIMIT) for pose in _poses(found)}
+        self._names = {slug(f"{found.character}-{pose}", SLUG_LIMIT) for pose in _poses(found, stack.layout)}
 
     def __call__(self, job_id: str) -> bool:
         if job_id in self._ids:
@@ -223,20 +233,15 @@ class _IsJob:
         return job_id.rpartition("-")[0] in self._names and self._stack.record(job_id) is None
 
 
-def _is_image(version: Version) -> bool:
-    upload = _upload(version.key)
-    return upload is not None and upload.kind in IMAGES and not version.marker
-
-
-def _poses(found: Found) -> Iterator[str]:
+def _poses(found: Found, layout: UploadLayout) -> Iterator[str]:
     """The poses that a character has or had, some more than once."""
     yield from found.jobs.poses
-    uploads: Iterable[Upload | None] = (_upload(version.key) for version in found.uploads)
+    uploads: Iterable[Upload | None] = (_upload(version.key, layout) for version in found.uploads)
     yield from (upload.pose for upload in uploads if upload and upload.pose)
 
 
-def _upload(key: str) -> Upload | None:
+def _upload(key: str, layout: UploadLayout) -> Upload | None:
     try:
-        return parse(key)
+        return layout.parse(key)
     except InvalidUploadKey:
         return None

@@ -19,7 +19,7 @@ from posedrop.aws.messages import (
     parse_message,
 )
 from posedrop.contract.job import JOB_ID
-from posedrop.contract.upload_layout import PREFIX, is_poses_folder, normal
+from posedrop.contract.upload_layout import UploadLayout, is_poses_folder, normal
 
 QUEUES = ("UploadQueueUrl", "SubmitQueueUrl", "DeadLetterQueueUrl")
 WAIT_SECONDS = 1
@@ -38,6 +38,7 @@ class About:
     """Says whether a message is about a character; `is_job` says it of the id of a job."""
 
     character: str
+    layout: UploadLayout
     is_job: Callable[[str], bool]
 
     def __call__(self, body: str) -> bool:
@@ -48,7 +49,7 @@ class About:
             return self._mentions(body)
         match message:
             case UploadMessage():
-                return folder_of(message.origin.key) == self.character
+                return folder_of(message.origin.key, self.layout) == self.character
             case PoseMessage():
                 return message.character == self.character
             case SubmitMessage() | RetryMessage() | CancelMessage():
@@ -133,10 +134,10 @@ def _character_in(body: str) -> str | None:
         return None
 
 
-def folder_of(key: str) -> str:
+def folder_of(key: str, layout: UploadLayout) -> str:
     """The character in whose folder a key lies, of the contract or not; empty where it is nobody's. Pure."""
-    if not key.startswith(PREFIX):
+    if not layout.covers(key):
         return ""
-    *folders, _ = normal(key.removeprefix(PREFIX)).split("/")
+    *folders, _ = normal(layout.below(key)).split("/")
     poses = next((number for number, folder in enumerate(folders) if is_poses_folder(folder)), len(folders))
     return "/".join(folder for folder in folders[:poses] if folder not in ("", "."))

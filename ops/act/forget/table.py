@@ -5,18 +5,14 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
-from ops.inspect.records import BATCH, Records
+from ops.inspect.records import Records
 from ops.stack import Stack
-from posedrop.aws.items import Items
 from posedrop.aws.places import client_item
 from posedrop.aws.read_images import item_key
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_items import deserialize, is_record
+from posedrop.aws.record_reader import BATCH
 from posedrop.aws.record_table import attempts_id
 from posedrop.gate.breaker import Breaker
-
-WRITES = 25
-"""Items that DynamoDB deletes at once (API reference, BatchWriteItem)."""
 
 
 @dataclass
@@ -69,9 +65,8 @@ class Table:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._dynamodb = stack.client("dynamodb")
-        self._name = stack.output("JobsTableName")
-        self._items = Items(self._dynamodb, self._name)
+        self._items = stack.items
+        self._reader = stack.reader()
         self._unread: list[str] = []
         self._records = Records(stack, unreadable=self._unread.append)
 
@@ -93,18 +88,12 @@ class Table:
     def shared(self, character: str, hashes: set[str]) -> Shared:
         """What other characters use of this one's. The whole table is read: no index leads from a hash to records."""
         found, client = Shared(), character.partition("/")[0]
-        names = {f"#{name}": name for name in ("status", "character", "inputs")}
-        pages = self._dynamodb.get_paginator("scan").paginate(
-            TableName=self._name,
-            ProjectionExpression="job_id, #status, #character, #inputs",
-            ExpressionAttributeNames=names,
-        )
-        for item in (item for page in pages for item in page["Items"] if is_record(item)):
-            other = str(deserialize(item.get("character")))
-            if other == character:
+        for other in self._reader.every_plain(("job_id", "status", "character", "inputs")):
+            name = str(other.get("character"))
+            if name == character:
                 continue
-            found.client = found.client or other.partition("/")[0] == client
-            inputs = deserialize(item.get("inputs")) or {}
+            found.client = found.client or name.partition("/")[0] == client
+            inputs = other.get("inputs") or {}
             found.hashes |= {read["sha256"] for read in inputs.values() if read.get("sha256") in hashes}
         return found
 
@@ -126,8 +115,7 @@ class Table:
         deleted, left = 0, iter(keys)
         while batch := list(islice(left, BATCH)):
             there = list(self._existing(batch))
-            for start in range(0, len(there), WRITES):
-                self._delete(there[start : start + WRITES])
+            self._reader.delete(there)
             deleted += len(there)
         return deleted
 
@@ -159,10 +147,3 @@ class Table:
         while batch := list(islice(left, BATCH)):
             found |= {key: item for key, item in zip(batch, self._items.get(*batch), strict=True) if item}
         return found
-
-    def _delete(self, keys: Sequence[str]) -> None:
-        wanted: Any = [{"DeleteRequest": {"Key": {"job_id": {"S": key}}}} for key in keys]
-        while wanted:
-            answer = self._dynamodb.batch_write_item(RequestItems={self._name: wanted})
-            # DynamoDB may leave out some of a batch, and names them (API reference, BatchWriteItem).
-            wanted = answer.get("UnprocessedItems", {}).get(self._name, [])

@@ -11,7 +11,6 @@ from ops.inspect.records import Page
 from ops.inspect.timeline import seconds_to_result
 from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
-from posedrop.contract.upload_layout import Folder
 
 STATUS = 12
 """Columns of a job's status."""
@@ -64,7 +63,7 @@ def _second(record: Record, now: float, width: int) -> Iterator[Text]:
     prompt, said = f"“{_prompt(record)}”" if _prompt(record) else "", result(record)
     if said:
         # The folder of a file is in the job's id.
-        said = said.replace(Folder(record.character).prefix, "")
+        said = said.replace(_folder(record), "")
         spare = min(len(prompt), LEAST_PROMPT) + len(DOT) if prompt else 0
         shown = text(shorten(said, left - len(DOT) - spare), "red" if record.error else "")
         yield Text(DOT, "dim")
@@ -73,6 +72,15 @@ def _second(record: Record, now: float, width: int) -> Iterator[Text]:
     if prompt:
         yield Text(DOT, "dim")
         yield _quoted(prompt, left - len(DOT))
+
+
+def _folder(record: Record) -> str:
+    """The prefix of a job's files, by the key of one of them; empty where none is known."""
+    for read in record.inputs.values():
+        before, found, _ = str(read["key"]).partition(f"{record.character}/")
+        if found:
+            return before + found
+    return ""
 
 
 def _quoted(prompt: str, width: int) -> Text:

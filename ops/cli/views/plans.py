@@ -9,16 +9,17 @@ from ops.cli.screen import STYLES, Grid, Part, prose, text, word
 from ops.formatting import many, usd
 from ops.inspect.explain_record import missing
 from ops.inspect.plan import Outcome, Plan, PlannedJob
+from posedrop.contract.upload_layout import UploadLayout
 
 
-def plan(found: Plan) -> list[Part]:
+def plan(found: Plan, layout: UploadLayout) -> list[Part]:
     """What would be sent, and what it would cost."""
     if not found.jobs:
         return [Text("No poses: nothing would be sent.", "dim")]
     table = Grid("Pose", "Outcome", "Cost", "What", right=("Cost",), whole=("Outcome",))
     for job in found.jobs:
         cost = usd(job.usd) if job.usd else "-"
-        table.add(text(job.pose), Text(job.outcome, STYLES[job.outcome]), cost, text(_planned(job), "dim"))
+        table.add(text(job.pose), Text(job.outcome, STYLES[job.outcome]), cost, text(_planned(job, layout), "dim"))
     parts: list[Part] = [table]
     for job in found.jobs:
         if job.outcome is Outcome.NEW and job.request:
@@ -28,11 +29,11 @@ def plan(found: Plan) -> list[Part]:
     return [*parts, Text(), prose(f"{many(new, 'new job')}, about {usd(found.usd)}. Nothing was sent.")]
 
 
-def _planned(job: PlannedJob) -> str:
+def _planned(job: PlannedJob, layout: UploadLayout) -> str:
     if job.outcome is Outcome.REFUSED:
         return job.error or ""
     if job.outcome is Outcome.WAITING:
-        return missing(job.character, job.pose, job.missing).sentence
+        return missing(layout.folder(job.character), job.pose, job.missing).sentence
     if job.outcome is Outcome.KNOWN:
         return f"{job.job_id}: {word(job.status or '')}" + (f": {job.error}" if job.error else "")
     done = "; ".join(f"the {name} is {_listed(what)} first" for name, what in job.changes.items())

@@ -58,7 +58,7 @@ function draw(entry, open) {
     h("span", { class: "who" }, card.character),
   );
   // The card itself says which job it is.
-  const why = ["failed", "waiting", "queued"].includes(card.state) ? card.sentence?.replace(`Job ${card.job_id} `, "It ") : null;
+  const why = ["failed", "waiting", "queued"].includes(card.state) ? card.sentence : null;
   const parts = [
     h(
       "div",

@@ -191,8 +191,7 @@ export class Group {
       const job = byPose.get(pose.name);
       const refusal = refused.find((each) => each.pose === pose.name && each.file === baseName(pose.path));
       pose.result = job?.outcome ?? (refusal ? "refused" : "");
-      // The row says of which file it is.
-      pose.reason = pose.problem || (refusal?.why ?? job?.why ?? "").replace(/^incoming\/[^:]*: /, "");
+      pose.reason = pose.problem || (refusal?.why ?? job?.why ?? "");
       if (!pose.row) continue;
       pose.row.dataset.outcome = pose.result;
       say(pose.outcome, pose.result ? (OUTCOMES[pose.result] ?? pose.result) + (job?.usd ? ` · ${usd(job.usd)}` : "") : "");

@@ -28,7 +28,7 @@ export function moved(upload) {
   say(row.note, state === "running" ? upload.note || `${bytes(upload.sent)} of ${bytes(upload.bytes)}` : "");
   row.bar.hidden = state !== "running";
   row.actions.hidden = state !== "stopped";
-  row.errors.replaceChildren(...upload.errors.slice(0, 5).map(({ key, error }) => h("li", {}, h("strong", {}, key.replace(/^incoming\//, "")), `: ${error}`)));
+  row.errors.replaceChildren(...upload.errors.slice(0, 5).map(({ file, error }) => h("li", {}, h("strong", {}, file), `: ${error}`)));
   row.element.toggleAttribute("data-error", upload.errors.length > 0);
   if (row.state === state) return;
   row.state = state;

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.aws.notifier import SIZE_LIMIT, publish, shortened
 from posedrop.contract.errors import PosedropError
+from posedrop.contract.notification import Notification
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
@@ -31,16 +32,16 @@ class EventBus:
         self._client = client
         self._name = name
 
-    def publish(self, message: dict[str, Any]) -> None:
+    def publish(self, message: Notification) -> None:
         """Publish a notification as an event. Raises EventNotTaken; other errors of EventBridge pass as botocore's.
 
         PutEvents reports an event that it does not take in its response, and raises nothing. It takes 256 KiB (API
         reference, PutEventsRequestEntry): the texts of a larger one are cut.
         """
-        kind = DETAIL_TYPES[message["status"]]
-        detail = json.dumps(message)
+        kind = DETAIL_TYPES[message.status]
+        detail = json.dumps(message.to_dict())
         if len(detail) + len(SOURCE) + len(kind) > SIZE_LIMIT:
-            detail = json.dumps(shortened(message))
+            detail = json.dumps(shortened(message).to_dict())
         response = self._client.put_events(
             Entries=[{"EventBusName": self._name, "Source": SOURCE, "DetailType": kind, "Detail": detail}]
         )
@@ -49,17 +50,35 @@ class EventBus:
             raise EventNotTaken(f"the event bus {self._name}: {entry.get('ErrorCode')}: {entry.get('ErrorMessage')}")
 
 
+class ChannelSettings(Protocol):
+    """Which channels a stack has: what the functions' settings say of them."""
+
+    @property
+    def notification_topic_arn(self) -> str:
+        """The SNS topic."""
+
+    @property
+    def event_bus_name(self) -> str:
+        """The EventBridge bus; empty where there is none."""
+
+
 class Channels:
     """All channels of a stack. `bus` is None where the stack has none."""
 
+    @classmethod
+    def of(cls, settings: ChannelSettings, client: Callable[..., Any]) -> Self:
+        """Return the channels that a stack is set up with; `client` makes the boto3 client of a service."""
+        bus = EventBus(client("events"), settings.event_bus_name) if settings.event_bus_name else None
+        return cls(client("sns"), settings.notification_topic_arn, bus)
+
     def __init__(self, sns: "SNSClient", topic_arn: str, bus: EventBus | None = None) -> None:
-        self._channels: dict[str, Callable[[dict[str, Any]], None]] = {
+        self._channels: dict[str, Callable[[Notification], None]] = {
             TOPIC: lambda message: publish(sns, topic_arn, message)
         }
         if bus:
             self._channels[BUS] = bus.publish
 
-    def publish(self, message: dict[str, Any], published: Sequence[str], record: Callable[[list[str]], object]) -> None:
+    def publish(self, message: Notification, published: Sequence[str], record: Callable[[list[str]], object]) -> None:
         """Publish a notification through each channel that is not among those `published`.
 
         `record` is called with all that have succeeded as soon as another one is left, so that a later try leaves them

@@ -1,14 +1,15 @@
 """Starting the execution of an attempt: the wait loop, or, for a job that ended before it, only the notification."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from posedrop.aws.record import Record, Status
 from posedrop.contract.errors import PosedropError
-from posedrop.contract.naming import execution_name
+from posedrop.contract.execution import ExecutionState
+from posedrop.contract.naming import execution_arn, execution_name
 from posedrop.contract.times import epoch
 
 if TYPE_CHECKING:
@@ -25,24 +26,25 @@ class Executions:
     def __init__(self, sfn: "SFNClient", state_machine_arn: str) -> None:
         self._sfn = sfn
         self._state_machine_arn = state_machine_arn
-        self._execution_arn = state_machine_arn.replace(":stateMachine:", ":execution:")
 
     def start_ended(self, record: Record) -> None:
         """Start the execution of an attempt that ended before it was sent: it only notifies. Raises as `start` does."""
-        self._start(record, execution_input(record, 0, {}))
+        self._start(record, ExecutionState(record.job_id, record.attempt, finished=True))
 
-    def start(self, record: Record, first_wait: int, latency: Mapping[str, Any]) -> None:
+    def start(self, record: Record, first_wait: int, tenths: Sequence[int]) -> None:
         """Start the execution of the record's attempt, or leave the one that there is. `first_wait` is in seconds,
-        `latency` what `poll` is to know of the last jobs' durations, as JSON has it.
+        `tenths` the durations of the last jobs in tenths of seconds.
 
         Raises ExecutionNameTaken. Errors of Step Functions pass as botocore's ClientError.
         """
-        self._start(record, execution_input(record, first_wait, latency))
+        self._start(record, first_state(record, first_wait, tenths))
 
-    def _start(self, record: Record, given: dict[str, Any]) -> None:
+    def _start(self, record: Record, state: ExecutionState) -> None:
         name = execution_name(record.job_id, record.attempt)
         try:
-            self._sfn.start_execution(stateMachineArn=self._state_machine_arn, name=name, input=json.dumps(given))
+            self._sfn.start_execution(
+                stateMachineArn=self._state_machine_arn, name=name, input=json.dumps(state.to_dict())
+            )
         except ClientError as exc:
             if exc.response["Error"]["Code"] != "ExecutionAlreadyExists":
                 raise
@@ -53,7 +55,7 @@ class Executions:
     def _input(self, name: str) -> dict[str, Any]:
         """The input of an execution that there is, or nothing once its history has expired (after 90 days)."""
         try:
-            found = self._sfn.describe_execution(executionArn=f"{self._execution_arn}:{name}")
+            found = self._sfn.describe_execution(executionArn=execution_arn(self._state_machine_arn, name))
         except ClientError as exc:
             if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
                 raise
@@ -62,19 +64,17 @@ class Executions:
         return given
 
 
-def execution_input(record: Record, first_wait: int, latency: Mapping[str, Any]) -> dict[str, Any]:
-    """What an execution begins with: ids, times and what is known of the latency, never images."""
+def first_state(record: Record, first_wait: int, tenths: Sequence[int]) -> ExecutionState:
+    """Return what an execution begins with: ids, times and what is known of the latency, never images."""
     if record.status is not Status.SUBMITTED or record.submitted_at is None:
-        return {"job_id": record.job_id, "attempt": record.attempt, "finished": True}
-    return {
-        "job_id": record.job_id,
-        "attempt": record.attempt,
-        "character": record.character,
-        "pose": record.pose,
-        "request_id": record.request_id,
-        "submitted_at": epoch(record.submitted_at),
-        "polls": 0,
-        "wait_seconds": first_wait,
-        "finished": False,
-        **latency,
-    }
+        return ExecutionState(record.job_id, record.attempt, finished=True)
+    return ExecutionState(
+        record.job_id,
+        record.attempt,
+        record.character,
+        record.pose,
+        record.request_id,
+        epoch(record.submitted_at),
+        wait_seconds=first_wait,
+        tenths=tuple(tenths),
+    )

@@ -39,13 +39,13 @@ from posedrop.aws.record_table import (
 from posedrop.aws.waiting_uploads import WaitingUploads
 from posedrop.contract.errors import InvalidInput, JobError
 from posedrop.contract.job import Input, Job
-from posedrop.contract.reasons import AT_THE_GATE, ReasonCode
+from posedrop.contract.reasons import AT_THE_GATE, InputFault, Problem, ReasonCode
 from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import Fate, Request
 
 UNEXPECTED_ERRORS = 5
 """So many unexpected errors in a row end a job."""
-CANCELLED = InvalidInput("cancelled")
+CANCELLED = InvalidInput(Problem("cancelled", InputFault.CANCELLED))
 """The error of a job that was cancelled."""
 
 

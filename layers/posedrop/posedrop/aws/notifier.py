@@ -1,13 +1,13 @@
 """The notification of a job's end: what it says, and how it is published."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
 from posedrop.aws.record import Record
+from posedrop.contract.notification import Notification
 from posedrop.contract.upload_layout import slug
 from posedrop.segmind.responses import cut
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 logger = Logger(child=True)
 
-VERSION = "1"
 SUBJECT_LIMIT = 99
 """SNS takes subjects of ASCII text of under 100 characters (API reference, Publish)."""
 SIZE_LIMIT = 256 * 1024
@@ -25,55 +24,46 @@ SHORT_TEXT = 1024
 """Bytes of a text that is cut for a message that would be too large, and of the prompt in an e-mail."""
 OUTPUT = ("bucket", "key", "uri", "url", "content_type", "bytes", "sha256", "width", "height")
 METRICS = ("inference_seconds", "total_seconds", "polls", "cost_usd", "rescued")
-TEXTS = ("parameters", "error")
-"""Where a notification has texts that may be cut: names and the context are what its readers go by."""
 
 
-def notification(record: Record) -> dict[str, Any]:
+def notification(record: Record) -> Notification:
     """Return the notification of a job that has ended. All keys are there, None where nothing is known."""
     failed = record.error is not None
-    return {
-        "version": VERSION,
-        "job_id": record.job_id,
-        "attempt": record.attempt,
-        "status": str(record.status),
-        "character": record.character,
-        "pose": record.pose or None,
-        "request_id": record.request_id,
-        "inputs": {
+    return Notification(
+        job_id=record.job_id,
+        attempt=record.attempt,
+        status=str(record.status),
+        character=record.character,
+        pose=record.pose or None,
+        request_id=record.request_id,
+        inputs={
             name: {key: record.inputs[name].get(key) for key in ("bucket", "key", "version_id", "sha256", "prepared")}
             if name in record.inputs
             else None
             for name in ("face", "pose")
         },
-        "parameters": record.parameters or None,
+        parameters=record.parameters or None,
         # A link is published only: what is stored for long holds none.
-        "outputs": [] if failed else [{key: output.get(key) for key in OUTPUT} for output in record.outputs],
-        "error": record.error,
-        "metrics": {key: record.metrics.get(key) for key in METRICS},
-        "context": record.context,
-        "submitted_at": record.submitted_at,
-        "completed_at": record.completed_at,
-    }
+        outputs=[] if failed else [{key: output.get(key) for key in OUTPUT} for output in record.outputs],
+        error=record.error and {name: record.error[name] for name in ("type", "message")},
+        metrics={key: record.metrics.get(key) for key in METRICS},
+        context=record.context,
+        submitted_at=record.submitted_at,
+        completed_at=record.completed_at,
+    )
 
 
-def with_links(message: dict[str, Any], link: Callable[[str], str]) -> dict[str, Any]:
-    """Return a notification with a link to each image; `link` makes one of an object's key."""
-    outputs = [{**output, "url": link(output["key"])} for output in message["outputs"]]
-    return {**message, "outputs": outputs}
-
-
-def incomplete(record: Record) -> dict[str, Any]:
+def incomplete(record: Record) -> Notification:
     """Return the notification of uploads that have waited for long. Its job id is the key of their record."""
     missing = " and ".join(record.missing) or "nothing"
     text = f"the uploads wait: {missing} missing since {record.created_at}" + (
         f" ({record.reason})" if record.reason else ""
     )
     incomplete_record = replace(record, error={"type": "Incomplete", "message": cut(text, SHORT_TEXT)})
-    return {**notification(incomplete_record), "status": "INCOMPLETE", "pose": record.pose or None}
+    return replace(notification(incomplete_record), status="INCOMPLETE", pose=record.pose or None)
 
 
-def publish(sns: "SNSClient", topic_arn: str, message: dict[str, Any]) -> None:
+def publish(sns: "SNSClient", topic_arn: str, message: Notification) -> None:
     """Publish a notification. Errors of SNS pass as botocore's ClientError.
 
     One that SNS would refuse for its size is shortened.
@@ -85,10 +75,10 @@ def publish(sns: "SNSClient", topic_arn: str, message: dict[str, Any]) -> None:
     sns.publish(TopicArn=topic_arn, **request)
 
 
-def shortened(message: dict[str, Any]) -> dict[str, Any]:
+def shortened(message: Notification) -> Notification:
     """Return a notification whose parameters and error are cut to SHORT_TEXT bytes each, without links."""
-    outputs = [{**output, "url": None} for output in message["outputs"]]
-    return {key: _short(value) if key in TEXTS else value for key, value in message.items()} | {"outputs": outputs}
+    outputs = [{**output, "url": None} for output in message.outputs]
+    return replace(message, parameters=_short(message.parameters), error=_short(message.error), outputs=outputs)
 
 
 def size(request: dict[str, Any]) -> int:
@@ -99,12 +89,12 @@ def size(request: dict[str, Any]) -> int:
     return sum(len(text.encode()) for text in texts)
 
 
-def _request(message: dict[str, Any]) -> dict[str, Any]:
-    attributes = {"status": message["status"], "character": message["character"]}
-    if message["error"]:
-        attributes["error_type"] = message["error"]["type"]
+def _request(message: Notification) -> dict[str, Any]:
+    attributes = {"status": message.status, "character": message.character}
+    if message.error:
+        attributes["error_type"] = message.error["type"]
     # In ASCII: SNS does not take every character that a prompt may have.
-    text = json.dumps(message)
+    text = json.dumps(message.to_dict())
     return {
         "Subject": subject(message),
         "MessageStructure": "json",
@@ -119,22 +109,22 @@ def _short(texts: dict[str, Any] | None) -> dict[str, Any] | None:
     return texts and {key: cut(text, SHORT_TEXT) if isinstance(text, str) else text for key, text in texts.items()}
 
 
-def subject(message: dict[str, Any]) -> str:
+def subject(message: Notification) -> str:
     """The subject of the e-mail."""
-    name = slug("-".join(filter(None, (message["character"], message["pose"]))), 60)
-    return f"posedrop: {name} {message['status'].lower()}"[:SUBJECT_LIMIT]
+    name = slug("-".join(filter(None, (message.character, message.pose))), 60)
+    return f"posedrop: {name} {message.status.lower()}"[:SUBJECT_LIMIT]
 
 
-def email(message: dict[str, Any]) -> str:
+def email(message: Notification) -> str:
     """The text that people read."""
-    lines = [f"Character: {message['character']}", f"Pose: {message['pose'] or '-'}", f"Status: {message['status']}"]
-    if message["error"]:
-        lines += [f"Reason: {message['error']['type']}: {message['error']['message']}"]
-    for output in message["outputs"]:
+    lines = [f"Character: {message.character}", f"Pose: {message.pose or '-'}", f"Status: {message.status}"]
+    if message.error:
+        lines += [f"Reason: {message.error['type']}: {message.error['message']}"]
+    for output in message.outputs:
         lines += [f"Image: {output['uri']}"]
         lines += [f"Link, for a limited time: {output['url']}"] if output["url"] else []
-    lines += [f"Prompt: {cut((message['parameters'] or {}).get('prompt', ''), SHORT_TEXT)}"]
-    lines += [f"Job: {message['job_id']}, attempt {message['attempt']}"]
-    if message["request_id"]:
-        lines += [f"Request id: {message['request_id']}"]
+    lines += [f"Prompt: {cut((message.parameters or {}).get('prompt', ''), SHORT_TEXT)}"]
+    lines += [f"Job: {message.job_id}, attempt {message.attempt}"]
+    if message.request_id:
+        lines += [f"Request id: {message.request_id}"]
     return "\n".join(lines)

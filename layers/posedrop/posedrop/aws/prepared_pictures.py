@@ -12,7 +12,7 @@ from posedrop.aws.stored_uploads import GONE, UploadChanged
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import InvalidInput, TransientFault
 from posedrop.contract.prepared import CHANGES, LIFETIME, REFUSED, SHA256, TYPES, Prepared, PrepareRequest, prefix
-from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.reasons import InputFault, Problem, ReasonCode
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -71,7 +71,7 @@ class PreparedPictures:
             try:
                 if entry["Key"].endswith(REFUSED):
                     body = self._s3.get_object(Bucket=self._bucket, Key=entry["Key"])["Body"].read()
-                    raise InvalidInput(f"{stored['key']}: {json.loads(body)['reason']}")
+                    raise _refused(stored, json.loads(body)["reason"])
                 response = self._s3.head_object(Bucket=self._bucket, Key=entry["Key"])
             except ClientError as exc:
                 if exc.response["Error"]["Code"] in GONE:
@@ -104,8 +104,12 @@ class PreparedPictures:
             if kind == UploadChanged.__name__:
                 raise UploadChanged(stored["key"])
             if kind == InvalidInput.__name__:
-                raise InvalidInput(f"{stored['key']}: {message}")
+                raise _refused(stored, message)
             raise TransientFault(message)
         made = found["prepared"]
         logger.info("prepared", key=made["key"], changes=made["what"])
         return Prepared(self._bucket, made["key"], made["etag"], made["sha256"], tuple(made["what"]))
+
+
+def _refused(stored: Mapping[str, Any], reason: str) -> InvalidInput:
+    return InvalidInput(Problem(reason, InputFault.IMAGE, stored["key"]))

@@ -157,7 +157,8 @@ def inputs_of(inputs: Mapping[str, Input]) -> dict[str, Any]:
 
 
 def error_of(error: JobError) -> dict[str, str]:
-    return {"type": error.type, "message": cut(str(error), MESSAGE_LIMIT)}
+    code = {"code": error.code} if error.code else {}
+    return {"type": error.type, "message": cut(str(error), MESSAGE_LIMIT), **code}
 
 
 def is_conflict(exc: ClientError) -> bool:

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from posedrop.aws.errors import is_transient
 from posedrop.contract.errors import InvalidInput
+from posedrop.contract.reasons import InputFault, Problem
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -64,7 +65,7 @@ def open_stored(s3: "S3Client", stored: Mapping[str, Any]) -> Iterator[tuple["St
     Raises UploadChanged if it is not there any more, InvalidInput if it may not be read.
     """
     version = {"VersionId": stored["version_id"]} if stored["version_id"] else {}
-    with translated(stored["key"]):
+    with translated(stored["key"], InputFault.IMAGE):
         response = s3.get_object(Bucket=stored["bucket"], Key=stored["key"], IfMatch=f'"{stored["etag"]}"', **version)
     with response["Body"] as body:
         yield body, response["ContentLength"]
@@ -82,8 +83,8 @@ def check_stored(s3: "S3Client", stored: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def translated(key: str) -> Iterator[None]:
-    """Translate what S3 says of a file that cannot be read: UploadChanged, InvalidInput."""
+def translated(key: str, fault: InputFault) -> Iterator[None]:
+    """Translate what S3 says of a file that cannot be read: UploadChanged, InvalidInput with this fault."""
     try:
         yield
     except ClientError as exc:
@@ -91,7 +92,7 @@ def translated(key: str) -> Iterator[None]:
         if code in GONE:
             raise UploadChanged(key) from exc
         if code in UNREADABLE or (code.startswith("KMS.") and not is_transient(exc)):
-            raise InvalidInput(f"{key}: {UNREADABLE.get(code, FORBIDDEN)} ({code})") from exc
+            raise InvalidInput(Problem(f"{UNREADABLE.get(code, FORBIDDEN)} ({code})", fault, key)) from exc
         raise
 
 

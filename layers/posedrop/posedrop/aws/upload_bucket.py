@@ -10,13 +10,13 @@ from posedrop.aws.errors import SHORT_READ
 from posedrop.aws.stored_uploads import CHUNK, translated, version_of
 from posedrop.contract.errors import TransientFault
 from posedrop.contract.examine import Examined, Examiner
+from posedrop.contract.reasons import InputFault
 from posedrop.contract.upload_layout import (
     FileKind,
-    Folder,
     InvalidUploadKey,
     SideFile,
+    UploadLayout,
     is_poses_folder,
-    parse,
     spellings,
     split_name,
 )
@@ -94,26 +94,27 @@ class JobFiles:
 class UploadBucket:
     """One bucket of uploads. Errors of S3 pass as botocore's ClientError: they are unexpected everywhere here."""
 
-    def __init__(self, s3: "S3Client", name: str) -> None:
+    def __init__(self, s3: "S3Client", name: str, layout: UploadLayout) -> None:
         self._s3 = s3
         self.name = name
+        self.layout = layout
 
     def files(self, character: str, pose: str, key: str = "") -> JobFiles:
         """Find the files of one job. `key` is one of them, for a folder whose name is neither in NFC nor in NFD."""
         found: dict[str, Listed] = {}
         strangers: list[str] = []
         # A listing is the dearest request of all: one for what lies in the folder itself, one for the pose.
-        for prefix in Folder(character).spellings(key):
+        for prefix in self.layout.folder(character).spellings(key):
             listed, folders = self._list_folder(prefix)
             for folder in folders if pose else ():
                 if is_poses_folder(_last(folder)):
-                    for name in spellings(pose, _own_stem(key)):
+                    for name in spellings(pose, self._own_stem(key)):
                         listed += self._list(f"{folder}{name}")
             found |= {entry.key: entry for entry in listed}
-            strangers += _strangers(listed, folders)
+            strangers += self._strangers(listed, folders)
         by_kind: dict[FileKind, list[Listed]] = {kind: [] for kind in FileKind}
         for entry in sorted(found.values(), key=lambda entry: (entry.modified, entry.key), reverse=True):
-            kind = _kind(entry.key, character, pose)
+            kind = self._kind(entry.key, character, pose)
             if kind:
                 by_kind[kind].append(entry)
         newest = {kind: entries[0] if entries else None for kind, entries in by_kind.items()}
@@ -145,7 +146,7 @@ class UploadBucket:
         """
         single: list[Listed] = []
         folders: list[str] = []
-        for prefix in Folder(character).spellings(key):
+        for prefix in self.layout.folder(character).spellings(key):
             listed, below = self._list_folder(prefix)
             single += [] if after else listed
             folders += [folder for folder in below if is_poses_folder(_last(folder))]
@@ -157,16 +158,16 @@ class UploadBucket:
             if not more and left[1:]:
                 left.pop(0)
                 after = left[0]
-            if (found := _poses(character, single + listed)) or not after:
+            if (found := self._poses(character, single + listed)) or not after:
                 return found, after
-        return _poses(character, single), ""
+        return self._poses(character, single), ""
 
     def version(self, listed: Listed) -> str | None:
         """Return the version of a file as it was listed, or None if the bucket keeps none, or it may be archived.
 
         Raises UploadChanged and InvalidInput as `read` does.
         """
-        with translated(listed.key):
+        with translated(listed.key, InputFault.IMAGE):
             response = self._s3.head_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
         return (
             None if "StorageClass" in response else version_of(response)
@@ -178,7 +179,7 @@ class UploadBucket:
         Raises UploadChanged if it is not the same any more, InvalidInput if it is archived or may not be read, and
         TransientFault if it ends early.
         """
-        with translated(listed.key):
+        with translated(listed.key, InputFault.PARAMETERS):  # images are examined instead
             response = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
         with response["Body"] as body:
             data = body.read(limit)
@@ -198,7 +199,7 @@ class UploadBucket:
 
         Of what is no picture only the beginning is read, of what is too large nothing. Raises as `read` does.
         """
-        with translated(listed.key):
+        with translated(listed.key, InputFault.IMAGE):
             response = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
         examiner = Examiner(listed.key, response["ContentLength"])
         with response["Body"] as body:
@@ -227,56 +228,52 @@ class UploadBucket:
         page = self._s3.list_objects_v2(Bucket=self.name, Prefix=prefix, StartAfter=after, MaxKeys=size)
         return [_listed(entry) for entry in page.get("Contents", [])], page["IsTruncated"]
 
+    def _poses(self, character: str, listed: list[Listed]) -> dict[str, datetime]:
+        """The poses that these files belong to, and when each was last changed."""
+        changed: dict[str, datetime] = {}
+        for entry in listed:
+            try:
+                upload = self.layout.parse(entry.key)
+            except InvalidUploadKey:
+                continue
+            if upload.character == character and upload.pose:
+                changed[upload.pose] = max(changed.get(upload.pose, entry.modified), entry.modified)
+        return dict(sorted(changed.items()))
+
+    def _strangers(self, listed: Iterable[Listed], folders: Iterable[str]) -> list[str]:
+        """The names in a folder that are none of the contract's; those of folders end with a slash."""
+        found = [f"{_last(folder)}/" for folder in folders if not is_poses_folder(_last(folder))]
+        for entry in listed:
+            try:
+                self.layout.parse(entry.key)
+            except SideFile:
+                continue
+            except InvalidUploadKey:
+                found.append(_last(entry.key))
+        return found
+
+    def _own_stem(self, key: str) -> str:
+        """The stem of a pose's file, in its own spelling; empty for a file that is none."""
+        try:
+            upload = self.layout.parse(key)
+        except InvalidUploadKey:
+            return ""
+        return split_name(_last(key))[0] if upload.pose else ""
+
+    def _kind(self, key: str, character: str, pose: str) -> FileKind | None:
+        try:
+            upload = self.layout.parse(key)
+        except InvalidUploadKey:
+            return None
+        if upload.character != character or upload.pose not in ("", pose):
+            return None
+        return upload.kind
+
 
 def _listed(entry: "ObjectTypeDef") -> Listed:
     return Listed(entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"])
 
 
-def _poses(character: str, listed: list[Listed]) -> dict[str, datetime]:
-    """The poses that these files belong to, and when each was last changed."""
-    changed: dict[str, datetime] = {}
-    for entry in listed:
-        try:
-            upload = parse(entry.key)
-        except InvalidUploadKey:
-            continue
-        if upload.character == character and upload.pose:
-            changed[upload.pose] = max(changed.get(upload.pose, entry.modified), entry.modified)
-    return dict(sorted(changed.items()))
-
-
-def _strangers(listed: Iterable[Listed], folders: Iterable[str]) -> list[str]:
-    """The names in a folder that are none of the contract's; those of folders end with a slash."""
-    found = [f"{_last(folder)}/" for folder in folders if not is_poses_folder(_last(folder))]
-    for entry in listed:
-        try:
-            parse(entry.key)
-        except SideFile:
-            continue
-        except InvalidUploadKey:
-            found.append(_last(entry.key))
-    return found
-
-
 def _last(key: str) -> str:
     """The last segment of a key, or of a folder's prefix."""
     return key.rstrip("/").rpartition("/")[2]
-
-
-def _own_stem(key: str) -> str:
-    """The stem of a pose's file, in its own spelling; empty for a file that is none."""
-    try:
-        upload = parse(key)
-    except InvalidUploadKey:
-        return ""
-    return split_name(_last(key))[0] if upload.pose else ""
-
-
-def _kind(key: str, character: str, pose: str) -> FileKind | None:
-    try:
-        upload = parse(key)
-    except InvalidUploadKey:
-        return None
-    if upload.character != character or upload.pose not in ("", pose):
-        return None
-    return upload.kind

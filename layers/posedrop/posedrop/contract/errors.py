@@ -22,6 +22,8 @@ PosedropError
 └── SettingsError             the function's environment is incomplete or wrong
 """
 
+from posedrop.contract.reasons import InputFault, Problem
+
 
 class PosedropError(Exception):
     """Base of all errors of posedrop."""
@@ -34,6 +36,8 @@ class JobError(PosedropError):
     """
 
     cost_usd: float | None = None
+    code: str | None = None
+    """What exactly is wrong, for programs, where the type does not say it."""
 
     @property
     def type(self) -> str:
@@ -43,6 +47,12 @@ class JobError(PosedropError):
 
 class InvalidInput(JobError):
     """An image or a parameter breaks the upload contract. Nothing was sent to the provider."""
+
+    def __init__(self, *problems: Problem | str) -> None:
+        self.problems = tuple(Problem(each) if isinstance(each, str) else each for each in problems)
+        super().__init__("; ".join(map(str, self.problems)))
+        found = {problem.code for problem in self.problems}
+        self.code = next((code for code in InputFault if code in found), InputFault.OTHER)
 
 
 class Rejected(JobError):

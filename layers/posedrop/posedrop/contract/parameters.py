@@ -12,55 +12,63 @@ from typing import Any, NoReturn
 import fastjsonschema
 
 from posedrop.contract.errors import InvalidInput
+from posedrop.contract.reasons import InputFault, Problem
 
 JOB_FILE_LIMIT = 64 * 1024
 PROMPT_LIMIT = 8 * 1024
 CONTEXT_LIMIT = 4 * 1024
 CONTEXT_DEPTH = 32
 
-_SCHEMA = Path(__file__).parent / "schemas" / "job.schema.json"
+_SCHEMAS = Path(__file__).parent / "schemas"
 
 
 @cache
-def schema() -> dict[str, Any]:
-    """The JSON Schema of job files."""
-    loaded: dict[str, Any] = json.loads(_SCHEMA.read_text(encoding="utf-8"))
+def schema(name: str = "job") -> dict[str, Any]:
+    """The JSON Schema of job files, by its name: each model has one (segmind/model.py)."""
+    loaded: dict[str, Any] = json.loads((_SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
     return loaded
 
 
 @cache
-def _validator() -> Callable[[object], object]:
-    compiled: Callable[[object], object] = fastjsonschema.compile(schema(), use_default=False)
+def _validator(rules: str) -> Callable[[object], object]:
+    compiled: Callable[[object], object] = fastjsonschema.compile(schema(rules), use_default=False)
     return compiled
 
 
-def read_job_file(name: str, data: bytes) -> dict[str, Any]:
-    """The parameters in a job file of `data` bytes.
+def read_job_file(name: str, data: bytes, rules: str = "job") -> dict[str, Any]:
+    """The parameters in a job file of `data` bytes, by the rules of the schema with that name.
 
     Raises InvalidInput that names the file, each wrong field and the reason.
     """
     if len(data) > JOB_FILE_LIMIT:
-        raise InvalidInput(f"{name}: larger than {JOB_FILE_LIMIT} bytes")
+        raise _invalid(name, f"larger than {JOB_FILE_LIMIT} bytes")
     try:
         content = json.loads(data, parse_constant=_refuse_constant)
     except RecursionError as exc:
-        raise InvalidInput(f"{name}: nested too deeply") from exc
+        raise _invalid(name, "nested too deeply") from exc
     except ValueError as exc:
-        raise InvalidInput(f"{name}: not JSON: {exc}") from exc
+        raise _invalid(name, f"not JSON: {exc}") from exc
     if not isinstance(content, dict):
-        raise InvalidInput(f"{name}: not a JSON object")
-    problems = [problem for field, value in content.items() for problem in _problems(field, value)]
+        raise _invalid(name, "not a JSON object")
+    problems = [problem for field, value in content.items() for problem in _problems(field, value, rules)]
     if problems:
-        raise InvalidInput("; ".join(f"{name}: {problem}" for problem in problems[:10]))
+        raise _invalid(name, *problems[:10])
     # JSON Schema takes 1.0 for an integer; the provider may not.
-    return {field: int(value) if isinstance(value, float) else value for field, value in content.items()}
+    return {
+        field: int(value) if isinstance(value, float) and value.is_integer() else value
+        for field, value in content.items()
+    }
 
 
-def check_prompt(name: str, prompt: str) -> str:
-    """The prompt itself. Raises InvalidInput if it is too long or not text."""
+def check_prompt(key: str, prompt: str) -> str:
+    """The prompt itself, from the metadata of the file `key`. Raises InvalidInput if it is too long or not text."""
     if problem := _prompt_problem(prompt):
-        raise InvalidInput(f"{name}: {problem}")
+        raise _invalid(key, f"metadata: {problem}")
     return prompt
+
+
+def _invalid(name: str, *problems: str) -> InvalidInput:
+    return InvalidInput(*(Problem(text, InputFault.PARAMETERS, name) for text in problems))
 
 
 def metadata_prompt(metadata: Mapping[str, str]) -> str:
@@ -83,13 +91,17 @@ def metadata_prompt(metadata: Mapping[str, str]) -> str:
         return decoded.strip()
 
 
-def merge(default_prompt: str, *layers: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def merge(
+    default_prompt: str, *layers: Mapping[str, Any], rules: str = "job"
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The parameters of a job and its context. Later layers win; what none of them names has the model's default.
 
     The prompt is missing from the parameters where no layer has one.
     """
     merged: dict[str, Any] = {
-        name: definition["default"] for name, definition in schema()["properties"].items() if "default" in definition
+        name: definition["default"]
+        for name, definition in schema(rules)["properties"].items()
+        if "default" in definition
     }
     if default_prompt:
         merged["prompt"] = default_prompt
@@ -99,12 +111,12 @@ def merge(default_prompt: str, *layers: Mapping[str, Any]) -> tuple[dict[str, An
     return merged, context
 
 
-def _problems(field: str, value: object) -> list[str]:
-    properties = schema()["properties"]
+def _problems(field: str, value: object, rules: str) -> list[str]:
+    properties = schema(rules)["properties"]
     if field not in properties:
         return [_unknown(field, list(properties))]
     try:
-        _validator()({field: value})
+        _validator(rules)({field: value})
     except fastjsonschema.JsonSchemaValueException as exc:
         return [f"{exc.message.removeprefix('data.')}{_shown(value)}"]
     if field == "prompt":
@@ -118,7 +130,7 @@ def _problems(field: str, value: object) -> list[str]:
 
 def _unknown(field: str, known: list[str]) -> str:
     shown = field[:60]
-    if field in ("face_image", "pose_image"):
+    if field.endswith("_image"):  # as the models call them
         return f"{shown} is not taken from a job file: upload the image itself"
     near = difflib.get_close_matches(shown, known, n=1)
     return f"{_printable(shown)} is not a parameter of the model" + (f"; did you mean {near[0]}?" if near else "")

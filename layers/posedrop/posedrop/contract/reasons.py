@@ -1,4 +1,4 @@
-"""Why a queued job is not sent yet: a code beside the sentence, for programs."""
+"""Why a job waits or is refused: codes for programs, beside the sentences for people."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,6 +25,35 @@ class ReasonCode(StrEnum):
     """An AWS service could not answer just now."""
     BUSY = "BUSY"
     """Another function works on the job, or this one had too little time left."""
+
+
+class InputFault(StrEnum):
+    """What is wrong with a job's inputs. Of several faults the first one here stands for all."""
+
+    NAME = "NAME"
+    """The names of character and pose are too long."""
+    GONE = "GONE"
+    """A file was replaced or deleted before the job was sent."""
+    IMAGE = "IMAGE"
+    """The face or the pose is no picture that can be sent."""
+    PARAMETERS = "PARAMETERS"
+    """A job file or the pose's metadata breaks the contract."""
+    CANCELLED = "CANCELLED"
+    """Somebody cancelled the job."""
+    OTHER = "OTHER"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a job's inputs. `file` is the key of the file, empty where it is none's."""
+
+    text: str
+    code: InputFault = InputFault.OTHER
+    file: str = ""
+
+    def __str__(self) -> str:
+        """The problem in words that name the file."""
+        return f"{self.file}: {self.text}" if self.file else self.text
 
 
 BUDGETS = frozenset({ReasonCode.DAILY_BUDGET, ReasonCode.MONTHLY_BUDGET})

@@ -1,10 +1,12 @@
 """The upload contract: what a key in the upload bucket means. The name says the role, the bytes say the type.
 
-incoming/<character>/face.<ext>           one face
-incoming/<character>/pose.<ext>           one pose, named "pose"
-incoming/<character>/poses/<pose>.<ext>   any number of poses
-incoming/<character>/job.json             parameters of all jobs of the character
-incoming/<character>/poses/<pose>.json    parameters of one pose (pose.json: of the single one)
+All keys lie below one prefix, the template's parameter UploadPrefix:
+
+<character>/face.<ext>           one face
+<character>/pose.<ext>           one pose, named "pose"
+<character>/poses/<pose>.<ext>   any number of poses
+<character>/job.json             parameters of all jobs of the character
+<character>/poses/<pose>.json    parameters of one pose (pose.json: of the single one)
 
 `face`, `pose`, `job.json` and the folder `poses/` are recognised in any case. Names are compared in Unicode's NFC:
 macOS writes NFD. All files of a stem may be the picture; which one is, their bytes say.
@@ -17,7 +19,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-PREFIX = "incoming/"
+DEFAULT_PREFIX = "incoming/"
+"""What UploadPrefix is in template.yaml if nobody says otherwise."""
 FACE = "face"
 SINGLE_POSE = "pose"
 POSES = "poses"
@@ -157,14 +160,20 @@ class Upload:
 
 @dataclass(frozen=True)
 class Folder:
-    """Where the files of one character lie."""
+    """Where the files of one character lie, below the prefix `root`."""
 
+    root: str
     character: str
 
     @property
     def prefix(self) -> str:
         """The key prefix of the folder, with a slash at its end."""
-        return f"{PREFIX}{self.character}/"
+        return f"{self.root}{self.character}/"
+
+    @property
+    def face(self) -> str:
+        """The key of the face, without its ending."""
+        return f"{self.prefix}{FACE}"
 
     @property
     def job_file(self) -> str:
@@ -176,9 +185,13 @@ class Folder:
         """The key prefix of the folder's poses, with a slash at its end."""
         return f"{self.prefix}{POSES}/"
 
+    def pose(self, pose: str) -> str:
+        """The key of a pose, without its ending."""
+        return f"{self.poses_prefix}{pose}"
+
     def pose_file(self, pose: str) -> str:
         """The key of a pose's own parameters."""
-        return f"{self.poses_prefix}{pose}.{JSON}"
+        return f"{self.pose(pose)}.{JSON}"
 
     def spellings(self, key: str = "") -> list[str]:
         """The key prefixes under which the folder may lie: in NFC, in NFD, and as `key`, a file of it, spells it."""
@@ -210,26 +223,46 @@ def split_name(name: str) -> tuple[str, str]:
     return name, ""
 
 
-def parse(key: str) -> Upload:
-    """Say what `key` is. Raises OutsideContract with the reason, SideFile of what programs leave beside others."""
-    if not key.startswith(PREFIX):
-        raise InvalidUploadKey(f"not below {PREFIX}")
-    *folders, name = normal(key.removeprefix(PREFIX)).split("/")
-    if not name and all(folders):
-        raise SideFile("a folder")
-    for segment in (*folders, name):
-        _check_segment(segment)
-    if why := _side_file(name):
-        raise SideFile(why)
-    below_poses = bool(folders) and is_poses_folder(folders[-1])
-    if below_poses:
-        folders.pop()
-    if not folders:
-        raise InvalidUploadKey(f"no character: expected {PREFIX}<character>/{name}")
-    if any(is_poses_folder(folder) for folder in folders):
-        raise InvalidUploadKey("'poses' is reserved: below it is exactly one file name, and no character is named so")
-    kind, pose = _kind(below_poses, name)
-    return Upload(kind, "/".join(folders), pose)
+@dataclass(frozen=True)
+class UploadLayout:
+    """The keys of all uploads. They lie below `prefix`, which ends with a slash."""
+
+    prefix: str = DEFAULT_PREFIX
+
+    def folder(self, character: str) -> Folder:
+        """Return where the files of a character lie."""
+        return Folder(self.prefix, character)
+
+    def covers(self, key: str) -> bool:
+        """Whether a key lies below the prefix."""
+        return key.startswith(self.prefix)
+
+    def below(self, key: str) -> str:
+        """Return a key without the prefix; one that lies elsewhere as it is."""
+        return key.removeprefix(self.prefix)
+
+    def parse(self, key: str) -> Upload:
+        """Say what `key` is. Raises InvalidUploadKey with the reason, SideFile if programs leave it beside others."""
+        if not self.covers(key):
+            raise InvalidUploadKey(f"not below {self.prefix}")
+        *folders, name = normal(self.below(key)).split("/")
+        if not name and all(folders):
+            raise SideFile("a folder")
+        for segment in (*folders, name):
+            _check_segment(segment)
+        if why := _side_file(name):
+            raise SideFile(why)
+        below_poses = bool(folders) and is_poses_folder(folders[-1])
+        if below_poses:
+            folders.pop()
+        if not folders:
+            raise InvalidUploadKey(f"no character: expected {self.prefix}<character>/{name}")
+        if any(is_poses_folder(folder) for folder in folders):
+            raise InvalidUploadKey(
+                "'poses' is reserved: below it is exactly one file name, and no character is named so"
+            )
+        kind, pose = _kind(below_poses, name)
+        return Upload(kind, "/".join(folders), pose)
 
 
 def _kind(below_poses: bool, name: str) -> tuple[FileKind, str]:

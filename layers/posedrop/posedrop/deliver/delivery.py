@@ -8,19 +8,20 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.aws.api_key import ApiKey
-from posedrop.aws.channels import Channels, EventBus
+from posedrop.aws.channels import Channels
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import count, count_failure, count_success
-from posedrop.aws.notifier import notification, with_links
+from posedrop.aws.notifier import notification
 from posedrop.aws.output_bucket import OutputBucket
 from posedrop.aws.record import RESCUABLE, Record, Status
 from posedrop.aws.record_table import DAY, RESCUE, Conflict
+from posedrop.contract.delivery_requests import ExecutionEnd, HistoryRequest, RescueRequest
 from posedrop.contract.errors import (
     JOB_ERRORS,
     DeliveryFailed,
@@ -32,6 +33,7 @@ from posedrop.contract.errors import (
     ResultExpired,
     StatusUnavailable,
 )
+from posedrop.contract.execution import ExecutionState, TaskFault
 from posedrop.contract.job import output_folder
 from posedrop.contract.times import epoch
 from posedrop.gate.budget import BudgetStore, Charge
@@ -40,13 +42,11 @@ from posedrop.gate.latency import LatencyStore
 from posedrop.gate.rate_limit import RateLimiter
 from posedrop.segmind.client import COMPLETED, FAILED, Segmind
 from posedrop.segmind.downloads import Downloader
-from posedrop.segmind.outputs import MAX_IMAGES, BadOutput, InlineSource, Source, parse_output
+from posedrop.segmind.model import MAX_IMAGES
+from posedrop.segmind.outputs import BadOutput, InlineSource, Source, parse_output
 from posedrop.segmind.requests import Request, cost_of_attempt
 from posedrop.segmind.rescue import CannotSay, Found, Rescue
 from posedrop.segmind.responses import result_gone
-
-if TYPE_CHECKING:
-    from mypy_boto3_sns import SNSClient
 
 logger = Logger(child=True)
 
@@ -82,9 +82,7 @@ class Delivery:
         api_key: ApiKey,
         downloader: Downloader,
         outputs: OutputBucket,
-        sns: "SNSClient",
-        topic_arn: str,
-        event_bus: EventBus | None = None,
+        channels: Channels,
         link_seconds: float = 0.0,
         limiter: RateLimiter,
         budgets: BudgetStore,
@@ -98,7 +96,7 @@ class Delivery:
         self._api_key = api_key
         self._downloader = downloader
         self._outputs = outputs
-        self._channels = Channels(sns, topic_arn, event_bus)
+        self._channels = channels
         self._link_seconds = link_seconds
         self._limiter = limiter
         self._budgets = budgets
@@ -107,26 +105,26 @@ class Delivery:
         self._account = account
         self._clock = clock
 
-    def deliver(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
-        """End the attempt of a state machine's event and notify; `remaining` gives the function's seconds left.
+    def deliver(self, state: ExecutionState, remaining: Callable[[], float]) -> dict[str, Any]:
+        """End the attempt of an execution and notify its end; `remaining` gives the function's seconds left.
 
         Ending it twice changes nothing. Where the other side asks for some time, it returns the state to go on with
         after it. Raises DeliveryFailed where trying again may help, RecordMissing.
         """
         try:
-            record = self._record(event["job_id"], event["attempt"])
+            record = self._record(state.job_id, state.attempt)
             if not record.ended:
-                record = self._end(record, event, remaining)
+                record = self._end(record, state, remaining)
         except Superseded as exc:
             logger.warning("superseded", reason=str(exc))
             error = InternalError(str(exc))
-            return {**event, "status": "SUPERSEDED", "error": {"type": error.type, "message": str(error)}}
+            return {**state.to_dict(), "status": "SUPERSEDED", "error": {"type": error.type, "message": str(error)}}
         except DeliveryFailed as exc:
-            if not exc.retry_after or event.get("faults", 0) >= DEFERRALS:
+            if not exc.retry_after or state.faults >= DEFERRALS:
                 raise
             logger.warning("deferred", reason=str(exc), seconds=exc.retry_after)
-            return _deferred(event, exc.retry_after)
-        self._tell(record, event, last="deliver_fault" in event)
+            return _deferred(state, exc.retry_after)
+        self._tell(record, state, last=state.deliver_fault is not None)
         return {
             "job_id": record.job_id,
             "attempt": record.attempt,
@@ -135,19 +133,19 @@ class Delivery:
             "outputs": [output["uri"] for output in record.outputs],
         }
 
-    def rescue(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
+    def rescue(self, request: RescueRequest, remaining: Callable[[], float]) -> dict[str, Any]:
         """Fetch the pictures of a failed job that the provider still keeps, and notify that as a new attempt.
 
-        `event` is the sweep's. Where it may work soon, the sweep tries it again; `rescued` says whether it did. Raises
+        Where it may work soon, the sweep tries it again; `rescued` says whether it did. Raises
         RecordMissing.
         """
-        record = self._ledger.get(event["rescue"])
+        record = self._ledger.get(request.job_id)
         if record is None:
-            raise RecordMissing(f"{event['rescue']} has no record")
+            raise RecordMissing(f"{request.job_id} has no record")
         logger.append_keys(character=record.character, pose=record.pose)
-        if record.attempt == event["attempt"] and record.status is Status.SUCCEEDED and record.unfinished == RESCUE:
+        if record.attempt == request.attempt and record.status is Status.SUCCEEDED and record.unfinished == RESCUE:
             return self._add_result(record)
-        if record.attempt != event["attempt"] or not record.rescuable or not record.notified_at:
+        if record.attempt != request.attempt or not record.rescuable or not record.notified_at:
             logger.info("nothing to rescue: the job has gone on", status=record.status)
             return {"job_id": record.job_id, "rescued": False}
         if not self._rescue.possible:
@@ -155,7 +153,7 @@ class Delivery:
             return {"job_id": record.job_id, "rescued": False}
         attempt = self._ledger.next_attempt(record)
         try:
-            found = self._rescue.find(record.paid, record.parameters.get("samples"), remaining() - RESERVE)
+            found = self._rescue.find(record.paid, self._images_made(record), remaining() - RESERVE)
             outputs = self._store_images(replace(record, attempt=attempt), found.sources, remaining)
             rescued = self._succeed_later(record, attempt, found, outputs) if outputs else None
         except (CannotSay, DeliveryFailed) as exc:
@@ -168,7 +166,7 @@ class Delivery:
         if rescued is None:
             self._try_again(record, DAY)
             return {"job_id": record.job_id, "rescued": False}
-        self._tell(rescued, {}, last=True)
+        self._tell(rescued, None, last=True)
         return {"job_id": record.job_id, "rescued": True}
 
     def _succeed_later(
@@ -176,7 +174,7 @@ class Delivery:
     ) -> Record | None:
         """Write the new attempt into the ledger; None if the job has gone on meanwhile."""
         requests = self._with_cost(record, found.cost_usd)
-        metrics = self._metrics(replace(record, attempt=attempt, requests=requests), {}, found.inference_seconds)
+        metrics = self._metrics(replace(record, attempt=attempt, requests=requests), None, found.inference_seconds)
         metrics["rescued"] = True
         try:
             now = self._clock()
@@ -204,38 +202,33 @@ class Delivery:
         except Conflict:
             logger.info("the job has gone on")
 
-    def history(self, event: dict[str, Any]) -> dict[str, Any]:
+    def history(self, request: HistoryRequest) -> dict[str, Any]:
         """Read a part of the provider's request history, for the operator's `reconcile`: the key stays in here."""
-        wanted = event["history"]
-        return self._rescue.requests(wanted["first"], wanted["last"], wanted["page"], HISTORY_SECONDS)
+        return self._rescue.requests(request.first, request.last, request.page, HISTORY_SECONDS)
 
     def refresh_credits(self) -> None:
         """Ask the provider what is left on the account, unless that is known well enough."""
         self._account.refresh(self._segmind, self._limiter.pause)
 
-    def report_execution(self, event: dict[str, Any], remaining: Callable[[], float]) -> None:
+    def report_execution(self, end: ExecutionEnd, remaining: Callable[[], float]) -> None:
         """End and notify the job of an execution that ended badly, if it is not notified yet.
 
-        `event` is EventBridge's "Step Functions Execution Status Change". Raises RecordMissing.
+        Raises RecordMissing.
         """
-        detail = event["detail"]
-        given = json.loads(detail["input"])
-        logger.append_keys(job_id=given["job_id"], attempt=given["attempt"])
         try:
-            record = self._record(given["job_id"], given["attempt"])
+            record = self._record(end.job_id, end.attempt)
         except Superseded as exc:
             logger.info("superseded", reason=str(exc))
             return
         if record.notified_at:
             return
         if not record.ended:
-            cause = " ".join(str(detail[key]) for key in ("error", "cause") if detail.get(key))
-            text = f"the execution ended as {detail['status']}" + (f": {cause[:500]}" if cause else "")
+            text = f"the execution ended as {end.status}" + (f": {end.cause[:500]}" if end.cause else "")
             error = InternalError(text)
-            record = self._rescue_now(record, {}, error, remaining) or self._fail(record, error, {})
-        logger.error("the execution did not notify its job's end", status=detail["status"])
+            record = self._rescue_now(record, None, error, remaining) or self._fail(record, error, None)
+        logger.error("the execution did not notify its job's end", status=end.status)
         count("ExecutionWithoutNotification")
-        self._tell(record, {}, last=True)
+        self._tell(record, None, last=True)
 
     def _record(self, job_id: str, attempt: int) -> Record:
         record = self._ledger.get(job_id)
@@ -246,21 +239,21 @@ class Delivery:
             raise Superseded(f"{job_id} is at attempt {record.attempt}, this is attempt {attempt}")
         return record
 
-    def _end(self, record: Record, event: dict[str, Any], remaining: Callable[[], float]) -> Record:
+    def _end(self, record: Record, state: ExecutionState, remaining: Callable[[], float]) -> Record:
         """Find out how the attempt ended, store what it made, and write it into the ledger."""
         try:
-            if event.get("error"):
-                error = JOB_ERRORS[event["error"]["type"]](event["error"]["message"])
-                error.cost_usd = event.get("cost_usd")
+            if state.error:
+                error = JOB_ERRORS[state.error["type"]](state.error["message"])
+                error.cost_usd = state.cost_usd
                 raise error
-            if event.get("deliver_fault"):
-                raise _final(event["deliver_fault"], event.get("poll_fault"))
-            return self._store(record, event, remaining)
+            if state.deliver_fault:
+                raise _final(state.deliver_fault, state.poll_fault)
+            return self._store(record, state, remaining)
         except JobError as exc:
-            return self._rescue_now(record, event, exc, remaining) or self._fail(record, exc, event)
+            return self._rescue_now(record, state, exc, remaining) or self._fail(record, exc, state)
 
     def _rescue_now(
-        self, record: Record, event: dict[str, Any], error: JobError, remaining: Callable[[], float]
+        self, record: Record, state: ExecutionState | None, error: JobError, remaining: Callable[[], float]
     ) -> Record | None:
         """Deliver an attempt that is about to fail from the provider's history; None where that does not work.
 
@@ -269,7 +262,7 @@ class Delivery:
         if error.type not in RESCUABLE or record.request_id is None:
             return None
         try:
-            found = self._rescue.find(record.paid, record.parameters.get("samples"), remaining() - RESERVE)
+            found = self._rescue.find(record.paid, self._images_made(record), remaining() - RESERVE)
             outputs = self._store_images(record, found.sources, remaining)
         except (CannotSay, DeliveryFailed, OutputInvalid) as exc:
             logger.warning("not rescued", reason=str(exc))
@@ -278,14 +271,14 @@ class Delivery:
             error.cost_usd = found.cost_usd
             return None
         logger.warning("rescued: its result was gone", error_type=error.type, reason=str(error))
-        return self._succeed(record, event, outputs, found.inference_seconds, found.cost_usd, rescued=True)
+        return self._succeed(record, state, outputs, found.inference_seconds, found.cost_usd, rescued=True)
 
-    def _store(self, record: Record, event: dict[str, Any], remaining: Callable[[], float]) -> Record:
+    def _store(self, record: Record, state: ExecutionState, remaining: Callable[[], float]) -> Record:
         if record.request_id is None:
             raise InternalError("the job has no request id")
         sources, inference_seconds, cost_usd = self._result(record, record.request_id)
         outputs = self._store_images(record, sources, remaining)
-        return self._succeed(record, event, outputs, inference_seconds, cost_usd)
+        return self._succeed(record, state, outputs, inference_seconds, cost_usd)
 
     def _store_images(
         self, record: Record, sources: Sequence[Source], remaining: Callable[[], float]
@@ -312,7 +305,7 @@ class Delivery:
     def _succeed(
         self,
         record: Record,
-        event: dict[str, Any],
+        state: ExecutionState | None,
         outputs: list[dict[str, Any]],
         inference_seconds: float | None,
         cost_usd: float | None,
@@ -320,17 +313,20 @@ class Delivery:
         rescued: bool = False,
     ) -> Record:
         requests = self._with_cost(record, cost_usd)
-        metrics = self._metrics(replace(record, requests=requests), event, inference_seconds)
+        metrics = self._metrics(replace(record, requests=requests), state, inference_seconds)
         metrics["rescued"] = rescued
         try:
             ended = self._ledger.succeed(record, outputs, metrics, self._clock(), requests=requests)
         except Conflict:
             return self._record(record.job_id, record.attempt)
         logger.info("succeeded", outputs=len(outputs), **metrics)
-        if not rescued:
-            self._learn(record, event, inference_seconds)
+        if state and not rescued:
+            self._learn(record, state, inference_seconds)
         self._settle(record, cost_usd, delivered=True)
         return ended
+
+    def _images_made(self, record: Record) -> int:
+        return self._segmind.model.images_made(record.parameters)
 
     def _with_cost(self, record: Record, cost_usd: float | None) -> list[Request]:
         """The record's requests with the cost of the accepted one, if that is known now."""
@@ -339,10 +335,10 @@ class Delivery:
             return record.requests
         return record.with_fate(paid, paid.fate, cost_usd=cost_usd)
 
-    def _learn(self, record: Record, event: dict[str, Any], inference_seconds: float | None) -> None:
+    def _learn(self, record: Record, state: ExecutionState, inference_seconds: float | None) -> None:
         """Learn how long jobs take. An attempt that adopted an earlier request says nothing about that."""
-        elapsed, wait = event.get("elapsed_seconds"), event.get("wait_seconds")
-        if elapsed is None or wait is None or record.attempt > 1:
+        elapsed, wait = state.elapsed_seconds, state.wait_seconds
+        if elapsed is None or record.attempt > 1:
             return
         # The provider's own figure may leave out its queue: the job ended between the last two looks.
         seconds = min(max(inference_seconds or elapsed - wait / 2, elapsed - wait), elapsed)
@@ -397,9 +393,9 @@ class Delivery:
         if result_gone(first, now, epoch(record.submitted_at or record.created_at)):
             raise ResultExpired("the provider does not know the request id, or no longer")
 
-    def _fail(self, record: Record, error: JobError, event: dict[str, Any]) -> Record:
+    def _fail(self, record: Record, error: JobError, state: ExecutionState | None) -> Record:
         requests = self._with_cost(record, error.cost_usd)
-        metrics = self._metrics(replace(record, requests=requests), event, None)
+        metrics = self._metrics(replace(record, requests=requests), state, None)
         try:
             ended = self._ledger.fail_attempt(record, error, metrics, self._clock(), requests=requests)
         except Conflict:
@@ -409,7 +405,7 @@ class Delivery:
             self._settle(record, error.cost_usd, delivered=False)
         return ended
 
-    def _tell(self, record: Record, event: dict[str, Any], *, last: bool) -> None:
+    def _tell(self, record: Record, state: ExecutionState | None, *, last: bool) -> None:
         """Notify an end. `last`: nobody tries again, so that it is notified without its result.json too."""
         if record.notified_at:
             return
@@ -418,13 +414,13 @@ class Delivery:
             lacks_result = not self._store_result(record, last=last)
         message = notification(record)
         if self._link_seconds:
-            message = with_links(message, lambda key: self._outputs.link(key, self._link_seconds))
+            message = message.with_links(lambda key: self._outputs.link(key, self._link_seconds))
         self._channels.publish(message, record.published, lambda channels: self._ledger.published(record, channels))
         self._ledger.notified(record, self._clock(), rescue=self._rescue.possible, lacks_result=lacks_result)
         if record.error:
             count_failure(record, record.error["type"])
         else:
-            count_success(record, event.get("elapsed_seconds"))
+            count_success(record, state.elapsed_seconds if state else None)
         if record.metrics.get("rescued"):
             count("Rescued")
 
@@ -435,7 +431,7 @@ class Delivery:
         """
         folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
         try:
-            self._outputs.store_result(folder, notification(record))
+            self._outputs.store_result(folder, notification(record).to_dict())
         except DeliveryFailed:
             if not last:
                 raise
@@ -443,40 +439,40 @@ class Delivery:
             return False
         return True
 
-    def _metrics(self, record: Record, event: dict[str, Any], inference_seconds: float | None) -> dict[str, Any]:
+    def _metrics(self, record: Record, state: ExecutionState | None, inference_seconds: float | None) -> dict[str, Any]:
         return {
             "inference_seconds": inference_seconds,
             "total_seconds": round(self._clock() - epoch(record.created_at), 3),
-            "polls": event.get("polls"),
+            "polls": state.polls if state else None,
             "cost_usd": cost_of_attempt(record.requests, record.attempt),
             "rescued": False,
         }
 
 
-def _deferred(event: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _deferred(state: ExecutionState, seconds: float) -> dict[str, Any]:
     """The state of an execution whose delivery is tried again after so many seconds: its loop waits, no function does.
 
     poll asks for no status of a job that is `completed`, and puts back the wait that is kept here.
     """
-    return {
-        **event,
-        "status": "DEFERRED",
-        "finished": False,
-        "completed": True,
-        "wait_seconds": math.ceil(seconds),
-        "look_wait_seconds": event.get("wait_seconds", 1),
-        "faults": event.get("faults", 0) + 1,
-    }
+    waiting = replace(
+        state,
+        finished=False,
+        completed=True,
+        wait_seconds=math.ceil(seconds),
+        look_wait_seconds=state.wait_seconds,
+        faults=state.faults + 1,
+        poll_fault=None,
+    )
+    return {**waiting.to_dict(), "status": "DEFERRED"}
 
 
-def _final(fault: dict[str, str], poll_fault: dict[str, str] | None) -> JobError:
+def _final(fault: TaskFault, poll_fault: TaskFault | None) -> JobError:
     """The error of a job whose delivery was given up: what Step Functions says of the last try."""
-    cause = fault.get("cause", "")
     if poll_fault:
-        return InternalError(f"the status could not be asked for: {poll_fault.get('error')}: {_message(cause)}")
-    if fault.get("error") == DeliveryFailed.__name__:
-        return OutputInvalid(f"the output could not be delivered: {_message(cause)}")
-    return InternalError(f"the delivery failed: {fault.get('error')}: {_message(cause)}")
+        return InternalError(f"the status could not be asked for: {poll_fault.error}: {_message(fault.cause)}")
+    if fault.error == DeliveryFailed.__name__:
+        return OutputInvalid(f"the output could not be delivered: {_message(fault.cause)}")
+    return InternalError(f"the delivery failed: {fault.error}: {_message(fault.cause)}")
 
 
 def _message(cause: str) -> str:

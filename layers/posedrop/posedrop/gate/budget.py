@@ -16,7 +16,8 @@ from typing import Any
 
 from posedrop.aws.items import Condition, Item, Items, Refused
 from posedrop.contract.reasons import Closed, ReasonCode
-from posedrop.gate.price import DIGITS, FIRST_PRICE, OVERALL, PRICE_ITEM, learned, price_of
+from posedrop.gate.price import DIGITS, OVERALL, PRICE_ITEM, learned, price_of
+from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 DAY = 86400
 
@@ -74,18 +75,19 @@ class Budget:
 class BudgetStore:
     """The budget's items. Errors of DynamoDB pass as botocore's ClientError."""
 
-    def __init__(self, items: Items, budget: Budget) -> None:
+    def __init__(self, items: Items, budget: Budget, model: ModelSpec = CONSISTENT_CHARACTER) -> None:
         self._items = items
         self._budget = budget
+        self._model = model
 
     def read(self, now: float) -> Spending:
         """Read what was spent on this day and in this month, and the price of the next job."""
         month, price = self._items.get(month_item(now), PRICE_ITEM)
-        return spending(month, price, now)
+        return spending(month, price, now, self._model)
 
     def prices(self) -> Callable[[Mapping[str, Any]], float]:
         """Read the prices; return what gives, for a job's parameters, what it is expected to cost (USD)."""
-        return partial(price_of, self._items.get(PRICE_ITEM)[0])
+        return partial(price_of, self._items.get(PRICE_ITEM)[0], model=self._model)
 
     def charge(self, now: float, parameters: Mapping[str, Any] | None = None) -> Charge | Closed:
         """Charge one job, or return why it cannot be paid for, and until when."""
@@ -102,7 +104,7 @@ class BudgetStore:
         try:
             self._add(now, price, when)
         except Refused as refused:
-            over = self._budget.exceeded(spending(refused.item, {"usd": price}, now), now)
+            over = self._budget.exceeded(spending(refused.item, {"usd": price}, now, self._model), now)
             return over or Closed(now + 1, ReasonCode.DAILY_BUDGET, "the budget is in use")
         return Charge(price, now)
 
@@ -126,7 +128,7 @@ class BudgetStore:
         values = {"delivered_at": now} if delivered else {}
         if cost is not None:
             self._add(charge.at, round(cost - charge.usd, DIGITS))
-            values |= learned(self._items.get(PRICE_ITEM)[0], parameters or {}, cost)
+            values |= learned(self._items.get(PRICE_ITEM)[0], parameters or {}, cost, self._model)
         if values:
             self._items.update(PRICE_ITEM, values=values)
 
@@ -144,14 +146,10 @@ def day_attribute(at: float) -> str:
     return f"day_{datetime.fromtimestamp(at, UTC):%d}"
 
 
-def spending(month: Item, price: Item, now: float) -> Spending:
+def spending(month: Item, price: Item, now: float, model: ModelSpec) -> Spending:
     """Read the spending from the month's item and the price's; both may be empty."""
     day, whole = (float(month.get(name, 0)) for name in (day_attribute(now), "spent"))
-    return Spending(day, whole, _price(price), float(price.get("delivered_at", 0)))
-
-
-def _price(item: Item) -> float:
-    return float(item.get(OVERALL, FIRST_PRICE))
+    return Spending(day, whole, float(price.get(OVERALL, model.first_price)), float(price.get("delivered_at", 0)))
 
 
 def _next_day(now: float) -> float:

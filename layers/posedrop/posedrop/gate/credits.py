@@ -13,7 +13,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.aws.items import Condition, Item, Items, Refused
 from posedrop.contract.errors import PosedropError, StatusUnavailable
-from posedrop.gate.price import FIRST_PRICE, OVERALL, PRICE_ITEM
+from posedrop.gate.price import OVERALL, PRICE_ITEM
+from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 logger = Logger(child=True)
 
@@ -41,25 +42,28 @@ class Credits:
     jobs: int
 
     @classmethod
-    def of(cls, item: Item, price: Item) -> "Credits | None":
+    def of(cls, item: Item, price: Item, *, model: ModelSpec) -> "Credits | None":
         """Read it from the items of the credits and of the price; None if nothing is known."""
         if "usd" not in item or "at" not in item:
             return None
         usd = float(item["usd"])
-        return cls(usd, float(item["at"]), int(usd / float(price.get(OVERALL, FIRST_PRICE)) + 1e-9))
+        return cls(usd, float(item["at"]), int(usd / float(price.get(OVERALL, model.first_price)) + 1e-9))
 
 
 class CreditsStore:
     """The item that keeps the credits. What goes wrong in keeping them is logged, and ends nothing."""
 
-    def __init__(self, items: Items, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, items: Items, clock: Callable[[], float] = time.time, model: ModelSpec = CONSISTENT_CHARACTER
+    ) -> None:
         self._items = items
         self._clock = clock
+        self._model = model
         self._tried_at = 0.0
 
     def read(self) -> Credits | None:
         """Read what is known. Errors of DynamoDB pass as botocore's ClientError."""
-        return Credits.of(*self._items.get(ITEM, PRICE_ITEM))
+        return Credits.of(*self._items.get(ITEM, PRICE_ITEM), model=self._model)
 
     def note(self, usd: float | None) -> None:
         """Keep what a result said (USD); None says nothing. Then nobody needs to ask for a while."""

@@ -17,6 +17,7 @@ from posedrop.gate.budget import Budget, BudgetStore, Spending, month_item, spen
 from posedrop.gate.price import PRICE_ITEM
 from posedrop.gate.rate_limit import Permit, RateLimit, RateLimiter, RateLimitState
 from posedrop.gate.shared_item import SharedItem
+from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 ITEM = "dispatch"
 HORIZON = 90.0
@@ -56,12 +57,13 @@ class Opening:
 class Gate:
     """The gate's parts and items. Errors of DynamoDB pass as botocore's ClientError."""
 
-    def __init__(self, items: Items, limit: RateLimit, budget: Budget) -> None:
+    def __init__(self, items: Items, limit: RateLimit, budget: Budget, model: ModelSpec = CONSISTENT_CHARACTER) -> None:
         self._items = items
         self._limit = limit
         self._budget = budget
+        self._model = model
         self.limiter = RateLimiter(items, limit)
-        self.budgets = BudgetStore(items, budget)
+        self.budgets = BudgetStore(items, budget, model)
         self.breaker = SharedItem(items, "breaker", Breaker)
 
     def permit(self, now: float, wait: float, *, probe: bool) -> Permit | Closed:
@@ -87,7 +89,7 @@ class Gate:
         return GateState(
             RateLimitState.of(limit),
             self.breaker.of(breaker),
-            spending(month, price, now),
+            spending(month, price, now, self._model),
             float(dispatch.get("until", 0)),
             int(dispatch.get("rank", 0)),
         )

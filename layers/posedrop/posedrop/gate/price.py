@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FIRST_PRICE = 0.0294
-"""USD a request before the first known cost: the provider's average for this model, from its API page."""
+from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
+
 LEARNING = 0.2
 """Weight of the latest cost in a learned price."""
 DIGITS = 6
@@ -35,16 +35,12 @@ class PriceClass:
     size: int | None = None
 
     @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> "PriceClass":
+    def of(cls, parameters: Mapping[str, Any], model: ModelSpec = CONSISTENT_CHARACTER) -> "PriceClass":
         """Return the class of a job with these parameters; what is missing has the model's default."""
-        samples = parameters.get("samples", 1)
-        samples = samples if isinstance(samples, int) and samples > 0 else 1
-        width, height = (parameters.get(name, 1024) for name in ("custom_width", "custom_height"))
-        known = isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0
-        if parameters.get("use_input_img_dimension", True) or not known:
+        samples, size = model.images_made(parameters), model.size_made(parameters)
+        if size is None:
             return cls(samples)
-        size = math.ceil(round(math.log2(width * height / 2**20), 9))
-        return cls(samples, min(max(size, SIZES[0]), SIZES[-1]))
+        return cls(samples, min(max(math.ceil(round(size, 9)), SIZES[0]), SIZES[-1]))
 
     @property
     def attribute(self) -> str:
@@ -57,20 +53,22 @@ class PriceClass:
         return max(1.0, self.samples / other.samples) * max(1.0, math.ldexp(1.0, size - known))
 
 
-def price_of(item: Mapping[str, Any], parameters: Mapping[str, Any]) -> float:
+def price_of(item: Mapping[str, Any], parameters: Mapping[str, Any], model: ModelSpec = CONSISTENT_CHARACTER) -> float:
     """Return what a job with these parameters is expected to cost (USD), by the price item, which may be empty."""
-    wanted = PriceClass.of(parameters)
+    wanted = PriceClass.of(parameters, model)
     if wanted.attribute in item:
         return float(item[wanted.attribute])
     bounds = [usd * wanted.factor(known) for known, usd in _known(item)]
     if OVERALL in item:  # learned before there were classes
         bounds = bounds or [float(item[OVERALL]) * wanted.factor(PriceClass())]
-    return round(min(bounds, default=FIRST_PRICE), DIGITS)
+    return round(min(bounds, default=model.first_price), DIGITS)
 
 
-def learned(item: Mapping[str, Any], parameters: Mapping[str, Any], cost: float) -> dict[str, float]:
+def learned(
+    item: Mapping[str, Any], parameters: Mapping[str, Any], cost: float, model: ModelSpec = CONSISTENT_CHARACTER
+) -> dict[str, float]:
     """Return the price item's attributes that change after a job with these parameters has cost so much (USD)."""
-    return {name: _mixed(item, name, cost) for name in (OVERALL, PriceClass.of(parameters).attribute)}
+    return {name: _mixed(item, name, cost) for name in (OVERALL, PriceClass.of(parameters, model).attribute)}
 
 
 def _mixed(item: Mapping[str, Any], name: str, cost: float) -> float:

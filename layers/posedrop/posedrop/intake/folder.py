@@ -1,17 +1,19 @@
 """From uploads to a job: which files belong together, whether they are settled and sound, and what the job is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from posedrop.aws.messages import SourceUpload
 from posedrop.aws.read_images import ReadImages
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.contents import EMPTY, Content
-from posedrop.contract.errors import InvalidInput, JobError
+from posedrop.contract.errors import InvalidInput
 from posedrop.contract.examine import Examined, refusal
 from posedrop.contract.job import Input, Job, job_id, output_folder
 from posedrop.contract.parameters import JOB_FILE_LIMIT, check_prompt, merge, metadata_prompt, read_job_file
+from posedrop.contract.reasons import InputFault, Problem
 from posedrop.contract.upload_layout import FileKind
+from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 KEY_LIMIT = 1024
 """Bytes of a key (Amazon S3 user guide, object keys)."""
@@ -26,7 +28,7 @@ class JobCandidate:
     """
 
     job: Job
-    error: JobError | None
+    error: InvalidInput | None
     pending: dict[str, tuple[Listed, Content]] = field(default_factory=dict)
 
     @property
@@ -61,6 +63,7 @@ def read_candidate(
     known: ReadImages | None = None,
     *,
     prepares: bool = True,
+    model: ModelSpec = CONSISTENT_CHARACTER,
 ) -> JobCandidate:
     """Read and check the files of a job that has both images. A face that is `known` is not read.
 
@@ -69,7 +72,7 @@ def read_candidate(
     """
     if files.face is None or files.pose is None:
         raise ValueError("a candidate needs both images")
-    problems: list[str] = []
+    problems: list[Problem] = []
     inputs: dict[str, Input] = {}
     content: dict[str, object] = {}
     pending: dict[str, tuple[Listed, Content]] = {}
@@ -77,29 +80,29 @@ def read_candidate(
     for kind in (FileKind.FACE, FileKind.POSE):
         found = _read_image(bucket, files.candidates(kind), known if kind is FileKind.FACE else None, prepares)
         inputs[kind], content[kind] = found.input, found.identity
-        problems += [found.problem] if found.problem else []
+        problems += found.problems
         pending |= {str(kind): found.pending} if found.pending else {}
         prompt = metadata_prompt(found.metadata)  # the pose's: it is read last
-    layers, unreadable = _read_job_files(bucket, files, problems)
+    layers, unreadable = _read_job_files(bucket, files, problems, model.schema)
     if prompt:
         try:
-            layers.append({"prompt": check_prompt(f"{inputs['pose'].key}: metadata", prompt)})
+            layers.append({"prompt": check_prompt(inputs["pose"].key, prompt)})
         except InvalidInput as exc:
-            problems.append(str(exc))
+            problems += exc.problems
             unreadable.append(prompt)
-    parameters, context = merge(default_prompt, *layers)
+    parameters, context = merge(default_prompt, *layers, rules=model.schema)
     content |= {"parameters": parameters, "context": context, "unreadable": unreadable}
     name = job_id(bucket.name, character, pose, content)
     longest = len(f"{output_folder(character, pose, name, 999)}/result.json".encode())
     if longest > KEY_LIMIT:
         too_long = f"{longest - KEY_LIMIT} bytes too long: the outputs' keys would have more than {KEY_LIMIT}"
-        problems.insert(0, f"the names of character and pose are {too_long}")
+        problems.insert(0, Problem(f"the names of character and pose are {too_long}", InputFault.NAME))
     job = Job(name, bucket.name, character, pose, inputs, parameters, context)
-    return JobCandidate(job, InvalidInput("; ".join(problems)) if problems else None, pending)
+    return JobCandidate(job, InvalidInput(*problems) if problems else None, pending)
 
 
 def _read_job_files(
-    bucket: UploadBucket, files: JobFiles, problems: list[str]
+    bucket: UploadBucket, files: JobFiles, problems: list[Problem], rules: str
 ) -> tuple[list[dict[str, object]], list[str]]:
     """Return what the job files say, and the digests of those that cannot be read, whose problems are added."""
     layers: list[dict[str, object]] = []
@@ -111,9 +114,9 @@ def _read_job_files(
         try:
             blob = bucket.read(listed, JOB_FILE_LIMIT + 1)
             digest = blob.digest if blob.whole else f"{blob.digest} {blob.size}"
-            layers.append(read_job_file(listed.key, blob.data))
+            layers.append(read_job_file(listed.key, blob.data, rules))
         except InvalidInput as exc:
-            problems.append(str(exc))
+            problems += exc.problems
             unreadable.append(digest)
     return layers, unreadable
 
@@ -125,7 +128,7 @@ class _Image:
     input: Input
     identity: object
     metadata: dict[str, str] = field(default_factory=dict)
-    problem: str | None = None
+    problems: tuple[Problem, ...] = ()
     pending: tuple[Listed, Content] | None = None
 
 
@@ -139,18 +142,18 @@ def _read_image(bucket: UploadBucket, candidates: Sequence[Listed], known: ReadI
         try:
             found = _known(bucket, listed, known) or bucket.examine(listed)
         except InvalidInput as exc:  # its content is not known: what the listing says stands for it
-            return _Image(_unread(bucket, listed), ["unreadable", listed.etag], problem=str(exc))
+            return _Image(_unread(bucket, listed), ["unreadable", listed.etag], problems=exc.problems)
         if isinstance(found, Examined) and not found.type:
             others.append((listed, found.content))
             continue
         image = _picture(bucket, found, known, prepares)
         empty = next(((other, content) for other, content in others if content is EMPTY), None)
-        return _Image(image.input, image.identity, image.metadata, image.problem, empty)
+        return _Image(image.input, image.identity, image.metadata, image.problems, empty)
     newest = candidates[0]
-    what = [f"{other.key}: this is {content.words}" for other, content in others]
-    problem = f"{'; '.join(what)}: {others[0][1].advice}"
+    problems = [Problem(f"this is {content.words}", InputFault.IMAGE, other.key) for other, content in others]
+    problems[-1] = replace(problems[-1], text=f"{problems[-1].text}: {others[0][1].advice}")
     etags = [listed.etag for listed in candidates]
-    return _Image(_unread(bucket, newest), ["no picture", *etags], problem=problem, pending=others[0])
+    return _Image(_unread(bucket, newest), ["no picture", *etags], problems=tuple(problems), pending=others[0])
 
 
 def _known(bucket: UploadBucket, listed: Listed, known: ReadImages | None) -> Input | None:
@@ -180,7 +183,8 @@ def _picture(bucket: UploadBucket, found: Examined | Input, known: ReadImages | 
     if problem is None and not prepares:
         problem = refusal(made.content_type, made.size, made.changes)
     identity = made.sha256 or ["too large", made.etag, made.size]
-    return _Image(made, identity, metadata, f"{made.key}: {problem}" if problem else None)
+    problems = (Problem(problem, InputFault.IMAGE, made.key),) if problem else ()
+    return _Image(made, identity, metadata, problems)
 
 
 def _unread(bucket: UploadBucket, listed: Listed) -> Input:

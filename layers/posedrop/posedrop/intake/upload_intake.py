@@ -22,7 +22,7 @@ from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import InternalError, JobError, PosedropError, TransientFault
 from posedrop.contract.job import Job, job_id
 from posedrop.contract.reasons import ReasonCode
-from posedrop.contract.upload_layout import FileKind, InvalidUploadKey, SideFile, hint, parse
+from posedrop.contract.upload_layout import FileKind, InvalidUploadKey, SideFile, UploadLayout, hint
 from posedrop.intake.folder import JobCandidate, later_upload, read_candidate
 from posedrop.line.entrance import Entrance
 from posedrop.settings import IntakeSettings
@@ -68,6 +68,7 @@ class UploadIntake:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
+        self._layout = UploadLayout(settings.upload_prefix)
         self._default_prompt = default_prompt
         self._s3 = s3
         self._sqs = sqs
@@ -82,7 +83,7 @@ class UploadIntake:
         A face or a job file becomes one message for each pose of the character. Raises FolderUnsteady.
         """
         try:
-            upload = parse(message.origin.key)
+            upload = self._layout.parse(message.origin.key)
         except SideFile as why:
             logger.info("ignored: a side file", key=ascii(message.origin.key), reason=str(why))
             return None
@@ -180,7 +181,7 @@ class UploadIntake:
 
         So the queue never holds much more than a page of one character. A run that ends early begins its page again.
         """
-        bucket = UploadBucket(self._s3, message.bucket)
+        bucket = UploadBucket(self._s3, message.bucket, self._layout)
         own = message.origin.key if message.origin else ""
         poses, after = bucket.some_poses(message.character, message.after, PAGE, own)
         if not poses and not message.after:
@@ -222,7 +223,7 @@ class UploadIntake:
 
     def _read(self, message: PoseMessage) -> JobCandidate | None:
         """The job that the files make now, or None if they are no job: then it is written what is missing."""
-        bucket = UploadBucket(self._s3, message.bucket)
+        bucket = UploadBucket(self._s3, message.bucket, self._layout)
         own = message.origin.key if message.origin else ""
         before: JobFiles | None = None
         for _ in range(READS):
@@ -258,9 +259,16 @@ class UploadIntake:
         raise FolderUnsteady("the files keep changing")
 
     def _draft(self, bucket: UploadBucket, message: PoseMessage, files: JobFiles) -> JobCandidate:
-        prepares = self._settings.prepare_images
-        prompt = self._default_prompt()
-        return read_candidate(bucket, message.character, message.pose, files, prompt, self._images, prepares=prepares)
+        return read_candidate(
+            bucket,
+            message.character,
+            message.pose,
+            files,
+            self._default_prompt(),
+            self._images,
+            prepares=self._settings.prepare_images,
+            model=self._settings.model,
+        )
 
     def _coming(self, found: JobCandidate) -> dict[str, tuple[Listed, Content]]:
         """The files in whose place a picture may still come: the young ones of what has none."""

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from dataclasses import replace
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
@@ -16,6 +15,7 @@ from posedrop.contract.errors import (
     StatusUnavailable,
     TimedOut,
 )
+from posedrop.contract.execution import ExecutionState
 from posedrop.gate.poll_schedule import Latency, next_wait
 from posedrop.segmind.client import COMPLETED, FAILED, Segmind
 from posedrop.segmind.responses import NOT_FOUND_AFTER, NOT_FOUND_APART, result_gone
@@ -25,46 +25,8 @@ logger = Logger(child=True)
 LONGEST_WAIT = 60
 
 
-@dataclass(frozen=True)
-class JobState:
-    """What an execution knows of its job. Times are seconds since the epoch.
-
-    faults: GETs without a response, in a row; not_found_at: when the provider first did not know the request id;
-    tenths: the latency as it was when the job was submitted; completed: only a slot for the result is waited for;
-    look_wait_seconds: the wait before the look that found that; elapsed_seconds: how long after the submission the end
-    was seen; cost_usd: what a failed job cost, where the provider says it.
-    """
-
-    job_id: str
-    attempt: int
-    character: str
-    pose: str
-    request_id: str
-    submitted_at: float
-    polls: int
-    wait_seconds: int = 1
-    finished: bool = False
-    faults: int = 0
-    not_found_at: float | None = None
-    error: dict[str, str] | None = None
-    tenths: tuple[int, ...] = ()
-    completed: bool = False
-    look_wait_seconds: int = 1
-    elapsed_seconds: float | None = None
-    cost_usd: float | None = None
-
-    @classmethod
-    def of(cls, event: dict[str, Any]) -> Self:
-        """The state in a handler's event."""
-        return cls(**{key: event[key] for key in cls.__dataclass_fields__ if key in event})
-
-    def to_dict(self) -> dict[str, Any]:
-        """The state as the state machine carries it on."""
-        return asdict(self)
-
-
 def check(
-    state: JobState,
+    state: ExecutionState,
     segmind: Segmind,
     *,
     latency: Latency,
@@ -72,7 +34,7 @@ def check(
     clock: Callable[[], float],
     on_rate_limit: Callable[[float | None], object],
     on_refused_key: Callable[[], object],
-) -> JobState:
+) -> ExecutionState:
     """Ask once, and say whether the job is finished, and if not how many whole seconds to wait.
 
     An error of the GET is not the job's end before `timeout_seconds` after its submission. `on_rate_limit` is called
@@ -80,7 +42,7 @@ def check(
     """
     asked = replace(state, polls=state.polls + 1)
     try:
-        response = segmind.status(state.request_id)
+        response = segmind.status(state.request_id or "")
     except StatusUnavailable as exc:
         logger.warning("no status", reason=str(exc), status=exc.status)
         try:
@@ -103,8 +65,8 @@ def check(
 
 
 def _without_status(
-    state: JobState, exc: StatusUnavailable, latency: Latency, timeout_seconds: float, now: float
-) -> JobState:
+    state: ExecutionState, exc: StatusUnavailable, latency: Latency, timeout_seconds: float, now: float
+) -> ExecutionState:
     faulty = replace(state, faults=state.faults + 1)
     if exc.gone:
         first = now if state.not_found_at is None else state.not_found_at
@@ -118,7 +80,7 @@ def _without_status(
     return _wait(faulty, max(seconds, exc.retry_after or 0), timeout_seconds, now)
 
 
-def _wait(state: JobState, seconds: float, timeout_seconds: float, now: float) -> JobState:
+def _wait(state: ExecutionState, seconds: float, timeout_seconds: float, now: float) -> ExecutionState:
     left = state.submitted_at + timeout_seconds - now
     if left <= 0:
         return _ended(state, TimedOut(f"the job did not end within {timeout_seconds:g} s after its submission"))
@@ -126,5 +88,5 @@ def _wait(state: JobState, seconds: float, timeout_seconds: float, now: float) -
     return replace(state, wait_seconds=max(1, math.ceil(min(seconds, left))))
 
 
-def _ended(state: JobState, error: JobError) -> JobState:
+def _ended(state: ExecutionState, error: JobError) -> ExecutionState:
     return replace(state, finished=True, error={"type": error.type, "message": str(error)})

@@ -10,10 +10,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.aws.api_key import ApiKey
 from posedrop.contract.errors import PosedropError
+from posedrop.contract.execution import ExecutionState
 from posedrop.contract.reasons import Closed
 from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import RateLimiter
-from posedrop.poll.status import JobState, check
+from posedrop.poll.status import check
 from posedrop.segmind.client import Segmind
 
 logger = Logger(child=True)
@@ -41,7 +42,7 @@ class StatusPoller:
         self._clock = clock
         self._sleep = sleep
 
-    def look(self, state: JobState) -> JobState:
+    def look(self, state: ExecutionState) -> ExecutionState:
         """Poll once, and say whether the job is finished, and if not how many whole seconds to wait.
 
         Where polls count, each waits for its permit, and so does the fetching of the result.
@@ -68,7 +69,7 @@ class StatusPoller:
         looked = replace(looked, elapsed_seconds=round(self._clock() - state.submitted_at, 3))
         return looked if looked.error else self._let_fetch(looked)
 
-    def _let_fetch(self, state: JobState) -> JobState:
+    def _let_fetch(self, state: ExecutionState) -> ExecutionState:
         """Finish a completed job once its result may be fetched: that is a call too."""
         closed = self._wait_for_permit()
         if closed is None:
@@ -89,7 +90,7 @@ class StatusPoller:
         self._sleep(max(0.0, taken.at - self._clock()))
         return None
 
-    def _wait_until(self, state: JobState, until: float) -> JobState:
+    def _wait_until(self, state: ExecutionState, until: float) -> ExecutionState:
         return replace(state, wait_seconds=max(1, math.ceil(until - self._clock())))
 
     def _rate_limited(self, retry_after: float | None) -> None:
@@ -99,7 +100,7 @@ class StatusPoller:
         telemetry.count("RateLimited")
         telemetry.flush()
 
-    def _latency(self, state: JobState) -> Latency:
+    def _latency(self, state: ExecutionState) -> Latency:
         if state.tenths:
             return Latency(tuple(state.tenths))
         return Latency.typical(self._typical_seconds)

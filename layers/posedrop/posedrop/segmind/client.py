@@ -23,12 +23,12 @@ from posedrop.contract.errors import (
     StatusUnavailable,
     SubmitOutcomeUnknown,
 )
-from posedrop.contract.version import USER_AGENT
 from posedrop.segmind.bodies import BodyTooLarge, read_body
+from posedrop.segmind.http import http_client
+from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 from posedrop.segmind.responses import ProviderResponse, cut, parse_credits, parse_response, redact
 from posedrop.segmind.retry_after import requested_wait
 
-MODEL = "consistent-character-with-pose"
 SMALL_ANSWER = 1024 * 1024
 RESULT_ANSWER = 32 * 1024 * 1024
 """A result that carries its images as base64 may have 32 MiB."""
@@ -88,18 +88,13 @@ class Segmind:
         api_key: Callable[[], str],
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.time,
+        model: ModelSpec = CONSISTENT_CHARACTER,
     ) -> None:
+        self.model = model
         self._base_url = base_url.rstrip("/")
         self._api_key = api_key
         self._clock = clock
-        # No connection is kept: a function that was frozen may hold a dead one.
-        self._client = httpx.Client(
-            transport=transport,
-            limits=httpx.Limits(max_keepalive_connections=0),
-            follow_redirects=False,
-            trust_env=False,
-            headers={"accept-encoding": "identity", "user-agent": USER_AGENT},
-        )
+        self._client = http_client(transport)
 
     def submit(self, body: dict[str, Any], timeouts: Timeouts) -> str:
         """Submit one job, once, and return its request id.
@@ -109,7 +104,7 @@ class Segmind:
         these two the job may exist and be billed.
         """
         headers = {"x-api-key": self._api_key()}
-        url = f"{self._base_url}/v2/{MODEL}"
+        url = f"{self._base_url}{self.model.path}"
         try:
             status, response_headers, content = self._call("POST", url, headers, timeouts, SMALL_ANSWER, body)
         except _NEVER_SENT as exc:

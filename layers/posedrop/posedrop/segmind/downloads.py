@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 
 from posedrop.contract.errors import DeliveryFailed, OutputInvalid
-from posedrop.contract.version import USER_AGENT
 from posedrop.segmind.bodies import unpacked
+from posedrop.segmind.http import http_client
 from posedrop.segmind.retry_after import requested_wait
 
 OUTPUT_LIMIT = 256 * 1000 * 1000
@@ -54,15 +54,8 @@ class Downloader:
         self._trusted = _origin(httpx.URL(trusted_url))
         self._resolve = resolve
         self._clock = clock
-        self._client = httpx.Client(
-            transport=transport,
-            timeout=httpx.Timeout(20, connect=10),
-            limits=httpx.Limits(max_keepalive_connections=0),
-            follow_redirects=False,
-            trust_env=False,
-            # Images do not compress. One that comes packed all the same is unpacked in pieces, which are counted.
-            headers={"accept-encoding": "identity", "user-agent": USER_AGENT},
-        )
+        # An image that comes packed all the same is unpacked in pieces, which are counted.
+        self._client = http_client(transport, httpx.Timeout(20, connect=10))
 
     @contextmanager
     def open(self, url: str, seconds: float) -> Iterator[Iterator[bytes]]:

@@ -13,10 +13,10 @@ from urllib.parse import quote
 import httpx
 
 from posedrop.contract.errors import PosedropError
-from posedrop.contract.version import USER_AGENT
 from posedrop.segmind.bodies import read_body
-from posedrop.segmind.client import MODEL
 from posedrop.segmind.history_rows import PastRequest, past_requests, row_time, rows_of, rows_of_one
+from posedrop.segmind.http import http_client
+from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 from posedrop.segmind.responses import load_json
 
 PATH = "/inference-request/request-history"
@@ -58,18 +58,13 @@ class History:
         api_key: Callable[[], str],
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
+        model: ModelSpec = CONSISTENT_CHARACTER,
     ) -> None:
+        self._model = model
         self._url = f"{base_url.rstrip('/')}{PATH}"
         self._api_key = api_key
         self._clock = clock
-        self._client = httpx.Client(
-            transport=transport,
-            timeout=TIMEOUT,
-            limits=httpx.Limits(max_keepalive_connections=0),
-            follow_redirects=False,
-            trust_env=False,
-            headers={"accept-encoding": "identity", "user-agent": USER_AGENT},
-        )
+        self._client = http_client(transport, TIMEOUT)
 
     def find(self, name: str, sent_at: float, page: int = 1) -> str | None:
         """The id of the request whose images were served under the file name `name`, or None: there is none.
@@ -83,7 +78,7 @@ class History:
             if self._clock() > deadline and page > begin:
                 # One page again, in case that rows have moved; but never all that was read, lest it does not get on.
                 raise HistoryUnfinished(max(begin + 1, page - 1))
-            rows = self._page(_query(sent_at, sent_at, page), deadline)
+            rows = self._page(_query(self._model.name, sent_at, sent_at, page), deadline)
             for past in past_requests(rows).values():
                 if name in past.names:
                     return past.request_id
@@ -142,7 +137,7 @@ class History:
     ) -> Iterator[tuple[list[Mapping[str, Any]], int | None]]:
         """Yield, page by page, the rows between two times, and which page is next."""
         while True:
-            rows = self._page(_query(first, last, page), deadline)
+            rows = self._page(_query(self._model.name, first, last, page), deadline)
             ended = _is_last(rows, page, first)
             page += 1
             times = ((row, row_time(row.get("model_created"))) for row in rows)
@@ -195,7 +190,7 @@ def _is_last(rows: Sequence[Mapping[str, Any]], page: int, first: float) -> bool
     return False
 
 
-def _query(first: float, last: float, page: int) -> dict[str, str | int]:
+def _query(model: str, first: float, last: float, page: int) -> dict[str, str | int]:
     # A day around it: the dates of the window have no time zone. It may span 31 days at most (official SDK 1.3.0).
     day = timedelta(days=1)
     return {
@@ -204,5 +199,5 @@ def _query(first: float, last: float, page: int) -> dict[str, str | int]:
         "from_date": f"{datetime.fromtimestamp(first, UTC) - day:%Y-%m-%d}",
         "to_date": f"{datetime.fromtimestamp(last, UTC) + day:%Y-%m-%d}",
         "sort_order": "desc",
-        "model_name": MODEL,
+        "model_name": model,
     }

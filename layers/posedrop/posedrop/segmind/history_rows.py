@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from posedrop.segmind.model import MODELS
 from posedrop.segmind.outputs import BadOutput, Source, parse_output
 from posedrop.segmind.responses import HIGHEST_COST, LONGEST_SECONDS, load_json, usable_request_id
 
-URL_FIELDS = ("face_image", "pose_image")
+URL_FIELDS = frozenset(field for model in MODELS.values() for field in model.image_fields.values())
 DEPTH = 4
 
 

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeGuard
 
+from posedrop.segmind.model import MAX_IMAGES
 from posedrop.segmind.responses import cut, load_json, redact
 
-MAX_IMAGES = 4
-"""The model makes at most four `samples` of a request (provider's API page)."""
 MAX_INLINE_CHARACTERS = 32 * 1024 * 1024
 MAX_URL_CHARACTERS = 8192
 MAX_DEPTH = 8

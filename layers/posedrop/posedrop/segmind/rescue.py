@@ -13,7 +13,7 @@ from aws_lambda_powertools import Logger
 
 from posedrop.contract.errors import PosedropError
 from posedrop.segmind.history import History, HistoryUnavailable
-from posedrop.segmind.outputs import MAX_IMAGES, Source
+from posedrop.segmind.outputs import Source
 from posedrop.segmind.requests import Request
 
 logger = Logger(child=True)
@@ -71,11 +71,10 @@ class Rescue:
         """Whether there is a history to ask."""
         return self._history is not None
 
-    def find(self, request: Request | None, samples: object, seconds: float, outputs: int | None = None) -> Found:
+    def find(self, request: Request | None, images: int, seconds: float) -> Found:
         """Return what an accepted request made, within about `seconds`. Raises CannotSay.
 
-        `samples` is the job's parameter, whatever its type: so many images may have to be searched for in the history.
-        `outputs` says how many are enough.
+        So many `images` may have to be searched for in the history.
         """
         if self._history is None or request is None or request.request_id is None:
             return Found()
@@ -83,10 +82,8 @@ class Rescue:
             return Found()
         if seconds < SHORTEST:
             raise CannotSay("too little time is left to ask the provider's history")
-        expected = samples if isinstance(samples, int) and 1 <= samples <= MAX_IMAGES else 1
-        wanted = expected if outputs is None else outputs
         try:
-            past = self._history.get(request.request_id, request.sent_at, wanted, min(seconds, LONGEST))
+            past = self._history.get(request.request_id, request.sent_at, images, min(seconds, LONGEST))
         except HistoryUnavailable as exc:
             if exc.final:
                 logger.warning("nothing to rescue: the history cannot say", reason=str(exc))

@@ -161,9 +161,7 @@ class RequestLookup:
         now = self._clock()
         try:
             # That there is one picture is enough to know: `deliver` looks for the others.
-            found = self._rescue.find(
-                replace(request, request_id=request_id), record.parameters.get("samples"), RESCUE_SECONDS, outputs=1
-            )
+            found = self._rescue.find(replace(request, request_id=request_id), 1, RESCUE_SECONDS)
         except CannotSay as exc:
             if now < first + CANNOT_SAY:
                 text = f"the pictures of an earlier request may still be at the provider: {exc}"

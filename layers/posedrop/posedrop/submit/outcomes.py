@@ -223,10 +223,10 @@ class Outcomes:
     def start_wait_loop(self, record: Record) -> None:
         """Start the wait loop of an accepted job."""
         latency = self._latency.read()
-        self._executions.start(record, first_wait(latency), latency.to_dict())
+        self._executions.start(record, first_wait(latency), latency.tenths)
 
     def start_again(self, record: Record) -> None:
         """Start the execution of a job again, or that of one that ended before it was sent."""
         self._ledger.use_attempt(record)
         latency = self._latency.read()
-        self._executions.start(record, first_wait(latency), latency.to_dict())
+        self._executions.start(record, first_wait(latency), latency.tenths)

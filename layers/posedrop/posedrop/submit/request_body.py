@@ -49,7 +49,7 @@ class RequestBody:
     def make(self, record: Record, prepared: Mapping[str, Prepared]) -> dict[str, Any]:
         """Return the body for a job and what was prepared for it. Raises UploadChanged."""
         images = {name: self._image(record, name, prepared.get(name)) for name in ("face", "pose")}
-        return {**record.parameters, **{f"{name}_image": image for name, image in images.items()}}
+        return self._settings.model.request(record.parameters, images)
 
     def _image(self, record: Record, name: str, prepared: Prepared | None) -> str:
         stored = prepared.stored() if prepared else record.inputs[name]

@@ -27,7 +27,7 @@ from posedrop.contract.errors import (
     SubmitOutcomeUnknown,
 )
 from posedrop.contract.prepared import Prepared
-from posedrop.contract.reasons import AT_THE_GATE, Closed, ReasonCode
+from posedrop.contract.reasons import AT_THE_GATE, Closed, InputFault, Problem, ReasonCode
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.latency import LatencyStore
@@ -189,7 +189,7 @@ class Submission:
             self._outcomes.fail(record, exc)
             return False
         except UploadChanged as exc:
-            self._outcomes.fail(record, InvalidInput(f"{exc}: replaced or deleted before the job was sent"))
+            self._outcomes.fail(record, _gone(exc))
             return False
         needed = self._timeouts.total + MARGIN
         if remaining() < needed + LONG_SLEEP:
@@ -198,7 +198,7 @@ class Submission:
         try:
             body = self._body.make(record, prepared)
         except UploadChanged as exc:
-            self._outcomes.fail(record, InvalidInput(f"{exc}: replaced or deleted before the job was sent"))
+            self._outcomes.fail(record, _gone(exc))
             return False
         if probe:
             self._api_key.renew()  # perhaps there is a new one
@@ -274,3 +274,7 @@ class Submission:
         if remaining() < LOOKUP_SECONDS:
             raise Deferred(ReasonCode.BUSY, "too little time is left to ask the provider's history", 1)
         self._outcomes.look_up(record, error)
+
+
+def _gone(changed: UploadChanged) -> InvalidInput:
+    return InvalidInput(Problem("replaced or deleted before the job was sent", InputFault.GONE, str(changed)))

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from posedrop.aws.channels import Channels, EventBus
+from posedrop.aws.channels import Channels
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.messages import PoseMessage, SubmitMessage
 from posedrop.aws.notifier import incomplete
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict
+from posedrop.contract.delivery_requests import CreditsRequest, RescueRequest
 from posedrop.contract.errors import PosedropError
-from posedrop.contract.naming import execution_name
+from posedrop.contract.naming import execution_arn, execution_name
 from posedrop.contract.times import epoch
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
-    from mypy_boto3_sns import SNSClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
@@ -66,26 +66,23 @@ class Sweep:
         ledger: Ledger,
         sqs: "SQSClient",
         sfn: "SFNClient",
-        sns: "SNSClient",
+        channels: Channels,
         invoker: "LambdaClient",
         upload_queue_url: str,
         submit_queue_url: str,
         state_machine_arn: str,
         deliver_function: str,
-        topic_arn: str,
         alert_hours: float,
-        event_bus: EventBus | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
         self._sqs = sqs
         self._sfn = sfn
-        self._channels = Channels(sns, topic_arn, event_bus)
+        self._channels = channels
         self._invoker = invoker
         self._upload_queue_url = upload_queue_url
         self._submit_queue_url = submit_queue_url
         self._state_machine_arn = state_machine_arn
-        self._execution_arn = state_machine_arn.replace(":stateMachine:", ":execution:")
         self._deliver_function = deliver_function
         self._alert_hours = alert_hours
         self._clock = clock
@@ -97,7 +94,7 @@ class Sweep:
         It stops early if `remaining` (seconds) runs out. A record that was checked goes behind the others, so the next
         sweep begins with those that were not. Raises SweepIncomplete, in the end, if some could not be set going.
         """
-        self._invoke_deliver({"credits": True})  # it has the key; while no job is sent nobody else asks
+        self._invoke_deliver(CreditsRequest().to_dict())  # it has the key; while no job is sent nobody else asks
         counts = dict.fromkeys(map(str, Status), 0)
         failures: list[str] = []
         self._running = None
@@ -161,7 +158,7 @@ class Sweep:
         if not kept:
             logger.info("the provider does not keep its pictures any longer")
             return []
-        self._invoke_deliver({"rescue": record.job_id, "attempt": record.attempt})
+        self._invoke_deliver(RescueRequest(record.job_id, record.attempt).to_dict())
         return [record.status]
 
     def _heal(self, record: Record) -> bool:
@@ -183,7 +180,7 @@ class Sweep:
         if name in self._running_executions():
             return False
         try:
-            execution = self._sfn.describe_execution(executionArn=f"{self._execution_arn}:{name}")
+            execution = self._sfn.describe_execution(executionArn=execution_arn(self._state_machine_arn, name))
         except ClientError as exc:
             if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
                 raise
