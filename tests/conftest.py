@@ -48,8 +48,8 @@ UNCOVERED = (
     "tests/e2e",
     "tests/emulator",
     "tests/property",
-    "tests/unit/test_polling.py::test_cost_is_near_the_optimum",
-    "tests/unit/test_simulation.py",
+    "tests/unit/gate/test_poll_schedule.py::test_cost_is_near_the_optimum",
+    "tests/unit/bench/test_simulation.py",
 )
 """Where coverage is not measured: what these tests run is run in other processes, or by other tests as well."""
 

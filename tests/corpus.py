@@ -1,6 +1,6 @@
 """Small images of every kind that cameras, programs and phones write, and some that nobody reads. Made here, not kept.
 
-`CORPUS` has each under a name; tests/unit/test_image_corpus.py says which of them decoders read.
+`CORPUS` has each under a name; tests/unit/contract/test_image_corpus.py says which of them decoders read.
 """
 
 import io

@@ -17,7 +17,7 @@ from local.pipeline import Inbox, drop, records, wait_for
 from local.stack import LocalStack
 from posedrop.contract.images import UPLOAD_LIMIT, Change
 from tests.corpus import SECRET, encode, exif
-from tests.unit.test_template import function
+from tests.unit.template.test_template import function
 
 pytestmark = pytest.mark.large
 POSES = 200

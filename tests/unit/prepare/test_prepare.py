@@ -337,7 +337,7 @@ def run_decoder(tmp_path: Path, data: bytes, kind: Type, megabytes: int) -> Any:
         capture_output=True,
         env=environment,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     return json.loads(done.stdout)
 

@@ -17,7 +17,7 @@ from PIL import Image, features
 from posedrop.contract.container import BadImage
 from posedrop.contract.images import ImageChecker, ImageInfo, check
 
-SAMPLES = sorted((Path(__file__).parents[2] / "local" / "samples").glob("*.png"))
+SAMPLES = sorted((Path(__file__).parents[3] / "local" / "samples").glob("*.png"))
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (37, 23), seed: int = 1) -> Image.Image:
