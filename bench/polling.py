@@ -28,7 +28,7 @@ Draw = Callable[[random.Random], float]
 
 
 class Schedule(Protocol):
-    """When to look at a job. Times are in seconds after its submission."""
+    """When to poll a job. Times are in seconds after its submission."""
 
     def wait(self, elapsed: float) -> int:
         """Whole seconds from `elapsed` to the next look."""
@@ -97,7 +97,7 @@ class Result:
 
 
 def optimum(samples: Sequence[float]) -> Known:
-    """The best plan of looks at whole seconds for durations distributed as the samples, by dynamic programming."""
+    """The best plan of polls at whole seconds for durations distributed as the samples, by dynamic programming."""
     durations = sorted(samples)
     sums = [0.0, *accumulate(durations)]
     end = math.ceil(durations[-1])
@@ -107,7 +107,7 @@ def optimum(samples: Sequence[float]) -> Known:
         running = len(durations) - ended[now]
         costs[now], following[now] = min(
             (
-                POLL_COST * running  # a look at all that still run
+                POLL_COST * running  # a poll of all that still run
                 + look * (ended[look] - ended[now]) - (sums[ended[look]] - sums[ended[now]])  # the delays it finds
                 + costs[look],
                 look - now,

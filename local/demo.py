@@ -263,7 +263,7 @@ def _report(console: Console, summary: dict[str, Any], logs: Path | None, *, sta
         console.print("One job was meant to fail: it shows what a refused prompt looks like.")
     if stays:
         console.print("The stack is still running; `make down` stops it.")
-    console.print(f"Look at this first: {here / 'contact-sheet.png'}", style="bold", soft_wrap=True)
+    console.print(f"Open this first: {here / 'contact-sheet.png'}", style="bold", soft_wrap=True)
 
 
 def _show_page(stack: LocalStack, console: Console) -> int:

@@ -55,13 +55,13 @@ def sources_digest(root: Path = ROOT) -> str:
 
 
 def _build(target: Path, env: Mapping[str, str], log: Path) -> None:
-    draft = target.with_suffix(".partial")
-    shutil.rmtree(draft, ignore_errors=True)
+    partial = target.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
     run(
         [
             *_sam("build"),
             *("--template-file", str(ROOT / "template.yaml")),
-            *("--build-dir", str(draft)),
+            *("--build-dir", str(partial)),
             *("--cached", "--cache-dir", str(AREA / "cache")),
         ],
         cwd=ROOT,
@@ -73,10 +73,10 @@ def _build(target: Path, env: Mapping[str, str], log: Path) -> None:
     # The SAM CLI parses a template seven times to deploy it: as YAML that takes two seconds longer than as JSON.
     from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]  # here: it takes 0.3 s to import
 
-    template = draft / "template.yaml"
+    template = partial / "template.yaml"
     template.write_text(json.dumps(yaml_parse(template.read_text())))
     if sources_digest() == target.name:  # else someone has edited a source meanwhile
-        draft.rename(target)
+        partial.rename(target)
 
 
 def _remove_unused() -> None:

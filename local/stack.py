@@ -267,9 +267,9 @@ class LocalStack:
             "segmind_base_url": self.segmind_base_url,
             "logs": str(self.logs),
         }
-        draft = self.state_file.with_suffix(".partial")
-        draft.write_text(json.dumps(state, indent=2) + "\n")
-        draft.replace(self.state_file)
+        partial = self.state_file.with_suffix(".partial")
+        partial.write_text(json.dumps(state, indent=2) + "\n")
+        partial.replace(self.state_file)
 
     def _environment(self) -> dict[str, str]:
         """The environment of what runs here: this process's, without anything that leads to an AWS account."""

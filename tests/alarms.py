@@ -102,7 +102,7 @@ def _key(namespace: str, name: str, dimensions: Mapping[str, str]) -> Key:
 
 
 def metrics(alarm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The metrics that an alarm looks at."""
+    """The metrics that an alarm reads."""
     if "Metrics" not in alarm:
         return [alarm]
     return [query["MetricStat"]["Metric"] for query in alarm["Metrics"] if "MetricStat" in query]

@@ -1,7 +1,7 @@
 """moto, made quick: the resources of the integration tests are made once a process, and moto's slow parts are helped.
 
 An empty stack takes 27 ms to make and 2 ms to copy. Serving a call, moto tries every spelling of every member of every
-shape, and lists all its methods anew, each time. For each subscription it makes a key of its own, which takes 0.1 s.
+shape, and lists all its methods again, each time. For each subscription it makes a key of its own, which takes 0.1 s.
 It reads each expression of DynamoDB twice, and visits the tree ten times for a write.
 
 Most calls are of DynamoDB and SQS. `serve_directly` hands them to moto as botocore has checked and encoded them: left
@@ -44,7 +44,7 @@ copyreg.pickle(threading.Condition, lambda _: (threading.Condition, ()))  # a qu
 
 
 def _parameters(account_id: str, region_name: str, parameters: dict[str, Any]) -> ParameterDict:
-    """Make the Parameter Store's parameters anew: they are a dict that cannot say how it is made."""
+    """Make the Parameter Store's parameters again: they are a dict that cannot say how it is made."""
     found = ParameterDict(account_id, region_name)
     found.update(parameters)
     return found

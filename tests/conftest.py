@@ -55,7 +55,7 @@ UNCOVERED = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where coverage is measured with a tracer, spare it boto3 and moto, whose every line it would look at."""
+    """Where coverage is measured with a tracer, spare it boto3 and moto, whose every line it would trace."""
     if config.pluginmanager.hasplugin("_cov"):
         BaseClient._make_api_call = _untraced(BaseClient._make_api_call)  # type: ignore[attr-defined]
 

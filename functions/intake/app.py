@@ -73,14 +73,14 @@ def read(message: SQSRecord) -> Record | None:
     """Return the record of the job that a message is about, or None if there is none."""
     match parse_message(message.body):
         case UploadMessage() as upload:
-            return arrivals().upload(upload)
+            return upload_intake().upload(upload)
         case PoseMessage() as pose:
-            return arrivals().pose(pose)
+            return upload_intake().pose(pose)
         case RetryMessage(job_id, buy_again):
             record = ledger().get(job_id)
             if record is None:
                 raise UnreadableMessage(f"no such job: {job_id}")
-            return arrivals().retry(record, message.message_id, buy_again=buy_again)
+            return upload_intake().retry(record, message.message_id, buy_again=buy_again)
         case CancelMessage() as cancel:
             return Cancellation(ledger(), time.time).cancel(cancel)
     raise UnreadableMessage("a message for another queue")
@@ -112,7 +112,7 @@ def executions() -> Executions:
 
 
 @cache
-def arrivals() -> UploadIntake:
+def upload_intake() -> UploadIntake:
     """Return what handles uploads in this process."""
     found = settings()
     sqs = boto3.client("sqs")
@@ -143,4 +143,4 @@ def default_prompt() -> str:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    inbox(), arrivals(), executions()  # while the function starts, not in its first event
+    inbox(), upload_intake(), executions()  # while the function starts, not in its first event

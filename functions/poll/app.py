@@ -42,7 +42,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 @cache
 def watch() -> StatusPoller:
-    """What looks after jobs in this process."""
+    """Return the status poller of this process."""
     settings: PollSettings = from_environment(PollSettings)
     api_key = ApiKey(settings.segmind_secret_id)
     return StatusPoller(

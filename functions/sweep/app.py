@@ -19,7 +19,7 @@ logger = Logger()
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
-    """Sweep once, and answer how many records of each status were set going."""
+    """Sweep once, and answer how many records of each status were resumed."""
     ages = Ages(**event.get("ages", {}))
     counts = sweep().run(ages, lambda: context.get_remaining_time_in_millis() / 1000)
     logger.info("swept", counts=counts)

@@ -5,7 +5,7 @@ It needs no key and answers to the loopback interface only.
     GET  /_emulator/health     {"status": "ok"}
     GET  /_emulator/requests   a list of the jobs that were accepted, oldest first
     GET  /_emulator/calls      calls by route and status, key_leaks, the calls themselves, how often each fault struck
-    POST /_emulator/faults     a new fault plan in place of the old one; its clock and counters start anew
+    POST /_emulator/faults     a new fault plan in place of the old one; its clock and counters start again
     POST /_emulator/settings   any of the settings of `settings.py`, but the seed counts from the start only
     POST /_emulator/refuse     {"seconds": 20}: connections are refused for so long
 """

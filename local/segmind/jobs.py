@@ -43,7 +43,7 @@ class Job:
     prepared: asyncio.Event = field(default_factory=asyncio.Event)
 
     def finish_inputs(self, pictures: tuple[Picture, Picture] | None, error: str | None, now: float) -> None:
-        """Tell that face and pose are here, or why they are not."""
+        """Record that face and pose are here, or why they are not."""
         self.pictures, self.input_error, self.prepared_at = pictures, error, now
         self.prepared.set()
 

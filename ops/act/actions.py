@@ -186,7 +186,7 @@ def _attribute(message: dict[str, Any], name: str) -> str:
 
 
 def sweep(stack: Stack, older_than: float | None = None) -> dict[str, int]:
-    """Sweep now, and return how many records of each status were set going.
+    """Sweep now, and return how many records of each status were resumed.
 
     What nobody has changed for `older_than` seconds counts as stuck; None leaves that to the sweep. Raises OpsError if
     it failed.

@@ -118,7 +118,7 @@ def _what(stack: Stack, body: str) -> tuple[str, bool]:
         return f"A message that cannot be read: {exc}. It will fail again: discard it", False
     match found:
         case UploadMessage():
-            return f"The upload {found.origin.key}", True
+            return f"The upload {found.upload.key}", True
         case PoseMessage():
             return f"The poses of {found.character}" if not found.pose else f"{found.character} / {found.pose}", True
         case SubmitMessage(job_id) | RetryMessage(job_id) | CancelMessage(job_id):

@@ -20,14 +20,14 @@ from posedrop.contract.upload_layout import FileKind, UploadLayout
 
 SENDERS = 6
 """Files that are sent at the same time."""
-TELL_SECONDS = 0.25
+REPORT_SECONDS = 0.25
 """Between two words on how far an upload is."""
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0)
 """Seconds before a file is sent again after S3 could not be reached. After the last, the upload waits for a person."""
 WHOLE = TransferConfig(multipart_threshold=UPLOAD_LIMIT + 1, use_threads=False)
 """In one part: S3's ETag is the MD5 then, by which it is seen that a file is there already."""
 
-Tell = Callable[[dict[str, Any]], None]
+Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -60,11 +60,11 @@ class Upload:
 
 
 class Sender:
-    """Sends uploads to one stack's bucket; `tell` is called from several threads."""
+    """Sends uploads to one stack's bucket; `report` is called from several threads."""
 
-    def __init__(self, stack: Stack, tell: Tell) -> None:
+    def __init__(self, stack: Stack, report: Report) -> None:
         self._stack = stack
-        self._tell = tell
+        self._report = report
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -76,14 +76,14 @@ class Sender:
         upload.state, upload.note = "running", ""
         upload.errors.clear()
         upload.sent = {key: file.size if key in upload.went else 0 for key, file in upload.files.items()}
-        progress = _Progress(upload, self._tell)
-        progress.tell()
+        progress = _Progress(upload, self._report)
+        progress.report()
         # Job files and faces come before all poses: so a pose finds what it needs.
         for group in _groups(upload):
             with ThreadPoolExecutor(SENDERS, "upload") as pool:
                 list(pool.map(lambda key: self._send(upload, key, progress), group))
         upload.state = "stopped" if upload.errors else "done"
-        progress.tell()
+        progress.report()
 
     def _send(self, upload: Upload, key: str, progress: "_Progress") -> None:
         for pause in (*PAUSES, None):
@@ -98,7 +98,7 @@ class Sender:
                     upload.errors[key] = sentence(exc)
                     return
                 upload.note = f"{sentence(exc)} It goes on by itself."
-                progress.tell()
+                progress.report()
                 self._stopping.wait(pause)
             else:
                 upload.note = ""
@@ -133,8 +133,8 @@ def _groups(upload: Upload) -> list[list[str]]:
 class _Progress:
     """How far an upload is, published now and then."""
 
-    def __init__(self, upload: Upload, tell: Tell) -> None:
-        self._upload, self._tell = upload, tell
+    def __init__(self, upload: Upload, report: Report) -> None:
+        self._upload, self._report = upload, report
         self._lock = threading.Lock()
         self._last = 0.0
 
@@ -143,14 +143,14 @@ class _Progress:
         with self._lock:
             most = self._upload.files[key].size
             self._upload.sent[key] = min(most, self._upload.sent.get(key, 0) + count)
-            if time.monotonic() - self._last < TELL_SECONDS:
+            if time.monotonic() - self._last < REPORT_SECONDS:
                 return
             self._last = time.monotonic()
             standing = self._upload.standing()
-        self._tell(standing)
+        self._report(standing)
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Say how far it is, now."""
         with self._lock:
             standing = self._upload.standing()
-        self._tell(standing)
+        self._report(standing)

@@ -13,7 +13,7 @@ from posedrop.contract.contents import HEAD_BYTES, content_of
 from posedrop.contract.times import epoch
 
 READ_SECONDS = 0.5
-"""Between two looks at the ledger at first; later they are further apart."""
+"""Between two readings of the ledger at first; later they are further apart."""
 SLOWEST_READ_SECONDS = 3.0
 
 
@@ -66,7 +66,7 @@ def follow(
 ) -> Iterator[list[Standing]]:
     """How jobs stand, again and again, until all have ended or `timeout` (seconds) has passed.
 
-    `attempts`: the jobs' ids, and the attempt that is waited for. An error that passes by itself is told to `on_error`,
+    `attempts`: the jobs' ids, and the attempt that is waited for. An error that passes by itself goes to `on_error`,
     once, and read again; but the first read must succeed. Other errors of AWS pass as botocore's.
     """
     start = stack.clock()

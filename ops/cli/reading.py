@@ -21,7 +21,7 @@ from ops.inspect.health import health
 from ops.inspect.reconcile import adopt, reconcile
 from ops.inspect.records import ALWAYS, NEVER, WINDOW, Records, Wanted
 from ops.inspect.suggestions import Words
-from ops.inspect.timeline import life
+from ops.inspect.timeline import timeline
 from posedrop.aws.record import Status
 from posedrop.contract.times import rfc3339
 
@@ -127,8 +127,8 @@ def show(shell: Shell, job_id: str, notification: bool) -> None:
 
     Its times, request, parameters, images, cost and execution.
     """
-    found = life(shell.stack, job_id)
-    shell.show(found, lambda: job.life(found, with_notification=notification))
+    found = timeline(shell.stack, job_id)
+    shell.show(found, lambda: job.timeline(found, with_notification=notification))
 
 
 @click.command("costs")

@@ -34,7 +34,7 @@ class Shell:
 
     @cached_property
     def stack(self) -> Stack:
-        """The stack that is meant; it is told, before anything is done with it."""
+        """The stack that is meant; it is printed before anything is done with it."""
         target = Target(
             **{name: self.options.get(name) for name in ("stack", "profile", "region")},
             local=bool(self.options.get("local")),

@@ -190,8 +190,8 @@ def _send(shell: Shell, prepared: batch.Prepared, *, quiet: bool) -> dict[str, s
         return {}
     going = Upload(prepared.files, [], shell.stack.layout)
 
-    def send(tell: Any) -> None:
-        sender = Sender(shell.stack, tell)
+    def send(report: Any) -> None:
+        sender = Sender(shell.stack, report)
         thread = threading.Thread(target=sender.send, args=(going,), name="upload")
         thread.start()
         try:

@@ -46,7 +46,7 @@ class Acting:
         self.uploads: dict[str, Upload] = {}
         self.tasks: TaskGroup
         self._token: Any = None
-        self._sender = Sender(patient, self._tell)
+        self._sender = Sender(patient, self._report)
         self._examiners = anyio.CapacityLimiter(3)
         self._decoders = anyio.CapacityLimiter(3)
         self._senders = anyio.CapacityLimiter(2)
@@ -151,7 +151,7 @@ class Acting:
         if self.uploads.pop(upload.upload_id, None):
             self.staging.release(upload.hashes)
 
-    def _tell(self, standing: dict[str, Any]) -> None:
+    def _report(self, standing: dict[str, Any]) -> None:
         # The sender's threads call this; the loop may have ended meanwhile.
         with suppress(RuntimeError, anyio.RunFinishedError):
             anyio.from_thread.run_sync(self._feed.events.publish, "upload", standing, token=self._token)

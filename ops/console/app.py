@@ -33,7 +33,7 @@ from ops.console.sheet import ROWS, sheet
 from ops.console.staging import Lost
 from ops.errors import AWS_ERRORS, NotFound, OpsError, Refused, sentence
 from ops.inspect.records import Wanted
-from ops.inspect.timeline import life
+from ops.inspect.timeline import timeline
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
 from posedrop.contract.images import UPLOAD_LIMIT
@@ -148,14 +148,14 @@ class Console:
         )
 
     async def job(self, request: Request) -> Response:
-        """One job's life."""
-        found = await in_thread(life, self.stack, request.path_params["job_id"])
+        """The timeline of one job."""
+        found = await in_thread(timeline, self.stack, request.path_params["job_id"])
         known = await self.feed.known()
         explanation = found.explanation
         return JSONResponse(
             {
                 "card": known.card(found.record),
-                "moments": [{"at": each.at, "what": each.what, "detail": each.detail} for each in found.moments],
+                "events": [{"at": each.at, "what": each.what, "detail": each.detail} for each in found.events],
                 "parameters": found.record.parameters,
                 "explanation": {
                     "reason": str(explanation.reason),

@@ -26,7 +26,7 @@ class Auth:
     """Lets only those requests through that the operator's own browser makes from this page.
 
     A page elsewhere that a browser has open may send requests here, under a name of its own that leads to this
-    machine too: so the Host and the Origin count, and the token of this start that only the operator was told. A
+    machine too: so the Host and the Origin count, and the token of this start that only the operator has. A
     browser that is opened is given `code` instead, which is good once: everybody here may read its command line.
     """
 
@@ -61,9 +61,11 @@ class Auth:
 
     def _entrance(self, scope: Scope) -> Response | None:
         """Take the token, or what is good for it, from the address into a cookie; refuse the others. None: come in."""
-        told = parse_qs(scope["query_string"].decode("latin-1"))
+        query = parse_qs(scope["query_string"].decode("latin-1"))
         atop = scope["path"] == "/" and scope["method"] == "GET"
-        if atop and (any(map(self._is_token, told.get("token", []))) or any(map(self._is_code, told.get("code", [])))):
+        if atop and (
+            any(map(self._is_token, query.get("token", []))) or any(map(self._is_code, query.get("code", [])))
+        ):
             response = RedirectResponse("/", 303)
             response.set_cookie(self._cookie, self._token.decode(), httponly=True, samesite="strict", path="/")
             return response
@@ -71,11 +73,11 @@ class Auth:
             return None
         return _refuse(scope, "Open the address that python -m ops console printed: each start has its own.")
 
-    def _is_token(self, told: str) -> bool:
-        return secrets.compare_digest(told.encode(), self._token)
+    def _is_token(self, given: str) -> bool:
+        return secrets.compare_digest(given.encode(), self._token)
 
-    def _is_code(self, told: str) -> bool:
-        right = bool(self._code) and secrets.compare_digest(told.encode(), self._code)
+    def _is_code(self, given: str) -> bool:
+        right = bool(self._code) and secrets.compare_digest(given.encode(), self._code)
         if right:
             self._code = b""
         return right

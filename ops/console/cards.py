@@ -54,7 +54,7 @@ _DEFERRALS: dict[str | None, str] = {
 
 
 def state(record: Record) -> str:
-    """Where a job stands, one of STATES. One that succeeded is delivering until it is told."""
+    """Where a job stands, one of STATES. One that succeeded is delivering until it is notified."""
     match record.status:
         case Status.SUBMITTED:
             return "running"
@@ -72,14 +72,14 @@ def can_retry(record: Record) -> bool:
 def card(record: Record, situation: Situation, send_at: float | None = None) -> dict[str, Any]:
     """All that a card shows; `send_at` is when a queued job is sent (seconds since the epoch), as far as that is known.
 
-    What moves all of them at once, how long jobs take and a pause, is told in the summary and not here.
+    What moves all of them at once, how long jobs take and a pause, is in the summary and not here.
     """
-    # The sentence on a queued job is read where it is looked at alone: it would ask for its place anew.
+    # The sentence on a queued job is read where it is shown alone: each time it would ask for its place.
     silent = record.status is Status.SUCCEEDED or (record.status is Status.QUEUED and not is_refused(record))
-    told = None if silent else explain_record(record, replace(situation, subject="It"))
+    why = None if silent else explain_record(record, replace(situation, subject="It"))
     queued = record.status is Status.QUEUED
-    if told and (told.reason is Reason.RUNNING or (queued and told.reason is not Reason.REFUSED)):
-        told = None
+    if why and (why.reason is Reason.RUNNING or (queued and why.reason is not Reason.REFUSED)):
+        why = None
     first = record.outputs[0] if record.outputs else {}
     found: dict[str, Any] = {
         "job_id": record.job_id,
@@ -108,15 +108,15 @@ def card(record: Record, situation: Situation, send_at: float | None = None) -> 
         "can_retry": can_retry(record),
     }
     found["version"] = _digest({**found, "eta": _step(send_at)})
-    found["sentence"] = told.sentence if told else None
-    found["step"] = told.next_step if told else None
+    found["sentence"] = why.sentence if why else None
+    found["step"] = why.next_step if why else None
     return found
 
 
 def prepared(record: Record) -> dict[str, list[str]]:
     """What was done to a job's images before they were sent, by "face" and "pose", where anything was."""
     found = {name: stored.get("prepared") for name, stored in record.inputs.items()}
-    return {name: list(told["what"]) for name, told in found.items() if told}
+    return {name: list(prepared["what"]) for name, prepared in found.items() if prepared}
 
 
 def stack_of(record: Record) -> str:
@@ -152,7 +152,7 @@ def _headline(record: Record, situation: Situation, send_at: float | None) -> st
         case "running":
             return "overdue" if explain_record(record, situation).reason is Reason.STUCK else "in the model"
         case "delivering":
-            return "being told"
+            return "being notified"
         case "done":
             seconds = seconds_to_result(record)
             return f"done in {span(seconds)}" if seconds is not None else "done"

@@ -80,8 +80,8 @@ class Pictures:
             if not 1 <= number <= len(record.outputs):
                 raise NotFound(f"{record.job_id} has no output {number}")
             return _stored(record.outputs[number - 1])
-        if what in SENT and (told := record.inputs.get(SENT[what], {}).get("prepared")):
-            return Source(self._stack.output("OutputBucketName"), told["key"])
+        if what in SENT and (prepared := record.inputs.get(SENT[what], {}).get("prepared")):
+            return Source(self._stack.output("OutputBucketName"), prepared["key"])
         if what in record.inputs:
             return _stored(record.inputs[what])
         if what in ("face", "pose") and record.status is Status.WAITING:
@@ -203,8 +203,8 @@ def file_name(record: Record, what: str, number: int, picture: Picture) -> str:
     return f"{slug(record.job_id, 100)}-{counted}.{picture.extension}"
 
 
-def _stored(told: Mapping[str, Any]) -> Source:
-    return Source(told["bucket"], told["key"], told.get("etag") or "", told.get("version_id") or "")
+def _stored(stored: Mapping[str, Any]) -> Source:
+    return Source(stored["bucket"], stored["key"], stored.get("etag") or "", stored.get("version_id") or "")
 
 
 def _smaller(picture: Picture, side: int) -> Picture:

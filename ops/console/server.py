@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
 
 
 def serve(stack: Stack, port: int = 0, *, open_browser: bool = True, say: Callable[[str], None] = print) -> None:
-    """Serve the console on 127.0.0.1 until it is interrupted; `say` is told the address. Raises OSError."""
+    """Serve the console on 127.0.0.1 until it is interrupted; `say` is called with the address. Raises OSError."""
     token, code = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     with closing(socket.socket()) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

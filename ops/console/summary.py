@@ -46,10 +46,10 @@ def summary(
     gate, opening, now = situation.gate, situation.opening, situation.now
     rate, pause = rate_of(gate, opening, situation.limit, now), pause_of(gate.breaker, opening, now)
     newest = heapq.nlargest(DURATIONS, done, key=lambda record: str(record.completed_at))
-    told = None
+    paused = None
     if pause:
         seconds = round(max(0.0, epoch(pause.until) - situation.now), 1)
-        told = {"reason": pause.reason, "seconds": seconds, "step": pause.next_step, "account": bool(pause.cause)}
+        paused = {"reason": pause.reason, "seconds": seconds, "step": pause.next_step, "account": bool(pause.cause)}
     limit = rate.requests_per_minute
     return {
         "backlog": states["queued"],
@@ -59,7 +59,7 @@ def summary(
         "waiting": states["waiting"],
         "refused": refused,
         "use": {"taken": rate.taken, "limit": limit, "percent": round(100 * rate.taken / limit, 1) if limit else 0.0},
-        "pause": told,
+        "pause": paused,
         "typical_seconds": situation.typical_seconds,
         "late_seconds": late_seconds(situation.latency),
         "spend_today_usd": round(gate.spending.day, 4),

@@ -184,7 +184,7 @@ def accepted(
     """
     usd_now = total(planned)
     if usd_now > agreed_usd + 1e-6:
-        raise Refused(f"it would cost {usd(usd_now)} by now, not {usd(agreed_usd)}: look at it again")
+        raise Refused(f"it would cost {usd(usd_now)} by now, not {usd(agreed_usd)}: check it again")
     found: dict[str, File] = {}
     reasons = [refused["why"] for drop in wanted for refused in drop.refused]
     for drop, plan in zip(wanted, planned, strict=True):

@@ -93,7 +93,7 @@ def _queued(record: Record, situation: Situation) -> Explanation:
     if left > 0 and record.reason_code in OWN_DEFERRALS:
         happens, step = OWN_DEFERRALS[record.reason_code]
         sentence = f"{job} is deferred: {clause(record.reason)}; {happens.format(when=span(left))}."
-        return Explanation(Reason.HELD, sentence, step)
+        return Explanation(Reason.DEFERRED, sentence, step)
     if closed := situation.opening.closed:
         money = closed.code in BUDGETS
         sentence = (
@@ -108,7 +108,7 @@ def _queued(record: Record, situation: Situation) -> Explanation:
         return Explanation(Reason.WAITING_LIMIT, sentence, "Nothing: it goes on by itself.")
     if record.reason and left > 0:
         sentence = f"{job} is deferred: {clause(record.reason)}; it is tried again in {span(left)}."
-        return Explanation(Reason.HELD, sentence, "Nothing: it goes on by itself.")
+        return Explanation(Reason.DEFERRED, sentence, "Nothing: it goes on by itself.")
     sentence = f"{job} is whole and queued{ago(record.updated_at, now)}; it is sent next."
     step = "Wait: a job whose message is lost is sent again by itself after ten minutes."
     return Explanation(Reason.QUEUED, sentence, step)
@@ -207,7 +207,7 @@ def _failed(record: Record, situation: Situation) -> Explanation:
             sentence = f"{job} may have been accepted and billed, but no usable response came: {text}."
             again = situation.command("retry", "--buy-again", record.job_id)
             step = (
-                f"Look at the provider's account, then: {retry}. It asks the provider's history first; where that "
+                f"Check the provider's account, then: {retry}. It asks the provider's history first; where that "
                 f"cannot say, this pays again all the same: {again}"
             )
             return Explanation(Reason.OUTCOME_UNKNOWN, sentence, step)

@@ -27,7 +27,7 @@ class Reason(StrEnum):
     WAITING_BUDGET = "waiting-budget"
     PAUSED = "paused"
     REFUSED = "refused"
-    HELD = "held"
+    DEFERRED = "deferred"
     RUNNING = "running"
     STUCK = "stuck"
     DONE = "done"

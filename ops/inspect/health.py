@@ -123,7 +123,7 @@ class Health:
 
 
 def health(stack: Stack) -> Health:
-    """Look at a stack. Errors of AWS pass as botocore's."""
+    """Return the state of a stack. Errors of AWS pass as botocore's."""
     now = stack.clock()
     state = stack.gate.read(now)
     opening = stack.gate.opening(state, now)
@@ -164,7 +164,7 @@ def health(stack: Stack) -> Health:
 
 
 def problems(stack: Stack) -> list[Problem]:
-    """What somebody must see to, without a look at jobs and pauses. Errors of AWS pass as botocore's."""
+    """What somebody must see to, but for jobs and pauses. Errors of AWS pass as botocore's."""
     dead, now = depth(stack, stack.output("DeadLetterQueueUrl")), stack.clock()
     counts_all = stack.gate.read(now).limit.counts_all(stack.limit, now)
     capacity = capacity_problems(stack, counts_all=counts_all)

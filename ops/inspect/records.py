@@ -27,13 +27,13 @@ from posedrop.contract.upload_layout import slug
 MOST_READ = 2_000
 """Records that one page reads at most: twenty calls."""
 MOST_DAYS = 100
-"""Days that one page looks at at most: one call each."""
+"""Days that one page reads at most: one call each."""
 WINDOW = 2_000
 """The newest records, which ended jobs are counted among."""
 SKEW = 3600.0
 """Seconds by which another clock may be ahead of this one."""
 MOST_PLACES = 1_000
-"""Records that are looked at in each of the PLACES."""
+"""Records that are read in each of the PLACES."""
 QUEUED = ((LINE_INDEX, "stands", IN_LINE), (LINE_INDEX, "stands", DUE))
 SENT = ((UNFINISHED_INDEX, "unfinished", PAID), (UNFINISHED_INDEX, "unfinished", ENDED_UNSENT))
 WAITING = ((UNFINISHED_INDEX, "unfinished", INCOMPLETE),)

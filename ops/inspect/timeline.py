@@ -1,4 +1,4 @@
-"""One job's life: what happened when, what it made, and where to look further."""
+"""The timeline of a job: what happened when, what it made, and where to look further."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class Timeline:
 
     record: Record
     explanation: Explanation
-    moments: list[TimelineEvent]
+    events: list[TimelineEvent]
     inputs: dict[str, str]
     outputs: list[str]
     execution: Execution | None
@@ -69,8 +69,8 @@ class Timeline:
     cost_usd: float | None = None
 
 
-def life(stack: Stack, job_id: str) -> Timeline:
-    """Tell a job's life. Raises NotFound; other errors of AWS pass as botocore's ClientError."""
+def timeline(stack: Stack, job_id: str) -> Timeline:
+    """Return the timeline of a job. Raises NotFound; other errors of AWS pass as botocore's ClientError."""
     record = stack.record(job_id)
     if record is None:
         raise no_job(stack, job_id)
@@ -83,7 +83,7 @@ def life(stack: Stack, job_id: str) -> Timeline:
     return Timeline(
         record=record,
         explanation=explain_record(record, Situation.of(stack)),
-        moments=sorted([*uploads, *_moments(record)], key=lambda moment: moment.at),
+        events=sorted([*uploads, *_events(record)], key=lambda event: event.at),
         inputs={name: f"s3://{found['bucket']}/{found['key']}" for name, found in record.inputs.items()},
         outputs=[str(output["uri"]) for output in record.outputs],
         execution=_execution(stack, record),
@@ -101,12 +101,12 @@ def seconds_to_result(record: Record) -> float | None:
     return round(epoch(record.completed_at) - epoch(began), 1)
 
 
-def _moments(record: Record) -> list[TimelineEvent]:
+def _events(record: Record) -> list[TimelineEvent]:
     begins = "waiting" if record.status is Status.WAITING else "queued"
     found: list[tuple[str | None, str, str]] = [
         (record.created_at, begins, ", ".join(record.missing)),
         (record.queued_at if record.attempt > 1 else None, "queued again", f"attempt {record.attempt}"),
-        *(moment for request in record.requests for moment in _request(request)),
+        *(event for request in record.requests for event in _request(request)),
         (_time(record.refused_at), "refused", "for the first time in this attempt"),
         (record.submitted_at, "accepted", f"request {record.request_id}"),
         (record.completed_at, *_end(record)),
@@ -173,6 +173,6 @@ def _time(seconds: float | None) -> str | None:
     return rfc3339(seconds) if seconds else None
 
 
-def waited(moments: Sequence[TimelineEvent], index: int) -> float:
-    """Seconds between a moment and the one before it."""
-    return epoch(moments[index].at) - epoch(moments[index - 1].at) if index else 0.0
+def waited(events: Sequence[TimelineEvent], index: int) -> float:
+    """Seconds between a event and the one before it."""
+    return epoch(events[index].at) - epoch(events[index - 1].at) if index else 0.0

@@ -40,7 +40,7 @@ COLORS = ("teal", "coral", "indigo", "olive", "orchid", "sienna")
 CYCLE = ("done", "done", "failed", "running", "queued", "waiting", "done", "submitting", "delivering", "done")
 """The states that seeded jobs have, one after another."""
 FEED = {"READ_SECONDS": 0.2, "SUMMARY_SECONDS": 0.4, "READ_DEADLINE": HANGS}
-"""The console looks at its stack more often than it does for people, and waits as long as a busy machine needs."""
+"""The console reads its stack more often than it does for people, and waits as long as a busy machine needs."""
 FAILURES = (
     ("InferenceFailed", "the model ran out of memory"),
     ("Rejected", "the provider answered 400: blocked content"),

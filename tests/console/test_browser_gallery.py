@@ -1,4 +1,4 @@
-"""Looking at results in a real browser."""
+"""Viewing results in a real browser."""
 
 import re
 import zipfile

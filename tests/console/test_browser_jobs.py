@@ -385,7 +385,7 @@ def test_dead_letters_are_sent_again_or_discarded_one_by_one(console: Console, s
 
     studio.job("queued")
     pipeline = console.pipeline
-    sound = '{"job": {"bucket": "b", "character": "astrid", "pose": "walk", "origin": null}}'
+    sound = '{"job": {"bucket": "b", "character": "astrid", "pose": "walk", "upload": null}}'
     for body in (sound, "no JSON", '{"retry": "hero-walk-0123456789abcdef"}'):
         pipeline.sqs.send_message(QueueUrl=pipeline.dead_letter_url, MessageBody=body, DelaySeconds=0)
     page = visit(console)

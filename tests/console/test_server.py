@@ -128,8 +128,8 @@ def test_one_job(console: Console) -> None:
     failed = console.seed(10)[2]
     found = console.get(f"/api/jobs/{failed.job_id}")
     assert found["card"]["error"] == failed.error
-    moments = [moment["what"] for moment in found["moments"]]
-    assert moments == ["queued", "sent", "accepted", "failed", "notified", "face uploaded", "pose uploaded"]
+    events = [event["what"] for event in found["events"]]
+    assert events == ["queued", "sent", "accepted", "failed", "notified", "face uploaded", "pose uploaded"]
     assert found["parameters"] == failed.parameters
     # The card has the id beside the sentence.
     assert found["explanation"]["sentence"] == re.sub("^It", f"Job {failed.job_id}", found["card"]["sentence"])
@@ -177,7 +177,7 @@ def test_one_job_that_is_refused_is_no_pause(console: Console) -> None:
     assert found["card"]["headline"] == "refused for now"
     assert "it alone, while others go on: the provider refused this job: it answered 403" in found["card"]["sentence"]
     assert re.sub("^It", f"Job {job.job_id}", found["card"]["sentence"]) == found["explanation"]["sentence"]
-    assert [moment["what"] for moment in found["moments"]].count("refused") == 1
+    assert [event["what"] for event in found["events"]].count("refused") == 1
 
 
 def test_a_refused_job_is_one_of_all_while_the_account_is_paused(console: Console) -> None:
@@ -192,7 +192,7 @@ def test_a_refused_job_is_one_of_all_while_the_account_is_paused(console: Consol
     assert "this job was refused itself" in found["explanation"]["sentence"]
 
 
-def test_no_answer_tells_a_key(console: Console) -> None:
+def test_no_answer_says_a_key(console: Console) -> None:
     seeded = console.seed(10)
     texts = [
         console.request("GET", path).data.decode()
@@ -423,9 +423,9 @@ def test_a_plan_says_what_the_contract_refuses(console: Console, name: str, data
 
 def test_a_plan_says_which_file_is_wrong_where_it_is_not_the_pose_s(console: Console) -> None:
     found = console.plan((FACE[0], FACE[1][:-20]), pose("sit"))
-    (told,) = [job["why"] for job in found["jobs"]]
-    assert told.startswith("hero/face.png: ")
-    assert "truncated" in told
+    (why,) = [job["why"] for job in found["jobs"]]
+    assert why.startswith("hero/face.png: ")
+    assert "truncated" in why
 
 
 def test_a_plan_knows_what_is_there_already(console: Console) -> None:
@@ -520,7 +520,7 @@ def test_an_upload_is_bound_to_the_price_that_was_agreed_to(console: Console) ->
     drop = console.drop(FACE, pose("walk"))
     usd = console.post("/api/plan", drop)["usd"]
     console.pipeline.put("incoming/hero/poses/sit.png", image("png", (9, 9), "gray"))
-    assert "look at it again" in console.post("/api/uploads", {**drop, "usd": usd}, status=409)["error"]
+    assert "check it again" in console.post("/api/uploads", {**drop, "usd": usd}, status=409)["error"]
     assert console.post("/api/uploads", drop, status=400)["error"]
     assert keys(console) == ["incoming/hero/poses/sit.png"]
     assert console.post("/api/uploads", {**drop, "usd": 2 * usd}, status=202)

@@ -26,7 +26,7 @@ FUNCTION_SECONDS = {"intake": 60.0, "dispatch": 60.0, "submit": 60.0, "poll": 30
 VISIBILITY = 360.0
 """Seconds after which a message is delivered again whose function died."""
 SOON = 30.0
-"""Seconds after which one is delivered again that was put off."""
+"""Seconds after which one is delivered again that was deferred."""
 MINUTE = 60.0
 """Seconds between two runs of `dispatch`."""
 QUEUES = {"UPLOAD_QUEUE_URL": "intake", "SUBMIT_QUEUE_URL": "submit"}

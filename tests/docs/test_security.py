@@ -146,7 +146,7 @@ def test_forgetting_needs_what_the_document_names(pipeline: Pipeline, run: Any, 
     pipeline.upload(FACE, WALK)
     pipeline.s3.create_multipart_upload(Bucket=BUCKET, Key="incoming/hero/poses/sit.png")
     for character in ("hero", "other"):
-        body = json.dumps({"job": {"bucket": BUCKET, "character": character, "pose": "", "origin": None}})
+        body = json.dumps({"job": {"bucket": BUCKET, "character": character, "pose": "", "upload": None}})
         pipeline.sqs.send_message(QueueUrl=pipeline.queue_url, MessageBody=body)
     pipeline.gate().breaker.change(lambda state: (Breaker(faulted_jobs=[*pipeline.records()]), None))
     used()

@@ -95,7 +95,7 @@ def console(stack: LastingStack, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture
 def faults(stack: LastingStack) -> Iterator[Callable[..., None]]:
-    """Tell the provider how to misbehave: `faults({"fault": "failed"})`. At the end it behaves again."""
+    """Order the provider how to misbehave: `faults({"fault": "failed"})`. At the end it behaves again."""
 
     def order(*plan: dict[str, Any]) -> None:
         url = f"{stack.segmind_base_url}/_emulator/faults"

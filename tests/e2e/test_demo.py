@@ -64,7 +64,7 @@ def test_the_demo_on_a_terminal_of_80_columns_and_its_page_until_ctrl_c(tmp_path
             failed = next(number for number, line in enumerate(lines) if line.startswith("blocked / cameraman"))
             assert lines[failed + 1].startswith("  The request was blocked by")
             assert (terminal.colour("SUCCEEDED"), terminal.colour("FAILED")) == ("green", "red")
-            first = next(number for number, line in enumerate(lines) if line.startswith("Look at this first: "))
+            first = next(number for number, line in enumerate(lines) if line.startswith("Open this first: "))
             assert "".join(lines[first : first + 3]).partition("contact-sheet.png")[1]
             (url,) = [line for line in lines if line.startswith("http://127.0.0.1:")]
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", url)

@@ -86,7 +86,7 @@ def test_a_failed_job_is_explained_and_tried_again(ops: Ops, stack: LocalStack) 
 
 
 def test_dead_letters_and_the_sweep(ops: Ops, stack: LocalStack) -> None:
-    job = {"bucket": stack.outputs["UploadBucketName"], "character": "nobody", "pose": "", "origin": None}
+    job = {"bucket": stack.outputs["UploadBucketName"], "character": "nobody", "pose": "", "upload": None}
     stack.client("sqs").send_message(QueueUrl=stack.outputs["DeadLetterQueueUrl"], MessageBody=json.dumps({"job": job}))
     assert "1 message: 1 moved." in ops("redrive", "--yes").stdout
     assert set(asked(ops("sweep", "--json"))) >= {"WAITING", "QUEUED"}

@@ -23,7 +23,7 @@ def day(days_ago: int) -> str:
     return f"{datetime.now(UTC) - timedelta(days=days_ago):%Y-%m-%d}"
 
 
-def test_a_row_tells_the_request_as_it_was_sent_and_what_became_of_it(start: Callable[..., Any], pictures: str) -> None:
+def test_a_row_says_the_request_as_it_was_sent_and_what_became_of_it(start: Callable[..., Any], pictures: str) -> None:
     emulator, client = start()
     sent = {
         "face_image": f"{pictures}/face-astronaut.png?X-Amz-Signature=abc&n=1",

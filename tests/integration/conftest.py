@@ -226,7 +226,7 @@ class Pipeline:
         return Items(boto3.client("dynamodb"), TABLE).get(job_id)[0]
 
     def restarted(self) -> "Pipeline":
-        """The same pipeline after a deployment: its functions have started anew, with the environment as it is now."""
+        """The same pipeline after a deployment: its functions have started again, with the environment as it is now."""
         settings_module.from_environment.cache_clear()
         for name in ("intake", "dispatch", "submit"):
             module = self._load(name)
@@ -320,7 +320,7 @@ class Pipeline:
     def _come_back_later(self, params: dict[str, Any], **_: Any) -> Any:
         asked = json.loads(params["body"])
         if asked["QueueUrl"] == self.dead_letter_url:
-            return None  # an operator looks at it, no function
+            return None  # an operator reads it, no function
         self.messages.append(("", asked["VisibilityTimeout"]))
         return SimpleNamespace(status_code=200), {}
 
@@ -485,7 +485,7 @@ def pipeline(environment: dict[str, str], provider: Provider, monkeypatch: pytes
 
 
 def use_clients(monkeypatch: pytest.MonkeyPatch, client: Callable[..., Any]) -> None:
-    """Let the functions, which start anew, have their clients of AWS from here."""
+    """Let the functions, which start again, have their clients of AWS from here."""
     settings_module.from_environment.cache_clear()
     monkeypatch.setattr(boto3, "client", client)
     monkeypatch.setitem(DEFAULT_PROVIDERS, "secrets", SecretsProvider(boto3_client=client("secretsmanager")))
@@ -543,7 +543,7 @@ def _table() -> Any:
 
 
 def load(function: str) -> ModuleType:
-    """Import a handler anew, as a cold start does."""
+    """Import a handler again, as a cold start does."""
     name = f"{function}_app"
     specification = importlib.util.spec_from_file_location(name, ROOT / "functions" / function / "app.py")
     assert specification

@@ -248,7 +248,7 @@ def test_the_metrics_of_a_failure_count_its_polls_too(
     assert "EndToEndSeconds" not in found
 
 
-def test_a_second_attempt_tells_no_time_since_the_first(
+def test_a_second_attempt_says_no_time_since_the_first(
     delivering: Delivering, metrics: Callable[[], dict[str, list[float]]]
 ) -> None:
     delivering.pipeline.dynamodb.update_item(
@@ -300,7 +300,7 @@ def test_the_key_goes_to_the_provider_only(delivering: Delivering) -> None:
 
 
 @pytest.mark.parametrize("event", ["deliver.json", "deliver-failed.json", "deliver-given-up.json"])
-def test_twice_changes_nothing_and_tells_once(delivering: Delivering, event: str) -> None:
+def test_twice_changes_nothing_and_says_once(delivering: Delivering, event: str) -> None:
     first = delivering.deliver(event)
     before = (delivering.pipeline.records(), delivering.pipeline.outputs(), len(delivering.provider.requests))
     delivering.pipeline.clock.now += 100
@@ -361,7 +361,7 @@ def test_a_run_after_a_crash_completes_the_job(delivering: Delivering, crash: st
 
 
 @pytest.mark.parametrize("crash", ["before publishing", "before notified_at"])
-def test_a_run_after_a_crash_tells_a_failure(delivering: Delivering, crash: str) -> None:
+def test_a_run_after_a_crash_says_a_failure(delivering: Delivering, crash: str) -> None:
     end = delivering.pipeline.hook(*CRASHES[crash])
     with pytest.raises(Crash):
         delivering.deliver("deliver-failed.json")
@@ -714,7 +714,7 @@ def test_an_execution_that_notified_nobody(delivering: Delivering, status: str) 
     assert delivering.pipeline.notifications() == []
 
 
-def test_what_an_execution_did_not_tell_is_unknown(delivering: Delivering) -> None:
+def test_what_an_execution_did_not_say_is_unknown(delivering: Delivering) -> None:
     delivering.deliver(ended(delivering, "ABORTED"))
     assert delivering.notified()["metrics"]["polls"] is None
 
@@ -729,7 +729,7 @@ def test_an_execution_that_notified_its_end(delivering: Delivering, event: str) 
     assert delivering.pipeline.records() == before
 
 
-def test_an_execution_that_ended_its_job_but_could_not_tell_it(delivering: Delivering) -> None:
+def test_an_execution_that_ended_its_job_but_could_not_say_it(delivering: Delivering) -> None:
     end = delivering.pipeline.hook("sns", "Publish", killed)
     with pytest.raises(Crash):
         delivering.deliver()

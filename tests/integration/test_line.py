@@ -239,7 +239,7 @@ def test_what_waits_for_money_says_so_and_goes_on_with_a_larger_budget(
     assert record["deferred_until"].endswith("T00:00:00.000Z")
     pipeline.pass_time(MINUTE)
     assert pipeline.run_dispatch()["sent"] == 0
-    monkeypatch.setenv("DAILY_BUDGET", "1")  # a deployment starts the functions anew
+    monkeypatch.setenv("DAILY_BUDGET", "1")  # a deployment starts the functions again
     raised = pipeline.restarted()
     raised.run_dispatch()
     assert raised.drain()

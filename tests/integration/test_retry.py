@@ -331,7 +331,7 @@ def test_dead_letters_sent_round_again_cost_nothing(pipeline: Pipeline) -> None:
     events = [pipeline.put(key, body) for key, body in FOLDER]
     job_id = end(pipeline, COMPLETED)
     before = (pipeline.record(), pipeline.outputs())
-    folder = {"bucket": "posedrop-uploads", "character": "hero", "origin": None}
+    folder = {"bucket": "posedrop-uploads", "character": "hero", "upload": None}
     dead = [
         *events,
         {"submit": job_id},

@@ -87,7 +87,7 @@ def test_an_event_that_comes_again_is_no_new_job(pipeline: Pipeline) -> None:
     assert len(pipeline.provider.posts) == len(pipeline.executions()) == 1
 
 
-def test_an_event_that_comes_after_the_end_tells_nothing_twice(pipeline: Pipeline) -> None:
+def test_an_event_that_comes_after_the_end_says_nothing_twice(pipeline: Pipeline) -> None:
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
     pipeline.upload(FACE, WALK)
@@ -539,7 +539,7 @@ def test_bad_input_of_a_job_file_ends_the_job_of_every_pose(pipeline: Pipeline) 
     assert statuses(pipeline) == {"walk": "FAILED", "sit": "FAILED"}
 
 
-def test_a_mended_file_makes_a_new_job(pipeline: Pipeline) -> None:
+def test_a_fixed_file_makes_a_new_job(pipeline: Pipeline) -> None:
     pipeline.upload(FACE, WALK, (JOB_KEY, {"samples": 9}))
     pipeline.upload((JOB_KEY, {"samples": 3}))
     assert sorted(item["status"] for item in pipeline.records().values()) == ["FAILED", "SUBMITTED"]

@@ -1,4 +1,4 @@
-"""Jobs that must wait: how their messages come back, as SQS allows it, and what is looked at before they go on."""
+"""Jobs that must wait: how their messages come back, as SQS allows it, and what is checked before they go on."""
 
 import json
 from collections.abc import Callable
@@ -83,7 +83,7 @@ def test_a_job_that_waits_has_no_message_however_often_its_uploads_are_sent(pipe
     assert pipeline.record()["status"] == "SUBMITTED"
 
 
-def test_own_events_go_before_what_other_files_tell_of_the_same_poses(
+def test_own_events_go_before_what_other_files_say_of_the_same_poses(
     pipeline: Pipeline, logs: Callable[[], list[dict[str, Any]]]
 ) -> None:
     face = {**pipeline.put(*FACE), "time": _time_of(pipeline, FACE[0])}

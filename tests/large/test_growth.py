@@ -91,7 +91,7 @@ def test_fifty_thousand_poses_become_a_job_each(rate: float) -> None:
         upload_queue_url="uploads", upload_prefix="incoming/", settle_seconds=5.0, prepare_images=True
     )
     gate = Gate(items, RateLimit(50, "submits"), Budget(0, 0))
-    arrivals = UploadIntake(
+    upload_intake = UploadIntake(
         settings,
         lambda: "a walk in the rain",
         s3=s3,
@@ -101,8 +101,8 @@ def test_fifty_thousand_poses_become_a_job_each(rate: float) -> None:
         images=ReadImages(items, lambda: NOW),
         clock=lambda: NOW,
     )
-    origin = SourceUpload(FACE, s3.etag(FACE).strip('"'))
-    sqs.uploads.append(PoseMessage("bucket", "hero", "", origin).to_json())
+    upload = SourceUpload(FACE, s3.etag(FACE).strip('"'))
+    sqs.uploads.append(PoseMessage("bucket", "hero", "", upload).to_json())
     deaths = deepest = 0
     handled: Counter[str] = Counter()
     while sqs.uploads:
@@ -112,7 +112,7 @@ def test_fifty_thousand_poses_become_a_job_each(rate: float) -> None:
         assert isinstance(message, PoseMessage)
         handled[message.pose] += 1
         try:
-            arrivals.pose(message)
+            upload_intake.pose(message)
         except Death:
             deaths += 1
             sqs.uploads.append(body)
@@ -152,7 +152,7 @@ KINDS: dict[str, tuple[int, str, Status, str]] = {
 class Account(Table):
     """All clients of the sweep, the table's too. Each call takes its time on the simulated clock, `now`.
 
-    done: the records that were set going.
+    done: the records that were resumed.
     """
 
     def __init__(self, now: float) -> None:

@@ -44,7 +44,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def notifications(pipeline: Pipeline) -> dict[str, Any]:
-    """The upload bucket's notification configuration: moto does not tell of EventBridge."""
+    """The upload bucket's notification configuration: moto leaves EventBridge out."""
     configuration: dict[str, Any] = {"EventBridgeConfiguration": {}}
     answer = (SimpleNamespace(status_code=200), configuration)
     pipeline.hook("s3", "GetBucketNotificationConfiguration", lambda **_: answer)

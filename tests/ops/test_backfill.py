@@ -230,7 +230,7 @@ def test_all_that_was_found_is_in_the_report(pipeline: Pipeline, run: Run, tmp_p
     assert "--json asks nothing" in run("backfill", "--json", code=2).stderr
 
 
-def test_what_the_queue_did_not_take_is_told(pipeline: Pipeline, run: Run) -> None:
+def test_what_the_queue_did_not_take_is_reported(pipeline: Pipeline, run: Run) -> None:
     lose(pipeline, FACE, WALK, SIT)
     failed = {"Successful": [], "Failed": [{"Id": "1", "SenderFault": False, "Code": "InternalError"}]}
     pipeline.hook("sqs", "SendMessageBatch", lambda **_: (SimpleNamespace(status_code=200), failed))

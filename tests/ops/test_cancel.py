@@ -153,7 +153,7 @@ def test_a_cancelled_job_is_explained_shown_and_tried_again(
         assert "was cancelled" in found["sentence"]
         assert "before anything was sent or paid" in found["sentence"]
         assert found["next_step"].endswith(f"retry {job_id}")
-    assert [moment["what"] for moment in ask("show", job_id)["moments"]][-2:] == ["cancelled", "notified"]
+    assert [event["what"] for event in ask("show", job_id)["events"]][-2:] == ["cancelled", "notified"]
     assert "InvalidInput: cancelled" in run("jobs", "--character", "hero").stdout
     (planned,) = ask("retry", job_id, "--yes")
     assert (planned["makes"], planned["attempt"]) == (job_id, 2)

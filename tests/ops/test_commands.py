@@ -1,4 +1,4 @@
-"""Every command but `explain`: what it tells, and what it does."""
+"""Every command but `explain`: what it says, and what it does."""
 
 import io
 import json
@@ -84,7 +84,7 @@ def test_status_says_what_is_left_of_the_credits(pipeline: Pipeline, ask: Ask, r
     assert re.search(r"Credits +2.94 USD left 3 min ago, enough for about 100 jobs", run("status").stdout)
 
 
-def test_status_tells_a_pause_and_until_when(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+def test_status_says_a_pause_and_until_when(pipeline: Pipeline, ask: Ask, run: Run) -> None:
     pipeline.provider.submits = [httpx.Response(406, json={"error": "not enough credits"})]
     pipeline.upload(FACE, WALK, SIT)
     found = ask("status", "--check", code=5)
@@ -99,7 +99,7 @@ def test_status_tells_a_pause_and_until_when(pipeline: Pipeline, ask: Ask, run: 
     assert "one request at a time, until one is accepted" in run("status").stdout
 
 
-def test_status_tells_one_refused_job_from_a_refused_account(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+def test_status_says_one_refused_job_from_a_refused_account(pipeline: Pipeline, ask: Ask, run: Run) -> None:
     pipeline.provider.submits = [httpx.Response(403, text="<html>")]
     pipeline.upload(FACE, WALK)
     found = ask("status", "--check")
@@ -107,7 +107,7 @@ def test_status_tells_one_refused_job_from_a_refused_account(pipeline: Pipeline,
     assert "1 queued job: tried again later, behind the others, which go on" in run("status").stdout
 
 
-def test_status_tells_of_dead_letters_and_of_a_bucket_that_is_not_set_up(
+def test_status_says_of_dead_letters_and_of_a_bucket_that_is_not_set_up(
     pipeline: Pipeline, ask: Ask, notifications: dict[str, Any]
 ) -> None:
     pipeline.handle("not a message")
@@ -128,7 +128,7 @@ def test_status_tells_of_dead_letters_and_of_a_bucket_that_is_not_set_up(
     assert ask("status", "--check", code=5) == found
 
 
-def test_status_tells_of_a_job_that_waits_for_long(pipeline: Pipeline, ask: Ask) -> None:
+def test_status_says_of_a_job_that_waits_for_long(pipeline: Pipeline, ask: Ask) -> None:
     pipeline.provider.submits = [httpx.Response(503)]
     pipeline.upload(FACE, WALK)
     pipeline.clock.now += 5.9 * 3600
@@ -143,7 +143,7 @@ def test_status_tells_of_a_job_that_waits_for_long(pipeline: Pipeline, ask: Ask)
     ("status", "well", "stuck"),
     [("SUBMITTING", 599, 601), ("SUBMITTED", 3899, 3901), ("SUCCEEDED", 899, 901), ("FAILED", 899, 901)],
 )
-def test_status_tells_of_what_nobody_works_on(
+def test_status_says_of_what_nobody_works_on(
     pipeline: Pipeline, ask: Ask, status: str, well: float, stuck: float
 ) -> None:
     changed = rfc3339(pipeline.clock.now)
@@ -158,7 +158,7 @@ def test_status_tells_of_what_nobody_works_on(
     assert problem["next_step"].endswith("-m ops sweep")
 
 
-def test_status_tells_of_alarms_that_are_on(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+def test_status_says_of_alarms_that_are_on(pipeline: Pipeline, ask: Ask, run: Run) -> None:
     cloudwatch = boto3.client("cloudwatch")
     for name, topic, state in (
         ("posedrop-DeadLettersAlarm-1", ALARM_TOPIC, "ALARM"),
@@ -180,14 +180,14 @@ def test_status_tells_of_alarms_that_are_on(pipeline: Pipeline, ask: Ask, run: R
         cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="the test's")
     found = ask("status", "--check", code=5)
     assert found["alarms"] == ["posedrop-DeadLettersAlarm-1"]
-    told = {"what": "the alarm posedrop-DeadLettersAlarm-1 is on", "next_step": "Read their reason.", "action": ""}
-    assert found["problems"] == [told]
+    expected = {"what": "the alarm posedrop-DeadLettersAlarm-1 is on", "next_step": "Read their reason.", "action": ""}
+    assert found["problems"] == [expected]
     pipeline.break_call("cloudwatch", "DescribeAlarms")
     assert ask("status", "--check")["alarms"] is None
     assert "cannot be read" in run("status").stdout
 
 
-def test_status_and_explain_tell_of_a_bucket_in_another_region(pipeline: Pipeline, ask: Ask) -> None:
+def test_status_and_explain_say_of_a_bucket_in_another_region(pipeline: Pipeline, ask: Ask) -> None:
     pipeline.put(*FACE)
     pipeline.put(*WALK)
     answer = (SimpleNamespace(status_code=200), {"BucketRegion": "us-west-2"})
@@ -199,7 +199,7 @@ def test_status_and_explain_tell_of_a_bucket_in_another_region(pipeline: Pipelin
     assert (found["reason"], found["next_step"]) == ("no-events", problem["next_step"])
 
 
-def test_status_tells_what_of_a_bucket_cannot_be_checked(
+def test_status_says_what_of_a_bucket_cannot_be_checked(
     pipeline: Pipeline, ask: Ask, notifications: dict[str, Any]
 ) -> None:
     """What is refused hides nothing: the other checks are made all the same."""
@@ -211,7 +211,7 @@ def test_status_tells_what_of_a_bucket_cannot_be_checked(
     assert missing["what"] == f"the upload bucket {BUCKET} sends no events to EventBridge"
 
 
-def test_status_tells_of_a_bucket_that_is_gone(ask: Ask, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_says_of_a_bucket_that_is_gone(ask: Ask, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = replace(stack, outputs={**stack.outputs, "UploadBucketName": "deleted-by-hand"})
     monkeypatch.setattr("ops.cli.shell.find", lambda target: gone)
     (problem,) = ask("status", "--check", code=5)["problems"]
@@ -219,7 +219,7 @@ def test_status_tells_of_a_bucket_that_is_gone(ask: Ask, stack: Stack, monkeypat
     assert problem["next_step"].startswith("create it again")
 
 
-def test_what_a_bucket_tells_others_stays_when_it_tells_eventbridge(
+def test_what_a_bucket_says_others_stays_when_it_says_eventbridge(
     ask: Ask, notifications: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notifications.clear()
@@ -246,7 +246,7 @@ def test_the_next_steps_are_on_the_same_stack(
     assert f"{ours} show hero-walk-" in run("retry", str(pipeline.record()["job_id"]), "--yes")
 
 
-def test_status_tells_the_use_of_the_limit(
+def test_status_says_the_use_of_the_limit(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setenv("SEGMIND_REQUESTS_PER_MINUTE", "2")
@@ -380,17 +380,17 @@ def test_jobs_as_a_table(run: Run) -> None:
 # ---- show ------------------------------------------------------------------------------------------------------------
 
 
-def test_show_tells_a_job_s_life(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+def test_show_says_a_job_s_life(pipeline: Pipeline, ask: Ask, run: Run) -> None:
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
     record = pipeline.record()
-    (told,) = pipeline.notifications()
+    (expected,) = pipeline.notifications()
     found = ask("show", record["job_id"])
-    assert [moment["what"] for moment in found["moments"]] == [
+    assert [event["what"] for event in found["events"]] == [
         *("face uploaded", "pose uploaded", "queued", "sent", "accepted", "succeeded", "notified"),
     ]
-    assert found["notification"] == told
-    assert found["outputs"] == [output["uri"] for output in told["outputs"]]
+    assert found["notification"] == expected
+    assert found["outputs"] == [output["uri"] for output in expected["outputs"]]
     assert found["execution"]["url"].endswith(f":{record['job_id']}-1")
     shown = run("show", record["job_id"], "--notification").stdout
     for text in ("request-1", f"s3://{BUCKET}/{WALK[0]}", found["outputs"][0], '"version": "1"'):
@@ -491,7 +491,7 @@ def work_on(pipeline: Pipeline, stack: Stack, monkeypatch: pytest.MonkeyPatch) -
         with redirect_stdout(io.StringIO()):  # the functions' metrics
             for message in pipeline.receive(pipeline.queue_url):
                 pipeline.handle(message["Body"])
-            pipeline.handle({"job": {"bucket": BUCKET, "character": "hero", "pose": "", "origin": None}})
+            pipeline.handle({"job": {"bucket": BUCKET, "character": "hero", "pose": "", "upload": None}})
             pipeline.run_all()
 
     return lambda: monkeypatch.setattr("ops.cli.shell.find", lambda target: replace(stack, sleep=work))
@@ -523,7 +523,7 @@ def test_upload_follows_to_the_result(
     assert [line.split("  ")[-1] for line in result.stderr.splitlines()[2:]] == ["walk: settling", "walk: succeeded"]
 
 
-def test_upload_of_a_known_job_is_told_at_once(pipeline: Pipeline, ask: Ask, files: tuple[str, str]) -> None:
+def test_upload_of_a_known_job_is_reported_at_once(pipeline: Pipeline, ask: Ask, files: tuple[str, str]) -> None:
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
     (found,) = ask("upload", *files, "--wait")
@@ -598,7 +598,7 @@ def test_upload_without_a_prompt_is_refused(
     assert "waits for a prompt" in run("dry-run", *files).stdout
 
 
-def test_dry_run_tells_the_very_job_and_sends_nothing(pipeline: Pipeline, ask: Ask, files: tuple[str, str]) -> None:
+def test_dry_run_says_the_very_job_and_sends_nothing(pipeline: Pipeline, ask: Ask, files: tuple[str, str]) -> None:
     found = ask("dry-run", *files, "--param", "seed=7")
     assert "Contents" not in pipeline.s3.list_objects_v2(Bucket=BUCKET)
     (job,) = found["jobs"]
@@ -679,18 +679,18 @@ def test_sweep_now(pipeline: Pipeline, run: Run, options: list[str], event: dict
     assert asked == [event]
 
 
-def test_a_sweep_that_fails_is_told(pipeline: Pipeline, run: Run) -> None:
+def test_a_sweep_that_fails_is_reported(pipeline: Pipeline, run: Run) -> None:
     answer_invoke(pipeline, {"errorMessage": "1 records were not taken care of"}, FunctionError="Unhandled")
     assert "the sweep failed: 1 records were not taken care of" in run("sweep", code=1).stderr
 
 
-def answer_invoke(pipeline: Pipeline, told: object, **more: str) -> list[Any]:
+def answer_invoke(pipeline: Pipeline, expected: object, **more: str) -> list[Any]:
     """Let an invocation answer this; return the list of the events that were sent."""
     events: list[Any] = []
 
     def invoke(params: dict[str, Any], **_: Any) -> Any:
         events.append(json.loads(params["body"]))
-        body = json.dumps(told).encode()
+        body = json.dumps(expected).encode()
         return SimpleNamespace(status_code=200), {"Payload": StreamingBody(io.BytesIO(body), len(body)), **more}
 
     pipeline.hook("lambda", "Invoke", invoke)
@@ -733,13 +733,13 @@ def test_dry_run_and_show_say_what_is_done_to_a_photograph(
     assert "the face is turned and cleaned first" in " ".join(run("dry-run", *files).stdout.split())
     pipeline.upload(("incoming/anna/face.jpg", SIDEWAYS), ("incoming/anna/pose.png", WALK[1]))
     (job_id,) = [job_id for job_id, record in pipeline.records().items() if record["character"] == "anna"]
-    told = pipeline.records()[job_id]["inputs"]["face"]["prepared"]
+    expected = pipeline.records()[job_id]["inputs"]["face"]["prepared"]
     shown = " ".join(run("show", job_id).stdout.split())
-    assert told["key"] in shown.replace(" ", "")
+    assert expected["key"] in shown.replace(" ", "")
     assert "turned, cleaned" in shown
 
 
-def test_what_may_have_been_meant_is_told(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+def test_what_may_have_been_meant_is_reported(pipeline: Pipeline, ask: Ask, run: Run) -> None:
     pipeline.put("incoming/hero/front.jpg", SIDEWAYS)
     pipeline.upload(WALK)
     assert "front.jpg is no face: name it face.jpg" in ask("explain", WALK[0])["sentence"]

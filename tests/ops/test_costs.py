@@ -86,7 +86,7 @@ def paid(pipeline: Pipeline) -> Pipeline:
     return pipeline
 
 
-def test_the_command_tells_known_and_estimated_apart(paid: Pipeline, run: Run) -> None:
+def test_the_command_says_known_and_estimated_apart(paid: Pipeline, run: Run) -> None:
     shown = run("costs", "--by", "client").output
     assert "0.0500 USD" in shown
     assert "0.0294 USD for 1" in shown

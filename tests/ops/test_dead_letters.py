@@ -4,7 +4,7 @@ from ops.act.dead_letters import discard_letters, list_letters, redrive_letters
 from ops.stack import Stack
 from tests.integration.conftest import Pipeline
 
-POSE = '{"job": {"bucket": "b", "character": "hero", "pose": "walk", "origin": null}}'
+POSE = '{"job": {"bucket": "b", "character": "hero", "pose": "walk", "upload": null}}'
 GONE = '{"retry": "hero-walk-0123456789abcdef"}'
 UPLOAD = (
     '{"detail-type": "Object Created", "detail": {"bucket": {"name": "b"}, '

@@ -198,7 +198,7 @@ def test_a_pose_s_own_file_without_the_pose(pipeline: Pipeline, ask: Ask) -> Non
     assert ask("explain", "incoming/hero/poses/walk.json")["reason"] == "missing-pose"
 
 
-def test_a_bucket_that_tells_nobody(pipeline: Pipeline, ask: Ask, notifications: dict[str, Any]) -> None:
+def test_a_bucket_that_says_nobody(pipeline: Pipeline, ask: Ask, notifications: dict[str, Any]) -> None:
     pipeline.put(*FACE)
     pipeline.put(*WALK)
     assert ask("explain", WALK[0])["reason"] == "queued"
@@ -302,7 +302,7 @@ def test_a_provider_that_is_not_available(pipeline: Pipeline, ask: Ask) -> None:
     pipeline.put(*FACE)
     pipeline.upload(WALK)
     found = ask("explain", WALK[0])
-    assert found["reason"] == "held"
+    assert found["reason"] == "deferred"
     assert "the provider answered 503" in found["sentence"]
     assert "the provider's history is asked in 60 s before it is sent again" in found["sentence"]
 
@@ -418,10 +418,10 @@ SPENT = Spending(day=9.0, month=9.0, price=FIRST_PRICE)
     ],
 )
 def test_a_closed_gate_is_why_a_job_waits(found: Situation, reason: Reason, words: str) -> None:
-    told = explain_record(replace(RECORD, status=Status.QUEUED), found)
-    assert told.reason is reason
-    assert words in told.sentence
-    assert ("a larger budget" in told.next_step) == (reason is Reason.WAITING_BUDGET)
+    why = explain_record(replace(RECORD, status=Status.QUEUED), found)
+    assert why.reason is reason
+    assert words in why.sentence
+    assert ("a larger budget" in why.next_step) == (reason is Reason.WAITING_BUDGET)
 
 
 @pytest.mark.parametrize(
@@ -441,16 +441,16 @@ def test_a_closed_gate_is_why_a_job_waits(found: Situation, reason: Reason, word
 )
 def test_a_job_in_line_says_its_place_and_when_its_turn_comes(found: Situation, reason: Reason, words: str) -> None:
     record = replace(RECORD, status=Status.QUEUED, **in_line(7, "2027-01-15T07:00:00.000Z"))
-    told = explain_record(record, found)
-    assert told.reason is reason
-    assert words in told.sentence
+    why = explain_record(record, found)
+    assert why.reason is reason
+    assert words in why.sentence
 
 
 def test_a_dispatched_job_says_when_it_is_sent() -> None:
     record = replace(RECORD, status=Status.QUEUED, **dispatched(NOW + 40))  # type: ignore[arg-type]
     assert "is sent in 40 s" in explain_record(record, SITUATION).sentence
-    told = explain_record(record, replace(SITUATION, now=NOW + 41))
-    assert (told.reason, "after ten minutes" in told.next_step) == (Reason.QUEUED, True)
+    why = explain_record(record, replace(SITUATION, now=NOW + 41))
+    assert (why.reason, "after ten minutes" in why.next_step) == (Reason.QUEUED, True)
 
 
 def queued(**changes: Any) -> Record:
@@ -462,12 +462,12 @@ def queued(**changes: Any) -> Record:
     ("code", "reason", "words"),
     [
         (ReasonCode.REFUSED, Reason.REFUSED, "it alone, while others go on: x"),
-        (ReasonCode.SERVER_FAULT, Reason.HELD, "the provider's history is asked in 60 s"),
-        (ReasonCode.EARLIER_REQUEST, Reason.HELD, "nothing is paid before that is known"),
-        (ReasonCode.UNAVAILABLE, Reason.HELD, "x; it is tried again in 60 s"),
-        (ReasonCode.AWS, Reason.HELD, "x; it is tried again in 60 s"),
-        (ReasonCode.PAUSED, Reason.HELD, "x; it is tried again in 60 s"),
-        ("SOMETHING_NEW", Reason.HELD, "x; it is tried again in 60 s"),
+        (ReasonCode.SERVER_FAULT, Reason.DEFERRED, "the provider's history is asked in 60 s"),
+        (ReasonCode.EARLIER_REQUEST, Reason.DEFERRED, "nothing is paid before that is known"),
+        (ReasonCode.UNAVAILABLE, Reason.DEFERRED, "x; it is tried again in 60 s"),
+        (ReasonCode.AWS, Reason.DEFERRED, "x; it is tried again in 60 s"),
+        (ReasonCode.PAUSED, Reason.DEFERRED, "x; it is tried again in 60 s"),
+        ("SOMETHING_NEW", Reason.DEFERRED, "x; it is tried again in 60 s"),
     ],
 )
 def test_why_one_job_is_deferred_is_read_from_its_code(code: str, reason: Reason, words: str) -> None:
@@ -486,7 +486,7 @@ def test_an_open_breaker_is_why_any_job_waits(code: ReasonCode) -> None:
 def test_a_look_up_goes_on_while_the_breaker_is_open() -> None:
     breaker = Breaker().key_refused(NOW, "the provider answered 401", 900)
     record = queued(reason="x", reason_code=ReasonCode.EARLIER_REQUEST)
-    assert explain_record(record, situation(breaker=breaker)).reason is Reason.HELD
+    assert explain_record(record, situation(breaker=breaker)).reason is Reason.DEFERRED
 
 
 @pytest.mark.parametrize(

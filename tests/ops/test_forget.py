@@ -93,7 +93,7 @@ def send_about(pipeline: Pipeline, queues: list[str], character: str, pose: str,
     names = ("face.jpg", f"poses/._{pose}.jpg", "notes.txt")
     bodies: list[tuple[str, Any]] = [
         *((url, event(name)) for url in (uploads, dead, undelivered) for name in names),
-        (uploads, {"job": {"bucket": BUCKET, "character": character, "pose": pose, "origin": None}}),
+        (uploads, {"job": {"bucket": BUCKET, "character": character, "pose": pose, "upload": None}}),
         (uploads, {"retry": job_id}),
         (uploads, {"cancel": f"waiting/{character}/{pose}", "attempt": 1}),
         (submits, {"submit": job_id, "number": 3}),
@@ -258,9 +258,9 @@ def test_what_is_under_way_is_ended_first_if_it_is_said(
     assert f"-{poses['SUBMITTED']}-" in stopped[0]
     assert found["gone"]["records"] == 2
     assert not [stay for stay in found["stays"] if stay["where"] == "under-way"]
-    told = {message["pose"]: message["status"] for message in pipeline.notifications()}
-    assert told.keys() == {"walk", "sit"}
-    assert told[poses["QUEUED"]] == "FAILED"
+    notified = {message["pose"]: message["status"] for message in pipeline.notifications()}
+    assert notified.keys() == {"walk", "sit"}
+    assert notified[poses["QUEUED"]] == "FAILED"
     assert pipeline.records() == {}
 
 
@@ -375,7 +375,7 @@ def test_a_record_of_another_version_is_removed_too(pipeline: Pipeline, ask: Ask
 
 
 def test_messages_that_cannot_be_seen_are_counted(pipeline: Pipeline, stack: Stack, ask: Ask) -> None:
-    body = json.dumps({"job": {"bucket": BUCKET, "character": "hero", "pose": "walk", "origin": None}})
+    body = json.dumps({"job": {"bucket": BUCKET, "character": "hero", "pose": "walk", "upload": None}})
     for url in (pipeline.queue_url, pipeline.submit_queue_url):
         pipeline.sqs.send_message(QueueUrl=url, MessageBody=body)
     pipeline.sqs.receive_message(QueueUrl=pipeline.queue_url, VisibilityTimeout=600)

@@ -245,9 +245,13 @@ def test_what_turned_up_is_adopted_and_delivered_as_an_attempt_that_cost_nothing
     assert (kept["status"], kept["unfinished"]) == ("FAILED", "rescue")
     answer = books.pipeline.deliver.handler({"rescue": job.job_id, "attempt": 1}, Context(300))
     assert answer["rescued"] is True
-    (told,) = books.pipeline.notifications()
-    assert (told["status"], told["attempt"], told["request_id"]) == ("SUCCEEDED", 2, f"request-of-{job.job_id}")
-    assert (told["metrics"]["cost_usd"], told["metrics"]["rescued"]) == (0, True)
+    (notified,) = books.pipeline.notifications()
+    assert (notified["status"], notified["attempt"], notified["request_id"]) == (
+        "SUCCEEDED",
+        2,
+        f"request-of-{job.job_id}",
+    )
+    assert (notified["metrics"]["cost_usd"], notified["metrics"]["rescued"]) == (0, True)
     assert books.provider.posts == []
     assert books.pipeline.gate().budgets.read(books.pipeline.clock.now - DAY).month == pytest.approx(COST)
     assert "agree" in run("reconcile").stdout

@@ -57,7 +57,7 @@ def work_on(pipeline: Pipeline, stack: Stack, monkeypatch: pytest.MonkeyPatch) -
             for name in {
                 key.removeprefix("incoming/").rpartition("/")[0].removesuffix("/poses") for key in keys(pipeline)
             }:
-                pipeline.handle({"job": {"bucket": BUCKET, "character": name, "pose": "", "origin": None}})
+                pipeline.handle({"job": {"bucket": BUCKET, "character": name, "pose": "", "upload": None}})
             pipeline.run_all()
 
     monkeypatch.setattr("ops.cli.shell.find", lambda target: replace(stack, sleep=work))
@@ -96,14 +96,14 @@ def test_a_folder_of_folders_is_uploaded_followed_and_reported(
     images = result.stdout.splitlines()[:-1]
     assert len(images) == 3
     assert all((here / path).read_bytes() == next(iter(pipeline.outputs().values())) for path in images)
-    told = json.loads((here / "report.json").read_text())
-    assert (told["jobs"], told["succeeded"], told["cost_usd"], told["cost_unknown"]) == (3, 3, 0.09, 0)
-    assert {(each["character"], each["pose"], each["picture"]) for each in told["results"]} == {
+    report = json.loads((here / "report.json").read_text())
+    assert (report["jobs"], report["succeeded"], report["cost_usd"], report["cost_unknown"]) == (3, 3, 0.09, 0)
+    assert {(each["character"], each["pose"], each["picture"]) for each in report["results"]} == {
         ("shoot/anna", "run", "shoot/anna/run.png"),
         ("shoot/hero", "sit", "shoot/hero/poses/sit.png"),
         ("shoot/hero", "walk", "shoot/hero/poses/walk.png"),
     }
-    assert {path for each in told["results"] for path in each["images"]} == set(images)
+    assert {path for each in report["results"] for path in each["images"]} == set(images)
 
 
 def test_one_folder_is_a_character_of_its_name_or_of_another(
@@ -129,7 +129,7 @@ def settled(pipeline: Pipeline) -> list[dict[str, Any]]:
     """All records, once the folders have been read."""
     for key in keys(pipeline):
         folder = key.removeprefix("incoming/").rpartition("/")[0].removesuffix("/poses")
-        pipeline.handle({"job": {"bucket": BUCKET, "character": folder, "pose": "", "origin": None}})
+        pipeline.handle({"job": {"bucket": BUCKET, "character": folder, "pose": "", "upload": None}})
     pipeline.clock.now += 60
     return list(pipeline.records().values())
 

@@ -22,7 +22,7 @@ from tests.support import image, schema
 NOW = 1_795_000_000.0
 PLACE = {"rank": 0, "queued_at": rfc3339(NOW), "dispatch_number": 1, **in_line(0, rfc3339(NOW))}
 IMAGE = image()
-TOLD = Draft7Validator(schema("notification"))
+NOTIFICATION = Draft7Validator(schema("notification"))
 PARAMETERS = list(job_schema()["properties"])
 
 numbers = st.one_of(
@@ -112,7 +112,7 @@ def check(data: bytes) -> bool:
         notified |= {"status": "FAILED", "error": {}}
     json.dumps(notified, ensure_ascii=False, allow_nan=False).encode()
     if found.error:
-        TOLD.validate(notified)
+        NOTIFICATION.validate(notified)
     return found.error is None
 
 

@@ -111,7 +111,7 @@ class Concurrent(RuleBasedStateMachine):
         assert all(paid <= 1 for paid in self.paid.values()), self.paid
 
     @invariant()
-    def one_index_holds_what_is_not_told(self) -> None:
+    def one_index_holds_what_is_not_notified(self) -> None:
         """What is queued is in `line`, for dispatch; what is sent or has ended is in `unfinished`, for the sweep."""
         item = self.table.items[JOB]
         if "notified_at" in item:

@@ -49,7 +49,7 @@ class About:
             return self._mentions(body)
         match message:
             case UploadMessage():
-                return folder_of(message.origin.key, self.layout) == self.character
+                return folder_of(message.upload.key, self.layout) == self.character
             case PoseMessage():
                 return message.character == self.character
             case SubmitMessage() | RetryMessage() | CancelMessage():

@@ -97,7 +97,7 @@ def forgotten(found: Report) -> list[Part]:
 # ---- dead letters ----------------------------------------------------------------------------------------------------
 
 ID_SHOWN = 8
-"""Letters of an id that tell it from others."""
+"""Letters of an id that distinguish it from others."""
 
 
 def dead_letters(letters: Sequence[DeadLetter], command: str) -> list[Part]:

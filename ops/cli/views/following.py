@@ -97,7 +97,7 @@ def _follow_in_lines(shown: Console, names: Mapping[str, str], looks: Iterator[l
     last: list[Standing] = []
     for last in looks:
         for standing in last:
-            # Of many jobs only the ends are told.
+            # Of many jobs only the ends are shown.
             if states.get(standing.job_id) != standing.state and (standing.ended or len(names) <= MOST_BARS):
                 states[standing.job_id] = standing.state
                 line = f"{time.monotonic() - started:6.1f} s  {names[standing.job_id]}: {standing.state}"

@@ -1,4 +1,4 @@
-"""One job: its explanation and its life."""
+"""One job: its explanation and its timeline."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from ops.formatting import span, usd
 from ops.inspect.explanation import Explanation
 from ops.inspect.timeline import Timeline, TimelineEvent, seconds_to_result, waited
 
-MOMENT = 28
+EVENT_WIDTH = 28
 """Columns before what follows a time."""
 
 
@@ -20,8 +20,8 @@ def explanation(found: Explanation) -> list[Part]:
     return [prose(found.sentence), *parts, step("Next  ", found.next_step)]
 
 
-def life(found: Timeline, *, with_notification: bool) -> list[Part]:
-    """One job's life."""
+def timeline(found: Timeline, *, with_notification: bool) -> list[Part]:
+    """The timeline of a job."""
     record = found.record
     facts: list[tuple[str, Text | str]] = [
         ("Job", text(record.job_id)),
@@ -42,8 +42,8 @@ def life(found: Timeline, *, with_notification: bool) -> list[Part]:
         facts.append(("Took", f"{span(seconds)} from upload to result"))
     for name, uri in found.inputs.items():
         facts.append((name.capitalize(), text(uri)))
-        if told := record.inputs[name].get("prepared"):
-            facts.append(("Sent", text(f"{told['key']} ({', '.join(told['what'])})")))
+        if prepared := record.inputs[name].get("prepared"):
+            facts.append(("Sent", text(f"{prepared['key']} ({', '.join(prepared['what'])})")))
     facts += [("Image", text(uri)) for uri in found.outputs]
     if found.execution:
         status = found.execution.status or "not started, or forgotten"
@@ -52,25 +52,25 @@ def life(found: Timeline, *, with_notification: bool) -> list[Part]:
     parts: list[Part] = [
         *rows(facts),
         Text(),
-        *_moments(found.moments),
+        *_events(found.events),
         *unread,
         Text(),
         *explanation(found.explanation),
     ]
     if with_notification:
-        told = (
+        sentence = (
             json.dumps(found.notification, indent=2, ensure_ascii=False) if found.notification else "Not notified yet."
         )
-        parts += [Text(), text(told)]
+        parts += [Text(), text(sentence)]
     return parts
 
 
-def _moments(moments: Sequence[TimelineEvent]) -> list[Part]:
-    """A line for each moment, with the time that passed since the one before it."""
+def _events(events: Sequence[TimelineEvent]) -> list[Part]:
+    """A line for each event, with the time that passed since the one before it."""
     lines: list[Part] = []
-    width = max(len(moment.what) for moment in moments)
-    for index, moment in enumerate(moments):
-        gap = f"+{span(waited(moments, index))}" if index else ""
-        heading = Text.assemble(f"  {moment.at}  ", (f"{gap:>8}  ", "dim"), f"{moment.what:{width}}  ")
-        lines.append(Beside(heading, text(moment.detail, "dim"), MOMENT))
+    width = max(len(event.what) for event in events)
+    for index, event in enumerate(events):
+        gap = f"+{span(waited(events, index))}" if index else ""
+        heading = Text.assemble(f"  {event.at}  ", (f"{gap:>8}  ", "dim"), f"{event.what:{width}}  ")
+        lines.append(Beside(heading, text(event.detail, "dim"), EVENT_WIDTH))
     return lines

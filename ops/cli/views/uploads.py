@@ -91,27 +91,27 @@ def sending(shown: Console, files: int, size: int, send: Callable[[Callable[[Map
         task = progress.add_task(f"Uploading {many(files, 'file')}", total=size)
         noted: list[str] = []
 
-        def tell(standing: Mapping[str, Any]) -> None:
+        def report(standing: Mapping[str, Any]) -> None:
             description = f"Uploaded {standing['done']:,} of {many(files, 'file')}"
             progress.update(task, description=description, completed=standing["sent"])
             if standing["note"] and standing["note"] not in noted:
                 noted.append(standing["note"])
                 progress.console.print(text(standing["note"], "yellow"))
 
-        send(tell)
+        send(report)
 
 
 def _send_in_lines(shown: Console, files: int, send: Callable[[Callable[[Mapping[str, Any]], None]], None]) -> None:
     said: list[Any] = []
 
-    def tell(standing: Mapping[str, Any]) -> None:
+    def report(standing: Mapping[str, Any]) -> None:
         tenth = standing["done"] * 10 // files
         for line, key in ((standing["note"], standing["note"]), (f"Uploaded {standing['done']:,} of {files:,}", tenth)):
             if key and key not in said:
                 said.append(key)
                 shown.print(text(line), soft_wrap=True)
 
-    send(tell)
+    send(report)
 
 
 # ---- what came of it -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import * as composer from "./new.js";
 import { listen } from "./feed.js";
 import { Gallery } from "./gallery.js";
 import * as summary from "./summary.js";
-import { notice, tell, toast } from "./notices.js";
+import { notice, announce, toast } from "./notices.js";
 import * as selection from "./selection.js";
 import * as tray from "./tray.js";
 import * as viewer from "./viewer.js";
@@ -85,7 +85,7 @@ function fits(card) {
   );
 }
 
-/** The first page anew. What is on the page stays until the answer is there. */
+/** Load the first page again. What is on the page stays until the response is there. */
 async function load() {
   loading?.abort();
   const mine = (loading = new AbortController());
@@ -118,7 +118,7 @@ async function load() {
   }
 }
 
-/** Give the focus back to a job whose card was made anew; to the list, if the job is no longer on it. */
+/** Give the focus back to a job whose card was made again; to the list, if the job is no longer on it. */
 const focusOn = (id) => (jobs.querySelector(`[data-job="${CSS.escape(id)}"] button`) ?? jobs).focus({ preventScroll: true });
 
 async function more() {
@@ -171,7 +171,7 @@ function take(page) {
 
 const ahead = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && more(), { rootMargin: "1200px" });
 
-/** Ask for the next page if its place is already in sight: an observer only tells of changes. */
+/** Ask for the next page if its place is already in sight: an observer only reports changes. */
 function lookAhead() {
   ahead.unobserve($("more"));
   ahead.observe($("more"));
@@ -310,7 +310,7 @@ function flush() {
     if (before && !before.local && before.updated_at > card.updated_at) continue;
     if (!card.local) coming.delete(id);
     cards.set(id, card);
-    if (before && before.state !== card.state) tell(`${card.pose} of ${card.character}: ${headline(card)}.`);
+    if (before && before.state !== card.state) announce(`${card.pose} of ${card.character}: ${headline(card)}.`);
     if (!fits(card)) {
       if (shown.has(id)) hide(id);
     } else if (!shown.has(id) && isFurtherDown(card)) {
@@ -495,7 +495,7 @@ async function loadProblems() {
   try {
     found = await get("/api/problems");
   } catch {
-    return; // That the stack is away is told by the feed.
+    return; // The feed says that the stack is away.
   }
   for (const { what } of problems) if (!found.some((problem) => problem.what === what)) notice(`problem ${what}`, null);
   for (const { what, step: next, action } of found) notice(`problem ${what}`, `${what}.`, { step: next, tone: "warn", actions: attend.actionsOf(action, loadProblems) });

@@ -25,7 +25,7 @@ async function events(after) {
 
 /** End a pause before its time, once it is confirmed. */
 export async function resume() {
-  const text = "The next job is sent at once, to try whether the provider accepts requests again. If it does not, the pause begins anew and is longer.";
+  const text = "The next job is sent at once, to try whether the provider accepts requests again. If it does not, a longer pause begins.";
   if (!(await ask({ title: "Resume submitting now?", text, yes: "Resume" }))) return;
   try {
     await post("/api/resume", {});

@@ -77,7 +77,7 @@ export class Group {
     this.host.changed();
   }
 
-  /** Draw the rows once somebody looks at them: a drop may have thousands. */
+  /** Draw the rows once somebody sees them: a drop may have thousands. */
   build() {
     if (this.built) return;
     this.built = true;

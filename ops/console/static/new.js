@@ -105,9 +105,9 @@ export async function edit(ids) {
     reset();
     groups = [];
     ui.list.replaceChildren();
-    for (const told of found.characters) {
+    for (const named of found.characters) {
       const kept = ({ file, pose = "", ...rest }) => pictureOf({ path: file, name: pose, ...rest });
-      add(new Group(host, { name: told.character, face: told.face && kept(told.face), poses: told.poses.map(kept) }));
+      add(new Group(host, { name: named.character, face: named.face && kept(named.face), poses: named.poses.map(kept) }));
     }
     open();
     ui.parameters.set(found.parameters);
@@ -139,7 +139,7 @@ async function take(entries) {
     groups[0].addPoses(entries.filter((entry) => entry !== face).map((entry) => ({ ...entry, name: named?.poses.find(({ path }) => path === entry.path)?.name })));
   } else {
     if (groups.length === 1 && !groups[0].pictures.length) groups.pop().element.remove(); // the empty one makes room
-    for (const told of found.characters) merge(told, byPath);
+    for (const named of found.characters) merge(named, byPath);
     leftOut.push(...found.left_out);
     sideFiles += found.side_files;
   }
@@ -148,17 +148,17 @@ async function take(entries) {
   (groups.length === 1 && !groups[0].name ? groups[0].input : ui.parameters).focus();
 }
 
-function merge(told, byPath) {
+function merge(named, byPath) {
   const own = (path) => (path === undefined ? null : byPath.get(path).file);
-  const poses = told.poses.map(({ path, name }) => pictureOf({ ...byPath.get(path), name, parameters: own(told.parameters[name]) }));
-  const there = groups.find((group) => group.name === told.name);
+  const poses = named.poses.map(({ path, name }) => pictureOf({ ...byPath.get(path), name, parameters: own(named.parameters[name]) }));
+  const there = groups.find((group) => group.name === named.name);
   if (there) {
-    if (told.face) there.setFace(byPath.get(told.face));
+    if (named.face) there.setFace(byPath.get(named.face));
     there.addPoses(poses);
     return;
   }
-  const face = told.face && pictureOf(byPath.get(told.face));
-  add(new Group(host, { name: told.name, face, poses, jobFile: own(told.parameters[""]) }));
+  const face = named.face && pictureOf(byPath.get(named.face));
+  add(new Group(host, { name: named.name, face, poses, jobFile: own(named.parameters[""]) }));
 }
 
 /** After characters came or went. */

@@ -32,7 +32,7 @@ export function toast(text, problem = false) {
   const note = h("div", { class: "toast", role: problem ? "alert" : "status" }, h("span", {}));
   note.append(button("Close", { sign: "close", quiet: true, onclick: () => note.remove() }));
   place().append(note);
-  // A screen reader tells what changes in a place that it knows.
+  // A screen reader says what changes in a place that it knows.
   setTimeout(() => (note.firstChild.textContent = text), 50);
   if (!problem) setTimeout(() => note.remove(), PASSES);
 }
@@ -43,7 +43,7 @@ function place() {
   return root.querySelector(":scope > .toasts") ?? root.appendChild(h("div", { class: "toasts", "aria-live": "polite" }));
 }
 
-// What is told in a dialog outlives it.
+// What is said in a dialog outlives it.
 addEventListener("close", ({ target }) => {
   const notes = target.querySelectorAll?.(":scope > .toasts > .toast") ?? [];
   if (notes.length) setTimeout(() => place().append(...notes));
@@ -52,8 +52,8 @@ addEventListener("close", ({ target }) => {
 let heard = [];
 let timer = 0;
 
-/** Tell a screen reader, gathering what comes in quick succession. */
-export function tell(sentence) {
+/** Say it to a screen reader, gathering what comes in quick succession. */
+export function announce(sentence) {
   heard.push(sentence);
   timer ||= setTimeout(() => {
     $("says").textContent = heard.length > 3 ? `${heard.length} jobs changed.` : heard.join(" ");

@@ -2,7 +2,7 @@
 
 import { $, button, h, say } from "./dom.js";
 import { get, post } from "./api.js";
-import { tell, toast } from "./notices.js";
+import { announce, toast } from "./notices.js";
 import { bytes, count, many } from "./words.js";
 
 const STAYS = 4000; // milliseconds that a finished upload is still shown
@@ -32,8 +32,8 @@ export function moved(upload) {
   row.element.toggleAttribute("data-error", upload.errors.length > 0);
   if (row.state === state) return;
   row.state = state;
-  if (state === "done") tell(`${many(upload.files, "file")} uploaded.`);
-  if (state === "stopped") tell(`${many(upload.errors.length, "file")} could not be uploaded.`);
+  if (state === "done") announce(`${many(upload.files, "file")} uploaded.`);
+  if (state === "stopped") announce(`${many(upload.errors.length, "file")} could not be uploaded.`);
   if (state === "done" || state === "discarded") setTimeout(() => end(upload.upload), STAYS);
 }
 

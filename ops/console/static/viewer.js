@@ -67,7 +67,7 @@ export function compare(cards) {
   showCompared();
 }
 
-/** A card changed: show it anew if it is one that is open. */
+/** A card changed: show it again if it is one that is open. */
 export function changed(card) {
   if (current?.compared?.includes(card.job_id)) showCompared();
   if (current?.id !== card.job_id) return;
@@ -261,7 +261,7 @@ function drawFacts(card, found, problem = null) {
       card.prompt && h("blockquote", {}, card.prompt),
       numbers(card),
       found && Object.keys(found.parameters ?? {}).length > 0 && parameters(found),
-      found && history(found.moments ?? []),
+      found && history(found.events ?? []),
       h("p", { class: "id" }, h("code", {}, card.job_id), button("Copy the job's id", { sign: "copy", quiet: true, kind: "small", onclick: () => copy(card.job_id, "Job id") })),
     ].filter(Boolean),
   );
@@ -290,9 +290,9 @@ function parameters(found) {
     button("Copy as JSON", { sign: "copy", kind: "small", onclick: () => copy(text, "Parameters") }));
 }
 
-function history(moments) {
+function history(events) {
   return h("section", { class: "history", "aria-label": "What happened" },
     h("h3", {}, "What happened"),
-    h("ol", {}, moments.map(({ at, what, detail }) =>
+    h("ol", {}, events.map(({ at, what, detail }) =>
       h("li", {}, h("time", { datetime: at, title: at ? dateAndTime(at) : "" }, at ? timeOfDay(at) : ""), h("div", {}, h("span", {}, what), detail && h("small", {}, String(detail)))))));
 }

@@ -104,7 +104,7 @@ def event(**changes: Any) -> dict[str, Any]:
         ({"job": {"bucket": "b", "character": "", "pose": "p"}}, "expected a text"),
         ({"job": {"bucket": "b", "character": "c", "pose": None}}, "expected a text, got NoneType"),
         ({"job": {"bucket": "b", "character": "c", "pose": 0}}, "expected a text, got int"),
-        ({"job": {"bucket": "b", "character": "c", "pose": "p", "origin": 7}}, "wrong type"),
+        ({"job": {"bucket": "b", "character": "c", "pose": "p", "upload": 7}}, "wrong type"),
         ({"job": {"bucket": "b", "character": "c", "pose": "", "after": 1}}, "expected a text, got int"),
         ({"submit": 1}, "expected a text, got int"),
         ({"submit": "waiting/hero/walk"}, "not the id of a job"),
@@ -137,7 +137,7 @@ JSON_VALUES = st.recursive(
         st.lists(inner, max_size=2)
         | st.dictionaries(
             st.sampled_from(
-                ["detail", "detail-type", "bucket", "name", "object", "key", "job", "pose", "origin", "after"]
+                ["detail", "detail-type", "bucket", "name", "object", "key", "job", "pose", "upload", "after"]
             ),
             inner,
             max_size=4,

@@ -138,11 +138,11 @@ def test_an_ended_job_without_known_values_has_null_in_their_place() -> None:
 
 
 def test_a_code_for_operators_is_no_part_of_a_notification() -> None:
-    told = notification(replace(FAILED, error={"type": "InvalidInput", "message": "bad", "code": InputFault.IMAGE}))
-    assert told["error"] == {"type": "InvalidInput", "message": "bad"}
+    sent = notification(replace(FAILED, error={"type": "InvalidInput", "message": "bad", "code": InputFault.IMAGE}))
+    assert sent["error"] == {"type": "InvalidInput", "message": "bad"}
 
 
-def test_a_failure_tells_no_outputs() -> None:
+def test_a_failure_says_no_outputs() -> None:
     assert notification(replace(FAILED, outputs=[OUTPUT]))["outputs"] == []
 
 

@@ -228,7 +228,7 @@ def test_a_folder_is_looked_for_in_every_spelling() -> None:
 def test_keys_of_events_are_taken_as_they_are() -> None:
     message = parse_message(load_event("intake-unusual-key.json")["Records"][0]["body"])
     assert isinstance(message, UploadMessage)
-    assert LAYOUT.parse(message.origin.key) == Upload(FileKind.POSE, "Kundin Ä/held + heldin", "geh langsam+weit ü")
+    assert LAYOUT.parse(message.upload.key) == Upload(FileKind.POSE, "Kundin Ä/held + heldin", "geh langsam+weit ü")
 
 
 @pytest.mark.parametrize(

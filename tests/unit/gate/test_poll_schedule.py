@@ -197,7 +197,7 @@ def test_cost_is_near_the_optimum(trace: str, ratio: float) -> None:
 def test_optimum_of_small_cases() -> None:
     assert optimum([30.0, 30.0]).cost == pytest.approx(1)
     assert optimum([30.0]).following[0] == 30
-    # Half end at 10, half at 20: looking at both times costs 1.5; looking at 20 only costs 1 and a mean delay of 5.
+    # Half end at 10, half at 20: polling at both times costs 1.5; polling at 20 only costs 1 and a mean delay of 5.
     assert optimum([10.0, 20.0]).cost == pytest.approx(1.5)
     assert optimum([10.0, 10.5]).cost == pytest.approx(1.75)
     assert optimum([90.0]).cost == pytest.approx(2)  # a wait is at most 60 s

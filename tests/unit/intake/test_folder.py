@@ -20,8 +20,8 @@ def files(**ages: float) -> JobFiles:
     return JobFiles(found.get("face"), found.get("pose"), found.get("job_file"), found.get("pose_file"))
 
 
-def left_to(origin: SourceUpload | None, **ages: float) -> str | None:
-    found = later_upload(files(**ages), origin, SETTLE, NOW.timestamp())
+def left_to(upload: SourceUpload | None, **ages: float) -> str | None:
+    found = later_upload(files(**ages), upload, SETTLE, NOW.timestamp())
     return found and found.key
 
 
@@ -30,7 +30,7 @@ FACE = SourceUpload("face", "face-1")
 
 
 @pytest.mark.parametrize(
-    ("origin", "ages", "expected"),
+    ("upload", "ages", "expected"),
     [
         (POSE, {"pose": 60, "face": 60}, None),
         (POSE, {"pose": 60, "face": 5}, None),
@@ -54,9 +54,9 @@ FACE = SourceUpload("face", "face-1")
     ],
 )
 def test_to_whose_event_a_job_is_left(
-    origin: SourceUpload | None, ages: dict[str, float], expected: str | None
+    upload: SourceUpload | None, ages: dict[str, float], expected: str | None
 ) -> None:
-    assert left_to(origin, **ages) == expected
+    assert left_to(upload, **ages) == expected
 
 
 @pytest.mark.parametrize("ages", list(product([0, 1, 60], repeat=4)))

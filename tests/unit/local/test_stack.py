@@ -83,9 +83,9 @@ class Builds:
     def run(self, argv: list[str], **options: object) -> None:
         """Build, and let someone edit a source while it runs."""
         self.count += 1
-        draft = Path(argv[argv.index("--build-dir") + 1])
-        draft.mkdir()
-        (draft / "template.yaml").write_text((self.clone / "template.yaml").read_text())
+        partial = Path(argv[argv.index("--build-dir") + 1])
+        partial.mkdir()
+        (partial / "template.yaml").write_text((self.clone / "template.yaml").read_text())
         if self.edit_meanwhile:
             (self.clone / "template.yaml").write_text(self.edit_meanwhile)
             self.edit_meanwhile = ""

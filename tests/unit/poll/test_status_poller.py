@@ -184,7 +184,7 @@ def test_a_date_40_s_ahead_waits_40_s(status: int, skew: float) -> None:
 
 
 @pytest.mark.parametrize(("header", "seconds"), [({"retry_after": "7"}, 7.0), ({}, None)])
-def test_a_429_tells_the_governor(header: dict[str, str], seconds: float | None) -> None:
+def test_a_429_says_the_limiter(header: dict[str, str], seconds: float | None) -> None:
     passed_on = PassedOn()
     look(answers(429, **header), passed_on=passed_on)
     assert (passed_on.rate_limits, passed_on.refused_keys) == ([seconds], 0)

@@ -223,7 +223,7 @@ def test_a_failed_job_ends_red_with_its_reason() -> None:
     assert (found.error, found.cause) == ("InferenceFailed", "Content was blocked by the safety checker.")
 
 
-def test_deliver_is_retried_for_about_ten_minutes_and_then_tells_that_it_failed() -> None:
+def test_deliver_is_retried_for_about_ten_minutes_and_then_says_that_it_failed() -> None:
     events: list[dict[str, Any]] = []
 
     def deliver(event: dict[str, Any]) -> dict[str, Any]:
@@ -290,6 +290,6 @@ def test_a_fault_without_a_cause_is_reported_too() -> None:
     assert events[0]["poll_fault"] == {"error": "States.Timeout"}
 
 
-def test_a_deliver_that_cannot_even_tell_fails_the_execution() -> None:
+def test_a_deliver_that_cannot_even_say_fails_the_execution() -> None:
     with pytest.raises(TaskFault):
         run(load_event("deliver.json"), deliver=fail("Runtime.ExitError", "x" * 30000))

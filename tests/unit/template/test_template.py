@@ -262,7 +262,7 @@ def test_buckets_are_private_encrypted_and_tls_only(name: str) -> None:
     assert len(statement["Resource"]) == 2
 
 
-def test_the_upload_bucket_is_versioned_and_tells_eventbridge() -> None:
+def test_the_upload_bucket_is_versioned_and_says_eventbridge() -> None:
     bucket = resources("AWS::S3::Bucket")["UploadBucket"]
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     assert bucket["NotificationConfiguration"] == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}

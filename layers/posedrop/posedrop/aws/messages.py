@@ -28,7 +28,7 @@ class UploadMessage:
     """An upload, as EventBridge sends it. `done_at` is when it was done, in whole seconds since the epoch."""
 
     bucket: str
-    origin: SourceUpload
+    upload: SourceUpload
     done_at: float | None = None
 
 
@@ -36,21 +36,21 @@ class UploadMessage:
 class PoseMessage:
     """One pose of a character whose face or job file came; no pose (an empty text) means all there are.
 
-    `origin` is that file, or None. With no pose, `done_at` is when the origin's upload was done (seconds since the
+    `upload` is that file, or None. With no pose, `done_at` is when that upload was done (seconds since the
     epoch), if that is known, and `after` the key in the listing of the poses after which to go on.
     """
 
     bucket: str
     character: str
     pose: str
-    origin: SourceUpload | None
+    upload: SourceUpload | None
     done_at: float | None = None
     after: str = ""
 
     def to_json(self) -> str:
         """The message's body."""
-        origin = {"key": self.origin.key, "etag": self.origin.etag} if self.origin else None
-        body: dict[str, Any] = {"bucket": self.bucket, "character": self.character, "pose": self.pose, "origin": origin}
+        upload = {"key": self.upload.key, "etag": self.upload.etag} if self.upload else None
+        body: dict[str, Any] = {"bucket": self.bucket, "character": self.character, "pose": self.pose, "upload": upload}
         if self.after:
             body |= {"done_at": rfc3339(self.done_at) if self.done_at else None, "after": self.after}
         return json.dumps({"job": body})
@@ -152,12 +152,12 @@ def _time(value: object) -> float | None:
 
 
 def _pose(job: dict[str, Any]) -> PoseMessage:
-    origin, after = job.get("origin"), job.get("after", "")
+    upload, after = job.get("upload"), job.get("after", "")
     return PoseMessage(
         _text(job["bucket"]),
         _text(job["character"]),
         _text(job["pose"]) if job["pose"] != "" else "",
-        SourceUpload(_text(origin["key"]), str(origin["etag"])) if origin else None,
+        SourceUpload(_text(upload["key"]), str(upload["etag"])) if upload else None,
         _time(job.get("done_at")),
         _text(after) if after != "" else "",
     )

@@ -95,7 +95,7 @@ class Record:
 
     @property
     def failed_unsent(self) -> bool:
-        """Whether it failed for its files, or before anything was sent: a new attempt reads its folder anew."""
+        """Whether it failed for its files, or before anything was sent: a new attempt reads its folder again."""
         failed = (self.error or {}).get("type")
         return failed == "InvalidInput" or (failed == "InternalError" and not self.requests)
 

@@ -12,7 +12,7 @@ Patch = tuple[int, int, bytes]
 """Bytes from the first position up to the second, and what takes their place."""
 
 PROFILE_LIMIT = 64 * 1024
-"""Bytes of EXIF or of a colour profile that are looked at. One of sRGB has a few thousand."""
+"""Bytes of EXIF or of a colour profile that are read. One of sRGB has a few thousand."""
 MAX_PARTS = 250_000  # chunks or segments; real files have thousands, an attacker's 250 MB of empty ones cost minutes
 
 

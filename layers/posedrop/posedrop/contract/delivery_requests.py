@@ -10,7 +10,7 @@ from posedrop.contract.execution import ExecutionState
 
 @dataclass(frozen=True)
 class ExecutionEnd:
-    """An execution that ended badly, as EventBridge tells it ("Step Functions Execution Status Change")."""
+    """An execution that ended badly, as EventBridge reports it ("Step Functions Execution Status Change")."""
 
     name: str
     job_id: str

@@ -8,14 +8,14 @@ from posedrop.contract.contents import Type
 from posedrop.contract.images import EXTENSIONS
 
 RECIPE = "1"
-"""Part of the keys. Another number makes every picture anew: raise it when the same upload gives another picture."""
+"""Part of the keys. Another number makes every picture again: raise it when the same upload gives another picture."""
 PREFIX = "prepared/"
 TYPES = {f".{extension}": f"image/{kind}" for kind, extension in EXTENSIONS.items()}
 REFUSED = ".json"
 """The ending of a note that a picture cannot be prepared, which holds the reason."""
 DAY = 86400.0
 LIFETIME = 29 * DAY
-"""Seconds after which a prepared picture is made anew. The bucket removes it after 30 days (template.yaml)."""
+"""Seconds after which a prepared picture is made again. The bucket removes it after 30 days (template.yaml)."""
 SHA256, CHANGES = "sha256", "changes"
 """The metadata of a prepared picture: the hash of its bytes, and what was done to it."""
 

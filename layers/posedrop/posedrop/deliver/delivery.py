@@ -124,7 +124,7 @@ class Delivery:
                 raise
             logger.warning("deferred", reason=str(exc), seconds=exc.retry_after)
             return _deferred(state, exc.retry_after)
-        self._tell(record, state, last=state.deliver_fault is not None)
+        self._notify(record, state, last=state.deliver_fault is not None)
         return {
             "job_id": record.job_id,
             "attempt": record.attempt,
@@ -166,7 +166,7 @@ class Delivery:
         if rescued is None:
             self._try_again(record, DAY)
             return {"job_id": record.job_id, "rescued": False}
-        self._tell(rescued, None, last=True)
+        self._notify(rescued, None, last=True)
         return {"job_id": record.job_id, "rescued": True}
 
     def _succeed_later(
@@ -228,7 +228,7 @@ class Delivery:
             record = self._rescue_now(record, None, error, remaining) or self._fail(record, error, None)
         logger.error("the execution did not notify its job's end", status=end.status)
         count("ExecutionWithoutNotification")
-        self._tell(record, None, last=True)
+        self._notify(record, None, last=True)
 
     def _record(self, job_id: str, attempt: int) -> Record:
         record = self._ledger.get(job_id)
@@ -405,7 +405,7 @@ class Delivery:
             self._settle(record, error.cost_usd, delivered=False)
         return ended
 
-    def _tell(self, record: Record, state: ExecutionState | None, *, last: bool) -> None:
+    def _notify(self, record: Record, state: ExecutionState | None, *, last: bool) -> None:
         """Notify an end. `last`: nobody tries again, so that it is notified without its result.json too."""
         if record.notified_at:
             return

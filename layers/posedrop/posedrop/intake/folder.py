@@ -37,13 +37,13 @@ class JobCandidate:
         return self.error is None and "prompt" not in self.job.parameters
 
 
-def later_upload(files: JobFiles, origin: SourceUpload | None, settle_seconds: float, now: float) -> Listed | None:
+def later_upload(files: JobFiles, upload: SourceUpload | None, settle_seconds: float, now: float) -> Listed | None:
     """The input whose own event the job is left to, or None if the job can be handled now.
 
     That is one younger than `settle_seconds` at `now` (seconds since the epoch), and newer than the upload that this
     event is about: the newest never waits for another, so one event of a folder always goes on.
     """
-    own = next((f for f in files.present() if origin and (f.key, f.etag.strip('"')) == (origin.key, origin.etag)), None)
+    own = next((f for f in files.present() if upload and (f.key, f.etag.strip('"')) == (upload.key, upload.etag)), None)
     younger = [
         found
         for found in files.present()

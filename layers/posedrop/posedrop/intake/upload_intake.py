@@ -83,17 +83,17 @@ class UploadIntake:
         A face or a job file becomes one message for each pose of the character. Raises FolderUnsteady.
         """
         try:
-            upload = self._layout.parse(message.origin.key)
+            upload = self._layout.parse(message.upload.key)
         except SideFile as why:
-            logger.info("ignored: a side file", key=ascii(message.origin.key), reason=str(why))
+            logger.info("ignored: a side file", key=ascii(message.upload.key), reason=str(why))
             return None
         except InvalidUploadKey as why:
-            key = ascii(message.origin.key)
+            key = ascii(message.upload.key)
             logger.warning("ignored: the upload is outside the contract", key=key, reason=str(why))
             return None
         logger.append_keys(character=upload.character)
         pose = "" if upload.kind in (FileKind.FACE, FileKind.JOB_FILE) else upload.pose
-        return self.pose(PoseMessage(message.bucket, upload.character, pose, message.origin, message.done_at))
+        return self.pose(PoseMessage(message.bucket, upload.character, pose, message.upload, message.done_at))
 
     def pose(self, message: PoseMessage) -> Record | None:
         """Handle one pose, or all there are: the record of its job, or None. Raises FolderUnsteady."""
@@ -115,7 +115,7 @@ class UploadIntake:
     def retry(self, record: Record, wish: str, *, buy_again: bool) -> Record | None:
         """Begin a new attempt of a failed job, once for each `wish` (a message's id); return its record.
 
-        Where the job failed before it was sent the folder is read anew: other content is a job of its own. Raises
+        Where the job failed before it was sent the folder is read again: other content is a job of its own. Raises
         Deferred while the attempt before is not notified.
         """
         if record.status is not Status.FAILED or wish in record.wishes:
@@ -182,7 +182,7 @@ class UploadIntake:
         So the queue never holds much more than a page of one character. A run that ends early begins its page again.
         """
         bucket = UploadBucket(self._s3, message.bucket, self._layout)
-        own = message.origin.key if message.origin else ""
+        own = message.upload.key if message.upload else ""
         poses, after = bucket.some_poses(message.character, message.after, PAGE, own)
         if not poses and not message.after:
             found = bucket.files(message.character, "", own)
@@ -224,15 +224,15 @@ class UploadIntake:
     def _read(self, message: PoseMessage) -> JobCandidate | None:
         """The job that the files make now, or None if they are no job: then it is written what is missing."""
         bucket = UploadBucket(self._s3, message.bucket, self._layout)
-        own = message.origin.key if message.origin else ""
+        own = message.upload.key if message.upload else ""
         before: JobFiles | None = None
         for _ in range(READS):
             files = bucket.files(message.character, message.pose, own)
-            younger = later_upload(files, message.origin, self._settings.settle_seconds, self._clock())
+            younger = later_upload(files, message.upload, self._settings.settle_seconds, self._clock())
             if younger:
                 logger.info("left to the event of a younger file", key=younger.key)
                 left = younger.modified.timestamp() + self._settings.settle_seconds - self._clock()
-                self._read_again(replace(message, origin=None), left)
+                self._read_again(replace(message, upload=None), left)
                 return None
             if not files.pose and not files.pose_file:
                 logger.info("ignored: the upload was deleted meanwhile")
@@ -284,7 +284,7 @@ class UploadIntake:
         record = self._ledger.wait(message.bucket, message.character, message.pose, missing, now, reason)
         if message.pose:
             self._ledger.stop_waiting(message.character, "")  # a pose is not missing any more
-        if record.created_at == record.updated_at:  # it is looked at again and again
+        if record.created_at == record.updated_at:  # it is read again and again
             count("Waiting")
         logger.info("waiting", missing=missing, reason=reason)
 
@@ -296,8 +296,8 @@ class UploadIntake:
         if waiting.errors < UNEXPECTED_ERRORS:
             raise exc
         logger.exception("the last unexpected error: the job ends")
-        origin = [message.origin.key, message.origin.etag] if message.origin else None
-        name = job_id(message.bucket, message.character, message.pose, {"unread": origin, "since": waiting.created_at})
+        upload = [message.upload.key, message.upload.etag] if message.upload else None
+        name = job_id(message.bucket, message.character, message.pose, {"unread": upload, "since": waiting.created_at})
         error = InternalError(f"the files could not be read: {type(exc).__name__}: {exc}")
         job = Job(name, message.bucket, message.character, message.pose, {})
         record = self._ledger.refuse(job, error, self._clock())

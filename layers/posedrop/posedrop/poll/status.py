@@ -1,4 +1,4 @@
-"""One look at a job's status, and what the state machine does next."""
+"""One poll of a job's status, and what the state machine does next."""
 
 import math
 from collections.abc import Callable

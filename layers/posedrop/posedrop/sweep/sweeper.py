@@ -89,10 +89,10 @@ class Sweep:
         self._running: frozenset[str] | None = None
 
     def run(self, ages: Ages, remaining: Callable[[], float]) -> dict[str, int]:
-        """Check all that is unfinished, and return how many records of each status were set going again.
+        """Check all that is unfinished, and return how many records of each status were resumed.
 
         It stops early if `remaining` (seconds) runs out. A record that was checked goes behind the others, so the next
-        sweep begins with those that were not. Raises SweepIncomplete, in the end, if some could not be set going.
+        sweep begins with those that were not. Raises SweepIncomplete, in the end, if some could not be resumed.
         """
         self._invoke_deliver(CreditsRequest().to_dict())  # it has the key; while no job is sent nobody else asks
         counts = dict.fromkeys(map(str, Status), 0)
@@ -137,7 +137,7 @@ class Sweep:
         logger.append_keys(character=record.character, pose=record.pose)
         if record.status is not Status.WAITING:  # what waits is no job yet
             logger.append_keys(attempt=record.attempt, execution=execution_name(record.job_id, record.attempt))
-        check_at = now  # one that cannot be set going is tried again by the next sweep
+        check_at = now  # one that cannot be resumed is tried again by the next sweep
         try:
             done = self._heal(record)
             check_at = self._next_check(record, now)
@@ -206,7 +206,7 @@ class Sweep:
         )
 
     def _alert(self, record: Record) -> None:
-        """Tell, once, what uploads have been waiting for, if they have for long enough."""
+        """Notify, once, what uploads have been waiting for, if they have for long enough."""
         age = self._clock() - epoch(record.created_at)
         if record.alerted_at or age < self._alert_hours * HOUR:
             return
