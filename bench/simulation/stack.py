@@ -105,7 +105,7 @@ class Stack:
         visibility = parameter("QueueVisibilitySeconds")
         self.upload_queue = Queue(self.simulation, visibility)
         self.submit_queue = Queue(self.simulation, visibility)
-        self._arrivals: dict[str, tuple[str, str]] = {}
+        self._uploads: dict[str, tuple[str, str]] = {}
         self._ledger, self._budgets = self._ledger_of("deliver"), self._gate("deliver").budgets
         self._latency = LatencyStore(self._client("deliver"), TABLE, parameter("TypicalInferenceSeconds"))
         handlers = self._handlers()
@@ -124,7 +124,7 @@ class Stack:
             number = len(self.jobs)
             pose = f"pose-{number:06}"
             name = _name(character, pose, number)
-            self._arrivals[name] = (character, pose)
+            self._uploads[name] = (character, pose)
             self.jobs[name] = Waiting(number, self.simulation.now)
             self.upload_queue.send(name, int(parameter("SettleSeconds")))
             made.append(name)
@@ -204,7 +204,7 @@ class Stack:
 
         def handler(event: Any, remaining: Callable[[], float]) -> dict[str, Any]:
             name = event["Records"][0]["body"]
-            character, pose = self._arrivals.pop(name)
+            character, pose = self._uploads.pop(name)
             self.simulation.sleep(INTAKE_SECONDS)
             job = _job(character, pose, name)
             place = entrance.place(character)
