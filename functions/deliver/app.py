@@ -1,6 +1,7 @@
 """deliver: stores the outputs of a job that has ended and notifies its end."""
 
 import time
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -25,6 +26,9 @@ from posedrop.contract.delivery_requests import (
 from posedrop.contract.execution import ExecutionState
 from posedrop.contract.naming import execution_name
 from posedrop.deliver.delivery import Delivery
+from posedrop.deliver.ending import Ending
+from posedrop.deliver.fetching import Fetching
+from posedrop.deliver.rescuing import Rescuing
 from posedrop.gate.budget import BudgetStore
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.latency import LatencyStore
@@ -37,6 +41,9 @@ from posedrop.settings import DeliverSettings, from_environment
 
 logger = Logger()
 
+HISTORY_SECONDS = 20.0
+"""For one part of the history: what it holds then fits into Lambda's response of 6 MB."""
+
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
@@ -48,21 +55,21 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
     try:
         match parse_request(event):
             case HistoryRequest() as request:
-                return delivery().history(request)
+                return deliver().history(request)
             case CreditsRequest():
-                delivery().refresh_credits()
+                deliver().refresh_credits()
                 return None
             case RescueRequest() as request:
                 logger.append_keys(job_id=request.job_id, attempt=request.attempt)
-                return delivery().rescue(request, remaining)
+                return deliver().rescuing.rescue(request, remaining)
             case ExecutionEnd() as end:
                 logger.append_keys(job_id=end.job_id, attempt=end.attempt, execution=end.name)
-                delivery().report_execution(end, remaining)
+                deliver().delivery.report_execution(end, remaining)
                 return None
             case ExecutionState() as state:
                 name = execution_name(state.job_id, state.attempt)
                 logger.append_keys(job_id=state.job_id, attempt=state.attempt, execution=name)
-                return delivery().deliver(state, remaining)
+                return deliver().delivery.deliver(state, remaining)
     except Exception as exc:
         # What leaves the function is logged by the runtime too, but not as JSON, and without the job.
         logger.warning("not delivered", reason=f"{type(exc).__name__}: {exc}")
@@ -71,27 +78,66 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
         flush()
 
 
+@dataclass(frozen=True)
+class Deliver:
+    """What the function does, each in its own class."""
+
+    delivery: Delivery
+    rescuing: Rescuing
+    rescue: Rescue
+    account: CreditsStore
+    segmind: Segmind
+    limiter: RateLimiter
+
+    def history(self, request: HistoryRequest) -> dict[str, Any]:
+        """Read a part of the provider's request history, for the operator's `reconcile`: the key stays in here."""
+        return self.rescue.requests(request.first, request.last, request.page, HISTORY_SECONDS)
+
+    def refresh_credits(self) -> None:
+        """Ask the provider what is left on the account, unless that is known well enough."""
+        self.account.refresh(self.segmind, self.limiter.pause)
+
+
 @cache
-def delivery() -> Delivery:
-    """The delivery of this process, made at its first event."""
+def deliver() -> Deliver:
+    """Return what this process does, made at its first event."""
     settings = from_environment(DeliverSettings)
     api_key = ApiKey(settings.segmind_secret_id)
     dynamodb = boto3.client("dynamodb")
     items = Items(dynamodb, settings.jobs_table)
+    ledger = Ledger(dynamodb, settings.jobs_table, settings.record_retention_days)
+    outputs = OutputBucket(s3_client(), settings.output_bucket)
     history_url, model = settings.segmind_history_url, settings.model
-    history = History(history_url, api_key, model=model) if history_url else None
-    return Delivery(
-        ledger=Ledger(dynamodb, settings.jobs_table, settings.record_retention_days),
-        segmind=Segmind(settings.segmind_base_url, api_key, clock=time.time, model=settings.model),
+    rescue = Rescue(History(history_url, api_key, model=model) if history_url else None, clock=time.time)
+    segmind = Segmind(settings.segmind_base_url, api_key, clock=time.time, model=model)
+    limiter = RateLimiter(items, settings.limit)
+    account = CreditsStore(items, clock=time.time, model=model)
+    fetching = Fetching(
+        ledger=ledger,
+        segmind=segmind,
         api_key=api_key,
         downloader=Downloader(settings.segmind_base_url),
-        outputs=OutputBucket(s3_client(), settings.output_bucket),
-        channels=Channels.of(settings, boto3.client),
-        link_seconds=settings.result_link_seconds,
-        limiter=RateLimiter(items, settings.limit),
-        budgets=BudgetStore(items, settings.budget, settings.model),
-        latency=LatencyStore(dynamodb, settings.jobs_table, settings.typical_inference_seconds),
-        rescue=Rescue(history, clock=time.time),
-        account=CreditsStore(items, clock=time.time, model=settings.model),
+        outputs=outputs,
+        limiter=limiter,
+        account=account,
+        rescue=rescue,
         clock=time.time,
+    )
+    ending = Ending(
+        ledger=ledger,
+        outputs=outputs,
+        channels=Channels.of(settings, boto3.client),
+        budgets=BudgetStore(items, settings.budget, model),
+        latency=LatencyStore(dynamodb, settings.jobs_table, settings.typical_inference_seconds),
+        link_seconds=settings.result_link_seconds,
+        can_rescue=rescue.possible,
+        clock=time.time,
+    )
+    return Deliver(
+        Delivery(ledger, fetching, ending),
+        Rescuing(ledger, fetching, ending, time.time),
+        rescue,
+        account,
+        segmind,
+        limiter,
     )

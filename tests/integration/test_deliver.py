@@ -440,7 +440,7 @@ def test_which_statuses_of_the_result_refuse_it(delivering: Delivering) -> None:
     for status in range(100, 600):
         delivering.provider.results = [httpx.Response(status, json={"error": "why"})]
         try:
-            delivering.pipeline.deliver.delivery()._result(record, "request-1")
+            delivering.pipeline.deliver.deliver().delivery._fetching._result(record, "request-1")
         except InferenceFailed:
             found.append(status)
         except DeliveryFailed:

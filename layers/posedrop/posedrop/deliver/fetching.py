@@ -1,0 +1,154 @@
+"""What the provider made of an attempt: its result, and the images in the output bucket."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from posedrop.aws.api_key import ApiKey
+from posedrop.aws.ledger import Ledger
+from posedrop.aws.metrics import count
+from posedrop.aws.output_bucket import OutputBucket
+from posedrop.aws.record import Record
+from posedrop.contract.errors import (
+    DeliveryFailed,
+    InferenceFailed,
+    InternalError,
+    OutputInvalid,
+    ResultExpired,
+    StatusUnavailable,
+)
+from posedrop.contract.job import output_folder
+from posedrop.contract.times import epoch
+from posedrop.gate.credits import CreditsStore
+from posedrop.gate.rate_limit import RateLimiter
+from posedrop.segmind.client import COMPLETED, FAILED, Segmind
+from posedrop.segmind.downloads import Downloader
+from posedrop.segmind.model import MAX_IMAGES
+from posedrop.segmind.outputs import BadOutput, InlineSource, Source, parse_output
+from posedrop.segmind.rescue import Rescue
+from posedrop.segmind.responses import result_gone
+
+logger = Logger(child=True)
+
+RESERVE = 30.0
+"""Seconds of the function's time that are kept for storing and notifying."""
+NOT_AN_END = (401, 403, 404, 408, 410, 429)
+"""The 4xx of the result that may pass, or say that the result is gone. Any other one refuses to give it for good."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an attempt made. `outputs`: what the notification says of each stored image. None where nothing is known."""
+
+    outputs: list[dict[str, Any]]
+    inference_seconds: float | None
+    cost_usd: float | None
+
+
+class Fetching:
+    """Reads results and stores their images. `clock` is for tests."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        segmind: Segmind,
+        api_key: ApiKey,
+        downloader: Downloader,
+        outputs: OutputBucket,
+        limiter: RateLimiter,
+        account: CreditsStore,
+        rescue: Rescue,
+        clock: Callable[[], float],
+    ) -> None:
+        self._ledger = ledger
+        self._segmind = segmind
+        self._api_key = api_key
+        self._downloader = downloader
+        self._outputs = outputs
+        self._limiter = limiter
+        self._account = account
+        self._rescue = rescue
+        self._clock = clock
+
+    def fetch(self, record: Record, remaining: Callable[[], float]) -> Made:
+        """Fetch what the provider made of an attempt, check it and store it.
+
+        Raises a JobError where the attempt has failed, and DeliveryFailed where it may work later.
+        """
+        if record.request_id is None:
+            raise InternalError("the job has no request id")
+        sources, inference_seconds, cost_usd = self._result(record, record.request_id)
+        return Made(self._store(record, sources, remaining), inference_seconds, cost_usd)
+
+    @property
+    def can_rescue(self) -> bool:
+        """Whether there is a history that may have what a result has no more."""
+        return self._rescue.possible
+
+    def rescue(self, record: Record, remaining: Callable[[], float], attempt: int | None = None) -> Made:
+        """Fetch the images of an attempt's request from the provider's history; no outputs where it has none.
+
+        They are stored as those of the record's attempt, or of `attempt`. Raises CannotSay, DeliveryFailed and
+        OutputInvalid.
+        """
+        images = self._segmind.model.images_made(record.parameters)
+        found = self._rescue.find(record.paid, images, remaining() - RESERVE)
+        outputs = self._store(replace(record, attempt=attempt or record.attempt), found.sources, remaining)
+        return Made(outputs, found.inference_seconds, found.cost_usd)
+
+    def _store(self, record: Record, sources: Sequence[Source], remaining: Callable[[], float]) -> list[dict[str, Any]]:
+        """Check and store the images of an attempt; return what the notification says of them.
+
+        Raises OutputInvalid, and DeliveryFailed where it may work later.
+        """
+        folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
+        if len(sources) > MAX_IMAGES:
+            logger.warning("more outputs than expected: the first are delivered", expected=MAX_IMAGES)
+        outputs: list[dict[str, Any]] = []
+        for source in sources[:MAX_IMAGES]:
+            number = len(outputs) + 1
+            if isinstance(source, InlineSource):
+                if hashlib.sha256(source.data).hexdigest() in (output["sha256"] for output in outputs):
+                    continue  # the response had the image twice: as a URL, and in base64
+                outputs.append(self._outputs.store_image(folder, number, [source.data]))
+            else:
+                with self._downloader.open(source.url, remaining() - RESERVE) as chunks:
+                    outputs.append(self._outputs.store_image(folder, number, chunks))
+        return outputs
+
+    def _result(self, record: Record, request_id: str) -> tuple[list[Source], float | None, float | None]:
+        try:
+            response = self._segmind.result(request_id)
+        except StatusUnavailable as exc:
+            if exc.gone:
+                self._not_found(record)
+            if exc.status == 401:
+                self._api_key.renew()
+            if exc.status == 429:
+                self._limiter.pause(self._clock(), exc.retry_after)
+                count("RateLimited")
+            if 400 <= (exc.status or 0) < 500 and exc.status not in NOT_AN_END:
+                raise InferenceFailed(str(exc)) from exc
+            raise DeliveryFailed(f"the result cannot be fetched: {exc}", exc.retry_after) from exc
+        self._account.note(response.remaining_credits)
+        if response.state == FAILED:
+            failed = InferenceFailed(response.error or "the provider gave no reason")
+            failed.cost_usd = response.cost_usd
+            raise failed
+        if response.state != COMPLETED:
+            # Where poll itself has failed the job may still be running: the retries are its time.
+            raise DeliveryFailed(f"the result is not there yet: the provider says {response.state}")
+        try:
+            return parse_output(response.output), response.inference_seconds, response.cost_usd
+        except BadOutput as exc:
+            raise OutputInvalid(str(exc)) from exc
+
+    def _not_found(self, record: Record) -> None:
+        now = self._clock()
+        first = self._ledger.not_found(record, now)
+        if result_gone(first, now, epoch(record.submitted_at or record.created_at)):
+            raise ResultExpired("the provider does not know the request id, or no longer")

@@ -1,0 +1,88 @@
+"""Pictures of failed jobs that the provider still keeps, for seven days after their requests."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from posedrop.aws.ledger import Ledger
+from posedrop.aws.record import Record, Status
+from posedrop.aws.record_table import DAY, RESCUE, Conflict
+from posedrop.contract.delivery_requests import RescueRequest
+from posedrop.contract.errors import DeliveryFailed, OutputInvalid
+from posedrop.deliver.delivery import RecordMissing
+from posedrop.deliver.ending import Ending
+from posedrop.deliver.fetching import Fetching
+from posedrop.segmind.rescue import CannotSay
+
+logger = Logger(child=True)
+
+
+class Rescuing:
+    """Delivers failed jobs after all. `clock` is for tests."""
+
+    def __init__(self, ledger: Ledger, fetching: Fetching, ending: Ending, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._fetching = fetching
+        self._ending = ending
+        self._clock = clock
+
+    def rescue(self, request: RescueRequest, remaining: Callable[[], float]) -> dict[str, Any]:
+        """Fetch the pictures of a failed job, and notify that as a new attempt; or add a result.json that is missing.
+
+        `rescued` says whether it did. Where it may work later, the sweep tries it again. Raises RecordMissing.
+        """
+        record = self._ledger.get(request.job_id)
+        if record is None:
+            raise RecordMissing(f"{request.job_id} has no record")
+        logger.append_keys(character=record.character, pose=record.pose)
+        if record.attempt == request.attempt and record.status is Status.SUCCEEDED and record.unfinished == RESCUE:
+            rescued = self._add_result(record)
+        elif record.attempt != request.attempt or not record.rescuable or not record.notified_at:
+            logger.info("nothing to rescue: the job has gone on", status=record.status)
+            rescued = False
+        elif not self._fetching.can_rescue:
+            self._ledger.rescue_at(record, None)
+            rescued = False
+        else:
+            rescued = self._fetch(record, remaining)
+        return {"job_id": record.job_id, "rescued": rescued}
+
+    def _fetch(self, record: Record, remaining: Callable[[], float]) -> bool:
+        attempt = self._ledger.next_attempt(record)
+        try:
+            made = self._fetching.rescue(record, remaining, attempt)
+            rescued = self._ending.succeed_later(record, attempt, made) if made.outputs else None
+        except (CannotSay, DeliveryFailed) as exc:
+            logger.warning("not rescued yet", reason=str(exc))
+            self._try_again(record)
+            return False
+        except OutputInvalid as exc:
+            logger.warning("not rescued", reason=str(exc))
+            rescued = None
+        except Conflict:
+            logger.info("the job went on while its pictures were fetched")
+            rescued = None
+        if rescued is None:
+            self._try_again(record, DAY)
+            return False
+        self._ending.notify(rescued, None, last=True)
+        return True
+
+    def _add_result(self, record: Record) -> bool:
+        """Store the result.json of a success that was notified without it."""
+        stored = self._ending.store_result(record, last=True)
+        if stored:
+            with suppress(Conflict):  # the job went on
+                self._ledger.rescue_at(record, None)
+        else:
+            self._try_again(record)
+        return stored
+
+    def _try_again(self, record: Record, after: float = 0.0) -> None:
+        """Let a sweep try the rescue once more, the next one or one so many seconds later."""
+        try:
+            self._ledger.rescue_at(record, self._clock() + after)
+        except Conflict:
+            logger.info("the job has gone on")
