@@ -9,16 +9,16 @@ it follows the table within a fraction of a second.
 import re
 from bisect import bisect_left, insort
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
-from functools import cache, cached_property
+from functools import cached_property
 from math import ceil
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from bench.simulation.engine import Simulation
+from bench.simulation.expressions import Item, changes_of, condition_of, size_of
 
 WRITE_SECONDS = 0.010
 READ_SECONDS = 0.005
@@ -30,13 +30,6 @@ WRITE_UNIT, READ_UNIT = 1024, 4096
 PAGE_BYTES = 1024 * 1024
 BUCKET = 512
 """Entries of an index that are kept in one list."""
-
-Wire = Mapping[str, Any]
-"""An attribute's value as the client gives it, as {"S": "text"}."""
-Item = dict[str, Wire]
-Names = tuple[tuple[str, str], ...]
-Test = Callable[[Mapping[str, Wire], Mapping[str, Wire]], bool]
-"""Whether a condition holds of an item, with these values of the expression."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +140,9 @@ class Table:
         before, size = self.items.get(key), self.size(key)
         self.items[key] = item
         if before and changed:
-            self._sizes[key] = size + _bytes(item, changed) - _bytes(before, changed)
+            self._sizes[key] = size + size_of(item, changed) - size_of(before, changed)
         else:
-            self._sizes[key] = _bytes(item, item)
+            self._sizes[key] = size_of(item, item)
         units = max(1, ceil(max(size, self._sizes[key]) / WRITE_UNIT))
         return units + sum(self._index(name, index, before, item) for name, index in self._indexes.items())
 
@@ -163,7 +156,7 @@ class Table:
     def size(self, key: str) -> int:
         """Return an item's bytes; 0 if there is none."""
         if key not in self._sizes and key in self.items:
-            self._sizes[key] = _bytes(self.items[key], self.items[key])
+            self._sizes[key] = size_of(self.items[key], self.items[key])
         return self._sizes.get(key, 0)
 
     def select(self, index: str, partition: str, below: str | None) -> Iterator[Item]:
@@ -251,7 +244,7 @@ class Client:
         names = tuple(request.get("ExpressionAttributeNames", {}).items())
         item = dict(self._table.items.get(key) or request["Key"])
         values = request.get("ExpressionAttributeValues", {})
-        changed = [change(item, values) for change in _update(request["UpdateExpression"], names)]
+        changed = [change(item, values) for change in changes_of(request["UpdateExpression"], names)]
         self._meter.write_units += self._table.put(item, changed)
         if request.get("ReturnValues") == "ALL_NEW":
             return {"Attributes": dict(item)}
@@ -284,7 +277,7 @@ class Client:
             return
         item = self._table.items.get(key, {})
         names = tuple(request.get("ExpressionAttributeNames", {}).items())
-        if _condition(condition, names)(item, request.get("ExpressionAttributeValues", {})):
+        if condition_of(condition, names)(item, request.get("ExpressionAttributeValues", {})):
             return
         self._meter.refused[key.partition("/")[0] if "status" not in item else "job"] += 1
         self._meter.write_units += max(1, ceil(self._table.size(key) / WRITE_UNIT))
@@ -306,7 +299,7 @@ class Client:
             used = 0
             for item in found:
                 page.append(item)
-                used += _bytes(item, item)
+                used += size_of(item, item)
                 number += 1
                 if number == most or len(page) == size or used > PAGE_BYTES:
                     break
@@ -345,131 +338,3 @@ def _projection(index: Index, key: str, item: Item | None) -> Item:
     if item is None or index.partition not in item or index.sort not in item:
         return {}
     return {name: item[name] for name in (key, index.partition, index.sort, *index.projected) if name in item}
-
-
-# ---- expressions -----------------------------------------------------------------------------------------------------
-
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "=": lambda one, other: one == other,
-    "<>": lambda one, other: one != other,
-    "<": lambda one, other: one < other,
-    "<=": lambda one, other: one <= other,
-    ">": lambda one, other: one > other,
-    ">=": lambda one, other: one >= other,
-}
-TOKEN = re.compile(r"\s*(attribute_not_exists\([^)]*\)|\(|\)|AND\b|OR\b|[#:]?\w+|<>|<=|>=|=|<|>)")
-
-
-@cache
-def _condition(expression: str, names: Names) -> Test:
-    """Read a condition: comparisons and attribute_not_exists, joined by AND, OR and parentheses."""
-    tokens = TOKEN.findall(expression)
-    if "".join(tokens) != re.sub(r"\s+", "", expression):
-        raise NotImplementedError(expression)
-    tokens.reverse()
-    test = _either(tokens, dict(names))
-    if tokens:
-        raise NotImplementedError(expression)
-    return test
-
-
-def _either(tokens: list[str], names: Mapping[str, str]) -> Test:
-    tests = [_all_of(tokens, names)]
-    while tokens and tokens[-1] == "OR":
-        tokens.pop()
-        tests.append(_all_of(tokens, names))
-    return tests[0] if len(tests) == 1 else lambda item, values: any(test(item, values) for test in tests)
-
-
-def _all_of(tokens: list[str], names: Mapping[str, str]) -> Test:
-    tests = [_single(tokens, names)]
-    while tokens and tokens[-1] == "AND":
-        tokens.pop()
-        tests.append(_single(tokens, names))
-    return tests[0] if len(tests) == 1 else lambda item, values: all(test(item, values) for test in tests)
-
-
-def _single(tokens: list[str], names: Mapping[str, str]) -> Test:
-    word = tokens.pop()
-    if word == "(":
-        inner = _either(tokens, names)
-        tokens.pop()
-        return inner
-    if word.startswith("attribute_not_exists("):
-        wanted = word[len("attribute_not_exists(") : -1]
-        absent = names.get(wanted, wanted)
-        return lambda item, values: absent not in item
-    if not tokens or tokens[-1] not in COMPARISONS:
-        raise NotImplementedError(word)
-    name, compare, value = names.get(word, word), COMPARISONS[tokens.pop()], tokens.pop()
-
-    def compared(item: Mapping[str, Wire], values: Mapping[str, Wire]) -> bool:
-        there, given = item.get(name), values[value]
-        if there is None or there.keys() != given.keys():
-            return False  # values of different types are never compared, nor is one that is not there
-        return compare(_plain(there), _plain(given))
-
-    return compared
-
-
-@cache
-def _update(expression: str, names: Names) -> list[Callable[[Item, Mapping[str, Wire]], str]]:
-    """Read an update: what changes an item, and returns the attribute that it changed."""
-    known = dict(names)
-    parts = re.split(r" ?\b(SET|REMOVE|ADD) ", expression)
-    return [
-        _change(verb, clause, known)
-        for verb, clauses in zip(parts[1::2], parts[2::2], strict=True)
-        for clause in re.split(r", (?![^(]*\))", clauses)
-    ]
-
-
-def _change(verb: str, clause: str, names: Mapping[str, str]) -> Callable[[Item, Mapping[str, Wire]], str]:
-    found = re.fullmatch(
-        r"(?P<name>[#\w]+)(?: = )?(?: ?(?:if_not_exists\(\S+, (?P<default>:\w+)\)|(?P<value>:\w+)))?", clause
-    )
-    if not found:
-        raise NotImplementedError(clause)
-    name = names.get(found["name"], found["name"])
-    value, default = found["value"], found["default"]
-
-    def change(item: Item, values: Mapping[str, Wire]) -> str:
-        if verb == "REMOVE":
-            item.pop(name, None)
-        elif verb == "ADD":
-            item[name] = {"N": str(Decimal(item.get(name, {"N": "0"})["N"]) + Decimal(values[value]["N"]))}
-        elif default:
-            item.setdefault(name, values[default])
-        else:
-            item[name] = values[value]
-        return name
-
-    return change
-
-
-def _plain(value: Wire) -> Any:
-    """Return a value that compares as DynamoDB compares."""
-    ((kind, content),) = value.items()
-    if kind == "N":
-        return float(content)
-    if kind == "M":
-        return {name: _plain(inner) for name, inner in content.items()}
-    return [_plain(inner) for inner in content] if kind == "L" else content
-
-
-def _bytes(item: Item, names: Iterable[str]) -> int:
-    """Return the bytes of some of an item's attributes (developer guide, "DynamoDB item sizes and formats")."""
-    return sum([len(name) + _size(item[name]) for name in names if name in item])
-
-
-def _size(value: Wire) -> int:
-    ((kind, content),) = value.items()
-    if kind == "S":
-        return len(content)  # of ASCII, which all is here
-    if kind == "N":
-        return len(content) // 2 + 1
-    if kind == "M":
-        return 3 + sum([len(name) + _size(inner) + 1 for name, inner in content.items()])
-    if kind == "L":
-        return 3 + sum([_size(inner) + 1 for inner in content])
-    return 1
