@@ -24,10 +24,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalSta
     parameters = {"SettleSeconds": 1, "ResultLinkSeconds": 600, "CorsOrigins": "http://localhost:*"}
     with LocalStack(tmp_path_factory.mktemp("stack"), parameters=parameters, emulator=["--latency", "1"]) as running:
         running.set_visibility(70)
-        inbox = Inbox(running)
-        for key, data in early.uploads().items():
-            drop(running, key, data)
-        yield running, inbox
+        yield running, Inbox(running)
         check_logs(running)  # of the whole run
         check_stores(running)
 
@@ -42,6 +39,20 @@ def stack(started: tuple[LocalStack, Inbox]) -> LocalStack:
 def inbox(started: tuple[LocalStack, Inbox]) -> Inbox:
     """A subscriber of the notification topic."""
     return started[1]
+
+
+@pytest.fixture(scope="session")
+def early_uploads(started: tuple[LocalStack, Inbox]) -> None:
+    """Upload what takes two minutes (tests/e2e/early.py)."""
+    for key, data in early.uploads().items():
+        drop(started[0], key, data)
+
+
+@pytest.fixture(autouse=True)
+def begin_early(request: pytest.FixtureRequest) -> None:
+    """Upload that before the first test of the stack; but for those that give its provider another key meanwhile."""
+    if "started" in request.fixturenames and "own" not in request.fixturenames:
+        request.getfixturevalue("early_uploads")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Folders that the tests' stack gets when it starts: what is refused in them is read again for two minutes first.
+"""Folders that the tests' stack gets early: what is refused in them is read again for two minutes first.
 
 So those minutes pass while other tests run.
 """
