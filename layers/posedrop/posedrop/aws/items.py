@@ -33,6 +33,32 @@ class Condition:
     or_absent: bool = False
 
 
+class Placeholders:
+    """Gives the names and values of an expression their short names, as DynamoDB wants them."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        self.values: dict[str, Any] = {}
+
+    def name(self, attribute: str) -> str:
+        """Return the short name of an attribute."""
+        short = next((short for short, known in self.names.items() if known == attribute), f"#n{len(self.names)}")
+        self.names[short] = attribute
+        return short
+
+    def value(self, value: Value) -> str:
+        """Return the short name of a value."""
+        short = f":v{len(self.values)}"
+        self.values[short] = _stored(value)
+        return short
+
+    def condition(self, found: Condition) -> str:
+        """Return a condition as an expression."""
+        name = self.name(found.attribute)
+        compared = f"{name} {found.comparison} {self.value(found.value)}"
+        return f"(attribute_not_exists({name}) OR {compared})" if found.or_absent else compared
+
+
 class Refused(PosedropError):
     """A condition of a write does not hold. `item` is the item as it is, empty if there is none."""
 
@@ -80,36 +106,23 @@ class Items:
         finds it there was the first, and is not counted twice. Only if another write came in between is it repeated.
         """
         writer = uuid.uuid4().hex
-        values = {**(values or {}), WRITER: writer}
-        when = [*when, Condition(WRITER, "<>", writer, or_absent=True)]
-        names: dict[str, str] = {}
-        arguments: dict[str, Any] = {}
-
-        def name(attribute: str) -> str:
-            return names.setdefault(attribute, f"#n{len(names)}")
-
-        def argument(value: Value) -> str:
-            arguments[f":v{len(arguments)}"] = _stored(value)
-            return f":v{len(arguments) - 1}"
-
-        sets = [f"{name(attribute)} = {argument(value)}" for attribute, value in values.items()]
-        adds = [f"{name(attribute)} {argument(value)}" for attribute, value in (add or {}).items()]
-        removes = [name(attribute) for attribute in remove]
-        clauses = (("SET", sets), ("ADD", adds), ("REMOVE", removes))
-        conditions = [
-            f"(attribute_not_exists({name(c.attribute)}) OR {name(c.attribute)} {c.comparison} {argument(c.value)})"
-            if c.or_absent
-            else f"{name(c.attribute)} {c.comparison} {argument(c.value)}"
-            for c in when
-        ]
+        short = Placeholders()
+        clauses = {
+            "SET": [
+                f"{short.name(name)} = {short.value(to)}" for name, to in {**(values or {}), WRITER: writer}.items()
+            ],
+            "ADD": [f"{short.name(name)} {short.value(by)}" for name, by in (add or {}).items()],
+            "REMOVE": [short.name(name) for name in remove],
+        }
+        conditions = map(short.condition, [*when, Condition(WRITER, "<>", writer, or_absent=True)])
         try:
             response = self._dynamodb.update_item(
                 TableName=self._table,
                 Key={KEY: {"S": key}},
-                UpdateExpression=" ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses if parts),
+                UpdateExpression=" ".join(f"{verb} {', '.join(parts)}" for verb, parts in clauses.items() if parts),
                 ConditionExpression=" AND ".join(conditions),
-                ExpressionAttributeNames={short: attribute for attribute, short in names.items()},
-                ExpressionAttributeValues=arguments,
+                ExpressionAttributeNames=short.names,
+                ExpressionAttributeValues=short.values,
                 ReturnValues="UPDATED_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
