@@ -10,14 +10,13 @@ from typing import Self
 INTERVAL_SECONDS = 3.0
 
 
-class MemoryWatch:
-    """Measures again and again while the context lasts; `peak` is the most so far, in bytes, 0 where unknown."""
+class Sampling:
+    """Calls `sample` every so many seconds in a thread, while the context lasts."""
 
-    def __init__(self) -> None:
-        self.peak = 0
-        self.most_processes = 0
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sampling", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -29,11 +28,28 @@ class MemoryWatch:
         self._stop.set()
         self._thread.join()
 
-    def _watch(self) -> None:
-        while not self._stop.wait(INTERVAL_SECONDS):
-            pids = family(os.getpid())
-            self.peak = max(self.peak, sum(map(memory, pids)))
-            self.most_processes = max(self.most_processes, len(pids))
+    def _run(self) -> None:
+        while not self._stop.wait(self._seconds):
+            self.sample()
+
+    def sample(self) -> None:
+        """Measure once."""
+        raise NotImplementedError
+
+
+class MemoryWatch(Sampling):
+    """Measures this process and all that it started: `peak` is the most so far, in bytes, 0 where unknown."""
+
+    def __init__(self) -> None:
+        super().__init__(INTERVAL_SECONDS)
+        self.peak = 0
+        self.most_processes = 0
+
+    def sample(self) -> None:
+        """See Sampling."""
+        pids = family(os.getpid())
+        self.peak = max(self.peak, sum(map(memory, pids)))
+        self.most_processes = max(self.most_processes, len(pids))
 
 
 def family(root: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from local.chaos.memory import memory
+from local.chaos.memory import Sampling, memory
 from tests.console.conftest import (
     Console,
     account,
@@ -75,25 +74,15 @@ def write_folders(root: Path) -> int:
     return total
 
 
-class Growth:
+class Growth(Sampling):
     """How much larger this process was at most than at the beginning, in MB."""
 
     def __init__(self) -> None:
+        super().__init__(0.1)
         self.peak = self.first = memory(os.getpid())
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "Growth":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.1):
-            self.peak = max(self.peak, memory(os.getpid()))
+    def sample(self) -> None:
+        self.peak = max(self.peak, memory(os.getpid()))
 
     @property
     def megabytes(self) -> float:

@@ -2,7 +2,6 @@
 
 import io
 import os
-import threading
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bench.prepare import measured
-from local.chaos.memory import family, memory
+from local.chaos.memory import Sampling, family, memory
 from local.pipeline import Inbox, drop, records, wait_for
 from local.stack import LocalStack
 from posedrop.contract.images import UPLOAD_LIMIT, Change
@@ -25,27 +24,17 @@ SECONDS = 900.0
 """Within which all of them are sent, at 600 a minute."""
 
 
-class Functions:
+class Functions(Sampling):
     """Watches the memory of each function's processes, the decoder's among those of `prepare`; bytes by its name."""
 
     def __init__(self) -> None:
+        super().__init__(0.3)
         self.peak: dict[str, int] = defaultdict(int)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "Functions":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(0.3):
-            for pid in family(os.getpid()):
-                if name := _function(pid):
-                    self.peak[name] = max(self.peak[name], sum(map(memory, family(pid))))
+    def sample(self) -> None:
+        for pid in family(os.getpid()):
+            if name := _function(pid):
+                self.peak[name] = max(self.peak[name], sum(map(memory, family(pid))))
 
 
 def _function(pid: int) -> str:
