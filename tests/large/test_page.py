@@ -1,0 +1,65 @@
+"""The page with two thousand jobs, in a real browser: prints what a person waits for."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from posedrop.aws.record import Status
+from posedrop.contract.times import rfc3339
+from tests.console.browser import Studio
+from tests.console.conftest import (
+    Console,
+    account,
+    console,
+    environment,
+    live,
+    notifications,
+    pipeline,
+    provider,
+    stack,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+__all__ = ["account", "console", "environment", "live", "notifications", "pipeline", "provider", "stack"]
+
+pytest_plugins = ["tests.console.browser"]
+pytestmark = pytest.mark.large
+JOBS = 2000
+FIRST_CARDS = """
+    new MutationObserver((_, observer) => {
+        if (!document.querySelector(".card")) return;
+        observer.disconnect();
+        requestAnimationFrame(() => (window.firstCards = performance.now()));
+    }).observe(document, { childList: true, subtree: true });
+"""
+"""Milliseconds from the beginning of the page until its first cards are drawn."""
+
+Visit = Callable[..., "Page"]
+
+
+def test_two_thousand_jobs(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    console.seed(JOBS, characters=25)
+    page = visit(console)
+    page.add_init_script(FIRST_CARDS)
+    loads = []
+    for _ in range(3):
+        page.reload()
+        expect(page.locator(".card").first).to_be_visible()
+        paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0")
+        loads.append((paint, page.evaluate("window.firstCards")))
+    print(f"{JOBS} jobs: first paint after {min(paint for paint, _ in loads):.0f} ms, ", end="")
+    print(f"first cards after {min(cards for _, cards in loads):.0f} ms (the best of three loads)")
+    record = studio.job("queued")
+    card = page.locator(f'[data-job="{record.job_id}"]')
+    expect(card).to_have_attribute("data-state", "queued")
+    began = time.monotonic()
+    sent = rfc3339(time.time())
+    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=sent)
+    expect(card).to_have_attribute("data-state", "running")
+    print(f"a change is on the page after {time.monotonic() - began:.1f} s")
