@@ -1,5 +1,7 @@
 """DailyBudget and MonthlyBudget: charged, given back, settled."""
 
+import random
+from collections import deque
 from datetime import UTC, datetime
 
 import pytest
@@ -97,6 +99,27 @@ def test_a_delivery_without_a_known_cost_leaves_the_charge_and_the_price() -> No
     assert found.read(NOW) == Spending(FIRST_PRICE, FIRST_PRICE, FIRST_PRICE, NOW + 40)
     found.settle(charge, 0.05, NOW + 80)
     assert found.read(NOW).price == 0.05
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_real_costs_exceed_the_budget_by_what_was_in_flight_at_most(seed: int) -> None:
+    """A job costs up to three times what it was charged; eight at a time are charged and not settled yet."""
+    draws = random.Random(seed)
+    found, in_flight, cost = store(daily=5.0), deque[Charge](), 0.0
+    overshoot = 0.0
+    while isinstance(charge := found.charge(NOW), Charge):
+        in_flight.append(charge)
+        if len(in_flight) == 8:
+            paid = draws.uniform(1, 3) * FIRST_PRICE
+            found.settle(in_flight.popleft(), paid, NOW)
+            cost += paid
+    for left in in_flight:
+        paid = draws.uniform(1, 3) * FIRST_PRICE
+        found.settle(left, paid, NOW)
+        cost += paid
+        overshoot += max(0.0, paid - left.usd)
+    assert found.read(NOW).day == pytest.approx(cost)
+    assert 5.0 - 3 * FIRST_PRICE <= cost <= 5.0 + overshoot + 1e-9
 
 
 def test_a_cost_of_zero_does_not_make_the_budget_endless() -> None:
