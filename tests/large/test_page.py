@@ -41,9 +41,10 @@ FIRST_CARDS = """
 Visit = Callable[..., "Page"]
 
 
-def test_two_thousand_jobs(console: Console, studio: Studio, visit: Visit) -> None:
+def test_two_thousand_jobs(console: Console, studio: Studio, visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
     from playwright.sync_api import expect
 
+    monkeypatch.setattr("ops.console.feed.READ_SECONDS", 1.0)  # as for people; the tests' console reads more often
     console.seed(JOBS, characters=25)
     page = visit(console)
     page.add_init_script(FIRST_CARDS)
