@@ -190,7 +190,7 @@ class _Checks:
 
     def _last(self, record: Record, attempt: int) -> Iterator[str]:
         for message in self._notifications[record["job_id"]].get(attempt, [])[:1]:
-            sent, known = (message["status"], message["error"]), (record["status"], record.get("error"))
+            sent, known = (message["status"], message["error"]), (record["status"], _notified_error(record))
             if sent != known:
                 yield f"attempt {attempt}: notified as {sent}, the ledger has {known}"
 
@@ -327,3 +327,9 @@ def _error(message: Record) -> str | None:
     """Return the error type of a notification, None for a success."""
     error = message["error"]
     return str(error["type"]) if error else None
+
+
+def _notified_error(record: Record) -> dict[str, str] | None:
+    """Return a record's error as the notification has it: the code of a fault stays in the ledger."""
+    error = record.get("error")
+    return {name: error[name] for name in ("type", "message")} if error else None

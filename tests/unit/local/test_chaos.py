@@ -227,6 +227,14 @@ def test_a_job_whose_record_expired_may_be_paid_again() -> None:
     ]
 
 
+@pytest.mark.parametrize(("known", "agrees"), [({"code": "IMAGE"}, True), ({"message": "yes"}, False)])
+def test_the_ledger_says_what_was_notified_and_may_keep_a_code_besides(known: dict[str, str], agrees: bool) -> None:
+    failed = refused(1)
+    record = {**failed.records[0], "error": {**failed.records[0]["error"], **known}}
+    violations = check(scenario(), replace(failed, records=[record]), NOTHING).violations
+    assert any("the ledger has" in violation for violation in violations) is not agrees
+
+
 def refused(times: int, error: str = "Rejected") -> Evidence:
     """A job that was never accepted, and that ended after so many submits."""
     record = {**sound().records[0], "status": "FAILED", "attempt": 1, "error": {"type": error, "message": "no"}}
