@@ -38,7 +38,7 @@ def statuses(pipeline: Pipeline) -> dict[str, str]:
 
 
 def check_failed(pipeline: Pipeline, error_type: str, text: str) -> None:
-    """The job has ended so, its end is notified by one execution and one notification, and nothing comes back."""
+    """The job has ended so, its end is notified by one execution and one notification, and nothing is redelivered."""
     record = pipeline.record()
     assert (record["status"], record["error"]["type"]) == ("FAILED", error_type)
     assert text in record["error"]["message"]

@@ -1,4 +1,4 @@
-"""Jobs that must wait: how their messages come back, as SQS allows it, and what is checked before they go on."""
+"""Jobs that must wait: how their messages are redelivered, as SQS allows it, and what is checked before they go on."""
 
 import json
 from collections.abc import Callable

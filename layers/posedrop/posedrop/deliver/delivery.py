@@ -127,7 +127,7 @@ class Delivery:
     ) -> Record:
         """Fail an attempt, or deliver it from the provider's history after all.
 
-        That is tried once: the sweep goes on with it later.
+        That is tried once: the sweep tries it again later.
         """
         if error.type in RESCUABLE and record.request_id is not None:
             try:

@@ -12,24 +12,12 @@ import pytest
 from PIL import Image
 
 from local.chaos.memory import Sampling, memory
-from tests.console.conftest import (
-    Console,
-    account,
-    console,
-    environment,
-    live,
-    notifications,
-    pipeline,
-    provider,
-    stack,
-)
+from tests.console.conftest import Console
 from tests.corpus import encode, exif
 from tests.integration.conftest import BUCKET
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-
-__all__ = ["account", "console", "environment", "live", "notifications", "pipeline", "provider", "stack"]
 
 pytest_plugins = ["tests.console.browser"]
 pytestmark = pytest.mark.large

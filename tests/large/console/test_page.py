@@ -9,22 +9,10 @@ import pytest
 from posedrop.aws.record import Status
 from posedrop.contract.times import rfc3339
 from tests.console.browser import Studio
-from tests.console.conftest import (
-    Console,
-    account,
-    console,
-    environment,
-    live,
-    notifications,
-    pipeline,
-    provider,
-    stack,
-)
+from tests.console.conftest import Console
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-
-__all__ = ["account", "console", "environment", "live", "notifications", "pipeline", "provider", "stack"]
 
 pytest_plugins = ["tests.console.browser"]
 pytestmark = pytest.mark.large

@@ -1,0 +1,5 @@
+"""The console and its stack, as tests/console has them."""
+
+from tests.console.conftest import account, console, environment, live, notifications, pipeline, provider, stack
+
+__all__ = ["account", "console", "environment", "live", "notifications", "pipeline", "provider", "stack"]
