@@ -33,6 +33,11 @@ LAMBDA_CONCURRENCY = 24  # each concurrent invocation is a process of 30 to 55 M
 START_TIMEOUT_SECONDS = 30
 MOST_TYPICAL_SECONDS = 600  # the template takes no more
 PORT_ATTEMPTS = 3
+DROPPED = (
+    *("AWS_", "MINISTACK_", "LOCALSTACK_", "SEGMIND_", "LOCAL_"),
+    *("PYTHONDONTWRITEBYTECODE", "PARAMS", "MAKE", "MFLAGS"),
+)
+"""How the names of variables begin that are not handed on to what runs here."""
 
 
 class LocalStack:
@@ -191,7 +196,7 @@ class LocalStack:
 
     def _bring_up(self, *services: Callable[[], None]) -> None:
         """Start services and build meanwhile; then deploy."""
-        env = self._environment()
+        env = environment(self.temporary)
         self.temporary.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor() as pool:
             starting = [pool.submit(service) for service in services]
@@ -217,7 +222,7 @@ class LocalStack:
             "MiniStack",
             "_ministack/health",
             lambda port: [sys.executable, "-m", self.gateway],
-            lambda port: {**self._environment(), **settings, **self.environment, "GATEWAY_PORT": str(port)},
+            lambda port: {**environment(self.temporary), **settings, **self.environment, "GATEWAY_PORT": str(port)},
         )
 
     def _start_upstream(self) -> None:
@@ -229,7 +234,7 @@ class LocalStack:
             "the emulator",
             "_emulator/health",
             lambda port: [*argv, "--port", str(port)],
-            lambda port: self._environment(),
+            lambda port: environment(self.temporary),
         )
 
     def _deploy(self, template: Path, env: Mapping[str, str]) -> None:
@@ -271,32 +276,25 @@ class LocalStack:
         partial.write_text(json.dumps(state, indent=2) + "\n")
         partial.replace(self.state_file)
 
-    def _environment(self) -> dict[str, str]:
-        """The environment of what runs here: this process's, without anything that leads to an AWS account."""
-        dropped = (
-            "AWS_",
-            "MINISTACK_",
-            "LOCALSTACK_",
-            "SEGMIND_",
-            "LOCAL_",
-            "PYTHONDONTWRITEBYTECODE",
-            "PARAMS",
-            "MAKE",
-            "MFLAGS",
-        )
-        return {
-            **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
-            # The layer's Makefile calls python3, and needs one with pip.
-            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "NO_PROXY": "127.0.0.1,localhost",
-            "no_proxy": "127.0.0.1,localhost",
-            "SAM_CLI_TELEMETRY": "0",
-            "__SAM_CLI_APP_DIR": str(self.temporary / "sam"),
-            "TMPDIR": str(self.temporary),
-        }
+
+def environment(temporary: Path) -> dict[str, str]:
+    """Return the environment of what runs here: this process's, without anything that leads to an AWS account.
+
+    `temporary` is the folder for temporary files.
+    """
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(DROPPED)},
+        # The layer's Makefile calls python3, and needs one with pip.
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1,localhost",
+        "no_proxy": "127.0.0.1,localhost",
+        "SAM_CLI_TELEMETRY": "0",
+        "__SAM_CLI_APP_DIR": str(temporary / "sam"),
+        "TMPDIR": str(temporary),
+    }
 
 
 def typical_seconds(emulator: Sequence[str]) -> str:

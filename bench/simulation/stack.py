@@ -33,7 +33,7 @@ from posedrop.aws.submit_queue import SubmitQueue
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.execution import ExecutionState
 from posedrop.contract.job import Input, Job
-from posedrop.contract.times import rfc3339
+from posedrop.contract.times import epoch, rfc3339
 from posedrop.contract.upload_layout import UploadLayout
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.gate.budget import Budget, Charge
@@ -309,7 +309,7 @@ class Stack:
         metrics = {"inference_seconds": round(inference, 2), "total_seconds": 36.2, "polls": 3, "cost_usd": JOB_COST}
         ended = self._ledger.succeed(record, [_output(record.character, record.pose)], metrics, now())
         self._latency.observe(inference)
-        self._budgets.settle(Charge(record.claimed.charged_usd, record.claimed.sent_at), JOB_COST, now())
+        self._budgets.settle(Charge(record.claimed.charged_usd, epoch(record.claimed.sent_at)), JOB_COST, now())
         self._ledger.notified(ended, now())
         self._table.delete(record.job_id)  # not counted: only to save memory
         self.delivered += 1

@@ -35,6 +35,7 @@ from local.chaos.scenario import (
 from local.chaos.uploader import Uploader
 from local.pipeline import Inbox
 from local.stack import LocalStack
+from posedrop.contract.times import epoch
 
 CHECK_SECONDS = 3.0
 SAY_SECONDS = 15.0
@@ -331,7 +332,7 @@ def lost_jobs(records: Iterable[Record], messages: Sequence[str], now: float) ->
         for record in records
         if record["status"] == "QUEUED"
         and "send_at" in record
-        and float(record["send_at"]) + LOST_SECONDS < now
+        and epoch(str(record["send_at"])) + LOST_SECONDS < now
         and record["place"] != LONG_AGO
         and not any(record["job_id"] in body for body in messages)
     ]

@@ -103,8 +103,9 @@ def _queued(record: Record, situation: Situation) -> Explanation:
         return Explanation(Reason.WAITING_BUDGET if money else Reason.WAITING_LIMIT, sentence, step)
     if record.stands == IN_LINE and record.place:
         return _in_line(record, situation, situation.before(record.place))
-    if record.send_at is not None and record.send_at > now:
-        sentence = f"{job} has its time within the plan's request limit and is sent in {span(record.send_at - now)}."
+    if record.send_at and epoch(record.send_at) > now:
+        wait = span(epoch(record.send_at) - now)
+        sentence = f"{job} has its time within the plan's request limit and is sent in {wait}."
         return Explanation(Reason.WAITING_LIMIT, sentence, "Nothing: it goes on by itself.")
     if record.reason and left > 0:
         sentence = f"{job} is deferred: {clause(record.reason)}; it is tried again in {span(left)}."
@@ -159,7 +160,7 @@ def _submitting(record: Record, situation: Situation) -> Explanation:
             "and the provider's history is asked whether it arrived."
         )
         return Explanation(Reason.OUTCOME_UNKNOWN, sentence, "Wait a minute or two and ask again.")
-    age = situation.now - (claim.sent_at if claim else epoch(record.updated_at))
+    age = situation.now - epoch(claim.sent_at if claim else record.updated_at)
     if age > situation.submit_timeout_seconds:
         sentence = (
             f"{_job(record, situation)} has been on its way to the provider for {span(age)}, "

@@ -107,7 +107,7 @@ def _events(record: Record) -> list[TimelineEvent]:
         (record.created_at, begins, ", ".join(record.missing)),
         (record.queued_at if record.attempt > 1 else None, "queued again", f"attempt {record.attempt}"),
         *(event for request in record.requests for event in _request(request)),
-        (_time(record.refused_at), "refused", "for the first time in this attempt"),
+        (record.refused_at, "refused", "for the first time in this attempt"),
         (record.submitted_at, "accepted", f"request {record.request_id}"),
         (record.completed_at, *_end(record)),
         (record.notified_at, "notified", "the notification was published"),
@@ -131,8 +131,8 @@ def _request(request: Request) -> list[tuple[str | None, str, str]]:
     known = f" ({request.request_id})" if request.request_id else ""
     known += f", {usd(request.cost_usd)}" if request.cost_usd is not None else ""
     return [
-        (_time(request.sent_at), "sent", f"{attempt}: {FATES[request.fate]}{known}"),
-        (_time(request.not_found_at), "not found", f"{attempt}: the provider did not know the request"),
+        (request.sent_at, "sent", f"{attempt}: {FATES[request.fate]}{known}"),
+        (request.not_found_at, "not found", f"{attempt}: the provider did not know the request"),
     ]
 
 
@@ -167,10 +167,6 @@ def _execution(stack: Stack, record: Record) -> Execution | None:
             raise
         status = None
     return Execution(arn, status, None if stack.endpoint else url)
-
-
-def _time(seconds: float | None) -> str | None:
-    return rfc3339(seconds) if seconds else None
 
 
 def waited(events: Sequence[TimelineEvent], index: int) -> float:

@@ -227,7 +227,7 @@ class Studio:
                 "submitted_at": rfc3339(at - (0 if state == "running" else 36)),
             }
         if state == "submitting":
-            found |= {"owner": "somebody", "requests": [Request(1, at)]}
+            found |= {"owner": "somebody", "requests": [Request(1, rfc3339(at))]}
         if state == "queued":
             found |= {"queued_at": times["created_at"]}
         if state in ("delivering", "done"):

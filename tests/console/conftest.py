@@ -285,12 +285,12 @@ def _record(
         return Record(waiting_id(character, pose), Status.WAITING, character, pose, BUCKET, missing=["face"], **times)
     values: dict[str, Any] = {}
     if state in ("running", "delivering", "done", "failed"):
-        accepted = Request(1, at - 41, Fate.ACCEPTED, f"request-{index}")
+        accepted = Request(1, rfc3339(at - 41), Fate.ACCEPTED, f"request-{index}")
         values |= {"request_id": accepted.request_id, "submitted_at": rfc3339(at - 40), "requests": [accepted]}
     if state == "running":
         values |= {"submitted_at": rfc3339(at)}
     if state == "submitting":
-        values |= {"owner": "somebody", "requests": [Request(1, at)]}
+        values |= {"owner": "somebody", "requests": [Request(1, rfc3339(at))]}
     if state == "queued":
         values |= {"queued_at": rfc3339(at - 60)}
     if state in ("delivering", "done"):

@@ -39,7 +39,7 @@ def test_all_states_go_by(console: Console, studio: Studio, visit: Visit) -> Non
     sent = {"request_id": "request-9", "submitted_at": rfc3339(now)}
     ended = {"completed_at": rfc3339(now + 30), "outputs": done.outputs, "metrics": done.metrics}
     for state, values in (
-        ("submitting", {"status": Status.SUBMITTING, "owner": "somebody", "requests": [Request(1, now)]}),
+        ("submitting", {"status": Status.SUBMITTING, "owner": "somebody", "requests": [Request(1, rfc3339(now))]}),
         ("running", {"status": Status.SUBMITTED, **sent}),
         ("delivering", {"status": Status.SUCCEEDED, **ended}),
         ("done", {"notified_at": rfc3339(now + 31)}),
@@ -440,7 +440,7 @@ def test_costs_are_shown_by_character_and_month(console: Console, studio: Studio
     from playwright.sync_api import expect
 
     for number, character in enumerate(("astrid", "astrid", "client-a/hero")):
-        sent_at = time.time() - 100
+        sent_at = rfc3339(time.time() - 100)
         paid = Request(1, sent_at, Fate.ACCEPTED, f"request-{number}", cost_usd=0.03, charged_usd=0.03)
         studio.job("done", character, "wide", age=100 * (number + 1), requests=[paid])
     page = visit(console)

@@ -212,7 +212,7 @@ def test_a_page_that_was_away_catches_up(console: Console) -> None:
     seeded = console.seed(5)
     with listening(console) as page:
         last = page.wait("hello")["id"]
-        other = console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, time.time())])
+        other = console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, rfc3339(time.time()))])
         page.wait("job", job_id=other.job_id, state="submitting")
     with listening(console, last) as back:
         back.wait("job", job_id=other.job_id, state="submitting")
@@ -262,7 +262,7 @@ def test_a_record_of_an_unknown_form_is_left_out_and_reported(console: Console) 
         page.wait("state", connected=True)
         boto3.client("dynamodb").put_item(TableName=console.stack.output("JobsTableName"), Item=item)
         assert page.wait_for("summary", lambda summary: summary["unreadable"])["unreadable"] == [key["job_id"]["S"]]
-        console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, time.time())])
+        console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, rfc3339(time.time()))])
         page.wait("job", job_id=seeded[4].job_id)
         assert all(data["connected"] for _, name, data in page.events if name == "state")
 
@@ -277,7 +277,7 @@ def test_a_fault_of_a_look_is_reported_and_ends_nothing(
             assert "KeyError" in page.wait("state", connected=False)["error"]
             console.upload(("face.png", image()), ("walk.png", image()))
             page.wait("upload", state="done")
-        console.change(console.seed(4)[3], status=Status.SUBMITTING, requests=[Request(1, time.time())])
+        console.change(console.seed(4)[3], status=Status.SUBMITTING, requests=[Request(1, rfc3339(time.time()))])
         page.wait("job", state="submitting")
         assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
     assert "the stack could not be read" in caplog.text
@@ -434,7 +434,7 @@ def test_a_look_reads_only_what_is_paid_for_or_stands_elsewhere(console: Console
     same = reader.changes(known, {})
     assert differences(known, same) == ([], [])
     assert (scans, read) == ([], paid)
-    sent = console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, time.time())])
+    sent = console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, rfc3339(time.time()))])
     running = console.change(seeded[3], status=Status.FAILED, error={"type": "TimedOut", "message": ""})
     read.clear()
     changed = reader.changes(same, {})
@@ -470,7 +470,7 @@ def test_what_moves_all_cards_is_reported_once(console: Console) -> None:
         assert usual < now["typical_seconds"] < now["late_seconds"]
         assert page.wait_for("summary", lambda summary: summary["pause"])["pause"]["reason"] == "it answered 406"
         # One change is sent after all that: of that job alone.
-        console.change(seeded[0], status=Status.SUBMITTING, requests=[Request(1, time.time())])
+        console.change(seeded[0], status=Status.SUBMITTING, requests=[Request(1, rfc3339(time.time()))])
         page.wait("job", job_id=seeded[0].job_id)
         assert [data["job_id"] for _, name, data in page.events if name == "job"] == [seeded[0].job_id]
 

@@ -11,11 +11,12 @@ import httpx
 import pytest
 
 from posedrop.aws.items import Items
+from posedrop.contract.times import epoch
 from posedrop.gate.rate_limit import RateLimit, RateLimiter
 from tests.integration.conftest import API_KEY, TABLE, Pipeline
 from tests.support import Context, image, load_event
 
-SUBMITTED_AT = load_event("poll.json")["submitted_at"]
+SUBMITTED_AT = epoch(load_event("poll.json")["submitted_at"])
 RUNNING = httpx.Response(200, json={"status": "PROCESSING", "metrics": {}})
 
 

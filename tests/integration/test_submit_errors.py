@@ -10,6 +10,7 @@ import httpx
 import pytest
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 
+from posedrop.contract.times import rfc3339
 from tests.integration.conftest import API_KEY, BUCKET, Pipeline
 from tests.support import FIRST_PRICE, Context, image, load_event
 
@@ -285,7 +286,7 @@ def claim(pipeline: Pipeline, seconds_ago: float) -> None:
             ":status": "SUBMITTING",
             ":owner": "other",
             ":requests": [
-                {"attempt": 1, "sent_at": int(pipeline.clock.now - seconds_ago), "fate": "SENT", "history_page": 1}
+                {"attempt": 1, "sent_at": rfc3339(pipeline.clock.now - seconds_ago), "fate": "SENT", "history_page": 1}
             ],
         },
     )

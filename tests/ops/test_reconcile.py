@@ -42,7 +42,7 @@ def record(job: str, *requests: Request, status: Status = Status.SUCCEEDED, erro
 
 
 def sent(request_id: str | None, fate: Fate = Fate.ACCEPTED, cost: float | None = COST) -> Request:
-    return Request(1, NOW - HOUR, fate, request_id, cost_usd=cost)
+    return Request(1, rfc3339(NOW - HOUR), fate, request_id, cost_usd=cost)
 
 
 def past(request_id: str, job: str | None = None, cost: float | None = COST, **changes: Any) -> PastRequest:

@@ -60,7 +60,7 @@ class Story:
             ],
             Status.SUBMITTING: [
                 lambda: ledger.own_request_id(record, "request-1", now) and ledger.submitted(record, "request-1", now),
-                lambda: ledger.release(record, ReasonCode.RATE_LIMIT, "429", now + 5, now, refused_at=now),
+                lambda: ledger.release(record, ReasonCode.RATE_LIMIT, "429", now + 5, now, refused_at=rfc3339(now)),
                 lambda: ledger.release_after_fault(record, "500", now + 60, now),
                 lambda: ledger.mark_outcome_unknown(record, "no response", now),
                 lambda: ledger.fail(record, Rejected("400"), now, requests=record.requests[:-1]),

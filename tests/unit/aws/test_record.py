@@ -1,7 +1,6 @@
 """The ledger's record as an item of DynamoDB, and back."""
 
 import dataclasses
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from posedrop.aws.record import ENDED, OF_ONE_ATTEMPT, Record, Status
 from posedrop.aws.record_items import from_item, is_record, to_item
 from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import MAY_EXIST, Fate, Request
 
 times = st.floats(1.7e9, 2.1e9).map(lambda seconds: round(seconds, 6))
@@ -26,10 +26,10 @@ values = st.recursive(
 requests = st.builds(
     Request,
     attempt=st.integers(1, 99),
-    sent_at=times,
+    sent_at=times.map(rfc3339),
     fate=st.sampled_from(Fate),
     request_id=st.none() | texts,
-    not_found_at=st.none() | times,
+    not_found_at=st.none() | times.map(rfc3339),
     history_page=st.integers(1, 1000),
     charged_usd=st.floats(0, 1).map(lambda usd: round(usd, 6)),
 )
@@ -49,14 +49,14 @@ records = st.builds(
     rank=st.integers(0, 10**9),
     stands=st.none() | st.sampled_from(["in line", "due"]),
     place=st.none() | texts,
-    send_at=st.none() | times,
+    send_at=st.none() | times.map(rfc3339),
     dispatch_number=st.integers(0, 99),
     requests=st.lists(requests, max_size=4),
     outputs=st.lists(st.dictionaries(names, leaves, max_size=4), max_size=2),
     queued_at=texts,
     wishes=st.lists(texts, max_size=3),
     buy_again=st.booleans(),
-    refused_at=st.none() | times,
+    refused_at=st.none() | times.map(rfc3339),
     errors=st.integers(0, 9),
 )
 
@@ -70,15 +70,15 @@ def test_a_record_comes_back_as_it_was_written(record: Record) -> None:
     assert from_item(to_item(values_of(record))) == record
 
 
-def test_times_keep_their_parts_of_a_second() -> None:
-    request = Request(1, 1_795_000_000.123457)
+def test_times_are_texts_to_the_millisecond() -> None:
+    request = Request(1, rfc3339(1_795_000_000.123457))
     item = to_item({**values_of(Record("a", Status.QUEUED, "hero", "walk", requests=[request]))})
-    assert TypeDeserializer().deserialize(item["requests"])[0]["sent_at"] == Decimal("1795000000.123457")
+    assert TypeDeserializer().deserialize(item["requests"])[0]["sent_at"] == "2026-11-18T11:06:40.123Z"
     assert from_item(item).requests == [request]
 
 
 def test_what_is_none_is_no_attribute() -> None:
-    item = to_item({**values_of(Record("a", Status.QUEUED, "hero", "walk", requests=[Request(1, 5.0)]))})
+    item = to_item({**values_of(Record("a", Status.QUEUED, "hero", "walk", requests=[Request(1, rfc3339(5))]))})
     assert "owner" not in item
     assert set(item["requests"]["L"][0]["M"]) == {"attempt", "sent_at", "fate", "history_page", "charged_usd"}
 
@@ -114,7 +114,7 @@ def test_what_is_learned_of_a_request_changes_no_other(found: list[Request], fat
 
 
 def test_the_requests_of_the_own_attempt() -> None:
-    first, second, third = Request(1, 1.0), Request(2, 2.0), Request(2, 3.0)
+    first, second, third = Request(1, rfc3339(1)), Request(2, rfc3339(2)), Request(2, rfc3339(3))
     record = Record("a", Status.SUBMITTING, "hero", "walk", attempt=2, requests=[first, second, third])
     assert record.sent_in_attempt == [second, third]
     assert record.claimed == third
@@ -142,5 +142,5 @@ def test_the_lists_of_states() -> None:
 )
 def test_what_failed_before_it_was_sent(error: str | None, sent: int, unsent: bool) -> None:
     found = {"type": error, "message": "x"} if error else None
-    record = Record("a", Status.FAILED, "hero", "walk", error=found, requests=[Request(1, 5.0)] * sent)
+    record = Record("a", Status.FAILED, "hero", "walk", error=found, requests=[Request(1, rfc3339(5))] * sent)
     assert record.failed_unsent is unsent

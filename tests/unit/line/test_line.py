@@ -135,7 +135,7 @@ def test_the_message_has_the_number_of_the_record(line: Line50) -> None:
     ((message, _),) = line.sent
     record = line.items.table["job-1"]
     assert (message, record["dispatch_number"]) == (SubmitMessage("job-1", 1), 1)
-    assert (record["stands"], record["send_at"]) == (DUE, NOW)
+    assert (record["stands"], record["send_at"]) == (DUE, rfc3339(NOW))
     assert record["place"] == rfc3339(NOW + LOST_AFTER)
 
 

@@ -4,7 +4,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from local.chaos.invariants import Asked, check
 from local.chaos.run import LOST_SECONDS, lost_jobs
 from local.chaos.scenario import PlannedJob, Scenario, draw_scenario
 from local.segmind.faults import Plan
+from posedrop.contract.times import rfc3339
 
 Change = Callable[[Evidence], Evidence]
 
@@ -426,7 +426,7 @@ def test_what_no_one_can_read_is_dead_lettered_and_nothing_else() -> None:
     [
         ({}, [], True),
         ({}, [f'{{"submit": "{JOB}", "number": 1}}'], False),
-        ({"send_at": 1000 - LOST_SECONDS}, [], False),
+        ({"send_at": rfc3339(1000 - LOST_SECONDS)}, [], False),
         ({"status": "SUBMITTING"}, [], False),
         ({"send_at": None}, [], False),
     ],
@@ -434,7 +434,7 @@ def test_what_no_one_can_read_is_dead_lettered_and_nothing_else() -> None:
 def test_a_dispatched_job_without_a_message_is_lost(
     changes: dict[str, Any], messages: list[str], *, is_lost: bool
 ) -> None:
-    record = {"job_id": JOB, "status": "QUEUED", "place": "2026", "send_at": Decimal(999 - int(LOST_SECONDS))} | changes
+    record = {"job_id": JOB, "status": "QUEUED", "place": "2026", "send_at": rfc3339(999 - LOST_SECONDS)} | changes
     record = {name: value for name, value in record.items() if value is not None}
     assert lost_jobs([record], ["other", *messages], 1000) == ([(JOB, "2026")] if is_lost else [])
 

@@ -10,7 +10,6 @@ from posedrop.aws.record import Record, Status
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.execution import ExecutionState
 from posedrop.contract.naming import execution_arn, execution_name
-from posedrop.contract.times import epoch
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -74,7 +73,7 @@ def first_state(record: Record, first_wait: int, tenths: Sequence[int]) -> Execu
         record.character,
         record.pose,
         record.request_id,
-        epoch(record.submitted_at),
+        record.submitted_at,
         wait_seconds=first_wait,
         tenths=tuple(tenths),
     )

@@ -40,7 +40,7 @@ from posedrop.aws.waiting_uploads import WaitingUploads
 from posedrop.contract.errors import InvalidInput, JobError
 from posedrop.contract.job import Input, Job
 from posedrop.contract.reasons import AT_THE_GATE, InputFault, Problem, ReasonCode
-from posedrop.contract.times import rfc3339
+from posedrop.contract.times import epoch, rfc3339
 from posedrop.segmind.requests import Fate, Request
 
 UNEXPECTED_ERRORS = 5
@@ -148,7 +148,7 @@ class Ledger(WaitingUploads, EndedJobs):
                 "status": Status.SUBMITTING,
                 **_paid(now),
                 "owner": owner,
-                "requests": [*record.requests, Request(record.attempt, now, charged_usd=charged_usd)],
+                "requests": [*record.requests, Request(record.attempt, rfc3339(now), charged_usd=charged_usd)],
                 "updated_at": rfc3339(now),
                 **({"inputs": _with_prepared(record.inputs, prepared)} if prepared else {}),
             },
@@ -197,8 +197,8 @@ class Ledger(WaitingUploads, EndedJobs):
         """Write down that the provider does not know the request id; return when that was first seen."""
         request = next(found for found in reversed(record.requests) if found.request_id == record.request_id)
         if request.not_found_at is None:
-            self.learned(record, record.with_fate(request, request.fate, not_found_at=now), now)
-        return now if request.not_found_at is None else request.not_found_at
+            self.learned(record, record.with_fate(request, request.fate, not_found_at=rfc3339(now)), now)
+        return now if request.not_found_at is None else epoch(request.not_found_at)
 
     def own_request_id(self, record: Record, request_id: str, now: float) -> bool:
         """Write down whose request id it is; say whether it is not another job's or attempt's already.

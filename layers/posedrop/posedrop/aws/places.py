@@ -59,9 +59,9 @@ def due(at: float) -> dict[str, str]:
     return {"stands": DUE, "place": rfc3339(at)}
 
 
-def dispatched(at: float) -> dict[str, str | float]:
+def dispatched(at: float) -> dict[str, str]:
     """Return the attributes of a job whose message is sent so that it arrives at a time (seconds since the epoch)."""
-    return {**due(at + LOST_AFTER), "send_at": at}
+    return {**due(at + LOST_AFTER), "send_at": rfc3339(at)}
 
 
 def client_item(character: str) -> str:

@@ -35,7 +35,7 @@ OF_ONE_ATTEMPT = (
 
 @dataclass(frozen=True)
 class Record:
-    """One job's record. Times are RFC 3339 texts or, where they are compared, seconds since the epoch.
+    """One job's record. Times are RFC 3339 texts.
 
     queued_at: since when the attempt is queued. rank, stands, place, send_at, dispatch_number: where a queued job
     stands (line/places.py); `send_at` is the time for which it was dispatched.
@@ -66,7 +66,7 @@ class Record:
     rank: int = 0
     stands: str | None = None
     place: str | None = None
-    send_at: float | None = None
+    send_at: str | None = None
     dispatch_number: int = 0
     owner: str | None = None
     requests: list[Request] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Record:
     notified_at: str | None = None
     wishes: list[str] = field(default_factory=list)
     buy_again: bool = False
-    refused_at: float | None = None
+    refused_at: str | None = None
     adopted: bool = False
     alerted_at: str | None = None
     errors: int = 0

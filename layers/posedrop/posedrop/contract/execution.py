@@ -17,7 +17,7 @@ class TaskFault:
 
 @dataclass(frozen=True)
 class ExecutionState:
-    """What is carried from task to task. Times are seconds since the epoch.
+    """What is carried from task to task. Times are RFC 3339 texts.
 
     faults: GETs without a response, in a row; not_found_at: when the provider first did not know the request id;
     tenths: the latency as it was when the job was submitted; completed: only a slot for the result is waited for;
@@ -31,12 +31,12 @@ class ExecutionState:
     character: str = ""
     pose: str = ""
     request_id: str | None = None
-    submitted_at: float = 0.0
+    submitted_at: str = ""
     polls: int = 0
     wait_seconds: int = 1
     finished: bool = False
     faults: int = 0
-    not_found_at: float | None = None
+    not_found_at: str | None = None
     error: dict[str, str] | None = None
     tenths: tuple[int, ...] = ()
     completed: bool = False

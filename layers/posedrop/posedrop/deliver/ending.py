@@ -146,7 +146,7 @@ class Ending:
         paid = record.paid
         if paid is not None and paid.cost_usd is not None:
             cost_usd = None  # it was settled before
-        charge = Charge(paid.charged_usd, paid.sent_at) if paid else Charge(0.0, self._clock())
+        charge = Charge(paid.charged_usd, epoch(paid.sent_at)) if paid else Charge(0.0, self._clock())
         try:
             self._budgets.settle(charge, cost_usd, self._clock(), record.parameters, delivered=delivered)
             if cost_usd is not None:

@@ -7,7 +7,7 @@ from posedrop.aws.messages import SubmitMessage
 from posedrop.aws.places import dispatched, in_line
 from posedrop.aws.record import Record
 from posedrop.aws.submit_queue import SubmitQueue
-from posedrop.contract.times import rfc3339
+from posedrop.contract.times import epoch, rfc3339
 from posedrop.gate.gate import Gate
 from posedrop.line.line import Line
 
@@ -45,4 +45,5 @@ class Entrance:
     def send(self, record: Record, place: dict[str, Any]) -> None:
         """Send the message of a job that goes at once, once its record is written as `place` said."""
         if record.send_at is not None and record.send_at == place.get("send_at"):
-            self._queue.send([(SubmitMessage(record.job_id, record.dispatch_number), record.send_at - self._clock())])
+            message = SubmitMessage(record.job_id, record.dispatch_number)
+            self._queue.send([(message, epoch(record.send_at) - self._clock())])

@@ -16,7 +16,7 @@ from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import StatusUnavailable, SubmitOutcomeUnknown
 from posedrop.contract.naming import execution_name
 from posedrop.contract.reasons import ReasonCode
-from posedrop.contract.times import epoch
+from posedrop.contract.times import epoch, rfc3339
 from posedrop.gate.budget import Charge
 from posedrop.gate.gate import Gate
 from posedrop.segmind.client import FAILED, Segmind
@@ -88,12 +88,12 @@ class RequestLookup:
         """
         if self._history is None:
             raise HistoryUnavailable("the history is turned off, or the images were in the request", final=True)
-        age = self._clock() - request.sent_at
+        age = self._clock() - epoch(request.sent_at)
         if age < HISTORY_DELAY:
             raise Deferred(ReasonCode.EARLIER_REQUEST, "the provider's history is asked next", HISTORY_DELAY - age)
         name = execution_name(record.job_id, request.attempt)
         try:
-            return self._history.find(name, request.sent_at, request.history_page)
+            return self._history.find(name, epoch(request.sent_at), request.history_page)
         except HistoryUnfinished as exc:
             requests = record.with_fate(request, request.fate, history_page=exc.page)
             self._ledger.learned(record, requests, self._clock())
@@ -112,7 +112,7 @@ class RequestLookup:
         if request_id is None:
             learned = self._ledger.learned(record, record.with_fate(request, Fate.ABSENT, charged_usd=0.0), now)
             if request.charged_usd:  # not before: another function may have learned it first
-                self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
+                self._gate.budgets.give_back(Charge(request.charged_usd, epoch(request.sent_at)))
             return learned
         if own:
             return self._ledger.adopt(record, request, request_id, now)
@@ -122,7 +122,7 @@ class RequestLookup:
         """Return once the look-up may go on without the history; raise Deferred or SubmitOutcomeUnknown before."""
         now = self._clock()
         if request.attempt == record.attempt:
-            left = request.sent_at + CANNOT_SAY - now
+            left = epoch(request.sent_at) + CANNOT_SAY - now
             if left > 0:
                 seconds = left if exc.final else min(left, ASK_AGAIN)
                 raise Deferred(ReasonCode.EARLIER_REQUEST, f"the last request may exist: {exc}", seconds) from exc
@@ -145,12 +145,13 @@ class RequestLookup:
                 self._gate.limiter.pause(now, exc.retry_after)
             if not exc.gone:
                 raise Deferred(ReasonCode.EARLIER_REQUEST, f"an earlier request is polled first: {exc}", 30) from exc
-            first = request.not_found_at
-            if first is None or now < max(first + GONE_APART, request.sent_at + HISTORY_DELAY):
-                seen = record.with_fate(request, request.fate, not_found_at=now if first is None else first)
+            first = epoch(request.not_found_at) if request.not_found_at else now
+            gone_at = max(first + GONE_APART, epoch(request.sent_at) + HISTORY_DELAY)
+            if now < gone_at:
+                seen = record.with_fate(request, request.fate, not_found_at=rfc3339(first))
                 self._ledger.learned(record, seen, now)
-                again = max((now if first is None else first) + GONE_APART, request.sent_at + HISTORY_DELAY) - now
-                raise Deferred(ReasonCode.EARLIER_REQUEST, "an earlier request is polled once more", again + 1) from exc
+                left = gone_at - now + 1
+                raise Deferred(ReasonCode.EARLIER_REQUEST, "an earlier request is polled once more", left) from exc
             return self._gone(record, request, request_id, first)
         if state == FAILED:
             return self._ledger.learned(record, record.with_fate(request, Fate.FAILED), now)
