@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from local.chaos.evidence import Ended, Ledger, Record, ends, running, waiting_messages
 from local.chaos.gateway import FAULTS_PATH
+from local.chaos.passing import LONG_AGO, expire, let_be_due, retain
 from local.chaos.scenario import (
     DEATHS,
     EXPIRES_SECONDS,
@@ -49,8 +50,6 @@ LATE_SECONDS = 3.0
 KILL_TRIES = 20
 LATEST_RETRY = 130.0
 """Seconds after the first upload until which new attempts are asked for: they must end as well."""
-LONG_AGO = "2000-01-01T00:00:00.000Z"
-RETENTION = "RECORD_RETENTION_DAYS"
 UNSENT = ("WAITING", "QUEUED", "SUBMITTING")
 """The states of a job that may still be sent."""
 
@@ -121,7 +120,7 @@ class ChaosRun:
         self._at(KILL_SECONDS, partial(self.set_gateway_faults, faults))
         self._at(UNREADABLE_SECONDS, self._send_unreadable)
         for at, days in RETENTION_SWITCHES:
-            self._at(at, partial(self._retain, days))
+            self._at(at, partial(retain, self._stack, days))
         try:
             rested = self._pass(limit)
             self.uploader.finish()
@@ -200,7 +199,8 @@ class ChaosRun:
         if not expiring:
             self._begin_alone_if_quiet(jobs, records)
         for job_id, place in lost_jobs(records, waiting, time.time()):
-            self._let_be_due(job_id, place)
+            if let_be_due(self._stack, job_id, place):
+                self.lost.append(job_id)
         endless = {(job.character, job.pose) for job in self._scenario.jobs if job.endless}
         apart_from = [record["job_id"] for record in records if (record["character"], record["pose"]) in endless]
         queued = sum(not any(job_id in body for job_id in apart_from) for body in waiting)
@@ -233,18 +233,6 @@ class ChaosRun:
         with suppress(httpx.TransportError):  # the response may be lost, but asking again would refuse for longer
             self._http.post("/_emulator/refuse", json={"seconds": REFUSED_SECONDS})
 
-    def _retain(self, days: int) -> None:
-        """Set RecordRetentionDays as a deployment would, in the functions' environments."""
-        functions = self._stack.client("lambda")
-        for page in functions.get_paginator("list_functions").paginate():
-            for function in page["Functions"]:
-                variables = function.get("Environment", {}).get("Variables", {})
-                if RETENTION in variables:
-                    functions.update_function_configuration(
-                        FunctionName=function["FunctionName"],
-                        Environment={"Variables": {**variables, RETENTION: str(days)}},
-                    )
-
     def _send_unreadable(self) -> None:
         for queue, body in UNREADABLE.items():
             self._send(queue, body)
@@ -270,9 +258,7 @@ class ChaosRun:
         self.forgotten[job.name] = record
         self.attempts_asked_for[job.name] += 1
         self.wishes[job.name] += 1
-        self._stack.client("dynamodb").delete_item(
-            TableName=self._stack.outputs["JobsTableName"], Key={"job_id": {"S": record["job_id"]}}
-        )
+        expire(self._stack, record["job_id"])
         prefix = f"{LAYOUT.folder(job.character).pose(job.pose)}."
         (upload,) = (
             upload
@@ -280,19 +266,6 @@ class ChaosRun:
             if upload.key.startswith(prefix) and not upload.key.endswith(".json")
         )
         self.uploader.begin(upload, again=True)
-
-    def _let_be_due(self, job_id: str, place: str) -> None:
-        """Let a dispatched job whose message is lost be due, as it is ten minutes after its time."""
-        dynamodb = self._stack.client("dynamodb")
-        with suppress(dynamodb.exceptions.ConditionalCheckFailedException):  # it has just moved
-            dynamodb.update_item(
-                TableName=self._stack.outputs["JobsTableName"],
-                Key={"job_id": {"S": job_id}},
-                UpdateExpression="SET place = :now",
-                ConditionExpression="place = :place",
-                ExpressionAttributeValues={":now": {"S": LONG_AGO}, ":place": {"S": place}},
-            )
-            self.lost.append(job_id)
 
     def _begin_alone_if_quiet(self, jobs: list[PlannedJob], records: list[Record]) -> None:
         """Upload the lone job's files as soon as none of the other jobs will be sent any more."""

@@ -52,6 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rpm", type=int, default=default.rpm, help="calls in any 60 seconds, 0: any number (default)")
     parser.add_argument("--rpm-counts", choices=RPM_COUNTS, default=default.rpm_counts, help="which calls count")
+    parser.add_argument("--api-key", default=default.api_key, help="the only key that is right")
+    _add_history(parser, default)
+    _add_costs(parser, default)
+    parser.add_argument("--seed", type=int, default=default.seed, help="decides all draws (default: %(default)s)")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="a fault plan, JSON: see local/segmind/faults.py")
+    return parser
+
+
+def _add_history(parser: argparse.ArgumentParser, default: Settings) -> None:
+    """Add what is kept, and for how long."""
     parser.add_argument(
         "--retention",
         type=float,
@@ -67,16 +77,6 @@ def _parser() -> argparse.ArgumentParser:
         help="images and rows of the history are kept so long (default: %(default)s)",
     )
     parser.add_argument(
-        "--cost-per", choices=COST_PER, default=default.cost_per, help="or each of its samples (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--credits", type=int, default=default.credits, help="jobs that are paid for (default: any number)"
-    )
-    parser.add_argument(
-        "--cost", type=float, default=default.cost, metavar="USD", help="what results say they cost (default: nothing)"
-    )
-    parser.add_argument("--api-key", default=default.api_key, help="the only key that is right")
-    parser.add_argument(
         "--history-lag",
         type=float,
         default=default.history_lag,
@@ -90,9 +90,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ROWS",
         help="requests that others make on the account each day, in the history only (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=default.seed, help="decides all draws (default: %(default)s)")
-    parser.add_argument("--faults", type=Path, metavar="FILE", help="a fault plan, JSON: see local/segmind/faults.py")
-    return parser
+
+
+def _add_costs(parser: argparse.ArgumentParser, default: Settings) -> None:
+    """Add what jobs cost."""
+    parser.add_argument(
+        "--cost", type=float, default=default.cost, metavar="USD", help="what results say they cost (default: nothing)"
+    )
+    parser.add_argument(
+        "--cost-per", choices=COST_PER, default=default.cost_per, help="or each of its samples (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--credits", type=int, default=default.credits, help="jobs that are paid for (default: any number)"
+    )
 
 
 if __name__ == "__main__":
