@@ -45,7 +45,7 @@ def amounts(stack: Stack) -> dict[str, float]:
     for name, meter in stack.meters.items():
         used["dynamodb_write"] += meter.write_units / stack.jobs_of(name)
         used["dynamodb_read"] += meter.read_units / stack.jobs_of(name)
-    used["s3_get"] += stack.objects.heads / stack.jobs_of("submit")
+    used["s3_get"] += stack.parts.objects.heads / stack.jobs_of("submit")
     uploads = stack.upload_queue.use
     used["sqs_request"] += (uploads.sent + uploads.calls) / stack.jobs_of("intake")
     used["sqs_request"] += stack.submit_queue.use.calls / stack.jobs_of("submit")

@@ -307,7 +307,7 @@ def test_the_provider_refuses_more_than_the_plan_allows() -> None:
 
 def test_an_error_that_the_code_survives_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = Stack(Setting())
-    monkeypatch.setattr(stack.objects, "generate_presigned_url", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(stack.parts.objects, "generate_presigned_url", lambda *_, **__: 1 / 0)
     stack.upload("large/hero", 1)
     with pytest.raises(ZeroDivisionError):
         stack.run(60)

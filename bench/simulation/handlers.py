@@ -1,0 +1,128 @@
+"""The handlers of `intake`, `dispatch`, `submit` and `poll` in the simulated stack: the project's own code."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from aws_lambda_powertools.metrics import Metrics
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+
+from bench.simulation.functions import Handler
+from bench.simulation.outside import Key, Workflows
+from bench.simulation.parts import Parts
+from bench.simulation.samples import sample_job
+from bench.simulation.template import parameter, submit_settings
+from posedrop.aws.executions import Executions
+from posedrop.aws.inbox import Inbox
+from posedrop.aws.messages import SubmitMessage, parse_message
+from posedrop.aws.parallel import WORKERS
+from posedrop.contract.deferral import Deferred
+from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
+from posedrop.line.entrance import Entrance
+from posedrop.line.line import Line
+from posedrop.poll.status_poller import StatusPoller
+from posedrop.segmind.rescue import Rescue
+from posedrop.submit.lookup import RequestLookup
+from posedrop.submit.submission import Submission
+
+INTAKE_SECONDS = 0.35
+"""What intake takes for one pose besides the line and the ledger: two listings, reading face, pose and job file (a few
+MB), checking both. Assumed."""
+
+
+def intake(parts: Parts, uploads: dict[str, tuple[str, str]]) -> Handler:
+    """Return the handler of `intake`. `uploads`: the character and pose behind each message."""
+    ledger, simulation = parts.ledger("intake"), parts.simulation
+    line = Line(parts.items("intake"))
+    entrance = Entrance(parts.gate(parts.client("intake")), line, parts.sender(), simulation.clock)
+
+    def handler(event: Any, remaining: Callable[[], float]) -> dict[str, Any]:
+        name = event["Records"][0]["body"]
+        character, pose = uploads.pop(name)
+        simulation.sleep(INTAKE_SECONDS)
+        place = entrance.place(character)
+        entrance.send(ledger.queue(sample_job(character, pose, name), place, simulation.clock()), place)
+        for waiting in (pose, ""):
+            ledger.stop_waiting(character, waiting)
+        return {"batchItemFailures": []}
+
+    return handler
+
+
+def dispatch(parts: Parts, took: Callable[[float], None]) -> Handler:
+    """Return the handler of `dispatch`. `took` is told the seconds of each run."""
+    dispatcher = Dispatcher(
+        parts.gate(parts.client("dispatch")),
+        Line(parts.items("dispatch")),
+        parts.sender(),
+        clock=parts.simulation.clock,
+        key_changed_at=lambda: 0.0,
+        parallel=parts.simulation.parallel(WORKERS),
+    )
+
+    def handler(event: Any, remaining: Callable[[], float]) -> Dispatched:
+        began = parts.simulation.now
+        done = dispatcher.run(remaining)
+        took(parts.simulation.now - began)
+        Metrics().metric_set.clear()
+        return done
+
+    return handler
+
+
+def submit(
+    parts: Parts,
+    workflows: Workflows,
+    wake_dispatch: Callable[[], None],
+    unexpected: Callable[[Exception], None],
+) -> Handler:
+    """Return the handler of `submit`. `unexpected` is told each error that the code did not expect."""
+    simulation, ledger, gate = parts.simulation, parts.ledger("submit"), parts.gate(parts.client("submit"))
+    submission = Submission(
+        submit_settings(parts.setting),
+        s3=cast(Any, parts.objects),
+        ledger=ledger,
+        gate=gate,
+        segmind=parts.provider,
+        lookup=RequestLookup(ledger, parts.provider, gate, None, Rescue(None), clock=simulation.clock),
+        api_key=Key(),
+        executions=Executions(cast(Any, workflows), "arn:stateMachine:jobs"),
+        latency=parts.latency("submit"),
+        pictures=cast(Any, None),  # no picture of the simulation needs to be prepared
+        wake_dispatch=wake_dispatch,
+        clock=simulation.clock,
+        sleep=simulation.sleep,
+    )
+    inbox = Inbox(cast(Any, parts.submit_queue), "submits", "dead letters", "submits")
+
+    def handler(event: Any, remaining: Callable[[], float]) -> dict[str, Any]:
+        def handle(message: SQSRecord, received: int) -> None:
+            found = parse_message(message.body)
+            assert isinstance(found, SubmitMessage)
+            record = ledger.get(found.job_id)
+            assert record is not None, found.job_id
+            try:
+                submission.advance(record, found, received, remaining)
+            except Exception as exc:
+                if not isinstance(exc, Deferred):
+                    unexpected(exc)
+                raise
+
+        response = inbox.process(event, handle)
+        Metrics().metric_set.clear()
+        return response
+
+    return handler
+
+
+def poll(parts: Parts) -> Handler:
+    """Return the handler of `poll`."""
+    poller = StatusPoller(
+        parts.provider,
+        parts.gate(parts.client("poll")).limiter,
+        Key(),
+        timeout_seconds=parameter("JobTimeoutSeconds"),
+        typical_seconds=parameter("TypicalInferenceSeconds"),
+        clock=parts.simulation.clock,
+        sleep=parts.simulation.sleep,
+    )
+    return lambda state, remaining: poller.look(state)
