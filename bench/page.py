@@ -87,11 +87,11 @@ def _done(number: int, uploads: str, outputs: str) -> Record:
         parameters={"prompt": f"a walk in the rain, number {number}", "seed": number, "samples": 1},
         outputs=[output],
         metrics={"inference_seconds": 31.06, "total_seconds": 38.2, "polls": 2},
-        created_at=rfc3339(at - 60),
-        updated_at=rfc3339(at),
-        submitted_at=rfc3339(at - 40),
-        completed_at=rfc3339(at),
-        notified_at=rfc3339(at),
+        created_at=at - 60,
+        updated_at=at,
+        submitted_at=at - 40,
+        completed_at=at,
+        notified_at=at,
     )
 
 
@@ -156,10 +156,10 @@ def measure_changes(page: Page, local: LocalStack, records: list[Record]) -> flo
     took = []
     for record in records[:CHANGES]:
         error = {"type": "InferenceFailed", "message": "the benchmark"}
-        changed = replace(record, status=Status.FAILED, error=error, outputs=[], updated_at=rfc3339(time.time()))
+        changed = replace(record, status=Status.FAILED, error=error, outputs=[], updated_at=time.time())
         item = to_item({name: value for name, value in vars(changed).items() if value})
         card = page.locator(f'[data-job="{record.job_id}"][data-state="failed"]')
-        unfinished = {**item, "unfinished": {"S": ENDED_UNSENT}, "unfinished_at": {"S": changed.updated_at}}
+        unfinished = {**item, "unfinished": {"S": ENDED_UNSENT}, "unfinished_at": {"S": rfc3339(changed.updated_at)}}
         local.client("dynamodb").put_item(TableName=local.outputs["JobsTableName"], Item=unfinished)
         took.append(seconds(card.wait_for))
     return max(took)

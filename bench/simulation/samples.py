@@ -9,7 +9,6 @@ from bench.simulation.template import TABLE
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.places import in_line
 from posedrop.contract.job import Input, Job
-from posedrop.contract.times import rfc3339
 from posedrop.contract.upload_layout import UploadLayout
 
 IMAGE_BYTES = 2_000_000
@@ -54,7 +53,6 @@ def item_in_line(simulation: Simulation, character: str, pose: str, name: str, c
     """
     aside = Table(simulation, "job_id", {})
     ledger = Ledger(cast(Any, Client(simulation, aside, Meter(), timed=False)), TABLE)
-    queued_at = rfc3339(came)
-    place = {"rank": 1, "dispatch_number": 1, "queued_at": queued_at, **in_line(1, queued_at)}
+    place = {"rank": 1, "dispatch_number": 1, "queued_at": came, **in_line(1, came)}
     ledger.queue(sample_job(character, pose, name), place, came)
     return dict(aside.items[name])

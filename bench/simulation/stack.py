@@ -25,7 +25,7 @@ from bench.simulation.template import intake_concurrency, parameter
 from posedrop.aws.places import client_item, in_line
 from posedrop.aws.record import Status
 from posedrop.contract.execution import ExecutionState
-from posedrop.contract.times import epoch, rfc3339
+from posedrop.contract.times import rfc3339
 from posedrop.gate.budget import Charge
 from posedrop.gate.gate import GateState
 
@@ -119,7 +119,7 @@ class Stack:
                 "pose": pose,
                 **dict.fromkeys(("created_at", "updated_at", "queued_at"), rfc3339(came)),
             }
-            own |= in_line(rank, own["queued_at"])
+            own |= in_line(rank, came)
             item = {**pattern, **{key: {"S": value} for key, value in own.items()}, "rank": {"N": str(rank)}}
             self.parts.table.load(item)
         self.parts.table.load({"job_id": {"S": client_item(character)}, "rank": {"N": str(poses)}})
@@ -194,7 +194,7 @@ class Stack:
         metrics = {"inference_seconds": round(inference, 2), "total_seconds": 36.2, "polls": 3, "cost_usd": JOB_COST}
         ended = self._ledger.succeed(record, [output(record.character, record.pose)], metrics, now())
         self._latency.observe(inference)
-        self._budgets.settle(Charge(record.claimed.charged_usd, epoch(record.claimed.sent_at)), JOB_COST, now())
+        self._budgets.settle(Charge(record.claimed.charged_usd, record.claimed.sent_at), JOB_COST, now())
         self._ledger.notified(ended, now())
         self.parts.table.delete(record.job_id)  # not counted: only to save memory
         self.delivered += 1

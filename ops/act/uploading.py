@@ -10,7 +10,6 @@ from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
 from posedrop.contract.contents import HEAD_BYTES, content_of
-from posedrop.contract.times import epoch
 
 READ_SECONDS = 0.5
 """Between two readings of the ledger at first; later they are further apart."""
@@ -46,7 +45,7 @@ def standing(job_id: str, record: Record | None, situation: Situation) -> Standi
     match record.status:
         case Status.SUBMITTED if record.submitted_at:
             # The median of the last jobs fills two thirds of the bar; a slower job creeps on and never reaches the end.
-            age = max(0.0, situation.now - epoch(record.submitted_at))
+            age = max(0.0, situation.now - record.submitted_at)
             share = 0.2 + 0.75 * (1 - 3 ** (-age / situation.typical_seconds))
             return Standing(job_id, "in the model", share, record)
         case Status.SUCCEEDED | Status.FAILED:

@@ -23,7 +23,6 @@ from ops.inspect.records import ALWAYS, NEVER, WINDOW, Records, Wanted
 from ops.inspect.suggestions import Words
 from ops.inspect.timeline import timeline
 from posedrop.aws.record import Status
-from posedrop.contract.times import rfc3339
 
 
 @click.command()
@@ -77,8 +76,8 @@ def jobs(
     """
 
     def wanted(now: float) -> Wanted:
-        since = ALWAYS if newer_than is None else rfc3339(now - newer_than)
-        until = NEVER if older_than is None else rfc3339(now - older_than)
+        since = ALWAYS if newer_than is None else now - newer_than
+        until = NEVER if older_than is None else now - older_than
         return Wanted(character, [Status(status.upper()) for status in statuses], since, until)
 
     if watched:

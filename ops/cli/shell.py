@@ -15,6 +15,8 @@ from ops.errors import AWS_ERRORS, OpsError
 from ops.formatting import printable
 from ops.inspect.suggestions import did_you_mean
 from ops.stack import Stack, Target, find
+from posedrop.aws.record import TIMES
+from posedrop.contract.times import rfc3339
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -130,9 +132,14 @@ def common(function: F) -> F:
     return function
 
 
+def _with_texts(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a dataclass as an object of JSON, a record's times as RFC 3339."""
+    return {name: rfc3339(value) if name in TIMES and isinstance(value, float) else value for name, value in fields}
+
+
 def _plain(data: Any) -> Any:
     if is_dataclass(data) and not isinstance(data, type):
-        return asdict(data)
+        return asdict(data, dict_factory=_with_texts)
     if isinstance(data, list):
         return [_plain(item) for item in data]
     if isinstance(data, dict):

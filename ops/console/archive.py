@@ -10,7 +10,6 @@ from botocore.exceptions import ClientError
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
 from posedrop.aws.stored_uploads import GONE
-from posedrop.contract.times import epoch
 from posedrop.contract.upload_layout import slug
 
 CHUNK = 1024 * 1024
@@ -96,5 +95,5 @@ def _name(record: Record, number: int, key: str, taken: set[str]) -> str:
 
 
 def _date(record: Record) -> tuple[int, int, int, int, int, int]:
-    at = datetime.fromtimestamp(epoch(record.completed_at or record.updated_at), UTC)
+    at = datetime.fromtimestamp(record.completed_at or record.updated_at, UTC)
     return at.year, at.month, at.day, at.hour, at.minute, at.second

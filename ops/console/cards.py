@@ -89,11 +89,11 @@ def card(record: Record, situation: Situation, send_at: float | None = None) -> 
         "state": state(record),
         "headline": _headline(record, situation, send_at),
         "missing": record.missing,
-        "created_at": record.created_at or None,
-        "updated_at": record.updated_at or None,
-        "submitted_at": record.submitted_at,
-        "completed_at": record.completed_at,
-        "eta": rfc3339(send_at) if send_at else None,
+        "created_at": _text_of(record.created_at),
+        "updated_at": _text_of(record.updated_at),
+        "submitted_at": _text_of(record.submitted_at),
+        "completed_at": _text_of(record.completed_at),
+        "eta": _text_of(send_at),
         "outputs": len(record.outputs),
         "width": first.get("width"),
         "height": first.get("height"),
@@ -126,6 +126,10 @@ def stack_of(record: Record) -> str:
     return f"{record.character}/{pose or record.pose.removesuffix(f'-{seed}')}"
 
 
+def _text_of(time: float | None) -> str | None:
+    return rfc3339(time) if time else None
+
+
 def aspect(record: Record, situation: Situation, send_at: float | None = None) -> tuple[str, int | None]:
     """What of a card may change by itself: where it differs, the card is another one."""
     return _headline(record, situation, send_at), _step(send_at)
@@ -140,7 +144,7 @@ def _headline(record: Record, situation: Situation, send_at: float | None) -> st
         case "waiting":
             return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "held up"
         case "queued":
-            deferred = record.deferred_until is not None and epoch(record.deferred_until) > situation.now
+            deferred = record.deferred_until is not None and record.deferred_until > situation.now
             if deferred and record.reason_code in _DEFERRALS and not situation.gate.breaker.is_open:
                 return _DEFERRALS[record.reason_code]
             if send_at:
@@ -170,12 +174,13 @@ def _digest(value: object) -> str:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which jobs are asked for; what is empty does not matter. `since` is RFC 3339, of the last change."""
+    """Which jobs are asked for; what is empty does not matter. `since`: of the last change, in seconds since
+    the epoch."""
 
     character: str = ""
     states: frozenset[str] = field(default_factory=frozenset)
     text: str = ""
-    since: str = ALWAYS
+    since: float = ALWAYS
 
     def wanted(self) -> Wanted:
         """What to ask the indexes for, where not all records are known."""
@@ -214,15 +219,15 @@ def page(
 
 def cursor_after(record: Record) -> str:
     """The cursor of the page that begins after a record."""
-    return f"{record.updated_at}/{record.job_id}"
+    return f"{rfc3339(record.updated_at)}/{record.job_id}"
 
 
-def parse_cursor(cursor: str) -> tuple[str, str]:
+def parse_cursor(cursor: str) -> tuple[float, str]:
     """The time and the id of the record that a page begins after. Raises ValueError if it is no cursor."""
     updated_at, slash, job_id = cursor.partition("/")
     if not slash or not updated_at or not job_id:
         raise ValueError(f"no page begins at {cursor}")
-    return updated_at, job_id
+    return epoch(updated_at), job_id
 
 
 def characters(records: Iterable[Record]) -> list[dict[str, Any]]:

@@ -24,7 +24,6 @@ from ops.formatting import many
 from ops.inspect.records import Records
 from ops.stack import Stack
 from posedrop.aws.record import Record
-from posedrop.contract.times import rfc3339
 
 MOST = 1000
 """Jobs of a selection."""
@@ -40,7 +39,7 @@ def filter_of(request: Request, now: float) -> cards.Filter:
     if not states <= set(cards.STATES):
         raise HTTPException(400, f"a state is one of {', '.join(cards.STATES)}")
     hours = number_of(query.get("hours") or "0", "hours", 0, 1e6)
-    times = {"since": rfc3339(now - hours * 3600)} if hours else {}
+    times = {"since": now - hours * 3600} if hours else {}
     return cards.Filter(query.get("character", ""), states, query.get("text", "").strip(), **times)
 
 

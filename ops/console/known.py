@@ -20,7 +20,6 @@ from ops.stack import Stack
 from posedrop.aws.places import IN_LINE
 from posedrop.aws.record import Record
 from posedrop.aws.record_table import PAID
-from posedrop.contract.times import rfc3339
 
 WATCHED = 100
 """Jobs of a watched character that are read, the newest."""
@@ -120,7 +119,7 @@ class TableReader:
             for record in self._records.page(Wanted(character), WATCHED).records:
                 # This index may be behind the table.
                 before = records.get(record.job_id)
-                if record.updated_at >= rfc3339(since) and (before is None or before.updated_at < record.updated_at):
+                if record.updated_at >= since and (before is None or before.updated_at < record.updated_at):
                     records[record.job_id] = record
         return self._known(records, unfinished, known.cut)
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from ops.inspect.situation import Situation
 from posedrop.aws.places import IN_LINE
 from posedrop.aws.record import Record, Status
-from posedrop.contract.times import epoch
 
 
 def send_times(
@@ -19,7 +18,7 @@ def send_times(
     deferred job stands in line again at its time, and goes then or later.
     """
     queued = [record for record in records if record.status is Status.QUEUED]
-    found = {record.job_id: epoch(record.send_at) for record in queued if record.send_at}
+    found = {record.job_id: record.send_at for record in queued if record.send_at}
     # A job may have come that the index does not show yet.
     places = sorted({*line, *(str(record.place) for record in queued if record.stands == IN_LINE)} if whole else line)
     for record in queued:
@@ -30,5 +29,5 @@ def send_times(
                 found[record.job_id] = send_at
     for record in queued:
         if record.stands != IN_LINE and not record.send_at and record.deferred_until:
-            found[record.job_id] = max(epoch(record.deferred_until), situation.opening.at)
+            found[record.job_id] = max(record.deferred_until, situation.opening.at)
     return found

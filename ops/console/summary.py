@@ -39,13 +39,13 @@ def summary(
         if record.error:
             failures[record.error["type"]] += 1
         if record.status is Status.QUEUED:
-            queued.append(epoch(record.queued_at))
+            queued.append(record.queued_at)
         if record.status is Status.SUCCEEDED and record.attempt == 1 and record.completed_at and record.created_at:
             done.append(record)
     states.update({state: max(0, count - states[state]) for state, count in (counted or {}).items()})
     gate, opening, now = situation.gate, situation.opening, situation.now
     rate, pause = rate_of(gate, opening, situation.limit, now), pause_of(gate.breaker, opening, now)
-    newest = heapq.nlargest(DURATIONS, done, key=lambda record: str(record.completed_at))
+    newest = heapq.nlargest(DURATIONS, done, key=lambda record: record.completed_at or 0.0)
     paused = None
     if pause:
         seconds = round(max(0.0, epoch(pause.until) - situation.now), 1)

@@ -9,14 +9,14 @@ from typing import Any
 from ops.inspect.records import Records
 from ops.stack import Stack
 from posedrop.aws.record import Record
-from posedrop.contract.times import epoch, rfc3339
+from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import Fate, Request
 
 DIGITS = 6
 
 GROUPS: dict[str, Callable[[Record, Request], str]] = {
-    "day": lambda record, request: request.sent_at[:10],
-    "month": lambda record, request: request.sent_at[:7],
+    "day": lambda record, request: rfc3339(request.sent_at)[:10],
+    "month": lambda record, request: rfc3339(request.sent_at)[:7],
     "character": lambda record, request: record.character,
     "client": lambda record, request: record.character.partition("/")[0],
 }
@@ -70,7 +70,7 @@ def sum_costs(records: Iterable[Record], by: str, since: float) -> Costs:
     for record in records:
         names = set()
         for request in record.requests:
-            if epoch(request.sent_at) < since or request.fate is Fate.ABSENT:
+            if request.sent_at < since or request.fate is Fate.ABSENT:
                 continue
             name = GROUPS[by](record, request)
             groups.setdefault(name, Sum(name)).add(request)

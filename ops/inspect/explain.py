@@ -24,7 +24,6 @@ from posedrop.aws.record import Record
 from posedrop.aws.stored_uploads import GONE, UploadChanged
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.job import waiting_id
-from posedrop.contract.times import epoch
 from posedrop.contract.upload_layout import (
     JOB_FILE,
     SINGLE_POSE,
@@ -144,7 +143,7 @@ class Explainer:
         if kind in (FileKind.FACE, FileKind.POSE):
             again = found.job.inputs[kind].version_id != record.inputs[kind]["version_id"]
         else:
-            again = own.modified.timestamp() > epoch(record.created_at) + 1
+            again = own.modified.timestamp() > record.created_at + 1
         if not again:
             return explained
         if explained.reason is Reason.DONE:
@@ -170,7 +169,7 @@ class Explainer:
         newest = max(listed.modified.timestamp() for listed in files.present())
         for record in self._records.of_pose(character, pose):
             same = read == {kind: image.get("sha256") for kind, image in record.inputs.items()}
-            if same and newest <= epoch(record.created_at):
+            if same and newest <= record.created_at:
                 return record
         return None
 

@@ -9,7 +9,6 @@ from ops.inspect.situation import MOST_COUNTED, Situation
 from posedrop.aws.places import IN_LINE
 from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import BUDGETS, InputFault, ReasonCode
-from posedrop.contract.times import epoch
 from posedrop.contract.upload_layout import Folder, UploadLayout
 from posedrop.segmind.requests import Fate
 
@@ -84,7 +83,7 @@ OWN_DEFERRALS: dict[str | None, tuple[str, str]] = {
 
 def _queued(record: Record, situation: Situation) -> Explanation:
     job, now = _job(record, situation), situation.now
-    left = epoch(record.deferred_until) - now if record.deferred_until else 0.0
+    left = record.deferred_until - now if record.deferred_until else 0.0
     # A look-up is no new request: the breaker does not stop it.
     if situation.gate.breaker.is_open and not (left > 0 and record.reason_code == ReasonCode.EARLIER_REQUEST):
         return _paused(record, situation)
@@ -103,8 +102,8 @@ def _queued(record: Record, situation: Situation) -> Explanation:
         return Explanation(Reason.WAITING_BUDGET if money else Reason.WAITING_LIMIT, sentence, step)
     if record.stands == IN_LINE and record.place:
         return _in_line(record, situation, situation.before(record.place))
-    if record.send_at and epoch(record.send_at) > now:
-        wait = span(epoch(record.send_at) - now)
+    if record.send_at and record.send_at > now:
+        wait = span(record.send_at - now)
         sentence = f"{job} has its time within the plan's request limit and is sent in {wait}."
         return Explanation(Reason.WAITING_LIMIT, sentence, "Nothing: it goes on by itself.")
     if record.reason and left > 0:
@@ -160,7 +159,7 @@ def _submitting(record: Record, situation: Situation) -> Explanation:
             "and the provider's history is asked whether it arrived."
         )
         return Explanation(Reason.OUTCOME_UNKNOWN, sentence, "Wait a minute or two and ask again.")
-    age = situation.now - epoch(claim.sent_at if claim else record.updated_at)
+    age = situation.now - (claim.sent_at if claim else record.updated_at)
     if age > situation.submit_timeout_seconds:
         sentence = (
             f"{_job(record, situation)} has been on its way to the provider for {span(age)}, "
@@ -173,7 +172,7 @@ def _submitting(record: Record, situation: Situation) -> Explanation:
 
 
 def _submitted(record: Record, situation: Situation) -> Explanation:
-    age = situation.now - epoch(record.submitted_at or record.updated_at)
+    age = situation.now - (record.submitted_at or record.updated_at)
     if age > situation.job_timeout_seconds + LATE:
         sentence = (
             f"{_job(record, situation)} was submitted {span(age)} ago and has not been notified, "
@@ -240,8 +239,8 @@ def _job(record: Record, situation: Situation) -> str:
     return situation.subject or f"Job {record.job_id}"
 
 
-def ago(time: str | None, now: float) -> str:
-    return f" {span(now - epoch(time))} ago" if time else ""
+def ago(time: float | None, now: float) -> str:
+    return f" {span(now - time)} ago" if time else ""
 
 
 def clause(text: str | None) -> str:

@@ -15,7 +15,7 @@ from ops.inspect.records import Counts, Records
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import BUDGETS
-from posedrop.contract.times import epoch, rfc3339
+from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker, Cause
 from posedrop.gate.budget import Budget
 from posedrop.gate.credits import Credits
@@ -129,7 +129,7 @@ def health(stack: Stack) -> Health:
     opening = stack.gate.opening(state, now)
     records = Records(stack)
     sent = records.sent()
-    first = [epoch(entry.queued_at) for entry in (*stack.line.head(1), *stack.line.next_due())]
+    first = [entry.queued_at for entry in (*stack.line.head(1), *stack.line.next_due())]
     waited = max(0.0, round(now - min(first), 1)) if first else None
     pause = pause_of(state.breaker, opening, now)
     alarms = alarms_on(stack)
@@ -257,7 +257,7 @@ def _stuck(stack: Stack, sent: list[Record], now: float) -> list[Problem]:
         Status.SUCCEEDED: ages.ended,
         Status.FAILED: ages.ended,
     }
-    stuck = Counter(found.status for found in sent if epoch(found.updated_at) < now - limits.get(found.status, now))
+    stuck = Counter(found.status for found in sent if found.updated_at < now - limits.get(found.status, now))
     numbers = ", ".join(f"{stuck[status]:,} {status}" for status in limits if stuck[status])
     if not numbers:
         return []

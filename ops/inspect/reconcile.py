@@ -17,7 +17,7 @@ from posedrop.aws.record import Record
 from posedrop.aws.record_table import Conflict
 from posedrop.contract.delivery_requests import HistoryRequest
 from posedrop.contract.naming import execution_name
-from posedrop.contract.times import epoch, rfc3339
+from posedrop.contract.times import rfc3339
 from posedrop.segmind.history_rows import PastRequest, merged
 from posedrop.segmind.requests import Fate, Request
 
@@ -173,7 +173,7 @@ class Comparison:
         found = [difference for past in unowned if (difference := self._unowned(past))]
         found += self._twice()
         for known in self._known:
-            if known.request.request_id and self._since <= epoch(known.request.sent_at) <= self._until:
+            if known.request.request_id and self._since <= known.request.sent_at <= self._until:
                 found += self._owned(known, self._past.get(known.request.request_id))
         order = list(Kind)
         return sorted(found, key=lambda each: (order.index(each.kind), each.request_ids))
@@ -183,7 +183,7 @@ class Comparison:
         requests = [
             known.request
             for known in self._known
-            if self._since <= epoch(known.request.sent_at) <= self._until and known.request.fate is not Fate.ABSENT
+            if self._since <= known.request.sent_at <= self._until and known.request.fate is not Fate.ABSENT
         ]
         return _side([request.cost_usd for request in requests])
 

@@ -6,6 +6,7 @@ reads MOST_READ of them at most; where that is not enough, it says how far back 
 
 import base64
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from posedrop.aws.record_reader import BATCH, CHARACTER_INDEX, DAY_INDEX, SORTED
 from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, UNFINISHED_INDEX
 from posedrop.contract.job import SLUG_LIMIT
 from posedrop.contract.reasons import ReasonCode
-from posedrop.contract.times import rfc3339
+from posedrop.contract.times import epoch, rfc3339
 from posedrop.contract.upload_layout import slug
 
 MOST_READ = 2_000
@@ -46,23 +47,23 @@ PLACES: dict[str, tuple[tuple[str, str, str], ...]] = {
 }
 """Where the records of a status stand while they are not finished."""
 DATE = "%Y-%m-%d"
-ALWAYS = rfc3339(0)
-NEVER = "9999-12-31T23:59:59.999Z"
+ALWAYS, NEVER = 0.0, math.inf
 
 newest = attrgetter("updated_at", "job_id")
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which records to list; what is empty does not matter. Times are RFC 3339 and compared with the last change.
+    """Which records to list; what is empty does not matter. Times are seconds since the epoch, and compared with
+    the last change.
 
     `unfinished`: only those whose end is not notified. `also` is a further condition.
     """
 
     character: str = ""
     statuses: Sequence[Status] = ()
-    since: str = ALWAYS
-    until: str = NEVER
+    since: float = ALWAYS
+    until: float = NEVER
     unfinished: bool = False
     also: Callable[[Record], bool] | None = None
 
@@ -150,7 +151,7 @@ class Records:
                 return Page(found)
         return Page(found, cursor_after(wanted, batch[-1]), batch[-1].get("created_at", {}).get("S"))
 
-    def newest(self, limit: int, before: str = NEVER) -> tuple[list[Record], bool]:
+    def newest(self, limit: int, before: float = NEVER) -> tuple[list[Record], bool]:
         """The newest `limit` records that were created before a time, and whether there may be more."""
         keys = list(islice(self._newest_keys(Wanted(until=before), None), limit + 1))
         more = len(keys) > limit or (bool(keys) and "job_id" not in keys[-1])
@@ -163,8 +164,9 @@ class Records:
         head = next(self._walk(QUEUED[0], forward=True), None)
         found, more = self.newest(WINDOW)
         oldest = min((record.created_at for record in found), default=ALWAYS)
-        if more and head and head["queued_at"]["S"] < oldest:
-            found = found[: WINDOW // 2] + self.newest(WINDOW // 2, head["queued_at"]["S"])[0]
+        queued_at = epoch(head["queued_at"]["S"]) if head else NEVER
+        if more and queued_at < oldest:
+            found = found[: WINDOW // 2] + self.newest(WINDOW // 2, queued_at)[0]
         return found, more
 
     def get(self, job_ids: Iterable[str]) -> dict[str, Record]:
@@ -269,7 +271,7 @@ class Records:
             start = None
 
     def _by_day(self, wanted: Wanted, start: "Cursor | None") -> Iterator[dict[str, Any]]:
-        first = _day(min(rfc3339(self._stack.clock() + SKEW), wanted.until))
+        first = _day(rfc3339(min(self._stack.clock() + SKEW, wanted.until)))
         last = _day(rfc3339(self._stack.created_at - SKEW))
         if start:
             first = min(first, _day(start.key))  # a cursor of other filters has none
@@ -282,14 +284,14 @@ class Records:
         yield {"day": {"S": (first - timedelta(days=MOST_DAYS)).strftime(DATE)}}
 
     def _walk(
-        self, place: Place, start: "Cursor | None" = None, until: str = NEVER, *, forward: bool = False
+        self, place: Place, start: "Cursor | None" = None, until: float = NEVER, *, forward: bool = False
     ) -> Iterator[Key]:
         """The keys at one place of an index, the last first, or `forward`."""
         index, name, key = place
         by_creation = SORTED_BY[index] == "created_at"  # what changed before a time was created before it
         after = {name: key, SORTED_BY[index]: start.sort, "job_id": start.job_id} if start and start.job_id else None
-        until = until if until != NEVER and by_creation else ""
-        return self._reader.newest_keys(place, until=until, after=after, forward=forward)
+        latest = rfc3339(until) if until != NEVER and by_creation else ""
+        return self._reader.newest_keys(place, until=latest, after=after, forward=forward)
 
     def _keys(self, places: Sequence[Place]) -> Iterator[Key]:
         for place in places:

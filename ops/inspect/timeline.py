@@ -98,12 +98,12 @@ def seconds_to_result(record: Record) -> float | None:
     began = record.queued_at if record.attempt > 1 and record.queued_at else record.created_at
     if record.status is not Status.SUCCEEDED or not record.completed_at or not began:
         return None
-    return round(epoch(record.completed_at) - epoch(began), 1)
+    return round(record.completed_at - began, 1)
 
 
 def _events(record: Record) -> list[TimelineEvent]:
     begins = "waiting" if record.status is Status.WAITING else "queued"
-    found: list[tuple[str | None, str, str]] = [
+    found: list[tuple[float | None, str, str]] = [
         (record.created_at, begins, ", ".join(record.missing)),
         (record.queued_at if record.attempt > 1 else None, "queued again", f"attempt {record.attempt}"),
         *(event for request in record.requests for event in _request(request)),
@@ -114,9 +114,9 @@ def _events(record: Record) -> list[TimelineEvent]:
         (record.alerted_at, "notified", "INCOMPLETE"),
     ]
     if record.status is Status.QUEUED and record.reason:
-        until = f", until {record.deferred_until}" if record.deferred_until else ""
+        until = f", until {rfc3339(record.deferred_until)}" if record.deferred_until else ""
         found.append((record.updated_at, "deferred", f"{record.reason}{until}"))
-    return [TimelineEvent(at, what, detail) for at, what, detail in found if at]
+    return [TimelineEvent(rfc3339(at), what, detail) for at, what, detail in found if at]
 
 
 def _end(record: Record) -> tuple[str, str]:
@@ -125,7 +125,7 @@ def _end(record: Record) -> tuple[str, str]:
     return str(record.status).lower(), (record.error or {}).get("message", "")
 
 
-def _request(request: Request) -> list[tuple[str | None, str, str]]:
+def _request(request: Request) -> list[tuple[float | None, str, str]]:
     """When a request was sent, with what became of it."""
     attempt = f"attempt {request.attempt}"
     known = f" ({request.request_id})" if request.request_id else ""

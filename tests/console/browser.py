@@ -20,7 +20,6 @@ from PIL import Image, ImageOps
 from local.segmind.render import Order, compose
 from posedrop.aws.record import Record, Status
 from posedrop.contract.job import waiting_id
-from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import Request
 from tests.console.conftest import Console
 from tests.integration.conftest import BUCKET, OUTPUTS
@@ -196,7 +195,7 @@ class Studio:
         """Write a job in a state (see ops.console.cards.STATES) that last changed `age` seconds ago."""
         self.made += 1
         at = time.time() - age
-        times = {"created_at": rfc3339(at - 45), "updated_at": rfc3339(at)}
+        times = {"created_at": at - 45, "updated_at": at}
         if state == "waiting":
             self._put(BUCKET, f"incoming/{character}/poses/{name}.png", "pose", name)
             missing = values.pop("missing", ["face"])
@@ -224,10 +223,10 @@ class Studio:
         if state in ("running", "delivering", "done"):
             found |= {
                 "request_id": f"request-{self.made}",
-                "submitted_at": rfc3339(at - (0 if state == "running" else 36)),
+                "submitted_at": at - (0 if state == "running" else 36),
             }
         if state == "submitting":
-            found |= {"owner": "somebody", "requests": [Request(1, rfc3339(at))]}
+            found |= {"owner": "somebody", "requests": [Request(1, at)]}
         if state == "queued":
             found |= {"queued_at": times["created_at"]}
         if state in ("delivering", "done"):
@@ -236,7 +235,7 @@ class Studio:
             self._put(OUTPUTS, key, "output", drawn, name, seed)
             width, height = pose(name).size
             found |= {
-                "completed_at": rfc3339(at),
+                "completed_at": at,
                 "metrics": {"inference_seconds": 31.06, "total_seconds": 36.2, "polls": 3},
                 "outputs": [
                     {"bucket": OUTPUTS, "key": key, "uri": f"s3://{OUTPUTS}/{key}", "width": width, "height": height}
@@ -244,9 +243,9 @@ class Studio:
             }
         if state == "failed":
             kind, message = FAILURES[self.made % len(FAILURES)]
-            found |= {"completed_at": rfc3339(at), "error": {"type": kind, "message": message}}
+            found |= {"completed_at": at, "error": {"type": kind, "message": message}}
         if state in ("done", "failed"):
-            found["notified_at"] = rfc3339(at)
+            found["notified_at"] = at
         status = {"running": "SUBMITTED", "delivering": "SUCCEEDED", "done": "SUCCEEDED"}.get(state, state.upper())
         slug = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in f"{character}-{name}")
         record = Record(f"{slug[:56]}-{self.made:016x}", Status(status), character, name, BUCKET, **{**found, **values})

@@ -216,12 +216,12 @@ class Console:
         for record in records:
             values = {name: value for name, value in vars(record).items() if value not in (None, [], {}, "")}
             boto3.client("dynamodb").put_item(
-                TableName=TABLE, Item=to_item({**values, **_standing(record), "day": record.created_at[:10]})
+                TableName=TABLE, Item=to_item({**values, **_standing(record), "day": rfc3339(record.created_at)[:10]})
             )
 
     def change(self, record: Record, **values: Any) -> Record:
         """Change a record now, and return it."""
-        changed = replace(record, **{"updated_at": rfc3339(time.time()), **values})
+        changed = replace(record, **{"updated_at": round(time.time(), 3), **values})
         self.write([changed])
         return changed
 
@@ -251,13 +251,16 @@ class Console:
                 self.pipeline.run(execution)
 
 
-def _standing(record: Record) -> dict[str, str]:
+def _standing(record: Record) -> dict[str, Any]:
     """The keys of the sparse indexes: where a record stands until its end is notified."""
     if record.status is Status.QUEUED:
         return {} if record.stands else in_line(record.rank, record.queued_at)
     if record.ended and record.notified_at:
         return {}
-    return {"unfinished": INCOMPLETE if record.status is Status.WAITING else PAID, "unfinished_at": record.updated_at}
+    return {
+        "unfinished": INCOMPLETE if record.status is Status.WAITING else PAID,
+        "unfinished_at": rfc3339(record.updated_at),
+    }
 
 
 def _event(version: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,27 +283,27 @@ def _record(
     """One job in a state (see ops.console.cards.STATES), that last changed at a time (seconds)."""
     status = {"running": "SUBMITTED", "delivering": "SUCCEEDED", "done": "SUCCEEDED"}.get(state, state.upper())
     pose = f"pose-{index + 1}"
-    times = {"created_at": rfc3339(at - 60), "updated_at": rfc3339(at)}
+    times = {"created_at": at - 60, "updated_at": at}
     if state == "waiting":
         return Record(waiting_id(character, pose), Status.WAITING, character, pose, BUCKET, missing=["face"], **times)
     values: dict[str, Any] = {}
     if state in ("running", "delivering", "done", "failed"):
-        accepted = Request(1, rfc3339(at - 41), Fate.ACCEPTED, f"request-{index}")
-        values |= {"request_id": accepted.request_id, "submitted_at": rfc3339(at - 40), "requests": [accepted]}
+        accepted = Request(1, at - 41, Fate.ACCEPTED, f"request-{index}")
+        values |= {"request_id": accepted.request_id, "submitted_at": at - 40, "requests": [accepted]}
     if state == "running":
-        values |= {"submitted_at": rfc3339(at)}
+        values |= {"submitted_at": at}
     if state == "submitting":
-        values |= {"owner": "somebody", "requests": [Request(1, rfc3339(at))]}
+        values |= {"owner": "somebody", "requests": [Request(1, at)]}
     if state == "queued":
-        values |= {"queued_at": rfc3339(at - 60)}
+        values |= {"queued_at": at - 60}
     if state in ("delivering", "done"):
         metrics = {"inference_seconds": 31.06, "total_seconds": 38.2, "polls": 2}
-        values |= {"completed_at": rfc3339(at), "outputs": [output], "metrics": metrics}
+        values |= {"completed_at": at, "outputs": [output], "metrics": metrics}
     if state == "failed":
         kind, message = FAILURES[index // len(CYCLE) % len(FAILURES)]
-        values |= {"completed_at": rfc3339(at), "error": {"type": kind, "message": message}}
+        values |= {"completed_at": at, "error": {"type": kind, "message": message}}
     if state in ("done", "failed"):
-        values |= {"notified_at": rfc3339(at)}
+        values |= {"notified_at": at}
     return Record(
         f"{character}-{pose}-{index:016x}",
         Status(status),

@@ -36,13 +36,13 @@ def test_all_states_go_by(console: Console, studio: Studio, visit: Visit) -> Non
     card = page.locator(f'[data-job="{record.job_id}"]')
     expect(card).to_have_attribute("data-state", "queued")
     now = time.time()
-    sent = {"request_id": "request-9", "submitted_at": rfc3339(now)}
-    ended = {"completed_at": rfc3339(now + 30), "outputs": done.outputs, "metrics": done.metrics}
+    sent = {"request_id": "request-9", "submitted_at": now}
+    ended = {"completed_at": now + 30, "outputs": done.outputs, "metrics": done.metrics}
     for state, values in (
-        ("submitting", {"status": Status.SUBMITTING, "owner": "somebody", "requests": [Request(1, rfc3339(now))]}),
+        ("submitting", {"status": Status.SUBMITTING, "owner": "somebody", "requests": [Request(1, now)]}),
         ("running", {"status": Status.SUBMITTED, **sent}),
         ("delivering", {"status": Status.SUCCEEDED, **ended}),
-        ("done", {"notified_at": rfc3339(now + 31)}),
+        ("done", {"notified_at": now + 31}),
     ):
         record = console.change(record, **values)
         expect(card).to_have_attribute("data-state", state)
@@ -98,7 +98,7 @@ def test_a_change_far_down_waits_for_its_page(console: Console, visit: Visit) ->
     from playwright.sync_api import expect
 
     far = console.seed(150, states=("queued",))[-1]
-    deferral = {"reason_code": ReasonCode.UNAVAILABLE, "deferred_until": rfc3339(time.time() + 3600)}
+    deferral = {"reason_code": ReasonCode.UNAVAILABLE, "deferred_until": time.time() + 3600}
     console.write([replace(far, reason="there is no connection", **deferral)])
     page = visit(console)
     total, cards = page.locator("#total"), page.locator(".card")
@@ -148,7 +148,7 @@ def test_two_browsers_see_the_same(console: Console, studio: Studio, visit: Visi
 
     record = studio.job("queued")
     pages = [visit(console), visit(console)]
-    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=rfc3339(time.time()))
+    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=time.time())
     for page in pages:
         expect(page.locator(".card")).to_have_attribute("data-state", "running")
 
@@ -162,7 +162,7 @@ def test_the_stack_may_go_away_and_come_back(console: Console, studio: Studio, v
     away = page.get_by_text("The stack cannot be reached.")
     expect(away).to_be_visible()
     expect(page.locator(".card")).to_have_count(1)
-    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=rfc3339(time.time()))
+    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=time.time())
     console.down = False
     expect(away).to_be_hidden()
     expect(page.get_by_text("The stack is back")).to_be_visible()
@@ -190,7 +190,7 @@ def test_a_lost_connection_catches_up(console: Console, studio: Studio, visit: V
     page.route("**/api/events", lambda route: route.abort())
     hang_up(console)
     expect(page.locator("#link")).not_to_have_attribute("data-link", "live")
-    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=rfc3339(time.time()))
+    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=time.time())
     expect(watching.locator(".card")).to_have_attribute("data-state", "running")
     expect(page.locator(".card")).to_have_attribute("data-state", "queued")
     expect(page.get_by_text("The console does not answer.")).to_be_visible()
@@ -238,7 +238,7 @@ def test_a_page_that_missed_too_much_is_loaded_anew(console: Console, studio: St
     page.context.set_offline(True)
     hang_up(console)
     expect(page.locator("#link")).not_to_have_attribute("data-link", "live")
-    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=rfc3339(time.time()))
+    console.change(record, status=Status.SUBMITTED, request_id="request-9", submitted_at=time.time())
     expect(watching.locator(".card")).to_have_attribute("data-state", "running")
     expect(page.locator(".card")).to_have_attribute("data-state", "queued")
     with page.expect_request(lambda request: "/api/jobs?limit=60" in request.url):
@@ -427,7 +427,7 @@ def test_each_time_has_one_name_and_one_value(console: Console, studio: Studio, 
     from playwright.sync_api import expect
 
     at = time.time() - 60
-    studio.job("done", age=60, created_at=rfc3339(at - 50), completed_at=rfc3339(at))
+    studio.job("done", age=60, created_at=at - 50, completed_at=at)
     page = visit(console)
     expect(page.locator(".card .state")).to_have_text("Done in 50 s")
     expect(page.locator(".cell.times")).to_contain_text("Upload to result")
@@ -440,7 +440,7 @@ def test_costs_are_shown_by_character_and_month(console: Console, studio: Studio
     from playwright.sync_api import expect
 
     for number, character in enumerate(("astrid", "astrid", "client-a/hero")):
-        sent_at = rfc3339(time.time() - 100)
+        sent_at = time.time() - 100
         paid = Request(1, sent_at, Fate.ACCEPTED, f"request-{number}", cost_usd=0.03, charged_usd=0.03)
         studio.job("done", character, "wide", age=100 * (number + 1), requests=[paid])
     page = visit(console)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from posedrop.contract.times import rfc3339
 from tests.console.browser import Studio, picture
 from tests.console.conftest import Console
 
@@ -48,7 +47,7 @@ def test_the_picture_for_the_readme(console: Console, studio: Studio, visit: Vis
     use_the_limit(console)
     for index in range(EARLIER):
         at = time.time() - 130 - 37 * index
-        studio.job("done", "astrid", "wide", age=130 + 37 * index, created_at=rfc3339(at - 38 - index * 11 % 17))
+        studio.job("done", "astrid", "wide", age=130 + 37 * index, created_at=at - 38 - index * 11 % 17)
     more = {"failed": {"error": {"type": "InferenceFailed", "message": "CUDA out of memory"}}}
     for state, character, pose, age in SCENE:
         studio.job(state, character, pose, age, **more.get(state, {}))

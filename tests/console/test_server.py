@@ -28,7 +28,6 @@ from ops.errors import NotFound
 from ops.stack import Stack
 from posedrop.contract.parameters import schema
 from posedrop.contract.reasons import ReasonCode
-from posedrop.contract.times import rfc3339
 from tests.console.conftest import CYCLE, Console, Dropped
 from tests.corpus import SECRET, encode, exif, picture
 from tests.integration.conftest import API_KEY, BUCKET, OUTPUTS
@@ -169,8 +168,8 @@ def test_a_pause_is_reported_with_its_reason(console: Console) -> None:
 def test_one_job_that_is_refused_is_no_pause(console: Console) -> None:
     queued = console.seed(5)[4]
     text = "the provider refused this job: it answered 403: blocked"
-    deferred = {"reason": text, "reason_code": ReasonCode.REFUSED, "deferred_until": rfc3339(time.time() + 900)}
-    job = console.change(queued, refused_at=rfc3339(time.time()), **deferred)
+    deferred = {"reason": text, "reason_code": ReasonCode.REFUSED, "deferred_until": time.time() + 900}
+    job = console.change(queued, refused_at=time.time(), **deferred)
     summary = console.get("/api/summary")
     assert (summary["refused"], summary["pause"]) == (1, None)
     found = console.get(f"/api/jobs/{job.job_id}")
@@ -182,8 +181,8 @@ def test_one_job_that_is_refused_is_no_pause(console: Console) -> None:
 
 def test_a_refused_job_is_one_of_all_while_the_account_is_paused(console: Console) -> None:
     queued = console.seed(5)[4]
-    deferred = {"reason": "403", "reason_code": ReasonCode.REFUSED, "deferred_until": rfc3339(time.time() + 900)}
-    job = console.change(queued, refused_at=rfc3339(time.time()), **deferred)
+    deferred = {"reason": "403", "reason_code": ReasonCode.REFUSED, "deferred_until": time.time() + 900}
+    job = console.change(queued, refused_at=time.time(), **deferred)
     console.refuse_account("it answered 403")
     found = console.get(f"/api/jobs/{job.job_id}")
     assert found["card"]["headline"] != "refused for now"

@@ -20,7 +20,6 @@ from ops.console.feed import READ_SECONDS
 from ops.console.known import TableReader, differences
 from posedrop.aws.places import due, in_line
 from posedrop.aws.record import Status
-from posedrop.contract.times import rfc3339
 from posedrop.gate.latency import LatencyStore
 from posedrop.segmind.requests import Request
 from tests.console.conftest import TOKEN, Console
@@ -98,7 +97,7 @@ def test_a_change_is_reported(console: Console) -> None:
     with listening(console) as page:
         page.wait("hello")
         page.wait("state", connected=True)
-        now = rfc3339(time.time())
+        now = time.time()
         console.change(running, status=Status.SUCCEEDED, completed_at=now, outputs=console.seed(1)[0].outputs)
         page.wait("job", job_id=running.job_id, state="delivering")
         console.change(running, status=Status.SUCCEEDED, completed_at=now, notified_at=now)
@@ -212,7 +211,7 @@ def test_a_page_that_was_away_catches_up(console: Console) -> None:
     seeded = console.seed(5)
     with listening(console) as page:
         last = page.wait("hello")["id"]
-        other = console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, rfc3339(time.time()))])
+        other = console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", job_id=other.job_id, state="submitting")
     with listening(console, last) as back:
         back.wait("job", job_id=other.job_id, state="submitting")
@@ -229,7 +228,7 @@ def test_the_stack_goes_away_and_comes_back(console: Console) -> None:
         console.down = True
         assert page.wait("state", connected=False)["error"]
         assert console.get("/api/jobs")["total"] == 5
-        console.change(seeded[3], status=Status.FAILED, notified_at=rfc3339(time.time()))
+        console.change(seeded[3], status=Status.FAILED, notified_at=time.time())
         console.seed(1, states=("failed",), characters=1)
         console.down = False
         page.wait("job", job_id=seeded[3].job_id, state="failed")
@@ -247,7 +246,7 @@ def test_a_stack_that_hangs_holds_up_nobody(console: Console, monkeypatch: pytes
         assert "3 seconds" in page.wait("state", connected=False)["error"]
         assert console.get("/api/jobs")["total"] == 5
         console.answering.set()
-        console.change(seeded[3], status=Status.FAILED, notified_at=rfc3339(time.time()))
+        console.change(seeded[3], status=Status.FAILED, notified_at=time.time())
         page.wait("job", job_id=seeded[3].job_id, state="failed")
         assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
 
@@ -262,7 +261,7 @@ def test_a_record_of_an_unknown_form_is_left_out_and_reported(console: Console) 
         page.wait("state", connected=True)
         boto3.client("dynamodb").put_item(TableName=console.stack.output("JobsTableName"), Item=item)
         assert page.wait_for("summary", lambda summary: summary["unreadable"])["unreadable"] == [key["job_id"]["S"]]
-        console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, rfc3339(time.time()))])
+        console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", job_id=seeded[4].job_id)
         assert all(data["connected"] for _, name, data in page.events if name == "state")
 
@@ -277,7 +276,7 @@ def test_a_fault_of_a_look_is_reported_and_ends_nothing(
             assert "KeyError" in page.wait("state", connected=False)["error"]
             console.upload(("face.png", image()), ("walk.png", image()))
             page.wait("upload", state="done")
-        console.change(console.seed(4)[3], status=Status.SUBMITTING, requests=[Request(1, rfc3339(time.time()))])
+        console.change(console.seed(4)[3], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", state="submitting")
         assert [data["connected"] for _, name, data in page.events if name == "state"] == [True, False, True]
     assert "the stack could not be read" in caplog.text
@@ -326,9 +325,7 @@ def test_what_is_not_known_any_more_is_not_gone(console: Console) -> None:
     seeded = console.seed(12, states=("done",))
     reader = TableReader(console.stack)
     known = reader.whole(None)
-    console.write(
-        [replace(seeded[0], job_id=f"hero-new-{number:016x}", created_at=rfc3339(time.time())) for number in range(8)]
-    )
+    console.write([replace(seeded[0], job_id=f"hero-new-{number:016x}", created_at=time.time()) for number in range(8)])
     boto3.client("dynamodb").delete_item(
         TableName=console.stack.output("JobsTableName"), Key={"job_id": {"S": seeded[0].job_id}}
     )
@@ -336,7 +333,7 @@ def test_what_is_not_known_any_more_is_not_gone(console: Console) -> None:
     changed, gone = differences(known, again)
     assert len(changed) == 8
     assert gone == []  # it is older than the newest that are known
-    console.write([replace(seeded[1], job_id="hero-brief-0000000000000000", created_at=rfc3339(time.time() + 1))])
+    console.write([replace(seeded[1], job_id="hero-brief-0000000000000000", created_at=time.time() + 1)])
     more = reader.whole(again)
     boto3.client("dynamodb").delete_item(
         TableName=console.stack.output("JobsTableName"), Key={"job_id": {"S": "hero-brief-0000000000000000"}}
@@ -434,7 +431,7 @@ def test_a_look_reads_only_what_is_paid_for_or_stands_elsewhere(console: Console
     same = reader.changes(known, {})
     assert differences(known, same) == ([], [])
     assert (scans, read) == ([], paid)
-    sent = console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, rfc3339(time.time()))])
+    sent = console.change(seeded[4], status=Status.SUBMITTING, requests=[Request(1, time.time())])
     running = console.change(seeded[3], status=Status.FAILED, error={"type": "TimedOut", "message": ""})
     read.clear()
     changed = reader.changes(same, {})
@@ -470,7 +467,7 @@ def test_what_moves_all_cards_is_reported_once(console: Console) -> None:
         assert usual < now["typical_seconds"] < now["late_seconds"]
         assert page.wait_for("summary", lambda summary: summary["pause"])["pause"]["reason"] == "it answered 406"
         # One change is sent after all that: of that job alone.
-        console.change(seeded[0], status=Status.SUBMITTING, requests=[Request(1, rfc3339(time.time()))])
+        console.change(seeded[0], status=Status.SUBMITTING, requests=[Request(1, time.time())])
         page.wait("job", job_id=seeded[0].job_id)
         assert [data["job_id"] for _, name, data in page.events if name == "job"] == [seeded[0].job_id]
 

@@ -11,7 +11,6 @@ from ops.console.summary import late_seconds
 from ops.inspect.situation import Situation
 from posedrop.aws.places import dispatched, due, in_line
 from posedrop.aws.record import Record, Status
-from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Budget, Spending
 from posedrop.gate.gate import Gate
@@ -35,11 +34,11 @@ def situation(budget: Budget = NO_BUDGET, now: float = NOW, **state: Any) -> Sit
 
 def job(number: int, **where: Any) -> Record:
     """A queued job."""
-    at = rfc3339(NOW + number / 1000)
+    at = NOW + number / 1000
     return Record(f"job-{number:03}", Status.QUEUED, "hero", f"pose-{number}", created_at=at, queued_at=at, **where)
 
 
-IN_LINE = [job(number, **in_line(number // 7, rfc3339(NOW + number / 1000))) for number in range(JOBS)]
+IN_LINE = [job(number, **in_line(number // 7, NOW + number / 1000)) for number in range(JOBS)]
 
 
 def test_a_dispatched_job_has_its_time() -> None:
@@ -72,8 +71,8 @@ def test_what_the_budget_does_not_pay_for_has_no_turn() -> None:
 
 
 def test_a_deferred_job_goes_at_its_time_or_when_the_gate_opens() -> None:
-    soon = job(1, **due(NOW + 10), deferred_until=rfc3339(NOW + 10), reason="503")
-    late = job(2, **due(NOW + 900), deferred_until=rfc3339(NOW + 900), reason="503")
+    soon = job(1, **due(NOW + 10), deferred_until=NOW + 10, reason="503")
+    late = job(2, **due(NOW + 900), deferred_until=NOW + 900, reason="503")
     found = send_times([soon, late], situation(limit=RateLimitState(paused_until=NOW + 30)))
     assert found == {"job-001": NOW + 30, "job-002": NOW + 900}
 

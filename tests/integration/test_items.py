@@ -15,6 +15,7 @@ from bench.simulation.template import indexes
 from posedrop.aws.items import Condition, Items, Refused
 from posedrop.aws.places import DUE, IN_LINE, LINE_INDEX, due, in_line
 from posedrop.contract.errors import TransientFault
+from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Budget, BudgetStore, Charge
 from posedrop.gate.gate import Gate
@@ -129,9 +130,8 @@ def test_a_job_moves_through_the_line(items: Any) -> None:
     assert line.is_empty()
     for number in range(3):
         rank = line.rank("hero/one", gate.read(NOW).highest_rank, NOW)
-        queued_at = f"2027-01-15T08:00:0{number}.000Z"
-        items.update(f"job-{number}", values={"status": "QUEUED", "rank": rank, "queued_at": queued_at})
-        items.update(f"job-{number}", values=in_line(rank, queued_at))
+        queued = {"status": "QUEUED", "rank": rank, "queued_at": rfc3339(NOW + number)}
+        items.update(f"job-{number}", values={**queued, **in_line(rank, NOW + number)})
     head = line.head(2)
     assert [(entry.job_id, entry.rank, entry.stands) for entry in head] == [
         ("job-0", 1, IN_LINE),
@@ -170,8 +170,8 @@ class Repeating:
 @pytest.mark.parametrize("items", ["moto"], indirect=True)
 def test_a_write_that_is_repeated_counts_once(items: Any) -> None:
     line = Line(Items(Repeating(items._dynamodb), "jobs"))  # type: ignore[arg-type]
-    queued_at = "2027-01-15T08:00:00.000Z"
-    items.update("job-0", values={"status": "QUEUED", "rank": 1, "queued_at": queued_at, **in_line(1, queued_at)})
+    queued = {"status": "QUEUED", "rank": 1, "queued_at": rfc3339(NOW)}
+    items.update("job-0", values={**queued, **in_line(1, NOW)})
     (entry,) = line.head(1)
     assert line.dispatch(entry, NOW) == 1
     assert line.dispatch(entry, NOW) is None

@@ -126,7 +126,7 @@ def table(queued: int) -> Table:
         status = Status.QUEUED if number < queued else Status.SUBMITTED if number < queued + 40 else Status.SUCCEEDED
         values: dict[str, Any] = {"attempt": 1, "queued_at": at, "created_at": at, "updated_at": at, "day": at[:10]}
         if status is Status.QUEUED:
-            values |= in_line(RECORDS - number, at)
+            values |= in_line(RECORDS - number, NOW - 26 * number)
         elif status is Status.SUBMITTED:
             values |= {"unfinished": PAID, "unfinished_at": at}
         elif number % 100 == 0:

@@ -169,7 +169,7 @@ def test_many_jobs_are_found_by_the_index(pipeline: Pipeline, stack: Stack) -> N
     number = 500
     with pipeline.dynamodb.batch_writer() as batch:
         for index in range(number):
-            place = due(pipeline.clock.now) if index % 10 == 0 else in_line(index, "2026-11-26T00:00:00.000Z")
+            place = due(pipeline.clock.now) if index % 10 == 0 else in_line(index, pipeline.clock.now)
             item = {"job_id": f"hero-walk-{index:016x}", "status": "QUEUED", "character": "hero", "pose": "walk"}
             batch.put_item({**item, "attempt": 1, "queued_at": "x", **place})
     calls: list[str] = []

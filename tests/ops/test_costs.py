@@ -10,7 +10,7 @@ import pytest
 
 from ops.inspect.costs import as_csv, sum_costs
 from posedrop.aws.record import Record, Status
-from posedrop.contract.times import epoch, rfc3339
+from posedrop.contract.times import epoch
 from posedrop.segmind.requests import Fate, Request
 from tests.integration.conftest import BASE_URL, Pipeline
 from tests.ops.conftest import FACE, SIT, WALK, Run
@@ -24,7 +24,7 @@ def record(character: str, *requests: Request) -> Record:
 
 
 def request(at: float, cost: float | None, *, charged: float = 0.0294, fate: Fate = Fate.ACCEPTED) -> Request:
-    return Request(1, rfc3339(at), fate, cost_usd=cost, charged_usd=charged)
+    return Request(1, at, fate, cost_usd=cost, charged_usd=charged)
 
 
 RECORDS = [

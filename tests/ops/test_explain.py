@@ -337,8 +337,8 @@ def test_a_failure_that_was_uploaded_again(pipeline: Pipeline, ask: Ask) -> None
     assert "is not tried again by itself" in ask("explain", WALK[0])["sentence"]
 
 
-RECORD = Record("hero-walk-0123456789abcdef", Status.FAILED, "hero", "walk", updated_at="2027-01-15T08:00:00.000Z")
 NOW = 1_800_000_000.0  # that is 2027-01-15T08:00:00Z
+RECORD = Record("hero-walk-0123456789abcdef", Status.FAILED, "hero", "walk", updated_at=NOW)
 LIMIT = RateLimit(50, "submits")
 NO_BUDGET = Budget()
 
@@ -374,19 +374,19 @@ def refused(code: InputFault) -> dict[str, str]:
         ({"error": refused(InputFault.GONE)}, Reason.DELETED),
         ({"error": refused(InputFault.IMAGE)}, Reason.BAD_IMAGE),
         ({"error": refused(InputFault.PARAMETERS)}, Reason.BAD_JOB_FILE),
-        ({"status": Status.SUBMITTING, "requests": [Request(1, rfc3339(NOW - 3))]}, Reason.RUNNING),
-        ({"status": Status.SUBMITTING, "requests": [Request(1, rfc3339(NOW - 59))]}, Reason.RUNNING),
-        ({"status": Status.SUBMITTING, "requests": [Request(1, rfc3339(NOW - 61))]}, Reason.STUCK),
+        ({"status": Status.SUBMITTING, "requests": [Request(1, NOW - 3)]}, Reason.RUNNING),
+        ({"status": Status.SUBMITTING, "requests": [Request(1, NOW - 59)]}, Reason.RUNNING),
+        ({"status": Status.SUBMITTING, "requests": [Request(1, NOW - 61)]}, Reason.STUCK),
         ({"status": Status.SUBMITTING}, Reason.RUNNING),
         (
             {
                 "status": Status.SUBMITTING,
-                "requests": [Request(1, rfc3339(NOW), Fate.UNKNOWN)],
+                "requests": [Request(1, NOW, Fate.UNKNOWN)],
                 "reason": "no response",
             },
             Reason.OUTCOME_UNKNOWN,
         ),
-        ({"status": Status.SUBMITTED, "submitted_at": "2027-01-15T07:00:00.000Z"}, Reason.STUCK),
+        ({"status": Status.SUBMITTED, "submitted_at": NOW - 3600}, Reason.STUCK),
         ({"status": Status.QUEUED}, Reason.QUEUED),
         ({"status": Status.WAITING, "errors": 2, "reason": "unexpected error: x"}, Reason.INTERNAL),
     ],
@@ -444,7 +444,7 @@ def test_a_closed_gate_is_why_a_job_waits(found: Situation, reason: Reason, word
     ],
 )
 def test_a_job_in_line_says_its_place_and_when_its_turn_comes(found: Situation, reason: Reason, words: str) -> None:
-    record = replace(RECORD, status=Status.QUEUED, **in_line(7, "2027-01-15T07:00:00.000Z"))
+    record = replace(RECORD, status=Status.QUEUED, **in_line(7, NOW - 3600))
     why = explain_record(record, found)
     assert why.reason is reason
     assert words in why.sentence
@@ -459,7 +459,7 @@ def test_a_dispatched_job_says_when_it_is_sent() -> None:
 
 def queued(**changes: Any) -> Record:
     """A queued job that is deferred for a minute."""
-    return replace(RECORD, status=Status.QUEUED, deferred_until=rfc3339(NOW + 60), **changes)
+    return replace(RECORD, status=Status.QUEUED, deferred_until=NOW + 60, **changes)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def record(job: str, *requests: Request, status: Status = Status.SUCCEEDED, erro
 
 
 def sent(request_id: str | None, fate: Fate = Fate.ACCEPTED, cost: float | None = COST) -> Request:
-    return Request(1, rfc3339(NOW - HOUR), fate, request_id, cost_usd=cost)
+    return Request(1, NOW - HOUR, fate, request_id, cost_usd=cost)
 
 
 def past(request_id: str, job: str | None = None, cost: float | None = COST, **changes: Any) -> PastRequest:
@@ -170,7 +170,7 @@ class Books:
         )
         parameters = {"prompt": "x", "samples": samples}
         job = Job(name, "b", "hero", f"pose{self.made}", {"face": face, "pose": pose}, parameters)
-        record = self.ledger.claim(self.ledger.queue(job, in_line(1, rfc3339(at)), at), "me", COST, at)
+        record = self.ledger.claim(self.ledger.queue(job, in_line(1, at), at), "me", COST, at)
         request_id = f"request-of-{name}"
         if unknown:
             requests = record.with_fate(record.claimed, Fate.ABSENT, charged_usd=0.0)
@@ -264,7 +264,7 @@ def test_a_job_that_has_changed_meanwhile_is_not_adopted(
     original = Ledger.own_request_id
 
     def retried_first(self: Ledger, record: Record, request_id: str, now: float) -> bool:
-        self.new_attempt(record, "wish", now, place=in_line(1, rfc3339(now)))
+        self.new_attempt(record, "wish", now, place=in_line(1, now))
         return original(self, record, request_id, now)
 
     monkeypatch.setattr(Ledger, "own_request_id", retried_first)

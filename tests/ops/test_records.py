@@ -49,7 +49,7 @@ def jobs(pipeline: Pipeline) -> list[str]:
             at = rfc3339(pipeline.clock() - EVERY * number)
             item = {"job_id": name(number), "character": f"c{number % 9}", "pose": "walk", "queued_at": at}
             status = Status.QUEUED if number < 100 else Status.FAILED if number % 50 == 0 else Status.SUCCEEDED
-            place = in_line(JOBS - number, at) if status is Status.QUEUED else {}
+            place = in_line(JOBS - number, pipeline.clock() - EVERY * number) if status is Status.QUEUED else {}
             times = {"day": at[:10], "created_at": at, "updated_at": at}
             error = {"error": {"type": "Rejected", "message": "no"}} if status is Status.FAILED else {}
             batch.put_item({**item, **times, **place, **error, "status": status})

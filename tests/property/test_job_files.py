@@ -15,12 +15,11 @@ from posedrop.aws.upload_bucket import Blob, JobFiles, Listed
 from posedrop.contract.examine import Examined, Examiner
 from posedrop.contract.job import JOB_ID
 from posedrop.contract.parameters import schema as job_schema
-from posedrop.contract.times import rfc3339
 from posedrop.intake.folder import read_candidate
 from tests.support import image, schema
 
 NOW = 1_795_000_000.0
-PLACE = {"rank": 0, "queued_at": rfc3339(NOW), "dispatch_number": 1, **in_line(0, rfc3339(NOW))}
+PLACE = {"rank": 0, "queued_at": NOW, "dispatch_number": 1, **in_line(0, NOW)}
 IMAGE = image()
 NOTIFICATION = Draft7Validator(schema("notification"))
 PARAMETERS = list(job_schema()["properties"])

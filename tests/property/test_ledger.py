@@ -265,7 +265,7 @@ class Concurrent(RuleBasedStateMachine):
 
     def place(self, number: int = 1) -> dict[str, Any]:
         """The place of a job that goes at once."""
-        return {"rank": 0, "queued_at": rfc3339(self.now), "dispatch_number": number, **dispatched(self.now)}
+        return {"rank": 0, "queued_at": self.now, "dispatch_number": number, **dispatched(self.now)}
 
     def read(self) -> Record:
         record = self.ledger.get(self.known.job_id)

@@ -15,7 +15,6 @@ from posedrop.aws.record_table import Conflict, attempts_id
 from posedrop.contract.errors import InferenceFailed, InvalidInput, Rejected
 from posedrop.contract.job import Job
 from posedrop.contract.reasons import ReasonCode
-from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Budget, Charge
 from posedrop.gate.gate import Gate
@@ -27,7 +26,7 @@ from tests.table import Table
 JOB = Job("hero-walk-0123456789abcdef", "bucket", "hero", "walk", {})
 NOW = 1_795_000_000.0
 LIMIT = RateLimit(600, "submits")
-PLACE = {"rank": 0, "queued_at": rfc3339(NOW), "dispatch_number": 1, **dispatched(NOW)}
+PLACE = {"rank": 0, "queued_at": NOW, "dispatch_number": 1, **dispatched(NOW)}
 
 
 class Story:
@@ -60,7 +59,7 @@ class Story:
             ],
             Status.SUBMITTING: [
                 lambda: ledger.own_request_id(record, "request-1", now) and ledger.submitted(record, "request-1", now),
-                lambda: ledger.release(record, ReasonCode.RATE_LIMIT, "429", now + 5, now, refused_at=rfc3339(now)),
+                lambda: ledger.release(record, ReasonCode.RATE_LIMIT, "429", now + 5, now, refused_at=now),
                 lambda: ledger.release_after_fault(record, "500", now + 60, now),
                 lambda: ledger.mark_outcome_unknown(record, "no response", now),
                 lambda: ledger.fail(record, Rejected("400"), now, requests=record.requests[:-1]),

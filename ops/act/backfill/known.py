@@ -14,7 +14,6 @@ from posedrop.contract.contents import HEAD_BYTES, content_of
 from posedrop.contract.errors import InvalidInput
 from posedrop.contract.job import JOB_ID, SLUG_LIMIT
 from posedrop.contract.parameters import JOB_FILE_LIMIT, check_prompt, merge, metadata_prompt, read_job_file
-from posedrop.contract.times import epoch
 from posedrop.contract.upload_layout import FileKind, slug
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def with_jobs(
 
 def _made_of(record: Record, files: JobFiles, bucket: UploadBucket, parameters: Parameters) -> bool:
     """Whether a record is of the job that these files make, whatever the default prompt was then."""
-    made_at = epoch(record.created_at)
+    made_at = record.created_at
     if not record.inputs:  # the files could not be read, and that was notified
         return all(found.modified.timestamp() <= made_at for found in files.present())
     if not all(_is_of(record.inputs.get(kind), files.candidates(kind), bucket) for kind in IMAGES):

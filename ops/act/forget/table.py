@@ -12,7 +12,6 @@ from posedrop.aws.read_images import item_key
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_reader import BATCH
 from posedrop.aws.record_table import attempts_id
-from posedrop.contract.times import epoch
 from posedrop.gate.breaker import Breaker
 
 
@@ -50,7 +49,7 @@ class Jobs:
                 if read.get("version_id"):
                     self.versions[read["bucket"], read["key"], read["version_id"]] = read["sha256"]
         self.requests += [request.request_id for request in record.requests if request.request_id]
-        self.sent_at = max([self.sent_at, *(epoch(request.sent_at) for request in record.requests)])
+        self.sent_at = max([self.sent_at, *(request.sent_at for request in record.requests)])
 
 
 @dataclass

@@ -10,7 +10,6 @@ from ops.formatting import many, span, usd
 from ops.inspect.records import Page
 from ops.inspect.timeline import seconds_to_result
 from posedrop.aws.record import Record, Status
-from posedrop.contract.times import epoch
 
 STATUS = 12
 """Columns of a job's status."""
@@ -94,7 +93,7 @@ def _prompt(record: Record) -> str:
 
 
 def _changed(record: Record, now: float) -> str:
-    return f"{span(now - epoch(record.updated_at))} ago"
+    return f"{span(now - record.updated_at)} ago"
 
 
 def result(record: Record) -> str:

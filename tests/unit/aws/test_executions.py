@@ -20,7 +20,7 @@ SUBMITTED = Record(
     "walk",
     attempt=2,
     request_id="request-1",
-    submitted_at="2026-11-23T10:15:30.000Z",
+    submitted_at=1_795_428_930.0,
 )
 ENDED = Record("hero-walk-0123456789abcdef", Status.FAILED, "hero", "walk", attempt=2)
 

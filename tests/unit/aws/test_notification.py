@@ -14,6 +14,7 @@ from posedrop.aws.notifier import email, publish, subject
 from posedrop.aws.notifier import notification as notified
 from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import InputFault
+from posedrop.contract.times import epoch
 from tests.support import load_event, schema
 
 SNS_LIMIT = 256 * 1024
@@ -48,8 +49,8 @@ SUCCEEDED = Record(
     parameters={"prompt": "walking", "samples": 1},
     context={"order": 17},
     request_id="request-1",
-    submitted_at=RFC3339,
-    completed_at=RFC3339,
+    submitted_at=epoch(RFC3339),
+    completed_at=epoch(RFC3339),
     outputs=[OUTPUT],
     metrics={"inference_seconds": 31.06, "total_seconds": 36.2, "polls": 3},
 )
@@ -62,7 +63,7 @@ NOTHING_KNOWN = Record(
     character="hero",
     pose="walk",
     error={"type": "InternalError", "message": "the files could not be read"},
-    completed_at=RFC3339,
+    completed_at=epoch(RFC3339),
 )
 UNREAD_FACE = replace(NOTHING_KNOWN, inputs={"face": {**INPUT, "sha256": None, "version_id": None}})
 

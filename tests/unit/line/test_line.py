@@ -56,9 +56,8 @@ class Line50:
 
     def add(self, character: str, name: str) -> Entry:
         """Let a job stand in line."""
-        queued_at = rfc3339(self.now)
         rank = self.line.rank(character, self.gate.read(self.now).highest_rank, self.now)
-        item = {"status": "QUEUED", "rank": rank, "queued_at": queued_at, **in_line(rank, queued_at)}
+        item = {"status": "QUEUED", "rank": rank, "queued_at": rfc3339(self.now), **in_line(rank, self.now)}
         self.items.table[name] = {"job_id": name, **item}
         return Entry.of(self.items.table[name])
 
@@ -404,7 +403,7 @@ def test_a_write_that_fails_leaves_the_job_where_it_is(line: Line50) -> None:
 
 
 def test_the_place_sorts_by_rank_and_then_by_age() -> None:
-    places = [in_line(rank, rfc3339(at))["place"] for rank in (0, 9, 10, 123456) for at in (NOW, NOW + 0.001, NOW + 9)]
+    places = [in_line(rank, at)["place"] for rank in (0, 9, 10, 123456) for at in (NOW, NOW + 0.001, NOW + 9)]
     assert places == sorted(places)
     assert due(NOW) == {"stands": DUE, "place": rfc3339(NOW)}
     assert re.fullmatch(r"0000000009 2027-.*Z", places[3])

@@ -12,7 +12,6 @@ from botocore.exceptions import ClientError
 
 from posedrop.contract.errors import AccountRefused
 from posedrop.contract.execution import ExecutionState
-from posedrop.contract.times import rfc3339
 from posedrop.gate.poll_schedule import Latency
 from posedrop.poll.status import LONGEST_WAIT, check
 from posedrop.segmind.client import Segmind
@@ -20,7 +19,7 @@ from tests.support import load_event
 
 SUBMITTED_AT = 1_000_000.0
 TIMEOUT = 3000.0
-STATE = ExecutionState("hero-walk-0123456789abcdef", 1, "hero", "walk", "request-1", rfc3339(SUBMITTED_AT), 0)
+STATE = ExecutionState("hero-walk-0123456789abcdef", 1, "hero", "walk", "request-1", SUBMITTED_AT, 0)
 NOT_FOUND = httpx.Response(404, json={"error": "unknown request"})
 RUNNING = httpx.Response(200, json={"status": "PROCESSING", "metrics": {}})
 
@@ -240,7 +239,7 @@ def test_a_lasting_404_or_410_ends_as_result_expired_soon_after_it_may(
 def test_404_twice_too_early_is_not_the_end(first: float, second: float) -> None:
     state = look(NOT_FOUND, after=second, state=look(NOT_FOUND, after=first))
     assert not state.finished
-    assert state.not_found_at == rfc3339(SUBMITTED_AT + first)
+    assert state.not_found_at == SUBMITTED_AT + first
 
 
 def test_found_again_forgets_the_404() -> None:

@@ -67,8 +67,8 @@ class EndedJobs(RecordTable):
         """
         expires = {"expires_at": int(now + self._retention_days * DAY)} if self._retention_days else {}
         kept = rescue and record.rescuable and now < record.images_kept_until
-        index = {"unfinished": RESCUE, "unfinished_at": rfc3339(now)} if kept or lacks_result else FINISHED
-        values = {"notified_at": rfc3339(now), **index, **expires}
+        index = {"unfinished": RESCUE, "unfinished_at": now} if kept or lacks_result else FINISHED
+        values = {"notified_at": now, **index, **expires}
         self._update(record.job_id, {"attempt": record.attempt}, values)
 
     def published(self, record: Record, channels: list[str]) -> None:
@@ -78,7 +78,7 @@ class EndedJobs(RecordTable):
 
     def rescue_at(self, record: Record, at: float | None) -> None:
         """Let the sweep fetch later what an ended job lacks: at a time (seconds since the epoch), or never again."""
-        index = FINISHED if at is None else {"unfinished": RESCUE, "unfinished_at": rfc3339(at)}
+        index = FINISHED if at is None else {"unfinished": RESCUE, "unfinished_at": at}
         self._update(record.job_id, {"status": record.status, "attempt": record.attempt}, index)
 
     def adopt_late(self, record: Record, request: Request, request_id: str, now: float) -> Record:
@@ -88,7 +88,7 @@ class EndedJobs(RecordTable):
         """
         requests = record.with_fate(request, Fate.ACCEPTED, request_id=request_id, not_found_at=None)
         expected = {"status": Status.FAILED, "attempt": record.attempt, "requests": record.requests, "request_id": None}
-        index = {"unfinished": RESCUE, "unfinished_at": rfc3339(now)}
+        index = {"unfinished": RESCUE, "unfinished_at": now}
         values = {"requests": requests, "request_id": request_id, "adopted": True, **index}
         return self._update(record.job_id, expected, values)
 
@@ -122,9 +122,9 @@ class EndedJobs(RecordTable):
                 "metrics": metrics,
                 "requests": requests,
                 "unfinished": ENDED_UNSENT,
-                "unfinished_at": rfc3339(now),
-                "completed_at": rfc3339(now),
-                "updated_at": rfc3339(now),
+                "unfinished_at": now,
+                "completed_at": now,
+                "updated_at": now,
             },
         )
 
@@ -146,8 +146,8 @@ class EndedJobs(RecordTable):
         has begun.
         """
         status = Status.FAILED if error else Status.QUEUED
-        unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": rfc3339(now)}
-        end = {"error": error_of(error), "completed_at": rfc3339(now), **unsent} if error else {**FINISHED, **place}
+        unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": now}
+        end = {"error": error_of(error), "completed_at": now, **unsent} if error else {**FINISHED, **place}
         asked_again = [
             replace(found, fate=Fate.UNKNOWN, history_page=1)
             if found.fate in (*MAY_EXIST, Fate.ABSENT, Fate.UNRESOLVED)
@@ -166,7 +166,7 @@ class EndedJobs(RecordTable):
                 "requests": asked_again or None,
                 "wishes": [*record.wishes, wish],
                 "buy_again": buy_again or None,
-                "updated_at": rfc3339(now),
+                "updated_at": now,
             },
         )
 
@@ -185,4 +185,4 @@ class EndedJobs(RecordTable):
     def check_later(self, record: Record, at: float) -> None:
         """Let the sweep check an unfinished record after those of its kind that are due before `at` (seconds since the
         epoch)."""
-        self._update(record.job_id, {"status": record.status, "notified_at": None}, {"unfinished_at": rfc3339(at)})
+        self._update(record.job_id, {"status": record.status, "notified_at": None}, {"unfinished_at": at})

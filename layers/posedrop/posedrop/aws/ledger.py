@@ -40,7 +40,7 @@ from posedrop.aws.waiting_uploads import WaitingUploads
 from posedrop.contract.errors import InvalidInput, JobError
 from posedrop.contract.job import Input, Job
 from posedrop.contract.reasons import AT_THE_GATE, InputFault, Problem, ReasonCode
-from posedrop.contract.times import epoch, rfc3339
+from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import Fate, Request
 
 UNEXPECTED_ERRORS = 5
@@ -63,8 +63,8 @@ class Ledger(WaitingUploads, EndedJobs):
 
     def refuse(self, job: Job, error: JobError, now: float, *, cancelled: bool = False) -> Record:
         """Write the record of a job that ends before anything is sent, or read the one that is there."""
-        ended = {"status": Status.FAILED, "error": error_of(error), "completed_at": rfc3339(now)}
-        unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": rfc3339(now), "cancelled": cancelled or None}
+        ended = {"status": Status.FAILED, "error": error_of(error), "completed_at": now}
+        unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": now, "cancelled": cancelled or None}
         return self._create(job, now, **ended, **unsent)
 
     def _create(self, job: Job, now: float, **values: Any) -> Record:
@@ -75,8 +75,8 @@ class Ledger(WaitingUploads, EndedJobs):
             "pose": job.pose,
             "attempt": self._highest_attempt(job.job_id) + 1,
             "day": rfc3339(now)[:10],
-            "created_at": rfc3339(now),
-            "updated_at": rfc3339(now),
+            "created_at": now,
+            "updated_at": now,
             "inputs": inputs_of(job.inputs),
             "parameters": job.parameters,
             "context": job.context,
@@ -98,7 +98,7 @@ class Ledger(WaitingUploads, EndedJobs):
     def renew_inputs(self, record: Record, inputs: Mapping[str, Input], now: float) -> Record:
         """Let a queued job use the versions of a newer upload with the same content: older ones may expire."""
         expected = {"status": Status.QUEUED, "attempt": record.attempt}
-        return self._update(record.job_id, expected, {"inputs": inputs_of(inputs), "updated_at": rfc3339(now)})
+        return self._update(record.job_id, expected, {"inputs": inputs_of(inputs), "updated_at": now})
 
     def defer(self, record: Record, code: ReasonCode, reason: str, until: float, now: float) -> None:
         """Say why a queued job is not sent yet, and until when (seconds since the epoch). Its message stays valid."""
@@ -120,7 +120,7 @@ class Ledger(WaitingUploads, EndedJobs):
         return self._update(
             record.job_id,
             {"status": record.status, "attempt": record.attempt, "errors": record.errors or None},
-            {"updated_at": rfc3339(now), "reason": text, "errors": record.errors + 1},
+            {"updated_at": now, "reason": text, "errors": record.errors + 1},
         )
 
     # ---- the claim and after it ----------------------------------------------------------------------------------
@@ -148,8 +148,8 @@ class Ledger(WaitingUploads, EndedJobs):
                 "status": Status.SUBMITTING,
                 **_paid(now),
                 "owner": owner,
-                "requests": [*record.requests, Request(record.attempt, rfc3339(now), charged_usd=charged_usd)],
-                "updated_at": rfc3339(now),
+                "requests": [*record.requests, Request(record.attempt, now, charged_usd=charged_usd)],
+                "updated_at": now,
                 **({"inputs": _with_prepared(record.inputs, prepared)} if prepared else {}),
             },
         )
@@ -174,7 +174,7 @@ class Ledger(WaitingUploads, EndedJobs):
     def mark_outcome_unknown(self, claimed: Record, reason: str, now: float) -> Record:
         """Record that the provider may have accepted the request. The history is checked before the job fails."""
         requests = claimed.with_fate(claimed.claimed, Fate.UNKNOWN)
-        values = {"requests": requests, "reason": reason, "updated_at": rfc3339(now)}
+        values = {"requests": requests, "reason": reason, "updated_at": now}
         return self._update(claimed.job_id, _claim(claimed), values)
 
     def submitted(self, claimed: Record, request_id: str, now: float) -> Record:
@@ -191,14 +191,14 @@ class Ledger(WaitingUploads, EndedJobs):
     def learned(self, record: Record, requests: list[Request], now: float) -> Record:
         """Keep what was learned of earlier requests, so that the next invocation goes on from there."""
         expected = {"status": record.status, "attempt": record.attempt, "requests": record.requests}
-        return self._update(record.job_id, expected, {"requests": requests, "updated_at": rfc3339(now)})
+        return self._update(record.job_id, expected, {"requests": requests, "updated_at": now})
 
     def not_found(self, record: Record, now: float) -> float:
         """Write down that the provider does not know the request id; return when that was first seen."""
         request = next(found for found in reversed(record.requests) if found.request_id == record.request_id)
         if request.not_found_at is None:
-            self.learned(record, record.with_fate(request, request.fate, not_found_at=rfc3339(now)), now)
-        return now if request.not_found_at is None else epoch(request.not_found_at)
+            self.learned(record, record.with_fate(request, request.fate, not_found_at=now), now)
+        return now if request.not_found_at is None else request.not_found_at
 
     def own_request_id(self, record: Record, request_id: str, now: float) -> bool:
         """Write down whose request id it is; say whether it is not another job's or attempt's already.
@@ -238,8 +238,8 @@ class Ledger(WaitingUploads, EndedJobs):
                 "status": Status.SUBMITTED,
                 "requests": requests,
                 "request_id": request_id,
-                "submitted_at": rfc3339(now),
-                "updated_at": rfc3339(now),
+                "submitted_at": now,
+                "updated_at": now,
             },
         )
 
@@ -254,7 +254,7 @@ class Ledger(WaitingUploads, EndedJobs):
 
 
 def _deferral(code: ReasonCode, reason: str, until: float, now: float) -> dict[str, Any]:
-    times = {"deferred_until": rfc3339(until), "updated_at": rfc3339(now)}
+    times = {"deferred_until": until, "updated_at": now}
     return {"reason": reason, "reason_code": code, **times}
 
 
@@ -270,8 +270,8 @@ def _dispatched(record: Record) -> dict[str, Any]:
     return {"status": Status.QUEUED, "attempt": record.attempt, "dispatch_number": number}
 
 
-def _paid(now: float) -> dict[str, str]:
-    return {"unfinished": PAID, "unfinished_at": rfc3339(now)}
+def _paid(now: float) -> dict[str, Any]:
+    return {"unfinished": PAID, "unfinished_at": now}
 
 
 def _with_prepared(inputs: Mapping[str, Any], prepared: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from aws_lambda_powertools import Logger
 
 from posedrop.aws.record import Record
 from posedrop.contract.notification import Notification
+from posedrop.contract.times import rfc3339
 from posedrop.contract.upload_layout import slug
 from posedrop.segmind.responses import cut
 
@@ -48,15 +49,15 @@ def notification(record: Record) -> Notification:
         error=record.error and {name: record.error[name] for name in ("type", "message")},
         metrics={key: record.metrics.get(key) for key in METRICS},
         context=record.context,
-        submitted_at=record.submitted_at,
-        completed_at=record.completed_at,
+        submitted_at=rfc3339(record.submitted_at) if record.submitted_at else None,
+        completed_at=rfc3339(record.completed_at) if record.completed_at else None,
     )
 
 
 def incomplete(record: Record) -> Notification:
     """Return the notification of uploads that have waited for long. Its job id is the key of their record."""
     missing = " and ".join(record.missing) or "nothing"
-    text = f"the uploads wait: {missing} missing since {record.created_at}" + (
+    text = f"the uploads wait: {missing} missing since {rfc3339(record.created_at)}" + (
         f" ({record.reason})" if record.reason else ""
     )
     incomplete_record = replace(record, error={"type": "Incomplete", "message": cut(text, SHORT_TEXT)})

@@ -8,9 +8,10 @@ only the message with that number counts.
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 from posedrop.aws.items import Item
-from posedrop.contract.times import rfc3339
+from posedrop.contract.times import epoch, rfc3339
 
 LINE_INDEX = "line"
 IN_LINE, DUE = "in line", "due"
@@ -28,7 +29,7 @@ class Entry:
     stands: str
     place: str
     rank: int
-    queued_at: str
+    queued_at: float
     dispatch_number: int
 
     @classmethod
@@ -39,7 +40,7 @@ class Entry:
             stands=str(item["stands"]),
             place=str(item["place"]),
             rank=int(item.get("rank", 0)),
-            queued_at=str(item["queued_at"]),
+            queued_at=epoch(str(item["queued_at"])),
             dispatch_number=int(item.get("dispatch_number", 0)),
         )
 
@@ -49,9 +50,9 @@ class Entry:
         return in_line(self.rank, self.queued_at)["place"]
 
 
-def in_line(rank: int, queued_at: str) -> dict[str, str]:
-    """Return the attributes of a job that stands in line, queued since a time (RFC 3339)."""
-    return {"stands": IN_LINE, "place": f"{rank:010d} {queued_at}"}
+def in_line(rank: int, queued_at: float) -> dict[str, str]:
+    """Return the attributes of a job that stands in line, queued since a time (seconds since the epoch)."""
+    return {"stands": IN_LINE, "place": f"{rank:010d} {rfc3339(queued_at)}"}
 
 
 def due(at: float) -> dict[str, str]:
@@ -59,9 +60,9 @@ def due(at: float) -> dict[str, str]:
     return {"stands": DUE, "place": rfc3339(at)}
 
 
-def dispatched(at: float) -> dict[str, str]:
+def dispatched(at: float) -> dict[str, Any]:
     """Return the attributes of a job whose message is sent so that it arrives at a time (seconds since the epoch)."""
-    return {**due(at + LOST_AFTER), "send_at": rfc3339(at)}
+    return {**due(at + LOST_AFTER), "send_at": at}
 
 
 def client_item(character: str) -> str:

@@ -25,6 +25,15 @@ RESCUABLE = frozenset({"ResultExpired", "TimedOut", "OutputInvalid", "InternalEr
 """The error types after which a request may have made its pictures all the same: they can be fetched later."""
 
 
+TIMES = frozenset(
+    {
+        *("created_at", "updated_at", "queued_at", "deferred_until", "send_at", "submitted_at", "completed_at"),
+        *("notified_at", "alerted_at", "refused_at", "unfinished_at", "sent_at", "not_found_at"),
+    }
+)
+"""The attributes of a record, and of its requests, that are times."""
+
+
 OF_ONE_ATTEMPT = (
     *("reason", "reason_code", "deferred_until", "send_at", "owner", "request_id", "submitted_at", "refused_at"),
     *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "unavailable", "expires_at"),
@@ -35,7 +44,7 @@ OF_ONE_ATTEMPT = (
 
 @dataclass(frozen=True)
 class Record:
-    """One job's record. Times are RFC 3339 texts.
+    """One job's record. Times are seconds since the epoch, and RFC 3339 texts in the table.
 
     queued_at: since when the attempt is queued. rank, stands, place, send_at, dispatch_number: where a queued job
     stands (line/places.py); `send_at` is the time for which it was dispatched.
@@ -53,35 +62,35 @@ class Record:
     pose: str
     bucket: str = ""
     attempt: int = 1
-    created_at: str = ""
-    updated_at: str = ""
+    created_at: float = 0.0
+    updated_at: float = 0.0
     inputs: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
     context: dict[str, Any] | None = None
     missing: list[str] = field(default_factory=list)
     reason: str | None = None
     reason_code: str | None = None
-    deferred_until: str | None = None
-    queued_at: str = ""
+    deferred_until: float | None = None
+    queued_at: float = 0.0
     rank: int = 0
     stands: str | None = None
     place: str | None = None
-    send_at: str | None = None
+    send_at: float | None = None
     dispatch_number: int = 0
     owner: str | None = None
     requests: list[Request] = field(default_factory=list)
     request_id: str | None = None
-    submitted_at: str | None = None
-    completed_at: str | None = None
+    submitted_at: float | None = None
+    completed_at: float | None = None
     outputs: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, str] | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
-    notified_at: str | None = None
+    notified_at: float | None = None
     wishes: list[str] = field(default_factory=list)
     buy_again: bool = False
-    refused_at: str | None = None
+    refused_at: float | None = None
     adopted: bool = False
-    alerted_at: str | None = None
+    alerted_at: float | None = None
     errors: int = 0
     unavailable: int = 0
     cancelled: bool = False

@@ -8,7 +8,8 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import TIMES, Record, Status
+from posedrop.contract.times import epoch, rfc3339
 from posedrop.segmind.requests import Fate, Request
 
 _serializer = TypeSerializer()
@@ -18,7 +19,7 @@ _deserializer = TypeDeserializer()
 def serialize(attribute: str, value: object) -> Any:
     """A value as a client of DynamoDB takes it."""
     # A context may be nested deeper than the 32 levels that DynamoDB takes.
-    return _serializer.serialize(json.dumps(value) if attribute == "context" else _without_floats(value))
+    return _serializer.serialize(json.dumps(value) if attribute == "context" else _stored(attribute, value))
 
 
 def deserialize(value: Any) -> Any:
@@ -43,15 +44,24 @@ def from_item(item: Mapping[str, Any]) -> Record:
         values["context"] = json.loads(values["context"])
     known = {key: value for key, value in values.items() if key in Record.__dataclass_fields__}
     known["status"] = Status(known.get("status", Status.WAITING))
-    known["requests"] = [Request(**{**found, "fate": Fate(found["fate"])}) for found in known.get("requests", [])]
-    return Record(**known)
+    requests = [Request(**{**_with_times(found), "fate": Fate(found["fate"])}) for found in known.get("requests", [])]
+    return Record(**{**_with_times(known), "requests": requests})
+
+
+def _with_times(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: epoch(value) if key in TIMES else value for key, value in values.items()}
+
+
+def _stored(attribute: str, value: object) -> object:
+    """A value as the table has it: a time as RFC 3339, if it is not a text already."""
+    return rfc3339(value) if attribute in TIMES and isinstance(value, int | float) else _without_floats(value)
 
 
 def _without_floats(value: object) -> object:
     if isinstance(value, float):
         return Decimal(repr(value))
     if isinstance(value, Request):
-        return {key: _without_floats(inner) for key, inner in asdict(value).items() if inner is not None}
+        return {key: _stored(key, inner) for key, inner in asdict(value).items() if inner is not None}
     if isinstance(value, dict):
         return {key: _without_floats(inner) for key, inner in value.items()}
     if isinstance(value, list):

@@ -10,7 +10,6 @@ from posedrop.aws.record import Record, Status
 from posedrop.aws.record_items import deserialize, from_item, serialize, to_item
 from posedrop.contract.errors import JobError, PosedropError
 from posedrop.contract.job import Input
-from posedrop.contract.times import rfc3339
 from posedrop.segmind.responses import cut
 
 if TYPE_CHECKING:
@@ -79,11 +78,11 @@ class RecordTable:
             {
                 **NOT_QUEUED,
                 "status": status,
-                "completed_at": rfc3339(now),
-                "updated_at": rfc3339(now),
+                "completed_at": now,
+                "updated_at": now,
                 **values,
             },
-            defaults={"unfinished": ENDED_UNSENT, "unfinished_at": rfc3339(now)},
+            defaults={"unfinished": ENDED_UNSENT, "unfinished_at": now},
         )
 
     def _highest_attempt(self, job_id: str) -> int:

@@ -21,9 +21,9 @@ class WaitingUploads(RecordTable):
         """
         values: dict[str, Any] = {"bucket": bucket, "character": character, "pose": pose, "missing": missing}
         values |= {"errors": None, "reason": reason and cut(reason, MESSAGE_LIMIT)}
-        waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE, "updated_at": rfc3339(now)}
+        waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE, "updated_at": now}
         # The sweep's own message leads here, too: when that is due again is left as it is.
-        first = {"day": rfc3339(now)[:10], "created_at": rfc3339(now), "unfinished_at": rfc3339(now)}
+        first = {"day": rfc3339(now)[:10], "created_at": now, "unfinished_at": now}
         return self._update(waiting_id(character, pose), None, {**values, **waiting}, first)
 
     def stop_waiting(self, character: str, pose: str) -> None:
@@ -36,11 +36,11 @@ class WaitingUploads(RecordTable):
         known = self.get(name)
         errors = known.errors if known else 0
         values = {"bucket": bucket, "character": character, "pose": pose, "missing": []}
-        waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE}
-        waiting |= {"day": rfc3339(now)[:10], "created_at": rfc3339(now), "unfinished_at": rfc3339(now)}
-        changes = {"updated_at": rfc3339(now), "reason": text, "errors": errors + 1}
+        waiting: dict[str, Any] = {"status": Status.WAITING, "unfinished": INCOMPLETE}
+        waiting |= {"day": rfc3339(now)[:10], "created_at": now, "unfinished_at": now}
+        changes = {"updated_at": now, "reason": text, "errors": errors + 1}
         return self._update(name, {"errors": errors or None}, changes, {**values, **waiting})
 
     def alerted(self, record: Record, now: float) -> None:
         """Write down that it was notified what uploads wait for."""
-        self._update(record.job_id, {"status": Status.WAITING}, {"alerted_at": rfc3339(now)})
+        self._update(record.job_id, {"status": Status.WAITING}, {"alerted_at": now})

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from posedrop.contract.times import epoch, rfc3339
+
 FAULTS = ("poll_fault", "deliver_fault")
+TIMES = ("submitted_at", "not_found_at")
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class TaskFault:
 
 @dataclass(frozen=True)
 class ExecutionState:
-    """What is carried from task to task. Times are RFC 3339 texts.
+    """What is carried from task to task. Times are seconds since the epoch, and RFC 3339 texts in
+    the state machine.
 
     faults: GETs without a response, in a row; not_found_at: when the provider first did not know the request id;
     tenths: the latency as it was when the job was submitted; completed: only a slot for the result is waited for;
@@ -31,12 +35,12 @@ class ExecutionState:
     character: str = ""
     pose: str = ""
     request_id: str | None = None
-    submitted_at: str = ""
+    submitted_at: float = 0.0
     polls: int = 0
     wait_seconds: int = 1
     finished: bool = False
     faults: int = 0
-    not_found_at: str | None = None
+    not_found_at: float | None = None
     error: dict[str, str] | None = None
     tenths: tuple[int, ...] = ()
     completed: bool = False
@@ -53,8 +57,10 @@ class ExecutionState:
         for key in FAULTS:
             if values.get(key):
                 values[key] = TaskFault(**values[key])
+        values |= {key: epoch(values[key]) if values.get(key) else getattr(cls, key) for key in TIMES}
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as the state machine carries it on, which adds the faults itself."""
-        return {key: value for key, value in asdict(self).items() if value is not None or key not in FAULTS}
+        values = {key: value for key, value in asdict(self).items() if value is not None or key not in FAULTS}
+        return values | {key: rfc3339(values[key]) if values[key] else None for key in TIMES}

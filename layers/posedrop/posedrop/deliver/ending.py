@@ -17,7 +17,6 @@ from posedrop.aws.record import Record, Status
 from posedrop.contract.errors import DeliveryFailed, JobError
 from posedrop.contract.execution import ExecutionState
 from posedrop.contract.job import output_folder
-from posedrop.contract.times import epoch
 from posedrop.deliver.fetching import Made
 from posedrop.gate.budget import BudgetStore, Charge
 from posedrop.gate.latency import LatencyStore
@@ -146,7 +145,7 @@ class Ending:
         paid = record.paid
         if paid is not None and paid.cost_usd is not None:
             cost_usd = None  # it was settled before
-        charge = Charge(paid.charged_usd, epoch(paid.sent_at)) if paid else Charge(0.0, self._clock())
+        charge = Charge(paid.charged_usd, paid.sent_at) if paid else Charge(0.0, self._clock())
         try:
             self._budgets.settle(charge, cost_usd, self._clock(), record.parameters, delivered=delivered)
             if cost_usd is not None:
@@ -157,7 +156,7 @@ class Ending:
     def _metrics(self, record: Record, state: ExecutionState | None, inference_seconds: float | None) -> dict[str, Any]:
         return {
             "inference_seconds": inference_seconds,
-            "total_seconds": round(self._clock() - epoch(record.created_at), 3),
+            "total_seconds": round(self._clock() - record.created_at, 3),
             "polls": state.polls if state else None,
             "cost_usd": cost_of_attempt(record.requests, record.attempt),
             "rescued": False,

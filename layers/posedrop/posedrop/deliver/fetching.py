@@ -21,7 +21,6 @@ from posedrop.contract.errors import (
     StatusUnavailable,
 )
 from posedrop.contract.job import output_folder
-from posedrop.contract.times import epoch
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.rate_limit import RateLimiter
 from posedrop.segmind.client import COMPLETED, FAILED, Segmind
@@ -150,5 +149,5 @@ class Fetching:
     def _not_found(self, record: Record) -> None:
         now = self._clock()
         first = self._ledger.not_found(record, now)
-        if result_gone(first, now, epoch(record.submitted_at or record.created_at)):
+        if result_gone(first, now, record.submitted_at or record.created_at):
             raise ResultExpired("the provider does not know the request id, or no longer")

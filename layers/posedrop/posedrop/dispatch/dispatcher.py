@@ -16,7 +16,6 @@ from posedrop.aws.messages import SubmitMessage
 from posedrop.aws.parallel import Parallel, in_threads
 from posedrop.aws.places import Entry
 from posedrop.contract.reasons import Closed
-from posedrop.contract.times import epoch
 from posedrop.gate.breaker import Cause
 from posedrop.gate.gate import Gate, GateState, Opening
 from posedrop.line.line import Line
@@ -85,7 +84,7 @@ class Dispatcher:
         waiting = sorted([*due, *self._line.head(max(free, 1))], key=lambda entry: entry.line_place)
         sent = self._dispatch(waiting[: free + CHUNK], state, opening, remaining) if free else set()
         returned = self._put_in_line([entry for entry in due if entry.job_id not in sent], remaining)
-        first = [epoch(entry.queued_at) for entry in [*waiting[:1], *(due[:1] or self._line.next_due())]]
+        first = [entry.queued_at for entry in [*waiting[:1], *(due[:1] or self._line.next_due())]]
         oldest = max(0.0, now - min(first, default=now))
         idle = 0.0 if opening.closed else min(oldest, now - state.spending.delivered_at)
         logger.info("dispatched", sent=len(sent), returned=returned, free=free, closed=opening.closed)

@@ -13,13 +13,14 @@ from posedrop.aws.ledger import CANCELLED, Ledger
 from posedrop.aws.messages import CancelMessage
 from posedrop.aws.record import Record, Status
 from posedrop.contract.job import Job, job_id
+from posedrop.contract.times import rfc3339
 
 logger = Logger(child=True)
 
 
 def cancelled_upload_id(waiting: Record) -> str:
     """Return the id of the failed job that uploads become which are cancelled before they are a job."""
-    return job_id(waiting.bucket, waiting.character, waiting.pose, {"cancelled": waiting.created_at})
+    return job_id(waiting.bucket, waiting.character, waiting.pose, {"cancelled": rfc3339(waiting.created_at)})
 
 
 class Cancellation:

@@ -22,6 +22,7 @@ from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import InternalError, JobError, PosedropError, TransientFault
 from posedrop.contract.job import Job, job_id
 from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.times import rfc3339
 from posedrop.contract.upload_layout import FileKind, InvalidUploadKey, SideFile, UploadLayout, hint
 from posedrop.intake.folder import JobCandidate, later_upload, read_candidate
 from posedrop.line.entrance import Entrance
@@ -297,7 +298,8 @@ class UploadIntake:
             raise exc
         logger.exception("the last unexpected error: the job ends")
         upload = [message.upload.key, message.upload.etag] if message.upload else None
-        name = job_id(message.bucket, message.character, message.pose, {"unread": upload, "since": waiting.created_at})
+        content = {"unread": upload, "since": rfc3339(waiting.created_at)}
+        name = job_id(message.bucket, message.character, message.pose, content)
         error = InternalError(f"the files could not be read: {type(exc).__name__}: {exc}")
         job = Job(name, message.bucket, message.character, message.pose, {})
         record = self._ledger.refuse(job, error, self._clock())

@@ -7,7 +7,7 @@ from posedrop.aws.messages import SubmitMessage
 from posedrop.aws.places import dispatched, in_line
 from posedrop.aws.record import Record
 from posedrop.aws.submit_queue import SubmitQueue
-from posedrop.contract.times import epoch, rfc3339
+from posedrop.contract.times import rfc3339
 from posedrop.gate.gate import Gate
 from posedrop.line.line import Line
 
@@ -28,7 +28,7 @@ class Entrance:
         nothing: the next one in line is as close to its turn as before.
         """
         now = self._clock()
-        place: dict[str, Any] = {"queued_at": rfc3339(now), "dispatch_number": number + 1}
+        place: dict[str, Any] = {"queued_at": now, "dispatch_number": number + 1}
         state = self._gate.read(now)
         opening = self._gate.opening(state, now)
         if not opening.closed and self._line.is_empty():
@@ -36,14 +36,15 @@ class Entrance:
             if times:
                 return {**place, "rank": state.highest_rank, **dispatched(times[0])}
         rank = self._line.rank(character, state.highest_rank, now)
-        place |= {"rank": rank, **in_line(rank, place["queued_at"])}
+        place |= {"rank": rank, **in_line(rank, now)}
         if opening.closed:
             reason = {"reason": opening.closed.reason, "reason_code": opening.closed.code}
-            return {**place, **reason, "deferred_until": rfc3339(opening.closed.until)}
+            return {**place, **reason, "deferred_until": opening.closed.until}
         return place
 
     def send(self, record: Record, place: dict[str, Any]) -> None:
         """Send the message of a job that goes at once, once its record is written as `place` said."""
-        if record.send_at is not None and record.send_at == place.get("send_at"):
+        at = place.get("send_at")
+        if at is not None and record.send_at is not None and rfc3339(record.send_at) == rfc3339(at):
             message = SubmitMessage(record.job_id, record.dispatch_number)
-            self._queue.send([(message, epoch(record.send_at) - self._clock())])
+            self._queue.send([(message, record.send_at - self._clock())])

@@ -58,7 +58,7 @@ class Line:
 
     def dispatch(self, entry: Entry, at: float) -> int | None:
         """Move a job from its place to a reserved time; return its new dispatch number, or None if it has moved."""
-        return self._move(entry, dispatched(at))
+        return self._move(entry, {**dispatched(at), "send_at": rfc3339(at)})
 
     def put_in_line(self, entry: Entry) -> bool:
         """Put a job that is due back in line at its old rank; return whether it was still there."""

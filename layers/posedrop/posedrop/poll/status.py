@@ -16,7 +16,6 @@ from posedrop.contract.errors import (
     TimedOut,
 )
 from posedrop.contract.execution import ExecutionState
-from posedrop.contract.times import epoch, rfc3339
 from posedrop.gate.poll_schedule import Latency, next_wait
 from posedrop.segmind.client import COMPLETED, FAILED, Segmind
 from posedrop.segmind.responses import NOT_FOUND_AFTER, NOT_FOUND_APART, result_gone
@@ -62,28 +61,27 @@ def check(
     if response.state not in ("QUEUED", "PROCESSING"):
         logger.warning("unknown state", state=response.state)
     known = replace(asked, faults=0, not_found_at=None)
-    return _wait(known, next_wait(clock() - epoch(state.submitted_at), latency), timeout_seconds, clock())
+    return _wait(known, next_wait(clock() - state.submitted_at, latency), timeout_seconds, clock())
 
 
 def _without_status(
     state: ExecutionState, exc: StatusUnavailable, latency: Latency, timeout_seconds: float, now: float
 ) -> ExecutionState:
     faulty = replace(state, faults=state.faults + 1)
-    submitted_at = epoch(state.submitted_at)
     if exc.gone:
-        first = epoch(state.not_found_at) if state.not_found_at else now
-        if result_gone(first, now, submitted_at):
+        first = now if state.not_found_at is None else state.not_found_at
+        if result_gone(first, now, state.submitted_at):
             return _ended(state, ResultExpired("the provider does not know the request id, or no longer"))
-        faulty = replace(faulty, not_found_at=rfc3339(first))
-        wanted = max(NOT_FOUND_APART - (now - first), NOT_FOUND_AFTER - (now - submitted_at), 1)
+        faulty = replace(faulty, not_found_at=first)
+        wanted = max(NOT_FOUND_APART - (now - first), NOT_FOUND_AFTER - (now - state.submitted_at), 1)
         return _wait(faulty, min(wanted + 1, NOT_FOUND_APART + 1), timeout_seconds, now)
     # Longer with each fault, and never shorter than the provider asks for.
-    seconds = max(next_wait(now - submitted_at, latency), min(2**faulty.faults, LONGEST_WAIT))
+    seconds = max(next_wait(now - state.submitted_at, latency), min(2**faulty.faults, LONGEST_WAIT))
     return _wait(faulty, max(seconds, exc.retry_after or 0), timeout_seconds, now)
 
 
 def _wait(state: ExecutionState, seconds: float, timeout_seconds: float, now: float) -> ExecutionState:
-    left = epoch(state.submitted_at) + timeout_seconds - now
+    left = state.submitted_at + timeout_seconds - now
     if left <= 0:
         return _ended(state, TimedOut(f"the job did not end within {timeout_seconds:g} s after its submission"))
     # Step Functions waits whole seconds.

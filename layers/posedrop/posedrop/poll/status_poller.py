@@ -12,7 +12,6 @@ from posedrop.aws.api_key import ApiKey
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.execution import ExecutionState
 from posedrop.contract.reasons import Closed
-from posedrop.contract.times import epoch
 from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import RateLimiter
 from posedrop.poll.status import check
@@ -50,7 +49,7 @@ class StatusPoller:
         """
         if state.completed:
             return self._let_fetch(replace(state, wait_seconds=state.look_wait_seconds))
-        began, deadline = self._clock(), epoch(state.submitted_at) + self._timeout_seconds
+        began, deadline = self._clock(), state.submitted_at + self._timeout_seconds
         closed = self._wait_for_permit()
         if closed and self._clock() < deadline:
             logger.info("not polled", reason=closed.reason, until=closed.until)
@@ -67,7 +66,7 @@ class StatusPoller:
         )
         if not looked.finished:
             return looked
-        looked = replace(looked, elapsed_seconds=round(self._clock() - epoch(state.submitted_at), 3))
+        looked = replace(looked, elapsed_seconds=round(self._clock() - state.submitted_at, 3))
         return looked if looked.error else self._let_fetch(looked)
 
     def _let_fetch(self, state: ExecutionState) -> ExecutionState:

@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from posedrop.contract.times import epoch
-
 IMAGES_KEPT = 7 * 86400
 """Seconds for which the provider keeps the images (its documentation, logging). A rescue is tried for so long."""
 
@@ -38,17 +36,17 @@ MAY_EXIST = (Fate.SENT, Fate.SERVER_FAULT, Fate.UNKNOWN)
 class Request:
     """A request that may exist at the provider.
 
-    sent_at: when it was claimed. not_found_at: when the provider first did not know its id. Both are RFC 3339 texts.
-    history_page: the page of the provider's history at which the next search for it begins. charged_usd: what the
-    budget was charged for it, 0 once that was given back. cost_usd: what it cost, as the provider said; None while that
-    is unknown.
+    sent_at: when it was claimed. not_found_at: when the provider first did not know its id. Both are seconds since the
+    epoch. history_page: the page of the provider's history at which the next search for it begins. charged_usd: what
+    the budget was charged for it, 0 once that was given back. cost_usd: what it cost, as the provider said; None while
+    that is unknown.
     """
 
     attempt: int
-    sent_at: str
+    sent_at: float
     fate: Fate = Fate.SENT
     request_id: str | None = None
-    not_found_at: str | None = None
+    not_found_at: float | None = None
     history_page: int = 1
     charged_usd: float = 0.0
     cost_usd: float | None = None
@@ -56,7 +54,7 @@ class Request:
     @property
     def kept_until(self) -> float:
         """Until when (seconds since the epoch) the provider keeps its images."""
-        return epoch(self.sent_at) + IMAGES_KEPT
+        return self.sent_at + IMAGES_KEPT
 
 
 def cost_of(requests: Iterable[Request]) -> float | None:

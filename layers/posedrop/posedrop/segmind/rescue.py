@@ -12,7 +12,6 @@ from typing import Any
 from aws_lambda_powertools import Logger
 
 from posedrop.contract.errors import PosedropError
-from posedrop.contract.times import epoch
 from posedrop.segmind.history import History, HistoryUnavailable
 from posedrop.segmind.outputs import Source
 from posedrop.segmind.requests import Request
@@ -84,7 +83,7 @@ class Rescue:
         if seconds < SHORTEST:
             raise CannotSay("too little time is left to ask the provider's history")
         try:
-            past = self._history.get(request.request_id, epoch(request.sent_at), images, min(seconds, LONGEST))
+            past = self._history.get(request.request_id, request.sent_at, images, min(seconds, LONGEST))
         except HistoryUnavailable as exc:
             if exc.final:
                 logger.warning("nothing to rescue: the history cannot say", reason=str(exc))

@@ -16,7 +16,6 @@ from posedrop.contract.deferral import Deferred
 from posedrop.contract.errors import StatusUnavailable, SubmitOutcomeUnknown
 from posedrop.contract.naming import execution_name
 from posedrop.contract.reasons import ReasonCode
-from posedrop.contract.times import epoch, rfc3339
 from posedrop.gate.budget import Charge
 from posedrop.gate.gate import Gate
 from posedrop.segmind.client import FAILED, Segmind
@@ -88,12 +87,12 @@ class RequestLookup:
         """
         if self._history is None:
             raise HistoryUnavailable("the history is turned off, or the images were in the request", final=True)
-        age = self._clock() - epoch(request.sent_at)
+        age = self._clock() - request.sent_at
         if age < HISTORY_DELAY:
             raise Deferred(ReasonCode.EARLIER_REQUEST, "the provider's history is asked next", HISTORY_DELAY - age)
         name = execution_name(record.job_id, request.attempt)
         try:
-            return self._history.find(name, epoch(request.sent_at), request.history_page)
+            return self._history.find(name, request.sent_at, request.history_page)
         except HistoryUnfinished as exc:
             requests = record.with_fate(request, request.fate, history_page=exc.page)
             self._ledger.learned(record, requests, self._clock())
@@ -112,7 +111,7 @@ class RequestLookup:
         if request_id is None:
             learned = self._ledger.learned(record, record.with_fate(request, Fate.ABSENT, charged_usd=0.0), now)
             if request.charged_usd:  # not before: another function may have learned it first
-                self._gate.budgets.give_back(Charge(request.charged_usd, epoch(request.sent_at)))
+                self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
             return learned
         if own:
             return self._ledger.adopt(record, request, request_id, now)
@@ -122,12 +121,12 @@ class RequestLookup:
         """Return once the look-up may go on without the history; raise Deferred or SubmitOutcomeUnknown before."""
         now = self._clock()
         if request.attempt == record.attempt:
-            left = epoch(request.sent_at) + CANNOT_SAY - now
+            left = request.sent_at + CANNOT_SAY - now
             if left > 0:
                 seconds = left if exc.final else min(left, ASK_AGAIN)
                 raise Deferred(ReasonCode.EARLIER_REQUEST, f"the last request may exist: {exc}", seconds) from exc
         elif not record.buy_again:
-            if exc.final or now - epoch(record.queued_at) > DAY:
+            if exc.final or now - record.queued_at > DAY:
                 raise SubmitOutcomeUnknown(
                     f"attempt {request.attempt} may have been billed, and the provider's history cannot say: {exc}. "
                     f"To pay again all the same: retry --buy-again"
@@ -145,10 +144,10 @@ class RequestLookup:
                 self._gate.limiter.pause(now, exc.retry_after)
             if not exc.gone:
                 raise Deferred(ReasonCode.EARLIER_REQUEST, f"an earlier request is polled first: {exc}", 30) from exc
-            first = epoch(request.not_found_at) if request.not_found_at else now
-            gone_at = max(first + GONE_APART, epoch(request.sent_at) + HISTORY_DELAY)
+            first = now if request.not_found_at is None else request.not_found_at
+            gone_at = max(first + GONE_APART, request.sent_at + HISTORY_DELAY)
             if now < gone_at:
-                seen = record.with_fate(request, request.fate, not_found_at=rfc3339(first))
+                seen = record.with_fate(request, request.fate, not_found_at=first)
                 self._ledger.learned(record, seen, now)
                 left = gone_at - now + 1
                 raise Deferred(ReasonCode.EARLIER_REQUEST, "an earlier request is polled once more", left) from exc

@@ -23,7 +23,6 @@ from posedrop.contract.errors import (
     TransientFault,
 )
 from posedrop.contract.reasons import ReasonCode
-from posedrop.contract.times import epoch, rfc3339
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Charge
 from posedrop.gate.gate import Gate
@@ -128,14 +127,14 @@ class Outcomes:
     def _refused(self, claimed: Record, exc: Refused) -> None:
         """403, 404, 406: the job's own refusal if others were accepted since its last, or it lasts for a day."""
         now, pause = self._clock(), self._pause_seconds
-        first = epoch(claimed.refused_at) if claimed.refused_at else None
+        first = claimed.refused_at
         others_accepted = first is not None and self._gate.breaker.read().accepted_at > first
         if first is not None and (others_accepted or now - first >= DAY):
             why = "again, while other jobs were accepted" if others_accepted else "for a day"
             self.fail(claimed, Rejected(f"{exc} ({why})"), claimed.requests[:-1], give_back=claimed.claimed)
             self.leave_probe()
             return
-        refused_at = claimed.refused_at or rfc3339(now)
+        refused_at = now if first is None else first
         text = f"the provider refused this job: {exc}"
         # A moment longer than the pause, so that another job is the probe where one waits.
         until = now + pause + BEHIND
@@ -163,7 +162,7 @@ class Outcomes:
     def _give_back(self, request: Request) -> None:
         """Give the charge of a request back that was not accepted, once the ledger says so."""
         if request.charged_usd:
-            self._gate.budgets.give_back(Charge(request.charged_usd, epoch(request.sent_at)))
+            self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
 
     def leave_probe(self) -> None:
         """Leave the probe to the next request."""
@@ -194,7 +193,7 @@ class Outcomes:
             request_id = self._lookup.find(claimed, request)
         except HistoryUnavailable as exc:
             logger.warning("the history cannot say", reason=str(exc))
-            if not exc.final and self._clock() < epoch(request.sent_at) + CANNOT_SAY:
+            if not exc.final and self._clock() < request.sent_at + CANNOT_SAY:
                 raise Deferred(ReasonCode.EARLIER_REQUEST, f"{error}; {exc}", ASK_AGAIN) from exc
             requests = claimed.with_fate(request, Fate.UNRESOLVED)
         else:

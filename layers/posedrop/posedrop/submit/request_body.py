@@ -9,7 +9,6 @@ from posedrop.aws.record import Record
 from posedrop.aws.stored_uploads import check_stored, presigned_url, read_stored
 from posedrop.contract.naming import execution_name
 from posedrop.contract.prepared import Prepared
-from posedrop.contract.times import epoch
 from posedrop.settings import SubmitSettings
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class RequestBody:
         stored = prepared.stored() if prepared else record.inputs[name]
         if self._settings.image_transport == "base64":
             return base64.b64encode(read_stored(self._s3, stored)).decode()
-        if not prepared and (not stored["version_id"] or self._clock() - epoch(record.created_at) > FRESH):
+        if not prepared and (not stored["version_id"] or self._clock() - record.created_at > FRESH):
             # What has gone would be paid for in vain. Without versions the URL serves what is there then: at least it
             # is what was read until now.
             check_stored(self._s3, stored)

@@ -28,7 +28,6 @@ from posedrop.contract.errors import (
 )
 from posedrop.contract.prepared import Prepared
 from posedrop.contract.reasons import AT_THE_GATE, Closed, InputFault, Problem, ReasonCode
-from posedrop.contract.times import epoch
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.gate.latency import LatencyStore
@@ -244,7 +243,7 @@ class Submission:
         """The error of an attempt that was answered 5xx too often, for too long, or too often without the history."""
         faults = record.sent_in_attempt
         unresolved = sum(request.fate is Fate.UNRESOLVED for request in faults)
-        old = bool(faults) and self._clock() - epoch(faults[0].sent_at) >= DAY
+        old = bool(faults) and self._clock() - faults[0].sent_at >= DAY
         if len(faults) < MOST_FAULTS and unresolved <= MOST_UNRESOLVED and not old:
             return None
         text = f"the provider failed {len(faults)} times: {record.reason or 'no reason'}"
@@ -268,7 +267,7 @@ class Submission:
         """Resume a job that was claimed: its function has died, or no usable response came."""
         error = SubmitOutcomeUnknown(record.reason or "the function ended while it submitted the job")
         if record.claimed.fate is not Fate.UNKNOWN:
-            left = epoch(record.claimed.sent_at) + self._settings.submit_timeout_seconds - self._clock()
+            left = record.claimed.sent_at + self._settings.submit_timeout_seconds - self._clock()
             if left >= 0:
                 raise Deferred(ReasonCode.BUSY, "another function is submitting the job", left + 1)
             record = self._outcomes.mark_unknown(record, str(error))

@@ -19,7 +19,6 @@ from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Co
 from posedrop.contract.delivery_requests import CreditsRequest, RescueRequest
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.naming import execution_arn, execution_name
-from posedrop.contract.times import epoch
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -132,7 +131,7 @@ class Sweep:
             return self._try_rescue(record, now)
         if record is None or record.notified_at or record.status is Status.QUEUED:  # the index may be behind
             return []
-        if epoch(record.updated_at) > now - ages.of(record.status):
+        if record.updated_at > now - ages.of(record.status):
             return []
         logger.append_keys(character=record.character, pose=record.pose)
         if record.status is not Status.WAITING:  # what waits is no job yet
@@ -207,7 +206,7 @@ class Sweep:
 
     def _alert(self, record: Record) -> None:
         """Notify, once, what uploads have been waiting for, if they have for long enough."""
-        age = self._clock() - epoch(record.created_at)
+        age = self._clock() - record.created_at
         if record.alerted_at or age < self._alert_hours * HOUR:
             return
         logger.warning("incomplete", missing=record.missing)
@@ -223,7 +222,7 @@ class Sweep:
         """Return when a record is checked again: uploads less and less often, as a missing file has its own event."""
         if record.status is not Status.WAITING:
             return now
-        created_at = epoch(record.created_at)
+        created_at = record.created_at
         at, alert_at = now + min(max(now - created_at, HOUR), LONGEST_BETWEEN), created_at + self._alert_hours * HOUR
         return min(at, alert_at) if alert_at > now else at
 
