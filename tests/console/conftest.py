@@ -282,7 +282,7 @@ def _record(
 ) -> Record:
     """One job in a state (see ops.console.cards.STATES), that last changed at a time (seconds)."""
     status = {"running": "SUBMITTED", "delivering": "SUCCEEDED", "done": "SUCCEEDED"}.get(state, state.upper())
-    pose = f"pose-{index + 1}"
+    pose, at = f"pose-{index + 1}", round(at, 3)  # as the table keeps it
     times = {"created_at": at - 60, "updated_at": at}
     if state == "waiting":
         return Record(waiting_id(character, pose), Status.WAITING, character, pose, BUCKET, missing=["face"], **times)
