@@ -278,7 +278,7 @@ def test_the_readme_says_which_parameters_need_an_answer() -> None:
     parameters = template()["Parameters"]
     (needed,) = (name for name, found in parameters.items() if "Default" not in found)
     text = " ".join(DOCS["README.md"].path.read_text(encoding="utf-8").split())
-    assert f"Only `{needed}` needs an answer; for all else Enter is right." in text
+    assert f"Only `{needed}` has no default; press Enter for the others." in text
     # Those that are asked for first.
     assert {name for name in list(parameters)[:6] if f"`{name}`" in text} == set(list(parameters)[:6])
 

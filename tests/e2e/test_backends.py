@@ -26,7 +26,7 @@ __all__ = ["browser"]
 @pytest.fixture
 def credentials(stack: LocalStack) -> dict[str, str]:
     """A user who may do what the document's policy says, and nothing else."""
-    (policy,) = DOCUMENT.under("What it may do", "json")
+    (policy,) = DOCUMENT.under("Permissions", "json")
     table = stack.client("dynamodb").describe_table(TableName=stack.outputs["JobsTableName"])["Table"]["TableArn"]
     queue = stack.client("sqs").get_queue_attributes(
         QueueUrl=stack.outputs["UploadQueueUrl"], AttributeNames=["QueueArn"]
