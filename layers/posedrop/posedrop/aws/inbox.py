@@ -10,14 +10,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.aws.errors import is_transient
 from posedrop.aws.messages import UnreadableMessage
-from posedrop.contract.deferral import Deferred
+from posedrop.contract.deferral import Deferred, backoff
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 logger = Logger(child=True)
 
-LONGEST_BACKOFF = 900.0
 LONGEST_VISIBILITY = 43200 - 900
 """Seconds. SQS counts its twelve hours from the receipt (API reference, ChangeMessageVisibility): less the longest that
 a function runs."""
@@ -91,8 +90,3 @@ class Inbox:
                 "source": {"DataType": "String", "StringValue": self._source},
             },
         )
-
-
-def backoff(tries: int) -> float:
-    """Return the seconds until the next try, later and later with each of so many tries."""
-    return min(15.0 * 2.0 ** min(tries - 1, 10), LONGEST_BACKOFF)

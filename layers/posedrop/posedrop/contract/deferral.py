@@ -3,6 +3,8 @@
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.reasons import ReasonCode
 
+LONGEST_BACKOFF = 900.0
+
 
 class Deferred(PosedropError):
     """The job is resumed after `seconds`, or, where the gate is closed, when its turn comes after that."""
@@ -11,3 +13,8 @@ class Deferred(PosedropError):
         super().__init__(reason)
         self.code = code
         self.seconds = max(1.0, seconds)
+
+
+def backoff(tries: int) -> float:
+    """Return the seconds until the next try, later and later with each of so many tries."""
+    return min(15.0 * 2.0 ** min(tries - 1, 10), LONGEST_BACKOFF)
