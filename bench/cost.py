@@ -48,7 +48,7 @@ def load_prices() -> dict[str, float]:
 
 
 def requests(usage: Usage, caller: str, service: str, *actions: str) -> float:
-    """How many requests of a service a caller made, of these actions or of all."""
+    """Return how many requests of a service a caller made, of these actions or of all."""
     total = 0.0
     for name, number in usage.requests.items():
         of_caller, of_service, action = name.split(" ")
@@ -69,7 +69,7 @@ def sqs_requests(batch: Batch) -> float:
 
 
 def variable(batch: Batch, prices: Mapping[str, float]) -> Lines:
-    """What `JOBS` such jobs cost, by service."""
+    """Return what `JOBS` such jobs cost, by service."""
     usage = batch.usage
     functions = usage.functions.values()
     writes = sum(number for name, number in usage.units.items() if name.startswith("function write"))
@@ -98,7 +98,7 @@ def gb_seconds(use: FunctionUse) -> float:
 
 
 def fixed_loop(batch: Batch, looks: Sequence[float]) -> Batch:
-    """The same batch in a loop that looks every second; `looks` are those of each job.
+    """Return the same batch in a loop that looks every second; `looks` are those of each job.
 
     Each look enters the same states and runs the same function; what else that function uses is not counted.
     """
@@ -120,7 +120,7 @@ def fixed_loop(batch: Batch, looks: Sequence[float]) -> Batch:
 
 
 def waiting_function(batch: Batch) -> Batch:
-    """The same batch in one function that submits, waits with the official SDK and delivers: it is billed all the time.
+    """Return the same batch in one function that submits, waits with the official SDK and delivers: it is billed all the time.
 
     It has submit's memory; until the end is seen it waits half an interval on average. There is no state machine.
     """
@@ -140,7 +140,7 @@ def looks_every_second(inference: Sequence[float], look_seconds: float) -> list[
 
 
 def beside(batch: Batch, prices: Mapping[str, float], alarm_metrics: int, metrics: int) -> dict[str, str]:
-    """What is shown beside the variable cost."""
+    """Return what is shown beside the variable cost."""
     invocations = sum(use.invocations for use in batch.usage.functions.values()) / batch.jobs * JOBS
     idle = POLLERS * MONTH / LONG_POLL * prices["sqs_request"]
     egress = batch.egress_bytes / batch.jobs * JOBS / GIGABYTE
@@ -202,7 +202,7 @@ def report(batch: Batch, alarm_metrics: int, metrics: int) -> dict[str, Any]:
 
 
 def quantities(batch: Batch) -> dict[str, float]:
-    """What a job used, on average."""
+    """Return what a job used, on average."""
     usage = batch.usage
     found: dict[str, float] = {"state transitions": usage.transitions}
     for name, use in usage.functions.items():
@@ -239,5 +239,5 @@ def draw(designs: Mapping[str, Lines]) -> None:
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean."""
+    """Return the mean."""
     return sum(values) / len(values)

@@ -38,7 +38,7 @@ def store(base_url: str, megabytes: int) -> dict[str, float]:
 
 
 def peak() -> float:
-    """The most bytes of memory that this process had at once."""
+    """Return the most bytes of memory that this process had at once."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would count what the process was forked from
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

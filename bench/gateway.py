@@ -68,7 +68,7 @@ def identity(scope: Scope) -> tuple[str, str]:
 
 
 def service_action(scope: Scope, service: str) -> str:
-    """What is asked for; of S3 the method, or List."""
+    """Return what is asked for; of S3 the method, or List."""
     headers = {name.lower(): value for name, value in scope["headers"]}
     target = headers.get(b"x-amz-target", b"").decode("latin-1")
     if target:

@@ -60,7 +60,7 @@ class Probe:
         stack.client("events").put_targets(Rule=stack.resource("UploadRule"), Targets=[{"Id": "bench", "Arn": arn}])
 
     def read(self) -> dict[str, float]:
-        """Seconds since the epoch, by the object's key."""
+        """Return seconds since the epoch, by the object's key."""
         sent: dict[str, float] = {}
         while batch := self._sqs.receive_message(
             QueueUrl=self._url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["SentTimestamp"]
@@ -107,7 +107,7 @@ def single_jobs(stack: LocalStack, inbox: Notifications, jobs: int) -> list[Part
 
 
 def last_look(history: Sequence[Mapping[str, Any]]) -> float:
-    """When the look that found the end began: seconds since the epoch."""
+    """Return when the look that found the end began: seconds since the epoch."""
     looks = [
         event["timestamp"]
         for event in history
@@ -148,7 +148,7 @@ def at_rest(stack: LocalStack) -> None:
 
 
 def alarm_metrics() -> int:
-    """How many metrics the template's alarms watch: each is billed."""
+    """Return how many metrics the template's alarms watch: each is billed."""
     text = (ROOT / "template.yaml").read_text()
     alarms = [part for part in text.split("\n\n") if "Type: AWS::CloudWatch::Alarm" in part]
     return sum(max(1, alarm.count("MetricStat")) for alarm in alarms)

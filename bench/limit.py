@@ -157,7 +157,7 @@ def _warm_up(stack: MeteredStack, inbox: Notifications, jobs: int) -> Usage:
 
 
 def accepted_calls(calls: Sequence[dict[str, Any]]) -> list[Call]:
-    """The emulator's calls of the provider's limited routes, from the first submit on."""
+    """Return the emulator's calls of the provider's limited routes, from the first submit on."""
     known = [call for call in calls if call["route"] in ROUTES and call["status"]]
     start = min(call["time"] for call in known if call["route"] == "submit")
     return sorted(
@@ -166,7 +166,7 @@ def accepted_calls(calls: Sequence[dict[str, Any]]) -> list[Call]:
 
 
 def limit_use(plan: Plan, calls: Sequence[Call]) -> dict[str, Any]:
-    """How much of the limit the accepted calls used, and how many were refused."""
+    """Return how much of the limit the accepted calls used, and how many were refused."""
     counted = [call.at for call in calls if not call.refused and (plan.counts == "all" or call.route == "submit")]
     last = max(call.at for call in calls if call.route == "submit" and not call.refused)
     whole = last < 1.5 * MINUTE
@@ -186,7 +186,7 @@ def limit_use(plan: Plan, calls: Sequence[Call]) -> dict[str, Any]:
 
 
 def rows(results: Sequence[Result]) -> list[list[str]]:
-    """The table's rows."""
+    """Return the table's rows."""
     return [
         [
             f"{result.plan.jobs} at {result.plan.rpm}, {result.plan.counts} count",

@@ -78,7 +78,7 @@ def _serve(connection: Connection) -> None:
 
 @contextmanager
 def output_server() -> Iterator[str]:
-    """The URL of a server in a process of its own, which ends with the block."""
+    """Return the URL of a server in a process of its own, which ends with the block."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)

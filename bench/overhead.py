@@ -34,7 +34,7 @@ class Parts:
 
     @property
     def total(self) -> float:
-        """All."""
+        """Return all."""
         return float(sum(astuple(self)))
 
 

@@ -112,14 +112,14 @@ def served(stack: Stack) -> Iterator[str]:
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """How long something takes."""
+    """Return how long something takes."""
     began = time.monotonic()
     action()
     return time.monotonic() - began
 
 
 def measure_reading(stack: Stack) -> dict[str, float]:
-    """How long it takes to read all jobs, to read what changed, and to sum up (seconds)."""
+    """Return how long it takes to read all jobs, to read what changed, and to sum up (seconds)."""
     reader = TableReader(stack)
     whole = seconds(lambda: reader.whole(None))
     known = reader.whole(None)
@@ -131,7 +131,7 @@ def measure_reading(stack: Stack) -> dict[str, float]:
 
 
 def measure_page(page: Page, address: str, jobs: int) -> dict[str, float]:
-    """How long the page takes to paint, and a frame while all jobs are scrolled through (seconds)."""
+    """Return how long the page takes to paint, and a frame while all jobs are scrolled through (seconds)."""
     page.goto(address)
     page.wait_for_selector(".card")
     page.goto("about:blank")
@@ -152,7 +152,7 @@ def measure_page(page: Page, address: str, jobs: int) -> dict[str, float]:
 
 
 def measure_changes(page: Page, local: LocalStack, records: list[Record]) -> float:
-    """How long it takes until a change in the table is on the page: the longest of some (seconds)."""
+    """Return how long it takes until a change in the table is on the page: the longest of some (seconds)."""
     took = []
     for record in records[:CHANGES]:
         error = {"type": "InferenceFailed", "message": "the benchmark"}

@@ -92,12 +92,12 @@ class Result:
 
     @property
     def cost(self) -> float:
-        """Seconds."""
+        """Return seconds."""
         return self.delay + POLL_COST * self.polls
 
 
 def optimum(samples: Sequence[float]) -> Known:
-    """The best plan of polls at whole seconds for durations distributed as the samples, by dynamic programming."""
+    """Return the best plan of polls at whole seconds for durations distributed as the samples, by dynamic programming."""
     durations = sorted(samples)
     sums = [0.0, *accumulate(durations)]
     end = math.ceil(durations[-1])
@@ -139,17 +139,17 @@ def evaluate(schedule: Schedule, durations: Sequence[float], skip: int = 0) -> R
 
 
 def typical(rng: random.Random) -> float:
-    """The 31 s trace: 29.5 s lognormal with sigma 0.25, and an exponential of 2 s."""
+    """Return the 31 s trace: 29.5 s lognormal with sigma 0.25, and an exponential of 2 s."""
     return rng.lognormvariate(math.log(29.5), 0.25) + rng.expovariate(1 / 2)
 
 
 def scaled(rng: random.Random) -> float:
-    """The same, scaled to 61 s."""
+    """Return the same, scaled to 61 s."""
     return typical(rng) * 61 / 31
 
 
 def cold_boots(draw: Draw) -> Draw:
-    """Two jobs in a hundred take 3 minutes more."""
+    """Return two jobs in a hundred take 3 minutes more."""
     return lambda rng: draw(rng) + (180 if rng.random() < 0.02 else 0)
 
 
@@ -186,12 +186,12 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """The learning schedule's cost, in the optimum's."""
+        """Return the learning schedule's cost, in the optimum's."""
         return self.learning.cost / self.optimum.cost
 
 
 def compare(name: str, draw: Draw, seed: int = 1, jobs: int = JOBS) -> Row:
-    """All schedules on the same jobs; only the learning one meets other jobs before them."""
+    """Return all schedules on the same jobs; only the learning one meets other jobs before them."""
     rng = random.Random(f"{name} {seed}")  # nosec B311 # a simulation, the same each time
     known = optimum([draw(rng) for _ in range(KNOWN_JOBS)])
     durations = [draw(rng) for _ in range(jobs)]
@@ -206,7 +206,7 @@ def compare(name: str, draw: Draw, seed: int = 1, jobs: int = JOBS) -> Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a table."""
+    """Return the rows as a table."""
     head = ("trace", "optimum: polls", "cost", "learning: polls", "mean", "p50", "p95", "cost", "ratio")
     fixed = [f"every {seconds} s" for seconds in FIXED]
     return tables.table(

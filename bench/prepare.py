@@ -51,7 +51,7 @@ class Store:
 
 
 def photograph(size: tuple[int, int]) -> Image.Image:
-    """A picture whose JPEG is about as large as a photograph's of this size."""
+    """Return a picture whose JPEG is about as large as a photograph's of this size."""
     noise = Image.effect_noise((512, 512), 24)
     tile = Image.merge("RGB", (noise, noise.rotate(90), noise.rotate(180)))
     image = Image.new("RGB", size)
@@ -62,7 +62,7 @@ def photograph(size: tuple[int, int]) -> Image.Image:
 
 
 def encoded(size: tuple[int, int], kind: str, orientation: int, **options: Any) -> bytes:
-    """A photograph with an EXIF orientation and a place."""
+    """Return a photograph with an EXIF orientation and a place."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif.get_ifd(0x8825)[2] = (48.0, 12.0, 29.5)

@@ -101,7 +101,7 @@ class Notifications(Inbox):
 
 @contextmanager
 def stage(name: str, parameters: Mapping[str, str | int], emulator: Sequence[str]) -> Iterator[MeteredStack]:
-    """A metered stack of its own, and its emulator, while the context lasts."""
+    """Return a metered stack of its own, and its emulator, while the context lasts."""
     stack = MeteredStack(DIRECTORY / name, parameters=parameters, emulator=emulator)
     with stack:
         yield stack
@@ -120,17 +120,17 @@ def upload_folder(stack: LocalStack, character: str, poses: Sequence[str], face:
 
 
 def sample_images() -> tuple[bytes, bytes]:
-    """The photographs of a face and a pose."""
+    """Return the photographs of a face and a pose."""
     return (SAMPLES / "face-astronaut.png").read_bytes(), (SAMPLES / "pose-cameraman.png").read_bytes()
 
 
 def provider(stack: LocalStack, name: str) -> Any:
-    """What the emulator's control API says."""
+    """Return what the emulator's control API says."""
     return _get(f"{stack.segmind_base_url}/_emulator/{name}")
 
 
 def usage(stack: LocalStack) -> Usage:
-    """What the stack has used since its start. Executions and functions must be at rest."""
+    """Return what the stack has used since its start. Executions and functions must be at rest."""
     counted = _get(f"{stack.endpoint_url}{USAGE_PATH}")
     return Usage(
         functions={
@@ -143,7 +143,7 @@ def usage(stack: LocalStack) -> Usage:
 
 
 def function_use(log: Path) -> FunctionUse:
-    """What the REPORT lines of a function's log add up to."""
+    """Return what the REPORT lines of a function's log add up to."""
     lines = log.read_text().splitlines()
     reports = [found for found in map(REPORT.match, lines) if found]
     return FunctionUse(
@@ -155,7 +155,7 @@ def function_use(log: Path) -> FunctionUse:
 
 
 def histories(stack: LocalStack) -> dict[str, list[dict[str, Any]]]:
-    """The events of each execution, by its name."""
+    """Return the events of each execution, by its name."""
     states = stack.client("stepfunctions")
     pages = states.get_paginator("list_executions").paginate(stateMachineArn=stack.outputs["JobStateMachineArn"])
     events = states.get_paginator("get_execution_history")
@@ -179,12 +179,12 @@ def transitions(history: Sequence[Mapping[str, Any]]) -> int:
 
 
 def seconds(time_stamp: str) -> float:
-    """Seconds since the epoch of an RFC 3339 text."""
+    """Return seconds since the epoch of an RFC 3339 text."""
     return datetime.fromisoformat(time_stamp).timestamp()
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which so large a share of the values lies; 0 if there are none."""
+    """Return the value below which so large a share of the values lies; 0 if there are none."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
 

@@ -64,7 +64,7 @@ class CloudWatch:
                             self.put(directive["Namespace"], metric["Name"], dimensions, value, at)
 
     def state(self, alarm: Mapping[str, Any], now: float) -> str:
-        """The state of an alarm, given by its properties in a template, at a time."""
+        """Return the state of an alarm, given by its properties in a template, at a time."""
         periods = alarm["EvaluationPeriods"]
         needed = alarm.get("DatapointsToAlarm", periods)
         compare = COMPARISONS[alarm["ComparisonOperator"]]
@@ -102,21 +102,21 @@ def _key(namespace: str, name: str, dimensions: Mapping[str, str]) -> Key:
 
 
 def metrics(alarm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The metrics that an alarm reads."""
+    """Return the metrics that an alarm reads."""
     if "Metrics" not in alarm:
         return [alarm]
     return [query["MetricStat"]["Metric"] for query in alarm["Metrics"] if "MetricStat" in query]
 
 
 def period(alarm: Mapping[str, Any]) -> int:
-    """The length (seconds) of an alarm's periods, the same for all its metrics."""
+    """Return the length (seconds) of an alarm's periods, the same for all its metrics."""
     given = {query["MetricStat"]["Period"] for query in alarm.get("Metrics", []) if "MetricStat" in query}
     (seconds,) = given or {alarm["Period"]}
     return int(seconds)
 
 
 def calculate(expression: str, values: Mapping[str, float | None]) -> Value:
-    """The value of an expression of metric math at one moment. Raises KeyError for an unknown id or function."""
+    """Return the value of an expression of metric math at one moment. Raises KeyError for an unknown id or function."""
     python = re.sub(r"\bAND\b", "and", re.sub(r"\bOR\b", "or", expression))
     return _calculate(ast.parse(python, mode="eval").body, values)
 

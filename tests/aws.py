@@ -125,7 +125,7 @@ def serve_directly(client: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A copy of a result, as it would be had it been sent: nothing of moto's is in it, and no member that is None."""
+    """Return a copy of a result, as it would be had it been sent: nothing of moto's is in it, and no member that is None."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):
@@ -142,7 +142,7 @@ _urls_of: dict[type, Any] = {}
 
 
 def _get_value_if_there(self: Any, value: Any, key: str, shape: Any) -> Any:
-    """A member of a result; of a plain dict, no member is looked for under names that it does not have."""
+    """Return a member of a result; of a plain dict, no member is looked for under names that it does not have."""
     if type(value) is dict and not self._value_picker.response_transformers:
         service, parent = self.operation_model.service_model, getattr(shape, "parent", None)
         member = (service.service_name, parent and parent.name, shape.name, key)
@@ -166,7 +166,7 @@ _lex_one_node = ConditionExpressionParser._lex_one_node
 
 @cache
 def _tree_once(parser: Any, expression: str) -> Any:
-    """The tree of an update expression. moto changes copies of it only."""
+    """Return the tree of an update expression. moto changes copies of it only."""
     return _make_tree(parser, expression)
 
 
@@ -176,7 +176,7 @@ def _lex_one_node_once(remaining: str) -> Any:
 
 
 def _copy_tree(node: Any, parent: Any = None) -> Any:
-    """A copy of a tree as it was read; its leaves are texts."""
+    """Return a copy of a tree as it was read; its leaves are texts."""
     copied = object.__new__(type(node))
     copied.__dict__.update(node.__dict__, parent=parent)
     if node.children is not None:

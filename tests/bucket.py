@@ -23,7 +23,7 @@ class MemoryBucket:
         self._modified = dict.fromkeys(self.files, datetime.fromtimestamp(modified, UTC))
 
     def etag(self, key: str) -> str:
-        """The ETag of a file."""
+        """Return the ETag of a file."""
         return f'"{hashlib.md5(self.files[key], usedforsecurity=False).hexdigest()}"'
 
     def put_object(self, modified: float, **request: Any) -> dict[str, Any]:

@@ -34,14 +34,14 @@ NOTHING = object()
 
 @cache
 def source() -> dict[str, Any]:
-    """The template, its short forms spelt out, before the transform."""
+    """Return the template, its short forms spelt out, before the transform."""
     found: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
     return found
 
 
 @cache
 def transformed() -> dict[str, Any]:
-    """The template after the SAM transform."""
+    """Return the template after the SAM transform."""
     raw = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
     for found in raw["Resources"].values():
         for name in {"CodeUri", "ContentUri", "DefinitionUri"} & set(found.get("Properties", {})):
@@ -71,16 +71,16 @@ class Stack:
         }
 
     def properties(self, name: str) -> dict[str, Any]:
-        """The properties of a resource."""
+        """Return the properties of a resource."""
         found: dict[str, Any] = self.resources[name]["Properties"]
         return found
 
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
-        """The properties of all resources of a type, by their logical names."""
+        """Return the properties of all resources of a type, by their logical names."""
         return {name: found["Properties"] for name, found in self.resources.items() if found["Type"] == kind}
 
     def statements(self, role: str) -> list[dict[str, Any]]:
-        """What a role may do."""
+        """Return what a role may do."""
         return [
             statement
             for policy in self.properties(role)["Policies"]

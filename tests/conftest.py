@@ -104,6 +104,6 @@ def _rank(path: str) -> int:
 
 
 def _places(path: str) -> list[str]:
-    """A path and those above it, the longest first."""
+    """Return a path and those above it, the longest first."""
     found = PurePosixPath(path)
     return [found.as_posix(), *(parent.as_posix() for parent in found.parents)]

@@ -24,7 +24,7 @@ class ManyFiles:
         self.calls = 0
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The keys of the bucket, in their order."""
+        """Yield the keys of the bucket, in their order."""
         for character in range(self.characters):
             folder = f"incoming/client/{character:06}/"
             if not (folder.startswith(prefix) or prefix.startswith(folder)):
@@ -93,7 +93,7 @@ class NoRecords:
 
 
 def many_files(characters: int, window: int = WINDOW) -> tuple[ManyFiles, Finder]:
-    """A bucket of many files, and what goes through it."""
+    """Return a bucket of many files, and what goes through it."""
     s3 = ManyFiles(characters)
     clients = {"s3": s3, "dynamodb": NoRecords()}
     parameters = {

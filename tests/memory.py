@@ -64,7 +64,7 @@ class Executions:
         self.running: list[str] = []
 
     def start_execution(self, **request: Any) -> dict[str, Any]:
-        """A name stays taken; while its execution runs the same call has the same result (API reference)."""
+        """Return a name stays taken; while its execution runs the same call has the same result (API reference)."""
         name, given = request["name"], json.loads(request["input"])
         if name not in self.inputs:
             self.inputs[name] = given
@@ -161,7 +161,7 @@ class MemoryAws:
         self.before = self.after = nothing
 
     def client(self, service: str, config: Config | None = None) -> Any:
-        """A client, as boto3.client makes it."""
+        """Return a client, as boto3.client makes it."""
         return Client(self, service)
 
     def call(self, service: str, operation: str, request: dict[str, Any]) -> Any:

@@ -61,11 +61,11 @@ class Queues:
         return self.messages.pop(number)
 
     def next_due(self) -> float:
-        """When the next message is due (seconds since the epoch); infinity if there is none."""
+        """Return when the next message is due (seconds since the epoch); infinity if there is none."""
         return min((message.due for message in self.messages), default=math.inf)
 
     def next_run(self) -> float:
-        """When dispatch runs next and finds something to do (seconds since the epoch); infinity if there is nothing."""
+        """Return when dispatch runs next and finds something to do (seconds since the epoch); infinity if there is nothing."""
         now = self.clock.now
         if self.is_invoked:
             return now

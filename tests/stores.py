@@ -11,7 +11,7 @@ Client = Callable[[str], Any]
 
 
 def everything(client: Client, queues: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each thing that is there: where it is, and all that is to be read of it. Messages stay in the queues."""
+    """Yield each thing that is there: where it is, and all that is to be read of it. Messages stay in the queues."""
     yield from _objects(client("s3"))
     yield from _items(client("dynamodb"))
     for url in queues:
@@ -21,7 +21,7 @@ def everything(client: Client, queues: Iterable[str]) -> Iterator[tuple[str, str
 
 
 def hits(found: Iterable[tuple[str, str]], words: Iterable[str]) -> dict[str, list[str]]:
-    """Where some words are, whatever their case."""
+    """Return where some words are, whatever their case."""
     wanted = [word.casefold() for word in words]
     places = ((where, [word for word in wanted if word in f"{where} {text}".casefold()]) for where, text in found)
     return {where: there for where, there in places if there}

@@ -23,7 +23,7 @@ HANGS = 300.0
 
 
 def load_event(name: str) -> Any:
-    """A sample event of events/."""
+    """Return a sample event of events/."""
     return copy.deepcopy(_load(name))
 
 
@@ -33,12 +33,12 @@ def _load(name: str) -> Any:
 
 
 def schema(name: str) -> Any:
-    """A schema of events/schemas/."""
+    """Return a schema of events/schemas/."""
     return json.loads((EVENTS / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
 
 
 def image(kind: str = "png", size: tuple[int, int] = (8, 6), color: str = "navy") -> bytes:
-    """A small picture of one colour."""
+    """Return a small picture of one colour."""
     buffer = io.BytesIO()
     Image.new("RGB", size, color).save(buffer, kind)
     return buffer.getvalue()
@@ -64,5 +64,5 @@ class Context:
     aws_request_id: str = "52fdfc07-2182-454f-963f-5f0f9a621d72"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds left."""
+        """Return milliseconds left."""
         return int(self.seconds * 1000)

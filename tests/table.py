@@ -132,7 +132,7 @@ def _change(item: dict[str, Any], kind: str, clause: str, names: dict[str, str],
 
 
 def _stored(value: Any) -> Any:
-    """A value as DynamoDB keeps it. Zeros at the end of a number are dropped (developer guide, data types)."""
+    """Return a value as DynamoDB keeps it. Zeros at the end of a number are dropped (developer guide, data types)."""
     ((kind, content),) = value.items()
     if kind == "N":
         number = Decimal(content)

@@ -39,13 +39,13 @@ class Terminal:
 
     @property
     def pid(self) -> int:
-        """The program's process id; it leads a session of its own."""
+        """Return the program's process id; it leads a session of its own."""
         pid: int = self._program.pid
         return pid
 
     @property
     def lines(self) -> list[str]:
-        """The screen's lines without what is blank at their ends; blank lines at its end are left out."""
+        """Return the screen's lines without what is blank at their ends; blank lines at its end are left out."""
         text = "\n".join(line.rstrip() for line in self._screen.display).rstrip()
         return text.split("\n")
 

@@ -96,7 +96,7 @@ class Account(Provider):
 
 
 def needed(story: str) -> int:
-    """How many submits a story takes."""
+    """Return how many submits a story takes."""
     return len([answer for answer in STORIES[story] if not answer.startswith("taken")]) + 1
 
 
@@ -160,12 +160,12 @@ class World:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The job's record."""
+        """Return the job's record."""
         (record,) = [item for item in self.pipeline.records().values() if item["character"] == self.character]
         return record
 
     def notifications(self) -> dict[int, dict[str, Any]]:
-        """The notification of each attempt, which is the same however often it was published."""
+        """Return the notification of each attempt, which is the same however often it was published."""
         by_attempt: dict[int, dict[str, Any]] = {}
         self._published += self.pipeline.notifications()
         for message in self._published:
@@ -173,7 +173,7 @@ class World:
         return by_attempt
 
     def unfinished(self) -> list[str]:
-        """The keys of the items that stand in line or in the index of what is unfinished; and what is no job yet."""
+        """Return the keys of the items that stand in line or in the index of what is unfinished; and what is no job yet."""
         items = self.pipeline.aws.table.items
         left = {"stands", "place", "send_at", "unfinished", "unfinished_at", "missing"}
         return [key for key, item in items.items() if left & set(item)]
@@ -219,7 +219,7 @@ class World:
         executions.running.pop(0)
 
     def _survive(self, function: str, run: Callable[[], Any]) -> Any:
-        """What a function returns, or None if its process died."""
+        """Return what a function returns, or None if its process died."""
         self.running = function
         try:
             return run()
@@ -231,7 +231,7 @@ class World:
 
 
 def begin(pipeline: MemoryPipeline, account: Account, story: str) -> World:
-    """The world of a story, in which nothing has happened yet but, in one, that the breaker has opened."""
+    """Return the world of a story, in which nothing has happened yet but, in one, that the breaker has opened."""
     account.begin(STORIES[story])
     world = World(pipeline, account, next(CHARACTERS))
     if story == PAUSED:
@@ -275,7 +275,7 @@ class DeathAt:
 
 
 def check(world: World, *, paid: int = 1) -> dict[str, Any]:
-    """What was paid was delivered, and all is done. Return the job's record.
+    """Return what was paid was delivered, and all is done. Return the job's record.
 
     paid: the requests that are accepted, or would have been if a process had not ended beside the last of them.
     """
@@ -302,7 +302,7 @@ def check_cancelled(world: World) -> None:
 
 
 def check_end(world: World) -> dict[str, Any]:
-    """Each attempt was notified, in one execution, and nothing is left to do. Return the job's record."""
+    """Return each attempt was notified, in one execution, and nothing is left to do. Return the job's record."""
     notified, record = world.notifications(), world.record
     assert record["notified_at"]
     assert list(notified) == list(range(1, int(record["attempt"]) + 1))

@@ -47,7 +47,7 @@ class Index:
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
-        """The attributes that it shows, besides the table's key."""
+        """Return the attributes that it shows, besides the table's key."""
         return (self.partition, self.sort, *self.projected)
 
 

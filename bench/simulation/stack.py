@@ -148,7 +148,7 @@ class Stack:
 
     @property
     def waiting(self) -> int:
-        """How many jobs have not been accepted by the provider."""
+        """Return how many jobs have not been accepted by the provider."""
         return len(self.jobs) - len(self.provider.posted)
 
     def numbers_sent(self) -> list[int]:
