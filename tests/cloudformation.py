@@ -1,4 +1,4 @@
-"""template.yaml as CloudFormation would make it: transformed by SAM, with parameters and functions resolved."""
+"""Resolve template.yaml as CloudFormation does: the SAM transform, parameters and functions."""
 
 import re
 from functools import cache
@@ -26,15 +26,15 @@ ARNS = {
     "AWS::SecretsManager::Secret": f"arn:aws:secretsmanager:{REGIONAL}:secret:{{}}",
     "AWS::StepFunctions::StateMachine": f"arn:aws:states:{REGIONAL}:stateMachine:{{}}",
 }
-"""The ARN of each kind of resource. What is made here is called by its logical name."""
+"""The ARN of each kind of resource. The resources have their logical names."""
 REF_IS_ARN = {"AWS::SNS::Topic", "AWS::SecretsManager::Secret", "AWS::StepFunctions::StateMachine"}
 NOTHING = object()
-"""What AWS::NoValue is."""
+"""The value of AWS::NoValue."""
 
 
 @cache
 def source() -> dict[str, Any]:
-    """Return the template, its short forms spelt out, before the transform."""
+    """Return the template before the transform, with its short forms expanded."""
     found: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
     return found
 
@@ -80,7 +80,7 @@ class Stack:
         return {name: found["Properties"] for name, found in self.resources.items() if found["Type"] == kind}
 
     def statements(self, role: str) -> list[dict[str, Any]]:
-        """Return what a role may do."""
+        """Return the statements of a role's policies."""
         return [
             statement
             for policy in self.properties(role)["Policies"]

@@ -1,6 +1,6 @@
-"""Small images of every kind that cameras, programs and phones write, and some that nobody reads. Made here, not kept.
+"""Generate small images of every kind that cameras, programs and phones write, and some that no program reads.
 
-`CORPUS` has each under a name; tests/unit/contract/test_image_corpus.py says which of them decoders read.
+`CORPUS` has them by name; tests/unit/contract/test_image_corpus.py says which of them decoders read.
 """
 
 import io
@@ -19,27 +19,27 @@ from PIL.PngImagePlugin import PngInfo
 
 SIZE = (37, 23)
 SECRET = b"48.2082 N, 16.3738 E"
-"""Stands for the place where a picture was taken: no byte of it may reach the provider."""
+"""Represents the place where a picture was taken: no byte of it may reach the provider."""
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><place>' + SECRET + b"</place></x:xmpmeta>"
 JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0" + XMP
 IPTC = b"Photoshop 3.0\08BIM\x04\x04\0\0\0\0\0\x1a\x1c\x02\x5a\0\x14" + SECRET
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = SIZE, seed: int = 1) -> Image.Image:
-    """Return a picture with noise in it, so that no encoder makes it trivial."""
+    """Return a picture with noise, so that no encoder makes it trivially small."""
     image = Image.frombytes("RGB", size, random.Random(seed).randbytes(size[0] * size[1] * 3))
     return image.convert(mode)
 
 
 def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """Write a picture with Pillow."""
+    """Return a picture encoded with Pillow."""
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
 
 
 def exif(orientation: int = 1, thumbnail: bytes = b"") -> bytes:
-    """EXIF as phones write it: the orientation, a maker's note and a place, and a thumbnail."""
+    """Return EXIF as phones write it: the orientation, a maker's note, a place, and a thumbnail."""
     made = Image.Exif()
     made[0x0112] = orientation
     made[0x010F] = "Maker " + SECRET.decode()
@@ -50,7 +50,7 @@ def exif(orientation: int = 1, thumbnail: bytes = b"") -> bytes:
 
 
 def srgb_profile() -> bytes:
-    """Return the profile of sRGB that littlecms makes."""
+    """Return the sRGB profile of littlecms."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -88,12 +88,12 @@ def chunk(kind: bytes, body: bytes = b"") -> bytes:
 
 
 def png(depth: int, colour: int, *before: bytes, interlace: int = 0, parts: int = 1, between: bytes = b"") -> bytes:
-    """Return a PNG of 8 x 8 pixels in a pixel format, with chunks before its data, which comes in so many parts."""
+    """Return a PNG of 8 x 8 pixels in a pixel format, with chunks before its data, which is in so many parts."""
     samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     rows = [(8, 8)]
     if interlace:
         rows = [(1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4)]  # width and height of Adam7's passes
-    # Noise that is an index within any palette of this depth.
+    # Noise that is a valid index for any palette of this depth.
     data = b"".join(
         b"\0" + random.Random(row).randbytes((width * depth * samples + 7) // 8)
         for width, height in rows
@@ -117,7 +117,7 @@ def segment(code: int, body: bytes) -> bytes:
 
 
 def into_jpeg(data: bytes, what: bytes, before: bytes = b"\xff\xdb") -> bytes:
-    """Return a JPEG with more bytes before the first marker of a kind."""
+    """Return a JPEG with additional bytes before the first marker of a kind."""
     at = data.index(before)
     return data[:at] + what + data[at:]
 
@@ -166,7 +166,7 @@ def lossless_jpeg() -> bytes:
 
 
 def with_frame(data: bytes, code: int = 0xC0, precision: int = 8) -> bytes:
-    """Return a JPEG whose frame header says another kind or precision."""
+    """Return a JPEG whose frame header has another kind or precision."""
     at = data.index(b"\xff\xc0")
     return data[: at + 1] + bytes((code,)) + data[at + 2 : at + 4] + bytes((precision,)) + data[at + 5 :]
 
@@ -231,7 +231,7 @@ def _jpegs() -> dict[str, bytes]:
         "vips progressive": _vips(".jpg", interlace=True, subsample_mode="off"),
     }
     made["two components"] += plain[plain.index(b"\xff\xdb") :]
-    # An arithmetic decoder reads any data: what is there is no picture, but it is decoded.
+    # An arithmetic decoder reads any data: this data is not a picture, but it is decoded.
     made["arithmetic"] = with_frame(plain, 0xC9)
     made["progressive arithmetic"] = made["progressive"].replace(b"\xff\xc2", b"\xff\xca", 1)
     for code in (0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF):
@@ -318,7 +318,7 @@ def _webps() -> dict[str, bytes]:
 
 @cache
 def corpus() -> dict[str, bytes]:
-    """Return all images by their names, each of which begins with png, jpeg or webp."""
+    """Return all images by name; each name begins with png, jpeg or webp."""
     return {**_jpegs(), **_pngs(), **_webps()}
 
 
@@ -344,7 +344,7 @@ DECODERS: dict[str, Callable[[bytes], bool]] = {"Pillow": _pillow, "OpenCV": _op
 
 
 def readers(data: bytes) -> set[str]:
-    """Return which decoders read an image."""
+    """Return the decoders that can read an image."""
     found = set()
     for name, decode in DECODERS.items():
         try:

@@ -1,4 +1,4 @@
-"""What several tests share: the sample events, sample images, and a context as Lambda gives it."""
+"""Helpers of several tests: the sample events, sample images, and a Lambda context."""
 
 import copy
 import io
@@ -19,7 +19,7 @@ FIRST_PRICE = CONSISTENT_CHARACTER.first_price
 EVENTS = ROOT / "events"
 SAMPLES = ROOT / "local" / "samples"
 HANGS = 300.0
-"""Seconds after which what a test waits for is taken for something that never comes: no machine is that slow."""
+"""Seconds that a test waits at most: what has not come by then will never come, even on a slow machine."""
 
 
 def load_event(name: str) -> Any:
@@ -45,7 +45,7 @@ def image(kind: str = "png", size: tuple[int, int] = (8, 6), color: str = "navy"
 
 
 def until(found: Callable[[], Any], seconds: float = HANGS) -> Any:
-    """Wait until something is found, and return it."""
+    """Wait until `found` returns something, and return that."""
     end = time.monotonic() + seconds
     while not (result := found()):
         assert time.monotonic() < end
@@ -55,7 +55,7 @@ def until(found: Callable[[], Any], seconds: float = HANGS) -> Any:
 
 @dataclass
 class Context:
-    """The context of an invocation. `seconds` is what is left of its time."""
+    """The context of an invocation. `seconds` is the remaining time."""
 
     seconds: float = 60.0
     function_name: str = "function"
@@ -64,5 +64,5 @@ class Context:
     aws_request_id: str = "52fdfc07-2182-454f-963f-5f0f9a621d72"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return milliseconds left."""
+        """Return the remaining milliseconds."""
         return int(self.seconds * 1000)
