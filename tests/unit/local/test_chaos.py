@@ -277,7 +277,7 @@ def test_a_job_that_is_always_answered_500_waits_with_a_reason_or_ends() -> None
     for found, what in (
         (replace(waiting(), struck=[9]), "sent 9 times, at most 8"),
         (waiting(reason=None), "reason: None"),
-        (accepted, "the provider accepted a job that it answers 500"),
+        (accepted, "the provider accepted a job although it always answers 500"),
         (refused(8, "InternalError"), "ended as InternalError"),
     ):
         assert any(what in line for line in check(cursed, found, NOTHING).violations), what
