@@ -36,7 +36,7 @@ class Batch:
     usage: Usage
 
     @property
-    def looks(self) -> float:
+    def polls(self) -> float:
         """Return the polls per job."""
         return self.usage.functions["poll"].invocations / self.jobs
 
@@ -97,14 +97,14 @@ def gb_seconds(use: FunctionUse) -> float:
     return use.billed_ms / 1000 * use.memory_mb / 1024
 
 
-def fixed_loop(batch: Batch, looks: Sequence[float]) -> Batch:
-    """Return the same batch in a loop that polls every second; `looks` are the polls of each job.
+def fixed_loop(batch: Batch, polls: Sequence[float]) -> Batch:
+    """Return the same batch in a loop that polls every second; `polls` are the polls of each job.
 
     Each poll enters the same states and runs the same function. The other usage of that function is not counted.
     """
     usage = batch.usage
     poll = usage.functions["poll"]
-    times = sum(looks) / len(looks) / batch.looks
+    times = sum(polls) / len(polls) / batch.polls
     scaled = FunctionUse(
         round(poll.invocations * times), round(poll.billed_ms * times), poll.memory_mb, round(poll.log_bytes * times)
     )
@@ -136,9 +136,9 @@ def waiting_function(batch: Batch) -> Batch:
     return replace(batch, usage=replace(usage, functions=functions, transitions=0))
 
 
-def looks_every_second(inference: Sequence[float], look_seconds: float) -> list[float]:
-    """Return the polls of each job in a loop that waits a second and then polls, which takes `look_seconds`."""
-    return [float(int(seconds / (SDK_INTERVAL + look_seconds)) + 1) for seconds in inference]
+def polls_every_second(inference: Sequence[float], poll_seconds: float) -> list[float]:
+    """Return the polls of each job in a loop that waits a second and then polls, which takes `poll_seconds`."""
+    return [float(int(seconds / (SDK_INTERVAL + poll_seconds)) + 1) for seconds in inference]
 
 
 def beside(batch: Batch, prices: Mapping[str, float], alarm_metrics: int, metrics: int) -> dict[str, str]:
@@ -165,11 +165,11 @@ def report(batch: Batch, alarm_metrics: int, metrics: int) -> dict[str, Any]:
     """Print the tables, draw the plot, and return the figures."""
     prices = load_prices()
     poll = batch.usage.functions["poll"]
-    look_seconds = poll.billed_ms / 1000 / max(1, poll.invocations)
-    looks = looks_every_second(batch.inference, look_seconds)
+    poll_seconds = poll.billed_ms / 1000 / max(1, poll.invocations)
+    polls = polls_every_second(batch.inference, poll_seconds)
     designs = {
         "posedrop": variable(batch, prices),
-        "a loop of 1 s": variable(fixed_loop(batch, looks), prices),
+        "a loop of 1 s": variable(fixed_loop(batch, polls), prices),
         "one waiting function": variable(waiting_function(batch), prices),
     }
     totals = {name: sum(lines.values()) for name, lines in designs.items()}
@@ -182,7 +182,7 @@ def report(batch: Batch, alarm_metrics: int, metrics: int) -> dict[str, Any]:
     rows = [[name, *(f"{lines[name]:.4f}" for lines in designs.values())] for name in designs["posedrop"]]
     rows.append(["total", *(f"{usd:.4f}" for usd in totals.values())])
     print(table(title, ("service", *designs), rows))
-    print(f"{transitions:.2f} state transitions a job; {times:.1f} times below the loop, of {mean(looks):.1f} polls")
+    print(f"{transitions:.2f} state transitions a job; {times:.1f} times below the loop, of {mean(polls):.1f} polls")
     aside = beside(batch, prices, alarm_metrics, metrics)
     print()
     print(table("Beside it, USD", ("", ""), list(aside.items())))

@@ -91,29 +91,29 @@ def single_jobs(stack: LocalStack, inbox: Notifications, jobs: int) -> list[Part
     at_rest(stack)
     delivered = probe.read()
     ended = {request["request_id"]: seconds(request["completed_at"]) for request in provider(stack, "requests")}
-    looks = {name: last_look(history) for name, history in histories(stack).items()}
+    polls = {name: last_poll(history) for name, history in histories(stack).items()}
     found = {}
     for message in messages:
         key = message["inputs"]["pose"]["key"]
-        look = looks[f"{message['job_id']}-{message['attempt']}"]
+        poll = polls[f"{message['job_id']}-{message['attempt']}"]
         found[key] = Parts(
             event=delivered[key] - uploaded[key],
             settle=SETTLE,
             submit=seconds(message["submitted_at"]) - delivered[key] - SETTLE,
-            detection=look - ended[message["request_id"]],
-            delivery=inbox.sent[message["job_id"]] - look,
+            detection=poll - ended[message["request_id"]],
+            delivery=inbox.sent[message["job_id"]] - poll,
         )
     return [found[key] for key in sorted(found)]
 
 
-def last_look(history: Sequence[Mapping[str, Any]]) -> float:
+def last_poll(history: Sequence[Mapping[str, Any]]) -> float:
     """Return when the poll that found the end began, in seconds since the epoch."""
-    looks = [
+    polls = [
         event["timestamp"]
         for event in history
         if event["type"] == "TaskStateEntered" and event["stateEnteredEventDetails"]["name"] == "CheckStatus"
     ]
-    moment: float = looks[-1].timestamp()
+    moment: float = polls[-1].timestamp()
     return moment
 
 

@@ -111,11 +111,11 @@ def optimum(samples: Sequence[float]) -> Known:
         costs[now], following[now] = min(
             (
                 POLL_COST * running  # a poll of all jobs that still run
-                + look * (ended[look] - ended[now]) - (sums[ended[look]] - sums[ended[now]])  # the delays it finds
-                + costs[look],
-                look - now,
+                + poll * (ended[poll] - ended[now]) - (sums[ended[poll]] - sums[ended[now]])  # the delays it finds
+                + costs[poll],
+                poll - now,
             )
-            for look in range(now + 1, min(now + LONGEST_WAIT, end) + 1)
+            for poll in range(now + 1, min(now + LONGEST_WAIT, end) + 1)
         )  # fmt: skip
     return Known(following, costs[0] / len(durations))
 

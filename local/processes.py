@@ -116,7 +116,7 @@ def signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def answers(url: str) -> bool:
+def responds(url: str) -> bool:
     """Return whether a GET of `url` succeeds."""
     try:
         with _opener.open(url, timeout=2) as response:

@@ -20,7 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.deploy import ROOT, STACK_NAME, built, deploy
-from local.processes import LocalError, Process, answers, free_port, is_free
+from local.processes import LocalError, Process, free_port, is_free, responds
 from local.segmind.settings import Latency
 from posedrop.contract.upload_layout import UploadLayout
 
@@ -321,7 +321,7 @@ def _serve(
         url = f"http://127.0.0.1:{port}"
         process.start(argv(port), cwd=ROOT, env=env(port))
         try:
-            process.wait_until(partial(answers, f"{url}/{health}"), what, START_TIMEOUT_SECONDS)
+            process.wait_until(partial(responds, f"{url}/{health}"), what, START_TIMEOUT_SECONDS)
         except LocalError:
             if process.running() or is_free(port):
                 raise

@@ -96,8 +96,8 @@ class Queues:
         interrupted, self._hidden = self._hidden, None
         hidden = VISIBILITY
         try:
-            answer = getattr(process or self.pipeline, message.function).handler({"Records": [record]}, context)
-            if not answer["batchItemFailures"]:
+            result = getattr(process or self.pipeline, message.function).handler({"Records": [record]}, context)
+            if not result["batchItemFailures"]:
                 hidden = 0.0
             elif self._hidden is not None:
                 hidden = self._hidden

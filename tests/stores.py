@@ -33,8 +33,8 @@ def _objects(s3: Any) -> Iterator[tuple[str, str]]:
             for entry in page.get("DeleteMarkers", []):
                 yield f"s3:{bucket}/{entry['Key']}#{entry['VersionId']}", "a delete marker"
             for entry in page.get("Versions", []):
-                answer = s3.get_object(Bucket=bucket, Key=entry["Key"], VersionId=entry["VersionId"])
-                body, metadata = answer["Body"].read().decode("latin-1"), json.dumps(answer.get("Metadata"))
+                response = s3.get_object(Bucket=bucket, Key=entry["Key"], VersionId=entry["VersionId"])
+                body, metadata = response["Body"].read().decode("latin-1"), json.dumps(response.get("Metadata"))
                 yield f"s3:{bucket}/{entry['Key']}#{entry['VersionId']}", f"{metadata} {body}"
         for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
             for entry in page.get("Uploads", []):

@@ -24,8 +24,8 @@ STORIES: dict[str, list[str]] = {
     "accepted": [],
     "limited": ["429"],
     "500": ["500"],
-    "500, accepted": ["taken 500"],
-    "no response": ["taken"],
+    "500, accepted": ["accepted 500"],
+    "no response": ["accepted"],
     "refused": ["403"],
     "key refused": ["401"],
     PAUSED: [],
@@ -40,9 +40,9 @@ class Death(BaseException):
 class Account(Provider):
     """A provider whose history shows the requests that exist.
 
-    answers: the responses to the next submits; later submits are accepted. Each is an HTTP status; with `taken 500` and
-    `taken` the request exists, but gets a 500 or no response. ends: how requests end, in order. watch: called before
-    and after each request.
+    responses: the responses to the next submits; later submits are accepted. Each is an HTTP status; with `accepted
+    500` and `accepted` the request exists, but gets a 500 or no response. ends: how requests end, in order. watch:
+    called before and after each request.
     """
 
     def __init__(self) -> None:
@@ -50,9 +50,9 @@ class Account(Provider):
         self.watch: Callable[[], object] = nothing
         self.begin([])
 
-    def begin(self, answers: list[str]) -> None:
+    def begin(self, responses: list[str]) -> None:
         """Forget everything; the next submits get these responses."""
-        self.answers = [*answers]
+        self.responses = [*responses]
         self.ends: list[str] = []
         self.exist: list[dict[str, Any]] = []
         self.submits_made = 0
@@ -83,11 +83,11 @@ class Account(Provider):
 
     def _submit(self, body: dict[str, Any]) -> httpx.Response | Exception:
         self.submits_made += 1
-        answer = self.answers.pop(0) if self.answers else "taken 200"
+        response = self.responses.pop(0) if self.responses else "accepted 200"
         request_id = f"request-{len(self.requests)}"
-        if answer.startswith("taken"):
+        if response.startswith("accepted"):
             self.exist.append({"request_id": request_id, "request_body": body})
-        status = answer.removeprefix("taken").strip()
+        status = response.removeprefix("accepted").strip()
         if not status.isdigit():
             return httpx.ReadError("reset")
         if status == "200":
@@ -97,7 +97,7 @@ class Account(Provider):
 
 def needed(story: str) -> int:
     """Return the number of submits in a story."""
-    return len([answer for answer in STORIES[story] if not answer.startswith("taken")]) + 1
+    return len([response for response in STORIES[story] if not response.startswith("accepted")]) + 1
 
 
 class World:

@@ -137,7 +137,7 @@ class FaultyGateway:
             await self._kill(found, scope, receive, send)
         elif scope["type"] == "http" and is_output(scope) and self._outputs.random() < self.faults.outputs_refused:
             self.struck["outputs_refused"] += 1
-            await _answer(send, 503, OUTPUT_REFUSED)
+            await _respond(send, 503, OUTPUT_REFUSED)
         elif scope["type"] == "http" and is_write(scope) and self._replies.random() < self.faults.lost_replies:
             await self._lose_reply(scope, receive, send)
         else:
@@ -168,7 +168,7 @@ class FaultyGateway:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             self.struck[f"death of {function} {'before' if before else 'after'} a call"] += 1
-        await _answer(send, 500, LOST_REPLY)
+        await _respond(send, 500, LOST_REPLY)
 
     async def _lose_reply(self, scope: Scope, receive: Channel, send: Channel) -> None:
         replies: list[MutableMapping[str, Any]] = []
@@ -188,7 +188,7 @@ class FaultyGateway:
             self.struck["lost_replies"] += 1
             if BUDGET in request:
                 self.struck[BUDGET_REPLIES] += 1
-            await _answer(send, 500, LOST_REPLY)
+            await _respond(send, 500, LOST_REPLY)
             return
         for message in replies:  # the write was not applied, so its reply is not lost
             await send(message)
@@ -202,9 +202,9 @@ class FaultyGateway:
             try:
                 self.set_faults(GatewayFaults.parse(json.loads(body)))
             except ValueError as error:
-                await _answer(send, 400, json.dumps({"error": str(error)}).encode())
+                await _respond(send, 400, json.dumps({"error": str(error)}).encode())
                 return
-        await _answer(send, 200, json.dumps({"struck": self.struck}).encode())
+        await _respond(send, 200, json.dumps({"struck": self.struck}).encode())
 
 
 def is_write(scope: Scope) -> bool:
@@ -236,7 +236,7 @@ async def _unheard(message: MutableMapping[str, Any]) -> None:
     """Discard the reply to a call whose caller will be dead."""
 
 
-async def _answer(send: Channel, status: int, body: bytes) -> None:
+async def _respond(send: Channel, status: int, body: bytes) -> None:
     await send({"type": "http.response.start", "status": status, "headers": JSON_HEADERS})
     await send({"type": "http.response.body", "body": body})
 

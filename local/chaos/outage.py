@@ -123,7 +123,7 @@ class Outage:
         time.sleep(1)
         return self._judge(ledger.read(), inbox.receive())
 
-    # ---- what happens ------------------------------------------------------------------------------------------------
+    # ---- events ------------------------------------------------------------------------------------------------------
 
     def _uploads(self, drawn: random.Random) -> list[tuple[float, str, bytes, dict[str, str]]]:
         found: list[tuple[float, str, bytes, dict[str, str]]] = []
@@ -174,7 +174,7 @@ class Outage:
                 self.sweeps += 1
                 self.rescues_asked_for += counts["FAILED"]
 
-    # ---- what came of it ---------------------------------------------------------------------------------------------
+    # ---- results -----------------------------------------------------------------------------------------------------
 
     def _judge(self, records: list[Record], notifications: list[Record]) -> Table:
         jobs = [record for record in records if record["status"] != "WAITING"]

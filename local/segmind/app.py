@@ -42,7 +42,7 @@ class Api:
     async def submit(self, request: Request) -> Response:
         """Accept a job and return its id and URLs."""
 
-        def answer(job: Job, fault: Fault | None) -> Response:
+        def respond(job: Job, fault: Fault | None) -> Response:
             body = {
                 "request_id": job.request_id,
                 "status": "QUEUED",
@@ -56,7 +56,7 @@ class Api:
             return JSONResponse(body)
 
         async def handle(body: object, fault: Fault | None) -> Response:
-            return answer(self._provider.submit(body), fault)
+            return respond(self._provider.submit(body), fault)
 
         return await self._submission(request, handle)
 
@@ -154,7 +154,7 @@ class Api:
             request.scope["state"]["fault"] = fault.fault
             image = await provider.image(job, sample, "png" if fault.fault == "huge" else None)
             return bad_media(fault, image, media_type)
-        return await self._answer(request, fault, handle)
+        return await self._respond(request, fault, handle)
 
     async def _submission(
         self, request: Request, handle: Callable[[object, Fault | None], Awaitable[Response]]
@@ -173,8 +173,8 @@ class Api:
         if body is None:
             raise ApiError(400, "the body is not JSON")
         if fault and not fault.accepted:
-            return await self._answer(request, fault, None)
-        return await self._answer(request, fault, lambda: handle(body, fault))
+            return await self._respond(request, fault, None)
+        return await self._respond(request, fault, lambda: handle(body, fault))
 
     async def _get(self, request: Request, point: str, handle: Handler) -> Response:
         provider = self._provider
@@ -187,9 +187,9 @@ class Api:
         fault = provider.plan.draw(point, job.parameters.prompt if job else "")
         if counts and not (fault and fault.fault == "429"):
             provider.count_call()
-        return await self._answer(request, fault, handle)
+        return await self._respond(request, fault, handle)
 
-    async def _answer(self, request: Request, fault: Fault | None, handle: Handler | None) -> Response:
+    async def _respond(self, request: Request, fault: Fault | None, handle: Handler | None) -> Response:
         """Return the response of a fault. `handle` is None for a submit that is not accepted."""
         if fault is None:
             assert handle is not None

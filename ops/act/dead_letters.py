@@ -40,11 +40,11 @@ class DeadLetter:
 
 def list_letters(stack: Stack) -> list[DeadLetter]:
     """Return up to MOST messages of the dead-letter queue; they stay there. Errors of SQS pass as botocore's."""
-    held = list(_hold(stack, MOST))
+    hidden = list(_hide(stack, MOST))
     try:
-        return [_explained(stack, message) for message in held]
+        return [_explained(stack, message) for message in hidden]
     finally:
-        _let_go(stack, held)
+        _make_visible(stack, hidden)
 
 
 def redrive_letters(stack: Stack, message_ids: Iterable[str]) -> int:
@@ -67,7 +67,7 @@ def _act(stack: Stack, wanted: set[str], act: Callable[[dict[str, Any]], object]
     left: dict[str, dict[str, Any]] = {}
     try:
         # All of them are hidden first, so those that are not wanted must become visible again at once.
-        left = {message["MessageId"]: message for message in _hold(stack, MOST)}
+        left = {message["MessageId"]: message for message in _hide(stack, MOST)}
         found = [message_id for message_id in left if message_id in wanted]
         for message_id in found:
             act(left[message_id])
@@ -75,10 +75,10 @@ def _act(stack: Stack, wanted: set[str], act: Callable[[dict[str, Any]], object]
             del left[message_id]
         return len(found)
     finally:
-        _let_go(stack, left.values())
+        _make_visible(stack, left.values())
 
 
-def _hold(stack: Stack, most: int) -> Iterator[dict[str, Any]]:
+def _hide(stack: Stack, most: int) -> Iterator[dict[str, Any]]:
     """Yield each message once, and hide them from other readers for a while."""
     seen: set[str] = set()
     while len(seen) < most:
@@ -96,7 +96,7 @@ def _hold(stack: Stack, most: int) -> Iterator[dict[str, Any]]:
         yield from found
 
 
-def _let_go(stack: Stack, messages: Iterable[dict[str, Any]]) -> None:
+def _make_visible(stack: Stack, messages: Iterable[dict[str, Any]]) -> None:
     for message in messages:
         stack.client("sqs").change_message_visibility(
             QueueUrl=stack.output("DeadLetterQueueUrl"), ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0

@@ -95,7 +95,7 @@ class Prepared:
         return not self.problems and not self.of(Outcome.REFUSED) and not self.of(Outcome.WAITING)
 
 
-# ---- what is named ---------------------------------------------------------------------------------------------------
+# ---- named files -----------------------------------------------------------------------------------------------------
 
 
 def check_parameters(parameters: Mapping[str, Any], name: str) -> None:
@@ -211,7 +211,7 @@ def _refuse_twice(characters: Sequence[Described]) -> None:
         raise Refused(f"two folders make the same character: {', '.join(twice)}")
 
 
-# ---- what would become of it -----------------------------------------------------------------------------------------
+# ---- the plan --------------------------------------------------------------------------------------------------------
 
 
 def prepare(stack: Stack, batch: Batch) -> Prepared:

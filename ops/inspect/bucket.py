@@ -24,7 +24,7 @@ def bucket_problems(stack: Stack) -> list[Problem]:
                 step = "create it again, in the same account and region, with versioning and events"
                 return [Problem(f"there is no upload bucket {name}, so no upload makes a job", step)]
             step = "allow the operators' grants in docs/security.md on it, or ask its owner"
-            problem = Problem(f"it cannot be checked whether the upload bucket {name} {what}: {code}", step)
+            problem = Problem(f"cannot check whether the upload bucket {name} {what}: {code}", step)
         found += [problem] if problem else []
     return found
 

@@ -146,7 +146,7 @@ def _check(name: str, file: File) -> None:
         raise Refused(f"{name}: {found.problem}")
 
 
-# ---- what would become of it -----------------------------------------------------------------------------------------
+# ---- the plan --------------------------------------------------------------------------------------------------------
 
 
 def plan_drops(stack: Stack, wanted: Sequence[Drop]) -> list[Plan]:

@@ -137,9 +137,9 @@ def _past(found: dict[str, Any]) -> PastRequest:
 def compare(
     records: Sequence[Record], past: Iterable[PastRequest], since: float, until: float, kept_since: float = 0.0
 ) -> tuple[Reconciled, list[tuple[Record, Request, str]]]:
-    """Compare records with the history's requests, both of any age. Pure. Returns also what may be adopted.
+    """Compare records with the history's requests, both of any age; return also the requests to adopt. Pure.
 
-    `kept_since`: records of older requests may have expired, as they are meant to.
+    `kept_since`: records of older requests may have expired, as configured.
     """
     found = Comparison(records, past, since, until, kept_since)
     differences = found.differences()

@@ -206,7 +206,7 @@ def test_status_says_what_of_a_bucket_cannot_be_checked(
     notifications.clear()
     pipeline.break_call("s3", "GetBucketVersioning")
     unknown, missing = ask("status", "--check", code=5)["problems"]
-    assert unknown["what"] == f"it cannot be checked whether the upload bucket {BUCKET} keeps versions: AccessDenied"
+    assert unknown["what"] == f"cannot check whether the upload bucket {BUCKET} keeps versions: AccessDenied"
     assert "docs/security.md" in unknown["next_step"]
     assert missing["what"] == f"the upload bucket {BUCKET} sends no events to EventBridge"
 

@@ -92,7 +92,7 @@ class Forgetting:
         self._s3 = stack.client("s3", config=Config(max_pool_connections=WORKERS))
         self._table = Table(stack)
 
-    # ---- what there is -----------------------------------------------------------------------------------------------
+    # ---- findings ----------------------------------------------------------------------------------------------------
 
     def find(self) -> Found:
         """Return the findings. Reads the table once, to see what other characters use."""
@@ -132,7 +132,7 @@ class Forgetting:
     def _named(self, version: Version) -> tuple[str, str, str]:
         return self._uploads, version.key, version.version_id
 
-    # ---- what is under way -------------------------------------------------------------------------------------------
+    # ---- unfinished jobs ---------------------------------------------------------------------------------------------
 
     def abandon(self, timeout: float) -> Found:
         """Cancel queued jobs, stop executions, and wait until the ends are notified.
@@ -163,7 +163,7 @@ class Forgetting:
             if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
                 raise
 
-    # ---- what is removed ---------------------------------------------------------------------------------------------
+    # ---- deletion ----------------------------------------------------------------------------------------------------
 
     def forget(self, found: Found) -> tuple[Gone, Left]:
         """Delete the findings; return what was deleted and what is left. Raises OpsError if S3 refused some."""

@@ -26,7 +26,7 @@ WAIT_SECONDS = 1
 """Seconds. A receive that waits asks all servers of a queue; one that does not may miss messages."""
 LEAST_HIDDEN, MOST_HIDDEN = 30, 900
 """Seconds for which messages are hidden while a queue is searched."""
-A_SECOND = 200
+SEARCHED_A_SECOND = 200
 """Messages that are searched in a second, at least."""
 MOST_GIVEN_BACK = 100_000
 """Other messages that are hidden at a time, before they are made visible again."""
@@ -90,7 +90,7 @@ def purge(stack: Stack, about: Callable[[str], bool]) -> Purged:
 
 def _purge(sqs: Any, url: str, about: Callable[[str], bool]) -> int:
     count = sum(_counts(sqs, url))
-    hidden = min(LEAST_HIDDEN + count // A_SECOND, MOST_HIDDEN)
+    hidden = min(LEAST_HIDDEN + count // SEARCHED_A_SECOND, MOST_HIDDEN)
     seen: set[str] = set()
     removed, others = 0, list[str]()
     while True:

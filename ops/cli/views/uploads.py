@@ -71,7 +71,7 @@ def _listed(lines: Sequence[str]) -> list[Part]:
     return parts
 
 
-# ---- under way -------------------------------------------------------------------------------------------------------
+# ---- sending ---------------------------------------------------------------------------------------------------------
 
 
 def sending(shown: Console, files: int, size: int, send: Callable[[Callable[[Mapping[str, Any]], None]], None]) -> None:
@@ -114,7 +114,7 @@ def _send_in_lines(shown: Console, files: int, send: Callable[[Callable[[Mapping
     send(report)
 
 
-# ---- what came of it -------------------------------------------------------------------------------------------------
+# ---- results ---------------------------------------------------------------------------------------------------------
 
 
 def report(found: UploadReport) -> list[Part]:
