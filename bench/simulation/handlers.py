@@ -25,12 +25,12 @@ from posedrop.submit.composition import make_submission
 from posedrop.submit.lookup import RequestLookup
 
 INTAKE_SECONDS = 0.35
-"""What intake takes for one pose besides the line and the ledger: two listings, reading face, pose and job file (a few
+"""Seconds of intake for one pose, without the line and the ledger: two listings, reading face, pose and job file (a few
 MB), checking both. Assumed."""
 
 
 def intake(parts: Parts, uploads: dict[str, tuple[str, str]]) -> Handler:
-    """Return the handler of `intake`. `uploads`: the character and pose behind each message."""
+    """Return the handler of `intake`. `uploads`: the character and pose of each message."""
     ledger, simulation = parts.ledger("intake"), parts.simulation
     line = Line(parts.items("intake"))
     entrance = Entrance(parts.gate(parts.client("intake")), line, parts.sender(), simulation.clock)
@@ -48,8 +48,8 @@ def intake(parts: Parts, uploads: dict[str, tuple[str, str]]) -> Handler:
     return handler
 
 
-def dispatch(parts: Parts, took: Callable[[float], None]) -> Handler:
-    """Return the handler of `dispatch`. `took` is called with the seconds of each run."""
+def dispatch(parts: Parts, observe: Callable[[float], None]) -> Handler:
+    """Return the handler of `dispatch`. `observe` is called with the seconds of each run."""
     dispatcher = Dispatcher(
         parts.gate(parts.client("dispatch")),
         Line(parts.items("dispatch")),
@@ -62,7 +62,7 @@ def dispatch(parts: Parts, took: Callable[[float], None]) -> Handler:
     def handler(event: Any, remaining: Callable[[], float]) -> Dispatched:
         began = parts.simulation.now
         done = dispatcher.run(remaining)
-        took(parts.simulation.now - began)
+        observe(parts.simulation.now - began)
         Metrics().metric_set.clear()
         return done
 
@@ -75,7 +75,7 @@ def submit(
     wake_dispatch: Callable[[], None],
     unexpected: Callable[[Exception], None],
 ) -> Handler:
-    """Return the handler of `submit`. `unexpected` is called with each error that the code did not expect."""
+    """Return the handler of `submit`. `unexpected` is called with each unexpected error."""
     simulation, ledger, gate = parts.simulation, parts.ledger("submit"), parts.gate(parts.client("submit"))
     submission = make_submission(
         submit_settings(parts.setting),
@@ -87,7 +87,7 @@ def submit(
         api_key=Key(),
         executions=Executions(cast(Any, workflows), "arn:stateMachine:jobs"),
         latency=parts.latency("submit"),
-        pictures=cast(Any, None),  # no picture of the simulation needs to be prepared
+        pictures=cast(Any, None),  # the simulation's pictures need no preparation
         wake_dispatch=wake_dispatch,
         clock=simulation.clock,
         sleep=simulation.sleep,

@@ -394,7 +394,7 @@ def test_dead_letters_are_sent_again_or_discarded_one_by_one(console: Console, s
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("heading")).to_have_text("3 dead letters")
     expect(dialog.locator("li strong")).to_contain_text(
-        ["astrid / walk", "cannot be read", "which is not there. It will fail again"]
+        ["astrid / walk", "cannot be read", "which does not exist. It will fail again"]
     )
     expect(dialog.get_by_role("button", name="Send again")).to_have_count(1)
     assert axe(page) == ""
