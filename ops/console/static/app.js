@@ -1,7 +1,7 @@
 /** The page: views, filters, paging, and what comes in live. */
 
 import { $, h, icon, say } from "./dom.js";
-import { get } from "./api.js";
+import { get, jobPath } from "./api.js";
 import { cardElement, forget, forgetAll, headline, imagesAgain, situate, tick } from "./card.js";
 import * as attend from "./attend.js";
 import * as composer from "./new.js";
@@ -60,6 +60,12 @@ const order = () => [...jobs.querySelectorAll("[data-job]")].flatMap((element) =
 /** All that was made of the same pose, as far as it was loaded, the newest first. */
 const variants = (card) =>
   [...cards.values()].filter((other) => other.stack && other.stack === card.stack).sort((a, b) => (a.created_at < b.created_at ? 1 : -1));
+
+/** A card that may not be on the page. */
+async function find(id) {
+  if (!cards.has(id)) cards.set(id, (await get(jobPath(id))).card);
+  return cards.get(id);
+}
 
 // ---- which jobs -----------------------------------------------------------------------------------------------------
 
@@ -167,6 +173,7 @@ function take(page) {
   showCharacters(page.characters);
   showTotal();
   selection.show();
+  viewer.placed();
 }
 
 const ahead = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && more(), { rootMargin: "1200px" });
@@ -275,9 +282,15 @@ function buildFilters() {
       choose({ view, state: "" });
     });
   }
-  addEventListener("popstate", () => {
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address has the filters
+    jobs.focus();
+  });
+  addEventListener("popstate", ({ state }) => {
+    const before = JSON.stringify(filters);
     readHash();
-    apply();
+    if (JSON.stringify(filters) !== before) apply();
+    viewer.follow(state);
   });
   addEventListener("keydown", (event) => {
     if (event.target.matches("input, textarea, select") || document.querySelector("dialog[open]")) return;
@@ -479,7 +492,7 @@ async function loadStack() {
     naming(stack.command);
     composer.build(stack, { characters: () => characters, sent, unsent, uploaded });
     const edit = (ids) => composer.edit(ids);
-    viewer.build({ cards: (id) => cards.get(id), order, variants, edit });
+    viewer.build({ cards: (id) => cards.get(id), find, order, variants, edit });
     selection.build({ card: (id) => cards.get(id), order, together: (id) => gallery.together(id), query, edit, compare: viewer.compare });
   } catch (problem) {
     notice("about", problem.message);
