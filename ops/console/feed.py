@@ -18,7 +18,9 @@ from ops.inspect.records import Page, Wanted
 from ops.stack import Stack
 
 READ_SECONDS = 1.0
-"""Between two readings of what changed, while a page is open."""
+"""From the beginning of a reading of what changed to that of the next, while a page is open."""
+REST_SECONDS = 0.2
+"""Between two readings at least, however long one takes."""
 WHOLE_SECONDS = 30.0
 WHOLE_SHARE = 0.05
 """Of the time at most, spent on reading a large table as a whole."""
@@ -79,11 +81,13 @@ class Feed:
         """Read while a page is open, and when somebody asks. Endless: whatever goes wrong is published."""
         while True:
             self._reading, self._wanted = True, anyio.Event()
+            began = self._clock()
             await self._refresh()
             self._reading, self._read_at = False, self._clock()
             self._done.set()
             self._done = anyio.Event()
-            with anyio.move_on_after(READ_SECONDS if self.events.pages else None):
+            rest = max(REST_SECONDS, READ_SECONDS - (self._read_at - began))
+            with anyio.move_on_after(rest if self.events.pages else None):
                 await self._wanted.wait()
 
     async def known(self) -> Known:

@@ -45,7 +45,8 @@ let counting = 0; // timer
 let gone = 0; // timer: a short break is not worth a word
 let since = null; // when the console was lost
 let away = false; // the stack is
-let greeted = false;
+let seen = null; // the last event whose effects are in the list; null: there is no list yet
+let greeting = null; // the event after which all others come to this page
 
 const jobs = $("list");
 const gallery = new Gallery(jobs, {
@@ -98,6 +99,7 @@ async function load() {
   const asked = query();
   asked.set("limit", PAGE);
   first = asked.toString();
+  seen = null;
   late.clear();
   $("main").setAttribute("aria-busy", "true");
   try {
@@ -110,6 +112,7 @@ async function load() {
     jobs.replaceChildren();
     jobs.className = filters.view;
     take(page);
+    seen = page.event;
     if (focused) focusOn(focused);
     for (const [id, card] of [...coming, ...late]) change(id, card);
     notice("jobs", null);
@@ -120,8 +123,17 @@ async function load() {
       loading = null;
       $("main").removeAttribute("aria-busy");
       lookAhead();
+      catchUp();
     }
   }
+}
+
+/** What changed between the first page and the first event was missed: then the page is loaded once more. */
+function catchUp() {
+  if (seen === null || greeting === null) return;
+  const missed = seen < greeting;
+  greeting = null;
+  if (missed) load();
 }
 
 /** Give the focus back to a job whose card was made again; to the list, if the job is no longer on it. */
@@ -528,8 +540,10 @@ $("new").addEventListener("click", () => composer.open());
 tray.load();
 listen({
   link,
-  // What changed between the first page and the first event would be missed: it is asked for once more.
-  hello: () => (greeted ? null : ((greeted = true), load())),
+  hello: ({ id }) => {
+    greeting = id;
+    catchUp();
+  },
   job: (card) => change(card.job_id, card),
   gone: ({ job_id: id }) => change(id, null),
   summary: showSummary,
