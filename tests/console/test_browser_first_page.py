@@ -41,7 +41,7 @@ def test_what_changed_before_the_first_event_is_not_missed(console: Console, stu
 
     record = studio.job("queued")
     page, watching = visit(console), visit(console)
-    held: list["Route"] = []
+    held: list[Route] = []
     page.route("**/api/events", lambda route: held.append(route))
     page.reload()
     card = page.locator(".card")

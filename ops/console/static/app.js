@@ -523,12 +523,17 @@ async function loadProblems() {
     return; // The feed says that the stack is away.
   }
   for (const { what } of problems) if (!found.some((problem) => problem.what === what)) notice(`problem ${what}`, null);
-  for (const { what, step: next, action } of found) notice(`problem ${what}`, `${what}.`, { step: next, tone: "warn", actions: attend.actionsOf(action, loadProblems) });
+  for (const { what, step: command, action } of found) {
+    const actions = attend.actionsOf(action, loadProblems);
+    notice(`problem ${what}`, `${what}.`, { step: actions.length ? null : command, tone: "warn", actions }); // a button says what to do
+  }
   problems = found;
 }
 
 // ---- begin ----------------------------------------------------------------------------------------------------------
 
+const above = document.querySelector(".above");
+new ResizeObserver(() => document.documentElement.style.setProperty("--above", `${above.offsetHeight}px`)).observe(above);
 buildFilters();
 summary.build();
 readHash();
