@@ -51,6 +51,7 @@ class Feed:
         self._clock = clock
         self._known: Known | None = None
         self._read_at = self._summarized_at = self._whole_due = -1e9
+        self._took = 0.0  # seconds of the last reading
         self._reading = False
         self._wanted, self._done = anyio.Event(), anyio.Event()
         self._characters: dict[str, float] = {}
@@ -86,13 +87,14 @@ class Feed:
             self._reading, self._read_at = False, self._clock()
             self._done.set()
             self._done = anyio.Event()
-            rest = max(REST_SECONDS, READ_SECONDS - (self._read_at - began))
+            self._took = self._read_at - began
+            rest = max(REST_SECONDS, READ_SECONDS - self._took)
             with anyio.move_on_after(rest if self.events.pages else None):
                 await self._wanted.wait()
 
     async def known(self) -> Known:
         """Return what is known, two readings old at most if the stack answers. Raises Unreachable if it never did."""
-        if self._clock() - self._read_at > 2 * READ_SECONDS:
+        if self._clock() - self._read_at > 2 * max(READ_SECONDS, self._took):
             self._want()
             with anyio.move_on_after(PATIENCE if self._known else None):
                 await self._done.wait()
