@@ -1,11 +1,11 @@
-"""A job that must wait."""
+"""The exception that defers a job."""
 
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.reasons import ReasonCode
 
 
 class Deferred(PosedropError):
-    """The job is resumed after `seconds`, or, where the gate is closed, when its turn comes after that."""
+    """The job must wait `seconds`. If the gate is closed, the job goes back into the line instead."""
 
     def __init__(self, code: ReasonCode, reason: str, seconds: float) -> None:
         super().__init__(reason)

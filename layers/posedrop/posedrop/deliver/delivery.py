@@ -159,7 +159,7 @@ def _deferred(state: ExecutionState, seconds: float) -> dict[str, Any]:
         finished=False,
         completed=True,
         wait_seconds=math.ceil(seconds),
-        look_wait_seconds=state.wait_seconds,
+        poll_wait_seconds=state.wait_seconds,
         faults=state.faults + 1,
         poll_fault=None,
     )

@@ -48,7 +48,7 @@ class StatusPoller:
         Where polls count, each waits for its permit, and so does the fetching of the result.
         """
         if state.completed:
-            return self._let_fetch(replace(state, wait_seconds=state.look_wait_seconds))
+            return self._let_fetch(replace(state, wait_seconds=state.poll_wait_seconds))
         began, deadline = self._clock(), state.submitted_at + self._timeout_seconds
         closed = self._wait_for_permit()
         if closed and self._clock() < deadline:
@@ -74,7 +74,7 @@ class StatusPoller:
         closed = self._wait_for_permit()
         if closed is None:
             return replace(state, finished=True)
-        waiting = replace(state, finished=False, completed=True, look_wait_seconds=state.wait_seconds)
+        waiting = replace(state, finished=False, completed=True, poll_wait_seconds=state.wait_seconds)
         return self._wait_until(waiting, closed.until)
 
     def _wait_for_permit(self) -> Closed | None:
