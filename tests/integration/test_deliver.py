@@ -659,7 +659,7 @@ def test_storing_that_is_refused_is_tried_again(delivering: Delivering, which: s
 
 
 def test_no_time_left_is_tried_again(delivering: Delivering) -> None:
-    with pytest.raises(DeliveryFailed, match="too slowly"):
+    with pytest.raises(DeliveryFailed, match="too slow"):
         delivering.deliver(seconds=20)
 
 

@@ -42,9 +42,8 @@ KNOWN_ENDINGS = frozenset(
         *("aae", "xmp", "thm", "lrv", "mov", "mp4", "m4v", "avi", "mkv", "webm", "3gp", "mpg", "mpeg", "mts"),
         *("m2ts", "wmv", "mp3", "m4a", "wav", "aac", "flac", "ogg"),
         *("txt", "md", "rtf", "csv", "log", "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "odt", "ods", "odp"),
-        *("pages", "numbers", "key", "html", "htm"),
+        *("pages", "numbers", "key", "html", "htm", "bak"),
         *("xml", "yaml", "yml", "toml", "plist", "url", "webloc", "lnk", "zip", "rar", "7z", "gz", "tgz", "tar"),
-        *("bak"),
     }
 )
 """Extensions that are not part of a stem: `walk.jpg` and `walk.mov` belong to the pose walk, but `v1.2` is a pose."""
