@@ -31,7 +31,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         execution=execution_name(state.job_id, state.attempt),
     )
     try:
-        response = watch().look(state)
+        response = status_poller().poll(state)
     except Exception as exc:
         # What leaves the function is logged by the runtime too, but not as JSON, and without the job.
         logger.warning("not checked", reason=f"{type(exc).__name__}: {exc}")
@@ -41,7 +41,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 @cache
-def watch() -> StatusPoller:
+def status_poller() -> StatusPoller:
     """Return the status poller of this process."""
     settings: PollSettings = from_environment(PollSettings)
     api_key = ApiKey(settings.segmind_secret_id)
