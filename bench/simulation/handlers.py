@@ -21,8 +21,8 @@ from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
 from posedrop.poll.status_poller import StatusPoller
 from posedrop.segmind.rescue import Rescue
+from posedrop.submit.composition import make_submission
 from posedrop.submit.lookup import RequestLookup
-from posedrop.submit.submission import Submission
 
 INTAKE_SECONDS = 0.35
 """What intake takes for one pose besides the line and the ledger: two listings, reading face, pose and job file (a few
@@ -49,7 +49,7 @@ def intake(parts: Parts, uploads: dict[str, tuple[str, str]]) -> Handler:
 
 
 def dispatch(parts: Parts, took: Callable[[float], None]) -> Handler:
-    """Return the handler of `dispatch`. `took` is told the seconds of each run."""
+    """Return the handler of `dispatch`. `took` is called with the seconds of each run."""
     dispatcher = Dispatcher(
         parts.gate(parts.client("dispatch")),
         Line(parts.items("dispatch")),
@@ -75,9 +75,9 @@ def submit(
     wake_dispatch: Callable[[], None],
     unexpected: Callable[[Exception], None],
 ) -> Handler:
-    """Return the handler of `submit`. `unexpected` is told each error that the code did not expect."""
+    """Return the handler of `submit`. `unexpected` is called with each error that the code did not expect."""
     simulation, ledger, gate = parts.simulation, parts.ledger("submit"), parts.gate(parts.client("submit"))
-    submission = Submission(
+    submission = make_submission(
         submit_settings(parts.setting),
         s3=cast(Any, parts.objects),
         ledger=ledger,

@@ -29,6 +29,7 @@ from posedrop.segmind.client import Segmind
 from posedrop.segmind.history import History
 from posedrop.segmind.rescue import Rescue
 from posedrop.settings import SubmitSettings, from_environment
+from posedrop.submit.composition import make_submission
 from posedrop.submit.lookup import RequestLookup
 from posedrop.submit.submission import Submission
 
@@ -102,7 +103,7 @@ def submission() -> Submission:
     # Only a URL can carry the job's name into the history.
     by_name = history if found.image_transport == "presigned-url" else None
     s3 = s3_client()
-    return Submission(
+    return make_submission(
         found,
         s3=s3,
         ledger=ledger(),

@@ -10,14 +10,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.aws.errors import is_transient
 from posedrop.aws.messages import UnreadableMessage
-from posedrop.contract.deferral import Deferred
+from posedrop.contract.deferral import Deferred, backoff
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 logger = Logger(child=True)
 
-LONGEST_BACKOFF = 900.0
 LONGEST_VISIBILITY = 43200 - 900
 """Seconds. The limit of SQS is twelve hours, counted from the receipt (API reference, ChangeMessageVisibility). The 900
 seconds less are the longest that a function runs."""
@@ -93,8 +92,3 @@ class Inbox:
                 "source": {"DataType": "String", "StringValue": self._source},
             },
         )
-
-
-def backoff(tries: int) -> float:
-    """Return the seconds until the next try. They double with each try."""
-    return min(15.0 * 2.0 ** min(tries - 1, 10), LONGEST_BACKOFF)

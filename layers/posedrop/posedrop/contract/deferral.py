@@ -1,7 +1,9 @@
-"""The exception that defers a job."""
+"""Defer a job or a message."""
 
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.reasons import ReasonCode
+
+LONGEST_BACKOFF = 900.0
 
 
 class Deferred(PosedropError):
@@ -11,3 +13,8 @@ class Deferred(PosedropError):
         super().__init__(reason)
         self.code = code
         self.seconds = max(1.0, seconds)
+
+
+def backoff(tries: int) -> float:
+    """Return the seconds until the next try. They double with each try."""
+    return min(15.0 * 2.0 ** min(tries - 1, 10), LONGEST_BACKOFF)

@@ -13,7 +13,7 @@ from aws_lambda_powertools import Logger
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.record import Record
 from posedrop.contract.deferral import Deferred
-from posedrop.contract.errors import StatusUnavailable, SubmitOutcomeUnknown
+from posedrop.contract.errors import Rejected, StatusUnavailable, SubmitOutcomeUnknown
 from posedrop.contract.naming import execution_name
 from posedrop.contract.reasons import ReasonCode
 from posedrop.gate.budget import Charge
@@ -37,6 +37,10 @@ LOOKUP_SECONDS = 25.0
 """Seconds of the function's time that one look-up takes at most."""
 RESCUE_SECONDS = 10.0
 """Seconds of them that the history is asked for the pictures of a request whose id is known."""
+MOST_FAULTS = 8
+"""So many requests of an attempt that were answered 5xx end it."""
+MOST_UNRESOLVED = 3
+"""So many requests of an attempt may be sent again although the history could not say."""
 
 
 class RequestLookup:
@@ -65,11 +69,13 @@ class RequestLookup:
         """Go through all requests of a queued job, the newest first.
 
         Returns the record: SUBMITTED if one of them is resumed, else QUEUED with nothing left to resolve. Raises
-        Deferred, and SubmitOutcomeUnknown where the history cannot say and nobody accepted to pay again.
+        Deferred; SubmitOutcomeUnknown where the history cannot say and nobody accepted to pay again; and that or
+        Rejected where the provider failed too often to send the job once more.
         """
         while True:
             open_requests = [found for found in record.requests if found.fate in (*MAY_EXIST, Fate.ACCEPTED)]
             if not open_requests:
+                check_faults(record, self._clock())
                 return record
             if remaining() < LOOKUP_SECONDS:
                 raise Deferred(ReasonCode.EARLIER_REQUEST, "an earlier request is looked up in the next invocation", 1)
@@ -172,3 +178,16 @@ class RequestLookup:
             return self._ledger.adopt(record, request, request_id, now)
         cost_usd = request.cost_usd if found.cost_usd is None else found.cost_usd
         return self._ledger.learned(record, record.with_fate(request, Fate.GONE, cost_usd=cost_usd), now)
+
+
+def check_faults(record: Record, now: float) -> None:
+    """Raise Rejected or SubmitOutcomeUnknown if the provider failed an attempt too often, or for too long. Pure."""
+    faults = record.sent_in_attempt
+    unresolved = sum(request.fate is Fate.UNRESOLVED for request in faults)
+    old = bool(faults) and now - faults[0].sent_at >= DAY
+    if len(faults) < MOST_FAULTS and unresolved <= MOST_UNRESOLVED and not old:
+        return
+    text = f"the provider failed {len(faults)} times: {record.reason or 'no reason'}"
+    if unresolved:
+        raise SubmitOutcomeUnknown(f"{text}; its history could not say of {unresolved} whether they were accepted")
+    raise Rejected(f"{text}; its history has none of these requests")

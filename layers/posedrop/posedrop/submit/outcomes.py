@@ -5,12 +5,10 @@ from collections.abc import Callable
 from aws_lambda_powertools import Logger
 
 from posedrop.aws.api_key import ApiKey
-from posedrop.aws.executions import Executions
-from posedrop.aws.inbox import backoff
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import count
 from posedrop.aws.record import Record
-from posedrop.contract.deferral import Deferred
+from posedrop.contract.deferral import Deferred, backoff
 from posedrop.contract.errors import (
     AccountRefused,
     JobError,
@@ -26,11 +24,10 @@ from posedrop.contract.reasons import ReasonCode
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Charge
 from posedrop.gate.gate import Gate
-from posedrop.gate.latency import LatencyStore
-from posedrop.gate.poll_schedule import first_wait
 from posedrop.segmind.history import HistoryUnavailable
 from posedrop.segmind.requests import Fate, Request
 from posedrop.submit.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, RequestLookup
+from posedrop.submit.wait_loop import WaitLoop
 
 logger = Logger(child=True)
 
@@ -48,8 +45,7 @@ class Outcomes:
         gate: Gate,
         lookup: RequestLookup,
         api_key: ApiKey,
-        executions: Executions,
-        latency: LatencyStore,
+        wait_loop: WaitLoop,
         pause_seconds: float,
         wake_dispatch: Callable[[], None],
         clock: Callable[[], float],
@@ -58,8 +54,7 @@ class Outcomes:
         self._gate = gate
         self._lookup = lookup
         self._api_key = api_key
-        self._executions = executions
-        self._latency = latency
+        self._wait_loop = wait_loop
         self._pause_seconds = pause_seconds
         self._wake_dispatch = wake_dispatch
         self._clock = clock
@@ -94,7 +89,7 @@ class Outcomes:
             return
         record = self._ledger.submitted(claimed, request_id, self._clock())
         count("Submitted")
-        self.start_wait_loop(record)
+        self._wait_loop.start(record)
 
     def _not_accepted(self, claimed: Record, exc: NotAccepted | TransientFault) -> None:
         """The job is put back. Before all else the claim ends: one that stays would be an unknown outcome."""
@@ -218,15 +213,4 @@ class Outcomes:
         ended = self._ledger.fail(record, error, self._clock(), requests=requests)
         if give_back:
             self._give_back(give_back)
-        self.start_again(ended)
-
-    def start_wait_loop(self, record: Record) -> None:
-        """Start the wait loop of an accepted job."""
-        latency = self._latency.read()
-        self._executions.start(record, first_wait(latency), latency.tenths)
-
-    def start_again(self, record: Record) -> None:
-        """Start the execution of a job again, or that of one that ended before it was sent."""
-        self._ledger.use_attempt(record)
-        latency = self._latency.read()
-        self._executions.start(record, first_wait(latency), latency.tenths)
+        self._wait_loop.start_again(ended)

@@ -1,14 +1,17 @@
 """The body of a request: the parameters, and the two images, as URLs or in base64."""
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from posedrop.aws.prepared_pictures import PreparedPictures
 from posedrop.aws.record import Record
-from posedrop.aws.stored_uploads import check_stored, presigned_url, read_stored
+from posedrop.aws.stored_uploads import UploadChanged, check_stored, presigned_url, read_stored
+from posedrop.contract.errors import InvalidInput
 from posedrop.contract.naming import execution_name
 from posedrop.contract.prepared import Prepared
+from posedrop.contract.reasons import InputFault, Problem
 from posedrop.settings import SubmitSettings
 
 if TYPE_CHECKING:
@@ -37,17 +40,19 @@ class RequestBody:
     def prepare(self, record: Record, remaining: Callable[[], float]) -> dict[str, Prepared]:
         """Return the prepared pictures of a job by "face" and "pose", those that are sent in the uploads' place.
 
-        Raises InvalidInput, UploadChanged, Deferred and TransientFault.
+        Raises InvalidInput, Deferred and TransientFault.
         """
         if not self._settings.prepare_images:
             return {}
         # Records of before there was anything to prepare do not say what is to be done.
         wanted = {name: stored for name, stored in record.inputs.items() if stored.get("changes")}
-        return {name: self._pictures.get(stored, remaining) for name, stored in wanted.items()}
+        with _gone_is_invalid():
+            return {name: self._pictures.get(stored, remaining) for name, stored in wanted.items()}
 
     def make(self, record: Record, prepared: Mapping[str, Prepared]) -> dict[str, Any]:
-        """Return the body for a job and what was prepared for it. Raises UploadChanged."""
-        images = {name: self._image(record, name, prepared.get(name)) for name in ("face", "pose")}
+        """Return the body for a job and what was prepared for it. Raises InvalidInput."""
+        with _gone_is_invalid():
+            images = {name: self._image(record, name, prepared.get(name)) for name in ("face", "pose")}
         return self._settings.model.request(record.parameters, images)
 
     def _image(self, record: Record, name: str, prepared: Prepared | None) -> str:
@@ -59,3 +64,13 @@ class RequestBody:
             # is what was read until now.
             check_stored(self._s3, stored)
         return presigned_url(self._s3, stored, execution_name(record.job_id, record.attempt), URL_SECONDS)
+
+
+@contextmanager
+def _gone_is_invalid() -> Iterator[None]:
+    """End the job where S3 no longer has the image that was read."""
+    try:
+        yield
+    except UploadChanged as exc:
+        problem = Problem("replaced or deleted before the job was sent", InputFault.GONE, str(exc))
+        raise InvalidInput(problem) from exc

@@ -1,0 +1,84 @@
+"""Put together what `submit` needs."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from posedrop.aws.api_key import ApiKey
+from posedrop.aws.executions import Executions
+from posedrop.aws.ledger import Ledger
+from posedrop.aws.prepared_pictures import PreparedPictures
+from posedrop.gate.credits import CreditsStore
+from posedrop.gate.gate import Gate
+from posedrop.gate.latency import LatencyStore
+from posedrop.segmind.client import Segmind, Timeouts
+from posedrop.settings import SubmitSettings
+from posedrop.submit.lookup import RequestLookup
+from posedrop.submit.outcomes import Outcomes
+from posedrop.submit.request_body import RequestBody
+from posedrop.submit.sending import Sending
+from posedrop.submit.submission import Submission
+from posedrop.submit.wait_loop import WaitLoop
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+LONGEST_REQUEST = 36.0
+"""Seconds for a request, and at most half of the function's time."""
+
+
+def make_submission(
+    settings: SubmitSettings,
+    *,
+    s3: "S3Client",
+    ledger: Ledger,
+    gate: Gate,
+    segmind: Segmind,
+    lookup: RequestLookup,
+    api_key: ApiKey,
+    executions: Executions,
+    latency: LatencyStore,
+    pictures: PreparedPictures,
+    wake_dispatch: Callable[[], None],
+    account: CreditsStore | None = None,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Submission:
+    """Return what handles the messages of dispatched jobs. `clock` and `sleep` are for tests.
+
+    `account`: what is left on it is asked for after a request, now and then; None never asks.
+    """
+    wait_loop = WaitLoop(ledger, executions, latency)
+    outcomes = Outcomes(
+        ledger=ledger,
+        gate=gate,
+        lookup=lookup,
+        api_key=api_key,
+        wait_loop=wait_loop,
+        pause_seconds=settings.account_pause_seconds,
+        wake_dispatch=wake_dispatch,
+        clock=clock,
+    )
+    sending = Sending(
+        ledger=ledger,
+        gate=gate,
+        segmind=segmind,
+        api_key=api_key,
+        lookup=lookup,
+        body=RequestBody(settings, s3, pictures, clock),
+        outcomes=outcomes,
+        wait_loop=wait_loop,
+        timeouts=Timeouts.within(min(LONGEST_REQUEST, settings.submit_timeout_seconds / 2)),
+        account=account,
+        clock=clock,
+        sleep=sleep,
+    )
+    return Submission(
+        ledger=ledger,
+        sending=sending,
+        outcomes=outcomes,
+        wait_loop=wait_loop,
+        wake_dispatch=wake_dispatch,
+        submit_timeout_seconds=settings.submit_timeout_seconds,
+        clock=clock,
+    )

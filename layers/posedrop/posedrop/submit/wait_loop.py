@@ -1,0 +1,26 @@
+"""Start the executions that wait for accepted jobs and notify the ends of all."""
+
+from posedrop.aws.executions import Executions
+from posedrop.aws.ledger import Ledger
+from posedrop.aws.record import Record
+from posedrop.gate.latency import LatencyStore
+from posedrop.gate.poll_schedule import first_wait
+
+
+class WaitLoop:
+    """Starts executions. Their names make it harmless to start one twice."""
+
+    def __init__(self, ledger: Ledger, executions: Executions, latency: LatencyStore) -> None:
+        self._ledger = ledger
+        self._executions = executions
+        self._latency = latency
+
+    def start(self, record: Record) -> None:
+        """Start the wait loop of an accepted job."""
+        latency = self._latency.read()
+        self._executions.start(record, first_wait(latency), latency.tenths)
+
+    def start_again(self, record: Record) -> None:
+        """Start the execution of a job again, or that of a job that ended before it was sent."""
+        self._ledger.use_attempt(record)
+        self.start(record)
