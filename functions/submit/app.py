@@ -1,4 +1,4 @@
-"""submit: sends each dispatched job to the provider, once."""
+"""submit: send each dispatched job to the provider, once."""
 
 import os
 import time
@@ -52,7 +52,7 @@ def advance(message: SQSRecord, received: int, context: LambdaContext) -> None:
     """Resume the job that a message is about."""
     found = parse_message(message.body)
     if not isinstance(found, SubmitMessage):
-        raise UnreadableMessage("a message for another queue")
+        raise UnreadableMessage("the message belongs to another queue")
     record = ledger().get(found.job_id)
     if record is None:
         raise UnreadableMessage(f"no such job: {found.job_id}")
@@ -93,7 +93,7 @@ def inbox() -> Inbox:
 
 @cache
 def submission() -> Submission:
-    """Return what submits jobs in this process."""
+    """Return the submission of this process."""
     found = settings()
     api_key = ApiKey(found.segmind_secret_id)
     segmind = Segmind(found.segmind_base_url, api_key, clock=time.time, model=found.model)
@@ -136,7 +136,7 @@ def functions() -> Any:
 
 
 def wake_dispatch() -> None:
-    """Let `dispatch` run now. A lost call costs a minute."""
+    """Invoke `dispatch` now. If the call is lost, the next run is within a minute."""
     try:
         functions().invoke(FunctionName=settings().dispatch_function, InvocationType="Event", Payload=b"{}")
     except (BotoCoreError, ClientError) as exc:
@@ -144,4 +144,4 @@ def wake_dispatch() -> None:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    inbox(), submission(), functions()  # while the function starts, not in its first event
+    inbox(), submission(), functions()  # at the start of the process, not in its first event
