@@ -100,7 +100,7 @@ def submission() -> Submission:
     items = Items(dynamodb(), found.jobs_table)
     gate = Gate(items, found.limit, found.budget, found.model)
     history = History(found.segmind_history_url, api_key, model=found.model) if found.segmind_history_url else None
-    # Only a URL can carry the job's name into the history.
+    # Requests are found in the history by the file name in their image URLs. With base64 there are none.
     by_name = history if found.image_transport == "presigned-url" else None
     s3 = s3_client()
     return make_submission(
@@ -122,7 +122,7 @@ def submission() -> Submission:
 
 
 def pictures(s3: Any, found: SubmitSettings) -> PreparedPictures:
-    """Return the prepared pictures. A picture is asked for once: the message comes back if there is no response."""
+    """Return the prepared pictures. The client does not retry: without a response, SQS redelivers the message."""
     seconds = response_seconds(found.submit_timeout_seconds)
     config = Config(connect_timeout=5, read_timeout=seconds, retries={"total_max_attempts": 1})
     client = boto3.client("lambda", config=config)

@@ -211,9 +211,8 @@ class UploadIntake:
         A pose that was still settling then, or arrived later, has its own event, which sees the file and should handle
         the pose first.
         """
-        settled_before = (
-            (done_at or math.inf) + 1 - self._settings.settle_seconds
-        )  # + 1: S3 truncates its times to seconds
+        # + 1: S3 truncates its times to seconds.
+        settled_before = (done_at or math.inf) + 1 - self._settings.settle_seconds
         return 0 if modified.timestamp() < settled_before else OWN_EVENT_DELAY
 
     def _send(self, messages: Sequence[tuple[PoseMessage, int]]) -> None:

@@ -94,9 +94,8 @@ class Sweep:
         others, so the next sweep begins with the unchecked ones. At the end it raises SweepIncomplete if some records
         could not be resumed.
         """
-        self._invoke_deliver(
-            CreditsRequest().to_dict()
-        )  # deliver has the API key; without jobs nobody else reads the credits
+        # deliver has the API key. While no jobs are sent, nothing else reads the credits.
+        self._invoke_deliver(CreditsRequest().to_dict())
         counts = dict.fromkeys(map(str, Status), 0)
         failures: list[str] = []
         self._running = None
@@ -221,7 +220,7 @@ class Sweep:
             logger.info("the uploads have changed meanwhile")
 
     def _next_check(self, record: Record, now: float) -> float:
-        """Return when to check a record again. Uploads are checked ever less often: a missing file has its own event."""
+        """Return when to check a record again. Uploads are checked ever less often: missing files have own events."""
         if record.status is not Status.WAITING:
             return now
         created_at = record.created_at
