@@ -125,4 +125,4 @@ def poll(parts: Parts) -> Handler:
         clock=parts.simulation.clock,
         sleep=parts.simulation.sleep,
     )
-    return lambda state, remaining: poller.look(state)
+    return lambda state, remaining: poller.poll(state)

@@ -1,4 +1,4 @@
-"""deliver: stores the outputs of a job that has ended and notifies its end."""
+"""deliver: store the outputs of a finished job, and notify its end."""
 
 import time
 from dataclasses import dataclass
@@ -42,12 +42,12 @@ from posedrop.settings import DeliverSettings, from_environment
 logger = Logger()
 
 HISTORY_SECONDS = 20.0
-"""For one part of the history: what it holds then fits into Lambda's response of 6 MB."""
+"""The time to read one part of the history. What can be read in it fits into Lambda's response limit of 6 MB."""
 
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | None:
-    """End the job of an execution, or do what else is asked for (posedrop.contract.delivery_requests)."""
+    """End the job of an execution, or handle another request (posedrop.contract.delivery_requests)."""
 
     def remaining() -> float:
         return context.get_remaining_time_in_millis() / 1000
@@ -71,7 +71,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
                 logger.append_keys(job_id=state.job_id, attempt=state.attempt, execution=name)
                 return deliver().delivery.deliver(state, remaining)
     except Exception as exc:
-        # What leaves the function is logged by the runtime too, but not as JSON, and without the job.
+        # The runtime logs the error too, but not as JSON, and without the job's keys.
         logger.warning("not delivered", reason=f"{type(exc).__name__}: {exc}")
         raise
     finally:
@@ -80,7 +80,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
 
 @dataclass(frozen=True)
 class Deliver:
-    """What the function does, each in its own class."""
+    """The parts of the function."""
 
     delivery: Delivery
     rescuing: Rescuing
@@ -90,17 +90,17 @@ class Deliver:
     limiter: RateLimiter
 
     def history(self, request: HistoryRequest) -> dict[str, Any]:
-        """Read a part of the provider's request history, for the operator's `reconcile`: the key stays in here."""
+        """Read a part of the provider's request history for the operator's `reconcile`, which has no API key."""
         return self.rescue.requests(request.first, request.last, request.page, HISTORY_SECONDS)
 
     def refresh_credits(self) -> None:
-        """Ask the provider what is left on the account, unless that is known well enough."""
+        """Read the credits left on the provider's account, unless that was done recently."""
         self.account.refresh(self.segmind, self.limiter.pause)
 
 
 @cache
 def deliver() -> Deliver:
-    """Return what this process does, made at its first event."""
+    """Return the parts of the function. They are made at the first event."""
     settings = from_environment(DeliverSettings)
     api_key = ApiKey(settings.segmind_secret_id)
     dynamodb = boto3.client("dynamodb")

@@ -1,4 +1,4 @@
-"""dispatch: each minute, and whenever the gate opens, let the next jobs out of the line."""
+"""dispatch: take the next jobs out of the line and send them to `submit`, each minute and when the gate opens."""
 
 import os
 import time
@@ -34,7 +34,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
 
 
 def measure(done: Dispatched, left: Credits | None) -> None:
-    """Write what a run saw as metrics, zeros too: so no alarm has gaps to fill in. `left` None is not known."""
+    """Emit the metrics of a run, also if they are zero, so that alarms have no missing data. `left` None: unknown."""
     code = done.closed.code if done.closed else None
     seconds("OldestJobSeconds", done.oldest_seconds)
     seconds("NoSuccessSeconds", done.idle_seconds)
@@ -55,7 +55,7 @@ def items() -> Items:
 
 @cache
 def credits_store() -> CreditsStore:
-    """Return what is known of the credits."""
+    """Return the store of the credits."""
     settings: DispatchSettings = from_environment(DispatchSettings)
     return CreditsStore(items(), clock=time.time, model=settings.model)
 
@@ -75,4 +75,4 @@ def dispatcher() -> Dispatcher:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    dispatcher(), credits_store()  # while the function starts, not in its first event
+    dispatcher(), credits_store()  # at the start of the process, not in its first event

@@ -1,4 +1,4 @@
-"""intake: reads what was uploaded, and puts each job in its place in line."""
+"""intake: read uploads, and put each job in line."""
 
 import os
 import time
@@ -42,7 +42,7 @@ from posedrop.settings import IntakeSettings, from_environment
 logger = Logger()
 
 BUSY_SECONDS = 5.0
-"""After which a message is handled again whose job another function has changed meanwhile."""
+"""Seconds until a message is handled again, if another function has changed its job meanwhile."""
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -54,11 +54,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def handle(message: SQSRecord, received: int) -> None:
-    """Handle one message. A job that ended before it was sent is notified by its execution."""
+    """Handle one message. If its job ended unsent, start an execution that notifies the end."""
     try:
         record = read(message)
     except Conflict as exc:
-        raise Deferred(ReasonCode.BUSY, "another function went ahead with the job", BUSY_SECONDS) from exc
+        raise Deferred(ReasonCode.BUSY, "another function has changed the job", BUSY_SECONDS) from exc
     if record is None:
         return
     name = execution_name(record.job_id, record.attempt)
@@ -83,7 +83,7 @@ def read(message: SQSRecord) -> Record | None:
             return upload_intake().retry(record, message.message_id, buy_again=buy_again)
         case CancelMessage() as cancel:
             return Cancellation(ledger(), time.time).cancel(cancel)
-    raise UnreadableMessage("a message for another queue")
+    raise UnreadableMessage("the message belongs to another queue")
 
 
 @cache
@@ -113,7 +113,7 @@ def executions() -> Executions:
 
 @cache
 def upload_intake() -> UploadIntake:
-    """Return what handles uploads in this process."""
+    """Return the handler of uploads."""
     found = settings()
     sqs = boto3.client("sqs")
     items = Items(dynamodb(), found.jobs_table)
@@ -137,10 +137,10 @@ def inbox() -> Inbox:
 
 
 def default_prompt() -> str:
-    """Return the prompt of jobs that name none; a new one is used after five minutes."""
+    """Return the prompt of jobs without one. A changed prompt is used after at most five minutes."""
     name = settings().default_prompt_parameter
     return str(parameters.get_parameter(name, max_age=300)) if name else ""
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    inbox(), upload_intake(), executions()  # while the function starts, not in its first event
+    inbox(), upload_intake(), executions()  # at the start of the process, not in its first event

@@ -1,4 +1,4 @@
-"""poll: asks the provider once how a job is doing, and returns what the state machine does next."""
+"""poll: poll a job's status once, and return what the state machine does next."""
 
 import time
 from functools import cache
@@ -21,7 +21,7 @@ logger = Logger()
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Answer the state of the event's job: finished, or how many whole seconds to wait."""
+    """Return the new state of the event's job: finished, or with whole seconds to wait."""
     state = ExecutionState.of(event)
     logger.append_keys(
         job_id=state.job_id,
@@ -31,9 +31,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         execution=execution_name(state.job_id, state.attempt),
     )
     try:
-        response = watch().look(state)
+        response = status_poller().poll(state)
     except Exception as exc:
-        # What leaves the function is logged by the runtime too, but not as JSON, and without the job.
+        # The runtime logs the error too, but not as JSON, and without the job's keys.
         logger.warning("not checked", reason=f"{type(exc).__name__}: {exc}")
         raise
     logger.info("checked", polls=response.polls, finished=response.finished, wait_seconds=response.wait_seconds)
@@ -41,7 +41,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 @cache
-def watch() -> StatusPoller:
+def status_poller() -> StatusPoller:
     """Return the status poller of this process."""
     settings: PollSettings = from_environment(PollSettings)
     api_key = ApiKey(settings.segmind_secret_id)

@@ -1,4 +1,4 @@
-"""prepare: makes of an upload the picture that is sent: upright, sRGB, without metadata, of a size that is taken."""
+"""prepare: convert an upload to the picture that is sent: upright, in sRGB, without metadata, within the limits."""
 
 from functools import cache
 from typing import Any
@@ -14,7 +14,7 @@ logger = Logger()
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Prepare the picture that the event names, and return where it is, or why there is none."""
+    """Prepare the event's picture, and return where it is stored, or why it cannot be prepared."""
     logger.append_keys(upload=event.get("key"), sha256=event.get("sha256"))
     try:
         return preparer(context.memory_limit_in_mb).handle(event, lambda: context.get_remaining_time_in_millis() / 1000)
@@ -24,6 +24,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 @cache
 def preparer(memory_megabytes: int) -> Preparer:
-    """Return what prepares pictures in this process."""
+    """Return the preparer of this process."""
     found: PrepareSettings = from_environment(PrepareSettings)
     return Preparer(s3_client(), found.output_bucket, int(memory_megabytes))

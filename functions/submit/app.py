@@ -1,4 +1,4 @@
-"""submit: sends each dispatched job to the provider, once."""
+"""submit: send each dispatched job to the provider, once."""
 
 import os
 import time
@@ -52,7 +52,7 @@ def advance(message: SQSRecord, received: int, context: LambdaContext) -> None:
     """Resume the job that a message is about."""
     found = parse_message(message.body)
     if not isinstance(found, SubmitMessage):
-        raise UnreadableMessage("a message for another queue")
+        raise UnreadableMessage("the message belongs to another queue")
     record = ledger().get(found.job_id)
     if record is None:
         raise UnreadableMessage(f"no such job: {found.job_id}")
@@ -93,14 +93,14 @@ def inbox() -> Inbox:
 
 @cache
 def submission() -> Submission:
-    """Return what submits jobs in this process."""
+    """Return the submission of this process."""
     found = settings()
     api_key = ApiKey(found.segmind_secret_id)
     segmind = Segmind(found.segmind_base_url, api_key, clock=time.time, model=found.model)
     items = Items(dynamodb(), found.jobs_table)
     gate = Gate(items, found.limit, found.budget, found.model)
     history = History(found.segmind_history_url, api_key, model=found.model) if found.segmind_history_url else None
-    # Only a URL can carry the job's name into the history.
+    # Requests are found in the history by the file name in their image URLs. With base64 there are none.
     by_name = history if found.image_transport == "presigned-url" else None
     s3 = s3_client()
     return make_submission(
@@ -122,7 +122,7 @@ def submission() -> Submission:
 
 
 def pictures(s3: Any, found: SubmitSettings) -> PreparedPictures:
-    """Return the prepared pictures. A picture is asked for once: the message comes back if there is no response."""
+    """Return the prepared pictures. The client does not retry: without a response, SQS redelivers the message."""
     seconds = response_seconds(found.submit_timeout_seconds)
     config = Config(connect_timeout=5, read_timeout=seconds, retries={"total_max_attempts": 1})
     client = boto3.client("lambda", config=config)
@@ -136,7 +136,7 @@ def functions() -> Any:
 
 
 def wake_dispatch() -> None:
-    """Let `dispatch` run now. A lost call costs a minute."""
+    """Invoke `dispatch` now. If the call is lost, the next run is within a minute."""
     try:
         functions().invoke(FunctionName=settings().dispatch_function, InvocationType="Event", Payload=b"{}")
     except (BotoCoreError, ClientError) as exc:
@@ -144,4 +144,4 @@ def wake_dispatch() -> None:
 
 
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-    inbox(), submission(), functions()  # while the function starts, not in its first event
+    inbox(), submission(), functions()  # at the start of the process, not in its first event

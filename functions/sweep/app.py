@@ -1,4 +1,4 @@
-"""sweep: hourly, and by hand, sets going again what is stuck. An event may name ages: {"ages": {"waiting": 0}}."""
+"""sweep: resume stuck jobs, hourly or when invoked by hand. An event may set ages: {"ages": {"waiting": 0}}."""
 
 import time
 from functools import cache
@@ -19,7 +19,7 @@ logger = Logger()
 
 @logger.inject_lambda_context(clear_state=True)
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
-    """Sweep once, and answer how many records of each status were resumed."""
+    """Sweep once, and return how many records of each status were resumed."""
     ages = Ages(**event.get("ages", {}))
     counts = sweep().run(ages, lambda: context.get_remaining_time_in_millis() / 1000)
     logger.info("swept", counts=counts)
@@ -27,25 +27,25 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
 
 
 def settings() -> SweepSettings:
-    """The function's settings."""
+    """Return the function's settings."""
     found: SweepSettings = from_environment(SweepSettings)
     return found
 
 
 @cache
 def dynamodb() -> Any:
-    """The DynamoDB client."""
+    """Return the DynamoDB client."""
     return boto3.client("dynamodb")
 
 
 @cache
 def sweep() -> Sweep:
-    """The sweep of this process."""
+    """Return the sweep of this process."""
     found = settings()
     return Sweep(
         ledger=Ledger(dynamodb(), found.jobs_table, found.record_retention_days),
         sqs=boto3.client("sqs"),
-        # With very many records the sweep keeps to what Step Functions allows.
+        # Adaptive: with very many records, the sweep slows down to the quotas of Step Functions.
         sfn=boto3.client("stepfunctions", config=Config(retries={"mode": "adaptive", "total_max_attempts": 5})),
         channels=Channels.of(found, boto3.client),
         invoker=boto3.client("lambda"),

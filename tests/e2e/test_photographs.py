@@ -78,7 +78,7 @@ def test_a_picture_that_comes_behind_its_film(
 ) -> None:
     upload("film", {"face.jpg": encode(scene("red"), "JPEG"), "job.json": b'{"prompt": "x"}', "poses/walk.MOV": FILM})
     waiting = wait_for_record("film", "walk", "WAITING")
-    assert "is a film: read again for two minutes" in waiting["reason"]
+    assert "is a video: read again for two minutes" in waiting["reason"]
     upload("film", {"poses/walk.HEIC": heic(scene("blue"))})
     wait_for_record("film", "walk", "SUCCEEDED")
     assert len(records(stack, "film")) == 1

@@ -627,7 +627,7 @@ def test_a_delivery_waits_for_as_long_as_it_is_asked_to(
     asked = len(delivering.provider.requests)
     again = json.loads(json.dumps(delivering.pipeline.poll.handler(deferred, Context())))
     assert (again["finished"], len(delivering.provider.requests)) == (True, asked), "poll asks for nothing"
-    assert again == {**event, "look_wait_seconds": event["wait_seconds"], "completed": True, "faults": 1}
+    assert again == {**event, "poll_wait_seconds": event["wait_seconds"], "completed": True, "faults": 1}
     assert delivering.deliver(again)["status"] == "SUCCEEDED"
     assert delivering.notified()["status"] == "SUCCEEDED"
 
@@ -659,7 +659,7 @@ def test_storing_that_is_refused_is_tried_again(delivering: Delivering, which: s
 
 
 def test_no_time_left_is_tried_again(delivering: Delivering) -> None:
-    with pytest.raises(DeliveryFailed, match="too slowly"):
+    with pytest.raises(DeliveryFailed, match="too slow"):
         delivering.deliver(seconds=20)
 
 

@@ -162,8 +162,8 @@ def test_a_message_for_another_queue_is_a_dead_letter_that_says_so(pipeline: Pip
     letters = pipeline.receive(pipeline.dead_letter_url)
     said = [{name: found["StringValue"] for name, found in letter["MessageAttributes"].items()} for letter in letters]
     assert said == [
-        {"reason": "a message for another queue", "source": "uploads"},
-        {"reason": "a message for another queue", "source": "submits"},
+        {"reason": "the message belongs to another queue", "source": "uploads"},
+        {"reason": "the message belongs to another queue", "source": "submits"},
     ]
 
 

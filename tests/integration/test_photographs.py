@@ -142,7 +142,7 @@ def test_of_two_pictures_of_a_stem_the_newest_counts(pipeline: Pipeline) -> None
         (b"<!doctype html><html>", "an HTML page", "download the picture itself"),
         (b"PK\3\4" + bytes(30), "a ZIP archive", "unpack it"),
         (b"8BPS\0\1" + bytes(30), "a Photoshop file", "save the picture"),
-        (FILM, "a film", "not the film"),
+        (FILM, "a video", "not the video"),
         (b"just a note", "text", "upload a picture"),
         (b"", "an empty file", "upload a picture"),
     ],
@@ -172,7 +172,7 @@ def test_all_files_of_a_stem_without_a_picture_are_named(pipeline: Pipeline) -> 
     pipeline.upload((f"{HERO}poses/walk.mov", FILM), (f"{HERO}poses/walk.pdf", b"%PDF-1.4"))
     pass_two_minutes(pipeline)
     message = pipeline.record()["error"]["message"]
-    assert "poses/walk.pdf: this is a PDF; incoming/hero/poses/walk.mov: this is a film" in message
+    assert "poses/walk.pdf: this is a PDF; incoming/hero/poses/walk.mov: this is a video" in message
 
 
 def test_an_empty_file_is_waited_for(pipeline: Pipeline) -> None:

@@ -65,7 +65,7 @@ def test_two_images_become_two_more_and_a_notification(pipeline: Pipeline) -> No
     [
         (None, httpx.Response(422, json={"status": "FAILED", "error": "Blocked."}), ("InferenceFailed", "Blocked.")),
         (httpx.Response(400, json={"error": "bad seed"}), None, ("Rejected", "the provider answered 400: bad seed")),
-        (None, httpx.Response(404), ("ResultExpired", "the provider does not know the request id, or no longer")),
+        (None, httpx.Response(404), ("ResultExpired", "the provider does not know the request id")),
         (None, PROCESSING, ("TimedOut", "the job did not end within 3000 s after its submission")),
     ],
 )

@@ -284,7 +284,7 @@ def test_what_cannot_be_healed_raises_and_keeps_nothing_else_from_its_turn(sweep
             }
         )
     pipeline.break_call("stepfunctions", "ListExecutions")
-    with pytest.raises(Exception, match="3 records were not taken care of"):
+    with pytest.raises(Exception, match="3 records were not resumed"):
         sweep(after=2 * HOUR)
     pipeline.drain()
     assert {record["pose"] for record in pipeline.records().values() if record.get("pose")} == {"walk", "sit"}
@@ -343,7 +343,7 @@ def test_what_fails_goes_behind_what_was_not_checked(sweep: Swept) -> None:
     pipeline.break_call("stepfunctions", "ListExecutions")
     pipeline.clock.now += HOUR
     for number in (1, 2):
-        with pytest.raises(Exception, match="1 records were not taken care of"):
+        with pytest.raises(Exception, match="1 records were not resumed"):
             sweep.module.handler({}, Countdown(1))
         moved = [item for item in pipeline.records().values() if item["unfinished_at"] > item["updated_at"]]
         assert len(moved) == number

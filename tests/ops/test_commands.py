@@ -680,8 +680,8 @@ def test_sweep_now(pipeline: Pipeline, run: Run, options: list[str], event: dict
 
 
 def test_a_sweep_that_fails_is_reported(pipeline: Pipeline, run: Run) -> None:
-    answer_invoke(pipeline, {"errorMessage": "1 records were not taken care of"}, FunctionError="Unhandled")
-    assert "the sweep failed: 1 records were not taken care of" in run("sweep", code=1).stderr
+    answer_invoke(pipeline, {"errorMessage": "1 records were not resumed"}, FunctionError="Unhandled")
+    assert "the sweep failed: 1 records were not resumed" in run("sweep", code=1).stderr
 
 
 def answer_invoke(pipeline: Pipeline, expected: object, **more: str) -> list[Any]:

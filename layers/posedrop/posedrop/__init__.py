@@ -1,1 +1,1 @@
-"""posedrop: from a face and a pose in a bucket to the same character in that pose, and a notification."""
+"""posedrop: upload a face and a pose to a bucket, and get the same character in that pose, and a notification."""

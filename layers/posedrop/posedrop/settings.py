@@ -1,7 +1,7 @@
-"""The functions' settings, read from the environment once, at first use.
+"""The functions' settings. They are read from the environment once, at first use.
 
 A field's environment variable is its name in capitals: `jobs_table` is JOBS_TABLE. template.yaml sets them all.
-They are neither compared nor printed: what is generated for that takes time at each cold start.
+The dataclasses have no generated __repr__ and __eq__, because generating them slows each cold start.
 """
 
 import math
@@ -19,7 +19,7 @@ from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Settings:
-    """What all functions need."""
+    """The settings that all functions need."""
 
     jobs_table: str
     segmind_requests_per_minute: float
@@ -41,13 +41,13 @@ class Settings:
 
     @property
     def budget(self) -> Budget:
-        """The budgets."""
+        """The daily and the monthly budget, in USD."""
         return Budget(self.daily_budget, self.monthly_budget)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ProviderSettings(Settings):
-    """What functions need that call the provider."""
+    """The settings of functions that call the provider."""
 
     segmind_base_url: str
     segmind_secret_id: str
@@ -55,7 +55,7 @@ class ProviderSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class IntakeSettings(Settings):
-    """What `intake` needs."""
+    """The settings of `intake`."""
 
     upload_queue_url: str
     submit_queue_url: str
@@ -69,7 +69,7 @@ class IntakeSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class DispatchSettings(Settings):
-    """What `dispatch` needs. It may ask when the secret was changed, not what it holds."""
+    """The settings of `dispatch`. It may read when the secret was changed, but not its value."""
 
     submit_queue_url: str
     segmind_secret_id: str
@@ -77,14 +77,14 @@ class DispatchSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class PrepareSettings(Settings):
-    """What `prepare` needs."""
+    """The settings of `prepare`."""
 
     output_bucket: str
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SubmitSettings(ProviderSettings):
-    """What `submit` needs."""
+    """The settings of `submit`."""
 
     submit_queue_url: str
     dead_letter_queue_url: str
@@ -101,14 +101,14 @@ class SubmitSettings(ProviderSettings):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class PollSettings(ProviderSettings):
-    """What `poll` needs."""
+    """The settings of `poll`."""
 
     job_timeout_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class NotifyingSettings(Settings):
-    """What functions need that notify."""
+    """The settings of functions that send notifications."""
 
     notification_topic_arn: str
     event_bus_name: str = ""
@@ -116,7 +116,7 @@ class NotifyingSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class DeliverSettings(ProviderSettings, NotifyingSettings):
-    """What `deliver` needs."""
+    """The settings of `deliver`."""
 
     output_bucket: str
     result_link_seconds: float = 0.0
@@ -125,7 +125,7 @@ class DeliverSettings(ProviderSettings, NotifyingSettings):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SweepSettings(NotifyingSettings):
-    """What `sweep` needs."""
+    """The settings of `sweep`."""
 
     upload_queue_url: str
     submit_queue_url: str
@@ -138,7 +138,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def read(cls: type[S], variables: Mapping[str, str]) -> S:
-    """Read the settings of one function from `variables`. Raises SettingsError that names the variable."""
+    """Return the settings of one function from `variables`. Raises SettingsError, which names the variable."""
     values: dict[str, Any] = {}
     for field in fields(cls):
         name = field.name.upper()
@@ -152,7 +152,7 @@ def read(cls: type[S], variables: Mapping[str, str]) -> S:
 
 @cache
 def from_environment(cls: type[S]) -> S:
-    """The settings of this process, read at the first call. Raises SettingsError."""
+    """Return the settings of this process. They are read at the first call. Raises SettingsError."""
     return read(cls, os.environ)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from posedrop.aws.channels import BUS, TOPIC, Channels, EventBus, EventNotTaken
+from posedrop.aws.channels import BUS, TOPIC, Channels, EventBus, EventRejected
 from posedrop.aws.notifier import SIZE_LIMIT
 from posedrop.contract.notification import Notification
 from tests.support import load_event
@@ -53,7 +53,7 @@ def published(aws: Aws, tries: int) -> list[str]:
     for number in range(tries):
         try:
             aws.channels().publish(Notification(**load_event("notification.json")), published, record)
-        except (ClientError, EventNotTaken):
+        except (ClientError, EventRejected):
             assert number < tries - 1
     return published
 
@@ -67,7 +67,7 @@ def test_each_channel_is_reported_once_whichever_fails(failing: dict[str, int]) 
 
 def test_a_bus_that_does_not_take_an_event_has_failed() -> None:
     aws = Aws(refuses=True)
-    with pytest.raises(EventNotTaken, match="images: InternalFailure: later"):
+    with pytest.raises(EventRejected, match="images: InternalFailure: later"):
         aws.channels().publish(Notification(**load_event("notification.json")), [], lambda done: None)
     assert len(aws.topic) == 1
 

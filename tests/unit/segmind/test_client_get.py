@@ -9,7 +9,7 @@ import pytest
 
 from posedrop.contract.errors import AccountRefused, StatusUnavailable
 from posedrop.contract.version import VERSION
-from posedrop.segmind.client import GET_TIMEOUTS, RESULT_ANSWER, SMALL_ANSWER, Segmind
+from posedrop.segmind.client import GET_TIMEOUTS, RESULT_RESPONSE, SMALL_RESPONSE, Segmind
 from posedrop.segmind.retry_after import RETRY_AFTER_CAP
 
 KEY = "SG_0123456789abcdef"
@@ -221,7 +221,7 @@ class Body(httpx.SyncByteStream):
             yield chunk
 
 
-@pytest.mark.parametrize(("call", "limit"), [("status", SMALL_ANSWER), ("result", RESULT_ANSWER)])
+@pytest.mark.parametrize(("call", "limit"), [("status", SMALL_RESPONSE), ("result", RESULT_RESPONSE)])
 def test_an_answer_that_is_too_large_is_not_read_on(call: str, limit: int) -> None:
     body = Body(*[bytes(1024 * 1024)] * 100)
     assert "more than" in str(fault(httpx.Response(200, stream=body), call))
@@ -230,7 +230,7 @@ def test_an_answer_that_is_too_large_is_not_read_on(call: str, limit: int) -> No
 
 def test_a_result_may_have_32_mib() -> None:
     head, tail = b'{"status": "COMPLETED", "output": "', b'"}'
-    body = head + b"A" * (RESULT_ANSWER - len(head) - len(tail)) + tail
+    body = head + b"A" * (RESULT_RESPONSE - len(head) - len(tail)) + tail
     assert client(httpx.Response(200, content=body))[0].result(ID).state == "COMPLETED"
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from posedrop.contract.errors import AccountRefused, PosedropError, ProviderUnavailable, SubmitOutcomeUnknown
 from posedrop.contract.version import VERSION
-from posedrop.segmind.client import SMALL_ANSWER, Segmind, Timeouts
+from posedrop.segmind.client import SMALL_RESPONSE, Segmind, Timeouts
 
 KEY = "SG_0123456789abcdef"
 TIMEOUTS = Timeouts(connect=1, write=1, read=1)
@@ -94,7 +94,7 @@ def test_a_request_id_that_cannot_be_used_is_reported_as_such(content: bytes) ->
 
 def test_an_answer_that_does_not_end_is_cut() -> None:
     with pytest.raises(SubmitOutcomeUnknown, match="more than"):
-        Recorder(httpx.Response(200, content=b" " * (SMALL_ANSWER + 1))).submit()
+        Recorder(httpx.Response(200, content=b" " * (SMALL_RESPONSE + 1))).submit()
 
 
 def test_a_key_that_cannot_be_read_sends_nothing() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from posedrop.contract.errors import OutputInvalid, PosedropError, StatusUnavailable, SubmitOutcomeUnknown
 from posedrop.segmind import bodies as module
-from posedrop.segmind.client import GET_TIMEOUTS, RESULT_ANSWER, SMALL_ANSWER, Segmind, Timeouts
+from posedrop.segmind.client import GET_TIMEOUTS, RESULT_RESPONSE, SMALL_RESPONSE, Segmind, Timeouts
 from posedrop.segmind.downloads import OUTPUT_LIMIT, Downloader
 from posedrop.segmind.responses import ProviderResponse, parse_response
 
@@ -20,9 +20,9 @@ CHUNK = 64 * 1024
 TIMEOUTS = Timeouts.within(30)
 
 CALLS: dict[str, tuple[Callable[[Segmind], object], type[PosedropError], int]] = {
-    "submit": (lambda client: client.submit({"prompt": "x"}, TIMEOUTS), SubmitOutcomeUnknown, SMALL_ANSWER),
-    "status": (lambda client: client.status("id"), StatusUnavailable, SMALL_ANSWER),
-    "result": (lambda client: client.result("id"), StatusUnavailable, RESULT_ANSWER),
+    "submit": (lambda client: client.submit({"prompt": "x"}, TIMEOUTS), SubmitOutcomeUnknown, SMALL_RESPONSE),
+    "status": (lambda client: client.status("id"), StatusUnavailable, SMALL_RESPONSE),
+    "result": (lambda client: client.result("id"), StatusUnavailable, RESULT_RESPONSE),
 }
 calls = pytest.mark.parametrize("name", CALLS)
 
@@ -59,12 +59,12 @@ def peak(act: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize("part", [b"[],", b"{},", b'{"a":[]},'])
 def test_an_answer_of_millions_of_parts_is_no_answer(part: bytes) -> None:
-    body = b"[" + part * (RESULT_ANSWER // len(part) - 1) + b"0]"
+    body = b"[" + part * (RESULT_RESPONSE // len(part) - 1) + b"0]"
 
     def act() -> None:
         assert parse_response(200, body) == ProviderResponse()
 
-    assert peak(act) < 3 * RESULT_ANSWER
+    assert peak(act) < 3 * RESULT_RESPONSE
 
 
 @calls
@@ -102,7 +102,7 @@ def test_an_answer_that_unfolds_to_any_size_costs_no_more(name: str, encoding: s
     assert len(packed) < CHUNK
 
     def act() -> None:
-        with pytest.raises(error, match=r"more than|packed"):
+        with pytest.raises(error, match=r"more than|compressed"):
             call(client(httpx.ByteStream(packed), **{"content-encoding": encoding}))
 
     assert peak(act) < 2.5 * limit + MIB

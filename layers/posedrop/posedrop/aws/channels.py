@@ -21,8 +21,8 @@ SOURCE = "posedrop"
 DETAIL_TYPES = {"SUCCEEDED": "Job Succeeded", "FAILED": "Job Failed", "INCOMPLETE": "Uploads Incomplete"}
 
 
-class EventNotTaken(PosedropError):
-    """The event bus did not take an event."""
+class EventRejected(PosedropError):
+    """The event bus rejected an event."""
 
 
 class EventBus:
@@ -33,10 +33,10 @@ class EventBus:
         self._name = name
 
     def publish(self, message: Notification) -> None:
-        """Publish a notification as an event. Raises EventNotTaken; other errors of EventBridge pass as botocore's.
+        """Publish a notification as an event. Raises EventRejected; other errors of EventBridge pass as botocore's.
 
-        PutEvents reports an event that it does not take in its response, and raises nothing. It takes 256 KiB (API
-        reference, PutEventsRequestEntry): the texts of a larger one are cut.
+        PutEvents raises no error for an event that it rejects, but reports the event in its response. An event may have
+        256 KiB (API reference, PutEventsRequestEntry), so the texts of a larger one are cut.
         """
         kind = DETAIL_TYPES[message.status]
         detail = json.dumps(message.to_dict())
@@ -47,27 +47,27 @@ class EventBus:
         )
         if response["FailedEntryCount"]:
             entry = response["Entries"][0]
-            raise EventNotTaken(f"the event bus {self._name}: {entry.get('ErrorCode')}: {entry.get('ErrorMessage')}")
+            raise EventRejected(f"the event bus {self._name}: {entry.get('ErrorCode')}: {entry.get('ErrorMessage')}")
 
 
 class ChannelSettings(Protocol):
-    """Which channels a stack has: what the functions' settings say of them."""
+    """The settings that say which channels a stack has."""
 
     @property
     def notification_topic_arn(self) -> str:
-        """The SNS topic."""
+        """The ARN of the SNS topic."""
 
     @property
     def event_bus_name(self) -> str:
-        """The EventBridge bus; empty where there is none."""
+        """The name of the EventBridge bus, or empty if there is none."""
 
 
 class Channels:
-    """All channels of a stack. `bus` is None where the stack has none."""
+    """All channels of a stack. `bus` is None if the stack has none."""
 
     @classmethod
     def of(cls, settings: ChannelSettings, client: Callable[..., Any]) -> Self:
-        """Return the channels that a stack is set up with; `client` makes the boto3 client of a service."""
+        """Return the channels that the settings name. `client` makes the boto3 client of a service."""
         bus = EventBus(client("events"), settings.event_bus_name) if settings.event_bus_name else None
         return cls(client("sns"), settings.notification_topic_arn, bus)
 
@@ -79,10 +79,11 @@ class Channels:
             self._channels[BUS] = bus.publish
 
     def publish(self, message: Notification, published: Sequence[str], record: Callable[[list[str]], object]) -> None:
-        """Publish a notification through each channel that is not among those `published`.
+        """Publish a notification through each channel that is not yet in `published`.
 
-        `record` is called with all that have succeeded as soon as another one is left, so that a later try leaves them
-        out. A channel that fails does not keep the others from it; its error is raised in the end.
+        If there are several channels, `record` is called after each success with all channels that have succeeded, so
+        that a later try skips them. If one channel fails, the others are still tried, and the first error is raised at
+        the end.
         """
         done = list(published)
         failure: Exception | None = None
@@ -91,7 +92,7 @@ class Channels:
                 continue
             try:
                 send(message)
-            except (ClientError, BotoCoreError, EventNotTaken) as exc:
+            except (ClientError, BotoCoreError, EventRejected) as exc:
                 logger.warning("a channel of the notification failed", channel=name, reason=str(exc))
                 failure = failure or exc
                 continue

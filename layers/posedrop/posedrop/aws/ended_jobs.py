@@ -1,4 +1,4 @@
-"""What becomes of a job that has its request: its end, the rescue of its images, its next attempt."""
+"""The ledger's writes for the end of a job, for the rescue of its images, and for its next attempt."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ from posedrop.segmind.requests import MAY_EXIST, Fate, Request
 
 
 class EndedJobs(RecordTable):
-    """The part of the ledger from an accepted request to the end, and from there to a new attempt."""
+    """The part of the ledger that ends attempts and begins new ones."""
 
     def succeed(
         self,
@@ -35,7 +35,7 @@ class EndedJobs(RecordTable):
     ) -> Record:
         """End an attempt with its outputs. Raises Conflict if it has ended, or another attempt has begun.
 
-        `requests` replaces the list where the cost of one was learned.
+        `requests` is the new list of requests if the cost of one is now known.
         """
         expected = {"status": Status.SUBMITTED, "attempt": record.attempt}
         values = {"outputs": outputs, "metrics": metrics, **({"requests": requests} if requests else {})}
@@ -52,7 +52,7 @@ class EndedJobs(RecordTable):
     ) -> Record:
         """End an attempt with an error. Raises Conflict if it has ended, or another attempt has begun.
 
-        `requests` replaces the list where the cost of one was learned.
+        `requests` is the new list of requests if the cost of one is now known.
         """
         expected = {"status": record.status, "attempt": record.attempt}
         changed = {"requests": requests} if requests else {}
@@ -60,10 +60,10 @@ class EndedJobs(RecordTable):
         return self._end(record.job_id, expected, Status.FAILED, values, now)
 
     def notified(self, record: Record, now: float, *, rescue: bool = False, lacks_result: bool = False) -> None:
-        """Write down that an attempt's end was notified. The record's time to live runs from here.
+        """Record that an attempt's end was notified. The record's time to live begins now.
 
-        `rescue`: pictures that may still be at the provider are to be fetched later. `lacks_result`: result.json could
-        not be stored, and is to be stored later.
+        `rescue`: the sweep should later fetch pictures that the provider may still keep. `lacks_result`: result.json
+        could not be stored, and the sweep should have it stored later.
         """
         expires = {"expires_at": int(now + self._retention_days * DAY)} if self._retention_days else {}
         kept = rescue and record.rescuable and now < record.images_kept_until
@@ -72,17 +72,17 @@ class EndedJobs(RecordTable):
         self._update(record.job_id, {"attempt": record.attempt}, values)
 
     def published(self, record: Record, channels: list[str]) -> None:
-        """Write down the channels through which a notification went out, where another one is left."""
+        """Record the channels that have published a notification, while others have not."""
         expected = {"status": record.status} | ({"attempt": record.attempt} if record.ended else {})
         self._update(record.job_id, expected, {"published": channels})
 
     def rescue_at(self, record: Record, at: float | None) -> None:
-        """Let the sweep fetch later what an ended job lacks: at a time (seconds since the epoch), or never again."""
+        """Schedule when the sweep fetches what an ended job lacks (seconds since the epoch), or None for never."""
         index = FINISHED if at is None else {"unfinished": RESCUE, "unfinished_at": at}
         self._update(record.job_id, {"status": record.status, "attempt": record.attempt}, index)
 
     def adopt_late(self, record: Record, request: Request, request_id: str, now: float) -> Record:
-        """Give a failed job the request id of a request of unknown outcome that turned up in the history.
+        """Write the request id into a failed job, after its request of unknown outcome was found in the history.
 
         The sweep then fetches its pictures. Raises Conflict if the job has changed, or has another request's id.
         """
@@ -93,7 +93,7 @@ class EndedJobs(RecordTable):
         return self._update(record.job_id, expected, values)
 
     def next_attempt(self, record: Record) -> int:
-        """The number that a further attempt of a job gets."""
+        """Return the number of a job's next attempt."""
         return max(record.attempt, self._highest_attempt(record.job_id)) + 1
 
     def rescued(
@@ -106,7 +106,7 @@ class EndedJobs(RecordTable):
         *,
         requests: list[Request],
     ) -> Record:
-        """Let a failed job succeed as a new attempt, of the number that `next_attempt` gave, which sent no request.
+        """End a failed job as succeeded, with a new attempt that sent no request. `attempt` is from `next_attempt`.
 
         Raises Conflict if another attempt has begun.
         """
@@ -139,11 +139,12 @@ class EndedJobs(RecordTable):
         error: JobError | None = None,
         buy_again: bool = False,
     ) -> Record:
-        """Queue a failed job again at a `place` (line/places.py) as its next attempt, or end that at once with `error`.
+        """Begin the next attempt of a failed job: queue it at a `place` (aws/places.py), or end it at once with
+        `error`.
 
-        `wish` is the id of the message that asked for it; each makes one attempt. `inputs` replaces those of the
-        record. What the history did not have or could not say before is asked again. Raises Conflict if another attempt
-        has begun.
+        `wish` is the id of the message that asked for the attempt; each message makes one attempt. `inputs` replaces
+        the record's inputs. Requests that the history did not have or could not decide are searched for again. Raises
+        Conflict if another attempt has begun.
         """
         status = Status.FAILED if error else Status.QUEUED
         unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": now}
@@ -171,7 +172,7 @@ class EndedJobs(RecordTable):
         )
 
     def unfinished(self, kind: str, before: float) -> Iterator[str]:
-        """The ids of the records of a kind (PAID, ENDED_UNSENT, INCOMPLETE) that are there since before a time."""
+        """Yield the ids of unfinished records of a kind (PAID, ENDED_UNSENT, INCOMPLETE, RESCUE) from before a time."""
         pages = self._dynamodb.get_paginator("query").paginate(
             TableName=self._table,
             IndexName=UNFINISHED_INDEX,
@@ -183,6 +184,5 @@ class EndedJobs(RecordTable):
                 yield item["job_id"]["S"]
 
     def check_later(self, record: Record, at: float) -> None:
-        """Let the sweep check an unfinished record after those of its kind that are due before `at` (seconds since the
-        epoch)."""
+        """Move an unfinished record back in the sweep's order, to the time `at` (seconds since the epoch)."""
         self._update(record.job_id, {"status": record.status, "notified_at": None}, {"unfinished_at": at})

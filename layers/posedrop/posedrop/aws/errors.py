@@ -1,4 +1,4 @@
-"""Which errors of AWS pass by themselves."""
+"""Decide which errors of AWS are transient."""
 
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as AwsConnectionError
@@ -31,13 +31,13 @@ _THROTTLED = frozenset(
         "ServiceUnavailable",
     }
 )
-"""botocore's own lists of throttling and transient codes, what S3, SQS and DynamoDB say of a fault of theirs, and what
-S3, SNS, SQS and Step Functions say of a key in KMS that is asked for too often (API references)."""
+"""The throttling and transient codes of botocore, the codes of S3, SQS and DynamoDB for their own faults, and the codes
+of S3, SNS, SQS and Step Functions for throttling by KMS (API references)."""
 SHORT_READ = "the file ended early"
 
 
 def is_transient(exc: BaseException) -> bool:
-    """Whether the error is a throttle, a 5xx, a broken connection or a short read: the same call may work later."""
+    """Return whether the same call may succeed later: after throttling, a 5xx, a broken connection or a short read."""
     if isinstance(exc, ClientError):
         status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return exc.response["Error"]["Code"] in _THROTTLED or status >= 500 or status == 429

@@ -1,4 +1,4 @@
-"""Starting the execution of an attempt: the wait loop, or, for a job that ended before it, only the notification."""
+"""Start the execution of an attempt. It polls until the job ends; if the job has ended already, it only notifies."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ExecutionNameTaken(PosedropError):
-    """An execution with the name of this attempt runs or ran for another request. Names stay taken for 90 days."""
+    """An execution with this attempt's name exists for another request. A name cannot be reused for 90 days."""
 
 
 class Executions:
@@ -27,12 +27,13 @@ class Executions:
         self._state_machine_arn = state_machine_arn
 
     def start_ended(self, record: Record) -> None:
-        """Start the execution of an attempt that ended before it was sent: it only notifies. Raises as `start` does."""
+        """Start an execution that only notifies, for an attempt that ended unsent. Raises as `start` does."""
         self._start(record, ExecutionState(record.job_id, record.attempt, finished=True))
 
     def start(self, record: Record, first_wait: int, tenths: Sequence[int]) -> None:
-        """Start the execution of the record's attempt, or leave the one that there is. `first_wait` is in seconds,
-        `tenths` the durations of the last jobs in tenths of seconds.
+        """Start the execution of the record's attempt. Do nothing if it was already started for the same request.
+
+        `first_wait` is in seconds. `tenths` are the durations of the last jobs in tenths of a second.
 
         Raises ExecutionNameTaken. Errors of Step Functions pass as botocore's ClientError.
         """
@@ -52,7 +53,7 @@ class Executions:
                 raise ExecutionNameTaken(f"{name} was started for another request: {other.get('request_id')}") from exc
 
     def _input(self, name: str) -> dict[str, Any]:
-        """The input of an execution that there is, or nothing once its history has expired (after 90 days)."""
+        """Return an execution's input, or an empty dict if the execution has expired (after 90 days)."""
         try:
             found = self._sfn.describe_execution(executionArn=execution_arn(self._state_machine_arn, name))
         except ClientError as exc:
@@ -64,7 +65,7 @@ class Executions:
 
 
 def first_state(record: Record, first_wait: int, tenths: Sequence[int]) -> ExecutionState:
-    """Return what an execution begins with: ids, times and what is known of the latency, never images."""
+    """Return the input of an execution: ids, times and the latency, but never images."""
     if record.status is not Status.SUBMITTED or record.submitted_at is None:
         return ExecutionState(record.job_id, record.attempt, finished=True)
     return ExecutionState(

@@ -1,4 +1,4 @@
-"""Read one of the queues: handle a message, defer it, or dead-letter it with its reason."""
+"""Process the messages of a queue: handle each one, defer it, or dead-letter it with a reason."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 logger = Logger(child=True)
 
 LONGEST_VISIBILITY = 43200 - 900
-"""Seconds. SQS counts its twelve hours from the receipt (API reference, ChangeMessageVisibility): less the longest that
-a function runs."""
+"""Seconds. The limit of SQS is twelve hours, counted from the receipt (API reference, ChangeMessageVisibility). The 900
+seconds less are the longest that a function runs."""
 LAST_RECEIVED = 950
-"""After so many receives a message is dead-lettered with its reason; the queue's own maxReceiveCount is 1000."""
+"""After this many receives a message is dead-lettered with a reason. The queue's own maxReceiveCount is 1000."""
 JOB_KEYS = ("message_id", "character", "pose", "job_id", "attempt", "execution")
-"""What the log lines about a message have, and no others."""
+"""The log keys that are set for one message and removed after it."""
 
 Handle = Callable[[SQSRecord, int], None]
-"""Handles a message that was received so often."""
+"""Handles a message. The second argument is how often it was received."""
 
 
 class Inbox:
-    """One queue, called `source` in its dead letters."""
+    """One queue. Its dead letters have `source` as an attribute."""
 
     def __init__(self, sqs: "SQSClient", url: str, dead_letter_url: str, source: str) -> None:
         self._sqs = sqs
@@ -54,11 +54,13 @@ class Inbox:
         return {"batchItemFailures": unfinished}
 
     def _process(self, message: SQSRecord, handle: Handle) -> bool:
-        """Handle one message; return whether it is done. Errors of SQS pass as botocore's ClientError."""
+        """Handle one message, and return whether it is finished. Errors of SQS pass as botocore's ClientError."""
         received = int(message.attributes.approximate_receive_count)
         try:
             if received > LAST_RECEIVED:
-                raise UnreadableMessage(f"received {received} times: it was deferred for days, or its functions died")
+                raise UnreadableMessage(
+                    f"received {received} times: deferred for days, or each function that read it died"
+                )
             handle(message, received)
         except UnreadableMessage as exc:
             self._dead_letter(message, str(exc))
@@ -71,7 +73,7 @@ class Inbox:
         return True
 
     def _defer(self, message: SQSRecord, reason: str, seconds: float) -> bool:
-        """Hide a message for so many seconds, or for the longest that SQS allows."""
+        """Hide a message for some seconds, at most as long as SQS allows."""
         logger.info("deferred", reason=reason, seconds=seconds)
         self._sqs.change_message_visibility(
             QueueUrl=self._url,

@@ -1,6 +1,6 @@
-"""Read and write single items of the table: all that the gate and the line need of DynamoDB.
+"""Read and write single items of the table. The gate and the line use DynamoDB only through this module.
 
-`Items` is the whole interface. A simulation or a test may put an object with these three methods in its place.
+`Items` is the whole interface. Simulations and tests may replace it with an object that has the same three methods.
 """
 
 import uuid
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 Value = str | int | float
 Item = dict[str, Value]
-"""Attributes of an item that are texts or numbers. Attributes of other types are left out when an item is read."""
+"""The attributes of an item that are texts or numbers. Attributes of other types are not read."""
 KEY = "job_id"
 WRITER = "writer"
-"""The attribute with the id of the last write. It is no part of what is read."""
+"""The attribute with the id of the last write. It is not returned to callers."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Say what an attribute must be for a write. `or_absent` also allows an item without the attribute."""
+    """What an attribute must be for a write to happen. `or_absent` also allows an item without the attribute."""
 
     attribute: str
     comparison: Literal["=", "<>", "<", "<=", ">", ">="]
@@ -34,20 +34,20 @@ class Condition:
 
 
 class Placeholders:
-    """Gives the names and values of an expression their short names, as DynamoDB wants them."""
+    """The placeholders of an expression: short names for its attribute names and values, as DynamoDB requires."""
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}
         self.values: dict[str, Any] = {}
 
     def name(self, attribute: str) -> str:
-        """Return the short name of an attribute."""
+        """Return the placeholder of an attribute name."""
         short = next((short for short, known in self.names.items() if known == attribute), f"#n{len(self.names)}")
         self.names[short] = attribute
         return short
 
     def value(self, value: Value) -> str:
-        """Return the short name of a value."""
+        """Return the placeholder of a value."""
         short = f":v{len(self.values)}"
         self.values[short] = _stored(value)
         return short
@@ -60,7 +60,7 @@ class Placeholders:
 
 
 class Refused(PosedropError):
-    """A condition of a write does not hold. `item` is the item as it is, empty if there is none."""
+    """A condition of a write was false. `item` is the existing item, or empty if there is none."""
 
     def __init__(self, key: str, item: Item) -> None:
         super().__init__(f"the item {key} is not as the write expects it")
@@ -83,7 +83,7 @@ class Items:
                 RequestItems={self._table: {"Keys": wanted, "ConsistentRead": True}}
             )
             found |= {item[KEY]["S"]: _plain(item) for item in response["Responses"].get(self._table, [])}
-            # DynamoDB may leave out keys of a batch, and names them (API reference, BatchGetItem).
+            # DynamoDB may skip keys of a batch and then returns them (API reference, BatchGetItem).
             unprocessed = response.get("UnprocessedKeys", {})
             wanted = list(unprocessed[self._table]["Keys"]) if unprocessed else []
         return [found.get(key, {}) for key in keys]
@@ -97,13 +97,13 @@ class Items:
         remove: Sequence[str] = (),
         when: Sequence[Condition] = (),
     ) -> Item:
-        """Change one item, and create it if there is none. Returns the changed attributes with their new values.
+        """Change one item, or create it if there is none. Return the changed attributes with their new values.
 
-        `values` are set, `add` is added to numbers (an absent one counts as 0), `remove` names attributes to remove.
-        Raises Refused if one of the conditions `when` does not hold.
+        `values` are set. `add` is added to numbers (a missing one counts as 0). `remove` names attributes to remove.
+        Raises Refused if one of the conditions `when` is false.
 
-        A reply that is lost makes botocore repeat a write that was applied. So each write leaves its own id: one that
-        finds it there was the first, and is not counted twice. Only if another write came in between is it repeated.
+        If a reply is lost, botocore repeats a write that was already applied. So each write stores its own id in the
+        item. A repeated write finds its own id and is not applied again, unless another write happened in between.
         """
         writer = uuid.uuid4().hex
         short = Placeholders()
@@ -138,9 +138,10 @@ class Items:
     def query(
         self, index: str, partition: tuple[str, str], below: tuple[str, str] | None = None, limit: int | None = None
     ) -> Iterator[Item]:
-        """Read an index in the order of its sort key, at most `limit` items. It may be a moment behind the table.
+        """Yield items of an index in the order of its sort key, at most `limit`. An index may be slightly behind its
+        table.
 
-        `partition` is the index's partition key and its value; `below` its sort key and the value that all lie below.
+        `partition` is the name and value of the partition key. `below` is the name of the sort key and its upper bound.
         """
         expression = "#p = :p AND #s < :s" if below else "#p = :p"
         names, arguments = {"#p": partition[0]}, {":p": {"S": partition[1]}}
@@ -160,7 +161,7 @@ class Items:
 
 
 def _item(exc: ClientError) -> dict[str, Any]:
-    """Return the item that a refused write has found (API reference, ReturnValuesOnConditionCheckFailure)."""
+    """Return the existing item after a refused write (API reference, ReturnValuesOnConditionCheckFailure)."""
     response: Mapping[str, Any] = exc.response
     return dict(response.get("Item", {}))
 

@@ -5,14 +5,14 @@
                   ├────────────┘ not accepted, or a 5xx         │
                   └─────────────────────────────────────────────┘ `retry` asks for a new attempt
 
-Every change is one conditional write. A write after a claim requires the claim's owner or the attempt, so a late
-function cannot overwrite a later state. A reply that is lost makes botocore repeat a write that was applied; the
-condition then fails, and the item is compared: if it is as the write wanted it, the write was ours.
+Every change is one conditional write. Writes after a claim check the claim's owner or the attempt, so a function that
+is late cannot overwrite a newer state. If a reply is lost, botocore repeats a write that was already applied, and the
+condition fails. Then the item is compared with the write: if it has the written values, the write has succeeded.
 
-`unfinished` is removed when the end is notified: the index of that name has only what is still to be done.
-`attempts/<sha256 of the job id>` holds the highest attempt number, without names and without a time to live. No number
-is used twice, not after a record has expired either: names of executions stay taken for 90 days (Step Functions API
-reference, StartExecution).
+The attribute `unfinished` is removed when the end is notified, so the index `unfinished` has only open records.
+The item `attempts/<sha256 of the job id>` holds the highest attempt number, without names and without a time to live.
+An attempt number is never reused, even after the record has expired, because execution names cannot be reused for 90
+days (Step Functions API reference, StartExecution).
 """
 
 import hashlib
@@ -44,25 +44,25 @@ from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import Fate, Request
 
 UNEXPECTED_ERRORS = 5
-"""So many unexpected errors in a row end a job."""
+"""A job ends after this many unexpected errors in a row."""
 CANCELLED = InvalidInput(Problem("cancelled", InputFault.CANCELLED))
-"""The error of a job that was cancelled."""
+"""The error of a cancelled job."""
 
 
 class Ledger(WaitingUploads, EndedJobs):
-    """The records of all jobs, and of uploads that are no job yet. `retention_days` 0 keeps them for ever.
+    """The records of all jobs, and of uploads that are not a job yet. `retention_days` 0 keeps records forever.
 
-    Raises Conflict where a condition does not hold. Other errors of DynamoDB pass as botocore's ClientError.
+    Raises Conflict if a condition is false. Other errors of DynamoDB pass as botocore's ClientError.
     """
 
     # ---- before the request --------------------------------------------------------------------------------------
 
     def queue(self, job: Job, place: Mapping[str, Any], now: float) -> Record:
-        """Write the record of a new job, which stands at a `place` (line/places.py), or read the one that is there."""
+        """Write the record of a new job at a `place` (aws/places.py). If the job has a record, return that instead."""
         return self._create(job, now, status=Status.QUEUED, **place)
 
     def refuse(self, job: Job, error: JobError, now: float, *, cancelled: bool = False) -> Record:
-        """Write the record of a job that ends before anything is sent, or read the one that is there."""
+        """Write the record of a job that ends unsent. If the job has a record, return that instead."""
         ended = {"status": Status.FAILED, "error": error_of(error), "completed_at": now}
         unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": now, "cancelled": cancelled or None}
         return self._create(job, now, **ended, **unsent)
@@ -96,27 +96,27 @@ class Ledger(WaitingUploads, EndedJobs):
         return from_item(to_item(item))
 
     def renew_inputs(self, record: Record, inputs: Mapping[str, Input], now: float) -> Record:
-        """Let a queued job use the versions of a newer upload with the same content: older ones may expire."""
+        """Replace a queued job's inputs by newer versions with the same content, because old versions may expire."""
         expected = {"status": Status.QUEUED, "attempt": record.attempt}
         return self._update(record.job_id, expected, {"inputs": inputs_of(inputs), "updated_at": now})
 
     def defer(self, record: Record, code: ReasonCode, reason: str, until: float, now: float) -> None:
-        """Say why a queued job is not sent yet, and until when (seconds since the epoch). Its message stays valid."""
+        """Record why a queued job is deferred, and until when (seconds since the epoch). Its message stays valid."""
         self._update(record.job_id, _dispatched(record), {**_deferral(code, reason, until, now), "errors": None})
 
     def put_back(self, record: Record, code: ReasonCode, reason: str, until: float, now: float) -> None:
-        """Say why a dispatched job is not sent, and put it back: in line, or due at `until`. Its message is void."""
+        """Record why a dispatched job is not sent. Put it back in line or make it due at `until`; void its message."""
         values = {**_moved(record, code, until), **_deferral(code, reason, until, now), "errors": None}
         self._update(record.job_id, _dispatched(record), values)
 
     def cancel(self, record: Record, now: float) -> Record:
-        """End a queued job that was not sent; its message is void. Raises Conflict if it is not as it was read."""
+        """End a queued job that was not sent, and void its message. Raises Conflict if the record has changed."""
         expected = {**_dispatched(record), "requests": record.requests or None}
         values = {"error": error_of(CANCELLED), "cancelled": True, "dispatch_number": record.dispatch_number + 1}
         return self._end(record.job_id, expected, Status.FAILED, values, now)
 
     def count_error(self, record: Record, text: str, now: float) -> Record:
-        """Count an unexpected error of an attempt. Raises Conflict if it has changed since it was read."""
+        """Count an unexpected error of an attempt. Raises Conflict if the record has changed."""
         return self._update(
             record.job_id,
             {"status": record.status, "attempt": record.attempt, "errors": record.errors or None},
@@ -133,10 +133,10 @@ class Ledger(WaitingUploads, EndedJobs):
         now: float,
         prepared: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Record:
-        """Claim a queued job for one request, which the budget was charged for (USD).
+        """Claim a queued job for one request. `charged_usd` is what the budget was charged for it (USD).
 
-        `prepared` says what is sent in the place of the uploads, by "face" and "pose" (prepare/recipe.py).
-        Raises Conflict if it is not queued as it was read.
+        `prepared` are the prepared pictures that are sent instead of the uploads, by "face" and "pose"
+        (contract/prepared.py). Raises Conflict if the record has changed.
         """
         self.use_attempt(record)
         return self._update(
@@ -157,12 +157,12 @@ class Ledger(WaitingUploads, EndedJobs):
     def release(
         self, claimed: Record, code: ReasonCode, reason: str, until: float, now: float, **changes: Any
     ) -> Record:
-        """Put a claimed job back: the provider did not accept its request, which leaves the list."""
+        """Put a claimed job back in the queue. The provider did not accept its request, so it leaves the list."""
         values = {**_moved(claimed, code, until), **_deferral(code, reason, until, now), **changes}
         return self._release(claimed, claimed.requests[:-1], values)
 
     def release_after_fault(self, claimed: Record, reason: str, until: float, now: float) -> Record:
-        """Put a claimed job back after a 5xx: its request may exist, so it stays in the list."""
+        """Put a claimed job back in the queue after a 5xx. Its request may exist, so it stays in the list."""
         requests = claimed.with_fate(claimed.claimed, Fate.SERVER_FAULT)
         code = ReasonCode.SERVER_FAULT
         return self._release(claimed, requests, {**_moved(claimed, code, until), **_deferral(code, reason, until, now)})
@@ -178,32 +178,32 @@ class Ledger(WaitingUploads, EndedJobs):
         return self._update(claimed.job_id, _claim(claimed), values)
 
     def submitted(self, claimed: Record, request_id: str, now: float) -> Record:
-        """Write down the request id of a claimed job."""
+        """Record the request id of a claimed job."""
         requests = claimed.with_fate(claimed.claimed, Fate.ACCEPTED, request_id=request_id)
         return self._submitted(claimed.job_id, _claim(claimed), requests, request_id, now)
 
     def adopt(self, record: Record, request: Request, request_id: str, now: float) -> Record:
-        """Let a queued attempt resume a request that was made before."""
+        """Record that a queued job continues with an earlier request."""
         requests = record.with_fate(request, Fate.ACCEPTED, request_id=request_id, not_found_at=None)
         expected = {"status": Status.QUEUED, "attempt": record.attempt, "requests": record.requests}
         return self._submitted(record.job_id, expected, requests, request_id, now, **_paid(now))
 
     def learned(self, record: Record, requests: list[Request], now: float) -> Record:
-        """Keep what was learned of earlier requests, so that the next invocation goes on from there."""
+        """Record what was found out about earlier requests, so that the next invocation need not search again."""
         expected = {"status": record.status, "attempt": record.attempt, "requests": record.requests}
         return self._update(record.job_id, expected, {"requests": requests, "updated_at": now})
 
     def not_found(self, record: Record, now: float) -> float:
-        """Write down that the provider does not know the request id; return when that was first seen."""
+        """Record that the provider does not know the request id. Return when this was first seen."""
         request = next(found for found in reversed(record.requests) if found.request_id == record.request_id)
         if request.not_found_at is None:
             self.learned(record, record.with_fate(request, request.fate, not_found_at=now), now)
         return now if request.not_found_at is None else request.not_found_at
 
     def own_request_id(self, record: Record, request_id: str, now: float) -> bool:
-        """Write down whose request id it is; say whether it is not another job's or attempt's already.
+        """Reserve a request id for this job and attempt. Return False if it belongs to another job or attempt.
 
-        The item `request/<request id>` names no job, and expires once the provider has forgotten the request.
+        The item `request/<request id>` has no job's name, and expires when the provider no longer keeps the request.
         """
         owner = hashlib.sha256(f"{record.job_id}-{record.attempt}".encode()).hexdigest()
         try:
@@ -244,9 +244,9 @@ class Ledger(WaitingUploads, EndedJobs):
         )
 
     def fail(self, record: Record, error: JobError, now: float, *, requests: list[Request] | None = None) -> Record:
-        """End a queued or claimed job. It is as the caller read it, or Conflict is raised.
+        """End a queued or claimed job with an error. Raises Conflict if the record has changed.
 
-        `requests` replaces the list where the last request was refused, and so is none that may exist.
+        `requests` is the new list of requests, without the last one if the provider refused it.
         """
         expected = {"status": record.status, "attempt": record.attempt, "owner": record.owner}
         changed = {} if requests is None else {"requests": requests or None}
@@ -259,13 +259,13 @@ def _deferral(code: ReasonCode, reason: str, until: float, now: float) -> dict[s
 
 
 def _moved(record: Record, code: ReasonCode, until: float) -> dict[str, Any]:
-    """The place to which a job moves that is not sent: in line if the gate is closed, else due at a time."""
+    """Return the attributes of a job that is put back: in line if the gate is closed, else due at a time."""
     place = in_line(record.rank, record.queued_at) if code in AT_THE_GATE else due(until)
     return {**place, "send_at": None, "dispatch_number": record.dispatch_number + 1}
 
 
 def _dispatched(record: Record) -> dict[str, Any]:
-    """What a queued job is expected to be by the message with its dispatch number."""
+    """Return the attributes that a queued job must still have for its message to count."""
     number = record.dispatch_number or None
     return {"status": Status.QUEUED, "attempt": record.attempt, "dispatch_number": number}
 

@@ -1,4 +1,4 @@
-"""The messages on the two queues."""
+"""The messages on the upload queue and the submit queue."""
 
 import json
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ from posedrop.contract.job import JOB_ID, waiting_id
 from posedrop.contract.times import epoch, rfc3339
 
 WAITING = waiting_id("", "").removesuffix("/")
-"""What the ids of uploads begin with that are no job yet."""
+"""The prefix of the ids of uploads that are not a job yet."""
 
 
 class UnreadableMessage(ValueError):
-    """No one can read this message. The text says why."""
+    """The message cannot be handled, now or later. The text says why."""
 
 
 @dataclass(frozen=True)
 class SourceUpload:
-    """The upload that a message comes from: it is settled when its own event is handled."""
+    """The upload that caused a message. It counts as settled when its own event is handled."""
 
     key: str
     etag: str
@@ -25,7 +25,7 @@ class SourceUpload:
 
 @dataclass(frozen=True)
 class UploadMessage:
-    """An upload, as EventBridge sends it. `done_at` is when it was done, in whole seconds since the epoch."""
+    """An upload event of EventBridge. `done_at` is when the upload ended, in whole seconds since the epoch."""
 
     bucket: str
     upload: SourceUpload
@@ -34,10 +34,10 @@ class UploadMessage:
 
 @dataclass(frozen=True)
 class PoseMessage:
-    """One pose of a character whose face or job file came; no pose (an empty text) means all there are.
+    """Check one pose of a character, or all of its poses if `pose` is empty, after a face or a job file was uploaded.
 
-    `upload` is that file, or None. With no pose, `done_at` is when that upload was done (seconds since the
-    epoch), if that is known, and `after` the key in the listing of the poses after which to go on.
+    upload: the uploaded file, or None. The other two are used if `pose` is empty. done_at: when that upload ended
+    (seconds since the epoch), or None if it is unknown. after: the listing of the poses continues after this key.
     """
 
     bucket: str
@@ -48,7 +48,7 @@ class PoseMessage:
     after: str = ""
 
     def to_json(self) -> str:
-        """The message's body."""
+        """Return the message's body."""
         upload = {"key": self.upload.key, "etag": self.upload.etag} if self.upload else None
         body: dict[str, Any] = {"bucket": self.bucket, "character": self.character, "pose": self.pose, "upload": upload}
         if self.after:
@@ -58,10 +58,10 @@ class PoseMessage:
 
 @dataclass(frozen=True)
 class SubmitMessage:
-    """One job that was dispatched, or, with number 0, one that has been claimed: go on with it.
+    """Send a dispatched job. With number 0: resume a job that was claimed.
 
-    `number` is the job's dispatch number: the message counts only while the record has the same. `probe`: the breaker
-    is open, and this job tries whether the account is accepted again.
+    number: the job's dispatch number. The message is void if the record has another number. probe: the breaker is open,
+    and this job tests whether the provider accepts requests again.
     """
 
     job_id: str
@@ -69,39 +69,38 @@ class SubmitMessage:
     probe: bool = False
 
     def to_json(self) -> str:
-        """The message's body."""
+        """Return the message's body."""
         body = {"submit": self.job_id, "number": self.number, "probe": self.probe}
         return json.dumps({key: value for key, value in body.items() if value})
 
 
 @dataclass(frozen=True)
 class RetryMessage:
-    """A new attempt of a failed job is wanted.
+    """Begin a new attempt of a failed job.
 
-    `buy_again` accepts that it is paid although an earlier request may have been accepted, where the provider's history
-    cannot say.
+    buy_again: pay again even if an earlier request may have been accepted and the provider's history cannot show it.
     """
 
     job_id: str
     buy_again: bool = False
 
     def to_json(self) -> str:
-        """The message's body."""
+        """Return the message's body."""
         return json.dumps({"retry": self.job_id, **({"buy_again": True} if self.buy_again else {})})
 
 
 @dataclass(frozen=True)
 class CancelMessage:
-    """A job that waits is not wanted any more; uploads that are no job yet have a `waiting/` id.
+    """Cancel a job that was not sent. Uploads that are not a job yet have an id that begins with `waiting/`.
 
-    `attempt` is the attempt that was seen: a later one is left alone.
+    attempt: the attempt to cancel. A later attempt is not cancelled.
     """
 
     job_id: str
     attempt: int = 1
 
     def to_json(self) -> str:
-        """The message's body."""
+        """Return the message's body."""
         return json.dumps({"cancel": self.job_id, "attempt": self.attempt})
 
 
@@ -109,7 +108,7 @@ Message = UploadMessage | PoseMessage | SubmitMessage | RetryMessage | CancelMes
 
 
 def parse_message(body: str) -> Message:
-    """Read the body of a message. Raises UnreadableMessage."""
+    """Parse the body of a message. Raises UnreadableMessage."""
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as exc:
@@ -138,7 +137,7 @@ def parse_message(body: str) -> Message:
 def _upload(event: dict[str, Any]) -> UploadMessage:
     if event["detail-type"] != "Object Created":
         raise UnreadableMessage(f"an event of another kind: {event['detail-type']!a}")
-    # The key is taken as it is: EventBridge does not encode it, unlike S3's own notifications.
+    # Do not decode the key: EventBridge does not encode it, unlike S3's own notifications.
     found = event["detail"]["object"]
     bucket = _text(event["detail"]["bucket"]["name"])
     return UploadMessage(bucket, SourceUpload(_text(found["key"]), found.get("etag", "")), _time(event.get("time")))

@@ -1,16 +1,16 @@
-"""The metrics, in CloudWatch's embedded format: written with the logs, without a call.
+"""Emit the metrics in CloudWatch's embedded metric format, which is part of the logs and needs no API call.
 
-Of intake: Waiting.
-Of dispatch: OldestJobSeconds (how long the next job has waited), NoSuccessSeconds (how long one waits and none was
-delivered while the gate is open), Paused, WaitingForBudget (1 or 0); each minute, zeros too; RemainingCredits (USD)
-and JobsPaidFor (how many jobs they pay for), each minute once they are known.
-Of submit: Submitted, EstimatedSpend (USD), Refused, RateLimited, OutcomeUnknown.
-Of poll: RateLimited.
-Of deliver: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionWithoutNotification,
-RateLimited, Rescued (a result that was gone), Spend (USD: what requests cost, once that is known), Polls (of a job's
-whole wait, at its end), InferenceSeconds, DetectionDelaySeconds (with the provider's queue: InferenceSeconds is the
-model's time alone), EndToEndSeconds (from the record to the end, of first attempts), OutputBytes. The namespace is
-that of POWERTOOLS_METRICS_NAMESPACE: one for each stack.
+intake: Waiting.
+dispatch, each minute, also if zero: OldestJobSeconds (how long the next job has waited), NoSuccessSeconds (how long a
+job has waited without any delivery while the gate is open), Paused and WaitingForBudget (1 or 0). Once they are known:
+RemainingCredits (USD) and JobsPaidFor (how many jobs the credits can pay for).
+submit: Submitted, EstimatedSpend (USD), Refused, RateLimited, OutcomeUnknown.
+poll: RateLimited.
+deliver: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionWithoutNotification, RateLimited,
+Rescued (jobs whose images came from the history), Spend (USD, the real cost of requests), Polls (per job),
+InferenceSeconds (the model's time), DetectionDelaySeconds (from the end of the inference to the poll that saw it, with
+the time in the provider's queue), EndToEndSeconds (from the record's creation to the end, for first attempts),
+OutputBytes. The namespace is in POWERTOOLS_METRICS_NAMESPACE, one for each stack.
 """
 
 from aws_lambda_powertools.metrics import Metrics, MetricUnit, single_metric
@@ -19,16 +19,16 @@ from posedrop.aws.record import Record
 
 
 def count(name: str, value: float = 1) -> None:
-    """Count something."""
+    """Add a value to a metric of unit Count."""
     Metrics().add_metric(name, MetricUnit.Count, value)
 
 
 def count_success(record: Record, detected_after: float | None) -> None:
-    """Count a job that succeeded, and what it took; `detected_after` is when its end was seen, in seconds."""
+    """Emit the metrics of a succeeded job. `detected_after`: seconds from submission to the poll that saw its end."""
     count("Succeeded")
     count("EndedBadly", 0)
     _count_polls(record)
-    if record.attempt == 1:  # a later one's seconds would be since the first one began
+    if record.attempt == 1:  # total_seconds counts from the first attempt
         seconds("EndToEndSeconds", record.metrics["total_seconds"])
     inference_seconds = record.metrics.get("inference_seconds")
     if inference_seconds is not None:
@@ -39,9 +39,9 @@ def count_success(record: Record, detected_after: float | None) -> None:
 
 
 def count_failure(record: Record, error_type: str) -> None:
-    """Count a failed job, and its error type, which is a dimension of its own."""
+    """Emit the metrics of a failed job. FailedByType has the error type as a dimension."""
     count("Failed")
-    if not record.cancelled:  # what a person did is no fault for an alarm
+    if not record.cancelled:  # a cancelled job should not raise an alarm
         count("EndedBadly", 1)
     _count_polls(record)
     with single_metric("FailedByType", MetricUnit.Count, 1) as metric:
@@ -53,12 +53,12 @@ def _count_polls(record: Record) -> None:
 
 
 def seconds(name: str, value: float) -> None:
-    """Note a duration."""
+    """Add a value to a metric of unit Seconds."""
     Metrics().add_metric(name, MetricUnit.Seconds, value)
 
 
 def flush() -> None:
-    """Write what was noted since the last time."""
+    """Write all metrics that were added since the last flush."""
     metrics = Metrics()
     if metrics.metric_set:
         metrics.flush_metrics()

@@ -1,4 +1,4 @@
-"""The notification of a job's end: what it says, and how it is published."""
+"""Make the notification of a job's end, and publish it to SNS."""
 
 import json
 from dataclasses import replace
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 logger = Logger(child=True)
 
 SUBJECT_LIMIT = 99
-"""SNS takes subjects of ASCII text of under 100 characters (API reference, Publish)."""
+"""SNS accepts subjects in ASCII with fewer than 100 characters (API reference, Publish)."""
 SIZE_LIMIT = 256 * 1024
-"""Bytes of a message, its attributes included (SNS developer guide, message attributes; API reference, Publish)."""
+"""The most bytes of a message with its attributes (SNS developer guide, message attributes; API reference, Publish)."""
 SHORT_TEXT = 1024
-"""Bytes of a text that is cut for a message that would be too large, and of the prompt in an e-mail."""
+"""The bytes to which each text of a too large message is cut, and the prompt in an e-mail."""
 OUTPUT = ("bucket", "key", "uri", "url", "content_type", "bytes", "sha256", "width", "height")
 METRICS = ("inference_seconds", "total_seconds", "polls", "cost_usd", "rescued")
 
 
 def notification(record: Record) -> Notification:
-    """Return the notification of a job that has ended. All keys are there, None where nothing is known."""
+    """Return the notification of a job that has ended. Unknown values are None."""
     failed = record.error is not None
     return Notification(
         job_id=record.job_id,
@@ -44,7 +44,7 @@ def notification(record: Record) -> Notification:
             for name in ("face", "pose")
         },
         parameters=record.parameters or None,
-        # A link is published only: what is stored for long holds none.
+        # URLs are added just before publishing, because they expire. result.json has none.
         outputs=[] if failed else [{key: output.get(key) for key in OUTPUT} for output in record.outputs],
         error=record.error and {name: record.error[name] for name in ("type", "message")},
         metrics={key: record.metrics.get(key) for key in METRICS},
@@ -55,7 +55,7 @@ def notification(record: Record) -> Notification:
 
 
 def incomplete(record: Record) -> Notification:
-    """Return the notification of uploads that have waited for long. Its job id is the key of their record."""
+    """Return the notification of uploads that have waited too long. Its job id is the id of their waiting record."""
     missing = " and ".join(record.missing) or "nothing"
     text = f"the uploads wait: {missing} missing since {rfc3339(record.created_at)}" + (
         f" ({record.reason})" if record.reason else ""
@@ -67,7 +67,7 @@ def incomplete(record: Record) -> Notification:
 def publish(sns: "SNSClient", topic_arn: str, message: Notification) -> None:
     """Publish a notification. Errors of SNS pass as botocore's ClientError.
 
-    One that SNS would refuse for its size is shortened.
+    If it is too large for SNS, its texts are cut.
     """
     request = _request(message)
     if size(request) > SIZE_LIMIT:
@@ -77,13 +77,13 @@ def publish(sns: "SNSClient", topic_arn: str, message: Notification) -> None:
 
 
 def shortened(message: Notification) -> Notification:
-    """Return a notification whose parameters and error are cut to SHORT_TEXT bytes each, without links."""
+    """Return a notification without URLs, with the texts of its parameters and error cut to SHORT_TEXT bytes each."""
     outputs = [{**output, "url": None} for output in message.outputs]
     return replace(message, parameters=_short(message.parameters), error=_short(message.error), outputs=outputs)
 
 
 def size(request: dict[str, Any]) -> int:
-    """Count the bytes of a publish request as SNS does: the message, and of each attribute name, type and value."""
+    """Return the size of a publish request as SNS counts it: message, and name, type and value of each attribute."""
     texts = [request["Subject"], request["Message"]]
     for name, attribute in request["MessageAttributes"].items():
         texts += [name, *attribute.values()]
@@ -94,7 +94,7 @@ def _request(message: Notification) -> dict[str, Any]:
     attributes = {"status": message.status, "character": message.character}
     if message.error:
         attributes["error_type"] = message.error["type"]
-    # In ASCII: SNS does not take every character that a prompt may have.
+    # In ASCII, because SNS rejects some characters that a prompt may have.
     text = json.dumps(message.to_dict())
     return {
         "Subject": subject(message),
@@ -111,13 +111,13 @@ def _short(texts: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def subject(message: Notification) -> str:
-    """The subject of the e-mail."""
+    """Return the subject of the e-mail."""
     name = slug("-".join(filter(None, (message.character, message.pose))), 60)
     return f"posedrop: {name} {message.status.lower()}"[:SUBJECT_LIMIT]
 
 
 def email(message: Notification) -> str:
-    """The text that people read."""
+    """Return the text of the e-mail."""
     lines = [f"Character: {message.character}", f"Pose: {message.pose or '-'}", f"Status: {message.status}"]
     if message.error:
         lines += [f"Reason: {message.error['type']}: {message.error['message']}"]

@@ -1,4 +1,4 @@
-"""Storing outputs: an image streams from the provider to S3 while it is checked; a bad one is not stored."""
+"""Store outputs. An image is streamed from the provider to S3 and checked on the way. An invalid one is not stored."""
 
 import hashlib
 import io
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 PART = 8 * 1024 * 1024
-# One part at a time: memory is a few parts, whatever the image's size.
+# One part at a time, so the memory does not grow with the image.
 _TRANSFER = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, use_threads=False)
 
 
 class OutputBucket:
-    """Where the outputs of jobs are stored. Raises DeliveryFailed where storing failed."""
+    """The bucket for the outputs of jobs. Raises DeliveryFailed if storing fails."""
 
     def __init__(self, s3: "S3Client", name: str) -> None:
         self._s3 = s3
         self._name = name
 
     def store_image(self, folder: str, number: int, chunks: Iterable[bytes]) -> dict[str, Any]:
-        """Store one image as `folder`/`number`.<ext>, and return what the notification says of it.
+        """Store one image as `folder`/`number`.<ext>, and return its entry for the notification.
 
-        Raises OutputInvalid if it is no image, DeliveryFailed if it ends too early; then nothing is stored.
+        Raises OutputInvalid if it is not an image, DeliveryFailed if it ends too early. Then nothing is stored.
         """
         image = CheckedImage(chunks)
         extension, content_type = image.kind()
@@ -57,7 +57,7 @@ class OutputBucket:
         }
 
     def link(self, key: str, seconds: float) -> str:
-        """Return a URL that shows an image to whoever has it, so long at most: it ends with the session that signs."""
+        """Return a presigned URL for an image. It expires after `seconds`, or earlier with the signing session."""
         return self._s3.generate_presigned_url(
             "get_object", Params={"Bucket": self._name, "Key": key}, ExpiresIn=int(seconds)
         )
@@ -78,7 +78,7 @@ class OutputBucket:
 class CheckedImage(io.RawIOBase):
     """A readable file over the chunks of an image.
 
-    Reading raises OutputInvalid once they are no image, DeliveryFailed if they end too early.
+    Reading raises OutputInvalid if they are not an image, DeliveryFailed if they end too early.
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
@@ -90,29 +90,29 @@ class CheckedImage(io.RawIOBase):
         self._info: ImageInfo | None = None
 
     def kind(self) -> tuple[str, str]:
-        """Return the extension and the content type by the first bytes. Raises OutputInvalid."""
+        """Read the first bytes, and return the extension and the content type. Raises OutputInvalid."""
         while self._checker.format is None and self._info is None:
             self._pull()
         found = self._checker.format
-        assert found is not None  # an image that ended without one has raised
+        assert found is not None  # without a format the checker would have raised an error
         return EXTENSIONS[found], f"image/{found}"
 
     def info(self) -> ImageInfo:
-        """What the whole image is, once all was read."""
+        """Return what the checker found. Call it after reading to the end."""
         if self._info is None:
             raise ValueError("the image was not read to its end")
         return self._info
 
     def sha256(self) -> str:
-        """SHA-256 of what was read, in hex."""
+        """Return the SHA-256 of the bytes read so far, in hex."""
         return self._digest.hexdigest()
 
     def readable(self) -> bool:
-        """A file of this kind can be read."""
+        """Return True: io.RawIOBase asks."""
         return True
 
     def read(self, size: int | None = -1) -> bytes:
-        """The next `size` bytes, or all that are left. Raises OutputInvalid, and what the chunks raise."""
+        """Return the next `size` bytes, or all that are left. Errors of the chunks pass through."""
         wanted = -1 if size is None else size
         while self._info is None and (wanted < 0 or len(self._buffer) < wanted):
             self._pull()
@@ -130,7 +130,7 @@ class CheckedImage(io.RawIOBase):
             self._checker.feed(chunk)
         except BadImage as exc:
             text = f"the output is not a whole image: {exc}"
-            # An image that only lacks its end may have been cut off on its way.
+            # If only the end is missing, the connection may have broken.
             raise (DeliveryFailed if chunk is None and self._checker.format else OutputInvalid)(text) from exc
         self._digest.update(chunk)
         self._buffer += chunk

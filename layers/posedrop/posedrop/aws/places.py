@@ -1,9 +1,9 @@
-"""Say where a queued job stands: in line by its rank, or due at a time. Pure.
+"""The place of a queued job: in line by its rank, or due at a time. Pure.
 
-A record with status QUEUED has the two attributes of the sparse index `line`: `stands` and `place`. Its claim removes
-them. In line, `place` sorts by rank, then by age. Due, it is a time: a job that was dispatched is due when its message
-must have been lost, a deferred one when it is to be tried again. Each move gives the job a new `dispatch_number`, and
-only the message with that number counts.
+A QUEUED record has the two keys of the sparse index `line`: `stands` and `place`. A claim removes them. `stands` is
+"in line" or "due". For a job in line, `place` sorts by rank, then by age. For a due job, `place` is a time: for a
+dispatched job, when its message must have been lost; for a deferred job, when to try again. Each move gives the job a
+new `dispatch_number`, and only a message with that number is valid.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from posedrop.contract.times import epoch, rfc3339
 LINE_INDEX = "line"
 IN_LINE, DUE = "in line", "due"
 LOST_AFTER = 600.0
-"""Seconds after its time at which a dispatched job counts as lost, and is put back in line."""
+"""Seconds after its reserved time at which a dispatched job counts as lost, and is put back in line."""
 CLIENT_SECONDS = 90 * 86400
-"""Seconds after its last job for which a client's rank is remembered."""
+"""Seconds for which a client's rank is remembered after its last job."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A queued job as the index shows it; `stands` and `place` are its index keys."""
+    """A queued job as read from the index. `stands` and `place` are its keys there."""
 
     job_id: str
     stands: str
@@ -46,22 +46,22 @@ class Entry:
 
     @property
     def line_place(self) -> str:
-        """The job's place when it stands in line."""
+        """The job's place while it is in line."""
         return in_line(self.rank, self.queued_at)["place"]
 
 
 def in_line(rank: int, queued_at: float) -> dict[str, str]:
-    """Return the attributes of a job that stands in line, queued since a time (seconds since the epoch)."""
+    """Return the attributes of a job in line. `queued_at` is since when it is queued (seconds since the epoch)."""
     return {"stands": IN_LINE, "place": f"{rank:010d} {rfc3339(queued_at)}"}
 
 
 def due(at: float) -> dict[str, str]:
-    """Return the attributes of a job that is put in line again at a time (seconds since the epoch)."""
+    """Return the attributes of a job that goes back in line at a time (seconds since the epoch)."""
     return {"stands": DUE, "place": rfc3339(at)}
 
 
 def dispatched(at: float) -> dict[str, Any]:
-    """Return the attributes of a job whose message is sent so that it arrives at a time (seconds since the epoch)."""
+    """Return the attributes of a dispatched job. Its message should arrive at a time (seconds since the epoch)."""
     return {**due(at + LOST_AFTER), "send_at": at}
 
 

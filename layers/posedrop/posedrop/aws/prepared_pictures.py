@@ -1,4 +1,4 @@
-"""The prepared pictures, as `submit` sees them: found where they lie, or made by the function `prepare`."""
+"""Get prepared pictures for `submit`: find them in the bucket, or invoke the function `prepare`."""
 
 import json
 import time
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 logger = Logger(child=True)
 
 LONGEST_SECONDS = 70.0
-"""Seconds for which the function's response is waited for: more than its timeout of 60."""
+"""The longest wait for the response of `prepare`: more than its timeout of 60 seconds."""
 MARGIN = 5.0
-"""Seconds of `submit` that are left after the longest wait for `prepare`."""
+"""Seconds that `submit` has left after the longest wait for `prepare`."""
 STILL_RUNNING = 15.0
-"""Seconds after which it is looked again for a picture that was not ready in time."""
+"""Seconds until the next try, if a picture was not ready in time."""
 THROTTLED = 5.0
-"""Seconds after which `prepare` is invoked again where Lambda runs as many functions as it may."""
+"""Seconds until the next try, if Lambda throttles `prepare`."""
 
 
 def response_seconds(submit_timeout_seconds: float) -> float:
-    """Return the read timeout of the client that invokes `prepare`, by the time that `submit` may run."""
+    """Return the read timeout of the client that invokes `prepare`. It depends on the timeout of `submit`."""
     return max(1.0, min(LONGEST_SECONDS, submit_timeout_seconds - MARGIN))
 
 
 class PreparedPictures:
-    """The pictures in one bucket. `functions` waits for a response for `seconds`, and does not repeat a call."""
+    """The prepared pictures in one bucket. The client `functions` waits `seconds` for a response and never retries."""
 
     def __init__(
         self,
@@ -55,10 +55,10 @@ class PreparedPictures:
         self._clock = clock
 
     def get(self, stored: Mapping[str, Any], remaining: Callable[[], float]) -> Prepared:
-        """Return what was made of an input of the ledger; let it be made if it is missing or about to expire.
+        """Return the prepared picture of an input of the ledger. Prepare it if it is missing or about to expire.
 
-        `remaining` gives the function's seconds left. Raises InvalidInput if the picture cannot be prepared,
-        UploadChanged if the upload has gone, and Deferred and TransientFault if it is to be tried again.
+        `remaining` returns the function's seconds left. Raises InvalidInput if the picture cannot be prepared,
+        UploadChanged if the upload is gone, and Deferred or TransientFault if a later try may succeed.
         """
         return self._find(stored) or self._make(stored, remaining)
 
@@ -94,8 +94,10 @@ class PreparedPictures:
         except ClientError as exc:
             if exc.response["Error"]["Code"] != "TooManyRequestsException":
                 raise
-            # All of the account's functions are busy, those that wait for `prepare` among them: this one makes room.
-            raise Deferred(ReasonCode.BUSY, "too many functions run to prepare a picture now", THROTTLED) from exc
+            # The account's concurrency is used up, partly by functions that wait for `prepare`. So stop waiting here.
+            raise Deferred(
+                ReasonCode.BUSY, "Lambda's concurrency is used up, so no picture can be prepared now", THROTTLED
+            ) from exc
         found = json.loads(response["Payload"].read())
         if "FunctionError" in response:
             raise RuntimeError(f"prepare failed: {found.get('errorType')}: {found.get('errorMessage')}"[:500])

@@ -1,4 +1,4 @@
-"""Remember what was read of an image for a day, so that a face of a thousand poses is read once."""
+"""Remember for a day what was read from an image, so that a face with a thousand poses is read only once."""
 
 import hashlib
 import json
@@ -11,14 +11,14 @@ DAY = 86400
 
 
 class ReadImages:
-    """Sound images that were read, by their versions, which never change. Errors of DynamoDB pass as botocore's."""
+    """Valid images by their S3 versions, which never change. Errors of DynamoDB pass as botocore's ClientError."""
 
     def __init__(self, items: Items, clock: Callable[[], float]) -> None:
         self._items = items
         self._clock = clock
 
     def get(self, bucket: str, key: str, version_id: str, etag: str) -> Input | None:
-        """Return what was read of a version, or None if that is not known. `etag` becomes part of it."""
+        """Return what was read from a version, or None if it is not remembered. The result has the given `etag`."""
         (item,) = self._items.get(item_key(bucket, key, version_id))
         if not item:
             return None
@@ -27,7 +27,7 @@ class ReadImages:
         return Input(bucket, key, version_id, etag, int(item["bytes"]), sha256, content_type, changes)
 
     def put(self, image: Input) -> None:
-        """Remember a sound image, if it has a version."""
+        """Remember a valid image if it has a version."""
         if image.version_id and image.sha256 and image.content_type:
             values: Item = {"sha256": image.sha256, "content_type": image.content_type, "bytes": image.size}
             values["changes"] = " ".join(image.changes)
@@ -37,5 +37,5 @@ class ReadImages:
 
 def item_key(*version: str) -> str:
     """Return the key of the item that remembers a version: its bucket, key and version id."""
-    # The number changes with what is remembered: older items are not read any more.
+    # Raise the number when the remembered values change: then older items are ignored.
     return f"read/{hashlib.sha256(json.dumps([*version, 2]).encode()).hexdigest()}"

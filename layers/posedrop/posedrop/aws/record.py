@@ -1,4 +1,4 @@
-"""What the ledger knows of a job."""
+"""The ledger's record of a job."""
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -8,7 +8,7 @@ from posedrop.segmind.requests import Fate, Request, cost_of
 
 
 class Status(StrEnum):
-    """Where a job stands."""
+    """The status of a job."""
 
     WAITING = "WAITING"
     QUEUED = "QUEUED"
@@ -22,7 +22,7 @@ ENDED = (Status.SUCCEEDED, Status.FAILED)
 
 
 RESCUABLE = frozenset({"ResultExpired", "TimedOut", "OutputInvalid", "InternalError"})
-"""The error types after which a request may have made its pictures all the same: they can be fetched later."""
+"""The error types after which the provider may still have the pictures, so that they can be fetched later."""
 
 
 TIMES = frozenset(
@@ -39,21 +39,23 @@ OF_ONE_ATTEMPT = (
     *("completed_at", "error", "metrics", "outputs", "notified_at", "errors", "unavailable", "expires_at"),
     *("cancelled", "adopted", "published"),
 )
-"""What a record forgets when a new attempt begins."""
+"""The attributes that are removed when a new attempt begins."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One job's record. Times are seconds since the epoch, and RFC 3339 texts in the table.
+    """One job's record. Times are seconds since the epoch here, and RFC 3339 in the table.
 
-    queued_at: since when the attempt is queued. rank, stands, place, send_at, dispatch_number: where a queued job
-    stands (line/places.py); `send_at` is the time for which it was dispatched.
-    requests: all that may exist at the provider, of all attempts, the oldest first; what was not accepted is left out.
-    wishes: the ids of the messages that asked for a new attempt, one each.
-    buy_again: the last of them accepts that an earlier request is paid as well. refused_at: when the provider first
-    refused this attempt (403, 404, 406). cancelled: the attempt failed because somebody cancelled it.
-    published: the channels (aws/channels.py) that the attempt's notification went out through, while another was left.
-    adopted: its request was of unknown outcome, and turned up later. unfinished: its key in the index of that name.
+    queued_at: since when the attempt is queued. rank, stands, place, send_at, dispatch_number: the place of a queued
+    job (aws/places.py); `send_at` is its reserved time if it was dispatched.
+    requests: the requests of all attempts that may exist at the provider, oldest first, without those not accepted.
+    wishes: the ids of the messages that asked for a new attempt; each made one.
+    buy_again: the last of these messages allows paying again even if an earlier request may have been accepted.
+    refused_at: when the provider first refused this attempt (403, 404, 406).
+    cancelled: the attempt failed because somebody cancelled it.
+    published: the channels (aws/channels.py) that have published the attempt's notification, while others have not.
+    adopted: the attempt's request had an unknown outcome and was found later.
+    unfinished: the record's key in the index `unfinished`.
     """
 
     job_id: str
@@ -99,54 +101,54 @@ class Record:
 
     @property
     def ended(self) -> bool:
-        """Whether the job has its terminal status."""
+        """Whether the job has succeeded or failed."""
         return self.status in ENDED
 
     @property
     def failed_unsent(self) -> bool:
-        """Whether it failed for its files, or before anything was sent: a new attempt reads its folder again."""
+        """Whether it failed because of its files, or before a request was sent. A new attempt re-reads the folder."""
         failed = (self.error or {}).get("type")
         return failed == "InvalidInput" or (failed == "InternalError" and not self.requests)
 
     @property
     def can_be_cancelled(self) -> bool:
-        """Whether it waits, and has no request in this attempt that may be paid for."""
+        """Whether it waits, and no request of this attempt may have been paid."""
         unpaid = all(request.fate is Fate.ABSENT for request in self.sent_in_attempt)
         return self.status is Status.WAITING or (self.status is Status.QUEUED and unpaid)
 
     @property
     def rescuable(self) -> bool:
-        """Whether it failed although its request may have made the pictures: the provider keeps them for some days."""
+        """Whether it failed, but the provider may have made the pictures. It keeps them for some days."""
         failed = (self.error or {}).get("type")
         made = failed in RESCUABLE or (failed == "SubmitOutcomeUnknown" and self.adopted)
         return self.status is Status.FAILED and self.request_id is not None and made
 
     @property
     def paid(self) -> Request | None:
-        """The request of `request_id`, which the attempt waits for or was delivered from."""
+        """The request with the record's `request_id`, or None."""
         found = (request for request in reversed(self.requests) if request.request_id == self.request_id)
         return next(found, None) if self.request_id else None
 
     @property
     def images_kept_until(self) -> float:
-        """Until when (seconds since the epoch) the provider keeps the images of `paid`; 0 where there is none."""
+        """Until when (seconds since the epoch) the provider keeps the images of `paid`, or 0 if that is None."""
         return self.paid.kept_until if self.paid else 0.0
 
     @property
     def cost_usd(self) -> float | None:
-        """What all its requests cost (USD); None where that is unknown of one of them."""
+        """The total cost of its requests (USD), or None if the cost of any of them is unknown."""
         return cost_of(self.requests)
 
     @property
     def claimed(self) -> Request:
-        """The request that the claim of a SUBMITTING record stands for."""
+        """The request for which a SUBMITTING record was claimed."""
         return self.requests[-1]
 
     @property
     def sent_in_attempt(self) -> list[Request]:
-        """The requests of the record's own attempt, the oldest first."""
+        """The requests of the current attempt, oldest first."""
         return [request for request in self.requests if request.attempt == self.attempt]
 
     def with_fate(self, request: Request, fate: Fate, **changes: Any) -> list[Request]:
-        """The list of requests after something was learned of one of them."""
+        """Return the list of requests, with a new fate and other changes for one of them."""
         return [replace(other, fate=fate, **changes) if other == request else other for other in self.requests]

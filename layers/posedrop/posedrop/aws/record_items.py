@@ -1,4 +1,4 @@
-"""How a record is written into an item of DynamoDB, and read from it."""
+"""Convert records to items of DynamoDB, and items to records."""
 
 import json
 from collections.abc import Mapping
@@ -17,28 +17,28 @@ _deserializer = TypeDeserializer()
 
 
 def serialize(attribute: str, value: object) -> Any:
-    """A value as a client of DynamoDB takes it."""
-    # A context may be nested deeper than the 32 levels that DynamoDB takes.
+    """Return an attribute's value in the form of boto3's DynamoDB client."""
+    # A context may be nested deeper than DynamoDB's limit of 32 levels.
     return _serializer.serialize(json.dumps(value) if attribute == "context" else _stored(attribute, value))
 
 
 def deserialize(value: Any) -> Any:
-    """A value as a client of DynamoDB gives it, as one of Python's; None stays None. Numbers are Decimals."""
+    """Return a value of boto3's DynamoDB client as a Python value. Numbers become Decimals, None stays None."""
     return None if value is None else _deserializer.deserialize(value)
 
 
 def to_item(values: Mapping[str, Any]) -> dict[str, Any]:
-    """An item of the table, without the attributes that are None."""
+    """Return an item of the table, without the attributes that are None."""
     return {key: serialize(key, value) for key, value in values.items() if value is not None}
 
 
 def is_record(item: Mapping[str, Any]) -> bool:
-    """Whether an item of the table is a record: others, as `attempts/…`, `request/…` and `read/…`, have no status."""
+    """Return whether an item is a record. Other items, such as `attempts/…` and `request/…`, have no status."""
     return "status" in item
 
 
 def from_item(item: Mapping[str, Any]) -> Record:
-    """The record in an item of the table, as a client of DynamoDB gives it."""
+    """Return the record in an item of the table, in the form of boto3's DynamoDB client."""
     values = {key: _without_decimals(deserialize(value)) for key, value in item.items()}
     if "context" in values:
         values["context"] = json.loads(values["context"])
@@ -53,7 +53,7 @@ def _with_times(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stored(attribute: str, value: object) -> object:
-    """A value as the table has it: a time as RFC 3339, if it is not a text already."""
+    """Return a value in its stored form. Times become RFC 3339, unless they already are."""
     return rfc3339(value) if attribute in TIMES and isinstance(value, int | float) else _without_floats(value)
 
 

@@ -1,4 +1,4 @@
-"""Read many records of the ledger: by its indexes, by their ids, or all of them. For the operator's commands."""
+"""Read many records of the ledger for the operator's commands: by an index, by their ids, or all of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,24 +18,25 @@ SORTED_BY = {
     LINE_INDEX: "place",
     UNFINISHED_INDEX: "unfinished_at",
 }
-"""The indexes, and what each of them is sorted by."""
+"""The sort key of each index."""
 KEYS = 200
-"""Keys that are read at once."""
+"""Keys that one query reads."""
 BATCH = 100
-"""Keys that one BatchGetItem takes (DynamoDB API reference)."""
+"""The most keys of one BatchGetItem (DynamoDB API reference)."""
 WRITES = 25
-"""Items that DynamoDB deletes at once (API reference, BatchWriteItem)."""
+"""The most items of one BatchWriteItem (DynamoDB API reference)."""
 
 Key = dict[str, Any]
-"""The keys of an index and of the table, as a client of DynamoDB gives them."""
+"""The keys of an item in an index and in the table, in the form of boto3's DynamoDB client."""
 Place = tuple[str, str, str]
-"""An index, the name of its key, and the key."""
+"""An index, the name of its partition key, and a value of that key."""
 
 
 class RecordReader:
     """Reads the table of records. Errors of DynamoDB pass as botocore's ClientError.
 
-    `unreadable` is called with the id of a record of no known form, which is left out; without it that is an error.
+    `unreadable` is called with the id of each record that cannot be parsed, and the record is left out. Without it,
+    such a record raises an error.
     """
 
     def __init__(
@@ -46,15 +47,15 @@ class RecordReader:
         self._unreadable = unreadable
 
     def keys(self, place: Place) -> Iterator[Key]:
-        """Return the keys at a place of an index, the first first."""
+        """Yield the keys at a place of an index, in the index's order."""
         return self._items("query", **_query(place))
 
     def newest_keys(
         self, place: Place, *, until: str = "", after: Mapping[str, str] | None = None, forward: bool = False
     ) -> Iterator[Key]:
-        """Return the keys at a place, the last first, or `forward`, a few at a time.
+        """Yield the keys at a place, newest first, or oldest first with `forward`. Each call reads KEYS of them.
 
-        `until` leaves out what was created later (RFC 3339), `after` what comes before that key.
+        `until` (RFC 3339) leaves out records created later. `after` is the key after which to begin.
         """
         query = {**_query(place), "ScanIndexForward": forward}
         if until:
@@ -70,19 +71,19 @@ class RecordReader:
             query["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     def ids_of(self, character: str) -> Iterator[str]:
-        """Return the ids of all records of a character, the newest first."""
+        """Yield the ids of all records of a character, newest first."""
         query = _query((CHARACTER_INDEX, "character", character))
         return (item["job_id"]["S"] for item in self._items("query", **query, ScanIndexForward=False))
 
     def count(self, places: Iterable[Place]) -> int:
-        """Return how many records stand at some places. A megabyte of an index, about 7,000 of them, is one call."""
+        """Return how many records are at these places. One call counts a megabyte of an index, about 7,000 records."""
         queries = (self._pages("query", **_query(place), Select="COUNT") for place in places)
         return sum(page["Count"] for pages in queries for page in pages)
 
     def get(self, job_ids: Iterable[str], attributes: Sequence[str] = (), *, consistent: bool = False) -> list[Record]:
-        """Return the records of up to a hundred ids; one that is gone is left out.
+        """Return the records with these ids, at most a hundred. Records that do not exist are left out.
 
-        Of each only some attributes are read, if any are named.
+        If `attributes` are named, only these are read.
         """
         options = {**_projection(attributes), **({"ConsistentRead": True} if consistent else {})}
         found: list[Record] = []
@@ -90,28 +91,28 @@ class RecordReader:
         while asked:
             response = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": asked, **options}})
             found += self._read(response["Responses"].get(self._table, []))
-            # DynamoDB may leave out keys of a batch, and names them (API reference, BatchGetItem).
+            # DynamoDB may skip keys of a batch and then returns them (API reference, BatchGetItem).
             asked = response.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
         return found
 
     def every(self, attributes: Sequence[str]) -> Iterator[Record]:
-        """Return all records one after another, without a bound, with these attributes: the whole table is read."""
+        """Yield all records with these attributes. It scans the whole table."""
         items = self._items("scan", **_projection(attributes))
         yield from self._read(item for item in items if is_record(item))
 
     def every_plain(self, attributes: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Return these attributes of all records as plain values, those of records of no known form, too."""
+        """Yield these attributes of all records as plain values, also of records that cannot be parsed."""
         for item in self._items("scan", **_projection(attributes)):
             if is_record(item):
                 yield {name: deserialize(value) for name, value in item.items()}
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Delete items of the table by their keys, records and others."""
+        """Delete items of the table by their keys, whether they are records or not."""
         for start in range(0, len(keys), WRITES):
             wanted = [{"DeleteRequest": {"Key": {"job_id": {"S": key}}}} for key in keys[start : start + WRITES]]
             while wanted:
                 response = self._dynamodb.batch_write_item(RequestItems={self._table: wanted})
-                # DynamoDB may leave out some of a batch, and names them (API reference, BatchWriteItem).
+                # DynamoDB may skip items of a batch and then returns them (API reference, BatchWriteItem).
                 wanted = response.get("UnprocessedItems", {}).get(self._table, [])
 
     def _read(self, items: Iterable[Key]) -> Iterator[Record]:
@@ -142,7 +143,7 @@ def _query(place: Place) -> dict[str, Any]:
 
 
 def _projection(attributes: Sequence[str]) -> dict[str, Any]:
-    """Ask for some attributes alone: by other names, since DynamoDB reserves many words."""
+    """Return a projection of these attributes. It uses placeholders, because DynamoDB reserves many words."""
     if not attributes:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""The table's records: one conditional write for each change."""
+"""Read and write single records. Each change is one conditional write."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 DAY = 86400
 UNFINISHED_INDEX = "unfinished"
 PAID, ENDED_UNSENT, INCOMPLETE, RESCUE = "paid", "ended", "waiting", "rescue"
-"""The keys of that index: from a job's claim until its end is notified; ended without a claim and not notified; uploads
-that are no job yet; failed and notified, but the pictures may still be at the provider. `unfinished_at` says since
-when, or for uploads and rescues when the sweep checks them next. A job's steps in between do not change them. What is
-queued stands in the index of the line."""
+"""The partition keys of the index `unfinished`. PAID: from a job's claim until its end is notified. ENDED_UNSENT: ended
+without a claim, and not notified yet. INCOMPLETE: uploads that are not a job yet. RESCUE: ended and notified, but the
+pictures or result.json may still be fetched. `unfinished_at` is since when; for INCOMPLETE and RESCUE it is when the
+sweep checks the record next. A queued job is not in this index, but in the index `line`."""
 FINISHED = dict.fromkeys(("unfinished", "unfinished_at"))
 NOT_QUEUED = dict.fromkeys(("reason", "reason_code", "deferred_until", "stands", "place", "send_at"))
-"""What a record forgets when it is claimed or ends."""
+"""The attributes that are removed when a record is claimed or ends."""
 MESSAGE_LIMIT = 1024
-"""Bytes of an error's message."""
+"""The most bytes of an error's message."""
 
 
 class Conflict(PosedropError):
-    """The record is not, or no longer, as the write expects it: another function went ahead."""
+    """The record is not in the state that the write expects. Usually another function has changed it."""
 
 
 def attempts_id(job_id: str) -> str:
-    """The key of the item with the highest attempt number of a job."""
+    """Return the key of the item with the highest attempt number of a job."""
     return f"attempts/{hashlib.sha256(job_id.encode()).hexdigest()}"
 
 
 class RecordTable:
-    """Reads and writes records. `retention_days` 0 keeps them for ever.
+    """Reads and writes records. `retention_days` 0 keeps records forever.
 
-    Raises Conflict where a condition does not hold. Other errors of DynamoDB pass as botocore's ClientError.
+    Raises Conflict if a condition is false. Other errors of DynamoDB pass as botocore's ClientError.
     """
 
     def __init__(self, dynamodb: "DynamoDBClient", table: str, retention_days: float = 0) -> None:
@@ -50,12 +50,12 @@ class RecordTable:
         self._retention_days = retention_days
 
     def get(self, job_id: str) -> Record | None:
-        """The record of a job, read consistently, or None."""
+        """Return the record of a job, or None. The read is consistent."""
         item = self._get(job_id)
         return from_item(item) if item else None
 
     def use_attempt(self, record: Record) -> None:
-        """Keep the number of the record's attempt from being used again, after the record has expired too."""
+        """Record the attempt number as used, so that it is never reused, even after the record has expired."""
         number = {":number": {"N": str(record.attempt)}}
         try:
             self._dynamodb.update_item(
@@ -67,7 +67,7 @@ class RecordTable:
             )
         except ClientError as exc:
             if not is_conflict(exc):
-                raise  # otherwise it was written before, for this record: none was created with a number in use
+                raise  # a false condition means that this number, or a higher one, is already recorded
 
     def _end(
         self, job_id: str, expected: Mapping[str, Any], status: Status, values: Mapping[str, Any], now: float
@@ -99,7 +99,7 @@ class RecordTable:
         values: Mapping[str, Any],
         defaults: Mapping[str, Any] | None = None,
     ) -> Record:
-        """One conditional write. A value of None removes the attribute; an expected None is one that is not there."""
+        """Do one conditional write. A value of None removes the attribute; an expected None means no such attribute."""
         names: dict[str, str] = {}
         arguments: dict[str, Any] = {}
 
@@ -145,9 +145,9 @@ class RecordTable:
 
 
 def _is_applied(item: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Whether an item is as a write wanted it: then it was that write, whose reply was lost."""
+    """Return whether an item has the values of a write. Then the write has succeeded, and only its reply was lost."""
     wanted = to_item(values)
-    # DynamoDB drops zeros at the end of a number (developer guide, data types), so values are compared, not texts.
+    # Compare values, not texts: DynamoDB removes trailing zeros of numbers (developer guide, data types).
     return all(deserialize(item.get(key)) == deserialize(wanted.get(key)) for key in values)
 
 

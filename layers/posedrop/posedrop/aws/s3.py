@@ -1,4 +1,4 @@
-"""The one place where S3 clients are made."""
+"""Make S3 clients. All S3 clients of the functions are made here."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
 
 
 def s3_config(addressing_style: str) -> Config:
-    """Return the configuration of a client whose presigned URLs name the bucket in this style: virtual or path."""
+    """Return the configuration of an S3 client. `addressing_style` is virtual or path."""
     style: Any = addressing_style
-    # Without version 4 of the signature S3 serves no object that is encrypted with KMS.
+    # S3 serves KMS-encrypted objects only to requests with signature version 4.
     return Config(signature_version="s3v4", s3={"addressing_style": style, "us_east_1_regional_endpoint": "regional"})
 
 
 def s3_client() -> "S3Client":
-    """Make a client of the environment's region whose presigned URLs name the regional endpoint.
+    """Return a client for the environment's region whose presigned URLs use the regional endpoint.
 
-    With botocore's own choice of a style they name the global endpoint, which answers 307 or 400 for a bucket outside
-    us-east-1 until DNS knows it, for up to a day (S3 user guide, virtual hosting). With the virtual style the host is
-    <bucket>.s3.<region>.amazonaws.com; only a bucket with a dot in its name, which S3's certificate does not cover as a
-    host, is in the path, at the regional endpoint. An endpoint that is not AWS's, as of the local stack, gets all
-    buckets in the path: there are no names below its host.
+    By default botocore's presigned URLs use the global endpoint. For a new bucket outside us-east-1, that endpoint
+    answers 307 or 400 for up to a day, until DNS knows the bucket (S3 user guide, virtual hosting). With the virtual
+    style the host is <bucket>.s3.<region>.amazonaws.com. A bucket with a dot in its name is put into the path instead,
+    because S3's certificate does not cover such a host. An endpoint that is not AWS's, such as the local stack, gets
+    all buckets in the path, because it has no subdomains.
     """
     client: S3Client = boto3.client("s3", config=s3_config("virtual"))
     if ".amazonaws." in client.meta.endpoint_url:

@@ -1,4 +1,4 @@
-"""Uploads of which a record knows the version: their bytes, their URLs, whether they are still there."""
+"""Access the uploads that a record names by version: read them, presign their URLs, check that they exist."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CHUNK = 1024 * 1024
-"""Bytes of an image that are held at once."""
+"""Bytes of an image that are read at once."""
 GONE = ("PreconditionFailed", "412", "NoSuchKey", "NoSuchVersion", "404")
-"""What S3 says of a file that is not as it was listed or read."""
+"""The error codes of S3 for a file that has changed or is gone."""
 
 
 FORBIDDEN = "the function may not read the file: allow its role in the bucket's policy and key, then `retry` the job"
@@ -26,7 +26,7 @@ UNREADABLE = {
     "AccessDenied": FORBIDDEN,
     "403": FORBIDDEN,
 }
-"""What S3 says of a file that is there and cannot be read (API reference, GetObject), and what to do."""
+"""What to do about a file that exists but cannot be read, by S3's error code (API reference, GetObject)."""
 
 
 class UploadChanged(Exception):
@@ -34,9 +34,9 @@ class UploadChanged(Exception):
 
 
 def presigned_url(s3: "S3Client", stored: Mapping[str, Any], name: str, seconds: int) -> str:
-    """A URL that serves an input of the ledger, the version that was read, under the file name `name`.
+    """Return a URL for an input of the ledger, in the version that was read, with the file name `name`.
 
-    It lives for `seconds`, but never longer than the session of the role that signs it.
+    The URL expires after `seconds`, or with the session of the role that signs it if that ends first.
     """
     parameters = {
         "Bucket": stored["bucket"],
@@ -50,9 +50,9 @@ def presigned_url(s3: "S3Client", stored: Mapping[str, Any], name: str, seconds:
 
 
 def read_stored(s3: "S3Client", stored: Mapping[str, Any]) -> bytes:
-    """The bytes of an input of the ledger, the version that was read.
+    """Return the bytes of an input of the ledger, in the version that was read.
 
-    Raises UploadChanged if it is not there any more, InvalidInput if it may not be read.
+    Raises UploadChanged if the version is gone, InvalidInput if the function may not read it.
     """
     with open_stored(s3, stored) as (body, _):
         return bytes(body.read())
@@ -60,9 +60,9 @@ def read_stored(s3: "S3Client", stored: Mapping[str, Any]) -> bytes:
 
 @contextmanager
 def open_stored(s3: "S3Client", stored: Mapping[str, Any]) -> Iterator[tuple["StreamingBody", int]]:
-    """Open an input of the ledger, the version that was read; yield its body and its size in bytes.
+    """Open an input of the ledger, in the version that was read. Yield its body and its size in bytes.
 
-    Raises UploadChanged if it is not there any more, InvalidInput if it may not be read.
+    Raises UploadChanged if the version is gone, InvalidInput if the function may not read it.
     """
     version = {"VersionId": stored["version_id"]} if stored["version_id"] else {}
     with translated(stored["key"], InputFault.IMAGE):
@@ -72,7 +72,7 @@ def open_stored(s3: "S3Client", stored: Mapping[str, Any]) -> Iterator[tuple["St
 
 
 def check_stored(s3: "S3Client", stored: Mapping[str, Any]) -> None:
-    """Make sure that an input of the ledger is still there. Raises UploadChanged."""
+    """Check that an input of the ledger still exists. Raises UploadChanged if not."""
     version = {"VersionId": stored["version_id"]} if stored["version_id"] else {}
     try:
         s3.head_object(Bucket=stored["bucket"], Key=stored["key"], IfMatch=f'"{stored["etag"]}"', **version)
@@ -84,7 +84,7 @@ def check_stored(s3: "S3Client", stored: Mapping[str, Any]) -> None:
 
 @contextmanager
 def translated(key: str, fault: InputFault) -> Iterator[None]:
-    """Translate what S3 says of a file that cannot be read: UploadChanged, InvalidInput with this fault."""
+    """Translate S3's errors for a file that cannot be read into UploadChanged, or InvalidInput with this fault."""
     try:
         yield
     except ClientError as exc:
@@ -97,6 +97,6 @@ def translated(key: str, fault: InputFault) -> Iterator[None]:
 
 
 def version_of(response: Mapping[str, Any]) -> str | None:
-    """The version that S3 names; where a bucket's versioning is suspended it is called null."""
+    """Return the version in S3's response, or None. S3 says "null" if the bucket's versioning is suspended."""
     version: str | None = response.get("VersionId")
     return None if version == "null" else version

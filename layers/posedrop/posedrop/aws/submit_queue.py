@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 logger = Logger(child=True)
 
 BATCH = 10
-"""Messages that SQS takes at once (API reference, SendMessageBatch)."""
+"""The most messages of one SendMessageBatch (SQS API reference)."""
 LONGEST_DELAY = 900
-"""Seconds for which SQS delays a message at most (API reference, SendMessage)."""
+"""The longest delay of a message in seconds (SQS API reference, SendMessage)."""
 
 
 class SubmitQueue:
@@ -32,7 +32,7 @@ class SubmitQueue:
     def send(self, messages: Sequence[tuple[SubmitMessage, float]]) -> None:
         """Send messages, each after its delay in seconds.
 
-        A message that the queue does not take is not sent again: its job is due in ten minutes, like a lost one's.
+        A message that the queue rejects is not sent again. Its job is due in ten minutes, as after a lost message.
         """
         batches = [messages[start : start + BATCH] for start in range(0, len(messages), BATCH)]
         self._parallel(self._send_batch, batches)
@@ -42,7 +42,7 @@ class SubmitQueue:
             {
                 "Id": str(number),
                 "MessageBody": message.to_json(),
-                # Whole seconds, rounded up: what came before the gate opens would be put back, the probe among it.
+                # Whole seconds, rounded up: a job that arrives before the gate opens would be put back.
                 "DelaySeconds": min(max(0, math.ceil(delay)), LONGEST_DELAY),
             }
             for number, (message, delay) in enumerate(messages)
@@ -50,4 +50,4 @@ class SubmitQueue:
         response = self._sqs.send_message_batch(QueueUrl=self._url, Entries=entries)
         for failed in response.get("Failed", []):
             job_id = messages[int(failed["Id"])][0].job_id
-            logger.warning("the queue did not take a message", job_id=job_id, reason=failed.get("Message"))
+            logger.warning("the queue rejected a message", job_id=job_id, reason=failed.get("Message"))

@@ -1,4 +1,4 @@
-"""Reading the upload bucket: which files a job has, and what is in them."""
+"""Read the upload bucket: find the files of a job, and read them."""
 
 import hashlib
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Blob:
-    """A file that was read. `data` stops at the limit, `digest` is the SHA-256 of `data`."""
+    """A file that was read, at most up to a limit. `digest` is the SHA-256 of `data`."""
 
     key: str
     version_id: str | None
@@ -49,22 +49,22 @@ class Blob:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what was read, in hex."""
+        """The SHA-256 of `data`, in hex."""
         return hashlib.sha256(self.data).hexdigest()
 
     @property
     def whole(self) -> bool:
-        """Whether all of the file was read."""
+        """Whether the whole file was read."""
         return len(self.data) == self.size
 
 
 @dataclass(frozen=True)
 class JobFiles:
-    """The files of one job, each None where it is missing.
+    """The files of one job. A missing file is None.
 
-    face, pose: the newest of their stems. older_faces, older_poses: the others of the stems, newest first: any of them
-    may be the picture. strangers: the names in the character's folder that are none of the contract's; those of folders
-    end with a slash.
+    face, pose: the newest file of each stem. older_faces, older_poses: the other files of the stem, newest first; any
+    of them may be the picture. strangers: names in the character's folder that the upload contract does not know; names
+    of folders end with a slash.
     """
 
     face: Listed | None
@@ -76,23 +76,23 @@ class JobFiles:
     strangers: tuple[str, ...] = ()
 
     def present(self) -> list[Listed]:
-        """The files that are there."""
+        """Return the files that exist."""
         parameters = [found for found in (self.job_file, self.pose_file) if found]
         return [*self.candidates(FileKind.FACE), *self.candidates(FileKind.POSE), *parameters]
 
     def candidates(self, kind: FileKind) -> list[Listed]:
-        """The files of which one is the picture, newest first."""
+        """Return the files that may be the picture, newest first."""
         newest, older = (self.face, self.older_faces) if kind is FileKind.FACE else (self.pose, self.older_poses)
         return [newest, *older] if newest else []
 
     @property
     def missing(self) -> list[str]:
-        """Which of the two images are missing."""
+        """The missing images: "face", "pose" or both."""
         return [name for name, found in (("face", self.face), ("pose", self.pose)) if not found]
 
 
 class UploadBucket:
-    """One bucket of uploads. Errors of S3 pass as botocore's ClientError: they are unexpected everywhere here."""
+    """One upload bucket. Errors of S3 pass as botocore's ClientError."""
 
     def __init__(self, s3: "S3Client", name: str, layout: UploadLayout) -> None:
         self._s3 = s3
@@ -100,10 +100,10 @@ class UploadBucket:
         self.layout = layout
 
     def files(self, character: str, pose: str, key: str = "") -> JobFiles:
-        """Find the files of one job. `key` is one of them, for a folder whose name is neither in NFC nor in NFD."""
+        """Return the files of one job. `key`, one of them, is needed if the folder's name is neither NFC nor NFD."""
         found: dict[str, Listed] = {}
         strangers: list[str] = []
-        # A listing is the dearest request of all: one for what lies in the folder itself, one for the pose.
+        # Listings are the most expensive requests, so do only two: one of the folder, and one of the pose.
         for prefix in self.layout.folder(character).spellings(key):
             listed, folders = self._list_folder(prefix)
             for folder in folders if pose else ():
@@ -129,7 +129,7 @@ class UploadBucket:
         )
 
     def poses(self, character: str) -> dict[str, datetime]:
-        """All poses in a character's folder, those with only a pose file among them, and when each was last changed."""
+        """Return all poses of a character, also those with only a pose file, and when each was last changed."""
         found: dict[str, datetime] = {}
         after = ""
         while True:
@@ -139,10 +139,10 @@ class UploadBucket:
                 return dict(sorted(found.items()))
 
     def some_poses(self, character: str, after: str, size: int, key: str = "") -> tuple[dict[str, datetime], str]:
-        """List the poses in the next `size` files after a key, at first after none.
+        """Return one page of a character's poses, and the key after which the next page begins (empty at the end).
 
-        Returns them as `poses` does, and the key after which to go on, empty at the end. The first files with a pose
-        among them count. A pose with several files may come again. `key` is a file of the folder, as for `files`.
+        A page has the poses in `size` files after the key `after`, which is empty for the first page. Pages without a
+        pose are skipped. A pose with several files may be on two pages. `key` is a file of the folder, as for `files`.
         """
         single: list[Listed] = []
         folders: list[str] = []
@@ -163,9 +163,9 @@ class UploadBucket:
         return self._poses(character, single), ""
 
     def version(self, listed: Listed) -> str | None:
-        """Return the version of a file as it was listed, or None if the bucket keeps none, or it may be archived.
+        """Return the version of a listed file, or None if the bucket keeps no versions or the file may be archived.
 
-        Raises UploadChanged and InvalidInput as `read` does.
+        Raises UploadChanged and InvalidInput, as `read` does.
         """
         with translated(listed.key, InputFault.IMAGE):
             response = self._s3.head_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
@@ -174,16 +174,16 @@ class UploadBucket:
         )  # S3 names each class but Standard (HeadObject)
 
     def read(self, listed: Listed, limit: int) -> Blob:
-        """Read a file as it was listed, at most `limit` bytes of it.
+        """Read a listed file, at most `limit` bytes of it.
 
-        Raises UploadChanged if it is not the same any more, InvalidInput if it is archived or may not be read, and
-        TransientFault if it ends early.
+        Raises UploadChanged if the file has changed since, InvalidInput if it is archived or the function may not read
+        it, and TransientFault if the body ends early.
         """
-        with translated(listed.key, InputFault.PARAMETERS):  # images are examined instead
+        with translated(listed.key, InputFault.PARAMETERS):  # only job files are read; images are examined
             response = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
         with response["Body"] as body:
             data = body.read(limit)
-        if len(data) < min(limit, response["ContentLength"]):  # read(limit) does not notice a connection that breaks
+        if len(data) < min(limit, response["ContentLength"]):  # read(limit) does not detect a broken connection
             raise TransientFault(f"{listed.key}: {SHORT_READ}")
         return Blob(
             key=listed.key,
@@ -195,9 +195,10 @@ class UploadBucket:
         )
 
     def examine(self, listed: Listed) -> Examined:
-        """Say what is in an image file, as it was listed. It is read once, and never held whole.
+        """Return what is in a listed image file. It is streamed, and never in memory as a whole.
 
-        Of what is no picture only the beginning is read, of what is too large nothing. Raises as `read` does.
+        If the file is not a picture, only its beginning is read. If it is too large, nothing is read. Raises as `read`
+        does.
         """
         with translated(listed.key, InputFault.IMAGE):
             response = self._s3.get_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
@@ -212,24 +213,24 @@ class UploadBucket:
         return examiner.close(version_id=version_of(response), etag=etag, metadata=response.get("Metadata", {}))
 
     def _list(self, prefix: str) -> list[Listed]:
-        """The files whose keys begin with a prefix."""
+        """Return the files whose keys begin with a prefix."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
         return [_listed(entry) for page in pages for entry in page.get("Contents", [])]
 
     def _list_folder(self, prefix: str) -> tuple[list[Listed], list[str]]:
-        """The files in a folder, and the prefixes of the folders in it."""
+        """Return the files in a folder, and the prefixes of its subfolders."""
         request: dict[str, Any] = {"Bucket": self.name, "Prefix": prefix, "Delimiter": "/"}
         pages = list(self._s3.get_paginator("list_objects_v2").paginate(**request))
         listed = [_listed(entry) for page in pages for entry in page.get("Contents", [])]
         return listed, [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", [])]
 
     def _page(self, prefix: str, after: str, size: int) -> tuple[list[Listed], bool]:
-        """The next `size` files of a folder after a key, and whether there are more."""
+        """Return the next `size` files of a folder after a key, and whether there are more."""
         page = self._s3.list_objects_v2(Bucket=self.name, Prefix=prefix, StartAfter=after, MaxKeys=size)
         return [_listed(entry) for entry in page.get("Contents", [])], page["IsTruncated"]
 
     def _poses(self, character: str, listed: list[Listed]) -> dict[str, datetime]:
-        """The poses that these files belong to, and when each was last changed."""
+        """Return the poses of these files, and when each was last changed."""
         changed: dict[str, datetime] = {}
         for entry in listed:
             try:
@@ -241,7 +242,7 @@ class UploadBucket:
         return dict(sorted(changed.items()))
 
     def _strangers(self, listed: Iterable[Listed], folders: Iterable[str]) -> list[str]:
-        """The names in a folder that are none of the contract's; those of folders end with a slash."""
+        """Return the names that the upload contract does not know. Names of folders end with a slash."""
         found = [f"{_last(folder)}/" for folder in folders if not is_poses_folder(_last(folder))]
         for entry in listed:
             try:
@@ -253,7 +254,7 @@ class UploadBucket:
         return found
 
     def _own_stem(self, key: str) -> str:
-        """The stem of a pose's file, in its own spelling; empty for a file that is none."""
+        """Return the stem of a pose's file as its key spells it, or an empty text for other files."""
         try:
             upload = self.layout.parse(key)
         except InvalidUploadKey:
@@ -275,5 +276,5 @@ def _listed(entry: "ObjectTypeDef") -> Listed:
 
 
 def _last(key: str) -> str:
-    """The last segment of a key, or of a folder's prefix."""
+    """Return the last segment of a key or of a folder's prefix."""
     return key.rstrip("/").rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Uploads that are no job yet: what they wait for."""
+"""The ledger's records of uploads that are not a job yet."""
 
 from typing import Any
 
@@ -10,28 +10,28 @@ from posedrop.segmind.responses import cut
 
 
 class WaitingUploads(RecordTable):
-    """The records of uploads that are no job yet, under keys of their own."""
+    """The records of uploads that are not a job yet. Their ids begin with `waiting/`."""
 
     def wait(
         self, bucket: str, character: str, pose: str, missing: list[str], now: float, reason: str | None = None
     ) -> Record:
-        """Write what is missing until these uploads are a job. The pose is empty where there is none at all.
+        """Record what is missing until these uploads are a job. `pose` is empty if the character has no pose.
 
-        `reason` says more, as which file may have been meant.
+        `reason` gives details, such as which file may have been meant.
         """
         values: dict[str, Any] = {"bucket": bucket, "character": character, "pose": pose, "missing": missing}
         values |= {"errors": None, "reason": reason and cut(reason, MESSAGE_LIMIT)}
         waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE, "updated_at": now}
-        # The sweep's own message leads here, too: when that is due again is left as it is.
+        # Only set once: the sweep's own message also ends here, and must not change when the sweep checks next.
         first = {"day": rfc3339(now)[:10], "created_at": now, "unfinished_at": now}
         return self._update(waiting_id(character, pose), None, {**values, **waiting}, first)
 
     def stop_waiting(self, character: str, pose: str) -> None:
-        """Remove the record of uploads that are a job now."""
+        """Delete the record of uploads that are a job now."""
         self._dynamodb.delete_item(TableName=self._table, Key={"job_id": {"S": waiting_id(character, pose)}})
 
     def count_unread(self, bucket: str, character: str, pose: str, text: str, now: float) -> Record:
-        """Count an unexpected error of uploads that are no job yet, in the record of what they wait for."""
+        """Count an unexpected error of uploads that are not a job yet, in their waiting record."""
         name = waiting_id(character, pose)
         known = self.get(name)
         errors = known.errors if known else 0
@@ -42,5 +42,5 @@ class WaitingUploads(RecordTable):
         return self._update(name, {"errors": errors or None}, changes, {**values, **waiting})
 
     def alerted(self, record: Record, now: float) -> None:
-        """Write down that it was notified what uploads wait for."""
+        """Record that a notification about waiting uploads was sent."""
         self._update(record.job_id, {"status": Status.WAITING}, {"alerted_at": now})

@@ -1,4 +1,4 @@
-"""What the parsers of containers share: a cursor over chunks of bytes, and notes on what was found."""
+"""The base of the image parsers: a cursor over chunks of bytes, and what was found so far."""
 
 import zlib
 from collections.abc import Generator
@@ -9,21 +9,21 @@ from posedrop.contract.exif import read_orientation
 Format = Literal["png", "jpeg", "webp"]
 Step = Generator[None, None, None]
 Patch = tuple[int, int, bytes]
-"""Bytes from the first position up to the second, and what takes their place."""
+"""Start and end of a range of bytes, and the bytes that replace it."""
 
 PROFILE_LIMIT = 64 * 1024
-"""Bytes of EXIF or of a colour profile that are read. One of sRGB has a few thousand."""
+"""At most this many bytes of EXIF or of a colour profile are read. An sRGB profile has a few thousand."""
 MAX_PARTS = 250_000  # chunks or segments; real files have thousands, an attacker's 250 MB of empty ones cost minutes
 
 
 class BadImage(ValueError):
-    """The bytes are not a whole image; the message is one line for a person."""
+    """The bytes are not a whole image. The message is one line for people."""
 
 
 class Container:
-    """Reads a container that arrives in chunks of any sizes. Its parsers are generators.
+    """Reads an image file that arrives in chunks of any size.
 
-    Each yields when it needs the next chunk, and returns at the image's end.
+    A parser is a generator: it yields when it needs the next chunk, and returns at the image's end.
     """
 
     def __init__(self, patches: list[Patch] | None = None) -> None:
@@ -43,7 +43,7 @@ class Container:
         self._parts = 0
 
     def _drop(self, start: int, end: int) -> None:
-        """Take these bytes for ones that do not belong to the picture."""
+        """Record that these bytes are metadata, not picture."""
         self._metadata_bytes += end - start
         self._patch(start, end, b"")
 
@@ -52,7 +52,7 @@ class Container:
             self._patches.append((start, end, replacement))
 
     def _oriented(self, exif: bytes) -> None:
-        """The first EXIF counts."""
+        """Record the orientation. If there are several EXIF blocks, the first one counts."""
         self._orientation = self._orientation or read_orientation(exif)
 
     @property
@@ -60,7 +60,7 @@ class Container:
         return self._before + self._at
 
     def _read(self, count: int) -> Generator[None, None, bytes]:
-        """The next `count` bytes, a few: they are collected in memory."""
+        """Return the next `count` bytes. They are collected in memory, so use it for a few bytes only."""
         data = self._chunk[self._at : self._at + count]
         self._at += len(data)
         while len(data) < count:
@@ -71,7 +71,7 @@ class Container:
         return data
 
     def _skip(self, count: int, crc: int = 0, want_crc: bool = False) -> Generator[None, None, int]:
-        """Pass over `count` bytes, any number, and return their CRC-32 (continued from `crc`) if it is wanted."""
+        """Skip `count` bytes, any number. With `want_crc`, return their CRC-32, continued from `crc`."""
         while True:
             step = min(count, len(self._chunk) - self._at)
             if want_crc:

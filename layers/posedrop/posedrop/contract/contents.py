@@ -1,15 +1,15 @@
-"""What is in a file, by its first bytes: a picture of some type, or something else that is named."""
+"""Recognise what a file contains by its first bytes: a picture of a supported type, or something else."""
 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 HEAD_BYTES = 1024
-"""First bytes of a file that suffice to say what it is."""
+"""The number of first bytes that is enough to recognise a file."""
 
 
 class Type(StrEnum):
-    """The types of pictures that are taken, by their content types."""
+    """The supported types of pictures, as content types."""
 
     PNG = "image/png"
     JPEG = "image/jpeg"
@@ -22,7 +22,7 @@ class Type(StrEnum):
 
 
 SENT = (Type.PNG, Type.JPEG, Type.WEBP)
-"""The types that may be sent as they are. Pictures of the others are converted first."""
+"""The types that the provider accepts. Pictures of other types are converted first."""
 
 EXPORT = "save the picture as JPEG or PNG and upload that"
 UNPACK = "unpack it and upload the pictures"
@@ -31,7 +31,7 @@ PICTURE = "upload a picture: JPEG, PNG, WebP, HEIC, AVIF, TIFF, GIF or BMP"
 
 @dataclass(frozen=True)
 class Content:
-    """What a file holds. `type` is None of what is no picture that is taken; `advice` then says what to do."""
+    """What a file contains. If it is not a supported picture, `type` is None and `advice` says what to do."""
 
     words: str
     type: Type | None = None
@@ -39,11 +39,11 @@ class Content:
 
 
 EMPTY = Content("an empty file")
-UNKNOWN = Content("no picture that is known here")
+UNKNOWN = Content("not a supported picture")
 _RAW = Content("a camera's RAW file", advice=EXPORT)
-_FILM = Content("a film", advice="upload a picture, not the film")
+_VIDEO = Content("a video", advice="upload a picture, not the video")
 _ZIP = Content("a ZIP archive", advice=UNPACK)
-_PAGE = Content("an HTML page", advice="it may have been saved in the place of a picture: download the picture itself")
+_PAGE = Content("an HTML page", advice="it may have been saved instead of a picture: download the picture itself")
 _TIFF = Content("a TIFF", Type.TIFF)
 
 RAW_ENDINGS = frozenset(
@@ -52,7 +52,7 @@ RAW_ENDINGS = frozenset(
         *("nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "sr2", "srf", "srw"),
     }
 )
-"""Most RAW files are TIFFs with a small picture in front: only their names differ."""
+"""The extensions of RAW files. Most RAW files begin like a TIFF, so only the name distinguishes them."""
 
 _STARTS: tuple[tuple[bytes, Content], ...] = (
     (b"\x89PNG\r\n\x1a\n", Content("a PNG", Type.PNG)),
@@ -84,20 +84,20 @@ _STARTS: tuple[tuple[bytes, Content], ...] = (
     (b"7z\xbc\xaf\x27\x1c", Content("a 7z archive", advice=UNPACK)),
     (b"\x1f\x8b", Content("a gzip archive", advice=UNPACK)),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Content("a Microsoft Office file", advice=EXPORT)),
-    (b"\x1aE\xdf\xa3", _FILM),
-    (b"\0\0\1\xba", _FILM),
-    (b"\0\0\1\xb3", _FILM),
-    (b"FLV\1", _FILM),
-    (b"ID3", Content("a sound file")),
-    (b"fLaC", Content("a sound file")),
-    (b"OggS", Content("a sound file")),
+    (b"\x1aE\xdf\xa3", _VIDEO),
+    (b"\0\0\1\xba", _VIDEO),
+    (b"\0\0\1\xb3", _VIDEO),
+    (b"FLV\1", _VIDEO),
+    (b"ID3", Content("an audio file")),
+    (b"fLaC", Content("an audio file")),
+    (b"OggS", Content("an audio file")),
     (b"\0\5\x16\7", Content("a macOS side file (AppleDouble)")),
     (b"bplist00", Content("an Apple property list")),
     (b"SQLite format 3\0", Content("a database")),
     (b"\x7fELF", Content("a program")),
     (b"MZ", Content("a program")),
 )
-_RIFF = {b"WEBP": Content("a WebP", Type.WEBP), b"AVI ": _FILM, b"WAVE": Content("a sound file")}
+_RIFF = {b"WEBP": Content("a WebP", Type.WEBP), b"AVI ": _VIDEO, b"WAVE": Content("an audio file")}
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"mif2"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _MARKUP = re.compile(rb"\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(!doctype\s+)?([a-z]+)", re.IGNORECASE | re.DOTALL)
@@ -105,9 +105,9 @@ _CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def content_of(head: bytes, name: str = "") -> Content:
-    """Say what a file holds whose first bytes are `head`: HEAD_BYTES of them, or all that there are.
+    """Return what a file contains. `head` is its first HEAD_BYTES bytes, or the whole file if it is shorter.
 
-    `name` is the file's: a camera's RAW file differs from a TIFF by it alone.
+    The file's `name` is needed to distinguish a camera's RAW file from a TIFF.
     """
     if not head:
         return EMPTY
@@ -120,7 +120,7 @@ def content_of(head: bytes, name: str = "") -> Content:
     if head[4:8] == b"ftyp":
         return _media(head)
     if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip"):
-        return _FILM
+        return _VIDEO
     if head.startswith(b"BM") and head[6:10] == bytes(4):
         return Content("a BMP", Type.BMP)
     if head[257:262] == b"ustar":
@@ -131,7 +131,7 @@ def content_of(head: bytes, name: str = "") -> Content:
 
 
 def _media(head: bytes) -> Content:
-    """A file of boxes (ISO/IEC 14496-12): its brand says which, or those that it is compatible with."""
+    """Recognise a file of boxes (ISO/IEC 14496-12) by its brand and its compatible brands."""
     size = int.from_bytes(head[:4], "big")
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head), 256), 4))]
     if brands[0] == b"crx ":
@@ -139,14 +139,14 @@ def _media(head: bytes) -> Content:
     if brands[0] in _HEIF_BRANDS | _AVIF_BRANDS:
         is_avif = brands[0] in _AVIF_BRANDS or (not _HEIC_CODED.intersection(brands) and _AVIF_BRANDS & {*brands})
         return Content("an AVIF", Type.AVIF) if is_avif else Content("a HEIC", Type.HEIC)
-    return Content("a sound file") if brands[0].startswith(b"M4A") else _FILM
+    return Content("an audio file") if brands[0].startswith(b"M4A") else _VIDEO
 
 
 _HEIC_CODED = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis"})
 
 
 def _text(head: bytes) -> Content:
-    """Text, or what is written as text."""
+    """Recognise text, and formats that are text."""
     plain = head.removeprefix(b"\xef\xbb\xbf")
     if found := _MARKUP.match(plain):
         name = found[2].lower()
@@ -161,7 +161,7 @@ def _text(head: bytes) -> Content:
         return Content("JSON")
     if _CONTROLS.search(plain):
         return UNKNOWN
-    # A letter may be cut at the end of the head.
+    # The last character of the head may be cut in its middle.
     return Content("text") if _decodes(plain) else UNKNOWN
 
 

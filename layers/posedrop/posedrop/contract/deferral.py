@@ -1,4 +1,4 @@
-"""A job that must wait."""
+"""Defer a job or a message."""
 
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.reasons import ReasonCode
@@ -7,7 +7,7 @@ LONGEST_BACKOFF = 900.0
 
 
 class Deferred(PosedropError):
-    """The job is resumed after `seconds`, or, where the gate is closed, when its turn comes after that."""
+    """The job must wait `seconds`. If the gate is closed, the job goes back into the line instead."""
 
     def __init__(self, code: ReasonCode, reason: str, seconds: float) -> None:
         super().__init__(reason)
@@ -16,5 +16,5 @@ class Deferred(PosedropError):
 
 
 def backoff(tries: int) -> float:
-    """Return the seconds until the next try, later and later with each of so many tries."""
+    """Return the seconds until the next try. They double with each try."""
     return min(15.0 * 2.0 ** min(tries - 1, 10), LONGEST_BACKOFF)

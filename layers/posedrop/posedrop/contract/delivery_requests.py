@@ -1,4 +1,4 @@
-"""What `deliver` is asked for besides ending the job of an execution: by a rule, the sweep and the operator."""
+"""The events that `deliver` accepts: from the state machine, an EventBridge rule, `sweep` and the operator."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from posedrop.contract.execution import ExecutionState
 
 @dataclass(frozen=True)
 class ExecutionEnd:
-    """An execution that ended badly, as EventBridge reports it ("Step Functions Execution Status Change")."""
+    """An execution that failed, timed out or was aborted: EventBridge's "Step Functions Execution Status Change"."""
 
     name: str
     job_id: str
@@ -21,7 +21,7 @@ class ExecutionEnd:
 
 @dataclass(frozen=True)
 class RescueRequest:
-    """Fetch the pictures of a failed job that the provider still keeps."""
+    """A request to fetch the pictures of a failed job, while the provider still keeps them."""
 
     job_id: str
     attempt: int
@@ -33,7 +33,7 @@ class RescueRequest:
 
 @dataclass(frozen=True)
 class CreditsRequest:
-    """Ask what is left on the provider's account."""
+    """A request for the credits that are left on the provider's account."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the function's event."""
@@ -42,7 +42,7 @@ class CreditsRequest:
 
 @dataclass(frozen=True)
 class HistoryRequest:
-    """Read a part of the provider's request history: between two times (seconds since the epoch), from a page on."""
+    """A request for the provider's history between two times (seconds since the epoch), starting at a page."""
 
     first: float
     last: float
@@ -57,7 +57,7 @@ DeliveryRequest = ExecutionState | ExecutionEnd | RescueRequest | CreditsRequest
 
 
 def parse_request(event: Mapping[str, Any]) -> DeliveryRequest:
-    """Read an event of `deliver`. Raises KeyError and ValueError where it is none."""
+    """Parse an event of `deliver`. Raises KeyError or ValueError if it is none of the five."""
     if event.get("detail-type") == "Step Functions Execution Status Change":
         detail = event["detail"]
         given = json.loads(detail["input"])

@@ -2,23 +2,23 @@
 
 PosedropError
 ├── JobError                  ends the job; `type` is in the ledger and in the notification
-│   ├── InvalidInput          an image or a parameter is bad; nothing was sent
-│   ├── Rejected              the provider refused the request (400, 422, other 4xx), or refused it again and again
+│   ├── InvalidInput          an image or a parameter is invalid; nothing was sent
+│   ├── Rejected              the provider refused the request (400, 422, other 4xx), or kept refusing this job
 │   ├── InferenceFailed       the provider accepted the job, and it failed there
-│   ├── TimedOut              no end within JobTimeoutSeconds
-│   ├── ResultExpired         the provider does not know the request id any more
+│   ├── TimedOut              the job did not end within JobTimeoutSeconds
+│   ├── ResultExpired         the provider no longer knows the request id
 │   ├── OutputInvalid         the provider's output is missing, not an image, or cannot be fetched
 │   ├── SubmitOutcomeUnknown  the request may have been accepted and billed; it is not sent again
-│   └── InternalError         ours: an unexpected error, or an execution that ended without notifying
+│   └── InternalError         a fault of posedrop: an unexpected error, or an execution that ended without notifying
 ├── NotAccepted               the provider did not accept the request: the job stays queued
-│   ├── AccountRefused        401, or there is no usable API key
-│   ├── Refused               403, 404, 406: it may be this job, or the account
+│   ├── AccountRefused        401, or no usable API key
+│   ├── Refused               403, 404, 406: the cause may be this job or the account
 │   ├── RateLimited           429
-│   └── ProviderUnavailable   no connection: the request never landed
+│   └── ProviderUnavailable   no connection: the request did not reach the provider
 ├── ServerFault               500, 502, 503: the request may have been accepted
-├── TransientFault            an AWS service could not answer just now: do it again later, count nothing
-├── StatusUnavailable         a GET said nothing about the job: ask again later
-├── DeliveryFailed            an output could not be fetched or stored just now: deliver again later
+├── TransientFault            an AWS service failed for now: try again later, count nothing against the job
+├── StatusUnavailable         a GET gave no usable status: poll again later
+├── DeliveryFailed            an output could not be fetched or stored for now: deliver again later
 └── SettingsError             the function's environment is incomplete or wrong
 """
 
@@ -30,14 +30,14 @@ class PosedropError(Exception):
 
 
 class JobError(PosedropError):
-    """Ends a job. The message is for people: it names the file, the field and the reason where there are such.
+    """Ends a job. The message is for people: it names the reason, and the file and field if there are any.
 
-    `cost_usd` is what the request cost all the same, where the provider says it.
+    `cost_usd` is the cost of the failed request, or None if the provider does not report it.
     """
 
     cost_usd: float | None = None
     code: str | None = None
-    """What exactly is wrong, for programs, where the type does not say it."""
+    """A more exact code for programs, if the type alone does not say what is wrong."""
 
     @property
     def type(self) -> str:
@@ -56,7 +56,7 @@ class InvalidInput(JobError):
 
 
 class Rejected(JobError):
-    """The provider refused the request: for its content (400, 422, other 4xx), or this job again and again."""
+    """The provider refused the request for its content (400, 422, other 4xx), or kept refusing this job."""
 
 
 class InferenceFailed(JobError):
@@ -68,7 +68,7 @@ class TimedOut(JobError):
 
 
 class ResultExpired(JobError):
-    """The provider does not know the request id, or no longer (it keeps results for an hour after submission)."""
+    """The provider does not know the request id. It keeps results for one hour after submission."""
 
 
 class OutputInvalid(JobError):
@@ -76,11 +76,11 @@ class OutputInvalid(JobError):
 
 
 class SubmitOutcomeUnknown(JobError):
-    """The request was sent and no response says whether it was accepted. It may have been billed."""
+    """The request was sent, but no response said whether it was accepted. It may have been billed."""
 
 
 class InternalError(JobError):
-    """Our own fault: an unexpected error, or an execution that ended without notifying."""
+    """A fault of posedrop: an unexpected error, or an execution that ended without notifying."""
 
 
 JOB_ERRORS: dict[str, type[JobError]] = {
@@ -100,11 +100,11 @@ JOB_ERRORS: dict[str, type[JobError]] = {
 
 
 class NotAccepted(PosedropError):
-    """The provider did not accept the request, and said so: it may be sent again, later."""
+    """The provider certainly did not accept the request. It may be sent again later."""
 
 
 class AccountRefused(NotAccepted):
-    """The provider refused the API key (`status` 401), or there is none that can be sent (0)."""
+    """The provider refused the API key (`status` 401), or there is no usable key (`status` 0)."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -112,8 +112,8 @@ class AccountRefused(NotAccepted):
 
 
 class Refused(NotAccepted):
-    """The provider answered 403, 404 or 406 (`status`). A single response cannot say whether the account or the job
-    is refused: a firewall answers 403 to one prompt, an account without credit gets 406 for every job.
+    """The provider answered 403, 404 or 406 (`status`). One response does not show whether it refused the job or the
+    account: a firewall may answer 403 to one prompt, while an account without credit gets 406 for every job.
     """
 
     def __init__(self, message: str, status: int) -> None:
@@ -122,7 +122,7 @@ class Refused(NotAccepted):
 
 
 class RateLimited(NotAccepted):
-    """The provider answered 429. `retry_after` is what it asked for, in seconds, or None."""
+    """The provider answered 429. `retry_after` is the wait it asked for, in seconds, or None."""
 
     def __init__(self, message: str, retry_after: float | None) -> None:
         super().__init__(message)
@@ -130,13 +130,13 @@ class RateLimited(NotAccepted):
 
 
 class ProviderUnavailable(NotAccepted):
-    """The connection failed before the request could land."""
+    """The connection failed before the request could reach the provider."""
 
 
 class ServerFault(PosedropError):
-    """The provider answered 500, 502 or 503. The request may have been accepted and billed all the same.
+    """The provider answered 500, 502 or 503. The request may still have been accepted and billed.
 
-    `retry_after` is what the provider asked for, in seconds, or None.
+    `retry_after` is the wait that the provider asked for, in seconds, or None.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -145,13 +145,13 @@ class ServerFault(PosedropError):
 
 
 class TransientFault(PosedropError):
-    """An AWS service was throttled, unreachable or answered 5xx, or a body ended early. It may pass by itself."""
+    """An AWS service throttled us, was unreachable or answered 5xx, or a body ended early. A retry may succeed."""
 
 
 class StatusUnavailable(PosedropError):
-    """A GET that said nothing about the job: no connection, or an unusable response.
+    """A GET gave no usable status of the job: no connection, or an unusable response.
 
-    `status` is the HTTP status or None, `retry_after` the seconds the provider asked for or None.
+    `status` is the HTTP status or None. `retry_after` is the wait that the provider asked for, in seconds, or None.
     """
 
     def __init__(self, message: str, status: int | None = None, retry_after: float | None = None) -> None:
@@ -161,14 +161,14 @@ class StatusUnavailable(PosedropError):
 
     @property
     def gone(self) -> bool:
-        """Whether the provider says that it does not know the request id, or no longer: 404 or 410."""
+        """Whether the provider says that it does not know the request id: 404 or 410."""
         return self.status in (404, 410)
 
 
 class DeliveryFailed(PosedropError):
-    """Fetching or storing an output failed in a way that may pass. Step Functions retries it.
+    """An output could not be fetched or stored, but a retry may succeed. Step Functions retries it.
 
-    `retry_after` is what the other side asked for, in seconds, or None.
+    `retry_after` is the wait that the server asked for, in seconds, or None.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -177,4 +177,4 @@ class DeliveryFailed(PosedropError):
 
 
 class SettingsError(PosedropError):
-    """An environment variable of the function is missing or has a wrong value."""
+    """An environment variable of the function is missing or has an invalid value."""

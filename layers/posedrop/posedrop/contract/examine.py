@@ -1,4 +1,4 @@
-"""What is in an uploaded image: its type, its hash, whether it is whole, and what must be done before it is sent."""
+"""Examine an uploaded file: its type, its hash, whether it is a whole image, and what must change before it is sent."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from posedrop.contract.images import IMAGE_LIMIT, PIXEL_LIMIT, UPLOAD_LIMIT, Cha
 
 @dataclass(frozen=True)
 class Examined:
-    """A file that was examined. `digest` is its SHA-256 in hex, None if it was not read to its end.
+    """What was found in a file. `digest` is its SHA-256 in hex, or None if the file was not read to its end.
 
-    problem: what is wrong with a picture, or None. changes: what must be done before it is sent.
+    problem: why a picture cannot be used, or None. changes: what must be done to the picture before it is sent.
     """
 
     key: str
@@ -27,12 +27,12 @@ class Examined:
 
     @property
     def type(self) -> Type | None:
-        """The type of the picture, None of what is none."""
+        """The type of the picture, or None if the file is not a picture."""
         return self.content.type
 
 
 class Examiner:
-    """Examines a file of a size (bytes) that comes in chunks. Memory does not grow with it."""
+    """Examines a file of `size` bytes that arrives in chunks. It needs the same memory for a file of any size."""
 
     def __init__(self, key: str, size: int) -> None:
         self._key = key
@@ -48,13 +48,13 @@ class Examiner:
 
     @property
     def wants_more(self) -> bool:
-        """Whether the next bytes matter. Of what is no picture, and of what is too large, the first ones are enough."""
+        """Whether to feed more bytes. The first ones are enough if the file is too large or is not a picture."""
         if self._content is None:
             return True
         return self._content.type is not None and self._size <= UPLOAD_LIMIT and self._read < self._size
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+        """Examine the next bytes."""
         self._read += len(chunk)
         self._digest.update(chunk)
         if self._content is None:
@@ -70,7 +70,7 @@ class Examiner:
                 self._problem = str(exc)
 
     def close(self, *, version_id: str | None, etag: str, metadata: dict[str, str]) -> Examined:
-        """Say what is in the file, once it wants no more."""
+        """Return what is in the file. Call it once `wants_more` is false."""
         content = self._content or EMPTY
         changes: tuple[Change, ...] = ()
         if content.type in SENT and self._problem is None:
@@ -104,9 +104,9 @@ class Examiner:
 
 
 def refusal(content_type: str | None, size: int, changes: tuple[str, ...]) -> str | None:
-    """Why a sound picture is refused where none is prepared (`PrepareImages` is false), or None."""
+    """Return why a valid picture is refused when `PrepareImages` is false, or None if it can be sent as it is."""
     if content_type not in SENT:
-        return f"{content_type} is not sent as it is, and PrepareImages is false: save it as JPEG or PNG"
+        return f"{content_type} cannot be sent as it is, and PrepareImages is false: save it as JPEG or PNG"
     if size > IMAGE_LIMIT:
         return f"the file has {size} bytes, more than {IMAGE_LIMIT}, and PrepareImages is false"
     if Change.REDUCED in changes:

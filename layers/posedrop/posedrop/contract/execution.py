@@ -1,4 +1,4 @@
-"""What an execution of the state machine knows of its job: `submit` begins it, `poll` goes on, `deliver` ends it."""
+"""The state that an execution of the state machine carries. `submit` creates it, `poll` and `deliver` change it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ TIMES = ("submitted_at", "not_found_at")
 
 @dataclass(frozen=True)
 class TaskFault:
-    """What Step Functions says of a task whose retries are used up (Amazon States Language, Catch)."""
+    """The error of a task whose retries are used up, as Step Functions reports it (Amazon States Language, Catch)."""
 
     error: str = ""
     cause: str = ""
@@ -20,14 +20,14 @@ class TaskFault:
 
 @dataclass(frozen=True)
 class ExecutionState:
-    """What is carried from task to task. Times are seconds since the epoch, and RFC 3339 texts in
-    the state machine.
+    """The state that goes from task to task. Times are seconds since the epoch here, and RFC 3339 in the state machine.
 
-    faults: GETs without a response, in a row; not_found_at: when the provider first did not know the request id;
-    tenths: the latency as it was when the job was submitted; completed: only a slot for the result is waited for;
-    look_wait_seconds: the wait before the poll that found that; elapsed_seconds: how long after the submission the end
-    was seen; cost_usd: what a failed job cost, where the provider says it. poll_fault, deliver_fault: why a task was
-    given up. Of a job that ended before it was sent, only its id and attempt are known.
+    faults: failed GETs in a row. not_found_at: when the provider first did not know the request id. tenths: the latency
+    (gate/latency.py) when the job was submitted. completed: the provider has finished, and the job waits only for a
+    permit to fetch the result. poll_wait_seconds: the wait before the poll that found it completed. elapsed_seconds:
+    the time from submission until the end was seen. cost_usd: the cost of a failed job, or None if it is unknown.
+    poll_fault, deliver_fault: why a task was given up. A job that ended before it was sent has only an id and an
+    attempt.
     """
 
     job_id: str
@@ -44,7 +44,7 @@ class ExecutionState:
     error: dict[str, str] | None = None
     tenths: tuple[int, ...] = ()
     completed: bool = False
-    look_wait_seconds: int = 1
+    poll_wait_seconds: int = 1
     elapsed_seconds: float | None = None
     cost_usd: float | None = None
     poll_fault: TaskFault | None = None
@@ -52,7 +52,7 @@ class ExecutionState:
 
     @classmethod
     def of(cls, event: Mapping[str, Any]) -> Self:
-        """Read the state in a function's event. What is no part of it is left out."""
+        """Read the state from a function's event. Other keys of the event are ignored."""
         values = {key: event[key] for key in cls.__dataclass_fields__ if key in event}
         for key in FAULTS:
             if values.get(key):
@@ -61,6 +61,6 @@ class ExecutionState:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the state as the state machine carries it on, which adds the faults itself."""
+        """Return the state as JSON for the state machine. Faults that are None are left out: Catch adds them."""
         values = {key: value for key, value in asdict(self).items() if value is not None or key not in FAULTS}
         return values | {key: rfc3339(values[key]) if values[key] else None for key in TIMES}

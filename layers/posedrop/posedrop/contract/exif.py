@@ -1,4 +1,4 @@
-"""Read the orientation in EXIF: the one thing of it that matters here."""
+"""Read the orientation from EXIF. Nothing else in EXIF is needed."""
 
 from typing import Literal
 
@@ -7,10 +7,10 @@ _SHORT, _LONG = 3, 4
 
 
 def read_orientation(exif: bytes) -> int:
-    """Return the orientation that EXIF says, 1 (upright) to 8, and 1 where it says none.
+    """Return the orientation in EXIF, 1 (upright) to 8, or 1 if there is none.
 
-    `exif` begins with the byte order (CIPA DC-008, 4.5.2; 4.6.4 A for the tag). Whatever is wrong with it counts as no
-    orientation: decoders show such a picture as it is.
+    `exif` begins with the byte order (CIPA DC-008, 4.5.2; 4.6.4 A for the tag). Invalid EXIF counts as no orientation,
+    because decoders then show the picture as it is.
     """
     orders: dict[bytes, Literal["little", "big"]] = {b"II": "little", b"MM": "big"}
     order = orders.get(exif[:2])

@@ -1,19 +1,19 @@
-"""Is a colour profile that of sRGB? Answered from its primaries and its tone curve, whatever its name says."""
+"""Find out whether a colour profile is sRGB, from its primaries and its tone curve. Its name does not matter."""
 
 import struct
 
 PRIMARIES = {b"rXYZ": (0.4361, 0.2225, 0.0139), b"gXYZ": (0.3851, 0.7169, 0.0971), b"bXYZ": (0.1431, 0.0606, 0.7141)}
-"""sRGB's, adapted to D50 as in every profile (IEC 61966-2-1; ICC.1:2022, annex E)."""
+"""The primaries of sRGB, adapted to D50 as in every profile (IEC 61966-2-1; ICC.1:2022, annex E)."""
 CURVES = {"RGB ": (b"rTRC", b"gTRC", b"bTRC"), "GRAY": (b"kTRC",)}
 NEAR = 0.003
-"""Of a primary's coordinate: profiles of sRGB differ in their rounding."""
+"""The allowed difference of a primary's coordinate: sRGB profiles are rounded differently."""
 HALF, NEAR_HALF = 0.2140, 0.006
-"""How light sRGB's middle value is, and how far from that a curve may be for nobody to see a difference."""
+"""The linear light of sRGB's middle value, and the largest difference from it that nobody can see."""
 MOST_TAGS = 100
 
 
 def is_srgb(profile: bytes) -> bool:
-    """Whether colours look the same without the profile. A broken one counts as another: a decoder is to judge."""
+    """Return whether colours look the same without the profile. A broken profile counts as not sRGB."""
     try:
         space = profile[16:20].decode("latin-1")
         tags = _tags(profile)
@@ -29,7 +29,7 @@ def is_srgb(profile: bytes) -> bool:
 
 
 def _tags(profile: bytes) -> dict[bytes, bytes]:
-    """The tags of a profile (ICC.1:2022, 7.3)."""
+    """Return the tags of a profile (ICC.1:2022, 7.3)."""
     (count,) = struct.unpack(">I", profile[128:132])
     found = {}
     for number in range(min(count, MOST_TAGS)):
@@ -49,7 +49,7 @@ def _xyz(tag: bytes) -> tuple[float, ...]:
 
 
 def _middle(tag: bytes) -> float:
-    """The middle value of a tone curve (ICC.1:2022, 10.6 and 10.18)."""
+    """Return the middle value of a tone curve (ICC.1:2022, 10.6 and 10.18)."""
     if tag[:4] == b"curv":
         (count,) = struct.unpack(">I", tag[8:12])
         if count == 0:
@@ -69,5 +69,5 @@ def _middle(tag: bytes) -> float:
 
 
 def _fixed(data: bytes) -> list[float]:
-    """Numbers of 16.16 bits."""
+    """Decode fixed-point numbers of 16.16 bits."""
     return [value / 65536 for value in struct.unpack(f">{len(data) // 4}i", data)]

@@ -1,11 +1,11 @@
-"""Is this a whole PNG, JPEG or WebP image, and may it be sent as it is? Answered from its container, without decoding.
+"""Check whether a file is a whole PNG, JPEG or WebP image that may be sent as it is, without decoding the pixels.
 
-The type comes from the bytes. An image is whole when its container says so: PNG chunks with their CRCs up to IEND,
-JPEG markers up to EOI, WebP chunks that fill the RIFF length. Bytes after that end are accepted and counted, as all
-decoders do: phones append a second picture or a film to their photographs. Nothing is kept but a few bytes of headers,
-and at most 64 KiB of EXIF or of a colour profile while they are read.
+The type comes from the bytes. An image is whole if its structure is complete: PNG chunks with valid CRCs up to IEND,
+JPEG markers up to EOI, WebP chunks that fill the RIFF length. Bytes after the end are accepted, as decoders do, because
+phones append a second picture or a video to their photographs. The checker keeps only a few bytes of headers in memory,
+and at most 64 KiB of EXIF or of a colour profile while it reads them.
 
-What only a decoder finds is not found here: damaged pixels, a picture that unpacks to less than its size.
+Faults that only a decoder can find are not found here, such as damaged or missing pixels.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from posedrop.contract.png import PNG_SIGNATURE, Png
 from posedrop.contract.webp import WebP
 
 IMAGE_LIMIT = 20 * 1024 * 1024
-"""Bytes of an image that is sent."""
+"""The most bytes of an image that is sent."""
 SIDE_LIMIT = 8192
-"""Pixels a side of an image that is sent."""
+"""The most pixels along each side of an image that is sent."""
 UPLOAD_LIMIT = 100 * 1024 * 1024
-"""Bytes of an uploaded image."""
+"""The most bytes of an uploaded image."""
 PIXEL_LIMIT = 200_000_000
-"""Pixels of an uploaded image."""
+"""The most pixels of an uploaded image."""
 
 EXTENSIONS: dict[Format, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 ENDS: dict[Format, str] = {"png": "IEND", "jpeg": "EOI", "webp": "the end of its RIFF length"}
@@ -33,21 +33,22 @@ class Change(StrEnum):
     """What is done to a picture before it is sent."""
 
     TURNED = "turned"
-    """Upright, as its EXIF orientation says."""
+    """Turned upright, by its EXIF orientation."""
     CONVERTED = "converted"
-    """To sRGB and 8 bits, as a JPEG, or as a PNG where it is transparent; of an animation the first frame."""
+    """Converted to sRGB and 8 bits: to a PNG if it is transparent, else to a JPEG. Of an animation, the first frame."""
     REDUCED = "reduced"
-    """To the limits of pixels and bytes."""
+    """Scaled down to the limits of pixels and bytes."""
     CLEANED = "cleaned"
-    """What does not belong to the picture is gone: EXIF with the place, texts, thumbnails, further pictures."""
+    """Metadata is removed: EXIF with the location, texts, thumbnails, further pictures."""
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What the container says. `bytes` counts everything that was fed, data after the image's end included.
+    """What the file's structure says about the image. `bytes` is the whole file, with any data after the image's end.
 
-    orientation: EXIF's, 1 (upright) to 8. converts: it is no still picture in sRGB with 8 bits a sample.
-    metadata_bytes: those that do not belong to the picture, colour profiles and data after its end among them.
+    orientation: from EXIF, 1 (upright) to 8. converts: the image must be converted, because it is not a still picture
+    in sRGB with 8 bits a sample. metadata_bytes: the bytes that are not picture, such as EXIF, colour profiles and data
+    after the image's end.
     """
 
     format: Format
@@ -62,7 +63,7 @@ class ImageInfo:
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """What is to be done before the image is sent."""
+        """What must be done before the image is sent."""
         too_large = max(self.width, self.height) > SIDE_LIMIT or self.bytes - self.metadata_bytes > IMAGE_LIMIT
         wanted = {
             Change.TURNED: self.orientation != 1,
@@ -74,16 +75,16 @@ class ImageInfo:
 
 
 def check(data: bytes) -> ImageInfo:
-    """Check an image that is held in memory. Raises BadImage."""
+    """Check an image in memory. Raises BadImage."""
     checker = ImageChecker()
     checker.feed(data)
     return checker.close()
 
 
 class ImageChecker(Png, Jpeg, WebP):
-    """Checks an image that arrives in chunks of any sizes; memory does not grow with them.
+    """Checks an image that arrives in chunks of any size. It needs the same memory for an image of any size.
 
-    `patches` collects what makes the image a clean one (see `cleaned`).
+    `patches` collects the changes that remove the metadata (see `cleaned`).
     """
 
     def __init__(self, patches: list[Patch] | None = None) -> None:
@@ -94,11 +95,11 @@ class ImageChecker(Png, Jpeg, WebP):
 
     @property
     def format(self) -> Format | None:
-        """The format, once the first bytes are there."""
+        """The format, or None until enough bytes were fed."""
         return self._format
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes. Raises BadImage as soon as it is certain that they are no sound image."""
+        """Check the next bytes. Raises BadImage as soon as the file is certainly not a valid image."""
         if self._error:
             raise self._error
         self._chunk, self._at = chunk, 0
@@ -116,7 +117,7 @@ class ImageChecker(Png, Jpeg, WebP):
             self._chunk, self._at = b"", 0
 
     def close(self) -> ImageInfo:
-        """Say what the image is. Raises BadImage if its end is missing."""
+        """Return what was found. Raises BadImage if the image is incomplete."""
         if self._error:
             raise self._error
         if self._before == 0:
@@ -160,7 +161,7 @@ class ImageChecker(Png, Jpeg, WebP):
 
 
 def cleaned(data: bytes, patches: list[Patch]) -> bytes:
-    """Return an image without what does not belong to the picture. `patches` are those of its check."""
+    """Return an image without its metadata. `patches` are the ones that its check collected."""
     parts, position = [], 0
     for start, end, replacement in sorted(patches):
         parts += [data[position:start], replacement]

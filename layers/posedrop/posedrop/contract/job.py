@@ -1,4 +1,4 @@
-"""What a job is, and how it is named: the job id is the content."""
+"""Jobs and their ids. A job id is made from the job's content, so the same content is the same job."""
 
 import hashlib
 import json
@@ -14,9 +14,9 @@ JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,56}-[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Input:
-    """One image as it was read. `content_type` is None of what is no image, `sha256` of what is too large to read.
+    """One image file as it was read. `content_type` is None if it is not an image, `sha256` if it is too large to read.
 
-    changes: what must be done before it is sent (posedrop.contract.images.Change).
+    changes: what must be done to the image before it is sent (posedrop.contract.images.Change).
     """
 
     bucket: str
@@ -45,7 +45,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Job:
-    """One job: a pair of images in a bucket and the parameters of the model."""
+    """One job: a face and a pose in a bucket, and the parameters of the model."""
 
     job_id: str
     bucket: str
@@ -57,9 +57,9 @@ class Job:
 
 
 def job_id(bucket: str, character: str, pose: str, content: object) -> str:
-    """The id of a job: a slug that people recognise, and 16 hex digits of its content.
+    """Return the id of a job: a readable slug, and 16 hex digits of the hash of its content.
 
-    `content` is JSON; what counts is all that makes the job another one if it changes.
+    `content` is any JSON value. It must hold everything that makes a different job when it changes.
     """
     identity = json.dumps([bucket, character, pose, content], sort_keys=True, separators=(",", ":"))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -67,10 +67,10 @@ def job_id(bucket: str, character: str, pose: str, content: object) -> str:
 
 
 def output_folder(character: str, pose: str, job_id: str, attempt: int) -> str:
-    """The key prefix of an attempt's outputs in the output bucket, without a slash at its end."""
+    """Return the key prefix of an attempt's outputs in the output bucket, without a trailing slash."""
     return f"outputs/{character}/{pose}/{job_id}/{attempt}"
 
 
 def waiting_id(character: str, pose: str) -> str:
-    """The ledger's key of uploads that are no job yet."""
+    """Return the ledger's key for uploads that are not a job yet."""
     return f"waiting/{character}/{pose}"

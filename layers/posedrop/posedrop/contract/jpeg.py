@@ -1,4 +1,4 @@
-"""The container of a JPEG: markers and segments, up to EOI."""
+"""Parse a JPEG file: markers and segments, up to EOI."""
 
 import re
 from collections.abc import Generator
@@ -7,16 +7,16 @@ from posedrop.contract.container import BadImage, Container, Step
 from posedrop.contract.icc import is_srgb
 
 JPEG_COMMON = frozenset({0xC0, 0xC1, 0xC2})
-"""The frames that everything reads: baseline, extended, progressive."""
+"""The kinds of frames that every program reads: baseline, extended, progressive."""
 JPEG_DECODED = JPEG_COMMON | {0xC3, 0xC9, 0xCA}
-"""Those that decoders read: also lossless, and extended and progressive in arithmetic coding."""
+"""The kinds that common decoders read: also lossless, and extended and progressive with arithmetic coding."""
 JPEG_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # not DHT, JPG, DAC, which share the range
 JPEG_STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and the restart markers have no length
 SOI, EOI, SOS, COM = 0xD8, 0xD9, 0xDA, 0xFE
 APP0, APP1, APP2, APP14, APP15 = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF
 JPG0, JPG13 = 0xF0, 0xFD
 JFIF_BYTES, ADOBE_BYTES = 14, 12
-"""Of an APP0 and an APP14 that have no more than what decoders go by: no thumbnail."""
+"""The length of an APP0 and of an APP14 segment without a thumbnail: the part that decoders use."""
 # What ends a scan: a marker other than a stuffed FF00, a restart, or the first FF of a run of fill bytes.
 JPEG_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
@@ -49,7 +49,7 @@ class Jpeg(Container):
             self._metadata_bytes += junk
 
     def _next_marker(self) -> Generator[None, None, tuple[int, int]]:
-        """Pass over whatever is before the next marker; return its code, and how many bytes of junk that were."""
+        """Skip to the next marker. Return its code, and how many bytes of junk were skipped."""
         junk = 0
         pending = False  # the last chunk ended with FF
         while True:
@@ -68,7 +68,7 @@ class Jpeg(Container):
             yield
 
     def _segment(self, code: int, position: int) -> Step:
-        """Pass over a JPEG segment from its length on; a frame header gives the size."""
+        """Read a segment, starting at its length field. A frame header gives the image's size."""
         if code < 0xC0 or code == SOI:
             raise BadImage(f"marker FF{code:02X} at byte {position} has no place in a JPEG")
         length = int.from_bytes((yield from self._read(2)), "big")
@@ -79,7 +79,7 @@ class Jpeg(Container):
             if self._size is not None:
                 raise BadImage(f"a second frame header at byte {position}")
             if code not in JPEG_DECODED:
-                raise BadImage(f"a kind of JPEG that no decoder reads (FF{code:02X} at byte {position})")
+                raise BadImage(f"a kind of JPEG that decoders do not read (FF{code:02X} at byte {position})")
             if length < 11:
                 raise BadImage(f"the frame header at byte {position} has length {length}")
             body = yield from self._read(6)
@@ -95,7 +95,7 @@ class Jpeg(Container):
         yield from self._skip(unread)
 
     def _application_data(self, code: int, body: bytes, position: int) -> None:
-        """Keep what decoders go by: JFIF and Adobe's marker, without their thumbnails."""
+        """Keep JFIF and Adobe segments without their thumbnails, because decoders use them. Drop all others."""
         end = self._position
         if code == APP0 and body[:5] == b"JFIF\0" and len(body) >= JFIF_BYTES:
             if len(body) > JFIF_BYTES:
@@ -111,11 +111,11 @@ class Jpeg(Container):
         if code == APP1 and body[:6] == b"Exif\0\0":
             self._oriented(body[6:])
         elif code == APP2 and body[:12] == b"ICC_PROFILE\0":
-            # One of sRGB needs a single segment.
+            # An sRGB profile fits into a single segment.
             self._converts = self._converts or body[13:14] != b"\x01" or not is_srgb(body[14:])
 
     def _scan(self, position: int) -> Generator[None, None, int]:
-        """Pass over a scan's entropy-coded data and return the code of the marker that ends it."""
+        """Skip a scan's entropy-coded data. Return the code of the marker that ends it."""
         start = self._position
         pending = False  # the last chunk ended with FF
         while True:
@@ -138,10 +138,13 @@ class Jpeg(Container):
 
 
 def _jpeg_size(body: bytes, length: int) -> tuple[int, int]:
-    """`body`: precision, height, width, number of components; `length`: the segment's, its own two bytes included."""
+    """Return width and height from a frame header.
+
+    `body` has the precision, height, width and number of components. `length` is the segment's length field.
+    """
     height, width, components = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big"), body[5]
     if not width:
-        raise BadImage("the frame header says a width of 0 pixels")
+        raise BadImage("the frame header has a width of 0 pixels")
     if not height:
         raise BadImage("the frame header leaves the height to a later marker (DNL), which is not supported")
     if body[0] != 8:

@@ -1,4 +1,4 @@
-"""The notification, as subscribers get it: its fields are those of events/schemas/notification.schema.json."""
+"""The notification that subscribers get. Its JSON Schema is events/schemas/notification.schema.json."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ VERSION = "1"
 
 @dataclass(frozen=True, kw_only=True)
 class Notification:
-    """A job's end, or uploads that wait for too long. Times are RFC 3339; None where nothing is known."""
+    """The end of a job, or uploads that have waited for too long. Times are RFC 3339. Unknown values are None."""
 
     version: str = VERSION
     job_id: str
@@ -28,9 +28,9 @@ class Notification:
     completed_at: str | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it: all keys are always there."""
+        """Return the notification as JSON. All keys are always present."""
         return dict(vars(self))
 
     def with_links(self, link: Callable[[str], str]) -> Self:
-        """Return it with a link to each image; `link` makes one of an object's key."""
+        """Return the notification with a URL for each image. `link` makes a URL from an object's key."""
         return replace(self, outputs=[{**output, "url": link(output["key"])} for output in self.outputs])

@@ -1,4 +1,4 @@
-"""The model's parameters: read from job files, checked against the schema, merged."""
+"""The model's parameters: read job files, check them against the schema, and merge them."""
 
 import difflib
 import json
@@ -24,7 +24,7 @@ _SCHEMAS = Path(__file__).parent / "schemas"
 
 @cache
 def schema(name: str = "job") -> dict[str, Any]:
-    """The JSON Schema of job files, by its name: each model has one (segmind/model.py)."""
+    """Return a JSON Schema of job files by its name. Each model names its schema (segmind/model.py)."""
     loaded: dict[str, Any] = json.loads((_SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
     return loaded
 
@@ -36,9 +36,9 @@ def _validator(rules: str) -> Callable[[object], object]:
 
 
 def read_job_file(name: str, data: bytes, rules: str = "job") -> dict[str, Any]:
-    """The parameters in a job file of `data` bytes, by the rules of the schema with that name.
+    """Return the parameters in a job file, checked against the schema named `rules`.
 
-    Raises InvalidInput that names the file, each wrong field and the reason.
+    Raises InvalidInput, which names the file, each invalid field and the reason.
     """
     if len(data) > JOB_FILE_LIMIT:
         raise _invalid(name, f"larger than {JOB_FILE_LIMIT} bytes")
@@ -53,7 +53,7 @@ def read_job_file(name: str, data: bytes, rules: str = "job") -> dict[str, Any]:
     problems = [problem for field, value in content.items() for problem in _problems(field, value, rules)]
     if problems:
         raise _invalid(name, *problems[:10])
-    # JSON Schema takes 1.0 for an integer; the provider may not.
+    # In JSON Schema 1.0 is an integer. The provider may not accept it as one.
     return {
         field: int(value) if isinstance(value, float) and value.is_integer() else value
         for field, value in content.items()
@@ -61,7 +61,7 @@ def read_job_file(name: str, data: bytes, rules: str = "job") -> dict[str, Any]:
 
 
 def check_prompt(key: str, prompt: str) -> str:
-    """The prompt itself, from the metadata of the file `key`. Raises InvalidInput if it is too long or not text."""
+    """Return `prompt`, which comes from the metadata of the file `key`. Raises InvalidInput if it is not valid."""
     if problem := _prompt_problem(prompt):
         raise _invalid(key, f"metadata: {problem}")
     return prompt
@@ -72,11 +72,10 @@ def _invalid(name: str, *problems: str) -> InvalidInput:
 
 
 def metadata_prompt(metadata: Mapping[str, str]) -> str:
-    """The prompt in an object's metadata, or an empty text.
+    """Return the prompt in an object's metadata, or an empty text.
 
-    S3 gives metadata that is not ASCII in the encoding of RFC 2047 (Amazon S3 user guide, object metadata). It takes
-    the bytes of the request's header for Latin-1: of a header in UTF-8, as most clients send it, each byte comes back
-    as a character of its own.
+    S3 returns metadata that is not ASCII encoded by RFC 2047 (Amazon S3 user guide, object metadata). It reads the
+    uploaded header as Latin-1. Most clients send UTF-8, so each byte comes back as one character, which is undone here.
     """
     value = metadata.get("prompt", "")
     if "=?" not in value:
@@ -94,9 +93,9 @@ def metadata_prompt(metadata: Mapping[str, str]) -> str:
 def merge(
     default_prompt: str, *layers: Mapping[str, Any], rules: str = "job"
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The parameters of a job and its context. Later layers win; what none of them names has the model's default.
+    """Return the parameters of a job, and its context. Later layers override earlier ones and the model's defaults.
 
-    The prompt is missing from the parameters where no layer has one.
+    If no layer has a prompt, the parameters have none either.
     """
     merged: dict[str, Any] = {
         name: definition["default"]
@@ -130,8 +129,8 @@ def _problems(field: str, value: object, rules: str) -> list[str]:
 
 def _unknown(field: str, known: list[str]) -> str:
     shown = field[:60]
-    if field.endswith("_image"):  # as the models call them
-        return f"{shown} is not taken from a job file: upload the image itself"
+    if field.endswith("_image"):  # the models name their image fields so
+        return f"{shown} cannot be set in a job file: upload the image itself"
     near = difflib.get_close_matches(shown, known, n=1)
     return f"{_printable(shown)} is not a parameter of the model" + (f"; did you mean {near[0]}?" if near else "")
 

@@ -1,4 +1,4 @@
-"""The container of a PNG: chunks with their CRCs, up to IEND."""
+"""Parse a PNG file: chunks with their CRCs, up to IEND."""
 
 import zlib
 
@@ -25,7 +25,7 @@ PNG_KEPT = frozenset(
         b"pHYs",
     }
 )
-"""The chunks that say how a picture looks. All others go when it is cleaned: texts, EXIF, times, further frames."""
+"""The chunks that decide how a picture looks. Cleaning removes all others: texts, EXIF, times, further frames."""
 
 
 class Png(Container):
@@ -85,7 +85,7 @@ class Png(Container):
 
 
 def _unpacked_profile(body: bytes) -> bytes:
-    """The colour profile in an iCCP chunk: a name, the compression's number, the packed profile."""
+    """Return the colour profile of an iCCP chunk, which has a name, a compression method and the compressed profile."""
     try:
         return zlib.decompressobj().decompress(body.partition(b"\0")[2][1:], PROFILE_LIMIT)
     except zlib.error:

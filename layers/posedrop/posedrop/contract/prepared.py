@@ -1,4 +1,4 @@
-"""What `submit` and `prepare` agree on: where prepared pictures lie, what is asked for, what the response says."""
+"""What `submit` and `prepare` share: the keys of prepared pictures, the request and the response."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,26 +8,26 @@ from posedrop.contract.contents import Type
 from posedrop.contract.images import EXTENSIONS
 
 RECIPE = "1"
-"""Part of the keys. Another number makes every picture again: raise it when the same upload gives another picture."""
+"""Part of the keys. Raise it when the same upload gives another picture: then all pictures are prepared again."""
 PREFIX = "prepared/"
 TYPES = {f".{extension}": f"image/{kind}" for kind, extension in EXTENSIONS.items()}
 REFUSED = ".json"
-"""The ending of a note that a picture cannot be prepared, which holds the reason."""
+"""The extension of an object that says why a picture cannot be prepared."""
 DAY = 86400.0
 LIFETIME = 29 * DAY
-"""Seconds after which a prepared picture is made again. The bucket removes it after 30 days (template.yaml)."""
+"""Seconds after which a picture is prepared again. The bucket deletes it after 30 days (template.yaml)."""
 SHA256, CHANGES = "sha256", "changes"
-"""The metadata of a prepared picture: the hash of its bytes, and what was done to it."""
+"""The metadata of a prepared picture: its SHA-256, and what was done to it."""
 
 
 def prefix(sha256: str) -> str:
-    """Return the prefix of the keys of what was made of an upload with this hash."""
+    """Return the key prefix of everything that was prepared from an upload with this hash."""
     return f"{PREFIX}{RECIPE}/{sha256}"
 
 
 @dataclass(frozen=True)
 class PrepareRequest:
-    """An upload that is to be prepared, as the ledger has it."""
+    """An upload that must be prepared, with the values of the ledger."""
 
     bucket: str
     key: str
@@ -43,13 +43,13 @@ class PrepareRequest:
         return cls(**{**found, "content_type": Type(found["content_type"])})
 
     def to_dict(self) -> dict[str, Any]:
-        """The request as the function's event."""
+        """Return the request as the function's event."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared picture. `etag` is the object's, without quotes; `changes` say what was done (images.Change)."""
+    """A prepared picture. `etag` is the object's, without quotes. `changes` are what was done (images.Change)."""
 
     bucket: str
     key: str
@@ -59,15 +59,15 @@ class Prepared:
 
     @property
     def content_type(self) -> str:
-        """The type, as its key says."""
+        """The content type, by the extension of its key."""
         return TYPES[self.key[self.key.rindex(".") :]]
 
     def summary(self) -> dict[str, Any]:
-        """What the ledger and the notification say of it."""
+        """Return the picture as the ledger and the notification show it."""
         return {"key": self.key, "sha256": self.sha256, "what": list(self.changes)}
 
     def stored(self) -> dict[str, Any]:
-        """Where it lies, as the ledger says it of an input."""
+        """Return where the picture is stored, in the form of an input of the ledger."""
         return {
             "bucket": self.bucket,
             "key": self.key,

@@ -1,13 +1,13 @@
-"""Times as the ledger and the notification write them: RFC 3339, UTC."""
+"""Convert times between seconds since the epoch and RFC 3339 in UTC, the form in the ledger and the notification."""
 
 from datetime import UTC, datetime
 
 
 def rfc3339(seconds: float) -> str:
-    """A time in seconds since the epoch, to the millisecond, as RFC 3339 in UTC."""
+    """Return a time (seconds since the epoch) as RFC 3339 in UTC, with milliseconds."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def epoch(text: str) -> float:
-    """The seconds since the epoch of an RFC 3339 text. Raises ValueError."""
+    """Return an RFC 3339 text as seconds since the epoch. Raises ValueError."""
     return datetime.fromisoformat(text).timestamp()

@@ -1,15 +1,16 @@
-"""The upload contract: what a key in the upload bucket means. The name says the role, the bytes say the type.
+"""The upload contract: what a key in the upload bucket means.
 
-All keys lie below one prefix, the template's parameter UploadPrefix:
+The name decides whether a file is a face, a pose or a job file. The bytes decide the type of picture. All keys begin
+with one prefix, the template's parameter UploadPrefix:
 
 <character>/face.<ext>           one face
 <character>/pose.<ext>           one pose, named "pose"
 <character>/poses/<pose>.<ext>   any number of poses
 <character>/job.json             parameters of all jobs of the character
-<character>/poses/<pose>.json    parameters of one pose (pose.json: of the single one)
+<character>/poses/<pose>.json    parameters of one pose; pose.json for the single pose
 
-`face`, `pose`, `job.json` and the folder `poses/` are recognised in any case. Names are compared in Unicode's NFC:
-macOS writes NFD. All files of a stem may be the picture; which one is, their bytes say.
+`face`, `pose`, `job.json` and the folder `poses/` are recognised in upper and lower case. Names are compared in Unicode
+NFC, because macOS writes NFD. Several files may have the same stem: their bytes decide which one is the picture.
 """
 
 import difflib
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 DEFAULT_PREFIX = "incoming/"
-"""What UploadPrefix is in template.yaml if nobody says otherwise."""
+"""The default of UploadPrefix in template.yaml."""
 FACE = "face"
 SINGLE_POSE = "pose"
 POSES = "poses"
@@ -30,103 +31,24 @@ PICTURE_ENDINGS = (
     *("jpg", "jpeg", "png", "webp", "heic", "heif", "hif", "avif", "tif", "tiff", "gif", "bmp"),
     *("jpe", "jfif", "jif", "pjpeg", "dib", "apng"),
 )
-"""Endings that pictures have. They decide nothing: an upload tool and a hint name them."""
+"""Extensions of pictures. They decide nothing: the upload command and hints use them."""
 KNOWN_ENDINGS = frozenset(
     {
-        *(
-            *PICTURE_ENDINGS,
-            JSON,
-            "jxl",
-            "jp2",
-            "j2k",
-            "svg",
-            "ico",
-            "icns",
-            "psd",
-            "psb",
-            "xcf",
-            "ai",
-            "eps",
-            "ps",
-            "exr",
-        ),
-        *(
-            "3fr",
-            "arw",
-            "cr2",
-            "cr3",
-            "crw",
-            "dng",
-            "erf",
-            "iiq",
-            "kdc",
-            "mef",
-            "mos",
-            "nef",
-            "nrw",
-            "orf",
-            "pef",
-            "raf",
-        ),
-        *(
-            "raw",
-            "rw2",
-            "sr2",
-            "srf",
-            "srw",
-            "aae",
-            "xmp",
-            "thm",
-            "lrv",
-            "mov",
-            "mp4",
-            "m4v",
-            "avi",
-            "mkv",
-            "webm",
-            "3gp",
-        ),
-        *(
-            "mpg",
-            "mpeg",
-            "mts",
-            "m2ts",
-            "wmv",
-            "mp3",
-            "m4a",
-            "wav",
-            "aac",
-            "flac",
-            "ogg",
-            "txt",
-            "md",
-            "rtf",
-            "csv",
-            "log",
-        ),
-        *(
-            "pdf",
-            "doc",
-            "docx",
-            "xls",
-            "xlsx",
-            "ppt",
-            "pptx",
-            "odt",
-            "ods",
-            "odp",
-            "pages",
-            "numbers",
-            "key",
-            "html",
-            "htm",
-        ),
-        *("xml", "yaml", "yml", "toml", "plist", "url", "webloc", "lnk", "zip", "rar", "7z", "gz", "tgz", "tar", "bak"),
+        *PICTURE_ENDINGS,
+        JSON,
+        *("jxl", "jp2", "j2k", "svg", "ico", "icns", "psd", "psb", "xcf", "ai", "eps", "ps", "exr"),
+        *("3fr", "arw", "cr2", "cr3", "crw", "dng", "erf", "iiq", "kdc", "mef", "mos", "nef", "nrw", "orf", "pef"),
+        *("raf", "raw", "rw2", "sr2", "srf", "srw"),
+        *("aae", "xmp", "thm", "lrv", "mov", "mp4", "m4v", "avi", "mkv", "webm", "3gp", "mpg", "mpeg", "mts"),
+        *("m2ts", "wmv", "mp3", "m4a", "wav", "aac", "flac", "ogg"),
+        *("txt", "md", "rtf", "csv", "log", "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "odt", "ods", "odp"),
+        *("pages", "numbers", "key", "html", "htm", "bak"),
+        *("xml", "yaml", "yml", "toml", "plist", "url", "webloc", "lnk", "zip", "rar", "7z", "gz", "tgz", "tar"),
     }
 )
-"""The endings that are no part of a stem: `walk.jpg` and `walk.mov` are files of the pose walk, `v1.2` is a pose."""
+"""Extensions that are not part of a stem: `walk.jpg` and `walk.mov` belong to the pose walk, but `v1.2` is a pose."""
 UNFINISHED_ENDINGS = ("tmp", "part", "partial", "filepart", "crdownload")
-"""What tools name a file while they write it."""
+"""Extensions of files that a program is still writing."""
 SIDE_NAMES = ("thumbs.db", "desktop.ini")
 MOST_HINTS = 3
 CLOSE = 0.75
@@ -142,16 +64,16 @@ class FileKind(StrEnum):
 
 
 class InvalidUploadKey(ValueError):
-    """The key is none of the contract's. The message says why."""
+    """The key is not part of the upload contract. The message says why."""
 
 
 class SideFile(InvalidUploadKey):
-    """A file that programs leave beside others. It is ignored, without a notification."""
+    """A file that another program left there, such as Thumbs.db. It is ignored, without a notification."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One key of the contract, its names in NFC. `pose` is empty for a face and a job file, which serve all poses."""
+    """A parsed key. Names are in NFC. `pose` is empty for a face and a job file, because they serve all poses."""
 
     kind: FileKind
     character: str
@@ -160,19 +82,19 @@ class Upload:
 
 @dataclass(frozen=True)
 class Folder:
-    """Where the files of one character lie, below the prefix `root`."""
+    """The folder of one character, below the prefix `root`."""
 
     root: str
     character: str
 
     @property
     def prefix(self) -> str:
-        """The key prefix of the folder, with a slash at its end."""
+        """The key prefix of the folder, with a trailing slash."""
         return f"{self.root}{self.character}/"
 
     @property
     def face(self) -> str:
-        """The key of the face, without its ending."""
+        """The key of the face, without its extension."""
         return f"{self.prefix}{FACE}"
 
     @property
@@ -182,41 +104,41 @@ class Folder:
 
     @property
     def poses_prefix(self) -> str:
-        """The key prefix of the folder's poses, with a slash at its end."""
+        """The key prefix of the folder's poses, with a trailing slash."""
         return f"{self.prefix}{POSES}/"
 
     def pose(self, pose: str) -> str:
-        """The key of a pose, without its ending."""
+        """Return the key of a pose, without its extension."""
         return f"{self.poses_prefix}{pose}"
 
     def pose_file(self, pose: str) -> str:
-        """The key of a pose's own parameters."""
+        """Return the key of the file with a pose's parameters."""
         return f"{self.pose(pose)}.{JSON}"
 
     def spellings(self, key: str = "") -> list[str]:
-        """The key prefixes under which the folder may lie: in NFC, in NFD, and as `key`, a file of it, spells it."""
+        """Return the possible key prefixes of the folder: in NFC, in NFD, and as spelled in `key`, one of its files."""
         own = _own_folder(key) if key else self.prefix
         found = spellings(self.prefix, own)
         return [prefix for prefix in found if normal(prefix) == normal(self.prefix)]
 
 
 def normal(text: str) -> str:
-    """A name as it is compared: in NFC."""
+    """Return a name in NFC. Names are compared in this form."""
     return unicodedata.normalize("NFC", text)
 
 
 def spellings(text: str, own: str = "") -> list[str]:
-    """A name in NFC, in NFD and in a spelling of its own, each once."""
+    """Return a name in NFC, in NFD and as spelled in `own`, each spelling once."""
     return list(dict.fromkeys(filter(None, (normal(text), unicodedata.normalize("NFD", text), own))))
 
 
 def is_poses_folder(name: str) -> bool:
-    """Whether a segment of a key is the folder of poses."""
+    """Return whether a segment of a key names the folder of poses."""
     return name.casefold() == POSES
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """The stem of a file's name, and its ending in lower case if that is a known one, else an empty text."""
+    """Return the stem of a file's name, and its extension in lower case if it is a known one, else an empty text."""
     stem, _, ending = name.rpartition(".")
     if stem and ending.lower() in KNOWN_ENDINGS:
         return stem, ending.lower()
@@ -225,24 +147,24 @@ def split_name(name: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class UploadLayout:
-    """The keys of all uploads. They lie below `prefix`, which ends with a slash."""
+    """The keys of all uploads. They begin with `prefix`, which ends with a slash."""
 
     prefix: str = DEFAULT_PREFIX
 
     def folder(self, character: str) -> Folder:
-        """Return where the files of a character lie."""
+        """Return the folder of a character."""
         return Folder(self.prefix, character)
 
     def covers(self, key: str) -> bool:
-        """Whether a key lies below the prefix."""
+        """Return whether a key begins with the prefix."""
         return key.startswith(self.prefix)
 
     def below(self, key: str) -> str:
-        """Return a key without the prefix; one that lies elsewhere as it is."""
+        """Return a key without the prefix. A key that does not begin with it is returned as it is."""
         return key.removeprefix(self.prefix)
 
     def parse(self, key: str) -> Upload:
-        """Say what `key` is. Raises InvalidUploadKey with the reason, SideFile if programs leave it beside others."""
+        """Return what `key` means. Raises InvalidUploadKey with the reason; SideFile for a file to ignore."""
         if not self.covers(key):
             raise InvalidUploadKey(f"not below {self.prefix}")
         *folders, name = normal(self.below(key)).split("/")
@@ -281,7 +203,7 @@ def _kind(below_poses: bool, name: str) -> tuple[FileKind, str]:
 
 
 def _side_file(name: str) -> str | None:
-    """Why a file is one that programs leave beside others, or None."""
+    """Return why a file is ignored as a side file, or None."""
     if name.startswith("."):
         return "a hidden file"
     if name.startswith("~$") or name.casefold() in SIDE_NAMES:
@@ -294,26 +216,26 @@ def _side_file(name: str) -> str | None:
 def _check_segment(segment: str) -> None:
     if segment in ("", ".", ".."):
         raise InvalidUploadKey(f"the segment {segment!r} of the key is empty, '.' or '..'")
-    # U+FFFE and U+FFFF are no characters: SNS takes no text with them.
+    # U+FFFE and U+FFFF are not characters: SNS rejects text that has them.
     if any(unicodedata.category(character) in ("Cc", "Cs") or character in "\ufffe\uffff" for character in segment):
         raise InvalidUploadKey("the key has control characters")
 
 
 def _own_folder(key: str) -> str:
-    """The folder of a key of the contract, in its own spelling, with a slash at its end."""
+    """Return the folder of a valid key, as the key spells it, with a trailing slash."""
     folders = key.split("/")[:-1]
     if folders and is_poses_folder(folders[-1]):
         folders.pop()
     return "/".join([*folders, ""])
 
 
-# ---- near misses -----------------------------------------------------------------------------------------------------
+# ---- hints for misnamed files ----------------------------------------------------------------------------------------
 
 
 def hint(missing: Sequence[str], strangers: Iterable[str]) -> str | None:
-    """Say which files of a folder may have been meant as what is missing ("face", "pose"), or None.
+    """Return a hint about files that may be a misnamed face or pose (`missing`), or None.
 
-    `strangers` are the names in the folder that are none of the contract's; those of folders end with a slash.
+    `strangers` are the names in the folder that the upload contract does not know. Names of folders end with a slash.
     """
     wanted = [what for what in (FACE, SINGLE_POSE) if what in missing]
     if not wanted:
@@ -342,6 +264,6 @@ def _looks_meant(name: str) -> bool:
 
 
 def slug(text: str, limit: int) -> str:
-    """An ASCII name `[A-Za-z0-9_-]` of at most `limit` characters that a person recognises `text` in."""
+    """Return a readable ASCII form of `text`: `[A-Za-z0-9_-]`, at most `limit` characters."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9_]+", "-", plain)[:limit].strip("-") or "job"

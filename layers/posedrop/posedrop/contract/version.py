@@ -2,4 +2,4 @@
 
 VERSION = "0.1.0"
 USER_AGENT = f"posedrop/{VERSION}"
-"""How the functions introduce themselves to the provider, and to where outputs lie."""
+"""The User-Agent of all HTTP requests: to the provider and to the hosts of its outputs."""

@@ -1,20 +1,20 @@
-"""The container of a WebP: chunks that fill the RIFF length."""
+"""Parse a WebP file: chunks that fill the RIFF length."""
 
 from posedrop.contract.container import PROFILE_LIMIT, BadImage, Container, Step
 from posedrop.contract.icc import is_srgb
 
 WEBP_HEADERS = {b"VP8 ": 10, b"VP8L": 5, b"VP8X": 10}
-"""The bytes with the dimensions."""
+"""The number of bytes at the start of each chunk that hold the dimensions."""
 WEBP_KEPT = frozenset({*WEBP_HEADERS, b"ALPH", b"ANIM", b"ANMF"})
 WEBP_METADATA_FLAGS = 0x20 | 0x08 | 0x04
-"""Of VP8X: a colour profile, EXIF, XMP (WebP container specification)."""
+"""The flags in VP8X for a colour profile, EXIF and XMP (WebP container specification)."""
 
 
 class WebP(Container):
     """Parses WebPs."""
 
     def _parse_webp(self, left: int) -> Step:
-        """`left`: bytes that the RIFF length leaves after the word WEBP."""
+        """Parse the chunks. `left` is the number of bytes after the word WEBP, by the RIFF length."""
         self._riff_bytes = left + 4
         extended, first = False, True
         while left:
@@ -70,7 +70,7 @@ def _chunk_name(kind: bytes) -> str:
 
 
 def _webp_size(kind: bytes, body: bytes) -> tuple[int, int]:
-    """Dimensions from the first 10 bytes of a VP8, VP8L or VP8X chunk."""
+    """Return width and height from the first 10 bytes of a VP8, VP8L or VP8X chunk."""
     if kind == b"VP8 ":
         if body[0] & 1 or body[3:6] != b"\x9d\x01\x2a":
             raise BadImage("the VP8 data does not begin with a key frame")

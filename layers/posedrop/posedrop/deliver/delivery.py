@@ -1,4 +1,4 @@
-"""The end of a job: fetch and store its outputs, write the ledger, notify."""
+"""End a job: fetch and store its outputs, write the ledger, notify."""
 
 import json
 import math
@@ -33,15 +33,15 @@ logger = Logger(child=True)
 _ERROR_MESSAGE = re.compile(r'\s*\{\s*"errorMessage":\s*("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")')
 
 DEFERRALS = 10
-"""So often a delivery waits for as long as the other side asks to; then it is retried as after any other fault."""
+"""A delivery waits at most this many times for a Retry-After. After that it is retried as after any other fault."""
 
 
 class RecordMissing(PosedropError):
-    """The ledger does not know the job."""
+    """The ledger has no record of the job."""
 
 
 class Superseded(PosedropError):
-    """Another attempt of the job has begun: this one has nothing to end."""
+    """A later attempt of the job has begun, so this one must not end it."""
 
 
 class Delivery:
@@ -53,10 +53,11 @@ class Delivery:
         self._ending = ending
 
     def deliver(self, state: ExecutionState, remaining: Callable[[], float]) -> dict[str, Any]:
-        """End the attempt of an execution and notify its end; `remaining` gives the function's seconds left.
+        """End the attempt of an execution, notify, and return the result of the execution.
 
-        Ending it twice changes nothing. Where the other side asks for some time, it returns the state to go on with
-        after it. Raises DeliveryFailed where trying again may help, RecordMissing.
+        A second call changes nothing. If a server asks to wait, the state to continue with after the wait is returned
+        instead. `remaining` returns the function's seconds left. Raises DeliveryFailed if a retry may succeed, and
+        RecordMissing.
         """
         try:
             record = self._record(state.job_id, state.attempt)
@@ -81,10 +82,7 @@ class Delivery:
         }
 
     def report_execution(self, end: ExecutionEnd, remaining: Callable[[], float]) -> None:
-        """End and notify the job of an execution that ended badly, if it is not notified yet.
-
-        Raises RecordMissing.
-        """
+        """End and notify the job of an execution that failed, unless it was notified already. Raises RecordMissing."""
         try:
             record = self._record(end.job_id, end.attempt)
             if record.notified_at:
@@ -109,7 +107,7 @@ class Delivery:
         return record
 
     def _end(self, record: Record, state: ExecutionState, remaining: Callable[[], float]) -> Record:
-        """Find out how the attempt ended, store what it made, and write it into the ledger."""
+        """Find out how the attempt ended, store its outputs, and write the end into the ledger."""
         try:
             if state.error:
                 error = JOB_ERRORS[state.error["type"]](state.error["message"])
@@ -125,9 +123,9 @@ class Delivery:
     def _fail(
         self, record: Record, error: JobError, state: ExecutionState | None, remaining: Callable[[], float]
     ) -> Record:
-        """Fail an attempt, or deliver it from the provider's history after all.
+        """Fail an attempt, unless its images can still be fetched through the provider's history.
 
-        That is tried once: the sweep tries it again later.
+        The history is tried once here. The sweep tries it again later.
         """
         if error.type in RESCUABLE and record.request_id is not None:
             try:
@@ -142,7 +140,7 @@ class Delivery:
         return self._written(record, lambda: self._ending.fail(record, error, state))
 
     def _written(self, record: Record, write: Callable[[], Record]) -> Record:
-        """The record after a write; where another run ended the attempt first, the record as that one left it."""
+        """Do a write and return the record. If another run ended the attempt first, return the record of that run."""
         try:
             return write()
         except Conflict:
@@ -150,16 +148,16 @@ class Delivery:
 
 
 def _deferred(state: ExecutionState, seconds: float) -> dict[str, Any]:
-    """The state of an execution whose delivery is tried again after so many seconds: its loop waits, no function does.
+    """Return a state with which the execution waits some seconds, without a running function, and delivers again.
 
-    poll asks for no status of a job that is `completed`, and puts back the wait that is kept here.
+    As `completed` is set, `poll` does not poll the provider, and restores `wait_seconds` from `poll_wait_seconds`.
     """
     waiting = replace(
         state,
         finished=False,
         completed=True,
         wait_seconds=math.ceil(seconds),
-        look_wait_seconds=state.wait_seconds,
+        poll_wait_seconds=state.wait_seconds,
         faults=state.faults + 1,
         poll_fault=None,
     )
@@ -167,15 +165,15 @@ def _deferred(state: ExecutionState, seconds: float) -> dict[str, Any]:
 
 
 def _final(fault: TaskFault, poll_fault: TaskFault | None) -> JobError:
-    """The error of a job whose delivery was given up: what Step Functions says of the last try."""
+    """Return the error of a job whose delivery was given up, from what Step Functions reports about the last try."""
     if poll_fault:
-        return InternalError(f"the status could not be asked for: {poll_fault.error}: {_message(fault.cause)}")
+        return InternalError(f"the status could not be polled: {poll_fault.error}: {_message(fault.cause)}")
     if fault.error == DeliveryFailed.__name__:
         return OutputInvalid(f"the output could not be delivered: {_message(fault.cause)}")
     return InternalError(f"the delivery failed: {fault.error}: {_message(fault.cause)}")
 
 
 def _message(cause: str) -> str:
-    """The error message in a cause, which is JSON as Lambda writes it, perhaps cut off in its stack trace."""
+    """Return the error message in a cause. The cause is Lambda's JSON, and may be cut off in the stack trace."""
     found = _ERROR_MESSAGE.match(cause)
     return str(json.loads(found[1])) if found else cause

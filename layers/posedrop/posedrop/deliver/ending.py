@@ -1,4 +1,4 @@
-"""How an attempt ends: written into the ledger, settled with the budget, learned from, notified."""
+"""End an attempt: write the ledger, settle the budget, learn the latency, notify."""
 
 import time
 from collections.abc import Callable
@@ -26,9 +26,10 @@ logger = Logger(child=True)
 
 
 class Ending:
-    """Ends attempts. For `link_seconds` a notification's links to its images work; 0 for none. `clock` is for tests.
+    """Ends attempts. `link_seconds` is how long the image URLs in a notification work; 0 means no URLs.
 
-    `can_rescue`: whether the provider's history may have the pictures of an attempt that has failed.
+    `can_rescue`: whether the provider's history can be searched for the pictures of a failed attempt. `clock` is for
+    tests.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Ending:
         self._clock = clock
 
     def succeed(self, record: Record, state: ExecutionState | None, made: Made, *, rescued: bool = False) -> Record:
-        """Write a success into the ledger, and return its record. Raises Conflict if another run ended the attempt."""
+        """Record a success in the ledger, and return the record. Raises Conflict if another run ended the attempt."""
         requests = self._with_cost(record, made.cost_usd)
         metrics = self._metrics(replace(record, requests=requests), state, made.inference_seconds)
         metrics["rescued"] = rescued
@@ -65,9 +66,9 @@ class Ending:
         return ended
 
     def succeed_later(self, record: Record, attempt: int, made: Made) -> Record:
-        """Write the success of a job that had failed as its next attempt, and return its record.
+        """Record the success of a failed job as its next attempt, and return the record.
 
-        Raises Conflict if the job has gone on meanwhile.
+        Raises Conflict if the job has changed meanwhile.
         """
         requests = self._with_cost(record, made.cost_usd)
         metrics = self._metrics(replace(record, attempt=attempt, requests=requests), None, made.inference_seconds)
@@ -78,7 +79,7 @@ class Ending:
         return ended
 
     def fail(self, record: Record, error: JobError, state: ExecutionState | None) -> Record:
-        """Write a failure into the ledger, and return its record. Raises Conflict if another run ended the attempt."""
+        """Record a failure in the ledger, and return the record. Raises Conflict if another run ended the attempt."""
         requests = self._with_cost(record, error.cost_usd)
         metrics = self._metrics(replace(record, requests=requests), state, None)
         ended = self._ledger.fail_attempt(record, error, metrics, self._clock(), requests=requests)
@@ -88,7 +89,7 @@ class Ending:
         return ended
 
     def notify(self, record: Record, state: ExecutionState | None, *, last: bool) -> None:
-        """Notify an end. `last`: nobody tries again, so that it is notified without its result.json too."""
+        """Notify the end of an attempt. `last`: the last try, so notify even if result.json cannot be stored."""
         if record.notified_at:
             return
         lacks_result = False
@@ -107,9 +108,9 @@ class Ending:
             count("Rescued")
 
     def store_result(self, record: Record, *, last: bool) -> bool:
-        """Write result.json, once the ledger says that this attempt has succeeded: no other one leaves such a file.
+        """Store result.json, and return whether it is stored. Raises DeliveryFailed unless this is the last try.
 
-        Returns whether it is there. Raises DeliveryFailed unless this is the last try.
+        Call it only after the ledger has the success, so that only successful attempts have a result.json.
         """
         folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
         try:
@@ -117,31 +118,31 @@ class Ending:
         except DeliveryFailed:
             if not last:
                 raise
-            logger.exception("no result.json yet: the end is notified without it, the sweep has it stored later")
+            logger.exception("result.json is not stored: the sweep has it stored later, the end is notified now")
             return False
         return True
 
     def _with_cost(self, record: Record, cost_usd: float | None) -> list[Request]:
-        """The record's requests with the cost of the accepted one, if that is known now."""
+        """Return the record's requests, with the cost of the accepted one if it is known now."""
         paid = record.paid
         if cost_usd is None or paid is None:
             return record.requests
         return record.with_fate(paid, paid.fate, cost_usd=cost_usd)
 
     def _learn(self, record: Record, state: ExecutionState, inference_seconds: float | None) -> None:
-        """Learn how long jobs take. An attempt that adopted an earlier request says nothing about that."""
+        """Learn how long jobs take. Later attempts are skipped: they may have adopted an earlier request."""
         elapsed, wait = state.elapsed_seconds, state.wait_seconds
         if elapsed is None or record.attempt > 1:
             return
-        # The provider's own figure may leave out its queue: the job ended between the last two polls.
+        # The provider's figure may exclude its queue. The job certainly ended between the last two polls.
         seconds = min(max(inference_seconds or elapsed - wait / 2, elapsed - wait), elapsed)
         try:
             self._latency.observe(seconds)
         except (BotoCoreError, ClientError) as exc:
-            logger.warning("the latency was not learned", reason=str(exc))
+            logger.warning("the latency was not recorded", reason=str(exc))
 
     def _settle(self, record: Record, cost_usd: float | None, *, delivered: bool) -> None:
-        """Replace what the budget was charged for the attempt's request by its cost, once that is known."""
+        """Replace the charge for the attempt's request by its real cost, if that is known."""
         paid = record.paid
         if paid is not None and paid.cost_usd is not None:
             cost_usd = None  # it was settled before

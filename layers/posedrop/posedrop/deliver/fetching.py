@@ -1,4 +1,4 @@
-"""What the provider made of an attempt: its result, and the images in the output bucket."""
+"""Fetch the result of an attempt from the provider, and store its images in the output bucket."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -33,14 +33,14 @@ from posedrop.segmind.responses import result_gone
 logger = Logger(child=True)
 
 RESERVE = 30.0
-"""Seconds of the function's time that are kept for storing and notifying."""
+"""Seconds of the function's time that are reserved for storing and notifying."""
 NOT_AN_END = (401, 403, 404, 408, 410, 429)
-"""The 4xx of the result that may pass, or say that the result is gone. Any other one refuses to give it for good."""
+"""The 4xx statuses that may be temporary or mean that the result is gone. After any other 4xx the job has failed."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """What an attempt made. `outputs`: what the notification says of each stored image. None where nothing is known."""
+    """What an attempt made. `outputs` are the notification's entries for the stored images. Unknown values are None."""
 
     outputs: list[dict[str, Any]]
     inference_seconds: float | None
@@ -74,9 +74,9 @@ class Fetching:
         self._clock = clock
 
     def fetch(self, record: Record, remaining: Callable[[], float]) -> Made:
-        """Fetch what the provider made of an attempt, check it and store it.
+        """Fetch the outputs of an attempt, check them and store them.
 
-        Raises a JobError where the attempt has failed, and DeliveryFailed where it may work later.
+        Raises a JobError if the attempt has failed, and DeliveryFailed if a later try may succeed.
         """
         if record.request_id is None:
             raise InternalError("the job has no request id")
@@ -85,13 +85,13 @@ class Fetching:
 
     @property
     def can_rescue(self) -> bool:
-        """Whether there is a history that may have what a result has no more."""
+        """Whether the provider's history can be searched for images whose result is gone."""
         return self._rescue.possible
 
     def rescue(self, record: Record, remaining: Callable[[], float], attempt: int | None = None) -> Made:
-        """Fetch the images of an attempt's request from the provider's history; no outputs where it has none.
+        """Fetch and store the images of a request through the provider's history. No outputs if it has no images.
 
-        They are stored as those of the record's attempt, or of `attempt`. Raises CannotSay, DeliveryFailed and
+        They are stored under the record's attempt, or under `attempt`. Raises CannotSay, DeliveryFailed and
         OutputInvalid.
         """
         images = self._segmind.model.images_made(record.parameters)
@@ -100,9 +100,9 @@ class Fetching:
         return Made(outputs, found.inference_seconds, found.cost_usd)
 
     def _store(self, record: Record, sources: Sequence[Source], remaining: Callable[[], float]) -> list[dict[str, Any]]:
-        """Check and store the images of an attempt; return what the notification says of them.
+        """Check and store the images of an attempt. Return their entries for the notification.
 
-        Raises OutputInvalid, and DeliveryFailed where it may work later.
+        Raises OutputInvalid, and DeliveryFailed if a later try may succeed.
         """
         folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
         if len(sources) > MAX_IMAGES:
@@ -139,7 +139,7 @@ class Fetching:
             failed.cost_usd = response.cost_usd
             raise failed
         if response.state != COMPLETED:
-            # Where poll itself has failed the job may still be running: the retries are its time.
+            # If poll itself failed, the job may still be running. The retries of deliver give it time.
             raise DeliveryFailed(f"the result is not there yet: the provider says {response.state}")
         try:
             return parse_output(response.output), response.inference_seconds, response.cost_usd
@@ -150,4 +150,4 @@ class Fetching:
         now = self._clock()
         first = self._ledger.not_found(record, now)
         if result_gone(first, now, record.submitted_at or record.created_at):
-            raise ResultExpired("the provider does not know the request id, or no longer")
+            raise ResultExpired("the provider does not know the request id")

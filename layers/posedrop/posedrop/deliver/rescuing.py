@@ -1,4 +1,4 @@
-"""Pictures of failed jobs that the provider still keeps, for seven days after their requests."""
+"""Rescue failed jobs: fetch pictures that the provider still keeps, up to seven days after the request."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +20,7 @@ logger = Logger(child=True)
 
 
 class Rescuing:
-    """Delivers failed jobs after all. `clock` is for tests."""
+    """Delivers the pictures of failed jobs later. `clock` is for tests."""
 
     def __init__(self, ledger: Ledger, fetching: Fetching, ending: Ending, clock: Callable[[], float]) -> None:
         self._ledger = ledger
@@ -29,9 +29,9 @@ class Rescuing:
         self._clock = clock
 
     def rescue(self, request: RescueRequest, remaining: Callable[[], float]) -> dict[str, Any]:
-        """Fetch the pictures of a failed job, and notify that as a new attempt; or add a result.json that is missing.
+        """Fetch the pictures of a failed job and notify a new attempt, or store a missing result.json.
 
-        `rescued` says whether it did. Where it may work later, the sweep tries it again. Raises RecordMissing.
+        Return whether it was `rescued`. If a later try may succeed, the sweep tries again. Raises RecordMissing.
         """
         record = self._ledger.get(request.job_id)
         if record is None:
@@ -40,7 +40,7 @@ class Rescuing:
         if record.attempt == request.attempt and record.status is Status.SUCCEEDED and record.unfinished == RESCUE:
             rescued = self._add_result(record)
         elif record.attempt != request.attempt or not record.rescuable or not record.notified_at:
-            logger.info("nothing to rescue: the job has gone on", status=record.status)
+            logger.info("nothing to rescue: the job has changed", status=record.status)
             rescued = False
         elif not self._fetching.can_rescue:
             self._ledger.rescue_at(record, None)
@@ -62,7 +62,7 @@ class Rescuing:
             logger.warning("not rescued", reason=str(exc))
             rescued = None
         except Conflict:
-            logger.info("the job went on while its pictures were fetched")
+            logger.info("the job changed while its pictures were fetched")
             rescued = None
         if rescued is None:
             self._try_again(record, DAY)
@@ -74,15 +74,15 @@ class Rescuing:
         """Store the result.json of a success that was notified without it."""
         stored = self._ending.store_result(record, last=True)
         if stored:
-            with suppress(Conflict):  # the job went on
+            with suppress(Conflict):  # the job has changed
                 self._ledger.rescue_at(record, None)
         else:
             self._try_again(record)
         return stored
 
     def _try_again(self, record: Record, after: float = 0.0) -> None:
-        """Let a sweep try the rescue once more, the next one or one so many seconds later."""
+        """Schedule another rescue by a sweep, at least `after` seconds from now."""
         try:
             self._ledger.rescue_at(record, self._clock() + after)
         except Conflict:
-            logger.info("the job has gone on")
+            logger.info("the job has changed")

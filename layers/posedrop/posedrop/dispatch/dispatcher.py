@@ -1,8 +1,8 @@
-"""Let jobs out of the line: the next HORIZON seconds' worth, each with a time of its own.
+"""Dispatch jobs: take those for the next HORIZON seconds out of the line, each with a reserved time.
 
-A run does the same whenever it is called, twice or beside another one: a job moves only from the place where this run
-saw it, and the times are reserved by a conditional write. The record is written first, with a new dispatch number; then
-the message with that number is sent. So a run that ends anywhere leaves each job in line or due.
+Runs may be repeated, and may overlap: a job moves only from the place where this run has read it, and times are
+reserved by a conditional write. The record is written first, with a new dispatch number. Then the message with that
+number is sent. So if a run dies, each job is still in line or due.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,20 +23,21 @@ from posedrop.line.line import Line
 logger = Logger(child=True)
 
 CHUNK = 256
-"""Jobs for which times are reserved at once: a run that is cut off wastes at most these."""
+"""Jobs for which times are reserved together. A run that dies wastes at most this many times."""
 MOST_DUE = 20_000
-"""Jobs that are put back in line in one run."""
+"""The most jobs that one run puts back in line."""
 MOST_DISPATCHED = 10_000
 RESERVE_SECONDS = 10.0
-"""Seconds of the function's time in which no further chunk is begun."""
+"""No further chunk is begun if the function has fewer seconds left than this."""
 
 
 @dataclass(frozen=True)
 class Dispatched:
-    """What one run did, and what it saw.
+    """The result of one run.
 
-    sent: jobs dispatched; returned: jobs put back in line; closed: why the gate is closed, if it is; oldest_seconds:
-    how long the next job has waited; idle_seconds: how long one waits and none was delivered, while the gate is open.
+    sent: jobs dispatched. returned: jobs put back in line. closed: why the gate is closed, or None. oldest_seconds: how
+    long the oldest of the next jobs has waited. idle_seconds: how long jobs have waited without any delivery, while the
+    gate is open.
     """
 
     sent: int
@@ -47,15 +48,18 @@ class Dispatched:
 
 
 class Queue(Protocol):
-    """What a dispatcher needs of the queue of `submit`."""
+    """The part of the submit queue that a dispatcher needs."""
 
     def send(self, messages: Sequence[tuple[SubmitMessage, float]]) -> None:
         """Send messages, each after its delay in seconds."""
 
 
 class Dispatcher:
-    """Dispatches jobs. `clock` and `key_changed_at`, when the API key was last changed, give seconds since the epoch;
-    `parallel` is for tests and simulations."""
+    """Dispatches jobs.
+
+    `clock` and `key_changed_at` (when the API key was last changed) return seconds since the epoch. `parallel` is for
+    tests and simulations.
+    """
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class Dispatcher:
         self._parallel = parallel
 
     def run(self, remaining: Callable[[], float]) -> Dispatched:
-        """Dispatch what may be dispatched now, and put back in line what is due. `remaining` is the function's time."""
+        """Dispatch the next jobs, and put due jobs back in line. `remaining` returns the function's seconds left."""
         now = self._clock()
         state = self._read_gate(now)
         opening = self._gate.opening(state, now)
@@ -91,11 +95,11 @@ class Dispatcher:
         return Dispatched(len(sent), returned, opening.closed, oldest, idle)
 
     def _read_gate(self, now: float) -> GateState:
-        """Read the gate; where it is closed for the API key and there is a new one since, the pause ends."""
+        """Read the gate. If it is paused because of a refused API key, and the key has changed since, end the pause."""
         state = self._gate.read(now)
         breaker = state.breaker
         if breaker.is_paused(now) and breaker.cause == Cause.KEY_REFUSED and self._key_changed_at() > breaker.opened_at:
-            logger.info("the API key has been changed: it is tried")
+            logger.info("the API key has been changed: the pause ends")
             self._gate.breaker.change(lambda state: (state.resumed(now), None))
             return self._gate.read(now)
         return state
@@ -103,7 +107,7 @@ class Dispatcher:
     def _dispatch(
         self, waiting: Sequence[Entry], state: GateState, opening: Opening, remaining: Callable[[], float]
     ) -> set[str]:
-        """Dispatch the first of these jobs, as many as times are free; return their ids."""
+        """Dispatch the first of these jobs, one for each free time. Return their ids."""
         sent: set[str] = set()
         times: list[float] = []
         while waiting and remaining() > RESERVE_SECONDS:
@@ -121,7 +125,7 @@ class Dispatcher:
                 [(SubmitMessage(entry.job_id, number, opening.probe), at - now) for entry, at, number in moved]
             )
             sent |= {entry.job_id for entry, _, _ in moved}
-            # The times of jobs that another run or a cancelling person has moved are for the next ones.
+            # If another run or a cancellation has moved a job, its time goes to the next job.
             times = [at for (_, at), number in zip(pairs, numbers, strict=True) if not number]
         return sent
 
@@ -129,12 +133,12 @@ class Dispatcher:
         try:
             return self._line.dispatch(*pair)
         except (BotoCoreError, ClientError) as exc:
-            # Perhaps it was written: then the job is due in ten minutes.
+            # If the write was applied nevertheless, the job is due in ten minutes.
             logger.warning("a job could not be dispatched", job_id=pair[0].job_id, reason=str(exc))
             return None
 
     def _put_in_line(self, due: Sequence[Entry], remaining: Callable[[], float]) -> int:
-        """Put jobs that are due back in line; return how many."""
+        """Put due jobs back in line, and return how many."""
         returned = 0
         while due and remaining() > RESERVE_SECONDS:
             returned += sum(self._parallel(self._line.put_in_line, due[:CHUNK]))

@@ -1,4 +1,4 @@
-"""Learn when the provider's API key was last changed, without reading it."""
+"""Find out when the provider's API key was last changed, without reading it."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ logger = Logger(child=True)
 
 
 def key_changed_at(secrets: "SecretsManagerClient", secret_id: str) -> Callable[[], float]:
-    """Return a function that says when the secret was last changed (seconds since the epoch), or 0 if it cannot say."""
+    """Return a function for the secret's last change (seconds since the epoch). It returns 0 if that is unknown."""
 
     def changed_at() -> float:
         try:

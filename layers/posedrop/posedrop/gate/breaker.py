@@ -1,15 +1,17 @@
-"""The breaker: submitting pauses while the provider refuses the account, or responds in ways that may cost money. Pure.
+"""The circuit breaker. It stops submits while the provider refuses the account, or while retries may cost money. Pure.
 
-A refusal (403, 404, 406) may be one job's own: a firewall dislikes its prompt. Only two in a row, with no request
-accepted in between, show that it is the account. The refused job waits and goes behind the others, so that the next
-request is another job's where there is one. While the breaker is open one request at a time goes out: the probe.
+A single refusal (403, 404, 406) may concern only one job, such as a prompt that a firewall blocks. Two refusals in a
+row, with no accepted request in between, show that the provider refuses the account. A refused job goes behind the
+others in line, so the next request is another job's if there is one. While the breaker is open, only one request at a
+time is
+sent: the probe.
 """
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 PROBE_SECONDS = 60.0
-"""How long one probe has before another may be made."""
+"""Seconds after which another probe may be sent."""
 LONGEST_PAUSE = 3600.0
 REFUSALS = 2
 UNKNOWNS = 2
@@ -27,13 +29,14 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Breaker:
-    """The state. Times are seconds since the epoch.
+    """The state of the breaker. Times are seconds since the epoch.
 
-    opened_at, open_until: no submit in between. cause, reason: why, as a code and for people; both empty while the
-    breaker is closed. openings: how often in a row it has opened. probe_until: a probe is under way.
-    refusals: requests refused with 403, 404 or 406 in a row. unknowns: unknown outcomes in a row.
-    faulted_jobs: different jobs answered 5xx in a row. refused_at: the last refusal that no acceptance has followed.
-    accepted_at: the last acceptance that ended one of these rows, or followed a refusal.
+    opened_at, open_until: the pause, in which nothing is sent. cause, reason: why it is open, as a code and as text;
+    both are empty while it is closed. openings: how often it has opened in a row. probe_until: a probe is running until
+    then.
+    refusals: consecutive requests refused with 403, 404 or 406. unknowns: consecutive unknown outcomes. faulted_jobs:
+    the different jobs of consecutive 5xx responses. refused_at: the last refusal, unless a request was accepted since.
+    accepted_at: the last accepted request that reset one of these counts.
     """
 
     opened_at: float = 0.0
@@ -50,43 +53,43 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether only probes may be sent, also when the pause is over."""
+        """Whether the breaker is open: only a probe may be sent, and only after the pause."""
         return bool(self.cause)
 
     def is_paused(self, now: float) -> bool:
-        """Whether nothing may be sent at all."""
+        """Return whether the pause is not over, so that nothing may be sent."""
         return self.is_open and self.open_until > now
 
     def begin_probe(self, at: float) -> tuple["Breaker", bool]:
-        """Reserve the probe for a job that is sent at a time; say whether it was free."""
+        """Reserve the probe for a job that is sent at a time. Return the new state, and whether the probe was free."""
         if not self.is_open or self.is_paused(at) or self.probe_until > at:
             return self, False
         return replace(self, probe_until=at + PROBE_SECONDS), True
 
     def end_probe(self) -> "Breaker":
-        """Leave the probe to the next request: this one says nothing about the account."""
+        """Free the probe for the next request, because this one showed nothing about the account."""
         return replace(self, probe_until=0.0)
 
     def key_refused(self, now: float, reason: str, pause: float) -> "Breaker":
-        """After 401 with a key that was read again, or without a usable key: open for `pause` seconds or longer."""
+        """Open after a 401 with a key that was read again, or without a usable key: for `pause` seconds or longer."""
         return self._open(now, Cause.KEY_REFUSED, reason, pause)
 
     def refused(self, now: float, reason: str, pause: float) -> "Breaker":
-        """After 403, 404 or 406: the second in a row opens the breaker, and so does a refused probe."""
+        """Count a 403, 404 or 406. The second in a row opens the breaker, and so does a refused probe."""
         counted = replace(self.end_probe(), refusals=self.refusals + 1, refused_at=now)
         if counted.refusals < REFUSALS and not self.is_open:
             return counted
         return counted._open(now, Cause.ACCOUNT_REFUSED, reason, pause)
 
     def outcome_unknown(self, now: float, pause: float) -> "Breaker":
-        """After an unknown outcome: the second in a row opens the breaker, and so does a probe without a response."""
+        """Count an unknown outcome. The second in a row opens the breaker, and so does a probe without a response."""
         counted = replace(self.end_probe(), unknowns=self.unknowns + 1)
         if counted.unknowns < UNKNOWNS and not self.is_open:
             return counted
         return counted._open(now, Cause.OUTCOMES_UNKNOWN, "the outcome of the last requests is unknown", pause)
 
     def server_fault(self, now: float, job_id: str, reason: str, pause: float) -> "Breaker":
-        """After 500, 502 or 503: the third in a row from different jobs opens the breaker, and so does a probe's."""
+        """Count a 500, 502 or 503. The third in a row from different jobs opens the breaker, and so does a probe's."""
         jobs = [*(job for job in self.faulted_jobs if job != job_id), job_id][-FAULTED_JOBS:]
         counted = replace(self.end_probe(), faulted_jobs=jobs)
         if len(jobs) < FAULTED_JOBS and not self.is_open:
@@ -94,23 +97,23 @@ class Breaker:
         return counted._open(now, Cause.SERVER_FAULTS, reason, pause)
 
     def accepted(self, now: float) -> "Breaker":
-        """After an accepted request: close, and end all rows. The state is unchanged if there was nothing to end."""
+        """Close after an accepted request, and reset all counts. The state is unchanged if there are none."""
         quiet = not (self.is_open or self.refusals or self.unknowns or self.faulted_jobs or self.refused_at)
         return self if quiet else Breaker(accepted_at=now)
 
     def rejected(self) -> "Breaker":
-        """After a request refused for its content (400, 422): the account is sound, so close, and end all rows.
+        """Close after a request refused for its content (400, 422), and reset all counts: the account works.
 
-        It was not accepted: whether that happens after a refusal is still to be seen.
+        `refused_at` is kept, because no request was accepted.
         """
         return Breaker(accepted_at=self.accepted_at, refused_at=self.refused_at)
 
     def resumed(self, now: float) -> "Breaker":
-        """End the pause before its time. The next request is the probe."""
+        """End the pause early. The next request is the probe."""
         return replace(self, open_until=min(self.open_until, now), probe_until=0.0)
 
     def _open(self, now: float, cause: Cause, reason: str, pause: float) -> "Breaker":
-        """Open, for longer each time in a row, up to an hour. Requests that were under way do not extend a pause."""
+        """Open for a pause that doubles each time in a row, up to an hour. A running pause is not extended."""
         if self.is_paused(now):
             return self
         until = now + min(pause * 2**self.openings, LONGEST_PAUSE)

@@ -1,9 +1,9 @@
 """Keep the stack's spending within DailyBudget and MonthlyBudget (USD, days and months of UTC).
 
-One item a month holds what was spent in it and on each of its days. A job is charged when it is claimed, with the price
-learned from earlier jobs, to the day of the claim; it is settled with the real cost when it is delivered, or given back
-if the provider did not accept it. These are plain writes, in no transaction: a function that dies between the ledger's
-write and the budget's leaves one job's price too much or too little.
+Each month has one item with the spending of the month and of each day. A job is charged when it is claimed, to the day
+of the claim, with the price learned from earlier jobs. When it is delivered, the charge is replaced by the real cost.
+If the provider did not accept the request, the charge is given back. These writes are not in a transaction with the
+ledger's: if a function dies in between, the budget is wrong by the price of one job.
 """
 
 import calendar
@@ -24,7 +24,7 @@ DAY = 86400
 
 @dataclass(frozen=True)
 class Charge:
-    """What one request was charged: `usd`, to the day of `at` (seconds since the epoch)."""
+    """The charge of one request: `usd`, on the day of `at` (seconds since the epoch)."""
 
     usd: float
     at: float
@@ -32,9 +32,9 @@ class Charge:
 
 @dataclass(frozen=True)
 class Spending:
-    """What was spent on a day and in its month until now, and the price of a job over all classes (USD).
+    """The spending of a day and of its month so far, and the average price of a job (USD).
 
-    delivered_at: when the last job was delivered (seconds since the epoch), 0 if none was.
+    delivered_at: when the last job was delivered (seconds since the epoch), or 0.
     """
 
     day: float
@@ -45,13 +45,13 @@ class Spending:
 
 @dataclass(frozen=True)
 class Budget:
-    """The budgets that the stack's parameters give. USD, 0 for none."""
+    """The budgets in the stack's parameters, in USD. 0 means no budget."""
 
     daily: float = 0.0
     monthly: float = 0.0
 
     def exceeded(self, spending: Spending, now: float) -> Closed | None:
-        """Return until when no further job can be paid for, or None if one can."""
+        """Return None if another job can be paid for, or else why not and until when."""
         if self.monthly and round(spending.month + spending.price, DIGITS) > self.monthly:
             spent = f"the month's budget (MonthlyBudget) is spent: {spending.month:.2f} of {self.monthly:.2f} USD"
             return Closed(_next_month(now), ReasonCode.MONTHLY_BUDGET, spent)
@@ -61,19 +61,19 @@ class Budget:
         return None
 
     def affordable(self, spending: Spending) -> float:
-        """Return how many further jobs can be paid for; infinity without a budget."""
+        """Return how many more jobs can be paid for. Without a budget it is infinity."""
         left = [self.daily - spending.day] * bool(self.daily) + [self.monthly - spending.month] * bool(self.monthly)
         return max(0, math.floor(min(left) / spending.price + 1e-9)) if left else math.inf
 
     def at(self, spending: Spending, now: float, later: float) -> Spending:
-        """Return what will have been spent at a `later` time if nothing is bought until then."""
+        """Return the spending at a `later` time if nothing is spent until then."""
         day = 0.0 if later // DAY > now // DAY else spending.day
         month = 0.0 if month_item(later) != month_item(now) else spending.month
         return replace(spending, day=day, month=month)
 
 
 class BudgetStore:
-    """The budget's items. Errors of DynamoDB pass as botocore's ClientError."""
+    """The budget's items in the table. Errors of DynamoDB pass as botocore's ClientError."""
 
     def __init__(self, items: Items, budget: Budget, model: ModelSpec = CONSISTENT_CHARACTER) -> None:
         self._items = items
@@ -81,18 +81,18 @@ class BudgetStore:
         self._model = model
 
     def read(self, now: float) -> Spending:
-        """Read what was spent on this day and in this month, and the price of the next job."""
+        """Read the spending of this day and this month, and the average price of a job."""
         month, price = self._items.get(month_item(now), PRICE_ITEM)
         return spending(month, price, now, self._model)
 
     def prices(self) -> Callable[[Mapping[str, Any]], float]:
-        """Read the prices; return what gives, for a job's parameters, what it is expected to cost (USD)."""
+        """Read the prices. Return a function from a job's parameters to its expected cost (USD)."""
         return partial(price_of, self._items.get(PRICE_ITEM)[0], model=self._model)
 
     def charge(self, now: float, parameters: Mapping[str, Any] | None = None) -> Charge | Closed:
         """Charge one job, or return why it cannot be paid for, and until when."""
         price = self.prices()(parameters or {})
-        over = self._budget.exceeded(Spending(0.0, 0.0, price), now)  # a budget of less than one job
+        over = self._budget.exceeded(Spending(0.0, 0.0, price), now)  # the whole budget is less than one job
         if over:
             return over
         bounds = ((day_attribute(now), self._budget.daily), ("spent", self._budget.monthly))
@@ -109,7 +109,7 @@ class BudgetStore:
         return Charge(price, now)
 
     def give_back(self, charge: Charge) -> None:
-        """Take a charge back: the provider accepted nothing."""
+        """Give a charge back after the provider did not accept the request."""
         self._add(charge.at, -charge.usd)
 
     def settle(
@@ -121,9 +121,9 @@ class BudgetStore:
         *,
         delivered: bool = True,
     ) -> None:
-        """Replace the charge by the request's real cost (USD) if it is known, and learn the price from it.
+        """Replace the charge by the request's real cost (USD), if it is known, and learn the price from it.
 
-        `delivered`: the job has just been delivered.
+        `delivered`: the job was delivered just now.
         """
         values = {"delivered_at": now} if delivered else {}
         if cost is not None:
@@ -137,17 +137,17 @@ class BudgetStore:
 
 
 def month_item(at: float) -> str:
-    """Return the key of a month's item, as `budget/2026-11`."""
+    """Return the key of a month's item, such as `budget/2026-11`."""
     return f"budget/{datetime.fromtimestamp(at, UTC):%Y-%m}"
 
 
 def day_attribute(at: float) -> str:
-    """Return the attribute of a day in its month's item, as `day_07`."""
+    """Return the attribute of a day in its month's item, such as `day_07`."""
     return f"day_{datetime.fromtimestamp(at, UTC):%d}"
 
 
 def spending(month: Item, price: Item, now: float, model: ModelSpec) -> Spending:
-    """Read the spending from the month's item and the price's; both may be empty."""
+    """Return the spending from the month's item and the price item. Both may be empty."""
     day, whole = (float(month.get(name, 0)) for name in (day_attribute(now), "spent"))
     return Spending(day, whole, float(price.get(OVERALL, model.first_price)), float(price.get("delivered_at", 0)))
 

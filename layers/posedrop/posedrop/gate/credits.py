@@ -1,6 +1,7 @@
-"""Keep what is left of the provider's credits: from results that say it, else from the documented call now and then.
+"""Store how many credits are left on the provider's account.
 
-Nothing depends on it but a number and an alarm. Unknown stays unknown.
+Some results contain the number. Otherwise it is read from time to time with the documented call. It is only used for a
+metric, an alarm and the operator's commands, so it may be unknown.
 """
 
 import time
@@ -20,21 +21,21 @@ logger = Logger(child=True)
 
 ITEM = "credits"
 ASK_EVERY = 600.0
-"""Seconds between two calls at least."""
+"""The least seconds between two calls."""
 
 
 class Account(Protocol):
-    """What is needed of the provider's client."""
+    """The part of the provider's client that is needed here."""
 
     def credits(self) -> float:
-        """What is left, in USD. Raises StatusUnavailable."""
+        """Return the credits left, in USD. Raises StatusUnavailable."""
 
 
 @dataclass(frozen=True)
 class Credits:
-    """What was left on the provider's account (USD), and since when that is known (seconds since the epoch).
+    """The credits on the provider's account (`usd`), and when they were read (`at`, seconds since the epoch).
 
-    jobs: how many jobs that pays for, at the price learned over all of them.
+    jobs: how many jobs they can pay for, at the average price.
     """
 
     usd: float
@@ -43,7 +44,7 @@ class Credits:
 
     @classmethod
     def of(cls, item: Item, price: Item, *, model: ModelSpec) -> "Credits | None":
-        """Read it from the items of the credits and of the price; None if nothing is known."""
+        """Return the credits from their item and the price item, or None if they are unknown."""
         if "usd" not in item or "at" not in item:
             return None
         usd = float(item["usd"])
@@ -51,7 +52,7 @@ class Credits:
 
 
 class CreditsStore:
-    """The item that keeps the credits. What goes wrong in keeping them is logged, and ends nothing."""
+    """The item with the credits. Errors when writing it are only logged."""
 
     def __init__(
         self, items: Items, clock: Callable[[], float] = time.time, model: ModelSpec = CONSISTENT_CHARACTER
@@ -62,23 +63,23 @@ class CreditsStore:
         self._tried_at = 0.0
 
     def read(self) -> Credits | None:
-        """Read what is known. Errors of DynamoDB pass as botocore's ClientError."""
+        """Read the credits, or None if they are unknown. Errors of DynamoDB pass as botocore's ClientError."""
         return Credits.of(*self._items.get(ITEM, PRICE_ITEM), model=self._model)
 
     def note(self, usd: float | None) -> None:
-        """Keep what a result said (USD); None says nothing. Then nobody needs to ask for a while."""
+        """Store the credits (USD) from a result, and delay the next call. None is ignored."""
         if usd is None:
             return
         now = self._clock()
         try:
             self._items.update(ITEM, values={"usd": usd, "at": now, "asked_at": now})
         except (BotoCoreError, ClientError, PosedropError) as exc:
-            logger.warning("the credits were not kept", reason=str(exc))
+            logger.warning("the credits were not stored", reason=str(exc))
 
     def refresh(self, account: Account, pause: Callable[[float, float | None], object]) -> None:
-        """Ask the provider, unless somebody did within ASK_EVERY.
+        """Read the credits from the provider, unless that was done within ASK_EVERY seconds.
 
-        `pause` is called after a 429, with the time and its Retry-After.
+        `pause` is called after a 429 with the time now and the seconds of its Retry-After or None.
         """
         now = self._clock()
         if now - self._tried_at < ASK_EVERY:
@@ -86,8 +87,8 @@ class CreditsStore:
         self._tried_at = now
         try:
             self._ask(account, pause, now)
-        except Exception:  # they must not disturb what the function is for
-            logger.exception("the credits are not known")
+        except Exception:  # the credits are less important than the function's task
+            logger.exception("the credits are unknown")
 
     def _ask(self, account: Account, pause: Callable[[float, float | None], object], now: float) -> None:
         due = Condition("asked_at", "<=", now - ASK_EVERY, or_absent=True)
@@ -95,8 +96,8 @@ class CreditsStore:
             self._items.update(ITEM, values={"asked_at": now}, when=[due])
             self.note(account.credits())
         except Refused:
-            logger.debug("the credits were asked for lately")
+            logger.debug("the credits were read recently")
         except StatusUnavailable as exc:
-            logger.warning("the credits are not known", reason=str(exc))
+            logger.warning("the credits are unknown", reason=str(exc))
             if exc.status == 429:
                 pause(now, exc.retry_after)

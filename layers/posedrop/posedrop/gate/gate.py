@@ -1,8 +1,8 @@
-"""Say when the next jobs may be dispatched, and reserve their times.
+"""Decide when the next jobs may be dispatched, and reserve their times.
 
-One item keeps `until`, the time up to which jobs have been dispatched (`dispatched_until`), and `rank`, the highest
-rank among them. Reserving moves `until` on, at most HORIZON seconds ahead: what was dispatched cannot be called back,
-so a new key, a new budget or a fairer order counts within that time.
+One item stores `until`, the time up to which jobs have been dispatched, and `rank`, the highest rank among them. A
+reservation moves `until` forward, at most HORIZON seconds ahead of now. Dispatched jobs cannot be recalled, so a new
+key, a new budget or another order takes effect within that time.
 """
 
 import math
@@ -21,15 +21,16 @@ from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 ITEM = "dispatch"
 HORIZON = 90.0
-"""Seconds ahead for which jobs are dispatched."""
+"""Jobs are dispatched at most this many seconds ahead."""
 TRIES = 20
 
 
 @dataclass(frozen=True)
 class GateState:
-    """All that the gate knows, read at one time.
+    """The state of the gate, read at one time.
 
-    until: the time up to which jobs have been dispatched; highest_rank: the highest rank among them.
+    until: the time up to which jobs have been dispatched (seconds since the epoch). highest_rank: the highest rank
+    among them.
     """
 
     limit: RateLimitState
@@ -41,10 +42,10 @@ class GateState:
 
 @dataclass(frozen=True)
 class Opening:
-    """When jobs may be sent next, and at most how many.
+    """When the next jobs may be sent (`at`), and at most how many (`most`).
 
-    interval: seconds between two jobs; probe: the one job tries an account that was refused; closed: why the gate is
-    closed, if it is.
+    interval: seconds between two jobs. probe: the next job is the breaker's probe. closed: why the gate is closed, or
+    None.
     """
 
     at: float
@@ -55,7 +56,7 @@ class Opening:
 
 
 class Gate:
-    """The gate's parts and items. Errors of DynamoDB pass as botocore's ClientError."""
+    """The rate limit, the breaker and the budget. Errors of DynamoDB pass as botocore's ClientError."""
 
     def __init__(self, items: Items, limit: RateLimit, budget: Budget, model: ModelSpec = CONSISTENT_CHARACTER) -> None:
         self._items = items
@@ -67,9 +68,9 @@ class Gate:
         self.breaker = SharedItem(items, "breaker", Breaker)
 
     def permit(self, now: float, wait: float, *, probe: bool) -> Permit | Closed:
-        """Take a permit for a submit that can wait for so many seconds, or return why there is none.
+        """Reserve a permit for a submit that can wait `wait` seconds, or return why there is none and until when.
 
-        `probe`: the job was dispatched to try whether an open breaker may close.
+        `probe`: the job was dispatched as the breaker's probe.
         """
         breaker = self.breaker.read()
         if breaker.is_paused(now) or (breaker.is_open and not probe):
@@ -77,12 +78,12 @@ class Gate:
         return self.limiter.permit_submit(now, wait)
 
     def has_closed(self, now: float) -> bool:
-        """Return whether a permit that was taken before may not be used: a 429 or a refusal came meanwhile."""
+        """Return whether the gate has closed since a permit was reserved, because of a 429 or a refusal."""
         limit, breaker = self._items.get(rate_limit.ITEM, self.breaker.key)
         return RateLimitState.of(limit).paused_until > now or self.breaker.of(breaker).is_paused(now)
 
     def read(self, now: float) -> GateState:
-        """Read the state."""
+        """Read the state of the gate with one call."""
         limit, breaker, month, price, dispatch = self._items.get(
             rate_limit.ITEM, self.breaker.key, month_item(now), PRICE_ITEM, ITEM
         )
@@ -95,7 +96,7 @@ class Gate:
         )
 
     def opening(self, state: GateState, now: float) -> Opening:
-        """Return when the gate lets jobs through next, how many, and why it is closed if it is."""
+        """Return when the next jobs may be sent, how many, and why the gate is closed if it is."""
         over = self._budget.exceeded(state.spending, now)
         closings = [over] if over else []
         if state.limit.paused_until > now:
@@ -112,15 +113,15 @@ class Gate:
     def reserve(
         self, state: GateState, opening: Opening, now: float, ranks: Sequence[int]
     ) -> tuple[list[float], GateState]:
-        """Reserve times for jobs of these ranks, in their order.
+        """Reserve times for jobs with these ranks, in their order. Return the times and the new state.
 
-        Returns the times, fewer where the budget or HORIZON allows no more, and the state after it.
+        There are fewer times than ranks if the budget or HORIZON allows no more.
         """
         for _ in range(TRIES):
             count = min(len(ranks), self.free(state, opening, now))
             if count <= 0:
                 break
-            if opening.probe:  # one at a time, so it needs no time of its own
+            if opening.probe:  # only one probe is sent at a time, so no time is reserved
                 return [opening.at] * self.breaker.change(lambda breaker: breaker.begin_probe(opening.at)), state
             start = max(state.until, opening.at)
             until, highest = start + count * opening.interval, max(*ranks[:count], state.highest_rank)
@@ -135,6 +136,6 @@ class Gate:
         return [], state
 
     def free(self, state: GateState, opening: Opening, now: float) -> int:
-        """Return how many times are free within HORIZON and the budget."""
+        """Return how many times can be reserved within HORIZON and the budget."""
         start = opening.at if opening.probe else max(state.until, opening.at)
         return max(0, int(min(opening.most, math.floor((now + HORIZON - start) / opening.interval) + 1)))

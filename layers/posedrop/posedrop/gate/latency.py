@@ -1,4 +1,4 @@
-"""Keeping what was learned of the jobs' latency in one item of the table."""
+"""Store the durations of the last jobs in one item of the table."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ ITEM = "latency"
 
 
 class LatencyStore:
-    """The latency in the table. Before the first job it is what is typical, in seconds.
+    """The latency in the table. Before the first job it is derived from `typical_seconds`.
 
     Errors of DynamoDB pass as botocore's ClientError.
     """
@@ -22,7 +22,7 @@ class LatencyStore:
         self._typical_seconds = typical_seconds
 
     def read(self) -> Latency:
-        """The latency now, or shortly before."""
+        """Return the latency. The read is eventually consistent."""
         item = self._dynamodb.get_item(TableName=self._table, Key={"job_id": {"S": ITEM}}).get("Item", {})
         try:
             return Latency.from_dict({"tenths": [value["N"] for value in item["tenths"]["L"]]})
@@ -30,7 +30,7 @@ class LatencyStore:
             return Latency.typical(self._typical_seconds)
 
     def observe(self, seconds: float) -> None:
-        """Learn from one more job. Two at once may lose one of them, which does not matter."""
+        """Add the duration of a job. If two functions do this at once, one duration may be lost, which does no harm."""
         latency = self.read().observe(seconds)
         self._dynamodb.update_item(
             TableName=self._table,

@@ -1,4 +1,4 @@
-"""One item of the table that all functions share, changed by compare-and-swap."""
+"""An item of the table that all functions share. It is changed by compare-and-swap."""
 
 import json
 import random
@@ -20,7 +20,7 @@ TRIES = 40
 
 
 class SharedItem(Generic[T]):
-    """A frozen dataclass `kind`, kept as JSON in the item `key`. Before the first write it has its defaults.
+    """A frozen dataclass of type `kind`, stored as JSON in the item `key`. Before the first write it has its defaults.
 
     Errors of DynamoDB pass as botocore's ClientError.
     """
@@ -31,18 +31,18 @@ class SharedItem(Generic[T]):
         self._kind = kind
 
     def read(self) -> T:
-        """Read the state, consistently."""
+        """Read the state. The read is consistent."""
         return self.of(self._items.get(self.key)[0])
 
     def of(self, item: Item) -> T:
-        """Return the state that an item holds, which may be empty."""
+        """Return the state in an item, which may be empty."""
         known: dict[str, Any] = json.loads(str(item.get("state", "{}")))
         return self._kind(**{key: value for key, value in known.items() if key in self._kind.__dataclass_fields__})
 
     def change(self, change: Callable[[T], tuple[T, R]]) -> R:
-        """Replace the state by the first part of `change` of it, and return the second.
+        """Change the state. `change` gets the state and returns the new state and a result, which is returned.
 
-        Nothing is written if the state stays as it is. Raises TransientFault if too many functions change it at once.
+        Nothing is written if the state is the same. Raises TransientFault if too many functions change it at once.
         """
         for attempt in range(TRIES):
             item = self._items.get(self.key)[0]
@@ -55,8 +55,8 @@ class SharedItem(Generic[T]):
             try:
                 self._items.update(self.key, values=values, add={"version": 1}, when=[unchanged])
             except Refused:
-                # Full jitter: with many functions at once each try lets about one through.
-                time.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # nosec B311 # jitter is no secret
+                # Full jitter: with many functions at once, about one succeeds at each try.
+                time.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # nosec B311 # jitter need not be unpredictable
             else:
                 return result
         raise TransientFault(f"too many functions change the item {self.key} at once")

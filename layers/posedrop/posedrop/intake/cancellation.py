@@ -1,8 +1,7 @@
-"""Cancel what was not sent: a queued job, or uploads that are no job yet.
+"""Cancel a queued job that was not sent, or uploads that are not a job yet.
 
-The end is one conditional write. It leaves the record among those whose end is to be notified, so `intake` notifies it
-as any other job that fails before it is sent; should its function die in between, the redelivered message or the sweep
-does.
+Cancelling is one conditional write. The record then counts as ended and not notified, so `intake` notifies it like any
+other job that ends unsent. If the function dies in between, the redelivered message or the sweep completes this.
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ logger = Logger(child=True)
 
 
 def cancelled_upload_id(waiting: Record) -> str:
-    """Return the id of the failed job that uploads become which are cancelled before they are a job."""
+    """Return the job id for uploads that are cancelled before they are a job. They are reported as a failed job."""
     return job_id(waiting.bucket, waiting.character, waiting.pose, {"cancelled": rfc3339(waiting.created_at)})
 
 
@@ -31,21 +30,22 @@ class Cancellation:
         self._clock = clock
 
     def cancel(self, message: CancelMessage) -> Record | None:
-        """Cancel what a message names; return the record that is to be notified, or None if there is none.
+        """Cancel what a message names. Return the record to notify, or None if there is none.
 
-        A job that was sent, has ended, or has a later attempt is left alone. Raises Conflict if it moves meanwhile.
+        A job that was sent, has ended, or has a later attempt is not changed. Raises Conflict if the record changes
+        meanwhile.
         """
         record = self._ledger.get(message.job_id)
         if record is None or record.attempt != message.attempt or not record.can_be_cancelled:
             logger.info("nothing to cancel", status=record.status if record else None)
-            # Where this message was handled before, its function may have died before it notified anybody.
+            # If this message was handled before, the function may have died before it notified.
             return record if record and record.cancelled and record.attempt == message.attempt else None
         if record.status is Status.WAITING:
             return self._cancel_uploads(record)
         return self._ledger.cancel(record, self._clock())
 
     def _cancel_uploads(self, waiting: Record) -> Record:
-        """Report uploads as a job that failed, since only a job's end is notified, and stop waiting for the rest."""
+        """Record the uploads as a failed job, because only jobs are notified, and delete their waiting record."""
         job = Job(cancelled_upload_id(waiting), waiting.bucket, waiting.character, waiting.pose, {})
         record = self._ledger.refuse(job, CANCELLED, self._clock(), cancelled=True)
         self._ledger.stop_waiting(waiting.character, waiting.pose)

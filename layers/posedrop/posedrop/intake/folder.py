@@ -1,4 +1,4 @@
-"""From uploads to a job: which files belong together, whether they are settled and sound, and what the job is."""
+"""Make a job from a folder: which files belong together, whether they are settled and valid, and what the job is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,15 +16,15 @@ from posedrop.contract.upload_layout import FileKind
 from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 KEY_LIMIT = 1024
-"""Bytes of a key (Amazon S3 user guide, object keys)."""
+"""The most bytes of a key (Amazon S3 user guide, object keys)."""
 
 
 @dataclass(frozen=True)
 class JobCandidate:
-    """A job as its files make it. `error` says why it cannot be sent; without a prompt it is no job yet.
+    """A job made from its files. `error` says why it cannot be sent, or is None. Without a prompt it is not a job yet.
 
-    pending: by "face" and "pose", the file in whose place or beside which a picture may still come, and what it is: an
-    empty file, or the newest of a stem without a picture.
+    pending: by "face" and "pose", a file that a picture may still replace or join, and its content: an empty file, or
+    the newest file of a stem without a picture.
     """
 
     job: Job
@@ -33,15 +33,15 @@ class JobCandidate:
 
     @property
     def lacks_prompt(self) -> bool:
-        """Whether no prompt came from anywhere."""
+        """Whether there is no prompt."""
         return self.error is None and "prompt" not in self.job.parameters
 
 
 def later_upload(files: JobFiles, upload: SourceUpload | None, settle_seconds: float, now: float) -> Listed | None:
-    """The input whose own event the job is left to, or None if the job can be handled now.
+    """Return a newer file whose own event should handle the job, or None if the job can be handled now.
 
-    That is one younger than `settle_seconds` at `now` (seconds since the epoch), and newer than the upload that this
-    event is about: the newest never waits for another, so one event of a folder always goes on.
+    Such a file is younger than `settle_seconds` at `now` (seconds since the epoch), and newer than this event's own
+    upload. The event of the newest file never waits, so one event of a folder always handles the job.
     """
     own = next((f for f in files.present() if upload and (f.key, f.etag.strip('"')) == (upload.key, upload.etag)), None)
     younger = [
@@ -65,10 +65,10 @@ def read_candidate(
     prepares: bool = True,
     model: ModelSpec = CONSISTENT_CHARACTER,
 ) -> JobCandidate:
-    """Read and check the files of a job that has both images. A face that is `known` is not read.
+    """Read and check the files of a job that has both images. Faults of the files are in the candidate's `error`.
 
-    `prepares`: pictures are prepared before they are sent (PrepareImages). Raises UploadChanged if a file is not as it
-    was listed. What is wrong with the files is in the candidate's error.
+    A face remembered in `known` is not read again. `prepares`: pictures are prepared before they are sent
+    (PrepareImages). Raises UploadChanged if a file has changed since it was listed.
     """
     if files.face is None or files.pose is None:
         raise ValueError("a candidate needs both images")
@@ -82,7 +82,7 @@ def read_candidate(
         inputs[kind], content[kind] = found.input, found.identity
         problems += found.problems
         pending |= {str(kind): found.pending} if found.pending else {}
-        prompt = metadata_prompt(found.metadata)  # the pose's: it is read last
+        prompt = metadata_prompt(found.metadata)  # the pose is read last, so the prompt is from the pose
     layers, unreadable = _read_job_files(bucket, files, problems, model.schema)
     if prompt:
         try:
@@ -104,7 +104,7 @@ def read_candidate(
 def _read_job_files(
     bucket: UploadBucket, files: JobFiles, problems: list[Problem], rules: str
 ) -> tuple[list[dict[str, object]], list[str]]:
-    """Return what the job files say, and the digests of those that cannot be read, whose problems are added."""
+    """Return the contents of the job files, and the digests of invalid ones. Their faults are added to `problems`."""
     layers: list[dict[str, object]] = []
     unreadable: list[str] = []
     for listed in (files.job_file, files.pose_file):
@@ -123,7 +123,7 @@ def _read_job_files(
 
 @dataclass(frozen=True)
 class _Image:
-    """One image of a job. `identity` is what of it counts for the job's id; a known image's metadata is left out."""
+    """One image of a job. `identity` is its part of the job's id. The metadata of a remembered image is unknown."""
 
     input: Input
     identity: object
@@ -133,7 +133,7 @@ class _Image:
 
 
 def _read_image(bucket: UploadBucket, candidates: Sequence[Listed], known: ReadImages | None, prepares: bool) -> _Image:
-    """Read the newest file of a stem whose first bytes are a picture."""
+    """Read the newest file of a stem that is a picture by its first bytes."""
     others: list[tuple[Listed, Content]] = []
     for listed in candidates:
         if listed.size == 0:
@@ -141,7 +141,7 @@ def _read_image(bucket: UploadBucket, candidates: Sequence[Listed], known: ReadI
             continue
         try:
             found = _known(bucket, listed, known) or bucket.examine(listed)
-        except InvalidInput as exc:  # its content is not known: what the listing says stands for it
+        except InvalidInput as exc:  # its content is unknown, so the ETag in the listing identifies it
             return _Image(_unread(bucket, listed), ["unreadable", listed.etag], problems=exc.problems)
         if isinstance(found, Examined) and not found.type:
             others.append((listed, found.content))
@@ -157,13 +157,13 @@ def _read_image(bucket: UploadBucket, candidates: Sequence[Listed], known: ReadI
 
 
 def _known(bucket: UploadBucket, listed: Listed, known: ReadImages | None) -> Input | None:
-    """The image as it was read before, if that is remembered of its version."""
+    """Return what was read from this version of the image before, or None if it is not remembered."""
     version = bucket.version(listed) if known else None
     return known.get(bucket.name, listed.key, version, listed.etag.strip('"')) if known and version else None
 
 
 def _picture(bucket: UploadBucket, found: Examined | Input, known: ReadImages | None, prepares: bool) -> _Image:
-    """A picture that was read, now or before."""
+    """Return a picture that was read now (Examined) or is remembered (Input)."""
     if isinstance(found, Input):
         made, metadata, problem = found, {}, None
     else:

@@ -1,4 +1,4 @@
-"""From an upload to a job in the ledger, or to the record of what its uploads wait for."""
+"""Turn uploads into jobs in the ledger, or into a record of what they wait for."""
 
 import math
 import time
@@ -35,26 +35,26 @@ if TYPE_CHECKING:
 logger = Logger(child=True)
 
 LONGEST_DELAY = 900
-"""Seconds for which SQS delays a message at most (API reference, SendMessage)."""
-NET_DELAY = 60
-"""Seconds after which a pose is handled although its own event is to come: that one may be lost."""
+"""The longest delay of a message in seconds (SQS API reference, SendMessage)."""
+OWN_EVENT_DELAY = 60
+"""Seconds to wait for a pose's own event. After that the pose is handled without it, because it may be lost."""
 PAGE = 1000
-"""Files of a character that are listed at once, the most that S3 lists (API reference, ListObjectsV2)."""
+"""Files of a character that are listed at once: the most that S3 allows (API reference, ListObjectsV2)."""
 NOTIFIED_SOON = 5.0
-"""Seconds that a new attempt waits until the one before is notified."""
+"""Seconds until a new attempt is tried again, while the previous attempt is not notified."""
 MAY_COME = 120.0
-"""Seconds for which an empty file, or a stem without a picture, may still be on its way: gateways write an empty file
-first, and of a phone's picture the film may arrive before it."""
+"""Seconds to wait for a picture after an empty file or another file of its stem. Some gateways write an empty file
+first, and a phone's video may arrive before its picture."""
 READS = 5
-"""How often a folder is read that changes meanwhile."""
+"""How often a folder is read if it keeps changing."""
 
 
 class FolderUnsteady(PosedropError):
-    """The files of a job kept changing while they were read."""
+    """The files of a job kept changing while they were being read."""
 
 
 class UploadIntake:
-    """Handles what comes from the upload bucket. `clock` is for tests."""
+    """Handles the messages of the upload queue. `clock` is for tests."""
 
     def __init__(
         self,
@@ -79,9 +79,9 @@ class UploadIntake:
         self._clock = clock
 
     def upload(self, message: UploadMessage) -> Record | None:
-        """Handle an upload: the record of its job, or None.
+        """Handle an upload, and return the record of its job, or None if there is none.
 
-        A face or a job file becomes one message for each pose of the character. Raises FolderUnsteady.
+        For a face or a job file, a message is sent for each pose of the character. Raises FolderUnsteady.
         """
         try:
             upload = self._layout.parse(message.upload.key)
@@ -97,7 +97,10 @@ class UploadIntake:
         return self.pose(PoseMessage(message.bucket, upload.character, pose, message.upload, message.done_at))
 
     def pose(self, message: PoseMessage) -> Record | None:
-        """Handle one pose, or all there are: the record of its job, or None. Raises FolderUnsteady."""
+        """Handle one pose, and return the record of its job or None; or send a message for each pose if none is named.
+
+        Raises FolderUnsteady.
+        """
         logger.append_keys(character=message.character, pose=message.pose)
         found = None
         try:
@@ -109,21 +112,21 @@ class UploadIntake:
             raise
         except Exception as exc:
             if is_transient(exc):
-                raise TransientFault(f"the files cannot be read just now: {type(exc).__name__}: {exc}") from exc
+                raise TransientFault(f"the files cannot be read for now: {type(exc).__name__}: {exc}") from exc
             return self._count(message, exc)
         return self._record(message, found) if found else None
 
     def retry(self, record: Record, wish: str, *, buy_again: bool) -> Record | None:
-        """Begin a new attempt of a failed job, once for each `wish` (a message's id); return its record.
+        """Begin a new attempt of a failed job, and return its record. Each `wish` (a message's id) makes one attempt.
 
-        Where the job failed before it was sent the folder is read again: other content is a job of its own. Raises
-        Deferred while the attempt before is not notified.
+        If the job failed because of its files or before it was sent, the folder is read again. If its content has
+        changed, it is another job. Raises Deferred while the previous attempt is not notified.
         """
         if record.status is not Status.FAILED or wish in record.wishes:
             logger.info("no new attempt: the job has not failed, or this message made one", status=record.status)
             return record
         if not record.notified_at:
-            raise Deferred(ReasonCode.BUSY, "the attempt before is to be notified first", NOTIFIED_SOON)
+            raise Deferred(ReasonCode.BUSY, "the previous attempt is not notified yet", NOTIFIED_SOON)
         if record.failed_unsent:
             return self._retry_unsent(record, wish)
         return self._new_attempt(record, wish, buy_again=buy_again)
@@ -132,14 +135,14 @@ class UploadIntake:
         message = PoseMessage(record.bucket, record.character, record.pose, None)
         found = self._read(message)
         if found is None:
-            return None  # what is missing now is in the waiting record
+            return None  # the waiting record says what is missing
         if found.job.job_id != record.job_id:
-            logger.info("the files have changed: they are a job of their own", other=found.job.job_id)
+            logger.info("the files have changed, so they are another job", other=found.job.job_id)
             return self._record(message, found)
         return self._new_attempt(record, wish, inputs=found.job.inputs, error=found.error)
 
     def _new_attempt(self, record: Record, wish: str, *, error: JobError | None = None, **changes: Any) -> Record:
-        """Begin the next attempt of a failed job, in its place in line."""
+        """Begin the next attempt of a failed job, and give it a place."""
         place = {}
         if error is None:
             place = self._entrance.place(record.character, record.dispatch_number)
@@ -149,7 +152,7 @@ class UploadIntake:
         return started
 
     def _record(self, message: PoseMessage, found: JobCandidate) -> Record:
-        """The job's record, new in its place in line; a newer upload of the same content gives it its versions."""
+        """Return the record of a job. Create it with a place, or update it if the content was uploaded again."""
         now = self._clock()
         record = self._ledger.get(found.job.job_id)
         if record:
@@ -165,7 +168,7 @@ class UploadIntake:
         return record
 
     def _renew(self, record: Record, found: JobCandidate, now: float) -> Record:
-        """Give a job that there is the versions of a newer upload of the same content."""
+        """Update an existing job after its content was uploaded again."""
         newer = {name: made.version_id for name, made in found.job.inputs.items()}
         known = {name: made["version_id"] for name, made in record.inputs.items()}
         if found.error or newer == known:
@@ -173,14 +176,14 @@ class UploadIntake:
         if record.status is Status.QUEUED:
             return self._ledger.renew_inputs(record, found.job.inputs, now)
         if record.notified_at and record.failed_unsent:
-            # Not for its content, which is sound: uploaded again, it is wanted.
+            # The content is valid, so it failed for another reason. Uploading it again asks for a new attempt.
             return self._new_attempt(record, ":".join(filter(None, newer.values())), inputs=found.job.inputs)
         return record
 
     def _expand(self, message: PoseMessage) -> None:
-        """Send a message for each pose on a page of the listing, and behind them one for the next page.
+        """Send a message for each pose on a page of the listing, and one for the next page.
 
-        So the queue never holds much more than a page of one character. A run that ends early begins its page again.
+        So the queue never has much more than one page of a character. If the function dies, the page is done again.
         """
         bucket = UploadBucket(self._s3, message.bucket, self._layout)
         own = message.upload.key if message.upload else ""
@@ -193,7 +196,7 @@ class UploadIntake:
                 return
             missing = ["pose"] if found.face else ["face", "pose"]
             self._wait(message, missing, hint(missing, found.strangers))
-            poses, after = bucket.some_poses(message.character, "", PAGE, own)  # for a pose that came meanwhile
+            poses, after = bucket.some_poses(message.character, "", PAGE, own)  # a pose may have arrived meanwhile
         delays = {pose: self._delay(modified, message.done_at) for pose, modified in poses.items()}
         messages = [(replace(message, pose=pose, after=""), delay) for pose, delay in delays.items()]
         for start in range(0, len(messages), 10):
@@ -203,12 +206,14 @@ class UploadIntake:
         logger.info("expanded", poses=len(poses), later=sum(delay > 0 for delay in delays.values()), after=after)
 
     def _delay(self, modified: datetime, done_at: float | None) -> int:
-        """Return after how many seconds a pose is handled because of a file that was uploaded at `done_at`.
+        """Return the delay in seconds of the message for a pose, after a face or job file was uploaded at `done_at`.
 
-        The own event of a pose that was still settling then, or came later, sees the file: it goes first.
+        A pose that was still settling then, or arrived later, has its own event, which sees the file and should handle
+        the pose first.
         """
-        settled_before = (done_at or math.inf) + 1 - self._settings.settle_seconds  # S3 cuts its times to seconds
-        return 0 if modified.timestamp() < settled_before else NET_DELAY
+        # + 1: S3 truncates its times to seconds.
+        settled_before = (done_at or math.inf) + 1 - self._settings.settle_seconds
+        return 0 if modified.timestamp() < settled_before else OWN_EVENT_DELAY
 
     def _send(self, messages: Sequence[tuple[PoseMessage, int]]) -> None:
         """Send at most ten messages, each with its delay in seconds."""
@@ -220,19 +225,19 @@ class UploadIntake:
             ],
         )
         if response.get("Failed"):
-            raise PosedropError(f"{len(response['Failed'])} messages were not taken by the queue")
+            raise PosedropError(f"{len(response['Failed'])} messages were rejected by the queue")
 
     def _read(self, message: PoseMessage) -> JobCandidate | None:
-        """The job that the files make now, or None if they are no job: then it is written what is missing."""
+        """Return the job that the files make, or None if they are not a job yet. Then record what is missing."""
         bucket = UploadBucket(self._s3, message.bucket, self._layout)
         own = message.upload.key if message.upload else ""
         before: JobFiles | None = None
         for _ in range(READS):
             files = bucket.files(message.character, message.pose, own)
-            younger = later_upload(files, message.upload, self._settings.settle_seconds, self._clock())
-            if younger:
-                logger.info("left to the event of a younger file", key=younger.key)
-                left = younger.modified.timestamp() + self._settings.settle_seconds - self._clock()
+            newer = later_upload(files, message.upload, self._settings.settle_seconds, self._clock())
+            if newer:
+                logger.info("left to the event of a newer file", key=newer.key)
+                left = newer.modified.timestamp() + self._settings.settle_seconds - self._clock()
                 self._read_again(replace(message, upload=None), left)
                 return None
             if not files.pose and not files.pose_file:
@@ -242,7 +247,7 @@ class UploadIntake:
             missing, reason = files.missing, hint(files.missing, files.strangers)
             if not missing:
                 try:
-                    found = self._draft(bucket, message, files)
+                    found = self._candidate(bucket, message, files)
                 except UploadChanged as exc:
                     logger.info("a file changed while it was read", key=str(exc))
                     continue
@@ -256,10 +261,10 @@ class UploadIntake:
             if files == before:
                 return None
             self._wait(message, missing, reason)
-            before = files  # read once more, for the file that came meanwhile
+            before = files  # read once more: a file may have arrived meanwhile
         raise FolderUnsteady("the files keep changing")
 
-    def _draft(self, bucket: UploadBucket, message: PoseMessage, files: JobFiles) -> JobCandidate:
+    def _candidate(self, bucket: UploadBucket, message: PoseMessage, files: JobFiles) -> JobCandidate:
         return read_candidate(
             bucket,
             message.character,
@@ -272,25 +277,25 @@ class UploadIntake:
         )
 
     def _coming(self, found: JobCandidate) -> dict[str, tuple[Listed, Content]]:
-        """The files in whose place a picture may still come: the young ones of what has none."""
+        """Return the recent files that a picture may still replace or join, by "face" and "pose"."""
         since = self._clock() - MAY_COME
         return {what: pair for what, pair in found.pending.items() if pair[0].modified.timestamp() > since}
 
     def _read_again(self, message: PoseMessage, seconds: float) -> None:
-        """Send the message once more, for when a young file has settled: that file's own event may be lost."""
+        """Send the message again with a delay, because the own event of a recent file may be lost."""
         self._send([(message, min(max(1, math.ceil(seconds)), LONGEST_DELAY))])
 
     def _wait(self, message: PoseMessage, missing: list[str], reason: str | None = None) -> None:
         now = self._clock()
         record = self._ledger.wait(message.bucket, message.character, message.pose, missing, now, reason)
         if message.pose:
-            self._ledger.stop_waiting(message.character, "")  # a pose is not missing any more
-        if record.created_at == record.updated_at:  # it is read again and again
+            self._ledger.stop_waiting(message.character, "")  # the character has a pose now
+        if record.created_at == record.updated_at:  # count only the first time
             count("Waiting")
         logger.info("waiting", missing=missing, reason=reason)
 
     def _count(self, message: PoseMessage, exc: Exception) -> Record:
-        """Count an unexpected error before there is a job; return the record of the job that the last of them ends."""
+        """Count an unexpected error before there is a job. After the last one, return the record of a failed job."""
         text = f"unexpected error: {type(exc).__name__}: {exc}"
         now = self._clock()
         waiting = self._ledger.count_unread(message.bucket, message.character, message.pose, text, now)

@@ -1,4 +1,4 @@
-"""Let new jobs in: at once if nobody stands in line, the gate is open and a time is free; else into the line."""
+"""Place new jobs. If the line is empty, the gate is open and a time is free, a job is sent at once; else it waits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,10 +22,10 @@ class Entrance:
         self._clock = clock
 
     def place(self, character: str, number: int = 0) -> dict[str, Any]:
-        """Find the place of a new job or attempt; return the attributes that its record is written with.
+        """Return the place of a new job or attempt, as attributes for its record.
 
-        `number` is the record's dispatch number so far. A job that goes at once has the highest rank so far, and raises
-        nothing: the next one in line is as close to its turn as before.
+        `number` is the record's dispatch number so far. A job that is sent at once gets the highest rank so far and
+        does not raise it, so the jobs in line lose nothing.
         """
         now = self._clock()
         place: dict[str, Any] = {"queued_at": now, "dispatch_number": number + 1}
@@ -43,7 +43,7 @@ class Entrance:
         return place
 
     def send(self, record: Record, place: dict[str, Any]) -> None:
-        """Send the message of a job that goes at once, once its record is written as `place` said."""
+        """Send the message of a job that is sent at once. Call it after the record was written with this `place`."""
         at = place.get("send_at")
         if at is not None and record.send_at is not None and rfc3339(record.send_at) == rfc3339(at):
             message = SubmitMessage(record.job_id, record.dispatch_number)

@@ -1,4 +1,4 @@
-"""Keep the line of queued jobs in the ledger: who stands where, and who moves."""
+"""The line of queued jobs, in the ledger's index `line`: read it, and move jobs in it."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,39 +8,40 @@ from posedrop.contract.times import rfc3339
 
 TRIES = 8
 NO_LONGER = ("send_at",)
-"""Attributes that a job loses when it is put back in line."""
+"""The attributes that are removed when a job is put back in line."""
 
 
 class Line:
-    """The line in the table. Errors of DynamoDB pass as botocore's ClientError."""
+    """The line. Errors of DynamoDB pass as botocore's ClientError."""
 
     def __init__(self, items: Items) -> None:
         self._items = items
 
     def head(self, limit: int) -> list[Entry]:
-        """Return the next jobs in line, at most `limit`, in their order."""
+        """Return the next jobs in line, in order, at most `limit`."""
         return self._entries(IN_LINE, None, limit)
 
     def due(self, now: float, limit: int) -> list[Entry]:
-        """Return the jobs that are due by now (seconds since the epoch), at most `limit`, the longest due first."""
+        """Return the jobs due at `now` (seconds since the epoch), the longest due first, at most `limit`."""
         return self._entries(DUE, rfc3339(now), limit)
 
     def next_due(self) -> list[Entry]:
-        """Return the job that is due next, now or later; empty if there is none."""
+        """Return the job that is due next, now or later, as a list of one. Return an empty list if there is none."""
         return self._entries(DUE, None, 1)
 
     def is_empty(self) -> bool:
-        """Return whether nobody stands in line."""
+        """Return whether no job is in line."""
         return not self.head(1)
 
     def before(self, place: str, limit: int = 1000) -> int:
-        """Count the jobs in line before a place, at most `limit` of them."""
+        """Return the number of jobs in line before a place, at most `limit`."""
         return sum(1 for _ in self._items.query(LINE_INDEX, ("stands", IN_LINE), ("place", place), limit))
 
     def rank(self, character: str, highest: int, now: float) -> int:
-        """Return the rank of a client's next job in line; `highest` is the highest rank dispatched so far.
+        """Return the rank of a client's next job. `highest` is the highest rank dispatched so far.
 
-        A client's jobs have successive ranks. So the clients take turns, whatever the number of their jobs.
+        Each new job of a client gets the next rank, and a new client begins behind `highest`. So clients take turns,
+        however many jobs each of them has.
         """
         key, used = client_item(character), {"expires_at": int(now + CLIENT_SECONDS)}
         for _ in range(TRIES):
@@ -53,15 +54,15 @@ class Line:
                 first = [Condition("rank", "<", highest, or_absent=True)]
                 return int(self._items.update(key, values={**used, "rank": highest + 1}, when=first)["rank"])
             except Refused:
-                pass  # another job of this client came meanwhile
+                pass  # another job of this client got a rank meanwhile
         return highest + 1
 
     def dispatch(self, entry: Entry, at: float) -> int | None:
-        """Move a job from its place to a reserved time; return its new dispatch number, or None if it has moved."""
+        """Move a job to a reserved time. Return its new dispatch number, or None if it is no longer at its place."""
         return self._move(entry, {**dispatched(at), "send_at": rfc3339(at)})
 
     def put_in_line(self, entry: Entry) -> bool:
-        """Put a job that is due back in line at its old rank; return whether it was still there."""
+        """Put a due job back in line at its old rank. Return False if it is no longer at its place."""
         return self._move(entry, in_line(entry.rank, entry.queued_at)) is not None
 
     def _move(self, entry: Entry, values: Mapping[str, Value]) -> int | None:

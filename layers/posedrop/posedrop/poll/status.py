@@ -1,4 +1,4 @@
-"""One poll of a job's status, and what the state machine does next."""
+"""Poll a job's status once, and decide what the state machine does next."""
 
 import math
 from collections.abc import Callable
@@ -35,10 +35,10 @@ def check(
     on_rate_limit: Callable[[float | None], object],
     on_refused_key: Callable[[], object],
 ) -> ExecutionState:
-    """Ask once, and say whether the job is finished, and if not how many whole seconds to wait.
+    """Poll once, and return the new state: either finished, or with whole seconds to wait.
 
-    An error of the GET is not the job's end before `timeout_seconds` after its submission. `on_rate_limit` is called
-    after a 429 with the seconds of its Retry-After or None, `on_refused_key` after a 401; what they raise is logged.
+    A failed GET does not end the job until `timeout_seconds` after its submission. `on_rate_limit` is called after a
+    429 with the seconds of its Retry-After or None, `on_refused_key` after a 401. Their errors are logged.
     """
     asked = replace(state, polls=state.polls + 1)
     try:
@@ -51,7 +51,7 @@ def check(
             elif exc.status == 401:
                 on_refused_key()
         except (PosedropError, BotoCoreError, ClientError) as fault:
-            logger.warning("the response could not be passed on", reason=str(fault))
+            logger.warning("the pause or the new key was not recorded", reason=str(fault))
         return _without_status(asked, exc, latency, timeout_seconds, clock())
     if response.state == COMPLETED:
         return replace(asked, finished=True, faults=0)
@@ -71,11 +71,11 @@ def _without_status(
     if exc.gone:
         first = now if state.not_found_at is None else state.not_found_at
         if result_gone(first, now, state.submitted_at):
-            return _ended(state, ResultExpired("the provider does not know the request id, or no longer"))
+            return _ended(state, ResultExpired("the provider does not know the request id"))
         faulty = replace(faulty, not_found_at=first)
         wanted = max(NOT_FOUND_APART - (now - first), NOT_FOUND_AFTER - (now - state.submitted_at), 1)
         return _wait(faulty, min(wanted + 1, NOT_FOUND_APART + 1), timeout_seconds, now)
-    # Longer with each fault, and never shorter than the provider asks for.
+    # The wait grows with each fault, and is never shorter than the provider asks for.
     seconds = max(next_wait(now - state.submitted_at, latency), min(2**faulty.faults, LONGEST_WAIT))
     return _wait(faulty, max(seconds, exc.retry_after or 0), timeout_seconds, now)
 
@@ -84,7 +84,7 @@ def _wait(state: ExecutionState, seconds: float, timeout_seconds: float, now: fl
     left = state.submitted_at + timeout_seconds - now
     if left <= 0:
         return _ended(state, TimedOut(f"the job did not end within {timeout_seconds:g} s after its submission"))
-    # Step Functions waits whole seconds.
+    # Step Functions waits for whole seconds only.
     return replace(state, wait_seconds=max(1, math.ceil(min(seconds, left))))
 
 

@@ -1,4 +1,4 @@
-"""One turn of the wait loop: a poll of the job's status, within the plan's limit."""
+"""Do one turn of the wait loop: poll a job's status, within the plan's request limit."""
 
 import math
 import time
@@ -42,20 +42,20 @@ class StatusPoller:
         self._clock = clock
         self._sleep = sleep
 
-    def look(self, state: ExecutionState) -> ExecutionState:
-        """Poll once, and say whether the job is finished, and if not how many whole seconds to wait.
+    def poll(self, state: ExecutionState) -> ExecutionState:
+        """Poll once, and return the new state: either finished, or with whole seconds to wait.
 
-        Where polls count, each waits for its permit, and so does the fetching of the result.
+        If polls count against the plan's limit, the poll waits for a permit, and so does fetching the result.
         """
         if state.completed:
-            return self._let_fetch(replace(state, wait_seconds=state.look_wait_seconds))
+            return self._let_fetch(replace(state, wait_seconds=state.poll_wait_seconds))
         began, deadline = self._clock(), state.submitted_at + self._timeout_seconds
         closed = self._wait_for_permit()
         if closed and self._clock() < deadline:
             logger.info("not polled", reason=closed.reason, until=closed.until)
             return self._wait_until(state, min(closed.until, deadline))
         waited = round(self._clock() - began)
-        looked = check(
+        polled = check(
             replace(state, wait_seconds=state.wait_seconds + waited),
             self._segmind,
             latency=self._latency(state),
@@ -64,37 +64,37 @@ class StatusPoller:
             on_rate_limit=self._rate_limited,
             on_refused_key=self._api_key.renew,
         )
-        if not looked.finished:
-            return looked
-        looked = replace(looked, elapsed_seconds=round(self._clock() - state.submitted_at, 3))
-        return looked if looked.error else self._let_fetch(looked)
+        if not polled.finished:
+            return polled
+        polled = replace(polled, elapsed_seconds=round(self._clock() - state.submitted_at, 3))
+        return polled if polled.error else self._let_fetch(polled)
 
     def _let_fetch(self, state: ExecutionState) -> ExecutionState:
-        """Finish a completed job once its result may be fetched: that is a call too."""
+        """Finish a completed job as soon as there is a permit to fetch its result."""
         closed = self._wait_for_permit()
         if closed is None:
             return replace(state, finished=True)
-        waiting = replace(state, finished=False, completed=True, look_wait_seconds=state.wait_seconds)
+        waiting = replace(state, finished=False, completed=True, poll_wait_seconds=state.wait_seconds)
         return self._wait_until(waiting, closed.until)
 
     def _wait_for_permit(self) -> Closed | None:
-        """Wait until a call may be made, or return why that is too far away."""
+        """Wait for a permit to call the provider. If that takes too long, return why, and until when."""
         try:
-            taken = self._limiter.permit_poll(self._clock())
+            permit = self._limiter.permit_poll(self._clock())
         except (PosedropError, BotoCoreError, ClientError) as exc:
-            # The limit is worth less than the job: a call too many is answered with a 429.
-            logger.warning("no permit can be taken", reason=str(exc))
+            # Poll without a permit: the worst case is a 429.
+            logger.warning("no permit: the limit cannot be read", reason=str(exc))
             return None
-        if isinstance(taken, Closed):
-            return taken
-        self._sleep(max(0.0, taken.at - self._clock()))
+        if isinstance(permit, Closed):
+            return permit
+        self._sleep(max(0.0, permit.at - self._clock()))
         return None
 
     def _wait_until(self, state: ExecutionState, until: float) -> ExecutionState:
         return replace(state, wait_seconds=max(1, math.ceil(until - self._clock())))
 
     def _rate_limited(self, retry_after: float | None) -> None:
-        from posedrop.aws import metrics as telemetry  # only where it is needed: it takes time to import
+        from posedrop.aws import metrics as telemetry  # imported only when needed, because the import is slow
 
         self._limiter.pause(self._clock(), retry_after)
         telemetry.count("RateLimited")

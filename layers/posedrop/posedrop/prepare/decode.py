@@ -1,7 +1,8 @@
-"""Decode one picture, make it what is sent, and end: `python -m posedrop.prepare.decode`, the request on its input.
+"""Decode one picture and convert it for the provider: `python -m posedrop.prepare.decode`, with a JSON request on
+stdin.
 
-It runs apart from the function, with bounds of memory and time, since decoders meet bytes that anybody may have made.
-Its output is what was done, or what is wrong with the picture.
+It runs in its own process with limits of memory and time, because a decoder may have to read a hostile file. It writes
+JSON to stdout: what was done, or what is wrong with the picture.
 """
 
 import io
@@ -32,9 +33,9 @@ FORMATS = {
 }
 QUALITY = 95
 MANY_PIXELS = 50_000_000
-"""Pixels of which no second copy is made: they are reduced by a whole number, band by band."""
+"""A picture with more pixels is never copied as a whole. It is reduced by a whole factor, band by band."""
 BAND = 512
-"""Rows of a band of the reduced picture."""
+"""The rows of a band in the reduced picture."""
 METADATA = ("exif", "xmp", "icc_profile", "comment", "photoshop", "XML:com.adobe.xmp", "thumbnails")
 GREY_16 = ("I;16", "I;16L", "I;16B", "I;16N")
 TRANSPOSED = {
@@ -46,11 +47,11 @@ TRANSPOSED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture upright, by its EXIF orientation (CIPA DC-008, 4.6.4 A)."""
+"""The operation that turns a picture upright, by its EXIF orientation (CIPA DC-008, 4.6.4 A)."""
 
 
 def main() -> int:
-    """Read a request from the input, and write what came of it to the output."""
+    """Read a request from stdin, and write the result to stdout."""
     asked = json.load(sys.stdin)
     megabytes = asked["megabytes"]
     resource.setrlimit(resource.RLIMIT_DATA, (megabytes * 2**20, megabytes * 2**20))
@@ -72,10 +73,10 @@ def main() -> int:
 
 
 def convert(source: Path, target: Path, kind: Type, orientation: int, changes: set[str]) -> dict[str, Any]:
-    """Write a picture that can be sent; return its file's ending and what was done. Raises BadImage.
+    """Write a picture that can be sent. Return its extension and what was done. Raises BadImage.
 
-    `orientation` is what the container says, 0 where only the decoder can say it; `changes` are those that the
-    container asks for.
+    `orientation` is from the container, or 0 if only the decoder can find it. `changes` are those that the container
+    requires.
     """
     image = _open(source, kind)
     before = image.size
@@ -87,9 +88,9 @@ def convert(source: Path, target: Path, kind: Type, orientation: int, changes: s
         image.load()
     except MemoryError:
         raise
-    except Exception as exc:  # decoders raise nearly anything
+    except Exception as exc:  # decoders raise many kinds of errors
         raise BadImage(f"the picture cannot be decoded: {_said(exc)}") from exc
-    if kind is Type.HEIC:  # its decoder has turned it, and Pillow has a TIFF
+    if kind is Type.HEIC:  # the HEIC decoder has turned it already
         turned, orientation = (image.info.get("original_orientation") or 1) != 1, 1
     else:
         orientation = orientation or _orientation(image)
@@ -108,7 +109,7 @@ def convert(source: Path, target: Path, kind: Type, orientation: int, changes: s
         image = image.resize(size, Image.Resampling.LANCZOS)
         data = _encode(image, coarse_colours=True)
     target.write_bytes(data)
-    # The container only knows that it is too large as it is: what is written may not be.
+    # The container says that the original is too large. The converted picture may be small enough.
     reduced = max(image.size) < max(before)
     changes = (changes - {Change.REDUCED}) | ({Change.REDUCED} if reduced else set())
     changes |= {Change.TURNED} if turned else set()
@@ -118,17 +119,17 @@ def convert(source: Path, target: Path, kind: Type, orientation: int, changes: s
 
 def _open(source: Path, kind: Type) -> Image.Image:
     if kind is Type.HEIC:
-        import pi_heif  # type: ignore[import-untyped]  # here: nothing else needs it
+        import pi_heif  # type: ignore[import-untyped]  # imported here, because other formats do not need it
 
         pi_heif.register_heif_opener(thumbnails=False)
-    Image.MAX_IMAGE_PIXELS = None  # the limit here is our own
+    Image.MAX_IMAGE_PIXELS = None  # PIXEL_LIMIT is checked instead
     try:
         image = Image.open(source, formats=(FORMATS[kind],))
     except MemoryError:
         raise
     except UnidentifiedImageError as exc:
-        raise BadImage("the picture is damaged: no decoder reads its header") from exc
-    except Exception as exc:  # decoders raise nearly anything
+        raise BadImage("the picture is damaged: its header cannot be read") from exc
+    except Exception as exc:  # decoders raise many kinds of errors
         raise BadImage(f"the picture is damaged: {_said(exc)}") from exc
     if image.width * image.height > PIXEL_LIMIT:
         limit = f"{PIXEL_LIMIT // 10**6} million"
@@ -141,7 +142,7 @@ def _said(exc: Exception) -> str:
 
 
 def _draft(image: Image.Image) -> None:
-    """Let a JPEG that is far too large be decoded smaller: a progressive one takes twice the memory of another."""
+    """Decode a very large JPEG at a smaller size, because a progressive JPEG needs twice the memory."""
     factor = math.ceil(max(image.size) / SIDE_LIMIT)
     if factor > 1 and image.width * image.height > MANY_PIXELS:
         image.draft(None, (image.width // factor, image.height // factor))
@@ -153,7 +154,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """A picture of 8 bits a sample in L, RGB, RGBA or CMYK."""
+    """Return the picture with 8 bits a sample in mode L, RGB, RGBA or CMYK."""
     if image.mode in GREY_16:
         return image.convert("I").point(lambda value: value / 256).convert("L")
     if image.mode in ("I", "F"):
@@ -164,7 +165,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """The picture without its alpha channel if nothing is transparent."""
+    """Return the picture without its alpha channel, if nothing is transparent."""
     if image.mode != "RGBA" or image.getchannel("A").getextrema()[0] != 255:
         return image
     return image.convert("RGB")
@@ -186,7 +187,7 @@ def _within_limit(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The picture in sRGB. A profile that littlecms cannot use is left out, as decoders do."""
+    """Return the picture in sRGB. A profile that littlecms cannot use is ignored, as decoders do."""
     if profile and not is_srgb(profile):
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -203,8 +204,8 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _encode(image: Image.Image, *, coarse_colours: bool = False) -> bytes:
-    """The picture as a PNG if it is transparent, else as a JPEG, its colours in half the resolution if need be."""
-    image.info.clear()  # comments and alike would be written, too
+    """Return a PNG if the picture is transparent, else a JPEG. `coarse_colours` halves the colour resolution."""
+    image.info.clear()  # Pillow would write comments and other metadata
     buffer = io.BytesIO()
     if image.mode == "RGBA":
         image.save(buffer, "PNG", compress_level=4)

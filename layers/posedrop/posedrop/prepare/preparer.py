@@ -1,8 +1,8 @@
-"""Prepare one picture: read the upload, cut or decode, store what is sent.
+"""Prepare one picture: read the upload, clean or convert it, and store the picture that is sent.
 
-Where nothing but metadata is to go it is cut out, and no pixel changes. Everything else is decoded in a process of its
-own (decode.py), which has no credentials, little memory and little time: a hostile file ends that process and nothing
-else.
+If only metadata must be removed, it is cut out of the file, and no pixel changes. Otherwise the picture is decoded in a
+separate process (decode.py) without credentials, and with little memory and time. A hostile file can only crash that
+process.
 """
 
 import hashlib
@@ -32,11 +32,11 @@ logger = Logger(child=True)
 
 CHUNK = 1024 * 1024
 DECODE_SECONDS = 45.0
-"""Seconds for the decoder, of the function's 60."""
+"""The decoder's share of the function's 60 seconds."""
 MARGIN = 8.0
-"""Seconds that are left to store what was made, and to answer."""
+"""Seconds that are reserved for storing the picture and returning."""
 OWN_MEGABYTES = 250
-"""Of the function's memory, for all but the decoder's data."""
+"""The function's memory that the decoder may not use."""
 
 
 class Preparer:
@@ -48,9 +48,9 @@ class Preparer:
         self._memory_megabytes = memory_megabytes
 
     def handle(self, event: dict[str, Any], remaining: Callable[[], float]) -> dict[str, Any]:
-        """Prepare what the event asks for, and return the function's response: the picture, or why there is none.
+        """Prepare the event's picture. Return the function's response: the prepared picture, or the error.
 
-        `remaining` gives the function's seconds left.
+        `remaining` returns the function's seconds left.
         """
         request = PrepareRequest.of(event)
         try:
@@ -66,7 +66,7 @@ class Preparer:
         return {"prepared": {**prepared.summary(), "etag": prepared.etag}}
 
     def prepare(self, request: PrepareRequest, remaining: Callable[[], float]) -> Prepared:
-        """Prepare one picture. Raises InvalidInput, UploadChanged and TransientFault; other errors of S3 pass."""
+        """Prepare one picture. Raises InvalidInput, UploadChanged and TransientFault. Other errors of S3 pass."""
         with tempfile.TemporaryDirectory() as directory:
             source, made = Path(directory, "upload"), Path(directory, "picture")
             info, patches = self._read(request, source)
@@ -82,7 +82,7 @@ class Preparer:
             return self._store(request, made, found["ending"], found["changes"])
 
     def _read(self, request: PrepareRequest, target: Path) -> tuple[ImageInfo | None, list[Patch]]:
-        """Read the upload into a file; of a picture that could be sent as it is, say what its container says."""
+        """Read the upload into `target`. Return what its container says (PNG, JPEG and WebP only), and the patches."""
         digest, read = hashlib.sha256(), 0
         patches: list[Patch] = []
         checker = ImageChecker(patches) if request.content_type in SENT else None
@@ -111,7 +111,7 @@ class Preparer:
         return Prepared(self._bucket, key, response["ETag"].strip('"'), sha256, tuple(changes))
 
     def _store_refusal(self, request: PrepareRequest, reason: str) -> None:
-        """Leave a note beside the pictures, so that a face of a thousand poses is tried once."""
+        """Store the reason in the bucket, so that a bad face with a thousand poses is decoded only once."""
         body = json.dumps({"reason": reason}).encode()
         key = prefix(request.sha256) + REFUSED
         self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType="application/json")
@@ -126,7 +126,7 @@ def _cut(data: bytes, patches: list[Patch]) -> bytes:
 def _decode(
     request: PrepareRequest, info: ImageInfo | None, source: Path, made: Path, seconds: float, megabytes: int
 ) -> dict[str, Any]:
-    """Let a process of its own decode, turn, convert and reduce a picture. Raises BadImage and InvalidInput."""
+    """Decode and convert a picture in a separate process. Raises BadImage and InvalidInput."""
     asked = {
         "source": str(source),
         "target": str(made),
@@ -135,10 +135,10 @@ def _decode(
         "changes": list(info.changes) if info else [],
         "megabytes": megabytes,
     }
-    # Nothing of the function's environment: it holds the credentials.
+    # Do not pass on the function's environment: it has the credentials.
     environment = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        done = subprocess.run(  # nosec B603 # no shell, and no word of it from outside
+        done = subprocess.run(  # nosec B603 # no shell, and no argument from outside
             [sys.executable, "-m", "posedrop.prepare.decode"],
             input=json.dumps(asked).encode(),
             capture_output=True,
@@ -147,11 +147,11 @@ def _decode(
             check=False,
         )
     except subprocess.TimeoutExpired as exc:
-        # No note is left of it: another run may have more time.
+        # The reason is not stored, because another run may have more time.
         raise InvalidInput(f"decoding the picture takes more than {seconds:.0f} s") from exc
     if done.returncode:
-        logger.warning("the decoder ended", code=done.returncode, said=done.stderr[-2000:].decode(errors="replace"))
-        raise BadImage(f"the picture cannot be decoded within {megabytes} MB, or it breaks the decoder")
+        logger.warning("the decoder failed", code=done.returncode, said=done.stderr[-2000:].decode(errors="replace"))
+        raise BadImage(f"the picture cannot be decoded within {megabytes} MB, or it crashes the decoder")
     found: dict[str, Any] = json.loads(done.stdout)
     if "problem" in found:
         raise BadImage(found["problem"])

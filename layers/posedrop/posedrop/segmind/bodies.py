@@ -1,4 +1,4 @@
-"""Reading a response's body: of a bounded size, in a bounded time, however it is packed."""
+"""Read the body of a response within a limit of bytes and time, also if it is compressed."""
 
 import time
 import zlib
@@ -10,7 +10,7 @@ from posedrop.contract.errors import PosedropError
 
 PACKED = ("gzip", "x-gzip", "deflate")
 HEADER = 47
-"""For zlib: a header of gzip or of zlib, whichever is there."""
+"""zlib's code for: expect a gzip or a zlib header."""
 
 
 class BodyTooLarge(PosedropError):
@@ -18,14 +18,14 @@ class BodyTooLarge(PosedropError):
 
 
 def read_body(response: httpx.Response, limit: int, deadline: float) -> bytes:
-    """The body of a response that is streamed, at most `limit` bytes, before `deadline` (seconds, monotonic).
+    """Return the body of a streamed response: at most `limit` bytes, before `deadline` (seconds, monotonic).
 
     Raises BodyTooLarge, httpx.ReadTimeout, and httpx's other errors.
     """
     encoding = response.headers.get("content-encoding", "").strip().lower()
     plain = encoding in ("", "identity")
     content = bytearray()
-    # Unpacked by httpx, a chunk of a few KiB would be a thousand times as large at once.
+    # If httpx decompressed it, a chunk of a few KiB could suddenly become a thousand times as large.
     for chunk in response.iter_bytes() if plain else response.iter_raw():
         content += chunk
         if len(content) > limit:
@@ -36,20 +36,21 @@ def read_body(response: httpx.Response, limit: int, deadline: float) -> bytes:
 
 
 PIECE = 256 * 1024
-"""Bytes that are unpacked at once: memory does not grow with what they unfold to."""
+"""The most bytes that are decompressed at once. It bounds the memory, however well the body is compressed."""
 
 
 def unpacked(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
-    """Yield the bytes of a streamed body, whatever its Content-Encoding is: in pieces, so that the caller can count.
+    """Yield the decompressed bytes of a streamed body in pieces, so that the caller can count them.
 
-    Raises httpx.DecodingError where it is packed in another way than gzip or deflate, or ends too early.
+    `encoding` is its Content-Encoding. Raises httpx.DecodingError if that is neither gzip nor deflate, or if the body
+    ends too early.
     """
     encoding = encoding.strip().lower()
     if encoding in ("", "identity"):
         yield from chunks
         return
     if encoding not in PACKED:
-        raise httpx.DecodingError("the body is packed, though it was not asked to be")
+        raise httpx.DecodingError("the body is compressed, although the request asked for an uncompressed one")
     unpacker, ended = zlib.decompressobj(HEADER), False
     for chunk in chunks:
         data, more = chunk, bool(chunk)
@@ -59,23 +60,23 @@ def unpacked(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
             try:
                 piece = unpacker.decompress(data, PIECE)
             except zlib.error as exc:
-                raise httpx.DecodingError(f"the body cannot be unpacked: {exc}") from exc
+                raise httpx.DecodingError(f"the body cannot be decompressed: {exc}") from exc
             if piece:
                 yield piece
             ended = unpacker.eof
             data = unpacker.unused_data if ended else unpacker.unconsumed_tail
-            more = bool(data) or (len(piece) == PIECE and not ended)  # what is read may unfold to further pieces
+            more = bool(data) or (len(piece) == PIECE and not ended)  # the same input may give further pieces
     if not ended:
         raise httpx.DecodingError("the body ends too early")
 
 
 def _unpack(content: bytearray, encoding: str, limit: int) -> bytes:
     if encoding not in PACKED:
-        raise httpx.DecodingError("the response is packed, though it was not asked to be")
+        raise httpx.DecodingError("the response is compressed, although the request asked for an uncompressed one")
     try:
         whole = zlib.decompressobj(HEADER).decompress(content, limit + 1)
     except zlib.error as exc:
-        raise httpx.DecodingError(f"the response cannot be unpacked: {exc}") from exc
+        raise httpx.DecodingError(f"the response cannot be decompressed: {exc}") from exc
     if len(whole) > limit:
         raise BodyTooLarge(f"the response has more than {limit} bytes")
     return whole

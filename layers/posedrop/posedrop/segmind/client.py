@@ -1,7 +1,7 @@
 """The client of Segmind's asynchronous (v2) API.
 
-It never sends the key to another host: URLs are built from the base and the request id, not taken from answers, and
-redirects are not followed. Foreign errors are translated here, once.
+The client never sends the key to another host: it builds URLs from the base and the request id, never from a response,
+and it follows no redirects. Errors of httpx are translated here, once.
 """
 
 import time
@@ -29,19 +29,19 @@ from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 from posedrop.segmind.responses import ProviderResponse, cut, parse_credits, parse_response, redact
 from posedrop.segmind.retry_after import requested_wait
 
-SMALL_ANSWER = 1024 * 1024
-RESULT_ANSWER = 32 * 1024 * 1024
-"""A result that carries its images as base64 may have 32 MiB."""
+SMALL_RESPONSE = 1024 * 1024
+RESULT_RESPONSE = 32 * 1024 * 1024
+"""The most bytes of a result, which may contain its images as base64."""
 
 CREDITS_PATH = "/v1/get-user-credits"
 
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
 END_STATUSES = (200, 422)
-"""The HTTP statuses that a job's end comes with: COMPLETED as 200, FAILED as 422 (provider's API page). A gateway that
-answers 429 or 500 may have a `status` in its body as well, which is not the job's."""
+"""The HTTP statuses of a finished job: 200 for COMPLETED, 422 for FAILED (provider's API page). A gateway's 429 or 500
+may also have a `status` in its body, but that is not the job's status."""
 
-# The exceptions after which the provider cannot have seen the request: no connection was made.
+# After these exceptions the provider cannot have received the request: there was no connection.
 _NEVER_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -49,8 +49,8 @@ _NEVER_SENT = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
-# UnicodeError: httpx passes on what idna raises of the host in a Location header.
-_NO_ANSWER = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError)
+# UnicodeError: httpx does not translate what idna raises for the host in a Location header.
+_NO_RESPONSE = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, UnicodeError)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Timeouts:
 
     @classmethod
     def within(cls, seconds: float) -> "Timeouts":
-        """Timeouts of a call that is over after `seconds`."""
+        """Return timeouts that sum to `seconds`."""
         return cls(connect=seconds / 6, write=seconds / 6, read=seconds * 4 / 6)
 
 
@@ -76,9 +76,9 @@ GET_TIMEOUTS = Timeouts.within(20)
 
 
 class Segmind:
-    """The calls that the pipeline makes: a submit, two GETs of a request, and one of the account.
+    """The calls to the provider: submit a job, get its status or result, get the account's credits.
 
-    `api_key` is called for each request, so that a rotated key is picked up. `transport` and `clock` (seconds since the
+    `api_key` is called for each request, so that a rotated key is used. `transport` and `clock` (seconds since the
     epoch) are for tests.
     """
 
@@ -99,17 +99,17 @@ class Segmind:
     def submit(self, body: dict[str, Any], timeouts: Timeouts) -> str:
         """Submit one job, once, and return its request id.
 
-        Raises Rejected or NotAccepted (AccountRefused, Refused, RateLimited, ProviderUnavailable) where the provider
-        did not accept it, ServerFault after 500, 502 and 503, and SubmitOutcomeUnknown in every other case: after
-        these two the job may exist and be billed.
+        Raises Rejected or NotAccepted (AccountRefused, Refused, RateLimited, ProviderUnavailable) if the provider did
+        not accept it, ServerFault after 500, 502 and 503, and SubmitOutcomeUnknown in every other case. After the last
+        two the job may exist and be billed.
         """
         headers = {"x-api-key": self._api_key()}
         url = f"{self._base_url}{self.model.path}"
         try:
-            status, response_headers, content = self._call("POST", url, headers, timeouts, SMALL_ANSWER, body)
+            status, response_headers, content = self._call("POST", url, headers, timeouts, SMALL_RESPONSE, body)
         except _NEVER_SENT as exc:
             raise ProviderUnavailable(f"no connection to the provider: {_reason(exc)}") from exc
-        except (*_NO_ANSWER, BodyTooLarge) as exc:
+        except (*_NO_RESPONSE, BodyTooLarge) as exc:
             raise SubmitOutcomeUnknown(f"no response to the request: {_reason(exc)}") from exc
         parsed = parse_response(status, content)
         if 200 <= status < 300:
@@ -120,25 +120,25 @@ class Segmind:
         raise submit_error(status, parsed.error, requested_wait(response_headers, self._clock()))
 
     def status(self, request_id: str) -> ProviderResponse:
-        """How a job is doing. Its state is set, and is COMPLETED or FAILED at its end. Raises StatusUnavailable."""
-        return self._get(request_id, "/status", SMALL_ANSWER)
+        """Return a job's status. `state` is always set, to COMPLETED or FAILED at the end. Raises StatusUnavailable."""
+        return self._get(request_id, "/status", SMALL_RESPONSE)
 
     def result(self, request_id: str) -> ProviderResponse:
-        """A job's end with its output. Its state is set. Raises StatusUnavailable."""
-        return self._get(request_id, "", RESULT_ANSWER)
+        """Return a finished job's result with its output. Its `state` is always set. Raises StatusUnavailable."""
+        return self._get(request_id, "", RESULT_RESPONSE)
 
     def credits(self) -> float:
-        """What is left on the account, in USD (provider's documentation, account and billing).
+        """Return the credits left on the account, in USD (provider's documentation, account and billing).
 
         Raises StatusUnavailable.
         """
-        status, response_headers, content = self._fetch(f"{self._base_url}{CREDITS_PATH}", SMALL_ANSWER)
+        status, response_headers, content = self._fetch(f"{self._base_url}{CREDITS_PATH}", SMALL_RESPONSE)
         if status != 200:
             wait = requested_wait(response_headers, self._clock())
             raise StatusUnavailable(f"the provider answered {status}", status, wait)
         found = parse_credits(content)
         if found is None:
-            raise StatusUnavailable("the provider does not say what is left on the account", status)
+            raise StatusUnavailable("the provider's response has no credits", status)
         return found
 
     def _get(self, request_id: str, path: str, limit: int) -> ProviderResponse:
@@ -147,7 +147,7 @@ class Segmind:
         parsed = parse_response(status, content)
         wait = requested_wait(response_headers, self._clock())
         success, ended = 200 <= status < 300, parsed.state in (COMPLETED, FAILED)
-        # In the body of any other error such an id may be the name of this very GET in a gateway's log.
+        # In other errors, a gateway may use the field `request_id` for its own id of this GET.
         if (success or status in END_STATUSES) and parsed.named_id not in (None, request_id):
             named = cut(redact(str(parsed.named_id)), 128)
             raise StatusUnavailable(f"the provider answered {status} about another request: {named}", None, wait)
@@ -161,7 +161,7 @@ class Segmind:
             return self._call("GET", url, {"x-api-key": self._api_key()}, GET_TIMEOUTS, limit)
         except AccountRefused as exc:
             raise StatusUnavailable(str(exc)) from exc
-        except (*_NO_ANSWER, BodyTooLarge) as exc:
+        except (*_NO_RESPONSE, BodyTooLarge) as exc:
             raise StatusUnavailable(f"no response from the provider: {_reason(exc)}") from exc
 
     def _call(
@@ -180,9 +180,9 @@ class Segmind:
 
 
 def submit_error(status: int, text: str | None, retry_after: float | None) -> PosedropError:
-    """The error of a submit that was answered with an HTTP `status` other than 2xx. Pure.
+    """Return the error of a submit whose response has an HTTP `status` other than 2xx. Pure.
 
-    `text` is the provider's reason, `retry_after` the seconds that it asked for; None where it said nothing.
+    `text` is the provider's reason, `retry_after` the wait that it asked for in seconds. Both may be None.
     """
     message = f"the provider answered {status}" + (f": {text}" if text else "")
     error: PosedropError

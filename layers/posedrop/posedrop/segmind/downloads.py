@@ -1,6 +1,6 @@
-"""Fetching an output from where the provider says it lies, and from nowhere that it should not be fetched from.
+"""Download outputs from the URLs that the provider returns, but only over https and from public addresses.
 
-The API key never comes near: this client has none. Foreign errors are translated here, once.
+This client does not have the API key. Errors of httpx are translated here, once.
 """
 
 import ipaddress
@@ -18,22 +18,22 @@ from posedrop.segmind.http import http_client
 from posedrop.segmind.retry_after import requested_wait
 
 OUTPUT_LIMIT = 256 * 1000 * 1000
-"""Bytes of one output."""
+"""The most bytes of one output."""
 REDIRECTS = 3
 ADDRESSES = 4
-"""Of a host, so many are tried: each may take the connection's timeout."""
+"""The most addresses of a host that are tried. Each may take as long as the connection timeout."""
 
 Resolve = Callable[[str, int], list[str]]
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _PROTOCOL_ASSIGNMENTS = ipaddress.ip_network("192.0.0.0/24")
-"""IETF protocol assignments (RFC 6890). Python before 3.13 calls most of them global; one cloud serves
-its metadata there."""
-_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all that is allocated (IANA, IPv6 address space)
+"""IETF protocol assignments (RFC 6890). Python before 3.13 calls most of them global, but one cloud provider has its
+instance metadata there."""
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # everything allocated so far (IANA, IPv6 address space)
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host name. Raises OSError."""
+    """Return the addresses of a host name. Raises OSError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(address[4][0]) for address in found]
 
@@ -41,7 +41,8 @@ def resolve(host: str, port: int) -> list[str]:
 class Downloader:
     """Fetches outputs over https, from public addresses only.
 
-    `trusted_url` is the provider's base: its origin may be plain http and private, for the local stack.
+    `trusted_url` is the provider's base URL. Its origin is allowed even if it is plain http or private, for the local
+    stack.
     """
 
     def __init__(
@@ -54,15 +55,15 @@ class Downloader:
         self._trusted = _origin(httpx.URL(trusted_url))
         self._resolve = resolve
         self._clock = clock
-        # An image that comes packed all the same is unpacked in pieces, which are counted.
+        # If an image is compressed nevertheless, it is decompressed in pieces, which are counted.
         self._client = http_client(transport, httpx.Timeout(20, connect=10))
 
     @contextmanager
     def open(self, url: str, seconds: float) -> Iterator[Iterator[bytes]]:
-        """The bytes at `url`, in chunks, all of them within `seconds`.
+        """Open `url` and yield its bytes in chunks. All of them must arrive within `seconds`.
 
-        Raises OutputInvalid for an address that may not be fetched and for more than OUTPUT_LIMIT bytes, DeliveryFailed
-        for what may pass.
+        Raises OutputInvalid for a forbidden address or more than OUTPUT_LIMIT bytes, and DeliveryFailed if a retry may
+        succeed.
         """
         deadline = self._clock() + seconds
         try:
@@ -70,7 +71,7 @@ class Downloader:
                 if int(response.headers.get("content-length", "0")) > OUTPUT_LIMIT:
                     raise OutputInvalid(f"the output has more than {OUTPUT_LIMIT} bytes")
                 yield self._chunks(response, deadline)
-        # httpx builds the next request of a redirect itself, and passes on what its Location header makes of that.
+        # After a redirect httpx builds the next request itself. A bad Location header then raises these errors.
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as exc:
             raise DeliveryFailed(f"the output cannot be fetched: {type(exc).__name__}") from exc
 
@@ -92,7 +93,7 @@ class Downloader:
 
     @contextmanager
     def _connected(self, url: httpx.URL) -> Iterator[httpx.Response]:
-        """Ask the addresses of a URL's host one after another, until one lets itself be connected to."""
+        """Try the addresses of a URL's host in turn until one accepts the connection."""
         with ExitStack() as stack:
             *others, last = self._requests(url)
             for request in others:
@@ -106,7 +107,7 @@ class Downloader:
             yield response
 
     def _requests(self, url: httpx.URL) -> list[dict[str, Any]]:
-        """Return the request for each address of a URL's host, IPv4 first: a function may have no route for IPv6."""
+        """Return one request for each address of a URL's host. IPv4 comes first: a function may have no IPv6 route."""
         if _origin(url) == self._trusted:
             return [{"url": url}]
         if url.scheme != "https":
@@ -118,7 +119,7 @@ class Downloader:
             raise DeliveryFailed(f"the host of the output's address cannot be resolved: {_shown(url)}") from exc
         if not addresses or not all(_public(address) for address in addresses):
             raise OutputInvalid(f"the output's address is not public: {_shown(url)}")
-        # The address that was checked is the one that is asked: a name may resolve differently the next time.
+        # Connect to the address that was checked: the name may resolve differently the next time.
         in_order = sorted(dict.fromkeys(addresses), key=lambda address: ":" in address)[:ADDRESSES]
         return [
             {
@@ -133,13 +134,13 @@ class Downloader:
         total = 0
         encoding = response.headers.get("content-encoding", "")
         try:
-            # As they come: pieces of a fixed size would hide a slow answer until one of them is full.
+            # No fixed chunk size: a slow response would go unnoticed until a chunk is full.
             for chunk in unpacked(response.iter_raw(), encoding):
                 total += len(chunk)
                 if total > OUTPUT_LIMIT:
                     raise OutputInvalid(f"the output has more than {OUTPUT_LIMIT} bytes")
                 if self._clock() > deadline:
-                    raise DeliveryFailed("the output cannot be fetched: it came too slowly")
+                    raise DeliveryFailed("the output cannot be fetched: the download is too slow")
                 yield chunk
         except httpx.HTTPError as exc:
             raise DeliveryFailed(f"the output cannot be fetched: {type(exc).__name__}") from exc
@@ -160,7 +161,7 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 
 def _host(url: httpx.URL) -> str:
-    # As it is sent, in ASCII: URL.host decodes it, and raises for some names.
+    # The ASCII form that is sent. URL.host decodes it, and raises an error for some names.
     return url.raw_host.decode("ascii")
 
 

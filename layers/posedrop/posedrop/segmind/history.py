@@ -1,7 +1,7 @@
-"""The provider's request history: does a request exist of which no usable response came, and what did it make?
+"""Search the provider's request history: does a request of unknown outcome exist, and what did it make?
 
-The address is not part of the documented API (the official SDK 1.3.0 names it), so any fault here means only that
-the history cannot say.
+The endpoint is not part of the documented API (the official SDK 1.3.0 uses it). So an error here ends no job: it only
+means that the history could not be searched.
 """
 
 import time
@@ -24,17 +24,17 @@ PAGE = 100
 PAGE_BYTES = 8 * 1024 * 1024
 TIMEOUT = httpx.Timeout(5)
 SECONDS = 15.0
-"""For all pages of one search together: the function has little time left."""
+"""The time for all pages of one search. The function has little time left."""
 LAST_PAGE = 1000
-"""Further pages are not read: whoever sends 100,000 requests in two days has another way to find one."""
+"""Pages after this one are not read. It would take 100,000 requests within two days to have more."""
 MOST_PAGES = 100
-"""Pages that are read for one response of a function, whose size is bounded."""
+"""The most pages that are read for one response of the function, because Lambda limits the response's size."""
 MARGIN = 300.0
-"""Seconds before a request at which the search for it ends: clocks differ."""
+"""The search reads rows until they are this many seconds older than the request, because clocks differ."""
 
 
 class HistoryUnavailable(PosedropError):
-    """The history cannot say. `final`: it will not be able to later either."""
+    """The history could not be searched. `final`: a later try will fail too."""
 
     def __init__(self, message: str, *, final: bool = False) -> None:
         super().__init__(message)
@@ -42,15 +42,15 @@ class HistoryUnavailable(PosedropError):
 
 
 class HistoryUnfinished(PosedropError):
-    """The time for one search is over. It goes on at `page`."""
+    """The time for one search is over. The next search should begin at `page`."""
 
     def __init__(self, page: int) -> None:
-        super().__init__("the provider's history is long: the search goes on")
+        super().__init__("the provider's history is long: the search continues later")
         self.page = page
 
 
 class History:
-    """Searches for requests by the name that their image URLs carry. `transport` and `clock` are for tests."""
+    """Searches for requests by the file name in their image URLs. `transport` and `clock` are for tests."""
 
     def __init__(
         self,
@@ -67,16 +67,16 @@ class History:
         self._client = http_client(transport, TIMEOUT)
 
     def find(self, name: str, sent_at: float, page: int = 1) -> str | None:
-        """The id of the request whose images were served under the file name `name`, or None: there is none.
+        """Return the id of the request whose images had the file name `name`, or None if there is no such request.
 
-        `sent_at` is when it was sent, in seconds since the epoch. The rows are read newest first from `page` on, until
+        `sent_at` is when it was sent (seconds since the epoch). Rows are read newest first, starting at `page`, until
         they are some minutes older than that. Raises HistoryUnavailable, and HistoryUnfinished after SECONDS.
         """
         deadline = self._clock() + SECONDS
         begin = page
         while True:
             if self._clock() > deadline and page > begin:
-                # One page again, in case that rows have moved; but never all that was read, lest it does not get on.
+                # New rows may have moved older ones to the next page, so read one page again. Always advance by one.
                 raise HistoryUnfinished(max(begin + 1, page - 1))
             rows = self._page(_query(self._model.name, sent_at, sent_at, page), deadline)
             for past in past_requests(rows).values():
@@ -87,11 +87,11 @@ class History:
             page += 1
 
     def get(self, request_id: str, sent_at: float, outputs: int = 1, seconds: float = SECONDS) -> PastRequest | None:
-        """What became of a request whose id is known, or None: the history does not have it.
+        """Return what the history says about a request id, or None if the history does not have it.
 
-        It is asked for by its id first. A response of fewer than `outputs` pictures may be one row of several: then the
-        list is read, from about when it was sent (`sent_at`, seconds since the epoch) on. All of it takes at most about
-        `seconds`. Raises HistoryUnavailable.
+        The request is first read by its id. If that gives fewer than `outputs` pictures, the response may be only one
+        of several rows, so the list is read too, from `sent_at` (seconds since the epoch) on. Takes about `seconds` at
+        most. Raises HistoryUnavailable.
         """
         deadline = self._clock() + seconds
         found = self._by_id(request_id, deadline)
@@ -113,10 +113,10 @@ class History:
         return best if best and (found is None or len(best.sources) > len(found.sources)) else found
 
     def between(self, first: float, last: float, page: int, seconds: float) -> tuple[list[PastRequest], int | None]:
-        """The requests between two times (seconds since the epoch; at most 28 days), some minutes more at each end.
+        """Return the requests between two times (seconds since the epoch; at most 28 days), and the next page or None.
 
-        The newest come first, from a page on, for about so many seconds. Returns them, and the page at which it goes
-        on, None at the end. Raises HistoryUnavailable.
+        The newest requests come first, starting at `page`. Some minutes before and after the two times are included.
+        Reading stops after about `seconds`. Raises HistoryUnavailable.
         """
         deadline, found = self._clock() + seconds, []
         for rows, next_page in self._pages(first, last, page, deadline):
@@ -130,12 +130,12 @@ class History:
         for rows, next_page in self._pages(first, last, 1, deadline):
             yield from rows
             if next_page and self._clock() > deadline:
-                raise HistoryUnavailable("the request history is too long for the time that was left")
+                raise HistoryUnavailable("the request history is too long for the time left")
 
     def _pages(
         self, first: float, last: float, page: int, deadline: float
     ) -> Iterator[tuple[list[Mapping[str, Any]], int | None]]:
-        """Yield, page by page, the rows between two times, and which page is next."""
+        """Yield page by page: the rows between two times, and the number of the next page or None."""
         while True:
             rows = self._page(_query(self._model.name, first, last, page), deadline)
             ended = _is_last(rows, page, first)
@@ -151,7 +151,7 @@ class History:
             response = self._get(f"{self._url}/{quote(request_id, safe='')}", {}, deadline)
         except HistoryUnavailable as exc:
             if exc.final:
-                return None  # not there, or not to be asked for by its id: the list knows
+                return None  # not found, or not readable by id: the list may have it
             raise
         return past_requests(rows_of_one(response, request_id)).get(request_id)
 
@@ -175,13 +175,13 @@ class History:
         except HistoryUnavailable:
             raise
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, PosedropError) as exc:
-            raise HistoryUnavailable(f"the request history cannot be asked: {type(exc).__name__}: {exc}") from exc
-        except ValueError as exc:  # UnicodeError too, which httpx passes on from the host in a Location header
+            raise HistoryUnavailable(f"the request history cannot be read: {type(exc).__name__}: {exc}") from exc
+        except ValueError as exc:  # also UnicodeError, which httpx raises for the host in a Location header
             raise HistoryUnavailable("the request history's response is not JSON") from exc
 
 
 def _is_last(rows: Sequence[Mapping[str, Any]], page: int, first: float) -> bool:
-    """Whether no older page can have what is looked for from a time on. Raises HistoryUnavailable after LAST_PAGE."""
+    """Return whether older pages have only rows from before `first`. Raises HistoryUnavailable after LAST_PAGE."""
     created = [at for at in (row_time(row.get("model_created")) for row in rows) if at is not None]
     if len(rows) < PAGE or (created and max(created) < first - MARGIN):
         return True
@@ -191,7 +191,7 @@ def _is_last(rows: Sequence[Mapping[str, Any]], page: int, first: float) -> bool
 
 
 def _query(model: str, first: float, last: float, page: int) -> dict[str, str | int]:
-    # A day around it: the dates of the window have no time zone. It may span 31 days at most (official SDK 1.3.0).
+    # One day more at each end, because the dates have no time zone. The window may span 31 days (official SDK 1.3.0).
     day = timedelta(days=1)
     return {
         "page": page,

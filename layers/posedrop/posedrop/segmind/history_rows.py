@@ -1,7 +1,7 @@
 """Read the rows of the provider's request history. Pure.
 
-The history is not part of the documented API: the official SDK 1.3.0 names its fields. A row stands for one output, and
-each row of a request has the whole cost of it, so rows are merged before anything is counted.
+The history is not part of the documented API; the official SDK 1.3.0 names its fields. A row is one output, and each
+row of a request has the request's whole cost. So the rows of a request are merged before anything is counted.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,10 +20,10 @@ DEPTH = 4
 
 @dataclass(frozen=True)
 class PastRequest:
-    """What the history says of one request; None and empty where it says nothing.
+    """What the history says about one request. Unknown fields are None or empty.
 
     state: in upper case (COMPLETED, FAILED, PENDING). sources: where its pictures are, each once. names: the file names
-    that its image URLs ask to be served under. created_at: seconds since the epoch. cost_usd: of the whole request.
+    in its image URLs. created_at: seconds since the epoch. cost_usd: of the whole request.
     """
 
     request_id: str
@@ -36,12 +36,12 @@ class PastRequest:
 
     @property
     def billed(self) -> bool:
-        """Whether it was paid: by its cost, or, where none is said, because it is completed."""
+        """Whether the request was paid for. If its cost is unknown, a completed request counts as paid."""
         return self.cost_usd > 0 if self.cost_usd is not None else self.state == "COMPLETED"
 
 
 def rows_of(response: object) -> list[Mapping[str, Any]] | None:
-    """Return the rows of a page, wherever they are, or None: the name of their list is not documented."""
+    """Return the rows of a page, or None if it has none. Any list counts: the name of the field is not documented."""
     candidates = [response, *response.values()] if isinstance(response, dict) else [response]
     for candidate in candidates:
         if isinstance(candidate, list):
@@ -50,7 +50,7 @@ def rows_of(response: object) -> list[Mapping[str, Any]] | None:
 
 
 def rows_of_one(response: object, request_id: str) -> list[Mapping[str, Any]]:
-    """Return the rows of a response about one request: the response itself, or what it holds."""
+    """Return the rows about one request: the response itself, or the rows in it."""
     if isinstance(response, dict) and response.get("request_id") == request_id:
         return [response]
     inner = [value for value in response.values() if isinstance(value, dict)] if isinstance(response, dict) else []
@@ -58,15 +58,15 @@ def rows_of_one(response: object, request_id: str) -> list[Mapping[str, Any]]:
 
 
 def past_requests(rows: Iterable[Mapping[str, Any]]) -> dict[str, PastRequest]:
-    """Return the requests of some rows by their ids, in the order of their first rows."""
+    """Return requests by id from rows, in the order of their first rows."""
     ids = ((usable_request_id(row.get("request_id")), row) for row in rows)
     return merged(_read(request_id, row) for request_id, row in ids if request_id)
 
 
 def row_time(value: object) -> float | None:
-    """Return a row's time in seconds since the epoch, or None: its format is not documented.
+    """Return a row's time in seconds since the epoch, or None if it cannot be read (its format is not documented).
 
-    Without a zone it is UTC.
+    A time without a zone is UTC.
     """
     if not isinstance(value, str):
         return None
@@ -78,9 +78,9 @@ def row_time(value: object) -> float | None:
 
 
 def served_names(request_body: object) -> frozenset[str]:
-    """Return the file names that a request's image URLs ask to be served under.
+    """Return the file names in a request's image URLs. Only these names identify a request.
 
-    Nothing else identifies a request: what a user writes, the prompt above all, may hold any name.
+    Other fields are not searched, because a user may write any name into them, such as into the prompt.
     """
     if isinstance(request_body, str):
         try:
@@ -91,7 +91,7 @@ def served_names(request_body: object) -> frozenset[str]:
 
 
 def merged(requests: Iterable[PastRequest]) -> dict[str, PastRequest]:
-    """Return requests by their ids, those of one id as one: rows of a request may stand on several pages."""
+    """Return requests by id, merging those with the same id: the rows of a request may be on several pages."""
     found: dict[str, PastRequest] = {}
     for new in requests:
         known = found.get(new.request_id)
@@ -114,7 +114,7 @@ def _read(request_id: str, row: Mapping[str, Any]) -> PastRequest:
 
 
 def _merge(one: PastRequest, other: PastRequest) -> PastRequest:
-    """Two rows of one request: what the first leaves out is taken from the second; the cost is of both together."""
+    """Merge two rows of one request. The second fills the gaps of the first. Each row has the whole cost."""
     values = {
         name: getattr(other, name)
         for name in ("state", "created_at", "cost_usd", "seconds")
@@ -138,7 +138,7 @@ def _number(value: object, most: float) -> float | None:
 
 
 def _image_urls(value: object, depth: int) -> Iterator[object]:
-    """What stands in the image fields, wherever they are: the shape of a row's request_body is not documented."""
+    """Yield the values of the image fields at any depth: the structure of a row's request_body is not documented."""
     if not isinstance(value, dict) or not depth:
         return
     for key, inner in value.items():
@@ -149,7 +149,7 @@ def _image_urls(value: object, depth: int) -> Iterator[object]:
 
 
 def _file_name(url: object) -> str | None:
-    """The file name that a presigned URL asks S3 to serve the object under, or None."""
+    """Return the file name in a presigned URL (response-content-disposition), or None."""
     if not isinstance(url, str):
         return None
     try:

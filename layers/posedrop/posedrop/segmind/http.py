@@ -1,4 +1,4 @@
-"""The HTTP client of all calls that leave the stack."""
+"""Make the HTTP client for the provider and its outputs."""
 
 import httpx
 
@@ -6,10 +6,11 @@ from posedrop.contract.version import USER_AGENT
 
 
 def http_client(transport: httpx.BaseTransport | None = None, timeout: httpx.Timeout | None = None) -> httpx.Client:
-    """Return a client that follows no redirect, reads no proxy from the environment and keeps no connection.
+    """Return a client that follows no redirects, uses no proxy from the environment and keeps no connection open.
 
-    A function that was frozen may hold a dead connection, and a key must not be sent where a redirect leads. Responses
-    are asked for unpacked: images do not compress. `transport` is for tests; without a `timeout` each call has its own.
+    After Lambda has frozen a function, its open connections may be dead. The key must not be sent to the target of a
+    redirect. Responses are requested uncompressed, because images do not compress. `transport` is for tests. Without a
+    `timeout` each call must set its own.
     """
     return httpx.Client(
         transport=transport,

@@ -1,7 +1,7 @@
-"""The models of the provider: what each is called, what it takes, what it makes and costs. Pure.
+"""The provider's models: the name, parameters, outputs and price of each. Pure.
 
-All that differs between two models is here and in the schema of its job files. A stack runs one of them: `settings.py`
-says which to the functions, `ops/stack.py` to the operator's commands.
+Everything that differs between two models is here and in the schema of its job files. A stack runs one model:
+`settings.py` selects it for the functions, `ops/stack.py` for the operator's commands.
 """
 
 import math
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_IMAGES = 4
-"""No model here makes more images of a request (provider's API pages)."""
+"""The most images that a request makes, with any model here (provider's API pages)."""
 
 
-@dataclass(frozen=True, repr=False, eq=False)  # what is generated for these takes time at each cold start
+@dataclass(frozen=True, repr=False, eq=False)  # generating these methods slows each cold start
 class ModelSpec:
     """One model of the provider.
 
-    name: as the URL and the provider's history have it. schema: the schema of its job files, by its name in
-    contract/schemas. image_fields: the fields of a request that hold the images, by "face" and "pose". first_price: USD
-    a request before the first known cost.
+    name: as in the URL and in the provider's history. schema: the name of its job file schema in contract/schemas.
+    image_fields: the request's fields for the images, by "face" and "pose". first_price: the assumed price of a request
+    (USD) until the first real cost is known.
     """
 
     name: str
@@ -29,7 +29,7 @@ class ModelSpec:
 
     @property
     def path(self) -> str:
-        """The path of the URL that requests are sent to."""
+        """The URL path for its requests."""
         return f"/v2/{self.name}"
 
     def request(self, parameters: Mapping[str, Any], images: Mapping[str, str]) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class ModelSpec:
         return samples if isinstance(samples, int) and 1 <= samples <= MAX_IMAGES else 1
 
     def size_made(self, parameters: Mapping[str, Any]) -> float | None:
-        """Return how large they are, as a power of two of a megapixel (2**20); None if as large as the pose."""
+        """Return the images' size as log2 of megapixels (2**20 pixels), or None if they are as large as the pose."""
         width, height = (parameters.get(name, 1024) for name in ("custom_width", "custom_height"))
         known = isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0
         if parameters.get("use_input_img_dimension", True) or not known:

@@ -1,7 +1,8 @@
-"""What the `output` of a completed answer holds: URLs of images, or the images themselves in base64.
+"""Find the images in the `output` of a completed job: as URLs, or as base64.
 
-The provider's documentation says "media URL"; its SDK and public users know more: lists, objects, both as JSON in a
-string, base64 with and without a data: prefix. All are read, to a bounded depth and number, and each image once.
+The provider's documentation says "media URL". Its SDK and public users have seen more forms: lists, objects, either of
+them as JSON in a string, and base64 with or without a data: prefix. All of these are read, to a limited depth and
+number, and each image once.
 """
 
 import binascii
@@ -17,9 +18,9 @@ MAX_INLINE_CHARACTERS = 32 * 1024 * 1024
 MAX_URL_CHARACTERS = 8192
 MAX_DEPTH = 8
 
-# Where an object holds its images. Several of them may be there, and may name the same image.
+# The fields of an object that may hold images. An object may have several of them with the same image.
 _KEYS = ("url", "urls", "image_url", "image_urls", "image", "images", "output", "outputs", "data", "result", "results")
-# The same images once more, where an object has URLs too.
+# If an object has URLs too, these fields hold the same images again.
 _BASE64_KEYS = ("base64", "base_64", "b64_json", "b64")
 _URL = re.compile(r"https?://[^\s\x00-\x1f\x7f\ud800-\udfff]+", re.IGNORECASE)
 _DATA_PREFIX = re.compile(r"data:[^,]{0,200},", re.IGNORECASE)
@@ -28,12 +29,12 @@ _IMAGE_START = re.compile(rb"\x89PNG|\xff\xd8\xff|RIFF....WEBP", re.DOTALL)
 
 
 class BadOutput(ValueError):
-    """The output holds no usable image; the message is one line for a person, without query strings or image data."""
+    """The output holds no usable image. The message is one line for people, without query strings or image data."""
 
 
 @dataclass(frozen=True)
 class UrlSource:
-    """An image to fetch; http or https, which of them is allowed is the caller's decision."""
+    """An image to download, by http or https. The caller decides whether http is allowed."""
 
     url: str
 
@@ -49,9 +50,9 @@ Source = UrlSource | InlineSource
 
 
 def parse_output(output: object) -> list[Source]:
-    """Find the images of an output (any JSON value), at least one, each once, in the provider's order.
+    """Return the images of an output (any JSON value): at least one, each once, in the provider's order.
 
-    There may be one more than the MAX_IMAGES that are expected: it says that the output holds more. Raises BadOutput.
+    If the output holds more than MAX_IMAGES, MAX_IMAGES + 1 are returned. Raises BadOutput.
     """
     images = _distinct(_sources(output, MAX_DEPTH))
     if not images:
@@ -60,9 +61,9 @@ def parse_output(output: object) -> list[Source]:
 
 
 def _distinct(sources: Iterable[Source]) -> list[Source]:
-    """Each image once, in order; nothing is read beyond the first one that is more than MAX_IMAGES.
+    """Return each image once, in order, and stop reading at MAX_IMAGES + 1.
 
-    What cannot be read raises BadOutput, but not after MAX_IMAGES images: it must not cost them.
+    An unreadable source raises BadOutput. After MAX_IMAGES good images it is ignored instead, so as not to lose them.
     """
     found: dict[Source, None] = {}
     inline = 0
@@ -92,7 +93,7 @@ def _sources(value: object, depth: int) -> Iterator[Source]:
             try:
                 inner = load_json(text)
             except ValueError:
-                raise BadOutput("the output is a string that looks like JSON and is not") from None
+                raise BadOutput("the output is a string that looks like JSON but is not") from None
             yield from _sources(inner, depth - 1)
         elif text not in ("", "null"):
             yield _url_source(text) if _is_url(text) else _inline_source(text)
@@ -106,7 +107,7 @@ def _sources(value: object, depth: int) -> Iterator[Source]:
 
 
 def _of_object(value: dict[str, object], depth: int) -> Iterator[Source]:
-    """The images of an object, from all the names that it may have them under."""
+    """Yield the images of an object, from all the fields that may hold images."""
     for keys in (_KEYS, _BASE64_KEYS):
         members, faults = [], []
         for member in (value[key] for key in value if key in keys and value[key]):
@@ -120,17 +121,17 @@ def _of_object(value: dict[str, object], depth: int) -> Iterator[Source]:
         if faults and not (keys is _KEYS and any(value.get(key) for key in _BASE64_KEYS)):
             raise faults[0]
     if not any(value.get(key) for key in (*_KEYS, *_BASE64_KEYS)):
-        # Under unknown names only what is surely meant: the rest may be a seed, a content type, a caption.
+        # Of unknown fields only certain images count: the rest may be a seed, a content type or a caption.
         items = [item for item in value.values() if isinstance(item, list | dict) or _is_image_text(item)]
         yield from _sources(items, depth)
 
 
 def _merged(members: list[list[Source]]) -> list[Source]:
-    """The images of an object's members, URLs before base64, which may hold the same images."""
+    """Merge the images of an object's fields: URLs before base64, because both may be the same images."""
     if any(_is_image(source) for images in members for source in images):
-        # "ok" or "done" beside an image may be valid base64; an image it is not.
+        # A text such as "done" may be valid base64, but it is not an image.
         members = [images for images in members if any(map(_is_image, images))]
-    # A single one that is in a list as well has its place there.
+    # A single image that is also in a list keeps its position in the list.
     kept = [images for images in members if not any(set(images) < set(others) for others in members)]
     kept.sort(key=lambda images: any(isinstance(source, InlineSource) for source in images))
     return [source for images in kept for source in images]
@@ -179,7 +180,7 @@ def _inline_source(text: str) -> InlineSource:
 
 
 def _describe(text: str) -> str:
-    """The text itself where it is a few words or another kind of URL, its length where it may be an image."""
+    """Describe a text for an error message: quote it if it is short words or a URL, else give only its length."""
     words = text[:200].split()
     if "://" in text[:16] or max(map(len, words), default=0) <= 24:
         return f'"{cut(redact(text[:200]), 80)}"'

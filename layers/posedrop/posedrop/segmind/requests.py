@@ -1,32 +1,32 @@
-"""The requests of a job: what was sent to the provider, and what became of it."""
+"""The requests that a job has sent to the provider, and the outcome of each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 IMAGES_KEPT = 7 * 86400
-"""Seconds for which the provider keeps the images (its documentation, logging). A rescue is tried for so long."""
+"""Seconds for which the provider keeps the images (its documentation, logging). A rescue is possible until then."""
 
 
 class Fate(StrEnum):
-    """What became of a request."""
+    """The outcome of a request, as far as it is known."""
 
     SENT = "SENT"
-    """It is being sent, or the function that sent it has died."""
+    """The request is being sent, or the function died while it was sending it."""
     ACCEPTED = "ACCEPTED"
-    """It has a request id."""
+    """The provider accepted the request and gave it an id."""
     SERVER_FAULT = "SERVER_FAULT"
-    """Answered 500, 502 or 503: it may exist. The history is to be asked."""
+    """The provider answered 500, 502 or 503. The request may exist, so the history must be searched."""
     UNKNOWN = "UNKNOWN"
-    """No usable response: it may exist. The history is to be asked."""
+    """There was no usable response. The request may exist, so the history must be searched."""
     ABSENT = "ABSENT"
-    """The history does not have it."""
+    """The history does not have the request."""
     UNRESOLVED = "UNRESOLVED"
-    """The history could not say, for as long as it was waited for."""
+    """The history could not be searched within the time allowed."""
     FAILED = "FAILED"
-    """It failed at the provider."""
+    """The request failed at the provider."""
     GONE = "GONE"
-    """The provider does not know its id any more."""
+    """The provider no longer knows the request's id."""
 
 
 MAY_EXIST = (Fate.SENT, Fate.SERVER_FAULT, Fate.UNKNOWN)
@@ -36,10 +36,9 @@ MAY_EXIST = (Fate.SENT, Fate.SERVER_FAULT, Fate.UNKNOWN)
 class Request:
     """A request that may exist at the provider.
 
-    sent_at: when it was claimed. not_found_at: when the provider first did not know its id. Both are seconds since the
-    epoch. history_page: the page of the provider's history at which the next search for it begins. charged_usd: what
-    the budget was charged for it, 0 once that was given back. cost_usd: what it cost, as the provider said; None while
-    that is unknown.
+    sent_at: when its job was claimed. not_found_at: when the provider first did not know its id. Both are seconds since
+    the epoch. history_page: the page of the provider's history at which the next search begins. charged_usd: the amount
+    charged to the budget, 0 after it was given back. cost_usd: the cost that the provider reported, or None.
     """
 
     attempt: int
@@ -58,9 +57,9 @@ class Request:
 
 
 def cost_of(requests: Iterable[Request]) -> float | None:
-    """Return what some requests cost together (USD), or None if that is unknown of one of them. Pure.
+    """Return the total cost of requests (USD), or None if the cost of any of them is unknown. Pure.
 
-    One that the history does not have cost nothing.
+    A request that the history does not have costs nothing.
     """
     costs = [0.0 if request.fate is Fate.ABSENT else request.cost_usd for request in requests]
     known = [cost for cost in costs if cost is not None]
@@ -68,5 +67,5 @@ def cost_of(requests: Iterable[Request]) -> float | None:
 
 
 def cost_of_attempt(requests: Iterable[Request], attempt: int) -> float | None:
-    """Return what the requests cost that an attempt sent: nothing if it sent none. Pure."""
+    """Return the total cost (USD) of the requests that one attempt sent, 0 if it sent none. Pure."""
     return cost_of(request for request in requests if request.attempt == attempt)

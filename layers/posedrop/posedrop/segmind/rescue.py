@@ -1,7 +1,7 @@
-"""Find the pictures of a paid request whose result is gone: the provider's history still leads to them for some days.
+"""Find the pictures of a paid request whose result is gone. The provider's history has their URLs for some days.
 
-The history is not part of the documented API. Where it cannot be asked there is nothing to rescue, and a job ends as it
-would without it.
+The history is not part of the documented API. If it cannot be read, nothing is rescued, and the job ends as it would
+without the history.
 """
 
 import time
@@ -19,17 +19,17 @@ from posedrop.segmind.requests import Request
 logger = Logger(child=True)
 
 LONGEST = 60.0
-"""Seconds that asking the history takes at most: on a busy account it has many pages."""
+"""The most seconds to search the history. On a busy account it has many pages."""
 SHORTEST = 5.0
 
 
 class CannotSay(PosedropError):
-    """The history could not be asked just now: a later try may find the pictures."""
+    """The history could not be read for now. A later try may find the pictures."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a request made: `sources` are empty where nothing can be fetched. None: the history does not say."""
+    """What a request made. `sources` is empty if nothing can be fetched. None: the history does not have the value."""
 
     sources: tuple[Source, ...] = ()
     inference_seconds: float | None = None
@@ -37,16 +37,16 @@ class Found:
 
 
 class Rescue:
-    """Asks the history what became of requests. `history` None: it cannot be asked. `clock` is for tests."""
+    """Finds the outcome of requests in the history. `history` is None if it is turned off. `clock` is for tests."""
 
     def __init__(self, history: History | None, clock: Callable[[], float] = time.time) -> None:
         self._history = history
         self._clock = clock
 
     def requests(self, first: float, last: float, page: int, seconds: float) -> dict[str, Any]:
-        """Return what the history has between two times (seconds since the epoch), from a page on, as plain values.
+        """Return the requests between two times (seconds since the epoch) as plain values, starting at `page`.
 
-        `next` is the page at which it goes on, None at the end; `error` says why it could not be asked.
+        `next` is the next page, or None at the end. `error` says why the history could not be read, or None.
         """
         if self._history is None:
             return {"requests": [], "next": None, "error": "the history is turned off (SegmindHistoryUrl)"}
@@ -68,29 +68,29 @@ class Rescue:
 
     @property
     def possible(self) -> bool:
-        """Whether there is a history to ask."""
+        """Whether the history is turned on."""
         return self._history is not None
 
     def find(self, request: Request | None, images: int, seconds: float) -> Found:
-        """Return what an accepted request made, within about `seconds`. Raises CannotSay.
+        """Return what an accepted request made. It takes about `seconds` at most. Raises CannotSay.
 
-        So many `images` may have to be searched for in the history.
+        `images` is how many images the request should have made.
         """
         if self._history is None or request is None or request.request_id is None:
             return Found()
         if self._clock() >= request.kept_until:
             return Found()
         if seconds < SHORTEST:
-            raise CannotSay("too little time is left to ask the provider's history")
+            raise CannotSay("too little time is left to read the provider's history")
         try:
             past = self._history.get(request.request_id, request.sent_at, images, min(seconds, LONGEST))
         except HistoryUnavailable as exc:
             if exc.final:
-                logger.warning("nothing to rescue: the history cannot say", reason=str(exc))
+                logger.warning("nothing to rescue: the history cannot be read", reason=str(exc))
                 return Found()
             raise CannotSay(str(exc)) from exc
         if past is None:
             return Found()
         sources = past.sources if past.state in (None, "COMPLETED") else ()
-        logger.info("the history was asked", state=past.state, pictures=len(sources))
+        logger.info("the history was read", state=past.state, pictures=len(sources))
         return Found(sources, past.seconds, past.cost_usd)

@@ -1,7 +1,7 @@
-"""What a response of the provider says, whatever its bytes are. Nothing in here raises for any body.
+"""Parse the provider's responses. No body makes these functions raise an error, whatever its bytes are.
 
-Texts that came from the provider end in notifications and logs, so they are redacted: a query string may be a signature
-of a presigned URL, a long run of base64 an image that was echoed.
+The provider's texts appear in notifications and logs, so they are redacted: a query string may contain the signature of
+a presigned URL, and a long run of base64 may be one of the images.
 """
 
 import html
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 ERROR_BYTES = 1024
 MAX_DEPTH = 6
-MAX_PARTS = 100_000  # lists and objects: each takes far more memory than its two bytes
-LONGEST_SECONDS = 1e6  # a measured time beyond it is none, and the ledger cannot hold any number
+MAX_PARTS = 100_000  # lists and objects: each needs far more memory than its two bytes
+LONGEST_SECONDS = 1e6  # a longer time is not a real one, and DynamoDB cannot store every number
 OUTPUT_KEYS = ("output", "outputs", "images", "image_urls", "image_url", "image")
-HIGHEST_COST = 1000.0  # USD; the same for a request's cost
-HIGHEST_CREDITS = 1e9  # USD
+HIGHEST_COST = 1000.0  # USD; a higher cost of a request is not a real one
+HIGHEST_CREDITS = 1e9  # USD; the same for the credits
 NOT_FOUND_APART = 30.0
-"""A 404 or 410 counts as the end once it is seen twice, so many seconds apart..."""
+"""A 404 or 410 means that the result is gone if it is seen twice, at least this many seconds apart..."""
 NOT_FOUND_AFTER = 60.0
-"""...and so many seconds after the submission: a fresh request may not be known everywhere yet."""
-READ_CHARACTERS = 16 * 1024  # of a text from the provider; its first KiB is kept
+"""...and at least this many seconds after the submission. Not all of the provider's servers may know a new request."""
+READ_CHARACTERS = 16 * 1024  # of a text from the provider, before it is cut to ERROR_BYTES
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MARKUP = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^<>]*>", re.IGNORECASE | re.DOTALL)
@@ -32,12 +32,11 @@ _REQUEST_ID = re.compile(r"(?!\.{1,2}$)[!-~]{1,128}")
 
 @dataclass(frozen=True)
 class ProviderResponse:
-    """A response of the provider, read.
+    """A parsed response of the provider. A field is None if the body has no usable value for it.
 
-    `state` is the body's status in upper case; `error` at most 1 KiB of UTF-8, redacted; `inference_seconds` from 0 to
-    LONGEST_SECONDS; `cost_usd` from 0 to HIGHEST_COST; `remaining_credits` in USD; `output` as it came; `request_id`
-    safe as a segment of a URL's path; `named_id` what the body gives as its request id, usable or not. None: nothing
-    usable is said.
+    state: the body's status in upper case. error: at most 1 KiB of UTF-8, redacted. inference_seconds: from 0 to
+    LONGEST_SECONDS. cost_usd: from 0 to HIGHEST_COST. remaining_credits: in USD. output: unchanged. request_id: safe as
+    a segment of a URL path. named_id: the body's request id, usable or not.
     """
 
     state: str | None = None
@@ -51,7 +50,7 @@ class ProviderResponse:
 
 
 def parse_response(status_code: int, body: bytes) -> ProviderResponse:
-    """Read any body. The text of a body that is no JSON counts as an error unless `status_code` is a success."""
+    """Parse any body. If it is not JSON, its text is the `error`, unless `status_code` is a success."""
     text = body.decode("utf-8-sig", "replace")
     try:
         value: object = load_json(text)
@@ -74,7 +73,7 @@ def parse_response(status_code: int, body: bytes) -> ProviderResponse:
 
 
 def parse_credits(body: bytes) -> float | None:
-    """Read what is left on the account (USD) from any body of the documented call; None where it is not said."""
+    """Return the credits left on the account (USD) from any body of the documented call, or None if it has none."""
     try:
         value = load_json(body.decode("utf-8-sig", "replace"))
     except ValueError:
@@ -87,7 +86,7 @@ def parse_credits(body: bytes) -> float | None:
 def load_json(text: str) -> object:
     """Parse JSON leniently (control characters in strings, numbers of any length). Raises ValueError only."""
     if text.count("[") + text.count("{") > MAX_PARTS:
-        raise ValueError("of too many parts")
+        raise ValueError("too many lists and objects")
     try:
         value: object = json.loads(text, strict=False, parse_int=_number)
     except RecursionError:
@@ -96,24 +95,24 @@ def load_json(text: str) -> object:
 
 
 def cut(text: str, limit_bytes: int) -> str:
-    """The beginning of a text, at most `limit_bytes` in UTF-8, no character split; unpaired surrogates become ?."""
+    """Return the beginning of a text: at most `limit_bytes` of UTF-8, in whole characters. Lone surrogates become ?."""
     return text.encode("utf-8", "replace")[:limit_bytes].decode("utf-8", "ignore")
 
 
 def redact(text: str) -> str:
-    """One line of text, without query strings, API keys and long runs of base64; control characters become spaces."""
+    """Return a text as one line, without query strings, API keys, long runs of base64 and control characters."""
     text = " ".join(_CONTROL.sub(" ", text[:READ_CHARACTERS]).split())
     return _ENCODED.sub("[...]", _KEY.sub("SG_...", _QUERY.sub("?...", text)))
 
 
 def _output(body: dict[str, object]) -> object:
-    """The output, together with what stands beside it under the names that it has elsewhere (seen: `images`)."""
+    """Return the output. If the body has other output fields (such as `images`), return all of them as an object."""
     found = {key: body[key] for key in OUTPUT_KEYS if body.get(key)}
     return found if found.keys() - {"output"} else body.get("output")
 
 
 def _number(digits: str) -> int | float:
-    """Python refuses to read integers of thousands of digits: those become floats."""
+    """Convert digits to a number. Very long integers become floats, because Python refuses to parse them."""
     return int(digits) if len(digits) <= 300 else float(digits)
 
 
@@ -129,7 +128,7 @@ def _metric(metrics: object, name: str, most: float) -> float | None:
 
 
 def usable_request_id(value: object) -> str | None:
-    """The value itself if it is a request id that is safe as a segment of a URL's path, else None."""
+    """Return the value if it is a request id that is safe as a segment of a URL path, else None."""
     if not isinstance(value, str) or not _REQUEST_ID.fullmatch(value) or any(c in "/?#%\\" for c in value):
         return None
     return value
@@ -140,7 +139,7 @@ def _error_text(value: object) -> str | None:
 
 
 def _flatten(value: object, depth: int) -> str:
-    """The text in an error that is a string, a list of errors, or an object that names its text."""
+    """Return the text of an error, which may be a string, a list of errors, or an object with a message field."""
     if value is None or depth == 0:
         return ""
     if isinstance(value, str):
@@ -150,7 +149,7 @@ def _flatten(value: object, depth: int) -> str:
     if isinstance(value, dict):
         for key in ("message", "msg", "error", "detail", "reason", "description"):
             if text := _flatten(value.get(key), depth - 1):
-                place = value.get("loc")  # the field, in the validation errors of common web frameworks
+                place = value.get("loc")  # the name of the field, in validation errors of common web frameworks
                 return f"{'.'.join(map(str, place[:10]))}: {text}" if isinstance(place, list) and place else text
         pairs = ((key, _flatten(item, depth - 1)) for key, item in list(value.items())[:10])
         return ", ".join(f"{key}: {text}" for key, text in pairs if text)
@@ -167,7 +166,7 @@ def _body_text(text: str) -> str | None:
 
 
 def result_gone(first: float, now: float, submitted_at: float) -> bool:
-    """Return whether a 404 or 410, first seen at `first` and again `now`, means that the result is gone. Pure.
+    """Return whether the result is gone, after a 404 or 410 at `first` and again at `now`. Pure.
 
     All three are seconds since the epoch.
     """

@@ -1,4 +1,4 @@
-"""How long the other side of an HTTP call asks to be left alone: the Retry-After header. Pure."""
+"""Read the Retry-After header: how long a server asks the client to wait. Pure."""
 
 from collections.abc import Mapping
 from datetime import UTC
@@ -9,10 +9,10 @@ RETRY_AFTER_CAP = 300.0
 
 
 def retry_after(header: str | None, now: float) -> float | None:
-    """Read a Retry-After header: the seconds to wait, from 0 to RETRY_AFTER_CAP, or None if it says nothing usable.
+    """Return the seconds that a Retry-After header asks for, from 0 to RETRY_AFTER_CAP, or None if it is not usable.
 
-    Takes both of its forms (RFC 9110, 10.2.3): seconds, or an HTTP-date, which counts from `now` (seconds since the
-    epoch, by the clock of whoever sent the header).
+    Both forms are accepted (RFC 9110, 10.2.3): seconds, or an HTTP-date. The wait until a date is counted from `now`
+    (seconds since the epoch, by the server's clock).
     """
     if header is None:
         return None
@@ -22,26 +22,26 @@ def retry_after(header: str | None, now: float) -> float | None:
         until = http_date(header)
         if until is None:
             return None
-        seconds = max(until - now, 0.0)  # a date that is over asks for no wait
-    # NaN compares false with everything, so it goes with the negative ones.
+        seconds = max(until - now, 0.0)  # a date in the past asks for no wait
+    # NaN compares false with everything, so it is rejected like a negative number.
     return min(seconds, RETRY_AFTER_CAP) if seconds >= 0 else None
 
 
 def requested_wait(headers: Mapping[str, str], now: float) -> float | None:
-    """Read the Retry-After of a response, as `retry_after` does, from all its headers (names in lower case).
+    """Return the seconds that a response's Retry-After asks for, as `retry_after` does. Header names are in lower case.
 
-    An HTTP-date counts from the response's own Date header: so it does not matter whether the two clocks agree. `now`
-    (seconds since the epoch) stands in where there is none.
+    A date is counted from the response's own Date header, so the two clocks need not agree. If there is no Date header,
+    it is counted from `now` (seconds since the epoch).
     """
     sent = http_date(headers.get("date", ""))
     return retry_after(headers.get("retry-after"), now if sent is None else sent)
 
 
 def http_date(text: str) -> float | None:
-    """Read an HTTP-date in any of its three formats (RFC 9110, 5.6.7): seconds since the epoch, None if it is none."""
+    """Return an HTTP-date (RFC 9110, 5.6.7, all three formats) as seconds since the epoch, or None if it is invalid."""
     try:
         parsed = parsedate_to_datetime(text)
-        # Only asctime's format names no zone, and means UTC.
+        # Only the asctime format has no zone. It is UTC.
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

@@ -1,4 +1,4 @@
-"""Finding what is stuck: jobs whose message, function or execution was lost, and uploads that wait for too long."""
+"""Find and resume stuck jobs, whose message, function or execution was lost; report uploads that wait too long."""
 
 import json
 import time
@@ -29,35 +29,35 @@ logger = Logger(child=True)
 
 HOUR = 3600.0
 RESERVE = 30.0
-"""Seconds of the function's time in which no further record is begun."""
+"""No further record is begun if the function has fewer seconds left than this."""
 LONGEST_BETWEEN = 30 * 24 * HOUR
-"""Seconds at most between two checks of uploads that stay incomplete."""
+"""The longest time between two checks of incomplete uploads, in seconds."""
 RECORD_KEYS = ("job_id", "attempt", "character", "pose", "execution")
-"""What the log lines about a record have, and no others."""
+"""The log keys that are set for one record and removed after it."""
 
 
 @dataclass(frozen=True)
 class Ages:
-    """How long (seconds) nothing may have happened to a record before it counts as stuck."""
+    """A record counts as stuck after so many seconds without a change, by its status."""
 
     waiting: float = 600.0
     submitting: float = 600.0
-    submitted: float = 600.0  # the provider keeps a result for an hour; a living execution is left alone
+    submitted: float = 600.0  # the provider keeps a result for an hour; a running execution is not touched
     ended: float = 900.0
-    rescue: float = 600.0  # of a job that failed though its pictures may still be at the provider
+    rescue: float = 600.0  # since the last try to rescue an ended job
 
     def of(self, status: Status) -> float:
-        """The age for a status. What has ended is stuck while it is not notified."""
+        """Return the age for a status. An ended job counts as stuck while it is not notified."""
         named: float = getattr(self, "ended" if status in (Status.SUCCEEDED, Status.FAILED) else status.lower())
         return named
 
 
 class SweepIncomplete(PosedropError):
-    """Some records could not be taken care of. The others were."""
+    """Some records could not be resumed. The others were."""
 
 
 class Sweep:
-    """Sets going again what is stuck. `clock` is for tests."""
+    """Resumes stuck jobs. `clock` is for tests."""
 
     def __init__(
         self,
@@ -88,12 +88,14 @@ class Sweep:
         self._running: frozenset[str] | None = None
 
     def run(self, ages: Ages, remaining: Callable[[], float]) -> dict[str, int]:
-        """Check all that is unfinished, and return how many records of each status were resumed.
+        """Check all unfinished records, and return how many records of each status were resumed.
 
-        It stops early if `remaining` (seconds) runs out. A record that was checked goes behind the others, so the next
-        sweep begins with those that were not. Raises SweepIncomplete, in the end, if some could not be resumed.
+        The sweep stops early if `remaining` (the function's seconds left) runs out. A checked record goes behind the
+        others, so the next sweep begins with the unchecked ones. At the end it raises SweepIncomplete if some records
+        could not be resumed.
         """
-        self._invoke_deliver(CreditsRequest().to_dict())  # it has the key; while no job is sent nobody else asks
+        # deliver has the API key. While no jobs are sent, nothing else reads the credits.
+        self._invoke_deliver(CreditsRequest().to_dict())
         counts = dict.fromkeys(map(str, Status), 0)
         failures: list[str] = []
         self._running = None
@@ -104,64 +106,63 @@ class Sweep:
                 break
             logger.append_keys(job_id=job_id)
             try:
-                for status in self._look_after(job_id, ages):
+                for status in self._check(job_id, ages):
                     counts[str(status)] += 1
-            except Exception as exc:  # one record must not keep the others from their turn
-                logger.exception("not taken care of")
+            except Exception as exc:  # one record must not stop the others
+                logger.exception("not resumed")
                 failures.append(f"{job_id}: {type(exc).__name__}: {exc}")
         logger.remove_keys(RECORD_KEYS)
         if failures:
-            raise SweepIncomplete(f"{len(failures)} records were not taken care of, {counts}; the first: {failures[0]}")
+            raise SweepIncomplete(f"{len(failures)} records were not resumed, {counts}; the first: {failures[0]}")
         return counts
 
     def _stuck(self, ages: Ages) -> Iterator[str]:
-        """The records that may be stuck: the paid ones, those that have ended, uploads, pictures that may be rescued;
-        of each the longest unchecked first. Queued ones are left to `dispatch`."""
+        """Yield the ids of records that may be stuck: by kind, longest unchecked first. `dispatch` has queued jobs."""
         now = self._clock()
         yield from self._ledger.unfinished(PAID, now - min(ages.submitting, ages.submitted, ages.ended))
         yield from self._ledger.unfinished(ENDED_UNSENT, now - ages.ended)
         yield from self._ledger.unfinished(INCOMPLETE, now)
         yield from self._ledger.unfinished(RESCUE, now - ages.rescue)
 
-    def _look_after(self, job_id: str, ages: Ages) -> list[Status]:
-        """Set a record going again if it is stuck; return its status if anything was done."""
+    def _check(self, job_id: str, ages: Ages) -> list[Status]:
+        """Resume a record if it is stuck. Return its status in a list, or an empty list if nothing was done."""
         record = self._ledger.get(job_id)
         now = self._clock()
         if record is not None and record.notified_at and record.unfinished == RESCUE:
             return self._try_rescue(record, now)
-        if record is None or record.notified_at or record.status is Status.QUEUED:  # the index may be behind
+        if record is None or record.notified_at or record.status is Status.QUEUED:  # the index may be behind the table
             return []
         if record.updated_at > now - ages.of(record.status):
             return []
         logger.append_keys(character=record.character, pose=record.pose)
-        if record.status is not Status.WAITING:  # what waits is no job yet
+        if record.status is not Status.WAITING:  # waiting uploads are not a job yet
             logger.append_keys(attempt=record.attempt, execution=execution_name(record.job_id, record.attempt))
-        check_at = now  # one that cannot be resumed is tried again by the next sweep
+        check_at = now  # if it cannot be resumed, the next sweep tries again
         try:
-            done = self._heal(record)
+            done = self._resume_record(record)
             check_at = self._next_check(record, now)
         finally:
-            with suppress(Conflict):  # it went on meanwhile
+            with suppress(Conflict):  # the record has changed
                 self._ledger.check_later(record, check_at)
         return [record.status] if done else []
 
     def _try_rescue(self, record: Record, now: float) -> list[Status]:
-        """Let `deliver` fetch what an ended job lacks, for as long as the provider keeps its pictures.
+        """Invoke `deliver` to fetch what an ended job lacks, as long as the provider keeps its pictures.
 
-        `deliver` says when to try again. Should its run be lost, the next sweep asks again.
+        `deliver` schedules the next try. If its run is lost, the next sweep invokes it again.
         """
         logger.append_keys(attempt=record.attempt, character=record.character, pose=record.pose)
         kept = now < record.images_kept_until
-        with suppress(Conflict):  # it went on meanwhile
+        with suppress(Conflict):  # the record has changed
             self._ledger.rescue_at(record, now if kept else None)
         if not kept:
-            logger.info("the provider does not keep its pictures any longer")
+            logger.info("the provider no longer keeps its pictures")
             return []
         self._invoke_deliver(RescueRequest(record.job_id, record.attempt).to_dict())
         return [record.status]
 
-    def _heal(self, record: Record) -> bool:
-        """Set one record going again; return whether anything was done."""
+    def _resume_record(self, record: Record) -> bool:
+        """Resume one record. Return whether anything was done."""
         if record.status is Status.WAITING:
             self._send(
                 self._upload_queue_url, PoseMessage(record.bucket, record.character, record.pose, None).to_json()
@@ -171,10 +172,10 @@ class Sweep:
         if record.status is Status.SUBMITTING:
             self._resume(record)
             return True
-        return self._look_after_execution(record)
+        return self._check_execution(record)
 
-    def _look_after_execution(self, record: Record) -> bool:
-        """Start the execution that there is not, report the one that has ended without notifying."""
+    def _check_execution(self, record: Record) -> bool:
+        """Resume a job without an execution. Report an execution that ended without notifying."""
         name = execution_name(record.job_id, record.attempt)
         if name in self._running_executions():
             return False
@@ -205,7 +206,7 @@ class Sweep:
         )
 
     def _alert(self, record: Record) -> None:
-        """Notify, once, what uploads have been waiting for, if they have for long enough."""
+        """Notify once what uploads are waiting for, if they have waited long enough."""
         age = self._clock() - record.created_at
         if record.alerted_at or age < self._alert_hours * HOUR:
             return
@@ -216,10 +217,10 @@ class Sweep:
         try:
             self._ledger.alerted(record, self._clock())
         except Conflict:
-            logger.info("the uploads went on meanwhile")
+            logger.info("the uploads have changed meanwhile")
 
     def _next_check(self, record: Record, now: float) -> float:
-        """Return when a record is checked again: uploads less and less often, as a missing file has its own event."""
+        """Return when to check a record again. Uploads are checked ever less often: missing files have own events."""
         if record.status is not Status.WAITING:
             return now
         created_at = record.created_at
@@ -227,10 +228,10 @@ class Sweep:
         return min(at, alert_at) if alert_at > now else at
 
     def _running_executions(self) -> frozenset[str]:
-        """Return the names of the executions that run, listed once a sweep.
+        """Return the names of the running executions. They are listed once in each sweep.
 
-        A call lists a thousand, while DescribeExecution allows 10 to 15 calls a second (Step Functions developer guide,
-        quotas).
+        One call lists a thousand executions, while DescribeExecution is limited to 10 to 15 calls a second (Step
+        Functions developer guide, quotas).
         """
         if self._running is None:
             pages = self._sfn.get_paginator("list_executions").paginate(
