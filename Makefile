@@ -60,7 +60,9 @@ redrive: setup ## send dead letters round again; STACK=name for a stack on AWS
 	$(BIN)/python -m ops $(if $(STACK),--stack $(STACK),--local) redrive
 
 test: setup ## run every test but the large ones (minutes); PYTEST_WORKERS=4 on more than two cores
-	$(PYTEST) --durations 10 --cov
+	@rm -f .coverage*
+	$(PYTEST) --durations 10 -p tests.measure
+	@$(BIN)/coverage combine --quiet && $(BIN)/coverage report
 
 test-fast: setup ## run the quick tests, for the work between commits (a minute or two)
 	$(PYTEST) $(FAST)

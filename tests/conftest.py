@@ -1,12 +1,11 @@
 """How the tests are shared out among workers, what belongs together, in which order; and how examples are made."""
 
+import gc
 import os
-import sys
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
-from botocore.client import BaseClient
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
@@ -41,41 +40,6 @@ LONGEST = (
 )
 """What takes long begins first, so that no worker still has a long file when the others are done."""
 
-UNCOVERED = (
-    "tests/console/test_browser",
-    "tests/crash",
-    "tests/docs",
-    "tests/e2e",
-    "tests/emulator",
-    "tests/property",
-    "tests/unit/gate/test_poll_schedule.py::test_cost_is_near_the_optimum",
-    "tests/unit/bench/test_simulation.py",
-)
-"""Where coverage is not measured: what these tests run is run in other processes, or by other tests as well."""
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Where coverage is measured with a tracer, spare it boto3 and moto, whose every line it would trace."""
-    if config.pluginmanager.hasplugin("_cov"):
-        BaseClient._make_api_call = _untraced(BaseClient._make_api_call)  # type: ignore[attr-defined]
-
-
-def _untraced(function: Any) -> Any:
-    def call(*arguments: Any) -> Any:
-        tracer = sys.gettrace()
-        sys.settrace(None)
-        try:
-            return function(*arguments)
-        finally:
-            sys.settrace(tracer)
-            _begin_tracing()
-
-    return call
-
-
-def _begin_tracing() -> None:
-    """Be called: a tracer that was set begins with the next call."""
-
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -93,10 +57,13 @@ class GroupScheduling(LoadScopeScheduling):
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest first."""
-    for item in items:
-        if item.nodeid.startswith(UNCOVERED):
-            item.add_marker(pytest.mark.no_cover)
     items.sort(key=lambda item: _rank(item.nodeid.partition("::")[0]))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported alone when garbage is collected: it is much, and none of it."""
+    gc.collect()
+    gc.freeze()
 
 
 def _rank(path: str) -> int:

@@ -238,7 +238,6 @@ def test_memory_stays_small(start: bytes, block: bytes) -> None:
     assert peak < 16 * 1024
 
 
-@pytest.mark.no_cover  # it would count the tracer's time
 @pytest.mark.parametrize(
     ("start", "block"),
     [
