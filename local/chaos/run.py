@@ -38,7 +38,7 @@ from local.stack import LocalStack
 
 CHECK_SECONDS = 3.0
 SAY_SECONDS = 15.0
-STARTING_TICKS = 20
+STARTING_TICKS = 5
 """Hundredths of a second of processor time, which a process has used before it waits for the first time."""
 SWEEP_SECONDS = 30.0
 SWEEP_AGES = {"waiting": 20, "submitting": 60, "submitted": 60, "ended": 45, "rescue": 10}
