@@ -1,5 +1,6 @@
 """Distribute the tests among workers: their groups and order; and configure Hypothesis."""
 
+import gc
 import os
 import sys
 from pathlib import PurePosixPath
@@ -97,6 +98,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.nodeid.startswith(UNCOVERED):
             item.add_marker(pytest.mark.no_cover)
     items.sort(key=lambda item: _rank(item.nodeid.partition("::")[0]))
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the imported modules from garbage collection, which would search them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _rank(path: str) -> int:

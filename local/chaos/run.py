@@ -40,7 +40,7 @@ from posedrop.contract.times import epoch
 
 CHECK_SECONDS = 3.0
 SAY_SECONDS = 15.0
-STARTING_TICKS = 20
+STARTING_TICKS = 5
 """Hundredths of a second of processor time that a process has used before it first waits for an event."""
 SWEEP_SECONDS = 30.0
 SWEEP_AGES = {"waiting": 20, "submitting": 60, "submitted": 60, "ended": 45, "rescue": 10}

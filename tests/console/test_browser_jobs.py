@@ -12,7 +12,7 @@ import pytest
 from posedrop.aws.places import dispatched
 from posedrop.aws.record import Status
 from posedrop.contract.reasons import ReasonCode
-from posedrop.contract.times import epoch, rfc3339
+from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import Fate, Request
 from tests.console.browser import FAILURES, RULES_OF_COLOUR, Studio, axe, data, drop_files, hang_up, scroll_down
 from tests.console.conftest import TOKEN, Console
@@ -138,7 +138,7 @@ def test_a_job_in_the_model_says_how_far_it_probably_is(
 ) -> None:
     from playwright.sync_api import expect
 
-    page = visit(console, at=epoch(studio.job("running", age=age).submitted_at or "") + age)
+    page = visit(console, at=(studio.job("running", age=age).submitted_at or 0.0) + age)
     expect(page.locator(".card .state")).to_have_text(state)
     expect(page.locator(".card .left")).to_contain_text(left)
 
