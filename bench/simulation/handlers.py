@@ -23,6 +23,8 @@ from posedrop.poll.status_poller import StatusPoller
 from posedrop.segmind.rescue import Rescue
 from posedrop.submit.composition import make_submission
 from posedrop.submit.lookup import RequestLookup
+from posedrop.submit.request_body import RequestBody
+from posedrop.submit.wait_loop import WaitLoop
 
 INTAKE_SECONDS = 0.35
 """Seconds of intake for one pose, without the line and the ledger: two listings, reading face, pose and job file (a few
@@ -77,17 +79,18 @@ def submit(
 ) -> Handler:
     """Return the handler of `submit`. `unexpected` is called with each unexpected error."""
     simulation, ledger, gate = parts.simulation, parts.ledger("submit"), parts.gate(parts.client("submit"))
+    settings = submit_settings(parts.setting)
+    pictures = cast(Any, None)  # the simulation's pictures need no preparation
+    executions = Executions(cast(Any, workflows), "arn:stateMachine:jobs")
     submission = make_submission(
-        submit_settings(parts.setting),
-        s3=cast(Any, parts.objects),
+        settings,
         ledger=ledger,
         gate=gate,
         segmind=parts.provider,
         lookup=RequestLookup(ledger, parts.provider, gate, None, Rescue(None), clock=simulation.clock),
         api_key=Key(),
-        executions=Executions(cast(Any, workflows), "arn:stateMachine:jobs"),
-        latency=parts.latency("submit"),
-        pictures=cast(Any, None),  # the simulation's pictures need no preparation
+        body=RequestBody(settings, cast(Any, parts.objects), pictures, simulation.clock),
+        wait_loop=WaitLoop(ledger, executions, parts.latency("submit")),
         wake_dispatch=wake_dispatch,
         clock=simulation.clock,
         sleep=simulation.sleep,

@@ -4,17 +4,16 @@ A page's keys come from an index, the newest first, and its records are then rea
 MOST_READ records. If that is not enough, the page says how far back it has read, and its cursor continues there.
 """
 
-import base64
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from operator import attrgetter
 from typing import Any
 
+from ops.inspect.cursor import DATE, Cursor, cursor_after, day_of, parse_cursor
 from ops.stack import Stack
 from posedrop.aws.places import DUE, IN_LINE, LINE_INDEX
 from posedrop.aws.record import ENDED, Record, Status
@@ -46,7 +45,6 @@ PLACES: dict[str, tuple[tuple[str, str, str], ...]] = {
     Status.QUEUED: QUEUED,
 }
 """The index places of unfinished records, by status."""
-DATE = "%Y-%m-%d"
 ALWAYS, NEVER = 0.0, math.inf
 
 newest = attrgetter("updated_at", "job_id")
@@ -132,10 +130,7 @@ class Records:
         self._reader = stack.reader(unreadable)
 
     def page(self, wanted: Wanted, limit: int, cursor: str | None = None) -> Page:
-        """Return one page of matching records. `cursor` is the previous page's.
-
-        Raises ValueError if it is not a cursor.
-        """
+        """Return one page of matching records after the previous page's `cursor`. Raises ValueError if it is none."""
         keys = self._newest_keys(wanted, parse_cursor(cursor) if cursor else None)
         step = BATCH if wanted.chooses else min(BATCH, limit + 1)
         found: list[Record] = []
@@ -149,14 +144,14 @@ class Records:
                 if record is None or not wanted.fits(record):
                     continue
                 if len(found) == limit and last:
-                    return Page(found, cursor_after(wanted, last))
+                    return Page(found, cursor_after(wanted.places, last))
                 found.append(record)
                 last = key
             if stopped:
-                return Page(found, cursor_after(wanted, batch[-1]), batch[-1]["day"]["S"])
+                return Page(found, cursor_after(wanted.places, batch[-1]), batch[-1]["day"]["S"])
             if len(batch) < step:
                 return Page(found)
-        return Page(found, cursor_after(wanted, batch[-1]), batch[-1].get("created_at", {}).get("S"))
+        return Page(found, cursor_after(wanted.places, batch[-1]), batch[-1].get("created_at", {}).get("S"))
 
     def newest(self, limit: int, before: float = NEVER) -> tuple[list[Record], bool]:
         """Return the newest `limit` records that were created before a time, and whether there may be more."""
@@ -268,7 +263,7 @@ class Records:
 
     # ---- the ways to read --------------------------------------------------------------------------------------------
 
-    def _newest_keys(self, wanted: Wanted, start: "Cursor | None") -> Iterator[dict[str, Any]]:
+    def _newest_keys(self, wanted: Wanted, start: Cursor | None) -> Iterator[dict[str, Any]]:
         """Yield the keys of records that may match, the newest first, after `start`.
 
         If too many days are empty, the last key has only a day. Raises ValueError if `start` is not one of these
@@ -276,7 +271,7 @@ class Records:
         """
         places = wanted.places
         if places is None:
-            yield from self._by_day(wanted, start)
+            yield from self._byday_of(wanted, start)
             return
         if start:
             keys = [key for _, _, key in places]
@@ -287,11 +282,11 @@ class Records:
             yield from self._walk(place, start, wanted.until)
             start = None
 
-    def _by_day(self, wanted: Wanted, start: "Cursor | None") -> Iterator[dict[str, Any]]:
-        first = _day(rfc3339(min(self._stack.clock() + SKEW, wanted.until)))
-        last = _day(rfc3339(self._stack.created_at - SKEW))
+    def _byday_of(self, wanted: Wanted, start: Cursor | None) -> Iterator[dict[str, Any]]:
+        first = day_of(rfc3339(min(self._stack.clock() + SKEW, wanted.until)))
+        last = day_of(rfc3339(self._stack.created_at - SKEW))
         if start:
-            first = min(first, _day(start.key))  # a cursor of other filters has no day
+            first = min(first, day_of(start.key))  # a cursor of other filters has no day
         for number in range(MOST_DAYS):
             day = first - timedelta(days=number)
             if day < last:
@@ -301,7 +296,7 @@ class Records:
         yield {"day": {"S": (first - timedelta(days=MOST_DAYS)).strftime(DATE)}}
 
     def _walk(
-        self, place: Place, start: "Cursor | None" = None, until: float = NEVER, *, forward: bool = False
+        self, place: Place, start: Cursor | None = None, until: float = NEVER, *, forward: bool = False
     ) -> Iterator[Key]:
         """Yield the keys at one place of an index, the last first, or `forward`."""
         index, name, key = place
@@ -322,41 +317,3 @@ class Records:
 def is_refused(record: Record) -> bool:
     """Return whether the provider has refused this job, and it is not decided yet whether the job is at fault."""
     return record.status is Status.QUEUED and record.reason_code == ReasonCode.REFUSED
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """The beginning of a page: after a record of an index place, or without a job id, at the place's beginning."""
-
-    key: str
-    sort: str = ""
-    job_id: str = ""
-
-
-def cursor_after(wanted: Wanted, key: dict[str, Any]) -> str:
-    """Return the cursor of the page that begins after a key of an index."""
-    places = wanted.places
-    index, name, _ = places[0] if places else (DAY_INDEX, "day", "")
-    if places:
-        index, name, _ = next(place for place in places if key.get(place[1], {}).get("S") == place[2])
-    parts = [key[part].get("S", "") for part in (name, SORTED_BY[index], "job_id") if part in key]
-    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
-
-
-def parse_cursor(cursor: str) -> Cursor:
-    """Return the place where a page begins. Raises ValueError if the text is not a cursor."""
-    try:
-        parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if not all(isinstance(part, str) for part in parts):
-            raise TypeError
-        return Cursor(*parts)
-    except (ValueError, TypeError):
-        raise ValueError(f"no page begins at {cursor}") from None
-
-
-def _day(time: str) -> datetime:
-    """Return the day of a time (RFC 3339). Raises ValueError if it is not a time."""
-    try:
-        return datetime.strptime(time[:10], DATE).replace(tzinfo=UTC)
-    except ValueError:
-        raise ValueError("the page's cursor belongs to other filters") from None
