@@ -1,16 +1,17 @@
 """Emit the metrics in CloudWatch's embedded metric format, which is part of the logs and needs no API call.
 
 intake: Waiting.
-dispatch, each minute, also if zero: OldestJobSeconds (how long the next job has waited), NoSuccessSeconds (how long a
-job has waited without any delivery while the gate is open), Paused and WaitingForBudget (1 or 0). Once they are known:
-RemainingCredits (USD) and JobsPaidFor (how many jobs the credits can pay for).
+dispatch (each minute, also if zero): OldestJobSeconds (how long the next job has waited), NoSuccessSeconds (how long a
+job has waited without any delivery while the gate is open), Paused and WaitingForBudget (1 or 0), and once they are
+known RemainingCredits (USD) and JobsPaidFor (how many jobs the credits can pay for).
 submit: Submitted, EstimatedSpend (USD), Refused, RateLimited, OutcomeUnknown.
 poll: RateLimited.
 deliver: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionWithoutNotification, RateLimited,
-Rescued (jobs whose images came from the history), Spend (USD, the real cost of requests), Polls (per job),
-InferenceSeconds (the model's time), DetectionDelaySeconds (from the end of the inference to the poll that saw it, with
-the time in the provider's queue), EndToEndSeconds (from the record's creation to the end, for first attempts),
-OutputBytes. The namespace is in POWERTOOLS_METRICS_NAMESPACE, one for each stack.
+Rescued (jobs whose images came from the history), Spend (USD, the real cost of requests), Polls (of each job),
+InferenceSeconds (the model's time), DetectionDelaySeconds (from submission to the poll that saw the end, minus
+InferenceSeconds), EndToEndSeconds (from the record's creation to the end, for first attempts), OutputBytes.
+
+The namespace is in POWERTOOLS_METRICS_NAMESPACE, one for each stack.
 """
 
 from aws_lambda_powertools.metrics import Metrics, MetricUnit, single_metric
