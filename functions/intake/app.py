@@ -32,9 +32,13 @@ from posedrop.aws.submit_queue import SubmitQueue
 from posedrop.contract.deferral import Deferred
 from posedrop.contract.naming import execution_name
 from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.upload_layout import UploadLayout
 from posedrop.gate.gate import Gate
 from posedrop.intake.cancellation import Cancellation
+from posedrop.intake.fan_out import FanOut
+from posedrop.intake.job_reader import JobReader
 from posedrop.intake.upload_intake import UploadIntake
+from posedrop.intake.waiting import Waiting
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
 from posedrop.settings import IntakeSettings, from_environment
@@ -113,19 +117,18 @@ def executions() -> Executions:
 
 @cache
 def upload_intake() -> UploadIntake:
-    """Return the handler of uploads."""
-    found = settings()
-    sqs = boto3.client("sqs")
+    """Return the upload intake of this process."""
+    found, s3, sqs = settings(), s3_client(), boto3.client("sqs")
+    layout = UploadLayout(found.upload_prefix)
     items = Items(dynamodb(), found.jobs_table)
-    gate, queue = Gate(items, found.limit, found.budget, found.model), SubmitQueue(sqs, found.submit_queue_url)
+    gate = Gate(items, found.limit, found.budget, found.model)
+    waiting = Waiting(ledger(), sqs, found.upload_queue_url, time.time)
     return UploadIntake(
-        found,
-        default_prompt,
-        s3=s3_client(),
-        sqs=sqs,
+        layout,
         ledger=ledger(),
-        entrance=Entrance(gate, Line(items), queue, time.time),
-        images=ReadImages(items, time.time),
+        reader=JobReader(found, default_prompt, s3, ReadImages(items, time.time), waiting, time.time),
+        fan_out=FanOut(s3, layout, waiting, found.settle_seconds),
+        entrance=Entrance(gate, Line(items), SubmitQueue(sqs, found.submit_queue_url), time.time),
         clock=time.time,
     )
 

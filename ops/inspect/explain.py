@@ -164,10 +164,7 @@ class Explainer:
         return explained
 
     def _earlier(self, character: str, pose: str, files: JobFiles, found: JobCandidate) -> Record | None:
-        """Return the newest job with the same images if no file is newer, else None.
-
-        In this case no further event will come.
-        """
+        """Return the newest job with the same images if no file is newer: then no further event comes. Else None."""
         read = {kind: image.sha256 for kind, image in found.job.inputs.items()}
         newest = max(listed.modified.timestamp() for listed in files.present())
         for record in self._records.of_pose(character, pose):

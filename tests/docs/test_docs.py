@@ -23,7 +23,7 @@ from posedrop.contract import images, parameters
 from posedrop.contract.errors import JOB_ERRORS
 from posedrop.contract.upload_layout import FileKind, UploadLayout
 from posedrop.gate import poll_schedule as polling
-from posedrop.intake import upload_intake
+from posedrop.intake import job_reader
 from posedrop.prepare import preparer
 from posedrop.segmind import downloads
 from posedrop.segmind import responses as answers
@@ -315,7 +315,7 @@ KIB, MIB = 1024, 1024 * 1024
         ("README", "up to 20 MiB and 8,192 pixels a side", images.SIDE_LIMIT, 8192),
         ("README", "Up to 100 MiB and 200 million pixels", images.UPLOAD_LIMIT, 100 * MIB),
         ("README", "Up to 100 MiB and 200 million pixels", images.PIXEL_LIMIT, 200_000_000),
-        ("README", "after two minutes", upload_intake.MAY_COME, 120),
+        ("README", "after two minutes", job_reader.MAY_COME, 120),
         ("security", "100 MiB and 200 million pixels", images.UPLOAD_LIMIT, 100 * MIB),
         ("security", "bounds of memory and 45 seconds", preparer.DECODE_SECONDS, 45),
         ("architecture", "up to 55 seconds of its 60", prepared_pictures.response_seconds(60), 55),

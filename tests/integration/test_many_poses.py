@@ -34,7 +34,7 @@ def put_poses(pipeline: Pipeline) -> None:
 
 @pytest.fixture(autouse=True)
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("posedrop.intake.upload_intake.PAGE", 4)
+    monkeypatch.setattr("posedrop.intake.fan_out.PAGE", 4)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def die() -> Any:
 def test_a_fault_between_messages_loses_no_pose(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, sent: list[Any], number: int, fail: Callable[[], Any]
 ) -> None:
-    monkeypatch.setattr("posedrop.intake.upload_intake.PAGE", 12)
+    monkeypatch.setattr("posedrop.intake.fan_out.PAGE", 12)
     put_poses(pipeline)
     for other in range(12, 24):
         pipeline.put(f"incoming/hero/poses/{other}.png", POSE)

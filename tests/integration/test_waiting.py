@@ -114,7 +114,7 @@ def test_poses_that_are_older_than_the_file_are_handled_at_once(pipeline: Pipeli
 def test_the_next_page_waits_with_poses_whose_own_events_are_to_come(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("posedrop.intake.upload_intake.PAGE", 2)
+    monkeypatch.setattr("posedrop.intake.fan_out.PAGE", 2)
     face = {**pipeline.put(*FACE), "time": _time_of(pipeline, FACE[0])}
     for pose in (WALK, SIT, RUN):
         pipeline.put(*pose)

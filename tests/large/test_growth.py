@@ -21,10 +21,14 @@ from posedrop.aws.record_items import to_item
 from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID
 from posedrop.aws.submit_queue import SubmitQueue
 from posedrop.contract.times import rfc3339
+from posedrop.contract.upload_layout import UploadLayout
 from posedrop.gate.budget import Budget
 from posedrop.gate.gate import Gate
 from posedrop.gate.rate_limit import RateLimit
-from posedrop.intake.upload_intake import PAGE, UploadIntake
+from posedrop.intake.fan_out import PAGE, FanOut
+from posedrop.intake.job_reader import JobReader
+from posedrop.intake.upload_intake import UploadIntake
+from posedrop.intake.waiting import Waiting
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
 from posedrop.sweep.sweeper import Ages, Sweep
@@ -87,18 +91,16 @@ def test_fifty_thousand_poses_become_a_job_each(rate: float) -> None:
     s3: Any = MemoryBucket({**files, FACE: image("png", (9, 9))}, NOW - 3600)
     sqs: Any = Queues(lambda: chance.random() < rate)
     table, items = Table(), MemoryItems()
-    settings: Any = SimpleNamespace(
-        upload_queue_url="uploads", upload_prefix="incoming/", settle_seconds=5.0, prepare_images=True
-    )
+    settings: Any = SimpleNamespace(upload_prefix="incoming/", settle_seconds=5.0, prepare_images=True)
     gate = Gate(items, RateLimit(50, "submits"), Budget(0, 0))
+    ledger, layout = Ledger(table, "jobs"), UploadLayout()  # type: ignore[arg-type]
+    waiting, images = Waiting(ledger, sqs, "uploads", lambda: NOW), ReadImages(items, lambda: NOW)
     upload_intake = UploadIntake(
-        settings,
-        lambda: "a walk in the rain",
-        s3=s3,
-        sqs=sqs,
-        ledger=Ledger(table, "jobs"),  # type: ignore[arg-type]
+        layout,
+        ledger=ledger,
+        reader=JobReader(settings, lambda: "a walk in the rain", s3, images, waiting, lambda: NOW),
+        fan_out=FanOut(s3, layout, waiting, settle_seconds=5.0),
         entrance=Entrance(gate, Line(items), SubmitQueue(sqs, "submits"), lambda: NOW),
-        images=ReadImages(items, lambda: NOW),
         clock=lambda: NOW,
     )
     upload = SourceUpload(FACE, s3.etag(FACE).strip('"'))

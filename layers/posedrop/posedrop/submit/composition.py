@@ -35,10 +35,7 @@ def make_submission(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Submission:
-    """Return what handles the messages of dispatched jobs. `clock` and `sleep` are for tests.
-
-    `account`: what is left on it is asked for after a request, now and then; None never asks.
-    """
+    """Return what handles the messages of dispatched jobs. `account` None never asks for the remaining credits."""
     outcomes = Outcomes(
         ledger=ledger,
         gate=gate,
