@@ -115,7 +115,7 @@ audit: setup ## check the pinned requirements for known vulnerabilities at PyPI;
 			echo "NOT audited: the advisories cannot be reached. Try SERVICE=osv or another network."; fi; \
 	done; rm -f .audit.log; test -z "$$failed"
 
-mutate: .venv/.mutate ## change the code for money and limits, and check that a test fails; MODULES="rate_limit.py", SECONDS=480
+mutate: .venv/.mutate ## change the code for money and limits, and check that a test fails; MODULES="gate/rate_limit.py", SECONDS=480
 	$(BIN)/python -m tests.mutate $(if $(SECONDS),--seconds $(SECONDS)) $(MODULES)
 
 .venv/.mutate: requirements-mutate.txt | setup

@@ -115,7 +115,7 @@ def test_a_delivery_that_fails_says_why(pipeline: Pipeline, logs: Lines) -> None
     assert "503" in line["reason"]
 
 
-def test_a_look_that_fails_says_why(pipeline: Pipeline, logs: Lines) -> None:
+def test_a_failed_poll_says_why(pipeline: Pipeline, logs: Lines) -> None:
     pipeline.upload(FACE, WALK)
     pipeline.provider.statuses = [ZeroDivisionError("what nobody thought of")]
     with pytest.raises(ZeroDivisionError):

@@ -204,7 +204,7 @@ def test_fill_bytes_and_junk_take_no_longer_than_other_bytes(fill: bytes) -> Non
     assert seconds(data) < 20 * reference + 0.5
 
 
-def test_junk_takes_no_memory() -> None:
+def test_junk_needs_no_memory() -> None:
     checker = ImageChecker()
     checker.feed(corpus()["jpeg plain"][:20])
     tracemalloc.start()

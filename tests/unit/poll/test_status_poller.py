@@ -257,7 +257,7 @@ def test_another_fault_between_two_404_does_not_forget_the_first() -> None:
 # ---- the state -------------------------------------------------------------------------------------------------------
 
 
-def test_state_comes_back_from_its_event() -> None:
+def test_state_is_read_from_its_own_event() -> None:
     state = ExecutionState.of(load_event("poll.json"))
     assert (state.request_id, state.polls, state.faults) == ("2c7f59ea-4b5e-4a7c-9a35-8d5f0f6f1c11", 0, 0)
     assert ExecutionState.of(state.to_dict()) == state
