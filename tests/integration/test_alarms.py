@@ -1,4 +1,4 @@
-"""Every alarm, provoked by its cause: the handlers run, what they log is read as metrics, and the alarm is judged.
+"""Every alarm is provoked by its cause: the handlers run, their logs are read as metrics, and the alarm is judged.
 
 The metrics of SQS are of moto's queues, or shaped as in the SQS developer guide (available CloudWatch metrics).
 """

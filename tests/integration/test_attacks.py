@@ -1,4 +1,4 @@
-"""Input that attacks reaches no place it should not, and costs a bounded amount of memory and time."""
+"""Hostile input reaches no forbidden address or key, and costs a bounded amount of memory and time."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Cancelling: what was not sent ends, notified and free of charge; what was sent is left alone."""
+"""Cancelling: a job that was not sent ends, is notified and costs nothing; a job that was sent is not changed."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def spent(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def queued(spent: None, pipeline: Pipeline) -> str:
-    """The id of a job that stands in line, since the budget does not pay for it."""
+    """The id of a job that waits in line, because the budget is spent."""
     assert pipeline.upload(FACE, WALK)
     record = pipeline.record()
     assert (record["status"], record["stands"]) == ("QUEUED", "in line")

@@ -1,4 +1,4 @@
-"""What is left of the provider's credits: said by results, asked for now and then, and never guessed."""
+"""The provider's credits: read from results, otherwise with a call from time to time, and never guessed."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""A request without a response is looked up in the provider's history before its outcome is notified as unknown."""
+"""A request without a response is searched for in the provider's history before its job fails."""
 
 from collections.abc import Callable
 from typing import Any

@@ -26,7 +26,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, **
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Pipeline:
-    """A pipeline of a plan of two requests a minute: four jobs are dispatched at once, a fifth stands in line."""
+    """A pipeline with two requests a minute: four jobs are dispatched at once, and a fifth waits in line."""
     return settings(monkeypatch, request, SEGMIND_REQUESTS_PER_MINUTE="2")
 
 
@@ -39,7 +39,7 @@ def upload(pipeline: Pipeline, *names: str) -> None:
 
 
 def standing(pipeline: Pipeline) -> dict[str, str | None]:
-    """Where each pose's job stands."""
+    """The place of each pose's job."""
     return {str(record["pose"]): record.get("stands") for record in pipeline.records().values()}
 
 

@@ -1,4 +1,4 @@
-"""Every line about a job says which: its id, its attempt, its character and pose, and its execution."""
+"""Every log line about a job has its id, attempt, character, pose and execution."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Characters with many poses: a face or job file leads to each of them, page by page, and a face is read once."""
+"""Characters with many poses: a face or job file makes messages for all, page by page, and a face is read once."""
 
 import json
 from collections import Counter

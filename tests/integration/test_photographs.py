@@ -1,4 +1,4 @@
-"""Folders as people have them: what is a picture, what is beside it, what may still be on its way, what is prepared."""
+"""Folders of real photographs: which file is the picture, which are ignored or waited for, and what is prepared."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""poll on moto: the sample event through the handler, and what it leaves for the other functions."""
+"""poll on moto: the sample event through the handler, and its effects for the other functions."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Trying again: by accident it changes nothing, on purpose it makes a new attempt that pays only where it must."""
+"""Retrying: a repeated event changes nothing, and `retry` makes a new attempt that pays only if it must."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Errors on the submit side: what the provider answers, what fails here, and what becomes of the job."""
+"""Errors of submit: the provider's responses, faults of the function, and how the job ends."""
 
 import json
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def check_failed(pipeline: Pipeline, error_type: str, text: str) -> None:
     assert pipeline.receive(pipeline.dead_letter_url) == []
 
 
-# ---- what the provider answers ---------------------------------------------------------------------------------------
+# ---- the provider's responses ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [400, 402, 409, 413, 418, 422, 451])
@@ -364,7 +364,7 @@ def test_an_image_that_is_gone_before_the_job_was_sent(
     assert pipeline.provider.requests == []
 
 
-# ---- what nobody expects ---------------------------------------------------------------------------------------------
+# ---- unexpected errors -----------------------------------------------------------------------------------------------
 
 
 def denied(**_: Any) -> Any:

@@ -1,4 +1,4 @@
-"""No silent job: what the sweep and the rule on the executions' ends find, heal, and leave alone."""
+"""The sweep and the rule on failed executions: which jobs they resume, and which they do not change."""
 
 import json
 from types import SimpleNamespace

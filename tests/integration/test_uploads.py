@@ -1,4 +1,4 @@
-"""The upload contract, from the event of an upload to the request at the provider."""
+"""The upload contract, from the upload event to the request to the provider."""
 
 import base64
 import hashlib

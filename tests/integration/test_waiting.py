@@ -1,4 +1,4 @@
-"""Jobs that must wait: how their messages are redelivered, as SQS allows it, and what is checked before they go on."""
+"""Deferred jobs: how their messages are redelivered within the limits of SQS, and the checks before a job is sent."""
 
 import json
 from collections.abc import Callable
@@ -193,7 +193,7 @@ def test_a_breaker_that_is_too_busy_costs_no_job(
     assert "errors" not in pipeline.record()
 
 
-# ---- before it goes on -----------------------------------------------------------------------------------------------
+# ---- the checks before a job is sent ---------------------------------------------------------------------------------
 
 
 def test_a_version_that_has_expired_while_its_job_waited_is_not_paid_for(pipeline: Pipeline, walk: object) -> None:

@@ -1,4 +1,4 @@
-"""The messages on the upload queue: each kind there and back, and what no one can read."""
+"""Tests of the queue messages: each kind is written and parsed, and unreadable ones are reported."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""The error tree is as drawn, and every fault of a submit has its place in it."""
+"""The error tree is as drawn in its module, and every error of a submit is in it."""
 
 import inspect
 import re

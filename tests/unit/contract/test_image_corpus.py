@@ -1,4 +1,4 @@
-"""The checker against the decoders: what all of them read is accepted, what none reads is refused."""
+"""The checker compared with decoders: it accepts what all of them read, and refuses what none reads."""
 
 import io
 import time

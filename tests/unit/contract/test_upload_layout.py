@@ -1,4 +1,4 @@
-"""What a key in the upload bucket means, and the names that come of it."""
+"""Tests of the upload contract: the meaning of keys, and the names made from them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The settle rule: to whose event a job is left while its folder still arrives."""
+"""The settle rule: which event handles a job while the files of its folder still arrive."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import product

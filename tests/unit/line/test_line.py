@@ -1,4 +1,4 @@
-"""The line and `dispatch`: who goes when, whatever happens beside it. Without a clock or AWS."""
+"""The line and `dispatch`: which job is sent when, also if other runs interfere. Without a clock or AWS."""
 
 import re
 from collections.abc import Callable, Sequence

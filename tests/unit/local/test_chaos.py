@@ -1,4 +1,4 @@
-"""The invariants of a chaos run: what is sound passes, and each broken promise is named."""
+"""The invariants of a chaos run: a correct run passes, and each broken promise is reported."""
 
 import hashlib
 from collections import Counter

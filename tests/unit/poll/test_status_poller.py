@@ -1,4 +1,4 @@
-"""What poll decides: every response and every fault of the provider, with a clock that stands still."""
+"""Tests of poll: its decision after every response and every fault of the provider, with a fixed clock."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -213,7 +213,7 @@ GONE = httpx.Response(410, json={"error": "expired"})
 
 
 def follow(times: int, *answers: httpx.Response, after: float) -> tuple[ExecutionState, float]:
-    """Give these answers in turn, at the times the waits say; return the state and when that was."""
+    """Give these responses in turn, each after the wait; return the last state and its time."""
     turns = cycle(answers)
     state = look(next(turns), after=after)
     for _ in range(times):

@@ -99,7 +99,7 @@ def test_without_a_response_nothing_is_gone() -> None:
     assert fault(httpx.ReadTimeout("slow")).gone is False
 
 
-# ---- whose answer it is ----------------------------------------------------------------------------------------------
+# ---- the response belongs to this request ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -28,7 +28,7 @@ TAKEN = {
 
 
 class Recorder:
-    """Records what is sent, and gives one answer."""
+    """Records the requests, and gives one response."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self.answer = answer

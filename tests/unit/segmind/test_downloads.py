@@ -1,4 +1,4 @@
-"""Where outputs are fetched from, and from where not; every fault on the way."""
+"""From which addresses outputs are downloaded, from which not, and every fault on the way."""
 
 import gzip
 import inspect
@@ -387,7 +387,7 @@ def test_pieces_are_handed_on_as_they_come() -> None:
         assert [body.taken for _ in chunks] == list(range(1, 51))
 
 
-# ---- packed, though that was not asked for -------------------------------------------------------------------------
+# ---- compressed, although that was not requested -------------------------------------------------------------------
 
 PICTURE = bytes(range(256)) * 4000
 PACKINGS = {

@@ -1,4 +1,4 @@
-"""The provider's request history: what is asked, which row is the job's, and that any fault means nothing is known."""
+"""The provider's request history: its requests, which row belongs to the job, and that an error means unknown."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def row(name: str, request_id: object = "found") -> dict[str, Any]:
 
 
 def find(answer: object, name: str = NAME, api_key: Callable[[], str] = lambda: KEY) -> str | None:
-    """Look for a request in a history that answers so."""
+    """Search for a request in a history with these responses."""
 
     def handle(request: httpx.Request) -> httpx.Response:
         if isinstance(answer, Exception):

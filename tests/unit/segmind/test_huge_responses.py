@@ -1,4 +1,4 @@
-"""Answers without an end, too slow, or unfolding to any size: each costs a bounded amount of memory and time."""
+"""Responses that are endless, slow or compression bombs: each costs a bounded amount of memory and time."""
 
 import gzip
 import tracemalloc

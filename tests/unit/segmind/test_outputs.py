@@ -1,4 +1,4 @@
-"""Every shape of a completed answer's output, and any other JSON value."""
+"""Every form of output of a completed job, and any other JSON value."""
 
 import base64
 import itertools

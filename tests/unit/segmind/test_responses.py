@@ -1,4 +1,4 @@
-"""Reading the provider's answers: every documented one, and any other bytes."""
+"""Parsing the provider's responses: every documented one, and any other bytes."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The alarms as they stand in the template, and the evaluator that judges them in tests."""
+"""The alarms in the template, and the evaluator that judges them in tests."""
 
 import json
 import re
