@@ -228,7 +228,7 @@ class UploadIntake:
             raise PosedropError(f"{len(response['Failed'])} messages were rejected by the queue")
 
     def _read(self, message: PoseMessage) -> JobCandidate | None:
-        """Return the job that the files make, or None if they are not a job yet. Then record what is missing."""
+        """Return the job that the files make. If they are not a job yet, record what is missing and return None."""
         bucket = UploadBucket(self._s3, message.bucket, self._layout)
         own = message.upload.key if message.upload else ""
         before: JobFiles | None = None
@@ -295,7 +295,7 @@ class UploadIntake:
         logger.info("waiting", missing=missing, reason=reason)
 
     def _count(self, message: PoseMessage, exc: Exception) -> Record:
-        """Count an unexpected error before there is a job. After the last one, return the record of a failed job."""
+        """Count an unexpected error before there is a job. After UNEXPECTED_ERRORS, return the record of a failed job."""
         text = f"unexpected error: {type(exc).__name__}: {exc}"
         now = self._clock()
         waiting = self._ledger.count_unread(message.bucket, message.character, message.pose, text, now)
