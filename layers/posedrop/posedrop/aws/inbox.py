@@ -46,7 +46,9 @@ class Inbox:
             try:
                 done = self._process(message, handle)
             except (BotoCoreError, ClientError) as exc:
-                logger.warning("left to the queue's visibility timeout", reason=f"{type(exc).__name__}: {exc}")
+                logger.warning(
+                    "not handled: SQS redelivers it after the visibility timeout", reason=f"{type(exc).__name__}: {exc}"
+                )
                 done = False
             finally:
                 logger.remove_keys(JOB_KEYS)
