@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-# The package lies in the layer.
+# The package is in the layer's folder.
 sys.path.insert(0, str(Path(__file__).parents[1] / "layers" / "posedrop"))

@@ -1,6 +1,6 @@
-"""The benchmarks: python -m bench prints their tables, and writes their figures and plots to .local/bench/.
+"""Run the benchmarks: python -m bench prints their tables, and writes their figures and plots to .local/bench/.
 
-With names, only those are run; backlog, limit and photographs, which take long, only if they are named.
+With names, only those benchmarks run. backlog, limit and photographs take long, and run only if they are named.
 """
 
 import json
@@ -13,7 +13,7 @@ BENCHMARKS = ("polling", "start", "prepare", "deliver_memory", "jobs", "page")
 
 
 def main() -> None:
-    """Run them one after the other."""
+    """Run the benchmarks one after the other."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in sys.argv[1:] or BENCHMARKS:
         figures = import_module(f"bench.{name}").main()

@@ -1,8 +1,8 @@
-"""Backlogs of any length, simulated: python -m bench backlog; or python -m bench.backlog --all, to the end of each.
+"""Simulate backlogs of any length: python -m bench backlog; or python -m bench.backlog --all, to the end of each.
 
-A discrete-event simulation (bench/simulation/) drives the project's own gate, line, dispatch, entrance, submission and
-ledger through DynamoDB, SQS and Lambda as documented. Unless it is to drain, a backlog is watched for a while only: one
-hour of it is like the next. The same seed gives the same figures.
+A discrete-event simulation (bench/simulation/) runs the project's own gate, line, dispatch, entrance, submission and
+ledger on DynamoDB, SQS and Lambda as documented. Without --all only a part of a backlog is simulated, because one hour
+of it is like the next. The same seed gives the same figures.
 """
 
 import argparse
@@ -22,13 +22,13 @@ from posedrop.gate.rate_limit import CALLS_A_JOB
 LIMITS = (5, 50, 600, 6000)
 BACKLOGS = (1_000, 10_000, 100_000, 300_000)
 WATCHED = {5: 200, 50: 1_000, 600: 3_000, 6000: 10_000}
-"""Jobs that are sent while a backlog is watched, by the limit."""
+"""The jobs of a backlog that are sent in the simulation, by the limit."""
 CONCURRENCY = {6000: 150}
-"""SubmitConcurrency where the template says that the default is too small."""
+"""SubmitConcurrency for the limits for which the template's default is too small."""
 SLOW = ((600, 10, 0.3), (600, 10, 0.9), (600, 20, 1.5), (6000, 150, 1.0))
 """Limits, SubmitConcurrency, and other medians (seconds) of the provider's response to a submit."""
 UPLOADED = 50
-"""So many of the jobs come while the others wait: what a job costs at the entrance."""
+"""The jobs that arrive while the others wait, to measure the cost of a job's entrance."""
 LARGE, SMALL = "large/hero", "small-{}/hero"
 WARM_UP, TOO_SHORT = MINUTE, 1.5 * MINUTE
 HOUR, TEN_MINUTES = 60 * MINUTE, 10 * MINUTE
@@ -44,11 +44,11 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of a run; where nothing else is said, for a job.
+    """The results of a run; per job, unless noted otherwise.
 
-    use: of the limit, by the calls that count. It and `minutes` are from WARM_UP after the first request on, or, in a
-    run that is over before TOO_SHORT, from the first on (`whole`); writes, refused: of DynamoDB, those that a condition
-    refused among them; off_turn: by how many places a job was sent before or after its turn at most; limited: 429s;
+    use: of the limit, by the calls that count. It and `minutes` begin WARM_UP after the first request, or, in a run
+    that ends before TOO_SHORT, at the first request (`whole`). writes, refused: of DynamoDB; `refused` are those whose
+    condition failed. off_turn: the most places by which a job was sent before or after its turn. limited: 429s.
     dispatch_seconds: of the longest run.
     """
 
@@ -76,7 +76,7 @@ class Measured:
 
 
 def watch(setting: Setting, jobs: int, most: float) -> Measured:
-    """Let so many jobs wait, and watch until `most` are sent, or all."""
+    """Let so many jobs wait, and simulate until `most` are sent, or all."""
     with closing(Stack(setting)) as stack:
         stack.let_wait(LARGE, jobs - UPLOADED)
         stack.upload(LARGE, UPLOADED)
@@ -84,7 +84,7 @@ def watch(setting: Setting, jobs: int, most: float) -> Measured:
 
 
 def burst(setting: Setting, jobs: int) -> Measured:
-    """Upload so many poses at once to a stack where nothing waits."""
+    """Upload so many poses at once to a stack without waiting jobs."""
     with closing(Stack(setting)) as stack:
         stack.upload(LARGE, jobs)
         return _to_the_end(stack, jobs)
@@ -101,7 +101,7 @@ def _to_the_end(stack: Stack, most: float) -> Measured:
 
 
 def measure(stack: Stack, ended: float) -> Measured:
-    """Measure a run in which requests could be made until `ended` (seconds since the epoch)."""
+    """Measure a run in which requests were possible until `ended` (seconds since the epoch)."""
     times = stack.provider.counted
     whole = ended < times[0] + TOO_SHORT
     begin = times[0] + (0 if whole else WARM_UP)
@@ -136,16 +136,16 @@ def use(times: Sequence[float], limit: float, begin: float, ended: float) -> flo
 
 
 def off_turn(numbers: Sequence[int]) -> int:
-    """Return by how many places jobs were sent off their turn at most, from their numbers in the order of sending."""
+    """Return the most places by which a job was sent off its turn, from the jobs' numbers in the order of sending."""
     turns = {number: turn for turn, number in enumerate(sorted(numbers))}
     return max((abs(place - turns[number]) for place, number in enumerate(numbers)), default=0)
 
 
-# ---- what else may happen --------------------------------------------------------------------------------------------
+# ---- other events ----------------------------------------------------------------------------------------------------
 
 
 def pause(jobs: int = 10_000, limit: int = 50) -> dict[str, Any]:
-    """Let the breaker pause a backlog for an hour; see what follows in the ten minutes after."""
+    """Let the breaker pause a backlog for an hour; measure the ten minutes after it."""
     with closing(Stack(setting(limit, account_pause_seconds=HOUR))) as stack:
         stack.let_wait(LARGE, jobs)
         stack.run(TEN_MINUTES)
@@ -169,7 +169,7 @@ def pause(jobs: int = 10_000, limit: int = 50) -> dict[str, Any]:
 
 
 def budget(jobs: int = 3_000, limit: int = 50, usd: float = 30.0) -> dict[str, Any]:
-    """Let a budget end the day; raise it by half an hour before midnight; see how the next day begins."""
+    """Let a budget stop the jobs, raise it half an hour before midnight, and measure the beginning of the next day."""
     with closing(Stack(setting(limit, daily_budget=usd, begin=22 * HOUR))) as stack:
         began, raised, midnight = (stack.simulation.now + hours * HOUR for hours in (0, 1.5, 2))
         stack.let_wait(LARGE, jobs)
@@ -195,7 +195,7 @@ def budget(jobs: int = 3_000, limit: int = 50, usd: float = 30.0) -> dict[str, A
 
 
 def clients(jobs: int = 2_000, others: int = 6) -> dict[str, Any]:
-    """Let single jobs of other clients come while one client's jobs wait, at different seconds of a minute."""
+    """Let single jobs of other clients arrive while one client's jobs wait, at different seconds of a minute."""
     with closing(Stack(setting(50))) as stack:
         stack.let_wait(LARGE, jobs)
         stack.run(2 * MINUTE)
@@ -244,21 +244,21 @@ def row(found: Measured) -> list[str]:
 
 
 def setting(limit: int, **changes: Any) -> Setting:
-    """Return the parameters of a stack for a plan, as the template says of it."""
+    """Return the parameters of a stack for a plan, as the template recommends."""
     return Setting(requests_per_minute=limit, **{"submit_concurrency": CONCURRENCY.get(limit), **changes})
 
 
 def runs(*, drain: bool) -> dict[str, Iterator[Measured]]:
-    """Return what is measured, by its title."""
+    """Return the measurements, by their titles."""
     return {
         f"Jobs that wait already (goals: {GOALS})": (
             watch(setting(limit), jobs, jobs if drain else WATCHED[limit]) for limit in LIMITS for jobs in BACKLOGS
         ),
-        "The same where a submit takes less or more time at the provider": (
+        "The same if a submit takes less or more time at the provider": (
             watch(setting(limit, submit_concurrency=functions, post_seconds=post), 10_000, WATCHED[limit])
             for limit, functions, post in SLOW
         ),
-        "The same where polls count too": (
+        "The same if polls count too": (
             watch(setting(limit, counts="all"), 10_000, WATCHED[limit] / CALLS_A_JOB) for limit in (5, 50, 600)
         ),
         "Jobs that are uploaded at once": (
@@ -268,18 +268,18 @@ def runs(*, drain: bool) -> dict[str, Iterator[Measured]]:
 
 
 def main(*, drain: bool = False) -> dict[str, Any]:
-    """Print the tables, and return the figures. `drain`: to the end of each backlog, for hours of this machine."""
+    """Print the tables, and return the figures. `drain`: simulate each backlog to its end, which takes hours."""
     figures: dict[str, Any] = {}
     for title, measured in runs(drain=drain).items():
         found = list(measured)
         print(table(title, HEAD, [row(run) for run in found]), flush=True)
         print()
         figures[title] = [asdict(run) for run in found]
-    print("* of the whole run: it is over before its second minute is. limit: requests a minute; counts: which calls;")
-    print("fns: SubmitConcurrency; POST s: the median; USD: of 1,000 jobs; receives to units r: a job's.")
+    print("* of the whole run, which ends before its second minute. limit: requests a minute; counts: which calls;")
+    print("fns: SubmitConcurrency; POST s: the median; USD: per 1,000 jobs; receives to units r: per job.")
     for title, scenario in (
         ("A pause of an hour", pause),
-        ("A budget that ends the day", budget),
+        ("A budget that stops the jobs", budget),
         ("A small client behind a large one", clients),
     ):
         figures[title] = scenario()
@@ -290,5 +290,5 @@ def main(*, drain: bool = False) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.backlog")
-    parser.add_argument("--all", action="store_true", dest="drain", help="let each backlog drain to its end")
+    parser.add_argument("--all", action="store_true", dest="drain", help="simulate each backlog to its end")
     main(**vars(parser.parse_args()))

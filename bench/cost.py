@@ -1,4 +1,4 @@
-"""What 1,000 jobs cost on AWS at list prices (bench/prices.json), from what a run on the local stack used. Pure."""
+"""Compute what 1,000 jobs cost on AWS at list prices (bench/prices.json), from a run on the local stack. Pure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ from bench.tables import table
 
 JOBS = 1000
 GOAL_USD, GOAL_TIMES, GOAL_TRANSITIONS = 0.45, 5.0, 13.0
-LOOP_STATES = 3  # of the state machine, entered for each look: Wait, CheckStatus, Finished?
+LOOP_STATES = 3  # of the state machine, entered for each poll: Wait, CheckStatus, Finished?
 SDK_INTERVAL = 1.0
-"""Seconds between two looks of the official SDK."""
+"""Seconds between two polls of the official SDK."""
 WRITES = ("PUT", "POST", "List")
 POLLERS, LONG_POLL = 5, 20.0
-"""An idle event source: so many pollers, each asks every so many seconds (AWS Lambda developer guide, SQS)."""
+"""An idle event source: pollers, and seconds between their requests (AWS Lambda developer guide, SQS)."""
 MONTH = 30 * 86400.0
 GIGABYTE = 1e9
 
@@ -27,7 +27,7 @@ Lines = dict[str, float]
 
 @dataclass(frozen=True)
 class Batch:
-    """What some jobs used, and what they were: how many, their uploads, the files' bytes, the model's mean seconds."""
+    """The usage of some jobs, and the jobs: their number, uploads, the files' bytes, and the model's mean seconds."""
 
     jobs: int
     uploads: int
@@ -36,19 +36,19 @@ class Batch:
     usage: Usage
 
     @property
-    def looks(self) -> float:
-        """Looks a job."""
+    def polls(self) -> float:
+        """Return the polls per job."""
         return self.usage.functions["poll"].invocations / self.jobs
 
 
 def load_prices() -> dict[str, float]:
-    """USD by name."""
+    """Return the prices in USD by name."""
     found = json.loads(Path(__file__).with_name("prices.json").read_text())["prices"]
     return {name: entry["usd"] for name, entry in found.items()}
 
 
 def requests(usage: Usage, caller: str, service: str, *actions: str) -> float:
-    """How many requests of a service a caller made, of these actions or of all."""
+    """Return how many requests of a service a caller made, with these actions or any."""
     total = 0.0
     for name, number in usage.requests.items():
         of_caller, of_service, action = name.split(" ")
@@ -58,9 +58,9 @@ def requests(usage: Usage, caller: str, service: str, *actions: str) -> float:
 
 
 def sqs_requests(batch: Batch) -> float:
-    """SQS requests: what EventBridge sends, what functions ask for, and what the event sources do with each message.
+    """Return the SQS requests of EventBridge, of the functions, and of the event sources for each message.
 
-    The event sources receive messages one by one, and delete those that are done; one that is deferred was hidden.
+    The event sources receive messages one by one, and delete the finished ones; a deferred one was hidden.
     """
     usage = batch.usage
     received = sum(usage.functions[name].invocations for name in ("intake", "submit") if name in usage.functions)
@@ -69,7 +69,7 @@ def sqs_requests(batch: Batch) -> float:
 
 
 def variable(batch: Batch, prices: Mapping[str, float]) -> Lines:
-    """What `JOBS` such jobs cost, by service."""
+    """Return the cost of `JOBS` such jobs, by service."""
     usage = batch.usage
     functions = usage.functions.values()
     writes = sum(number for name, number in usage.units.items() if name.startswith("function write"))
@@ -85,7 +85,7 @@ def variable(batch: Batch, prices: Mapping[str, float]) -> Lines:
         "S3": puts * prices["s3_put"] + gets * prices["s3_get"],
         "CloudWatch Logs": sum(use.log_bytes for use in functions) / GIGABYTE * prices["logs_gb"],
         "SQS": sqs_requests(batch) * prices["sqs_request"],
-        "SNS, KMS": published * (prices["sns_publish"] + prices["kms_request"]),  # at most one data key for each
+        "SNS, KMS": published * (prices["sns_publish"] + prices["kms_request"]),  # at most one data key per message
         "Secrets Manager": requests(usage, "function", "secretsmanager") * prices["secrets_call"],
         "EventBridge": batch.uploads * prices["eventbridge_event"],
     }  # fmt: skip
@@ -93,18 +93,18 @@ def variable(batch: Batch, prices: Mapping[str, float]) -> Lines:
 
 
 def gb_seconds(use: FunctionUse) -> float:
-    """Billed seconds times memory."""
+    """Return billed seconds times memory."""
     return use.billed_ms / 1000 * use.memory_mb / 1024
 
 
-def fixed_loop(batch: Batch, looks: Sequence[float]) -> Batch:
-    """The same batch in a loop that looks every second; `looks` are those of each job.
+def fixed_loop(batch: Batch, polls: Sequence[float]) -> Batch:
+    """Return the same batch in a loop that polls every second; `polls` are the polls of each job.
 
-    Each look enters the same states and runs the same function; what else that function uses is not counted.
+    Each poll enters the same states and runs the same function. The other usage of that function is not counted.
     """
     usage = batch.usage
     poll = usage.functions["poll"]
-    times = sum(looks) / len(looks) / batch.looks
+    times = sum(polls) / len(polls) / batch.polls
     scaled = FunctionUse(
         round(poll.invocations * times), round(poll.billed_ms * times), poll.memory_mb, round(poll.log_bytes * times)
     )
@@ -120,9 +120,11 @@ def fixed_loop(batch: Batch, looks: Sequence[float]) -> Batch:
 
 
 def waiting_function(batch: Batch) -> Batch:
-    """The same batch in one function that submits, waits with the official SDK and delivers: it is billed all the time.
+    """Return the same batch in one function that submits, waits with the official SDK and delivers.
 
-    It has submit's memory; until the end is seen it waits half an interval on average. There is no state machine.
+    The function is billed all the time.
+
+    It has submit's memory. On average it waits half an interval until it sees the end. There is no state machine.
     """
     usage = batch.usage
     submit = usage.functions["submit"]
@@ -134,13 +136,13 @@ def waiting_function(batch: Batch) -> Batch:
     return replace(batch, usage=replace(usage, functions=functions, transitions=0))
 
 
-def looks_every_second(inference: Sequence[float], look_seconds: float) -> list[float]:
-    """Looks that each job needs in a loop that waits a second and then looks, which takes `look_seconds`."""
-    return [float(int(seconds / (SDK_INTERVAL + look_seconds)) + 1) for seconds in inference]
+def polls_every_second(inference: Sequence[float], poll_seconds: float) -> list[float]:
+    """Return the polls of each job in a loop that waits a second and then polls, which takes `poll_seconds`."""
+    return [float(int(seconds / (SDK_INTERVAL + poll_seconds)) + 1) for seconds in inference]
 
 
 def beside(batch: Batch, prices: Mapping[str, float], alarm_metrics: int, metrics: int) -> dict[str, str]:
-    """What is shown beside the variable cost."""
+    """Return the fixed costs beside the variable cost."""
     invocations = sum(use.invocations for use in batch.usage.functions.values()) / batch.jobs * JOBS
     idle = POLLERS * MONTH / LONG_POLL * prices["sqs_request"]
     egress = batch.egress_bytes / batch.jobs * JOBS / GIGABYTE
@@ -163,11 +165,11 @@ def report(batch: Batch, alarm_metrics: int, metrics: int) -> dict[str, Any]:
     """Print the tables, draw the plot, and return the figures."""
     prices = load_prices()
     poll = batch.usage.functions["poll"]
-    look_seconds = poll.billed_ms / 1000 / max(1, poll.invocations)
-    looks = looks_every_second(batch.inference, look_seconds)
+    poll_seconds = poll.billed_ms / 1000 / max(1, poll.invocations)
+    polls = polls_every_second(batch.inference, poll_seconds)
     designs = {
         "posedrop": variable(batch, prices),
-        "a loop of 1 s": variable(fixed_loop(batch, looks), prices),
+        "a loop of 1 s": variable(fixed_loop(batch, polls), prices),
         "one waiting function": variable(waiting_function(batch), prices),
     }
     totals = {name: sum(lines.values()) for name, lines in designs.items()}
@@ -180,7 +182,7 @@ def report(batch: Batch, alarm_metrics: int, metrics: int) -> dict[str, Any]:
     rows = [[name, *(f"{lines[name]:.4f}" for lines in designs.values())] for name in designs["posedrop"]]
     rows.append(["total", *(f"{usd:.4f}" for usd in totals.values())])
     print(table(title, ("service", *designs), rows))
-    print(f"{transitions:.2f} state transitions a job; {times:.1f} times below the loop, of {mean(looks):.1f} looks")
+    print(f"{transitions:.2f} state transitions a job; {times:.1f} times below the loop, of {mean(polls):.1f} polls")
     aside = beside(batch, prices, alarm_metrics, metrics)
     print()
     print(table("Beside it, USD", ("", ""), list(aside.items())))
@@ -202,7 +204,7 @@ def report(batch: Batch, alarm_metrics: int, metrics: int) -> dict[str, Any]:
 
 
 def quantities(batch: Batch) -> dict[str, float]:
-    """What a job used, on average."""
+    """Return the average usage of a job."""
     usage = batch.usage
     found: dict[str, float] = {"state transitions": usage.transitions}
     for name, use in usage.functions.items():
@@ -239,5 +241,5 @@ def draw(designs: Mapping[str, Lines]) -> None:
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean."""
+    """Return the mean."""
     return sum(values) / len(values)

@@ -1,6 +1,6 @@
-"""How much memory deliver needs to store an output of 1 MB and one of 200 MB.
+"""Measure how much memory deliver needs to store an output of 1 MB and one of 200 MB.
 
-Each is fetched and stored by a fresh process; its peak is the resident memory as the system saw it.
+A new process fetches and stores each; its peak is the resident memory as the operating system reports it.
 """
 
 import json
@@ -19,18 +19,18 @@ from posedrop.segmind.downloads import Downloader
 ROOT = Path(__file__).parents[1]
 SIZES = (1, 200)
 GOAL = 64
-"""MB between the two."""
+"""The largest difference between the two, in MB."""
 MEGABYTE = 1_000_000
 
 
 def store(base_url: str, megabytes: int) -> dict[str, float]:
-    """Store one output as deliver does, and say how many MB it had, and how many this process needed at most."""
+    """Store one output as deliver does; return its size, and the peak memory of this process, in MB."""
     s3 = boto3.client(
         "s3",
         endpoint_url=base_url,
         region_name="eu-central-1",
         aws_access_key_id="bench",
-        aws_secret_access_key="bench",  # nosec B106 # the stand-in takes any
+        aws_secret_access_key="bench",  # nosec B106 # the fake S3 accepts any
     )
     with Downloader(base_url).open(f"{base_url}/{megabytes}.png", seconds=120) as chunks:
         stored = OutputBucket(s3, "bench").store_image("outputs", 1, chunks)
@@ -38,22 +38,22 @@ def store(base_url: str, megabytes: int) -> dict[str, float]:
 
 
 def peak() -> float:
-    """The most bytes of memory that this process had at once."""
+    """Return the peak memory of this process in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count what the process was forked from
+    if status.exists():  # getrusage would include the parent process
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return float(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _run(base_url: str, size: int) -> bytes:
-    """Measure one size in a process of its own: a peak is of a whole process."""
+    """Measure one size in its own process, because a peak is that of a whole process."""
     command = [sys.executable, "-m", "bench.deliver_memory", base_url, str(size)]
     return subprocess.run(command, check=True, capture_output=True, cwd=ROOT).stdout  # nosec B603 # itself, no shell
 
 
 def main() -> dict[str, float]:
-    """Print the table, and return MB: the peak for each size, and their difference."""
+    """Print the table, and return the peak for each size and their difference, in MB."""
     with output_server() as base_url:
         found = [json.loads(_run(base_url, size)) for size in SIZES]
     small, large = (measured["peak"] for measured in found)

@@ -1,8 +1,8 @@
-"""The local stack's gateway with a meter: `GATEWAY_PORT=4566 python -m bench.gateway`.
+"""The local stack's gateway with counters: `GATEWAY_PORT=4566 python -m bench.gateway`.
 
-GET /_bench/usage says what AWS would count: requests by caller, service and action, and DynamoDB's request units. Of
-writes they are MiniStack's, which follow AWS's rules for the table and each index; of reads they go by the item's
-size.
+GET /_bench/usage returns what AWS would count: requests by caller, service and action, and DynamoDB's request units.
+Write units are MiniStack's, which follow AWS's rules for the table and each index. Read units follow from the items'
+sizes.
 """
 
 import json
@@ -33,7 +33,7 @@ units: defaultdict[str, float] = defaultdict(float)
 
 
 async def metered(scope: Scope, receive: Channel, send: Channel) -> None:
-    """MiniStack's ASGI application; each request is counted once it has its response."""
+    """Run MiniStack's ASGI application; count each request after its response."""
     if scope["type"] != "http":
         await _plain(scope, receive, send)
         return
@@ -49,7 +49,7 @@ async def metered(scope: Scope, receive: Channel, send: Channel) -> None:
         if message["type"] == "http.response.start" and message["status"] != 100:
             requests[f"{caller} {service} {action}"] += 1
             if service == "dynamodb" and message["status"] == 400 and action in ("PutItem", "UpdateItem"):
-                # A write whose condition does not hold costs what the item that is there costs: at most 2 KB here.
+                # A write whose condition fails is charged for the existing item, which has at most 2 KB here.
                 units[f"{caller} write refused"] += 2
         await send(message)
 
@@ -57,7 +57,7 @@ async def metered(scope: Scope, receive: Channel, send: Channel) -> None:
 
 
 def identity(scope: Scope) -> tuple[str, str]:
-    """Who calls which service: `function` (a role's session), `url` (somebody with a signed URL) or `user`."""
+    """Return `function` (a role's session), `url` (a signed URL) or `user`, and the service's name."""
     headers = {name.lower(): value for name, value in scope["headers"]}
     found = CREDENTIAL.search(headers.get(b"authorization", b"").decode("latin-1"))
     if found:
@@ -68,7 +68,7 @@ def identity(scope: Scope) -> tuple[str, str]:
 
 
 def service_action(scope: Scope, service: str) -> str:
-    """What is asked for; of S3 the method, or List."""
+    """Return the requested action; for S3 the method, or List."""
     headers = {name.lower(): value for name, value in scope["headers"]}
     target = headers.get(b"x-amz-target", b"").decode("latin-1")
     if target:
@@ -79,7 +79,7 @@ def service_action(scope: Scope, service: str) -> str:
 
 
 def consumed(result: dict[str, Any], data: dict[str, Any], table_name: str, write: bool = False, **items: Any) -> None:
-    """Note the units that a call consumed, and do what MiniStack does."""
+    """Count the units that a call consumed, then do what MiniStack does."""
     caller = _caller.get()
     if write:
         response: dict[str, Any] = {}

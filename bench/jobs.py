@@ -1,7 +1,7 @@
-"""Jobs on the local stack, with the model's real latency: what they cost, and how much time the pipeline adds.
+"""Run jobs on the local stack with the model's real latency: their cost, and the time that the pipeline adds.
 
-First single uploads, one every few seconds: their overhead, once all is warm. Then a folder of poses at once, as the
-plan's limit lets it through: its cost.
+First single uploads, one every few seconds, when all functions are warm: the added time. Then a folder of poses at
+once, within the plan's limit: the cost.
 """
 
 import argparse
@@ -38,11 +38,11 @@ FOLDER_JOBS = 40
 TIMEOUT = 300.0
 AT_REST_SECONDS = 5.0
 METRICS_PER_STACK = 17
-"""Custom metrics that a stack writes (posedrop/aws/metrics.py)."""
+"""The number of custom metrics of a stack (posedrop/aws/metrics.py)."""
 
 
 class Probe:
-    """A second target of the upload rule: when each upload's event was delivered, by key."""
+    """A second target of the upload rule: it shows when each upload's event was delivered, by key."""
 
     def __init__(self, stack: LocalStack) -> None:
         self._sqs = stack.client("sqs")
@@ -60,7 +60,7 @@ class Probe:
         stack.client("events").put_targets(Rule=stack.resource("UploadRule"), Targets=[{"Id": "bench", "Arn": arn}])
 
     def read(self) -> dict[str, float]:
-        """Seconds since the epoch, by the object's key."""
+        """Return the delivery times in seconds since the epoch, by the object's key."""
         sent: dict[str, float] = {}
         while batch := self._sqs.receive_message(
             QueueUrl=self._url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["SentTimestamp"]
@@ -73,7 +73,7 @@ class Probe:
 
 
 def single_jobs(stack: LocalStack, inbox: Notifications, jobs: int) -> list[Parts]:
-    """Upload poses one after the other; return the parts of the overhead of each but the first."""
+    """Upload poses one after the other; return the parts of the added time of each but the first."""
     face, pose = sample_images()
     probe = Probe(stack)
     folder = stack.layout.folder("single")
@@ -91,34 +91,34 @@ def single_jobs(stack: LocalStack, inbox: Notifications, jobs: int) -> list[Part
     at_rest(stack)
     delivered = probe.read()
     ended = {request["request_id"]: seconds(request["completed_at"]) for request in provider(stack, "requests")}
-    looks = {name: last_look(history) for name, history in histories(stack).items()}
+    polls = {name: last_poll(history) for name, history in histories(stack).items()}
     found = {}
     for message in messages:
         key = message["inputs"]["pose"]["key"]
-        look = looks[f"{message['job_id']}-{message['attempt']}"]
+        poll = polls[f"{message['job_id']}-{message['attempt']}"]
         found[key] = Parts(
             event=delivered[key] - uploaded[key],
             settle=SETTLE,
             submit=seconds(message["submitted_at"]) - delivered[key] - SETTLE,
-            detection=look - ended[message["request_id"]],
-            delivery=inbox.sent[message["job_id"]] - look,
+            detection=poll - ended[message["request_id"]],
+            delivery=inbox.sent[message["job_id"]] - poll,
         )
     return [found[key] for key in sorted(found)]
 
 
-def last_look(history: Sequence[Mapping[str, Any]]) -> float:
-    """When the look that found the end began: seconds since the epoch."""
-    looks = [
+def last_poll(history: Sequence[Mapping[str, Any]]) -> float:
+    """Return when the poll that found the end began, in seconds since the epoch."""
+    polls = [
         event["timestamp"]
         for event in history
         if event["type"] == "TaskStateEntered" and event["stateEnteredEventDetails"]["name"] == "CheckStatus"
     ]
-    moment: float = looks[-1].timestamp()
+    moment: float = polls[-1].timestamp()
     return moment
 
 
 def folder(stack: LocalStack, inbox: Notifications, jobs: int) -> cost.Batch:
-    """Upload a folder at once; return what its jobs used."""
+    """Upload a folder at once; return the usage of its jobs."""
     face, pose = sample_images()
     before, notified = usage(stack), len(inbox.sent)
     upload_folder(stack, "folder", [f"{number:03}" for number in range(jobs)], face, pose)
@@ -134,7 +134,7 @@ def folder(stack: LocalStack, inbox: Notifications, jobs: int) -> cost.Batch:
 
 
 def at_rest(stack: LocalStack) -> None:
-    """Wait until no execution runs and no message is left, the delayed ones too; and a little more, for the logs."""
+    """Wait until no execution runs and no message is left, not even a delayed one; then a little longer, for logs."""
     states = stack.client("stepfunctions")
     machine = stack.outputs["JobStateMachineArn"]
     wait_for(
@@ -148,7 +148,7 @@ def at_rest(stack: LocalStack) -> None:
 
 
 def alarm_metrics() -> int:
-    """How many metrics the template's alarms watch: each is billed."""
+    """Return how many metrics the template's alarms read; each is billed."""
     text = (ROOT / "template.yaml").read_text()
     alarms = [part for part in text.split("\n\n") if "Type: AWS::CloudWatch::Alarm" in part]
     return sum(max(1, alarm.count("MetricStat")) for alarm in alarms)

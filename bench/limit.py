@@ -1,8 +1,8 @@
-"""Use of the plan's request limit: jobs at once against the emulator's, which counts submits only or all calls.
+"""Measure the use of the plan's request limit, against the emulator, which counts submits only or all calls.
 
-All of them take about 30 minutes; python -m bench.limit NAME makes one. What counts is taken from the emulator's log
-of calls. The stack does not know which calls count (LimitCounts auto), except in the run at 600 a minute where all
-do: there this machine is too slow for the 429 from which it would learn.
+All runs take about 30 minutes; python -m bench.limit NAME makes one. The emulator's log of calls shows which calls
+count. The stack does not know it (LimitCounts auto), except in the run at 600 a minute with all calls: there this
+machine is too slow to provoke the 429 from which the stack would learn it.
 """
 
 import argparse
@@ -23,25 +23,25 @@ from local.processes import LocalError
 
 LATENCY = "29.5:0.25"
 MINUTE = 60.0
-ROUTES = ("submit", "status", "result")  # the history is another host's
+ROUTES = ("submit", "status", "result")  # another host serves the history
 CALLS_A_JOB = {"submits": 1, "all": 3}
-"""At the least: a submit; and one look that finds the job ended, and the result."""
+"""The fewest calls of a job: a submit, or with it one poll that finds the end, and the result."""
 USE_GOAL, REFUSED_GOAL = 0.90, 0.02
 HEAD = (
     *("run", "succeeded", "calls", "use", "most/60 s", "429", "in that time", "share", "drain s", "ideal s", "DLQ"),
     *("receives", "of uploads", "polls", "transitions", "submit s", "billed s"),
 )
 SECONDS_A_JOB = 1.0
-"""That a slow machine may take for one, where the limit is higher than what it can do."""
-SIZE = 128  # pixels a side: the pictures are not what is measured
+"""The seconds that a slow machine may take for a job, if the limit is higher than it can reach."""
+SIZE = 128  # pixels a side; the pictures do not matter here
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run: so many jobs at once, a limit a minute, and what the provider counts (`submits` or `all`).
+    """One run: a number of jobs at once, a limit per minute, and what the provider counts (`submits` or `all`).
 
-    `warm_up`: so many jobs go before, so that in a run of half a minute no cold starts are measured. `functions`: what
-    SubmitConcurrency is, None for the default.
+    `warm_up`: the number of jobs before, so that a run of half a minute has no cold starts. `functions`:
+    SubmitConcurrency, None for the default.
     """
 
     name: str
@@ -66,7 +66,7 @@ PLANS = (
 
 @dataclass(frozen=True)
 class Call:
-    """A call that the provider answered, `at` in seconds since the first submit."""
+    """A call that got a response, `at` seconds after the first submit."""
 
     at: float
     route: str
@@ -75,11 +75,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Result:
-    """What came out. Seconds, but for `use` and `refused_share`, which are shares, and counts.
+    """The results of a run. Seconds, except `use` and `refused_share`, which are shares, and counts.
 
-    use: accepted calls that count, of limit x minutes, from the second minute on to the last submit, or, in a run that
-    is over by then, of all the time (`whole`); busiest: the most of them in any 60 seconds; refused_late: 429s in that
-    time; drain: from the first upload to the last notification.
+    use: accepted calls that count, divided by limit x minutes, from the second minute to the last submit, or, in a
+    shorter run, of the whole time (`whole`). busiest: the most of them in any 60 seconds. refused_late: 429s in that
+    time. drain: from the first upload to the last notification.
     """
 
     plan: Plan
@@ -104,7 +104,7 @@ class Result:
 
 
 def run(plan: Plan) -> tuple[Result, list[Call]]:
-    """Run one plan on a stack of its own."""
+    """Run one plan on its own stack."""
     parameters: dict[str, str | int] = {
         "SegmindRequestsPerMinute": plan.rpm,
         "SettleSeconds": 1,
@@ -149,7 +149,7 @@ def run(plan: Plan) -> tuple[Result, list[Call]]:
 
 
 def _warm_up(stack: MeteredStack, inbox: Notifications, jobs: int) -> Usage:
-    """Run some jobs, wait until the provider's window has forgotten them, and return what was used until then."""
+    """Run some jobs, wait until they leave the provider's window, and return the usage until then."""
     upload_folder(stack, "warm-up", [f"{number:03}" for number in range(jobs)], _image(), _image())
     inbox.wait(jobs, timeout=300)
     time.sleep(MINUTE)
@@ -157,7 +157,7 @@ def _warm_up(stack: MeteredStack, inbox: Notifications, jobs: int) -> Usage:
 
 
 def accepted_calls(calls: Sequence[dict[str, Any]]) -> list[Call]:
-    """The emulator's calls of the provider's limited routes, from the first submit on."""
+    """Return the emulator's calls of the limited routes, from the first submit on."""
     known = [call for call in calls if call["route"] in ROUTES and call["status"]]
     start = min(call["time"] for call in known if call["route"] == "submit")
     return sorted(
@@ -166,7 +166,7 @@ def accepted_calls(calls: Sequence[dict[str, Any]]) -> list[Call]:
 
 
 def limit_use(plan: Plan, calls: Sequence[Call]) -> dict[str, Any]:
-    """How much of the limit the accepted calls used, and how many were refused."""
+    """Return which share of the limit the accepted calls used, and how many calls were refused."""
     counted = [call.at for call in calls if not call.refused and (plan.counts == "all" or call.route == "submit")]
     last = max(call.at for call in calls if call.route == "submit" and not call.refused)
     whole = last < 1.5 * MINUTE
@@ -186,7 +186,7 @@ def limit_use(plan: Plan, calls: Sequence[Call]) -> dict[str, Any]:
 
 
 def rows(results: Sequence[Result]) -> list[list[str]]:
-    """The table's rows."""
+    """Return the table's rows."""
     return [
         [
             f"{result.plan.jobs} at {result.plan.rpm}, {result.plan.counts} count",
@@ -233,7 +233,7 @@ def _image() -> bytes:
 
 
 def draw(results: Sequence[tuple[Result, list[Call]]]) -> None:
-    """Plot each run: how many accepted calls the last 60 s hold, and the limit."""
+    """Plot each run: the accepted calls in the last 60 s, and the limit."""
     figure, panels = plot(len(results), 1, height=1.9 * len(results) + 0.4)
     for (result, calls), panel in zip(results, panels, strict=True):
         _plot(panel, result, calls)
@@ -245,7 +245,7 @@ def draw(results: Sequence[tuple[Result, list[Call]]]) -> None:
 
 
 def main(names: Sequence[str] = (), jobs: int | None = None) -> list[dict[str, Any]]:
-    """Make the runs that are named, or all; print the table, and return the figures of each run."""
+    """Run the named plans, or all; print the table, and return the figures of each run."""
     results, failures = [], []
     for plan in PLANS:
         if names and plan.name not in names:
@@ -253,14 +253,14 @@ def main(names: Sequence[str] = (), jobs: int | None = None) -> list[dict[str, A
         print(f"{plan.name} ...", flush=True)
         try:
             results.append(run(replace(plan, jobs=jobs or plan.jobs)))
-        except LocalError as exc:  # the others' figures are not lost for it
+        except LocalError as exc:  # the other runs' figures must not be lost
             failures.append(f"{plan.name}: {exc}")
     if failures and not results:
         raise LocalError("; ".join(failures))
     draw(results)
     title = f"Use of the request limit (goals: {USE_GOAL:.0%}; 429s {REFUSED_GOAL:.0%}; DLQ empty)"
     print(table(title, HEAD, rows([result for result, _ in results])))
-    print("* of the whole time: the run is over before its second minute is. receives to billed s: a job.")
+    print("* of the whole time: the run ends before its second minute. receives to billed s: per job.")
     for failure in failures:
         print(f"FAILED {failure}")
     return [{**asdict(result), "calls": [[round(call.at, 3), call.route, call.refused] for call in calls]}
@@ -270,5 +270,5 @@ def main(names: Sequence[str] = (), jobs: int | None = None) -> list[dict[str, A
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.limit")
     parser.add_argument("names", nargs="*", help=", ".join(plan.name for plan in PLANS))
-    parser.add_argument("--jobs", type=int, help="another number of jobs")
+    parser.add_argument("--jobs", type=int, help="the number of jobs")
     main(**vars(parser.parse_args()))

@@ -1,6 +1,6 @@
-"""A process that serves outputs of any size and takes what is stored, so that the measured process holds neither.
+"""Serve outputs of any size and receive uploads in another process, so that the measured process has neither.
 
-GET /<megabytes>.png streams a valid PNG; everything else answers as S3 does to an upload, and forgets it.
+GET /<megabytes>.png streams a valid PNG. All other requests get S3's response to an upload, whose body is discarded.
 """
 
 import re
@@ -24,7 +24,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 HEAD = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
 TAIL = _chunk(b"IDAT", zlib.compress(b"\0\0")) + _chunk(b"IEND", b"")
 FILLER = _chunk(b"noIs", bytes(MEGABYTE - 12))
-"""A private chunk, which every reader of PNG passes over."""
+"""A private chunk, which every PNG reader ignores."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -65,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
             left -= len(self.rfile.read(min(left, 65536)))
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def _serve(connection: Connection) -> None:
@@ -78,7 +78,7 @@ def _serve(connection: Connection) -> None:
 
 @contextmanager
 def output_server() -> Iterator[str]:
-    """The URL of a server in a process of its own, which ends with the block."""
+    """Yield the URL of a server in its own process, which ends with the context."""
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)

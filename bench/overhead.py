@@ -1,4 +1,4 @@
-"""What the pipeline adds to the model's time: from an upload to its notification, by part. Pure, but for the plot."""
+"""Report the time that the pipeline adds to the model's, by part, from an upload to its notification."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -9,16 +9,16 @@ from bench.stage import percentile
 from bench.tables import table
 
 GOAL = 2.0
-"""Seconds, p50, besides settle and detection."""
+"""The goal for p50 in seconds, without settle and detection."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Seconds of one job's overhead.
+    """Seconds of one job's added time.
 
-    event: from the upload to its message in the queue; settle: that the queue holds it; submit: until the provider's
-    request id is written down; detection: from the model's end to the look that finds it; delivery: from the beginning
-    of that look to the notification.
+    event: from the upload to its message in the queue. settle: the time for which the queue delays it. submit: until
+    the provider's request id is recorded. detection: from the model's end to the poll that finds it. delivery: from the
+    beginning of that poll to the notification.
     """
 
     event: float
@@ -29,12 +29,12 @@ class Parts:
 
     @property
     def own(self) -> float:
-        """Besides settle and detection."""
+        """Return the sum without settle and detection."""
         return self.event + self.submit + self.delivery
 
     @property
     def total(self) -> float:
-        """All."""
+        """Return the sum of all parts."""
         return float(sum(astuple(self)))
 
 
@@ -45,7 +45,7 @@ def report(jobs: Sequence[Parts]) -> dict[str, Any]:
     columns["all"] = [job.total for job in jobs]
     figures = {name: {"p50": percentile(found, 0.5), "p95": percentile(found, 0.95)} for name, found in columns.items()}
     rows = [[name, f"{found['p50']:.2f}", f"{found['p95']:.2f}"] for name, found in figures.items()]
-    title = f"Seconds from upload to notification, less the model's, {len(jobs)} jobs, warm (goal: p50 of {GOAL:g} s)"
+    title = f"Seconds from upload to notification, minus the model's, {len(jobs)} jobs, warm (goal: p50 of {GOAL:g} s)"
     print(table(title, ("part", "p50", "p95"), rows))
     draw(columns)
     return figures

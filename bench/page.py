@@ -1,7 +1,7 @@
-"""How quick the console and its page are with 2,000 jobs on the local stack, in Chromium without a window.
+"""Measure how fast the console and its page are with 2,000 jobs on the local stack, in headless Chromium.
 
-The jobs are written into the table and are done; four characters share six small pictures. How long the console takes
-to read the stack is measured beside how long the page takes to paint, and how soon it shows what changes.
+The jobs are written to the table as finished; four characters share six small pictures. The figures are the time that
+the console takes to read the stack, the time that the page takes to paint, and the time until it shows a change.
 """
 
 import io
@@ -57,7 +57,7 @@ SCROLL = """async (frames) => {
 
 
 def fill(local: LocalStack, jobs: int) -> list[Record]:
-    """Write so many jobs that are done into the stack's table, with their pictures; return them, the newest first."""
+    """Write finished jobs with their pictures to the stack; return their records, the newest first."""
     uploads, outputs = local.outputs["UploadBucketName"], local.outputs["OutputBucketName"]
     s3, dynamodb = local.client("s3"), local.client("dynamodb")
     for color in COLORS:
@@ -112,14 +112,14 @@ def served(stack: Stack) -> Iterator[str]:
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """How long something takes."""
+    """Return the duration of an action."""
     began = time.monotonic()
     action()
     return time.monotonic() - began
 
 
 def measure_reading(stack: Stack) -> dict[str, float]:
-    """How long it takes to read all jobs, to read what changed, and to sum up (seconds)."""
+    """Return the seconds to read all jobs, to read the changes, and to sum up."""
     reader = TableReader(stack)
     whole = seconds(lambda: reader.whole(None))
     known = reader.whole(None)
@@ -131,11 +131,11 @@ def measure_reading(stack: Stack) -> dict[str, float]:
 
 
 def measure_page(page: Page, address: str, jobs: int) -> dict[str, float]:
-    """How long the page takes to paint, and a frame while all jobs are scrolled through (seconds)."""
+    """Return the seconds until the page has painted, and those of a frame while it scrolls through all jobs."""
     page.goto(address)
     page.wait_for_selector(".card")
     page.goto("about:blank")
-    page.wait_for_timeout(2000)  # the thumbnails that were asked for are made: they would be ahead of the page
+    page.wait_for_timeout(2000)  # wait for the requested thumbnails, which would slow the page
     page.goto(address.partition("?")[0])
     page.wait_for_selector(".card")
     figures = {
@@ -152,7 +152,7 @@ def measure_page(page: Page, address: str, jobs: int) -> dict[str, float]:
 
 
 def measure_changes(page: Page, local: LocalStack, records: list[Record]) -> float:
-    """How long it takes until a change in the table is on the page: the longest of some (seconds)."""
+    """Return the most seconds until a change in the table is on the page."""
     took = []
     for record in records[:CHANGES]:
         error = {"type": "InferenceFailed", "message": "the benchmark"}
@@ -166,10 +166,10 @@ def measure_changes(page: Page, local: LocalStack, records: list[Record]) -> flo
 
 
 def main(jobs: int = JOBS) -> dict[str, Any]:
-    """Print the table, and return seconds and the bytes of the page's code."""
+    """Print the table, and return the seconds, and the bytes of the page's code."""
     path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if path is None:
-        raise SystemExit(f"there is no browser here ({', '.join(BROWSERS)})")
+        raise SystemExit(f"no browser is installed ({', '.join(BROWSERS)})")
     with (
         tempfile.TemporaryDirectory() as directory,
         LocalStack(Path(directory)) as local,

@@ -1,8 +1,8 @@
-"""How long a client's single job waits behind another client's 2,000 photographs that lie on their side.
+"""Measure how long a client's single job waits behind another client's 2,000 photographs that must be rotated.
 
-The stack may send 50 requests a minute. A second client uploads one pair as soon as all photographs are uploaded: its
-message stands behind theirs, as `intake` reads one upload after the other. A third does when all of them are read and
-stand in line. It takes about ten minutes on two cores.
+The stack may send 50 requests a minute. A second client uploads one pair directly after all photographs are uploaded.
+`intake` reads uploads in order, so the pair's message is behind theirs. A third client uploads one when all photographs
+are read and in line. The run takes about ten minutes on two cores.
 """
 
 import io
@@ -23,13 +23,13 @@ LIMIT = 50
 SIZE = (1600, 1200)
 ORIENTATION = 0x0112
 TURNED = 6
-"""The EXIF orientation of a telephone that was held upright."""
+"""The EXIF orientation of a phone that was held upright."""
 GOAL = 120.0
-"""Seconds from the upload to the request, behind those that stand in line."""
+"""The goal: seconds from the upload to the request, behind the jobs in line."""
 
 
 def photograph() -> bytes:
-    """Return a JPEG that lies on its side, of about 500 kB."""
+    """Return a rotated JPEG of about 500 kB."""
     grey = Image.effect_noise((SIZE[0] // 4, SIZE[1] // 4), 20).resize(SIZE)
     exif = Image.Exif()
     exif[ORIENTATION] = TURNED
@@ -39,20 +39,20 @@ def photograph() -> bytes:
 
 
 def upload(stack: MeteredStack) -> float:
-    """Upload one client's photographs, each of its own content, and return how many seconds that took."""
+    """Upload one client's photographs, each with its own content, and return the duration in seconds."""
     picture, began = photograph(), time.time()
     folder = stack.layout.folder("crowd/hero")
     drop(stack, f"{folder.face}.jpg", picture)
     drop(stack, folder.job_file, f'{{"prompt": "{PROMPT}"}}'.encode())
     with ThreadPoolExecutor(4) as pool:
-        # What follows the end of a JPEG is no part of the picture, and of the content.
+        # Bytes after the end of a JPEG are part of the content, but not of the picture.
         names = [f"{number:04}" for number in range(PHOTOGRAPHS)]
         list(pool.map(lambda name: drop(stack, f"{folder.pose(name)}.jpg", picture + name.encode()), names))
     return time.time() - began
 
 
 def sent_after(stack: MeteredStack, client: str) -> tuple[float, float]:
-    """Upload another client's only pair; return how many seconds its request came later, and when that was."""
+    """Upload another client's only pair; return the seconds until its request, and the time of that."""
     uploaded = upload_folder(stack, f"{client}/walker", ["walk"], *sample_images())
     found = wait_for(
         lambda: next((found for found in records(stack, f"{client}/walker") if found.get("submitted_at")), None),

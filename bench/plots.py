@@ -12,8 +12,8 @@ COLOURS = ("#2f6f9f", "#e08a3c", "#5a9e6f", "#b05a7a", "#8a7fb8", "#9a9a9a", "#c
 
 
 def plot(rows: int = 1, columns: int = 1, width: float = 9, height: float = 4) -> "tuple[Figure, list[Any]]":
-    """A figure and its axes, without the lines that say nothing."""
-    from matplotlib.figure import Figure  # here: it takes a second to import
+    """Return a figure and its axes, without unnecessary lines."""
+    from matplotlib.figure import Figure  # imported here because it takes a second
 
     figure = Figure(figsize=(width, height), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flatten().tolist()

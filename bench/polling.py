@@ -1,8 +1,8 @@
-"""The poll schedule beside the best one that knows the distribution, and beside fixed intervals, on seeded traces.
+"""Compare the poll schedule with the optimum that knows the distribution, and with fixed intervals, on seeded traces.
 
-A schedule's cost is the mean of the seconds from a job's end to its detection plus one second for each look. The
-learning schedule begins with a typical duration of 31 s, then sees 40 jobs of the 31 s trace, and meets the row's
-distribution without notice; the table is of its jobs after the first 20.
+A schedule's cost is the mean of the seconds from a job's end to its detection, plus one second for each poll. The
+learning schedule begins with a typical duration of 31 s and sees 40 jobs of the 31 s trace. Then the distribution
+changes to that of the row, without notice; the table is for its jobs after the first 20.
 """
 
 import math
@@ -17,12 +17,12 @@ from bench import tables
 from bench.plots import COLOURS, INK, plot, save
 from posedrop.gate.poll_schedule import LONGEST_WAIT, Latency, next_wait
 
-POLL_COST = 1.0  # seconds of delay that one look is worth
-JOBS = 1500  # in a trace
+POLL_COST = 1.0  # seconds of delay that a poll costs
+JOBS = 1500  # of a trace
 LEARNING_JOBS = 20  # after a change, not counted
 JOBS_BEFORE = 40  # of the 31 s trace, before the change
-FIXED = (1, 5, 10)  # seconds; with 1 s, what the official SDK does
-KNOWN_JOBS = 20_000  # from which the optimum knows the distribution
+FIXED = (1, 5, 10)  # seconds; the official SDK uses 1 s
+KNOWN_JOBS = 20_000  # from which the optimum learns the distribution
 
 Draw = Callable[[random.Random], float]
 
@@ -31,15 +31,15 @@ class Schedule(Protocol):
     """When to poll a job. Times are in seconds after its submission."""
 
     def wait(self, elapsed: float) -> int:
-        """Whole seconds from `elapsed` to the next look."""
+        """Return the whole seconds from `elapsed` to the next poll."""
 
     def observe(self, seconds: float) -> None:
-        """Learn that a job took so long."""
+        """Learn the duration of a job."""
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """The same wait always; with 1 s, what the official SDK does."""
+    """A fixed interval; the official SDK uses 1 s."""
 
     seconds: int
 
@@ -48,7 +48,7 @@ class Fixed:
         return self.seconds
 
     def observe(self, seconds: float) -> None:
-        """Nothing is learnt."""
+        """Learn nothing."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Known:
         return self.following[min(int(elapsed), len(self.following) - 1)]
 
     def observe(self, seconds: float) -> None:
-        """Nothing is learnt."""
+        """Learn nothing."""
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Learning:
 
 @dataclass(frozen=True)
 class Result:
-    """Means over jobs; delays in seconds from a job's end to its detection."""
+    """Means over jobs; delays are the seconds from a job's end to its detection."""
 
     polls: float
     delay: float
@@ -92,12 +92,15 @@ class Result:
 
     @property
     def cost(self) -> float:
-        """Seconds."""
+        """Return the cost in seconds."""
         return self.delay + POLL_COST * self.polls
 
 
 def optimum(samples: Sequence[float]) -> Known:
-    """The best plan of polls at whole seconds for durations distributed as the samples, by dynamic programming."""
+    """Return the best polls at whole seconds for the distribution of some samples.
+
+    Found by dynamic programming.
+    """
     durations = sorted(samples)
     sums = [0.0, *accumulate(durations)]
     end = math.ceil(durations[-1])
@@ -107,18 +110,18 @@ def optimum(samples: Sequence[float]) -> Known:
         running = len(durations) - ended[now]
         costs[now], following[now] = min(
             (
-                POLL_COST * running  # a poll of all that still run
-                + look * (ended[look] - ended[now]) - (sums[ended[look]] - sums[ended[now]])  # the delays it finds
-                + costs[look],
-                look - now,
+                POLL_COST * running  # a poll of all jobs that still run
+                + poll * (ended[poll] - ended[now]) - (sums[ended[poll]] - sums[ended[now]])  # the delays it finds
+                + costs[poll],
+                poll - now,
             )
-            for look in range(now + 1, min(now + LONGEST_WAIT, end) + 1)
+            for poll in range(now + 1, min(now + LONGEST_WAIT, end) + 1)
         )  # fmt: skip
     return Known(following, costs[0] / len(durations))
 
 
 def evaluate(schedule: Schedule, durations: Sequence[float], skip: int = 0) -> Result:
-    """Run jobs one after the other under a schedule, which learns from each; the first `skip` are not counted."""
+    """Run jobs one after the other under a schedule, which learns from each; do not count the first `skip`."""
     polls: list[int] = []
     delays: list[float] = []
     for duration in durations:
@@ -139,22 +142,22 @@ def evaluate(schedule: Schedule, durations: Sequence[float], skip: int = 0) -> R
 
 
 def typical(rng: random.Random) -> float:
-    """The 31 s trace: 29.5 s lognormal with sigma 0.25, and an exponential of 2 s."""
+    """Return a duration of the 31 s trace: 29.5 s lognormal with sigma 0.25, plus an exponential of 2 s."""
     return rng.lognormvariate(math.log(29.5), 0.25) + rng.expovariate(1 / 2)
 
 
 def scaled(rng: random.Random) -> float:
-    """The same, scaled to 61 s."""
+    """Return such a duration, scaled to 61 s."""
     return typical(rng) * 61 / 31
 
 
 def cold_boots(draw: Draw) -> Draw:
-    """Two jobs in a hundred take 3 minutes more."""
+    """Return a trace in which two jobs in a hundred take 3 minutes more."""
     return lambda rng: draw(rng) + (180 if rng.random() < 0.02 else 0)
 
 
 def two_kinds(rng: random.Random) -> float:
-    """Half of the jobs take about 20 s, half about 55 s."""
+    """Return a duration of about 20 s or about 55 s, each for half of the jobs."""
     return rng.gauss(20, 1.5) if rng.random() < 0.5 else rng.gauss(55, 4)
 
 
@@ -186,12 +189,12 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """The learning schedule's cost, in the optimum's."""
+        """Return the learning schedule's cost, relative to the optimum's."""
         return self.learning.cost / self.optimum.cost
 
 
 def compare(name: str, draw: Draw, seed: int = 1, jobs: int = JOBS) -> Row:
-    """All schedules on the same jobs; only the learning one meets other jobs before them."""
+    """Return the results of all schedules on the same jobs; only the learning one sees other jobs before."""
     rng = random.Random(f"{name} {seed}")  # nosec B311 # a simulation, the same each time
     known = optimum([draw(rng) for _ in range(KNOWN_JOBS)])
     durations = [draw(rng) for _ in range(jobs)]
@@ -206,7 +209,7 @@ def compare(name: str, draw: Draw, seed: int = 1, jobs: int = JOBS) -> Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a table."""
+    """Return the rows as a table."""
     head = ("trace", "optimum: polls", "cost", "learning: polls", "mean", "p50", "p95", "cost", "ratio")
     fixed = [f"every {seconds} s" for seconds in FIXED]
     return tables.table(
@@ -229,7 +232,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row]) -> None:
-    """Plot the costs in the optimum's."""
+    """Plot the costs, relative to the optimum's."""
     figure, (panel,) = plot(width=8, height=4.6)
     places = range(len(rows))
     panel.axvline(1, color=INK, linewidth=0.8)
@@ -241,7 +244,7 @@ def draw(rows: Sequence[Row]) -> None:
     panel.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
     panel.set_yticks(places, [row.trace for row in rows])
     panel.invert_yaxis()
-    panel.set_xlabel("cost, in that of the best schedule that knows the distribution", fontsize=8)
+    panel.set_xlabel("cost, relative to the best schedule that knows the distribution", fontsize=8)
     panel.legend(fontsize=8, frameon=False)
     save(figure, "polling")
 

@@ -1,11 +1,10 @@
-"""What `prepare` takes: seconds and memory for one picture on one core, and the size of its layer.
+"""Measure seconds and memory of `prepare` for one picture on one core, and the size of its layer.
 
     python -m bench prepare
 
-Each picture is made here, smooth with some noise, as photographs are. The function's own code reads it from a store in
-memory and stores what it makes there; the decoder runs in a process of its own, as in Lambda. Seconds are the best of a
-few runs on one core, without Lambda's start of the function; memory is what it took at most besides that of an idle
-function.
+The pictures are generated: smooth with some noise, as photographs are. The function's own code reads a picture from a
+store in memory and stores the result there; the decoder runs in its own process, as in Lambda. The seconds are the best
+of a few runs on one core, without Lambda's cold start. The memory is the peak, minus that of an idle function.
 """
 
 import hashlib
@@ -34,7 +33,7 @@ RUNS = 3
 
 
 class Store:
-    """A bucket with one upload, as much of S3's client as `prepare` uses."""
+    """A bucket with one upload, with the part of the S3 client that `prepare` uses."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -45,13 +44,13 @@ class Store:
         return {"Body": io.BytesIO(self._data), "ContentLength": len(self._data)}
 
     def put_object(self, **request: Any) -> dict[str, Any]:
-        """Keep what was made."""
+        """Keep the prepared picture."""
         self.stored = request["Body"]
         return {"ETag": '"made"'}
 
 
 def photograph(size: tuple[int, int]) -> Image.Image:
-    """A picture whose JPEG is about as large as a photograph's of this size."""
+    """Return a picture whose JPEG is about as large as a photograph of this size."""
     noise = Image.effect_noise((512, 512), 24)
     tile = Image.merge("RGB", (noise, noise.rotate(90), noise.rotate(180)))
     image = Image.new("RGB", size)
@@ -62,14 +61,14 @@ def photograph(size: tuple[int, int]) -> Image.Image:
 
 
 def encoded(size: tuple[int, int], kind: str, orientation: int, **options: Any) -> bytes:
-    """A photograph with an EXIF orientation and a place."""
+    """Return a photograph with an EXIF orientation and a place."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif.get_ifd(0x8825)[2] = (48.0, 12.0, 29.5)
     buffer = io.BytesIO()
     image = photograph(size)
     if kind == "HEIC":
-        import pillow_heif  # here: it writes, and nothing else needs it
+        import pillow_heif  # imported here: only this function writes HEIC
 
         pillow_heif.from_pillow(image).save(buffer, exif=exif.tobytes(), **options)
     else:
@@ -95,10 +94,10 @@ def measured(data: bytes, runs: int = RUNS) -> dict[str, Any]:
 
 
 class Peak:
-    """Measures the memory of this process and all that it started, each 20 ms."""
+    """Measures the memory of this process and all that it started, every 20 ms."""
 
     def __enter__(self) -> "Peak":
-        from threading import Event, Thread  # here: beside what they serve
+        from threading import Event, Thread  # imported here: only needed here
 
         self.bytes = 0
         self._stop = Event()
@@ -113,14 +112,14 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.02):
-            # What the benchmark itself holds is not the function's.
+            # The memory of the benchmark itself is not the function's.
             self.bytes = max(self.bytes, sum(map(memory, family(os.getpid()))) - self._own)
 
 
 def layer_megabytes() -> float:
-    """Build the layer with its own Makefile, for the function's platform, and return its size when zipped."""
+    """Build the layer with its own Makefile, for the function's platform, and return its zipped size."""
     with tempfile.TemporaryDirectory() as directory:
-        subprocess.run(  # nosec B603 B607 # no shell, and no word of it from outside
+        subprocess.run(  # nosec B603 B607 # no shell, and no argument from outside
             ["make", "build-PrepareLayer", f"ARTIFACTS_DIR={directory}"],
             cwd=ROOT / "layers" / "prepare",
             check=True,
@@ -136,10 +135,10 @@ def layer_megabytes() -> float:
 def main() -> Mapping[str, Any]:
     """Measure, print a table, and return the figures."""
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # Lambda's 1,769 MB are one processor
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # in Lambda, 1,769 MB are one processor
     pictures = {
         "12 megapixels, JPEG, sideways": ((4000, 3000), "JPEG", 6, {"quality": 92}),
-        "12 megapixels, JPEG, only cleaned": ((4000, 3000), "JPEG", 1, {"quality": 92}),
+        "12 megapixels, JPEG, metadata removed only": ((4000, 3000), "JPEG", 1, {"quality": 92}),
         "12 megapixels, HEIC, sideways": ((4000, 3000), "HEIC", 6, {"quality": 70}),
         "48 megapixels, JPEG, sideways": ((8000, 6000), "JPEG", 6, {"quality": 85}),
         f"{PIXEL_LIMIT // 10**6} megapixels, JPEG": ((16_000, 12_500), "JPEG", 6, {"quality": 75}),

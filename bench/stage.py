@@ -1,4 +1,4 @@
-"""The stack that the benchmarks run on, and what can be seen of it from outside."""
+"""The stack that the benchmarks run on, and its usage, seen from outside."""
 
 import json
 import re
@@ -22,7 +22,7 @@ DIRECTORY = ROOT / ".local" / "bench"
 SAMPLES = ROOT / "local" / "samples"
 PROMPT = "the same person, looking through a camera on a tripod"
 REPORT = re.compile(r"^REPORT .*Billed Duration: (?P<ms>\d+) ms\tMemory Size: (?P<memory>\d+) MB")
-LOG_EVENT_BYTES = 26  # added to each (Amazon CloudWatch Logs API reference, PutLogEvents)
+LOG_EVENT_BYTES = 26  # added to each event (Amazon CloudWatch Logs API reference, PutLogEvents)
 
 _opener = build_opener(ProxyHandler({}))
 
@@ -47,7 +47,7 @@ class FunctionUse:
 
 @dataclass(frozen=True)
 class Usage:
-    """What some jobs used. `requests` are by caller, service and action, `units` are DynamoDB's."""
+    """The usage of some jobs. `requests` are by caller, service and action; `units` are DynamoDB's."""
 
     functions: Mapping[str, FunctionUse] = field(default_factory=dict)
     transitions: int = 0
@@ -64,13 +64,13 @@ class Usage:
 
 
 class MeteredStack(LocalStack):
-    """A local stack that counts what it is asked for."""
+    """A local stack that counts its requests."""
 
     gateway = "bench.gateway"
 
 
 class Notifications(Inbox):
-    """An inbox that keeps when each notification was sent (seconds since the epoch), by job id."""
+    """An inbox that records when each notification was sent (seconds since the epoch), by job id."""
 
     def __init__(self, stack: LocalStack) -> None:
         """See Inbox."""
@@ -101,14 +101,14 @@ class Notifications(Inbox):
 
 @contextmanager
 def stage(name: str, parameters: Mapping[str, str | int], emulator: Sequence[str]) -> Iterator[MeteredStack]:
-    """A metered stack of its own, and its emulator, while the context lasts."""
+    """Yield a metered stack with its own emulator, while the context lasts."""
     stack = MeteredStack(DIRECTORY / name, parameters=parameters, emulator=emulator)
     with stack:
         yield stack
 
 
 def upload_folder(stack: LocalStack, character: str, poses: Sequence[str], face: bytes, pose: bytes) -> float:
-    """Upload a character's whole folder as fast as it goes; return when that was done, in seconds since the epoch."""
+    """Upload a character's whole folder as fast as possible; return when it was done, in seconds since the epoch."""
     files = {
         "face.png": face,
         "job.json": json.dumps({"prompt": PROMPT}).encode(),
@@ -120,17 +120,17 @@ def upload_folder(stack: LocalStack, character: str, poses: Sequence[str], face:
 
 
 def sample_images() -> tuple[bytes, bytes]:
-    """The photographs of a face and a pose."""
+    """Return the photographs of a face and a pose."""
     return (SAMPLES / "face-astronaut.png").read_bytes(), (SAMPLES / "pose-cameraman.png").read_bytes()
 
 
 def provider(stack: LocalStack, name: str) -> Any:
-    """What the emulator's control API says."""
+    """Return a response of the emulator's control API."""
     return _get(f"{stack.segmind_base_url}/_emulator/{name}")
 
 
 def usage(stack: LocalStack) -> Usage:
-    """What the stack has used since its start. Executions and functions must be at rest."""
+    """Return the usage of the stack since its start. Executions and functions must be at rest."""
     counted = _get(f"{stack.endpoint_url}{USAGE_PATH}")
     return Usage(
         functions={
@@ -143,7 +143,7 @@ def usage(stack: LocalStack) -> Usage:
 
 
 def function_use(log: Path) -> FunctionUse:
-    """What the REPORT lines of a function's log add up to."""
+    """Return the sums of the REPORT lines in a function's log."""
     lines = log.read_text().splitlines()
     reports = [found for found in map(REPORT.match, lines) if found]
     return FunctionUse(
@@ -155,7 +155,7 @@ def function_use(log: Path) -> FunctionUse:
 
 
 def histories(stack: LocalStack) -> dict[str, list[dict[str, Any]]]:
-    """The events of each execution, by its name."""
+    """Return the events of each execution, by its name."""
     states = stack.client("stepfunctions")
     pages = states.get_paginator("list_executions").paginate(stateMachineArn=stack.outputs["JobStateMachineArn"])
     events = states.get_paginator("get_execution_history")
@@ -171,7 +171,7 @@ def histories(stack: LocalStack) -> dict[str, list[dict[str, Any]]]:
 
 
 def transitions(history: Sequence[Mapping[str, Any]]) -> int:
-    """State transitions as they are billed: each step that is executed, and each retry (AWS Step Functions pricing)."""
+    """Return the billed state transitions: each executed step, and each retry (AWS Step Functions pricing)."""
     entered: int = sum(event["type"].endswith("StateEntered") for event in history)
     tasks: int = sum(event["type"] == "TaskStateEntered" for event in history)
     tries: int = sum(event["type"] in ("TaskScheduled", "LambdaFunctionScheduled") for event in history)
@@ -179,12 +179,12 @@ def transitions(history: Sequence[Mapping[str, Any]]) -> int:
 
 
 def seconds(time_stamp: str) -> float:
-    """Seconds since the epoch of an RFC 3339 text."""
+    """Return an RFC 3339 text as seconds since the epoch."""
     return datetime.fromisoformat(time_stamp).timestamp()
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which so large a share of the values lies; 0 if there are none."""
+    """Return the value below which a share of the values is; 0 if there are none."""
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
 

@@ -1,7 +1,7 @@
-"""How long each handler takes to import, beside boto3 alone, and how large the layer is.
+"""Measure how long each handler takes to import, relative to boto3 alone, and how large the layer is.
 
-The layer is built as sam build does it, into a temporary folder. Each import is a fresh process that sees the layer,
-the handler, and boto3 with its dependencies, as in Lambda; the runs of all handlers are interleaved.
+The layer is built as by sam build, into a temporary folder. Each import is a new process with the layer, the handler,
+and boto3 with its dependencies, as in Lambda. The runs of all handlers are interleaved.
 """
 
 import os
@@ -19,9 +19,9 @@ from bench.tables import table
 ROOT = Path(__file__).parents[1]
 ROUNDS = 9
 GOAL = 1.3
-"""Times the import of boto3 alone, for poll."""
+"""The goal for poll: its import, relative to boto3 alone."""
 RUNTIME = ("boto3", "botocore", "s3transfer", "jmespath", "dateutil", "six", "urllib3")
-"""What Lambda's Python runtime brings."""
+"""The packages of Lambda's Python runtime."""
 PICTURES = ("posedrop.contract.images", "posedrop.segmind.downloads", "posedrop.aws.output_bucket", "PIL")
 CODE = """
 import sys, time
@@ -39,7 +39,7 @@ def build_layer(folder: Path) -> Path:
 
 
 def link_runtime(folder: Path) -> Path:
-    """Make a folder in which boto3 and its dependencies are, and nothing else of this environment."""
+    """Make a folder with boto3 and its dependencies, and nothing else of this environment."""
     folder.mkdir()
     for name in RUNTIME:
         spec = find_spec(name)
@@ -52,10 +52,10 @@ def link_runtime(folder: Path) -> Path:
 
 
 def measure(module: str, path: list[Path]) -> tuple[float, list[str]]:
-    """Import a module in a fresh process; return the seconds it took and the picture code that came with it."""
+    """Import a module in a new process; return the seconds and the imported modules for pictures."""
     code = CODE.format(module=module, pictures=PICTURES)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, path))}
-    # -S: without this environment's own packages
+    # -S: without this environment's packages
     done = subprocess.run(  # nosec B603 # this Python, no shell
         [sys.executable, "-S", "-c", code], check=True, capture_output=True, text=True, env=environment
     )
@@ -85,7 +85,7 @@ def main() -> dict[str, Any]:
     ratios = {name: found / seconds["boto3"] for name, found in seconds.items()}
     title = f"Import of each handler, median of {ROUNDS} (goal for poll: {GOAL} times boto3)"
     rows = [(name, f"{found * 1000:.0f} ms", f"{ratios[name]:.2f}") for name, found in seconds.items()]
-    print(table(title, ("import", "time", "of boto3"), rows))
+    print(table(title, ("import", "time", "relative to boto3"), rows))
     print(f"poll imports picture code: {', '.join(compiled['poll'][1]) or 'none'}")
     print(f"layer: {size / 1e6:.2f} MB zipped, native files: {', '.join(native) or 'none'}")
     return {

@@ -11,7 +11,7 @@ WIDTH = 180
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table with its title above it; the first column is aligned to the left, the others to the right."""
+    """Return a table with its title; the first column is left-aligned, the others are right-aligned."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(head))
     for number, name in enumerate(head):
         made.add_column(name, justify="right" if number else "left")

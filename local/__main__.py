@@ -1,4 +1,4 @@
-"""The local stack, left running in the background: `python -m local up`, then `env`, and `down`."""
+"""Run the local stack in the background: `python -m local up`, then `env`, and `down`."""
 
 import argparse
 import os
@@ -22,7 +22,7 @@ NEXT = (
     ".venv/bin/python -m ops console",
     "make down",
 )
-"""What one does with a stack that is up."""
+"""The commands to try on a stack that runs."""
 
 
 def main() -> int:
@@ -39,15 +39,15 @@ def main() -> int:
     except LocalError as error:
         print(f"Failed: {error}", file=sys.stderr)
         if arguments.command == "env":
-            print("false")  # so that `eval "$(make env)"` fails, too
+            print("false")  # so that `eval "$(make env)"` fails too
         return 1
-    except BrokenPipeError:  # of `make up | head`: what is left to say has no reader, and Python would say so
+    except BrokenPipeError:  # as in `make up | head`: nobody reads the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def up(segmind_base_url: str | None, parameters: dict[str, str], emulator: list[str]) -> None:
-    """Start the stack, or deploy again on the one that runs. Raises LocalError."""
+    """Start the stack, or deploy again on the running one. Raises LocalError."""
     started = time.monotonic()
     key = os.environ.get("SEGMIND_API_KEY")
     stack = LocalStack(
@@ -58,10 +58,10 @@ def up(segmind_base_url: str | None, parameters: dict[str, str], emulator: list[
         state_file=STATE_FILE,
     )
     if stack.running():
-        print("A stack is running: deploying on it ...", flush=True)
+        print("A stack is already running: deploying on it ...", flush=True)
         stack.update()
     else:
-        print("Starting the local stack and deploying the template (some ten seconds) ...", flush=True)
+        print("Starting the local stack and deploying the template (about ten seconds) ...", flush=True)
         stack.start()
     print(f"The stack is up after {time.monotonic() - started:.0f} s.")
     provider = "the emulator" if segmind_base_url is None else "not the emulator"
@@ -80,9 +80,9 @@ def up(segmind_base_url: str | None, parameters: dict[str, str], emulator: list[
 
 
 def environment(state: Mapping[str, Any]) -> dict[str, str]:
-    """Return the variables by which a program reaches a stack: AWS's own, and one for each of its outputs.
+    """Return the environment variables to reach a stack: AWS's own, and one for each output of the stack.
 
-    UploadBucketName becomes UPLOAD_BUCKET_NAME. `state` is what the state file says. Raises LocalError if it is empty.
+    UploadBucketName becomes UPLOAD_BUCKET_NAME. `state` is the state file's content. Raises LocalError if it is empty.
     """
     if not state:
         raise LocalError("no stack is running: make up")
@@ -98,8 +98,8 @@ def environment(state: Mapping[str, Any]) -> dict[str, str]:
 
 
 def variables(state: Mapping[str, Any]) -> str:
-    """Return what a shell is to evaluate to reach a stack. Raises LocalError where there is none."""
-    # A profile or a session of another account would go before these credentials or with them.
+    """Return the shell code that sets the variables to reach a stack. Raises LocalError if there is none."""
+    # A profile or session token of another account would override these credentials, or be sent with them.
     lines = ["unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_SECURITY_TOKEN"]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in environment(state).items()]
     lines += ['export NO_PROXY="127.0.0.1${NO_PROXY:+,$NO_PROXY}"']
@@ -117,11 +117,11 @@ def down() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("up", help="start the stack, or deploy again on the one that runs")
+    command = commands.add_parser("up", help="start the stack, or deploy again on the running one")
     command.add_argument("--segmind-base-url", type=_url, help="the upstream (default: start the emulator)")
     command.add_argument("--params", type=_parameters, default={}, help='template parameters, "Name=Value Name=Value"')
     command.add_argument("--emulator", default="", help='the emulator\'s options, "--latency 1 --rpm 50"')
-    commands.add_parser("env", help="say how to reach the stack, as variables of a shell")
+    commands.add_parser("env", help="print shell variables to reach the stack")
     commands.add_parser("down", help="stop the stack")
     return parser.parse_args()
 

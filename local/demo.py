@@ -1,7 +1,7 @@
-"""The demo: two photographs in, an image made from both and a notification out; `python -m local.demo`.
+"""Run the demo: two photographs in, an image and a notification out; `python -m local.demo`.
 
-It starts a stack of its own, uploads one face with two poses and one job that the provider blocks, shows how they fare,
-and leaves the results in `.local/demo/`. With a key in SEGMIND_API_KEY the real model works on the two poses instead.
+It starts its own stack, uploads one face with two poses and one job that the provider blocks, shows their progress, and
+writes the results to `.local/demo/`. With a key in SEGMIND_API_KEY the real model makes the two poses instead.
 """
 
 import argparse
@@ -49,7 +49,7 @@ BLOCKED_PROMPT = "blocked-content: something that the provider refuses"
 
 @dataclass
 class DemoJob:
-    """One job of the demo, and what became of it."""
+    """One job of the demo and its result."""
 
     character: str
     pose: str
@@ -73,7 +73,7 @@ def main() -> int:
     timeout = REAL_TIMEOUT_SECONDS if key else EMULATED_TIMEOUT_SECONDS + 3 * arguments.latency
     kept = arguments.keep or arguments.console
     if kept and stack.running():
-        console.print("A stack is running, which this one would replace: `make down` stops it.", style="red")
+        console.print("Another stack is running: stop it first with `make down`.", style="red")
         return 1
     left = False
     try:
@@ -103,9 +103,9 @@ def main() -> int:
 
 
 def _stack(arguments: argparse.Namespace, key: str, work: Path) -> LocalStack:
-    """The stack of this demo: with a key in front of the real model, else of the emulator."""
+    """Return the stack of this demo: with a key it uses the real model, else the emulator."""
     kept = arguments.keep or arguments.console
-    # Each function that runs at the same time is a process that starts first: a few jobs are done sooner by two.
+    # Each concurrent function is a process that must start first, so a few jobs finish sooner with two.
     parameters: dict[str, str | int] = {"SettleSeconds": 1, "SubmitConcurrency": 2}
     if key:  # the provider cannot fetch an image from this machine
         parameters |= {"SegmindApiKey": key, "ImageTransport": "base64"}
@@ -119,14 +119,14 @@ def _stack(arguments: argparse.Namespace, key: str, work: Path) -> LocalStack:
 
 
 def run(stack: LocalStack, console: Console, work: Path, *, real: bool, timeout: float) -> dict[str, Any]:
-    """Start the stack, run the jobs, write the results to `work` and return their summary. The stack runs on.
+    """Start the stack, run the jobs, write the results to `work`, and return their summary. The stack keeps running.
 
-    Raises LocalError if a job does not end as it should, or not within `timeout` seconds.
+    Raises LocalError if a job ends otherwise than expected, or not within `timeout` seconds.
     """
     started = time.monotonic()
     inputs, jobs = _inputs(work / "inputs", real=real)
     if real:
-        console.print(f"The real model works on {len(jobs)} requests; that costs about {len(jobs) * USD_EACH:.2f} USD.")
+        console.print(f"The real model works on {len(jobs)} requests; this costs about {len(jobs) * USD_EACH:.2f} USD.")
     with console.status("Starting the local stack and deploying the template ..."):
         if not console.is_terminal:
             console.print("Starting the local stack and deploying the template ...")
@@ -158,7 +158,7 @@ def run(stack: LocalStack, console: Console, work: Path, *, real: bool, timeout:
 
 
 def _inputs(inputs: Path, *, real: bool) -> tuple[Path, list[DemoJob]]:
-    """Lay out the files to upload as they will lie below the bucket's prefix, and name the jobs they make."""
+    """Write the files to upload, by their keys below the bucket's prefix, and return their folder and the jobs."""
     face, pose = SAMPLES / "face-astronaut.png", SAMPLES / "pose-cameraman.png"
     characters = {"astronaut": PROMPT} if real else {"astronaut": PROMPT, "blocked": BLOCKED_PROMPT}
     for character, prompt in characters.items():
@@ -176,7 +176,7 @@ def _inputs(inputs: Path, *, real: bool) -> tuple[Path, list[DemoJob]]:
 
 
 def _watch(stack: LocalStack, console: Console, jobs: Sequence[DemoJob], inbox: Inbox, timeout: float) -> None:
-    """Show the jobs until each has ended and its notification has come."""
+    """Show the jobs until each has ended and its notification has arrived."""
     lines = {(job.character, job.pose): Line(f"{job.character} / {job.pose}") for job in jobs}
     with Progress(console, list(lines.values())) as progress:
         while True:
@@ -197,11 +197,11 @@ def _watch(stack: LocalStack, console: Console, jobs: Sequence[DemoJob], inbox: 
         job.seconds = round(lines[job.character, job.pose].seconds or 0.0, 1)
     for job in jobs:
         if job.status != job.expected:
-            raise LocalError(f"{job.character}/{job.pose} should be {job.expected} and is {job.status}: {job.error}")
+            raise LocalError(f"{job.character}/{job.pose} should be {job.expected} but is {job.status}: {job.error}")
 
 
 def _fetch(stack: LocalStack, job: DemoJob, work: Path) -> None:
-    """Download a job's outputs; the job names the files from then on, below `work`."""
+    """Download a job's outputs below `work`, and add their paths to the job."""
     paths = []
     for uri in job.outputs:
         bucket, _, key = uri.removeprefix("s3://").partition("/")
@@ -226,19 +226,19 @@ def _row(job: DemoJob, inputs: Path, work: Path) -> Row:
 
 
 def _submits(stack: LocalStack, jobs: Sequence[DemoJob], *, real: bool) -> int | None:
-    """How many jobs the emulator was given; None for the real provider, which does not say."""
+    """Return the number of jobs that the emulator accepted; None for the real provider."""
     if real:
         return None
     url = f"{stack.segmind_base_url}/_emulator/requests"
     with build_opener(ProxyHandler({})).open(url, timeout=10) as response:
         submits = len(json.load(response))
     if submits != len(jobs):
-        raise LocalError(f"the emulator was given {submits} jobs, not {len(jobs)}: {url}")
+        raise LocalError(f"the emulator accepted {submits} jobs, not {len(jobs)}: {url}")
     return submits
 
 
 def _publish(work: Path) -> None:
-    """Make these the results of the demo; the last one to end wins."""
+    """Publish the results of this demo; if several run, the last one wins."""
     with RESULTS.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.rmtree(RESULTS, ignore_errors=True)
@@ -246,9 +246,9 @@ def _publish(work: Path) -> None:
 
 
 def _report(console: Console, summary: dict[str, Any], logs: Path | None, *, stays: bool) -> None:
-    """Say where the results are, and in the last line which of them to open first.
+    """Print where the results are, and in the last line which file to open first.
 
-    `logs` is where the logs are if not among the results; `stays` says that the stack is left running.
+    `logs` is the logs' folder if it is not among the results. `stays`: the stack keeps running.
     """
     here = Path(os.path.relpath(RESULTS))
     console.print(f"Done in {summary['seconds']:.0f} s. The results are in {here}/:", soft_wrap=True)
@@ -260,25 +260,25 @@ def _report(console: Console, summary: dict[str, Any], logs: Path | None, *, sta
     }.items():
         console.print(f"  {what:14} {where}", soft_wrap=True)
     if any(job["expected"] == "FAILED" for job in summary["jobs"]):
-        console.print("One job was meant to fail: it shows what a refused prompt looks like.")
+        console.print("One job failed on purpose: it shows a refused prompt.")
     if stays:
         console.print("The stack is still running; `make down` stops it.")
     console.print(f"Open this first: {here / 'contact-sheet.png'}", style="bold", soft_wrap=True)
 
 
 def _show_page(stack: LocalStack, console: Console) -> int:
-    """Leave the stack up and the console's page open until Ctrl-C or `make down`; then stop both.
+    """Keep the stack and the console's page open until Ctrl-C or `make down`; then stop both.
 
-    Returns the exit code: 1 if the page ended by itself.
+    Returns the exit code: 1 if the page's process ended by itself.
     """
     interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
-        interrupted = True  # no exception: a second Ctrl-C must not end what stops the stack
+        interrupted = True  # no exception, so that a second Ctrl-C cannot interrupt the stop
 
     signal.signal(signal.SIGINT, interrupt)
-    console.print("The stack stays up, and its page open, until Ctrl-C (or `make down`) stops both:")
+    console.print("The stack and its page stay open until Ctrl-C or `make down`:")
     command = [sys.executable, "-m", "ops", "--stack", str(stack.state_file), "console"]
     page = subprocess.Popen(command, cwd=ROOT)  # nosec B603 # the operator's command, no shell
     try:
@@ -295,15 +295,15 @@ def _show_page(stack: LocalStack, console: Console) -> int:
     if ended is None or interrupted:
         console.print("The page and the stack are stopped.")
         return 0
-    console.print(f"The page ended by itself, with exit code {ended}; the stack is stopped.", style="red")
+    console.print(f"The page's process ended with exit code {ended}; the stack is stopped.", style="red")
     return 1
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.demo", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--latency", type=float, default=3, help="seconds that the emulated model takes (default 3)")
-    parser.add_argument("--segmind-base-url", default="", help=f"where the real model is (default {REAL_URL})")
-    parser.add_argument("--console", action="store_true", help="leave the stack up and its page open until Ctrl-C")
+    parser.add_argument("--segmind-base-url", default="", help=f"address of the real model (default {REAL_URL})")
+    parser.add_argument("--console", action="store_true", help="keep the stack running and open its page until Ctrl-C")
     parser.add_argument("--keep", action="store_true", help="leave the stack running, as `make up` does")
     return parser.parse_args()
 

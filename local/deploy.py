@@ -1,4 +1,4 @@
-"""The template, built and deployed with the SAM CLI."""
+"""Build and deploy the template with the SAM CLI."""
 
 import fcntl
 import hashlib
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STACK_NAME = "posedrop"
 AREA = ROOT / ".aws-sam" / "local"
 SOURCES = ("template.yaml", "functions", "layers", "statemachine", "requirements-dev.txt")
-"""What a build is made from; the last pins the SAM CLI."""
+"""The sources of a build; the last one pins the SAM CLI."""
 
 BUILD_TIMEOUT_SECONDS = 300
 DEPLOY_TIMEOUT_SECONDS = 120
@@ -24,10 +24,10 @@ DEPLOY_TIMEOUT_SECONDS = 120
 
 @contextmanager
 def built(env: Mapping[str, str], log: Path) -> Iterator[Path]:
-    """Build the template, unless these very sources are built already, and yield the built one's path.
+    """Build the template, unless the same sources are built already, and yield the path of the built template.
 
-    All stacks of this clone share a build, and must not write into it. It stays as long as a stack uses it; a build of
-    other sources that nobody uses is removed. Raises LocalError, with the log, if the build fails.
+    All stacks of this clone share the build and must not write into it. It stays as long as a stack uses it. Unused
+    builds of other sources are deleted. Raises LocalError, with the log, if the build fails.
     """
     AREA.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -42,7 +42,7 @@ def built(env: Mapping[str, str], log: Path) -> Iterator[Path]:
 
 
 def sources_digest(root: Path = ROOT) -> str:
-    """Return the SHA-256 of the paths and contents of all that a build is made from, in hexadecimal."""
+    """Return the SHA-256 of the paths and contents of all sources, in hexadecimal."""
     digest = hashlib.sha256()
     for source in SOURCES:
         path = root / source
@@ -65,22 +65,22 @@ def _build(target: Path, env: Mapping[str, str], log: Path) -> None:
             *("--cached", "--cache-dir", str(AREA / "cache")),
         ],
         cwd=ROOT,
-        # The decoders' wheels are for Lambda's platform: here the functions use this machine's own packages.
+        # The decoders' wheels are built for Lambda: here the functions use this machine's packages.
         env={**env, "PREPARE_LAYER": "local"},
         log=log,
         timeout=BUILD_TIMEOUT_SECONDS,
     )
-    # The SAM CLI parses a template seven times to deploy it: as YAML that takes two seconds longer than as JSON.
-    from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]  # here: it takes 0.3 s to import
+    # The SAM CLI parses a template seven times to deploy it; as YAML this takes two seconds longer than as JSON.
+    from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]  # imported here because it takes 0.3 s
 
     template = partial / "template.yaml"
     template.write_text(json.dumps(yaml_parse(template.read_text())))
-    if sources_digest() == target.name:  # else someone has edited a source meanwhile
+    if sources_digest() == target.name:  # else a source was edited meanwhile
         partial.rename(target)
 
 
 def _remove_unused() -> None:
-    """Remove each build that no stack uses: one that does holds a lock."""
+    """Delete the builds that no stack uses; a used build is locked."""
     for lock in AREA.glob("*.lock"):
         with lock.open() as file, suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -91,9 +91,9 @@ def _remove_unused() -> None:
 def deploy(
     template: Path, parameters: Mapping[str, str], bucket: str, env: Mapping[str, str], log: Path, config: Path
 ) -> None:
-    """Deploy a built template; its artifacts go to `bucket`. On an update, parameters not named keep their values.
+    """Deploy a built template; its artifacts go to `bucket`. On an update, other parameters keep their values.
 
-    `config` is a file of this stack's own, which holds the parameters and so the API key until the end.
+    `config` is this stack's own file. It has the parameters, and so the API key, until the deployment ends.
     Raises LocalError, with the log, if the deployment fails.
     """
     options: dict[str, Any] = {
@@ -104,7 +104,7 @@ def deploy(
         "fail_on_empty_changeset": False,
         "parameter_overrides": [f"{name}={_quoted(value)}" for name, value in parameters.items()],
     }
-    # In a file, not as arguments: every user of the machine can list those, and one of the values is the API key.
+    # In a file, not as arguments: all users of the machine can see those, and one value is the API key.
     config.touch(mode=0o600)
     try:
         config.write_text(json.dumps({"version": 0.1, "default": {"deploy": {"parameters": options}}}))

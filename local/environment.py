@@ -1,7 +1,7 @@
-"""Make .venv and install what requirements-dev.txt pins: `python3 local/environment.py`, which `make setup` runs.
+"""Create .venv and install the pins of requirements-dev.txt: `python3 local/environment.py`, run by `make setup`.
 
-Nothing is installed yet when it starts, so it needs the standard library alone. It says what it does in a few lines;
-on a terminal it also counts the packages. What pip says is in .venv/pip.log.
+Nothing is installed yet when it runs, so it needs only the standard library. It prints a few lines; on a terminal it
+also counts the packages. The output of pip is in .venv/pip.log.
 """
 
 import re
@@ -28,12 +28,12 @@ def main() -> int:
     try:
         return set_up(ROOT / ".venv", ROOT / "requirements-dev.txt")
     except KeyboardInterrupt:
-        print("\nInterrupted; `make setup` goes on from here.", file=sys.stderr)
+        print("\nInterrupted; run `make setup` again to continue.", file=sys.stderr)
         return 130
 
 
 def set_up(environment: Path, requirements: Path) -> int:
-    """Make a virtual environment, unless it is there, and install pinned requirements; return pip's exit code."""
+    """Create a virtual environment, if missing, and install pinned requirements; return pip's exit code."""
     started = time.monotonic()
     python = environment / "bin" / "python"
     version = ".".join(map(str, sys.version_info[:3]))
@@ -53,14 +53,14 @@ def set_up(environment: Path, requirements: Path) -> int:
     _show("")
     if pip.returncode:
         lines = log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]
-        print("\n".join([*lines, "", f"pip has failed; all it said is in {log}"]), file=sys.stderr)
+        print("\n".join([*lines, "", f"pip failed; its output is in {log}"]), file=sys.stderr)
     else:
-        print(f"Set up after {time.monotonic() - started:.0f} s.", flush=True)
+        print(f"Ready after {time.monotonic() - started:.0f} s.", flush=True)
     return pip.returncode
 
 
 def progress(said: str, installed: int, total: int) -> str:
-    """Say how far pip is, from what it has printed and how many of `total` packages it has installed."""
+    """Return the progress in words, from pip's output and the number of installed packages out of `total`."""
     if INSTALLING in said:
         return f"  {installed} of {total} installed"
     return f"  {len(FOUND.findall(said))} of {total} downloaded"
@@ -73,7 +73,7 @@ def _installed(environment: Path, since: float) -> int:
 
 
 def _show(text: str) -> None:
-    """Put a text in place of the line before it, on a terminal only."""
+    """Replace the current line by a text, on a terminal only."""
     if sys.stdout.isatty():
         print(f"\r\x1b[K{text}", end="", flush=True)
 

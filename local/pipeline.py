@@ -1,4 +1,4 @@
-"""The deployed pipeline from outside: drop files, read records, collect notifications."""
+"""Use the deployed pipeline from outside: upload files, read records, receive notifications."""
 
 import json
 import time
@@ -18,10 +18,10 @@ _deserialize = TypeDeserializer().deserialize
 
 
 class Inbox:
-    """A queue subscribed to the notification topic, and what came so far, in `messages`."""
+    """A queue that is subscribed to the notification topic. `messages` are the notifications so far."""
 
     def __init__(self, stack: LocalStack) -> None:
-        """Make the queue and subscribe it."""
+        """Create the queue and subscribe it."""
         self.messages: list[dict[str, Any]] = []
         topic = stack.outputs["NotificationTopicArn"]
         self._sqs = stack.client("sqs")
@@ -41,7 +41,7 @@ class Inbox:
         )
 
     def receive(self) -> list[dict[str, Any]]:
-        """Fetch what has come and return all notifications so far."""
+        """Receive new messages and return all notifications so far."""
         while batch := self._sqs.receive_message(QueueUrl=self._url, MaxNumberOfMessages=10).get("Messages"):
             for message in batch:
                 self.messages.append(json.loads(message["Body"]))
@@ -60,11 +60,11 @@ def drop(stack: LocalStack, key: str, body: bytes | Path, **metadata: str) -> No
 
 
 BATCH = 100
-"""Keys that one BatchGetItem takes (DynamoDB API reference)."""
+"""Keys in one BatchGetItem (DynamoDB API reference)."""
 
 
 def records(stack: LocalStack, character: str) -> list[dict[str, Any]]:
-    """Return the ledger's records of a character, those of waiting uploads too, the oldest first."""
+    """Return the ledger's records of a character, including waiting uploads, the oldest first."""
     dynamodb, table = stack.client("dynamodb"), stack.outputs["JobsTableName"]
     pages = dynamodb.get_paginator("query").paginate(
         TableName=table,
@@ -82,10 +82,10 @@ def records(stack: LocalStack, character: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda record: record["created_at"])
 
 
-def wait_for(look: Callable[[], T | None], what: str, timeout: float) -> T:
-    """Look every quarter of a second until something is there. Raises LocalError after `timeout` seconds."""
+def wait_for(check: Callable[[], T | None], what: str, timeout: float) -> T:
+    """Call `check` every quarter of a second until it returns a value. Raises LocalError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
-    while (found := look()) is None:
+    while (found := check()) is None:
         if time.monotonic() > deadline:
             raise LocalError(f"{what} did not come within {timeout:.0f} s")
         time.sleep(0.25)

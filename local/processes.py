@@ -1,4 +1,4 @@
-"""Processes that outlive their starter: found again, and stopped, by a locked pid file."""
+"""Run processes that outlive the program that started them; a locked pid file finds them again."""
 
 import fcntl
 import os
@@ -19,7 +19,7 @@ _opener = build_opener(ProxyHandler({}))
 
 
 class LocalError(Exception):
-    """Something on this machine did not work; `log` is the file to read, if there is one."""
+    """Something failed on this machine; `log` is the file to read, if there is one."""
 
     def __init__(self, message: str, log: Path | None = None) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class LocalError(Exception):
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nothing listens on now."""
+    """Return a free TCP port of the loopback interface."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Return whether nothing listens on a TCP port of the loopback interface."""
+    """Return whether a TCP port of the loopback interface is free."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
@@ -47,8 +47,8 @@ def is_free(port: int) -> bool:
 class Process:
     """A background process group with a pid file.
 
-    The process holds a lock on its pid file as long as it lives. So a file left over from a crash or a reboot is never
-    taken for a living process, even if its id is someone else's by now.
+    The process locks its pid file as long as it lives. So a file that is left after a crash or a reboot is never
+    mistaken for a living process, even if another process has its id now.
     """
 
     def __init__(self, pid_file: Path, log: Path) -> None:
@@ -56,7 +56,7 @@ class Process:
         self.log = log
 
     def start(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> None:
-        """Start `argv` in a session of its own, its output going to the log. Raises LocalError if it runs already."""
+        """Start `argv` in its own session, with its output in the log. Raises LocalError if it runs already."""
         if self.running():
             raise LocalError(f"already running: {self.pid_file}")
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
@@ -71,12 +71,12 @@ class Process:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=[lock.fileno()],  # the lock lives on in the child
+                pass_fds=[lock.fileno()],  # the child keeps the lock
             )
             lock.write(str(process.pid))
 
     def running(self) -> bool:
-        """Return whether the process lives."""
+        """Return whether the process is alive."""
         try:
             with self.pid_file.open() as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,7 +87,7 @@ class Process:
         return False
 
     def stop(self) -> None:
-        """Stop the process and all it started; do nothing if it is gone."""
+        """Stop the process and all that it started; do nothing if it has ended."""
         if self.running():
             pid = int(self.pid_file.read_text())
             signal_group(pid, signal.SIGTERM)
@@ -100,7 +100,7 @@ class Process:
         self.pid_file.unlink(missing_ok=True)
 
     def wait_until(self, ready: Callable[[], bool], what: str, timeout: float) -> None:
-        """Wait up to `timeout` seconds until `ready`. Raises LocalError if that passes or the process ends."""
+        """Wait up to `timeout` seconds until `ready`. Raises LocalError after that, or if the process ends."""
         deadline = time.monotonic() + timeout
         while not ready():
             if not self.running():
@@ -111,13 +111,13 @@ class Process:
 
 
 def signal_group(pid: int, number: signal.Signals) -> None:
-    """Send a signal to the process group that `pid` leads, if there still is one."""
+    """Send a signal to the process group of `pid`, if it still exists."""
     with suppress(ProcessLookupError):
         os.killpg(pid, number)
 
 
-def answers(url: str) -> bool:
-    """Return whether a GET of `url` is answered with a success."""
+def responds(url: str) -> bool:
+    """Return whether a GET of `url` succeeds."""
     try:
         with _opener.open(url, timeout=2) as response:
             return bool(200 <= response.status < 300)
@@ -126,9 +126,9 @@ def answers(url: str) -> bool:
 
 
 def run(argv: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path, timeout: float) -> None:
-    """Run a command to its end, its output going to `log`.
+    """Run a command to its end, with its output in `log`.
 
-    Raises LocalError if it fails or takes more than `timeout` seconds. Leaves nothing running, whatever happens.
+    Raises LocalError if it fails or takes more than `timeout` seconds. Never leaves a process running.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:

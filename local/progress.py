@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a live table on a terminal, a line for each change elsewhere."""
+"""Show the demo's progress: a live table on a terminal, else a line for each change."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,20 @@ from rich.text import Text
 ENDED = ("SUCCEEDED", "FAILED")
 STYLES = {"SUCCEEDED": "green", "FAILED": "red", "SUBMITTED": "cyan", "SUBMITTING": "cyan"}
 WAITING_STYLE = "yellow"
-"""Of all other states: nothing was sent to the provider yet."""
+"""The text for all other states: nothing was sent to the provider yet."""
 
-JOB_WIDTH = 64  # at most: a state should stand near its job on a wide terminal too
+JOB_WIDTH = 64  # at most, so that a state is near its job on a wide terminal
 STATE_WIDTH = 12  # a spinner and the longest state
 TIME_WIDTH = 8
 GAP = 2
 INDENT = 2
 DETAIL_LINES = 2
-"""No text may push a job off the screen: the provider's can have a thousand characters."""
+"""A limit, so that no text hides the jobs: the provider's text can have a thousand characters."""
 
 
 @dataclass
 class Line:
-    """One job's line: its name, its state, what to say of it, and the seconds since its upload until it ended."""
+    """One job's line: its name, state and detail, and the seconds from its upload to its end."""
 
     name: str
     state: str = "UPLOADED"
@@ -37,7 +37,7 @@ class Line:
 
 
 class Progress:
-    """The display of some jobs, from their upload on."""
+    """The progress of some jobs, from their upload on."""
 
     def __init__(self, console: Console, lines: Sequence[Line]) -> None:
         self._console = console
@@ -58,11 +58,11 @@ class Progress:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the upload."""
+        """Return seconds since the upload."""
         return time.monotonic() - self._started
 
     def change(self, line: Line, state: str, detail: str = "") -> None:
-        """Show a job's new state; nothing happens if it is the old one."""
+        """Show a job's new state; do nothing if it has not changed."""
         if (state, detail) == (line.state, line.detail):
             return
         line.state, line.detail = state, detail
@@ -72,7 +72,7 @@ class Progress:
             self._console.print(f"{self.elapsed:6.1f} s  {line.name}: {state}  {detail}".rstrip(), soft_wrap=True)
 
     def _table(self) -> Table:
-        """Lay out the table: State and Time have their width on any terminal, the names and texts share the rest."""
+        """Return the table. State and Time have a fixed width; names and texts share the rest."""
         room = max(1, min(JOB_WIDTH, self._console.width - STATE_WIDTH - TIME_WIDTH - 2 * GAP))
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim")
         table.add_column("Job", width=room)
@@ -84,7 +84,7 @@ class Progress:
         return table
 
     def _job(self, line: Line, room: int) -> RenderableType:
-        """A job's name, and below it what there is to say of it, cut to `room` columns and a few lines."""
+        """Return a job's name with its detail below, cut to `room` columns and a few lines."""
         name = Text(line.name, no_wrap=True, overflow="ellipsis")
         if not line.detail:
             return name
@@ -104,7 +104,7 @@ class Progress:
 
 
 def show(progress: Progress, lines: Mapping[tuple[str, str], Line], found: Sequence[Mapping[str, Any]]) -> None:
-    """Show what the ledger's records say; `lines` has each job's line by its character and pose."""
+    """Show the ledger's records; `lines` has each job's line by its character and pose."""
     for record in found:
         if line := lines.get((record["character"], record["pose"])):
             error = record.get("error") or {}

@@ -1,6 +1,6 @@
 """Check a tag against the version and the changelog, and print the notes of its release.
 
-Needs nothing but Python, so that the job that may write to the repository runs no dependency.
+Needs only Python, so that the job that may write to the repository runs no dependency.
 """
 
 import re
@@ -18,7 +18,7 @@ UNRELEASED = "Unreleased"
 
 @dataclass(frozen=True)
 class Section:
-    """What the changelog says of one version; `date` is a day, or "Unreleased"."""
+    """The changelog's section on one version; `date` is a date, or "Unreleased"."""
 
     version: str
     date: str
@@ -36,12 +36,12 @@ def sections(changelog: str) -> list[Section]:
 
 
 def disagreements(version: str, changelog: str, template: str) -> list[str]:
-    """Say where the version, the changelog and the template disagree, released or not."""
+    """Return where version, changelog and template differ, released or not."""
     found = sections(changelog)
     repeated = re.findall(r"^ *SemanticVersion: *(?:&\w+ +)?(\S+) *$", template, re.MULTILINE)
     problems = []
     if not VERSION.fullmatch(version):
-        problems.append(f"pyproject.toml: {version} is no version of the form 1.2.3")
+        problems.append(f"pyproject.toml: {version} is not a version of the form 1.2.3")
     if repeated != [version]:
         problems.append(f"template.yaml: SemanticVersion is {' and '.join(repeated) or 'missing'}, not {version}")
     if not found or found[0].version != version:
@@ -49,29 +49,29 @@ def disagreements(version: str, changelog: str, template: str) -> list[str]:
         problems.append(f"CHANGELOG.md: begins with {newest}, not with {version}")
     for place, section in enumerate(found):
         if not VERSION.fullmatch(section.version):
-            problems.append(f"CHANGELOG.md: {section.version} is no version of the form 1.2.3")
+            problems.append(f"CHANGELOG.md: {section.version} is not a version of the form 1.2.3")
         if not DATE.fullmatch(section.date) and (place, section.date) != (0, UNRELEASED):
             problems.append(f"CHANGELOG.md: {section.version} has no date, but {section.date}")
         if not section.notes:
-            problems.append(f"CHANGELOG.md: {section.version} says nothing")
+            problems.append(f"CHANGELOG.md: {section.version} has no text")
     numbers = [tuple(map(int, section.version.split("."))) for section in found if VERSION.fullmatch(section.version)]
     if numbers != sorted(set(numbers), reverse=True):
-        problems.append("CHANGELOG.md: the versions do not descend")
+        problems.append("CHANGELOG.md: the versions are not in descending order")
     return problems
 
 
 def not_releasable(tag: str, version: str, changelog: str) -> list[str]:
-    """Say what keeps the newest version of the changelog from being released under a tag."""
+    """Return why the changelog's newest version cannot be released under a tag."""
     problems = []
     if tag != f"v{version}":
-        problems.append(f"the tag {tag} is not v{version}, which pyproject.toml asks for")
+        problems.append(f"the tag {tag} is not v{version}, the version in pyproject.toml")
     if any(section.date == UNRELEASED for section in sections(changelog)):
         problems.append(f"CHANGELOG.md: {version} has no date yet")
     return problems
 
 
 def main(tag: str) -> int:
-    """Print the notes of the release to be made under a tag; returns the exit code, 1 if something is not in order."""
+    """Print the notes of the release to be made under a tag; return the exit code, 1 if there is a problem."""
     version: str = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     template = (ROOT / "template.yaml").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`LocalStack`: the deployed template on this machine, with an upstream to talk to."""
+"""`LocalStack`: the deployed template on this machine, with a provider."""
 
 import argparse
 import json
@@ -20,32 +20,32 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.deploy import ROOT, STACK_NAME, built, deploy
-from local.processes import LocalError, Process, answers, free_port, is_free
+from local.processes import LocalError, Process, free_port, is_free, responds
 from local.segmind.settings import Latency
 from posedrop.contract.upload_layout import UploadLayout
 
 REGION = "us-east-1"
 ACCESS_KEY_ID = SECRET_ACCESS_KEY = "test"  # nosec B105 # MiniStack's administrator
-LOCAL_API_KEY = "SG_0123456789abcdef"  # what the emulator of the provider takes
+LOCAL_API_KEY = "SG_0123456789abcdef"  # the emulator's key
 
 ARTIFACT_BUCKET = "artifacts"
 LAMBDA_CONCURRENCY = 24  # each concurrent invocation is a process of 30 to 55 MB
 START_TIMEOUT_SECONDS = 30
-MOST_TYPICAL_SECONDS = 600  # the template takes no more
+MOST_TYPICAL_SECONDS = 600  # the template's maximum
 PORT_ATTEMPTS = 3
 DROPPED = (
     *("AWS_", "MINISTACK_", "LOCALSTACK_", "SEGMIND_", "LOCAL_"),
     *("PYTHONDONTWRITEBYTECODE", "PARAMS", "MAKE", "MFLAGS"),
 )
-"""How the names of variables begin that are not handed on to what runs here."""
+"""The prefixes of environment variables that are not passed on."""
 
 
 class LocalStack:
     """MiniStack with the template deployed on it, and the emulator of the provider.
 
-    Use it as a context manager, or call `start` and later `stop`, from another process too. All its state lies in
-    `directory`: logs in `logs/`, temporary files in `tmp/`, pid files, and `stack.json`, which says how to reach it.
-    Any number may run beside each other, each in a directory of its own.
+    Use it as a context manager, or call `start` and later `stop`, from another process too. `directory` contains all
+    its state: logs in `logs/`, temporary files in `tmp/`, pid files, and `stack.json` with the access to it. Several
+    stacks may run at the same time, each in its own directory.
     """
 
     gateway = "local.gateway"
@@ -61,8 +61,8 @@ class LocalStack:
         environment: Mapping[str, str] | None = None,
         state_file: Path | None = None,
     ) -> None:
-        """`parameters` are the template's; `segmind_base_url` is the upstream, or None to start the emulator with the
-        options `emulator`; `environment` goes to MiniStack and so to the functions; `state_file` replaces `stack.json`.
+        """`parameters` are the template's. `segmind_base_url` is the upstream; None starts the emulator with
+        the options `emulator`. `environment` is for MiniStack and its functions. `state_file` replaces `stack.json`.
         """
         self.directory = directory.resolve()
         self.parameters = {name: str(value) for name, value in (parameters or {}).items()}
@@ -82,16 +82,16 @@ class LocalStack:
 
     @property
     def layout(self) -> UploadLayout:
-        """Where uploads lie in the upload bucket."""
+        """Return where uploads are in the upload bucket."""
         return UploadLayout(self.outputs["UploadPrefix"])
 
-    # ---- life --------------------------------------------------------------------------------------------------------
+    # ---- start and stop ----------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Start everything and deploy. Raises LocalError, with nothing left running, if that fails."""
+        """Start everything and deploy. Raises LocalError if that fails; then nothing is left running."""
         exit_on_signals()
         try:
-            self.stop()  # what a crashed run left
+            self.stop()  # left by a crashed run
             shutil.rmtree(self.logs, ignore_errors=True)
             self._bring_up(self._start_ministack, self._start_upstream)
         except BaseException:
@@ -100,7 +100,7 @@ class LocalStack:
         return self
 
     def update(self) -> Self:
-        """Deploy again on the running stack, with these parameters and this upstream; the rest keeps its values."""
+        """Deploy again on the running stack, with these parameters and this upstream; others keep their values."""
         state = self.state()
         if not self.running() or not state:
             raise LocalError(f"no stack is running in {self.directory}")
@@ -110,7 +110,7 @@ class LocalStack:
         return self
 
     def set_visibility(self, seconds: int) -> None:
-        """Redeliver messages after so many seconds, fewer than the template allows: for tests of functions that die."""
+        """Redeliver messages after fewer seconds than the template allows, for tests in which functions die."""
         sqs = self.client("sqs")
         for name in ("UploadQueueUrl", "SubmitQueueUrl"):
             attributes = {"VisibilityTimeout": str(seconds)}
@@ -124,7 +124,7 @@ class LocalStack:
         shutil.rmtree(self.temporary, ignore_errors=True)
 
     def running(self) -> bool:
-        """Return whether this directory's MiniStack lives."""
+        """Return whether this directory's MiniStack runs."""
         return self._ministack.running()
 
     def __enter__(self) -> Self:
@@ -140,7 +140,7 @@ class LocalStack:
     def client(self, service: str) -> Any:
         """Return the boto3 client of a service, with the administrator's credentials."""
         if service not in self._clients:
-            session: Any = boto3.session.Session()  # typed, it takes no name that is known only now
+            session: Any = boto3.session.Session()  # the typed one needs a literal name
             self._clients[service] = session.client(
                 service,
                 endpoint_url=self.endpoint_url,
@@ -152,7 +152,7 @@ class LocalStack:
         return self._clients[service]
 
     def state(self) -> dict[str, Any]:
-        """Return what the state file says; empty if there is none that can be read."""
+        """Return the state file's content; empty if there is no readable one."""
         try:
             state: dict[str, Any] = json.loads(self.state_file.read_text())
         except (FileNotFoundError, ValueError):
@@ -168,9 +168,9 @@ class LocalStack:
         return physical_id
 
     def worker_pids(self, function: str) -> list[int]:
-        """Return the ids of the processes that run a function now, by its logical id, as `SubmitFunction`. Linux only.
+        """Return the ids of the processes that run a function now; its logical id is like `SubmitFunction`. Linux only.
 
-        MiniStack runs each from a temporary directory of its own that is named after the function.
+        MiniStack runs each process from its own temporary directory, named after the function.
         """
         mark = f"{self.temporary}/ministack-lambda-{STACK_NAME}-{function}-".encode()
         pids = []
@@ -181,7 +181,7 @@ class LocalStack:
         return pids
 
     def save_function_logs(self) -> list[Path]:
-        """Write what each function has logged so far into `logs/`, and return the files."""
+        """Write the logs of each function to `logs/`, and return the files."""
         logs = self.client("logs")
         paths = []
         for group in logs.describe_log_groups(logGroupNamePrefix=f"/{STACK_NAME}/")["logGroups"]:
@@ -195,7 +195,7 @@ class LocalStack:
     # ---- parts -------------------------------------------------------------------------------------------------------
 
     def _bring_up(self, *services: Callable[[], None]) -> None:
-        """Start services and build meanwhile; then deploy."""
+        """Start services and build at the same time; then deploy."""
         env = environment(self.temporary)
         self.temporary.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor() as pool:
@@ -214,8 +214,8 @@ class LocalStack:
             "MINISTACK_REGION": self.region,
             "LAMBDA_ACCOUNT_CONCURRENCY": str(LAMBDA_CONCURRENCY),
             "LAMBDA_EXECUTOR": "local",
-            "IOT_MTLS_ENABLED": "0",  # it would listen on a port of its own
-            "DOCKER_HOST": "unix:///nonexistent",  # it looks for containers to clean up: there are none of ours
+            "IOT_MTLS_ENABLED": "0",  # it would listen on another port
+            "DOCKER_HOST": "unix:///nonexistent",  # it would search for containers to remove
         }
         self.endpoint_url = _serve(
             self._ministack,
@@ -255,7 +255,7 @@ class LocalStack:
         }
         log, config = self.logs / "sam-deploy.log", self.temporary / "samconfig.yaml"
         deploy(template, parameters, ARTIFACT_BUCKET, {**env, **access}, log, config)
-        # MiniStack keeps a parameter's value as text here, which its poller cannot compare; boto3 sends numbers.
+        # MiniStack stores a parameter's value as text here, which its poller cannot compare; boto3 sends numbers.
         functions = self.client("lambda")
         for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
             functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=mapping["ScalingConfig"])
@@ -278,7 +278,7 @@ class LocalStack:
 
 
 def environment(temporary: Path) -> dict[str, str]:
-    """Return the environment of what runs here: this process's, without anything that leads to an AWS account.
+    """Return the environment for processes: this process's, without variables that lead to an AWS account.
 
     `temporary` is the folder for temporary files.
     """
@@ -298,9 +298,9 @@ def environment(temporary: Path) -> dict[str, str]:
 
 
 def typical_seconds(emulator: Sequence[str]) -> str:
-    """Return the TypicalInferenceSeconds that suit an emulator with these options, which must be valid.
+    """Return the TypicalInferenceSeconds for an emulator with these options, which must be valid.
 
-    The template's default suits the real model: its first wait would make a job of 3 seconds take half a minute.
+    The template's default is for the real model: its first wait would turn a job of 3 seconds into half a minute.
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--latency", type=Latency.parse, default=Latency())
@@ -315,25 +315,25 @@ def _serve(
     argv: Callable[[int], list[str]],
     env: Callable[[int], dict[str, str]],
 ) -> str:
-    """Start a server on a free port and return its URL once it answers."""
+    """Start a server on a free port and return its URL when it responds."""
     for _ in range(PORT_ATTEMPTS):
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         process.start(argv(port), cwd=ROOT, env=env(port))
         try:
-            process.wait_until(partial(answers, f"{url}/{health}"), what, START_TIMEOUT_SECONDS)
+            process.wait_until(partial(responds, f"{url}/{health}"), what, START_TIMEOUT_SECONDS)
         except LocalError:
             if process.running() or is_free(port):
                 raise
-            continue  # someone took the port meanwhile
+            continue  # another process took the port meanwhile
         return url
     raise LocalError(f"{what} found no free port", process.log)
 
 
 def exit_on_signals() -> None:
-    """Let SIGTERM, and SIGHUP of a terminal that is closed, unwind the stack, so that what was started is stopped.
+    """Let SIGTERM, and SIGHUP when a terminal closes, raise SystemExit, so that all processes are stopped.
 
-    A signal that someone handles or ignores already stays as it is.
+    A signal that is handled or ignored already is left alone.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:

@@ -1,12 +1,12 @@
-"""The operator's command: what a deployed stack does, why it does not, and how to set it going.
+"""The operator's command: check a deployed stack, find out why a job is not done, and resume it.
 
-Everything that asks or acts is here and takes a `Stack`; `cli` and `display` alone know of the terminal.
+All modules here take a `Stack`. Only `cli` and its `views` use the terminal.
 """
 
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-# The package lies in the layer: it is imported from there, not copied.
+# The package is imported from the layer's folder, not copied.
 if find_spec("posedrop") is None:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "layers" / "posedrop"))

@@ -1,12 +1,12 @@
-"""What the operator reads instead of a traceback, each with its exit code.
+"""The errors that operators see instead of a traceback, each with its exit code.
 
-OpsError                 1: AWS, the network or the stack would not do it
-├── UnclearTarget        2: it is not said which stack is meant, or not clearly
+OpsError                 1: AWS, the network or the stack refused
+├── UnclearTarget        2: the stack is not named, or not clearly
 ├── BadManifest          2: a list of jobs has mistakes
 ├── NotFound             3: no such stack or job
-├── Refused              4: a job failed, or the contract or the ledger forbids what was asked for
+├── Refused              4: a job failed, or the contract or the ledger does not allow the request
 ├── NeedsAttention       5: `status --check` or `reconcile` found something
-└── TooLate              6: not finished in the time that was given; it goes on
+└── TooLate              6: not finished in time; it continues
 """
 
 from boto3.exceptions import Boto3Error
@@ -16,23 +16,23 @@ from posedrop.contract.errors import PosedropError
 from posedrop.segmind.responses import redact
 
 AWS_ERRORS = (ClientError, BotoCoreError, Boto3Error, PosedropError, OSError)
-"""What goes wrong between here and AWS."""
+"""The errors of connections to AWS."""
 
 
 class OpsError(Exception):
-    """Base of all errors here. The message is one line for people."""
+    """The base of all errors here. The message is one line for people."""
 
     exit_code = 1
 
 
 class UnclearTarget(OpsError):
-    """It is not said which stack is meant, or said twice."""
+    """The stack is not named, or named twice."""
 
     exit_code = 2
 
 
 class BadManifest(OpsError):
-    """A list of jobs has mistakes. `mistakes`: each as a line that names the file, the line and the field."""
+    """A list of jobs has mistakes. `mistakes`: one line each, with file, line and field."""
 
     exit_code = 2
 
@@ -49,30 +49,30 @@ class NotFound(OpsError):
 
 
 class Refused(OpsError):
-    """A job failed, or the contract or the ledger forbids what was asked for."""
+    """A job failed, or the contract or the ledger does not allow the request."""
 
     exit_code = 4
 
 
 class NeedsAttention(OpsError):
-    """The stack is not well, or differs from the provider's account."""
+    """The stack has a problem, or differs from the provider's account."""
 
     exit_code = 5
 
 
 class TooLate(OpsError):
-    """Something did not end in the time that was given. It goes on."""
+    """Something did not end in time. It continues."""
 
     exit_code = 6
 
 
 def sentence(error: Exception) -> str:
-    """Return an error as one line, without what nobody else may see."""
+    """Return an error as one line, without secrets."""
     return " ".join(redact(str(error) or type(error).__name__).split())
 
 
 def passes(error: Exception) -> bool:
-    """Whether an error passes by itself: there is no connection, or AWS is busy."""
+    """Return whether an error is temporary: there is no connection, or AWS is busy."""
     if isinstance(error, ClientError):
         return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500
     return isinstance(error, AWS_ERRORS)

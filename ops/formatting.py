@@ -1,14 +1,14 @@
-"""Numbers and times as people say them."""
+"""Format numbers and times for people."""
 
 import shlex
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 COMMAND = (".venv/bin/python", "-m", "ops")
-"""How it is called from a clone."""
+"""The command line of the operator's command in a clone."""
 
 
 def span(seconds: float) -> str:
-    """A duration: `4 s`, `3 min`, `2 h 5 min`, `3 d`."""
+    """Return a duration: `4 s`, `3 min`, `2 h 5 min`, `3 d`."""
     seconds = max(0.0, seconds)
     if seconds < 9.95:
         return f"{seconds:.1f} s" if seconds % 1 >= 0.05 else f"{seconds:.0f} s"
@@ -23,20 +23,20 @@ def span(seconds: float) -> str:
 
 
 def usd(amount: float) -> str:
-    """An amount of money, to the tenth of a cent where it is small."""
+    """Return an amount of money; small amounts with a tenth of a cent."""
     return f"{amount:.4f} USD" if 0 < amount < 0.1 else f"{amount:.2f} USD" if amount else "0 USD"
 
 
 def many(count: int, what: str) -> str:
-    """A count with its noun: `1 job`, `2 jobs`."""
+    """Return a count with its noun: `1 job`, `2 jobs`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def command(*words: str) -> str:
-    """A command of this program, quoted for a shell."""
+    """Return a command line of this program, quoted for a shell."""
     return shlex.join([*COMMAND, *words])
 
 
 def printable(text: str) -> str:
-    """A text without anything that steers a terminal: names and messages come from others."""
+    """Return a text without terminal control characters: names and messages may come from others."""
     return "".join(char if char.isprintable() or char == "\n" else f"\\x{ord(char):02x}" for char in text)

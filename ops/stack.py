@@ -1,4 +1,4 @@
-"""Which stack is meant, and how to reach it. Nothing ever acts on another stack than the one that was named."""
+"""Find a stack, and give access to it. A command only ever acts on the stack that was named."""
 
 import json
 import os
@@ -37,18 +37,18 @@ ROOT = Path(__file__).resolve().parent.parent
 LOCAL_STATE = ROOT / ".local" / "stack.json"
 LOCAL_NAME = "posedrop"
 STATE_KEYS = {"aws_access_key_id", "aws_secret_access_key", "region", "endpoint_url"}
-"""What a local stack's state file says at least."""
+"""The keys that a local stack's state file must have."""
 
 LONGEST_FUNCTION = 900
 """Seconds that a function may run (AWS Lambda developer guide, quotas)."""
 
 Client = Callable[..., Any]
-"""Makes the boto3 client of a service; a `config` goes over what all clients have."""
+"""Creates the boto3 client of a service; a `config` overrides the common one."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What was said of the stack. `stack` is a name, or the path of a local stack's state file (it ends in .json)."""
+    """The stack that the options name. `stack` is a name, or the path of a local stack's state file (.json)."""
 
     stack: str | None = None
     local: bool = False
@@ -56,36 +56,36 @@ class Target:
     region: str | None = None
 
     def named(self, local_state: Path = LOCAL_STATE) -> str:
-        """The name or the state file that is meant.
+        """Return the name or the state file.
 
-        If nothing is named it is the local stack of this clone, if it is up: never one on AWS. Raises UnclearTarget.
+        Without a name it is the local stack of this clone, if it runs, and never one on AWS. Raises UnclearTarget.
         """
         if self.local and self.stack:
-            raise UnclearTarget("--local and --stack name two stacks: say one of them")
+            raise UnclearTarget("--local and --stack name two stacks: use one of them")
         named = self.stack or (str(local_state) if self.local else os.environ.get("POSEDROP_STACK"))
         if named is None and (self.profile or self.region):
             raise UnclearTarget("--profile and --region need the stack's name: --stack NAME")
         if named is None and local_state.exists():
             named = str(local_state)
         if named is None:
-            raise UnclearTarget("which stack? Say --stack NAME, or start a local one: make up")
+            raise UnclearTarget("no stack is named: use --stack NAME, or start a local one: make up")
         if named.endswith(".json") and (self.profile or self.region):
             raise UnclearTarget("--profile and --region have no meaning for a local stack")
         return named
 
     def options(self) -> list[str]:
-        """The options that say the same again."""
+        """Return the options that name the same stack."""
         named = (("--stack", self.stack), ("--profile", self.profile), ("--region", self.region))
         return ["--local"] * self.local + [word for option, value in named if value for word in (option, value)]
 
     def aws_options(self) -> list[str]:
-        """The options of the AWS CLI that say the same of account and region."""
+        """Return the options of the AWS CLI for the same account and region."""
         return replace(self, stack=None, local=False).options()
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A deployed stack. `client` makes (or keeps) the boto3 client of a service, `clock` and `sleep` are for tests."""
+    """A deployed stack. `client` returns the boto3 client of a service; `clock` and `sleep` are for tests."""
 
     name: str
     region: str
@@ -93,148 +93,148 @@ class Stack:
     parameters: Mapping[str, str]
     client: Client
     account: str = ""
-    endpoint: str | None = None  # where it is not AWS's own
+    endpoint: str | None = None  # None: AWS's own
     target: Target = Target()
-    created_at: float = 0.0  # seconds since the epoch: no record is older
+    created_at: float = 0.0  # seconds since the epoch; no record is older
     clock: Callable[[], float] = field(default=time.time, compare=False)
     sleep: Callable[[float], None] = field(default=time.sleep, compare=False)
 
-    # ---- what its template says --------------------------------------------------------------------------------------
+    # ---- its template ------------------------------------------------------------------------------------------------
 
     def output(self, name: str) -> str:
-        """One of the template's outputs. Raises OpsError if this stack has none of that name."""
+        """Return an output of the template. Raises OpsError if the stack has no such output."""
         if name not in self.outputs:
             raise OpsError(f"the stack {self.name} has no output {name}: is it posedrop, and up to date?")
         return self.outputs[name]
 
     def parameter(self, name: str) -> str:
-        """One of the template's parameters as it was deployed. Raises OpsError if there is none of that name."""
+        """Return a parameter's deployed value. Raises OpsError if the stack has no such parameter."""
         if name not in self.parameters:
             raise OpsError(f"the stack {self.name} has no parameter {name}: is it posedrop, and up to date?")
         return self.parameters[name]
 
     def seconds(self, parameter: str) -> float:
-        """A parameter that is a number."""
+        """Return a parameter that is a number."""
         return float(self.parameter(parameter))
 
     @cached_property
     def limit(self) -> RateLimit:
-        """The plan's request limit."""
+        """Return the rate limit."""
         return RateLimit(self.seconds("SegmindRequestsPerMinute"), cast("Counting", self.parameter("LimitCounts")))
 
     @cached_property
     def budget(self) -> Budget:
-        """What may be spent."""
+        """Return the budget."""
         return Budget(self.seconds("DailyBudget"), self.seconds("MonthlyBudget"))
 
     @property
     def prepares(self) -> bool:
-        """Whether pictures are prepared before they are sent."""
+        """Return whether pictures are prepared before they are sent."""
         return self.parameter("PrepareImages") == "true"
 
     @property
     def model(self) -> ModelSpec:
-        """The provider's model that the stack runs."""
+        """Return the provider's model that the stack uses."""
         return CONSISTENT_CHARACTER
 
     @cached_property
     def layout(self) -> UploadLayout:
-        """Where uploads lie in the upload bucket."""
+        """Return where uploads are in the upload bucket."""
         return UploadLayout(self.parameter("UploadPrefix"))
 
     def resource(self, logical_id: str) -> str | None:
-        """The physical id of a resource that is no output; None where AWS does not say."""
+        """Return the physical id of a resource that is not an output; None if AWS does not report it."""
         try:
-            answer = self.client("cloudformation").describe_stack_resource(
+            response = self.client("cloudformation").describe_stack_resource(
                 StackName=self.name, LogicalResourceId=logical_id
             )
         except ClientError:
             return None
-        physical_id: str = answer["StackResourceDetail"]["PhysicalResourceId"]
+        physical_id: str = response["StackResourceDetail"]["PhysicalResourceId"]
         return physical_id
 
-    # ---- what it keeps -----------------------------------------------------------------------------------------------
+    # ---- its state ---------------------------------------------------------------------------------------------------
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The records of all jobs."""
+        """Return the ledger."""
         return Ledger(self.client("dynamodb"), self.output("JobsTableName"))
 
     def reader(self, unreadable: Callable[[str], object] | None = None) -> RecordReader:
-        """Many records at once; see RecordReader."""
+        """Return a reader of many records; see RecordReader."""
         return RecordReader(self.client("dynamodb"), self.output("JobsTableName"), unreadable)
 
     @cached_property
     def gate(self) -> Gate:
-        """When the next requests may be made: the plan's limit, the breaker and the budget."""
+        """Return the gate: the rate limit, the breaker and the budget."""
         return Gate(self.items, self.limit, self.budget, self.model)
 
     @cached_property
     def credits(self) -> CreditsStore:
-        """What is known of the provider's credits."""
+        """Return the store of the provider's credits."""
         return CreditsStore(self.items, model=self.model)
 
     @cached_property
     def line(self) -> Line:
-        """The line of queued jobs."""
+        """Return the line of queued jobs."""
         return Line(self.items)
 
     @cached_property
     def items(self) -> Items:
-        """The single items of the table."""
+        """Return access to the single items of the table."""
         return Items(self.client("dynamodb"), self.output("JobsTableName"))
 
     def prices(self) -> Callable[[Mapping[str, Any]], float]:
-        """Read the learned prices; return what gives, for a job's parameters, what it costs (USD)."""
+        """Read the learned prices; return a function from a job's parameters to its cost (USD)."""
         return self.gate.budgets.prices()
 
     @cached_property
     def uploads(self) -> UploadBucket:
-        """The upload bucket."""
+        """Return the upload bucket."""
         return UploadBucket(self.client("s3"), self.output("UploadBucketName"), self.layout)
 
     def record(self, job_id: str) -> Record | None:
-        """The record of a job or of waiting uploads; None if that is not the id of one."""
+        """Return the record of a job or of waiting uploads; None if there is none with this id."""
         known = JOB_ID.fullmatch(job_id) or job_id.startswith(waiting_id("", "")[:-1])
         return self.ledger.get(job_id) if known else None
 
     def latency(self) -> Latency:
-        """How long the last jobs took."""
+        """Return how long the last jobs took."""
         typical = self.seconds("TypicalInferenceSeconds")
         return LatencyStore(self.client("dynamodb"), self.output("JobsTableName"), typical).read()
 
     def execution_arn(self, record: Record) -> str:
-        """The execution of a record's attempt."""
+        """Return the ARN of the execution of a record's attempt."""
         return self.execution_named(execution_name(record.job_id, record.attempt))
 
     def execution_named(self, name: str) -> str:
-        """The ARN of an execution by its name."""
+        """Return the ARN of an execution by its name."""
         return execution_arn(self.output("JobStateMachineArn"), name)
 
-    # ---- what to do next ---------------------------------------------------------------------------------------------
+    # ---- next steps --------------------------------------------------------------------------------------------------
 
     def command(self, *words: str) -> str:
-        """A command of this program on the same stack, quoted for a shell."""
+        """Return a command line of this program for the same stack, quoted for a shell."""
         return command(*self.target.options(), *words)
 
     def aws(self, *words: str) -> str:
-        """A command of the AWS CLI in the same account and region, quoted for a shell."""
+        """Return a command line of the AWS CLI for the same account and region, quoted for a shell."""
         endpoint = ["--endpoint-url", self.endpoint] if self.endpoint else []
         return shlex.join(["aws", *words, *self.target.aws_options(), *endpoint])
 
     def __str__(self) -> str:
-        """What the operator sees first: on which stack a command acts."""
+        """Return the line that operators see first: the stack that a command acts on."""
         return f"{self.name} in {self.region}, account {self.account}" + (
             f", at {self.endpoint}" if self.endpoint else ""
         )
 
 
 def find(target: Target) -> Stack:
-    """Look a stack up. Raises UnclearTarget, NotFound and OpsError; other errors of AWS pass as botocore's."""
+    """Find a stack. Raises UnclearTarget, NotFound and OpsError; other errors of AWS pass as botocore's."""
     named = target.named()
     if named.endswith(".json"):
         return _local(Path(named), target)
-    # boto3 knows AWS_DEFAULT_REGION alone; for the AWS CLI AWS_REGION comes before it.
+    # boto3 reads only AWS_DEFAULT_REGION; for the AWS CLI, AWS_REGION overrides it.
     region = target.region or os.environ.get("AWS_REGION")
     session = boto3.session.Session(profile_name=target.profile, region_name=region)
     client = cache(lambda service, config=None: session.client(service, config=_config(service, config)))
@@ -272,7 +272,7 @@ def _local(state_file: Path, target: Target) -> Stack:
     try:
         found = _describe(client, LOCAL_NAME)
     except EndpointConnectionError as exc:
-        raise OpsError(f"the local stack at {endpoint} does not answer: start it with make up") from exc
+        raise OpsError(f"the local stack at {endpoint} does not respond: start it with make up") from exc
     return _stack(LOCAL_NAME, found, client, endpoint, target)
 
 

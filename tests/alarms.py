@@ -1,7 +1,7 @@
-"""Judging an alarm as CloudWatch does: metrics, the part of metric math that the template uses, and the alarm's state.
+"""Evaluate an alarm as CloudWatch does: metrics, the metric math that the template uses, and the alarm's state.
 
 Source: CloudWatch user guide, "Using math expressions with CloudWatch metrics" and "Alarm evaluation". Simplified: the
-periods end at the moment of judging, and a missing value in an operation makes its result missing.
+periods end at the time of the evaluation, and an operation with a missing value has a missing result.
 """
 
 import ast
@@ -42,17 +42,17 @@ OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 
 
 class CloudWatch:
-    """The samples of metrics; times are in seconds."""
+    """Samples of metrics; times are in seconds."""
 
     def __init__(self) -> None:
         self._samples: dict[Key, list[tuple[float, float]]] = defaultdict(list)
 
     def put(self, namespace: str, name: str, dimensions: Mapping[str, str], value: float, at: float) -> None:
-        """Take one sample."""
+        """Add one sample."""
         self._samples[_key(namespace, name, dimensions)].append((at, value))
 
     def collect(self, logs: str, at: float) -> None:
-        """Take the metrics that are embedded in log lines, as if they were written at a time."""
+        """Add the metrics that are embedded in log lines, as if they were written at a time."""
         for line in logs.splitlines():
             found = json.loads(line) if line.startswith("{") else {}
             for directive in found.get("_aws", {}).get("CloudWatchMetrics", []):
@@ -64,7 +64,7 @@ class CloudWatch:
                             self.put(directive["Namespace"], metric["Name"], dimensions, value, at)
 
     def state(self, alarm: Mapping[str, Any], now: float) -> str:
-        """The state of an alarm, given by its properties in a template, at a time."""
+        """Return the state at a time of an alarm, given by its properties in a template."""
         periods = alarm["EvaluationPeriods"]
         needed = alarm.get("DatapointsToAlarm", periods)
         compare = COMPARISONS[alarm["ComparisonOperator"]]
@@ -102,21 +102,21 @@ def _key(namespace: str, name: str, dimensions: Mapping[str, str]) -> Key:
 
 
 def metrics(alarm: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The metrics that an alarm reads."""
+    """Return the metrics that an alarm reads."""
     if "Metrics" not in alarm:
         return [alarm]
     return [query["MetricStat"]["Metric"] for query in alarm["Metrics"] if "MetricStat" in query]
 
 
 def period(alarm: Mapping[str, Any]) -> int:
-    """The length (seconds) of an alarm's periods, the same for all its metrics."""
+    """Return the length of an alarm's periods in seconds, which is the same for all its metrics."""
     given = {query["MetricStat"]["Period"] for query in alarm.get("Metrics", []) if "MetricStat" in query}
     (seconds,) = given or {alarm["Period"]}
     return int(seconds)
 
 
 def calculate(expression: str, values: Mapping[str, float | None]) -> Value:
-    """The value of an expression of metric math at one moment. Raises KeyError for an unknown id or function."""
+    """Return the value of a metric math expression. Raises KeyError for an unknown id or function."""
     python = re.sub(r"\bAND\b", "and", re.sub(r"\bOR\b", "or", expression))
     return _calculate(ast.parse(python, mode="eval").body, values)
 
@@ -139,7 +139,7 @@ def _calculate(node: ast.expr, values: Mapping[str, float | None]) -> Value:
         case ast.BinOp(left, kind, right) | ast.Compare(left, [kind], [right]):
             first, second = _calculate(left, values), _calculate(right, values)
             if first is None or second is None or (isinstance(kind, ast.Div) and second == 0):
-                return None  # what is divided by zero is no number, and not drawn
+                return None  # a division by zero has no value
             result: Value = OPERATORS[type(kind)](first, second)
             return result
     raise KeyError(ast.unparse(node))

@@ -1,11 +1,11 @@
-"""moto, made quick: the resources of the integration tests are made once a process, and moto's slow parts are helped.
+"""A fast moto: the resources of the integration tests are created once per process, and moto's slow parts are patched.
 
-An empty stack takes 27 ms to make and 2 ms to copy. Serving a call, moto tries every spelling of every member of every
-shape, and lists all its methods again, each time. For each subscription it makes a key of its own, which takes 0.1 s.
-It reads each expression of DynamoDB twice, and visits the tree ten times for a write.
+An empty stack takes 27 ms to create and 2 ms to copy. For each call moto tries every spelling of every member of every
+shape, and lists all its methods again. For each subscription it generates a key, which takes 0.1 s. It parses each
+DynamoDB expression twice, and visits the tree ten times for a write.
 
-Most calls are of DynamoDB and SQS. `serve_directly` hands them to moto as botocore has checked and encoded them: left
-out are the signed HTTP request between the two, and the response's way back.
+Most calls go to DynamoDB and SQS. `serve_directly` passes them to moto after botocore has checked and encoded them.
+This skips the signed HTTP request between the two, and the response's way back.
 """
 
 import copy
@@ -40,25 +40,25 @@ from moto.ssm.models import ParameterDict
 from werkzeug.exceptions import HTTPException
 
 copyreg.pickle(ParameterDict, lambda found: (_parameters, (found.account_id, found.region_name, dict(found))))
-copyreg.pickle(threading.Condition, lambda _: (threading.Condition, ()))  # a queue's: nobody waits while it is copied
+copyreg.pickle(threading.Condition, lambda _: (threading.Condition, ()))  # of a queue; nobody waits while it is copied
 
 
 def _parameters(account_id: str, region_name: str, parameters: dict[str, Any]) -> ParameterDict:
-    """Make the Parameter Store's parameters again: they are a dict that cannot say how it is made."""
+    """Create the Parameter Store's parameters again: their class is a dict that cannot be pickled."""
     found = ParameterDict(account_id, region_name)
     found.update(parameters)
     return found
 
 
 Copy = dict[str, Any]
-"""All that moto holds, by service."""
+"""All of moto's state, by service."""
 
 _made: list[tuple[Copy, dict[str, str]]] = []
 
 
 @contextmanager
 def mock_stack(create: Callable[[], dict[str, str]]) -> Iterator[dict[str, str]]:
-    """Serve AWS from moto with what `create` makes there, called once, and nothing else; yield what it returned."""
+    """Serve AWS from moto with only the resources that `create` makes, called once; yield the result of `create`."""
     with mock_aws():
         if not _made:
             returned = create()
@@ -69,16 +69,16 @@ def mock_stack(create: Callable[[], dict[str, str]]) -> Iterator[dict[str, str]]
 
 
 def saved() -> Copy:
-    """Copy all that moto holds."""
+    """Return a copy of all of moto's state."""
     return copy.deepcopy({backend.service_name: dict(backend) for backend in BackendDict._instances})
 
 
 def restore(made: Copy) -> None:
-    """Put what was saved in the place of what moto holds."""
+    """Replace moto's state by a saved copy."""
     for service, accounts in copy.deepcopy(made).items():
         backend = moto.backends.get_backend(service)  # type: ignore[call-overload]
         backend.update(accounts)
-        assert backend[DEFAULT_ACCOUNT_ID]  # moto resets what was asked for once
+        assert backend[DEFAULT_ACCOUNT_ID]  # moto resets only the backends that were used
 
 
 # ---- without HTTP between botocore and moto --------------------------------------------------------------------------
@@ -90,11 +90,11 @@ DIRECT: dict[str, tuple[type[BaseResponse], set[str]]] = {
     ),
     "sqs": (SQSResponse, {"GetQueueUrl", "SendMessage", "SendMessageBatch", "ReceiveMessage", "DeleteMessage"}),
 }
-"""What serves these calls. What they take and give is JSON, and the same in Python as on the wire."""
+"""The functions that serve these calls. Their arguments and results are JSON, the same in Python as in HTTP."""
 
 
 def serve_directly(client: Any) -> None:
-    """Let moto serve a client's calls of DynamoDB and SQS, which must be mocked, after all other hooks of tests."""
+    """Let moto serve a client's calls of DynamoDB and SQS, after all other hooks of tests. Both must be mocked."""
     service = client.meta.service_model.service_name
     if service not in DIRECT:
         return
@@ -125,7 +125,7 @@ def serve_directly(client: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A copy of a result, as it would be had it been sent: nothing of moto's is in it, and no member that is None."""
+    """Return a copy of a result as if it had been sent, without moto's objects and without members that are None."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):
@@ -142,7 +142,7 @@ _urls_of: dict[type, Any] = {}
 
 
 def _get_value_if_there(self: Any, value: Any, key: str, shape: Any) -> Any:
-    """A member of a result; of a plain dict, no member is looked for under names that it does not have."""
+    """Return a member of a result. In a plain dict, do not search for names that it does not have."""
     if type(value) is dict and not self._value_picker.response_transformers:
         service, parent = self.operation_model.service_model, getattr(shape, "parent", None)
         member = (service.service_name, parent and parent.name, shape.name, key)
@@ -166,7 +166,7 @@ _lex_one_node = ConditionExpressionParser._lex_one_node
 
 @cache
 def _tree_once(parser: Any, expression: str) -> Any:
-    """The tree of an update expression. moto changes copies of it only."""
+    """Return the tree of an update expression. moto changes only copies of it."""
     return _make_tree(parser, expression)
 
 
@@ -176,7 +176,7 @@ def _lex_one_node_once(remaining: str) -> Any:
 
 
 def _copy_tree(node: Any, parent: Any = None) -> Any:
-    """A copy of a tree as it was read; its leaves are texts."""
+    """Return a copy of a parsed tree; its leaves are texts."""
     copied = object.__new__(type(node))
     copied.__dict__.update(node.__dict__, parent=parent)
     if node.children is not None:
@@ -185,11 +185,11 @@ def _copy_tree(node: Any, parent: Any = None) -> Any:
 
 
 _is_a = cache(issubclass)
-"""As issubclass: that of moto's abstract classes is slow."""
+"""A cached issubclass: that of moto's abstract classes is slow."""
 
 
 def _traverse(self: Any, node: Any, child_id: int = -1) -> Any:
-    """Process a tree, children first, as moto does it: of each class it is found out once what processes it."""
+    """Process a tree, children first, as moto does; look the processor of each class up only once."""
     if "classes" not in self.__dict__:
         self.classes = self.nodes_to_be_processed()
     for number, child in enumerate(node.children or ()):
@@ -222,7 +222,7 @@ Node.find_clauses = _find_clauses
 moto.dynamodb.parsing.validators.deepcopy = _copy_tree
 ResponseSerializer.get_value = _get_value_if_there  # type: ignore[method-assign]
 BaseBackend.urls = property(_urls_once)  # type: ignore[assignment,method-assign]
-moto.core.models.RESPONSES_METHODS.clear()  # a thousand patterns each time, for whoever calls AWS through requests
+moto.core.models.RESPONSES_METHODS.clear()  # a thousand patterns for each call with `requests`
 moto.core.responses.method_names_from_class = cache(method_names_from_class)
 _underscored = cache(camelcase_to_underscores)
 _signing_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)

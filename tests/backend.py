@@ -17,7 +17,7 @@ DOCUMENT = document(ROOT / "docs" / "backends.md")
 
 @contextmanager
 def program(directory: Path, variables: Mapping[str, str]) -> Iterator[ModuleType]:
-    """Import the program into an environment with these variables; its files lie in `directory`."""
+    """Import the program into an environment with these variables; its files are in `directory`."""
     path = directory / "backend.py"
     path.write_text("".join(block.text for block in DOCUMENT.blocks if block.language == "python"), encoding="utf-8")
     spec = importlib.util.spec_from_file_location("backend", path)

@@ -1,4 +1,4 @@
-"""A bucket in memory with as much of S3 as uploads and outputs need: tens of thousands of files, in their order."""
+"""A bucket in memory with the part of S3 that uploads and outputs need: tens of thousands of files, in order."""
 
 import hashlib
 import io
@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 PAGE = 1000
-"""Keys that S3 lists at once (API reference, ListObjectsV2)."""
+"""Keys in one page (API reference, ListObjectsV2)."""
 
 
 class MemoryBucket:
-    """A client of S3 with one versioned bucket. `calls` counts its requests, each by its name and key or prefix."""
+    """An S3 client with one versioned bucket. `calls` counts its requests by name and key or prefix."""
 
     def __init__(self, files: Mapping[str, bytes], modified: float) -> None:
         self.files = dict(files)
@@ -23,7 +23,7 @@ class MemoryBucket:
         self._modified = dict.fromkeys(self.files, datetime.fromtimestamp(modified, UTC))
 
     def etag(self, key: str) -> str:
-        """The ETag of a file."""
+        """Return the ETag of a file."""
         return f'"{hashlib.md5(self.files[key], usedforsecurity=False).hexdigest()}"'
 
     def put_object(self, modified: float, **request: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class MemoryBucket:
             folder = key[len(prefix) :].partition("/")[0] if delimiter and "/" in key[len(prefix) :] else None
             if folder is not None:
                 folders.append({"Prefix": f"{prefix}{folder}/"})
-                at = bisect_left(self._keys, f"{prefix}{folder}0")  # the character after the slash
+                at = bisect_left(self._keys, f"{prefix}{folder}0")  # "0" is the character after the slash
                 continue
             size = len(self.files[key])
             contents.append({"Key": key, "ETag": self.etag(key), "Size": size, "LastModified": self._modified[key]})

@@ -1,4 +1,4 @@
-"""template.yaml as CloudFormation would make it: transformed by SAM, with parameters and functions resolved."""
+"""Resolve template.yaml as CloudFormation does: the SAM transform, parameters and functions."""
 
 import re
 from functools import cache
@@ -26,22 +26,22 @@ ARNS = {
     "AWS::SecretsManager::Secret": f"arn:aws:secretsmanager:{REGIONAL}:secret:{{}}",
     "AWS::StepFunctions::StateMachine": f"arn:aws:states:{REGIONAL}:stateMachine:{{}}",
 }
-"""The ARN of each kind of resource. What is made here is called by its logical name."""
+"""The ARN of each kind of resource. The resources have their logical names."""
 REF_IS_ARN = {"AWS::SNS::Topic", "AWS::SecretsManager::Secret", "AWS::StepFunctions::StateMachine"}
 NOTHING = object()
-"""What AWS::NoValue is."""
+"""The value of AWS::NoValue."""
 
 
 @cache
 def source() -> dict[str, Any]:
-    """The template, its short forms spelt out, before the transform."""
+    """Return the template before the transform, with its short forms expanded."""
     found: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
     return found
 
 
 @cache
 def transformed() -> dict[str, Any]:
-    """The template after the SAM transform."""
+    """Return the template after the SAM transform."""
     raw = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
     for found in raw["Resources"].values():
         for name in {"CodeUri", "ContentUri", "DefinitionUri"} & set(found.get("Properties", {})):
@@ -71,16 +71,16 @@ class Stack:
         }
 
     def properties(self, name: str) -> dict[str, Any]:
-        """The properties of a resource."""
+        """Return the properties of a resource."""
         found: dict[str, Any] = self.resources[name]["Properties"]
         return found
 
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
-        """The properties of all resources of a type, by their logical names."""
+        """Return the properties of all resources of a type, by their logical names."""
         return {name: found["Properties"] for name, found in self.resources.items() if found["Type"] == kind}
 
     def statements(self, role: str) -> list[dict[str, Any]]:
-        """What a role may do."""
+        """Return the statements of a role's policies."""
         return [
             statement
             for policy in self.properties(role)["Policies"]

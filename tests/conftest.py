@@ -1,5 +1,6 @@
-"""How the tests are shared out among workers, what belongs together, in which order; and how examples are made."""
+"""Distribute the tests among workers: their groups and order; and configure Hypothesis."""
 
+import gc
 import os
 import sys
 from pathlib import PurePosixPath
@@ -10,7 +11,7 @@ from botocore.client import BaseClient
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-# The same examples each time in CI, new ones elsewhere; and none fails because the machine is busy.
+# In CI the examples are always the same, elsewhere new ones. No test fails because the machine is busy.
 settings.register_profile(
     "posedrop",
     deadline=None,
@@ -26,7 +27,7 @@ GROUPS = {
     "tests/e2e": "stack",
     "tests/crash": "crash",
 }
-"""Tests that share a stack, by the longest of these paths. All others are with those of their file."""
+"""Tests that share a stack, by the longest of these paths. All other tests are grouped by file."""
 
 LONGEST = (
     "tests/e2e/test_operations.py",
@@ -39,7 +40,7 @@ LONGEST = (
     "tests/property",
     "tests/integration",
 )
-"""What takes long begins first, so that no worker still has a long file when the others are done."""
+"""Slow tests begin first, so that no worker still has a slow file when the others have finished."""
 
 UNCOVERED = (
     "tests/console/test_browser",
@@ -51,11 +52,11 @@ UNCOVERED = (
     "tests/unit/gate/test_poll_schedule.py::test_cost_is_near_the_optimum",
     "tests/unit/bench/test_simulation.py",
 )
-"""Where coverage is not measured: what these tests run is run in other processes, or by other tests as well."""
+"""Tests without coverage: their code runs in other processes, or in other tests as well."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where coverage is measured with a tracer, spare it boto3 and moto, whose every line it would trace."""
+    """If a tracer measures coverage, do not trace boto3 and moto, which would be slow."""
     if config.pluginmanager.hasplugin("_cov"):
         BaseClient._make_api_call = _untraced(BaseClient._make_api_call)  # type: ignore[attr-defined]
 
@@ -74,7 +75,7 @@ def _untraced(function: Any) -> Any:
 
 
 def _begin_tracing() -> None:
-    """Be called: a tracer that was set begins with the next call."""
+    """Do nothing but be called: a tracer begins with the next call."""
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
@@ -84,7 +85,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 class GroupScheduling(LoadScopeScheduling):
-    """Share out whole groups of tests, in the order in which they were collected."""
+    """Distributes whole groups of tests, in the order in which they were collected."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
@@ -92,11 +93,17 @@ class GroupScheduling(LoadScopeScheduling):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest first."""
+    """Put the slow tests first."""
     for item in items:
         if item.nodeid.startswith(UNCOVERED):
             item.add_marker(pytest.mark.no_cover)
     items.sort(key=lambda item: _rank(item.nodeid.partition("::")[0]))
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the imported modules from garbage collection, which would search them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _rank(path: str) -> int:
@@ -104,6 +111,6 @@ def _rank(path: str) -> int:
 
 
 def _places(path: str) -> list[str]:
-    """A path and those above it, the longest first."""
+    """Return a path and its parents, the longest first."""
     found = PurePosixPath(path)
     return [found.as_posix(), *(parent.as_posix() for parent in found.parents)]

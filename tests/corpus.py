@@ -1,6 +1,6 @@
-"""Small images of every kind that cameras, programs and phones write, and some that nobody reads. Made here, not kept.
+"""Generate small images of every kind that cameras, programs and phones write, and some that no program reads.
 
-`CORPUS` has each under a name; tests/unit/contract/test_image_corpus.py says which of them decoders read.
+`CORPUS` has them by name; tests/unit/contract/test_image_corpus.py says which of them decoders read.
 """
 
 import io
@@ -19,27 +19,27 @@ from PIL.PngImagePlugin import PngInfo
 
 SIZE = (37, 23)
 SECRET = b"48.2082 N, 16.3738 E"
-"""Stands for the place where a picture was taken: no byte of it may reach the provider."""
+"""Represents the place where a picture was taken: no byte of it may reach the provider."""
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><place>' + SECRET + b"</place></x:xmpmeta>"
 JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0" + XMP
 IPTC = b"Photoshop 3.0\08BIM\x04\x04\0\0\0\0\0\x1a\x1c\x02\x5a\0\x14" + SECRET
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = SIZE, seed: int = 1) -> Image.Image:
-    """A picture with noise in it, so that no encoder makes it trivial."""
+    """Return a picture with noise, so that no encoder makes it trivially small."""
     image = Image.frombytes("RGB", size, random.Random(seed).randbytes(size[0] * size[1] * 3))
     return image.convert(mode)
 
 
 def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """Write a picture with Pillow."""
+    """Return a picture encoded with Pillow."""
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
 
 
 def exif(orientation: int = 1, thumbnail: bytes = b"") -> bytes:
-    """EXIF as phones write it: the orientation, a maker's note and a place, and a thumbnail."""
+    """Return EXIF as phones write it: the orientation, a maker's note, a place, and a thumbnail."""
     made = Image.Exif()
     made[0x0112] = orientation
     made[0x010F] = "Maker " + SECRET.decode()
@@ -50,12 +50,12 @@ def exif(orientation: int = 1, thumbnail: bytes = b"") -> bytes:
 
 
 def srgb_profile() -> bytes:
-    """The profile of sRGB that littlecms makes."""
+    """Return the sRGB profile of littlecms."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def profile(primaries: dict[bytes, tuple[float, float, float]], gamma: float) -> bytes:
-    """A colour profile of three primaries (adapted to D50) and one gamma (ICC.1:2022, 7.2, 7.3, 10.6, 10.31)."""
+    """Return a colour profile of three primaries (adapted to D50) and one gamma (ICC.1:2022, 7.2, 7.3, 10.6, 10.31)."""
 
     def xyz(values: tuple[float, ...]) -> bytes:
         return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in values))
@@ -83,17 +83,17 @@ DISPLAY_P3 = profile(
 
 
 def chunk(kind: bytes, body: bytes = b"") -> bytes:
-    """A chunk of a PNG."""
+    """Return a chunk of a PNG."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def png(depth: int, colour: int, *before: bytes, interlace: int = 0, parts: int = 1, between: bytes = b"") -> bytes:
-    """A PNG of 8 x 8 pixels in a pixel format, with chunks before its data, which comes in so many parts."""
+    """Return a PNG of 8 x 8 pixels in a pixel format, with chunks before its data, which is in so many parts."""
     samples = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     rows = [(8, 8)]
     if interlace:
         rows = [(1, 1), (1, 1), (2, 1), (2, 2), (4, 2), (4, 4), (8, 4)]  # width and height of Adam7's passes
-    # Noise that is an index within any palette of this depth.
+    # Noise that is a valid index for any palette of this depth.
     data = b"".join(
         b"\0" + random.Random(row).randbytes((width * depth * samples + 7) // 8)
         for width, height in rows
@@ -107,23 +107,23 @@ def png(depth: int, colour: int, *before: bytes, interlace: int = 0, parts: int 
 
 
 def palette(depth: int) -> bytes:
-    """A PNG's palette for all values of a depth."""
+    """Return a PNG's palette for all values of a depth."""
     return chunk(b"PLTE", random.Random(7).randbytes(3 * 2**depth))
 
 
 def segment(code: int, body: bytes) -> bytes:
-    """A segment of a JPEG."""
+    """Return a segment of a JPEG."""
     return bytes((0xFF, code)) + struct.pack(">H", len(body) + 2) + body
 
 
 def into_jpeg(data: bytes, what: bytes, before: bytes = b"\xff\xdb") -> bytes:
-    """A JPEG with more bytes before the first marker of a kind."""
+    """Return a JPEG with additional bytes before the first marker of a kind."""
     at = data.index(before)
     return data[:at] + what + data[at:]
 
 
 def webp(*chunks: tuple[bytes, bytes], pad_last: bool = True) -> bytes:
-    """A WebP of these chunks."""
+    """Return a WebP of these chunks."""
     body = b"WEBP"
     for number, (kind, data) in enumerate(chunks):
         padding = b"\0" if len(data) % 2 and (pad_last or number + 1 < len(chunks)) else b""
@@ -132,7 +132,7 @@ def webp(*chunks: tuple[bytes, bytes], pad_last: bool = True) -> bytes:
 
 
 def webp_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """The chunks of a WebP."""
+    """Return the chunks of a WebP."""
     found, at = [], 12
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -142,13 +142,13 @@ def webp_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def vp8x(flags: int, size: tuple[int, int] = SIZE) -> tuple[bytes, bytes]:
-    """The first chunk of an extended WebP."""
+    """Return the first chunk of an extended WebP."""
     width, height = size
     return b"VP8X", bytes((flags, 0, 0, 0)) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
 
 
 def lossless_jpeg() -> bytes:
-    """A lossless JPEG of 16 x 16 grey pixels: predictor 1, a Huffman code of five bits each (T.81, annex H)."""
+    """Return a lossless JPEG of 16 x 16 grey pixels: predictor 1, a Huffman code of five bits each (T.81, annex H)."""
     values = random.Random(3).randbytes(256)
     bits = ""
     for at, value in enumerate(values):
@@ -166,7 +166,7 @@ def lossless_jpeg() -> bytes:
 
 
 def with_frame(data: bytes, code: int = 0xC0, precision: int = 8) -> bytes:
-    """A JPEG whose frame header says another kind or precision."""
+    """Return a JPEG whose frame header has another kind or precision."""
     at = data.index(b"\xff\xc0")
     return data[: at + 1] + bytes((code,)) + data[at + 2 : at + 4] + bytes((precision,)) + data[at + 5 :]
 
@@ -231,7 +231,7 @@ def _jpegs() -> dict[str, bytes]:
         "vips progressive": _vips(".jpg", interlace=True, subsample_mode="off"),
     }
     made["two components"] += plain[plain.index(b"\xff\xdb") :]
-    # An arithmetic decoder reads any data: what is there is no picture, but it is decoded.
+    # An arithmetic decoder reads any data: this data is not a picture, but it is decoded.
     made["arithmetic"] = with_frame(plain, 0xC9)
     made["progressive arithmetic"] = made["progressive"].replace(b"\xff\xc2", b"\xff\xca", 1)
     for code in (0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF):
@@ -318,7 +318,7 @@ def _webps() -> dict[str, bytes]:
 
 @cache
 def corpus() -> dict[str, bytes]:
-    """All images by their names, each of which begins with png, jpeg or webp."""
+    """Return all images by name; each name begins with png, jpeg or webp."""
     return {**_jpegs(), **_pngs(), **_webps()}
 
 
@@ -344,7 +344,7 @@ DECODERS: dict[str, Callable[[bytes], bool]] = {"Pillow": _pillow, "OpenCV": _op
 
 
 def readers(data: bytes) -> set[str]:
-    """Which decoders read an image."""
+    """Return the decoders that can read an image."""
     found = set()
     for name, decode in DECODERS.items():
         try:

@@ -1,4 +1,4 @@
-"""The items of a table in memory: stands in for posedrop.aws.items.Items in fast tests and in simulations."""
+"""The items of a table in memory: replaces posedrop.aws.items.Items in fast tests and in simulations."""
 
 import operator
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ COMPARISONS = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": opera
 
 
 class MemoryItems(Items):
-    """A table of one process. `writes` and `refused` count its conditional writes."""
+    """A table in one process. `writes` and `refused` count its conditional writes."""
 
     def __init__(self) -> None:
         self.table: dict[str, Item] = {}
@@ -44,7 +44,7 @@ class MemoryItems(Items):
     def query(
         self, index: str, partition: tuple[str, str], below: tuple[str, str] | None = None, limit: int | None = None
     ) -> Iterator[Item]:
-        """As Items.query, of an index whose sort key is `place`."""
+        """Do what Items.query does, for an index whose sort key is `place`."""
         found = [item for item in self.table.values() if item.get(partition[0]) == partition[1] and "place" in item]
         found.sort(key=lambda item: str(item["place"]))
         matching = [item for item in found if below is None or str(item[below[0]]) < below[1]]

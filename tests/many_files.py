@@ -1,4 +1,4 @@
-"""A bucket of any number of files, whose listing is made as it is asked for, and an empty ledger beside it."""
+"""A bucket with any number of files, whose listing is generated on request, and an empty ledger."""
 
 import weakref
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from ops.stack import Stack
 from posedrop.aws.upload_bucket import Listed
 
 PAGE = 1000
-"""Keys that S3 lists at once (API reference, ListObjectsV2)."""
+"""Keys in one page (API reference, ListObjectsV2)."""
 
 
 class ManyFiles:
-    """S3 with a bucket of so many poses, 500 of each character; a listing's pages are made as they are asked for."""
+    """S3 with a bucket of so many poses, 500 per character; the pages of a listing are generated on request."""
 
     def __init__(self, characters: int, poses: int = 500) -> None:
         self.characters = characters
@@ -24,7 +24,7 @@ class ManyFiles:
         self.calls = 0
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The keys of the bucket, in their order."""
+        """Yield the keys of the bucket, in order."""
         for character in range(self.characters):
             folder = f"incoming/client/{character:06}/"
             if not (folder.startswith(prefix) or prefix.startswith(folder)):
@@ -93,7 +93,7 @@ class NoRecords:
 
 
 def many_files(characters: int, window: int = WINDOW) -> tuple[ManyFiles, Finder]:
-    """A bucket of many files, and what goes through it."""
+    """Return a bucket of many files, and a finder for it."""
     s3 = ManyFiles(characters)
     clients = {"s3": s3, "dynamodb": NoRecords()}
     parameters = {
@@ -115,7 +115,7 @@ def many_files(characters: int, window: int = WINDOW) -> tuple[ManyFiles, Finder
 
 
 class Watched(Listed):
-    """A file of a listing; `alive` are those that anybody still holds, and `most` is how many that ever were."""
+    """A file of a listing. `alive` is the number of files that are still referenced, `most` its maximum so far."""
 
     alive: ClassVar[weakref.WeakSet[Listed]]
     most: ClassVar[int]

@@ -1,6 +1,6 @@
-"""AWS inside the test's process, with as much of it as the functions use: a call takes microseconds, not milliseconds.
+"""AWS in the test's process, with the parts that the functions use: a call takes microseconds, not milliseconds.
 
-What the services themselves do with a request is tested on moto and on the local stack; here thousands of runs are.
+Tests on moto and on the local stack check how the functions use the real interfaces; here they run thousands of times.
 """
 
 import json
@@ -46,7 +46,7 @@ class Buckets:
 
 
 class Topics:
-    """SNS: keeps what was published."""
+    """SNS: stores the published messages."""
 
     def __init__(self) -> None:
         self.published: list[dict[str, Any]] = []
@@ -57,14 +57,14 @@ class Topics:
 
 
 class Executions:
-    """Step Functions: the inputs of all executions by their names, and the names of those that have not ended."""
+    """Step Functions: the inputs of all executions by name, and the names of those that have not ended."""
 
     def __init__(self) -> None:
         self.inputs: dict[str, dict[str, Any]] = {}
         self.running: list[str] = []
 
     def start_execution(self, **request: Any) -> dict[str, Any]:
-        """A name stays taken; while its execution runs the same call has the same result (API reference)."""
+        """Start an execution. While it runs, a repeated call succeeds; the name is never free again (API reference)."""
         name, given = request["name"], json.loads(request["input"])
         if name not in self.inputs:
             self.inputs[name] = given
@@ -78,7 +78,7 @@ class Executions:
 
 
 class Secrets:
-    """Secrets Manager: the provider's key, never changed."""
+    """Secrets Manager: the provider's key, which never changes."""
 
     def get_secret_value(self, **_: Any) -> dict[str, Any]:
         return {"SecretString": API_KEY}
@@ -95,7 +95,7 @@ class Parameters:
 
 
 class QueueNames:
-    """SQS before there are the queues of tests/queues.py, which then are SQS and Lambda."""
+    """SQS without queues. In some tests, tests/queues.py replaces SQS and Lambda."""
 
     def get_queue_url(self, **request: Any) -> dict[str, Any]:
         return {"QueueUrl": f"https://sqs.test/{request['QueueName']}"}
@@ -105,7 +105,7 @@ SECRETS, PARAMETERS = Secrets(), Parameters()
 
 
 class Client:
-    """A client of one service, as boto3 makes it."""
+    """A client of one service, as from boto3."""
 
     meta = SimpleNamespace(endpoint_url=f"https://s3.{REGION}.amazonaws.com")
 
@@ -150,22 +150,22 @@ class MemoryAws:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all that there is."""
+        """Delete everything."""
         self.table = Table()
         self.buckets = Buckets(self._clock)
         self.topics = Topics()
         self.executions = Executions()
 
     def watch_nothing(self) -> None:
-        """Call nothing at a call of a client any more."""
+        """Stop calling `before` and `after`."""
         self.before = self.after = nothing
 
     def client(self, service: str, config: Config | None = None) -> Any:
-        """A client, as boto3.client makes it."""
+        """Return a client, as boto3.client does."""
         return Client(self, service)
 
     def call(self, service: str, operation: str, request: dict[str, Any]) -> Any:
-        """Do what a client asks for, one call after the other, whichever threads they come from."""
+        """Execute a client's call; calls from several threads are executed one after the other."""
         self.before()
         with self._lock:
             response = getattr(self._service(service), operation)(**request)
@@ -186,7 +186,7 @@ class MemoryAws:
 
 
 class MemoryPipeline(Pipeline):
-    """The handlers, on AWS in memory."""
+    """The handlers, with AWS in memory."""
 
     def __init__(self, provider: Provider, clock: Clock, load: Callable[[str], ModuleType], aws: MemoryAws) -> None:
         super().__init__(provider, clock, load)

@@ -1,8 +1,8 @@
-"""Change the modules of money and limits one operator or number at a time, and see that a test fails each time.
+"""Mutate the modules of money and limits, one operator or number at a time, and check that a test fails each time.
 
-Run by `make mutate`. Cosmic Ray finds and makes the changes, in copies of the tree under .local/mutate/: the work tree
-is never touched. What was noticed is remembered for as long as a module stays as it is, so a run that was stopped goes
-on where it ended, and a change that no test noticed is tried again. docs/development.md says what to do about one.
+`make mutate` runs it. Cosmic Ray finds and makes the changes, in copies of the tree under .local/mutate/: the work tree
+is never changed. The results are kept as long as a module does not change, so a run that was stopped continues where it
+ended, and a change that no test noticed is tried again. docs/development.md says what to do about such a change.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ COPIED = ("bench", "events", "layers", "local", "ops", "tests", "pyproject.toml"
 
 CONFIGURATION = tomllib.loads((ROOT / "tests" / "mutation.toml").read_text(encoding="utf-8"))
 MODULES: dict[str, list[str]] = CONFIGURATION["modules"]
-# Of each operator's replacements the nearest: a test that sees - for + sees << for it as well.
+# Of each operator's replacements only the nearest: a test that notices - for + also notices << for it.
 OPERATORS = {
     "core/ReplaceBinaryOperator_Add_Sub",
     "core/ReplaceBinaryOperator_Sub_Add",
@@ -78,7 +78,7 @@ class Change:
 
     @classmethod
     def of(cls, item: WorkItem, diff: str) -> "Change":
-        """Read the change from Cosmic Ray's diff of it."""
+        """Return the change from Cosmic Ray's diff."""
         lines = [line for line in diff.splitlines() if line]
         before = [line[1:] for line in lines if line.startswith("-") and not line.startswith("---")]
         after = [line[1:] for line in lines if line.startswith("+") and not line.startswith("+++")]
@@ -96,7 +96,7 @@ class Crew:
 
 
 def tree(number: int) -> Path:
-    """Make the copy of what the tests need that a worker changes and tests in."""
+    """Create a worker's copy of the files that the tests need, and return its path."""
     target = WORK / f"tree-{number}"
     shutil.rmtree(target, ignore_errors=True)
     for name in COPIED:
@@ -109,24 +109,24 @@ def tree(number: int) -> Path:
 
 
 def test_command(tests: list[str]) -> list[str]:
-    """Give the command that runs the tests of a module in such a copy, up to the first that fails."""
+    """Return the command that runs a module's tests in such a copy, up to the first failure."""
     options = ["-q", "-x", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib"]
     return [sys.executable, "-m", "pytest", *options, *(f"tests/{test}" for test in tests)]
 
 
 def enter(numbers: Any) -> None:
-    """Begin a worker: it works in a copy of its own."""
+    """Begin a worker in its own copy."""
     os.chdir(WORK / f"tree-{numbers.get()}")
 
 
 def attempt(item: WorkItem, command: str, timeout: float) -> WorkResult:
-    """Make one change and run the tests on it; `timeout` in seconds ends an endless loop, which counts as noticed."""
+    """Make one change and run the tests on it. `timeout` in seconds ends an endless loop, which counts as noticed."""
     return mutate_and_test(item.mutations, command, timeout)
 
 
 @contextmanager
 def session(module: str) -> Iterator[tuple[WorkDB, list[WorkItem]]]:
-    """Open what is remembered of a module as it is now; gives it with the changes that are still to be tried."""
+    """Yield the stored results for the present content of a module, and the changes that are still to be tried."""
     source = ROOT / PACKAGE / module
     digest = hashlib.sha256(source.read_bytes() + repr(sorted(OPERATORS)).encode()).hexdigest()[:16]
     path = WORK / f"{module.replace('/', '-')}-{digest}.sqlite"
@@ -143,7 +143,7 @@ def session(module: str) -> Iterator[tuple[WorkDB, list[WorkItem]]]:
 def results(
     items: list[WorkItem], command: list[str], timeout: float, crew: Crew, until: float
 ) -> Iterator[tuple[WorkItem, WorkResult]]:
-    """Try changes until the time `until` of time.monotonic(), and give each with what came of it."""
+    """Try changes until the time `until` of time.monotonic(), and yield each with its result."""
     waiting = iter(items)
     running: dict[Future[WorkResult], WorkItem] = {}
     while True:
@@ -157,10 +157,10 @@ def results(
 
 
 def run(module: str, crew: Crew, until: float) -> int:
-    """Try the changes of a module until the time `until` of time.monotonic(); gives how many no test noticed."""
+    """Try the changes of a module until the time `until` of time.monotonic(); return how many no test noticed."""
     command = test_command(MODULES[module])
     started = time.monotonic()
-    # This also writes the tests' bytecode, which the runs on changes do not.
+    # This also writes the tests' bytecode, which the runs on changes do not write.
     for number in range(crew.workers):
         subprocess.run(command, cwd=WORK / f"tree-{number}", check=True, stdout=subprocess.DEVNULL)
     timeout = 30 + 10 * (time.monotonic() - started) / crew.workers
@@ -184,18 +184,18 @@ def run(module: str, crew: Crew, until: float) -> int:
         flush=True,
     )
     if tried < len(items):
-        raise click.ClickException(f"Time is up with {len(items) - tried} changes of {module} to go: run it again.")
+        raise click.ClickException(f"Time is up; {len(items) - tried} changes of {module} are left: run it again.")
     return survived
 
 
 @click.command()
 @click.argument("modules", nargs=-1, type=click.Choice(list(MODULES)))
-@click.option("--seconds", default=480.0, show_default=True, help="Stop after so long; run it again to go on.")
-@click.option("--workers", default=2, show_default=True, help="Processes that test at once.")
+@click.option("--seconds", default=480.0, show_default=True, help="Stop after this time; run it again to continue.")
+@click.option("--workers", default=2, show_default=True, help="The number of concurrent processes.")
 def main(modules: tuple[str, ...], seconds: float, workers: int) -> None:
     """Try the changes of MODULES (all of them by default)."""
     until = time.monotonic() + seconds
-    os.environ["CI"] = "true"  # Hypothesis then takes the same examples each time
+    os.environ["CI"] = "true"  # Hypothesis then uses the same examples each time
     WORK.mkdir(parents=True, exist_ok=True)
     context = get_context("spawn")
     numbers = context.Queue()

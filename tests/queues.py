@@ -1,7 +1,7 @@
 """The queues and the runs of dispatch on the tests' clock, as AWS documents them.
 
-A delayed message comes when its delay is over, one that is reported as failed when its visibility ends. `dispatch` runs
-when it is invoked and each minute; the minutes at which it would find nothing to do are left out.
+A delayed message arrives after its delay, a failed one after its visibility timeout. `dispatch` runs when it is invoked
+and each minute; minutes in which it would find nothing to do are skipped.
 """
 
 import math
@@ -19,7 +19,7 @@ from tests.integration.conftest import TABLE
 from tests.memory import MemoryPipeline
 
 VISIBILITY = 360.0
-"""Seconds after which a message is delivered again whose function died."""
+"""Seconds after which a message is redelivered if its function has died."""
 MINUTE = 60.0
 
 
@@ -42,30 +42,33 @@ class Queues:
         self.clock = pipeline.clock
         self.messages: list[Message] = []
         self.sent: list[Message] = []
-        """All messages that functions sent."""
+        """All messages that functions have sent."""
         self.is_invoked = False
-        """Whether dispatch was invoked, and has not run since."""
+        """Whether dispatch was invoked and has not run since."""
         self._functions = {pipeline.queue_url: "intake", pipeline.submit_queue_url: "submit"}
         self._hidden: float | None = None
-        """For how many seconds the function has hidden the message at hand, if it has."""
+        """The seconds for which the function has hidden the present message, if it has."""
         self._line = Line(Items(boto3.client("dynamodb"), TABLE))
         pipeline.aws.queues = self
 
     def send(self, body: str, function: str = "intake", *, at: float | None = None, **values: Any) -> None:
-        """Put a message on a function's queue that comes at a time, or now."""
+        """Put a message on a function's queue, to arrive at a time, or now."""
         self.messages.append(Message(function, body, self.clock.now if at is None else at, **values))
 
     def take(self, number: int = 0) -> Message:
-        """Take a message off its queue, by default the one that is due first."""
+        """Remove and return a message, by default the one that is due first."""
         self.messages.sort(key=lambda message: message.due)
         return self.messages.pop(number)
 
     def next_due(self) -> float:
-        """When the next message is due (seconds since the epoch); infinity if there is none."""
+        """Return when the next message is due (seconds since the epoch); infinity if there is none."""
         return min((message.due for message in self.messages), default=math.inf)
 
     def next_run(self) -> float:
-        """When dispatch runs next and finds something to do (seconds since the epoch); infinity if there is nothing."""
+        """Return when dispatch next has something to do, in seconds since the epoch.
+
+        Infinity if there is nothing to do.
+        """
         now = self.clock.now
         if self.is_invoked:
             return now
@@ -78,14 +81,14 @@ class Queues:
         return math.floor(max(now, min(found)) / MINUTE + 1) * MINUTE if found else math.inf
 
     def dispatch(self, context: Any) -> Any:
-        """Let dispatch run now, and return what it returns."""
+        """Run dispatch now, and return its result."""
         self.is_invoked = False
         return self.pipeline.dispatch.handler({}, context)
 
     def deliver(self, message: Message, context: Any, process: Any = None) -> bool:
-        """Let a message's function handle it now; return whether it is done. One that is not comes again.
+        """Let a message's function handle it now; return whether it succeeded. Otherwise the message is redelivered.
 
-        process: has the functions, if not the pipeline's own are meant. It may come in while one of those runs.
+        process: has the functions to use instead of the pipeline's own. It may begin while one of those runs.
         """
         message.receives += 1
         record = {**self.pipeline.record_of(message.body), "messageId": message.id}
@@ -93,19 +96,19 @@ class Queues:
         interrupted, self._hidden = self._hidden, None
         hidden = VISIBILITY
         try:
-            answer = getattr(process or self.pipeline, message.function).handler({"Records": [record]}, context)
-            if not answer["batchItemFailures"]:
+            result = getattr(process or self.pipeline, message.function).handler({"Records": [record]}, context)
+            if not result["batchItemFailures"]:
                 hidden = 0.0
             elif self._hidden is not None:
                 hidden = self._hidden
-        finally:  # a function that died too
+        finally:  # also if the function died
             self._hidden = interrupted
             if hidden:
                 again = Message(message.function, message.body, self.clock.now + hidden, message.id, message.receives)
                 self.messages.append(again)
         return not hidden
 
-    # ---- what the functions call -----------------------------------------------------------------------------------
+    # ---- the calls of the functions --------------------------------------------------------------------------------
 
     def send_message(self, **request: Any) -> dict[str, Any]:
         self._queue(request["QueueUrl"], request)
@@ -126,6 +129,6 @@ class Queues:
         return {"StatusCode": 202}
 
     def _queue(self, url: str, entry: dict[str, Any]) -> None:
-        assert url in self._functions, "a message that no one could read"
+        assert url in self._functions, "a message that nobody could read"
         self.send(entry["MessageBody"], self._functions[url], at=self.clock.now + entry.get("DelaySeconds", 0))
         self.sent.append(self.messages[-1])

@@ -1,4 +1,4 @@
-"""Everything that a stack's stores hold, as texts: objects in all versions, items, messages, executions, logs."""
+"""Read everything in a stack's stores as texts: objects in all versions, items, messages, executions, logs."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -7,11 +7,11 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 Client = Callable[[str], Any]
-"""Gives the client of a service."""
+"""Returns the client of a service."""
 
 
 def everything(client: Client, queues: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each thing that is there: where it is, and all that is to be read of it. Messages stay in the queues."""
+    """Yield each stored thing: where it is, and its full text. Messages stay in the queues."""
     yield from _objects(client("s3"))
     yield from _items(client("dynamodb"))
     for url in queues:
@@ -21,7 +21,7 @@ def everything(client: Client, queues: Iterable[str]) -> Iterator[tuple[str, str
 
 
 def hits(found: Iterable[tuple[str, str]], words: Iterable[str]) -> dict[str, list[str]]:
-    """Where some words are, whatever their case."""
+    """Return where some words occur, in any case."""
     wanted = [word.casefold() for word in words]
     places = ((where, [word for word in wanted if word in f"{where} {text}".casefold()]) for where, text in found)
     return {where: there for where, there in places if there}
@@ -33,8 +33,8 @@ def _objects(s3: Any) -> Iterator[tuple[str, str]]:
             for entry in page.get("DeleteMarkers", []):
                 yield f"s3:{bucket}/{entry['Key']}#{entry['VersionId']}", "a delete marker"
             for entry in page.get("Versions", []):
-                answer = s3.get_object(Bucket=bucket, Key=entry["Key"], VersionId=entry["VersionId"])
-                body, metadata = answer["Body"].read().decode("latin-1"), json.dumps(answer.get("Metadata"))
+                response = s3.get_object(Bucket=bucket, Key=entry["Key"], VersionId=entry["VersionId"])
+                body, metadata = response["Body"].read().decode("latin-1"), json.dumps(response.get("Metadata"))
                 yield f"s3:{bucket}/{entry['Key']}#{entry['VersionId']}", f"{metadata} {body}"
         for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
             for entry in page.get("Uploads", []):
@@ -66,7 +66,7 @@ def _executions(sfn: Any) -> Iterator[tuple[str, str]]:
                 arn = execution["executionArn"]
                 try:
                     events = sfn.get_execution_history(executionArn=arn)["events"]
-                    history = [{**event, "timestamp": None} for event in events]  # moto's are of the moment
+                    history = [{**event, "timestamp": None} for event in events]  # moto's are the present time
                 except (ClientError, NotImplementedError):
                     history = []
                 described = sfn.describe_execution(executionArn=arn)

@@ -1,4 +1,4 @@
-"""What several tests share: the sample events, sample images, and a context as Lambda gives it."""
+"""Helpers of several tests: the sample events, sample images, and a Lambda context."""
 
 import copy
 import io
@@ -19,11 +19,11 @@ FIRST_PRICE = CONSISTENT_CHARACTER.first_price
 EVENTS = ROOT / "events"
 SAMPLES = ROOT / "local" / "samples"
 HANGS = 300.0
-"""Seconds after which what a test waits for is taken for something that never comes: no machine is that slow."""
+"""Seconds that a test waits at most: what has not come by then will never come, even on a slow machine."""
 
 
 def load_event(name: str) -> Any:
-    """A sample event of events/."""
+    """Return a sample event of events/."""
     return copy.deepcopy(_load(name))
 
 
@@ -33,19 +33,19 @@ def _load(name: str) -> Any:
 
 
 def schema(name: str) -> Any:
-    """A schema of events/schemas/."""
+    """Return a schema of events/schemas/."""
     return json.loads((EVENTS / "schemas" / f"{name}.schema.json").read_text(encoding="utf-8"))
 
 
 def image(kind: str = "png", size: tuple[int, int] = (8, 6), color: str = "navy") -> bytes:
-    """A small picture of one colour."""
+    """Return a small picture of one colour."""
     buffer = io.BytesIO()
     Image.new("RGB", size, color).save(buffer, kind)
     return buffer.getvalue()
 
 
 def until(found: Callable[[], Any], seconds: float = HANGS) -> Any:
-    """Wait until something is found, and return it."""
+    """Wait until `found` returns something, and return that."""
     end = time.monotonic() + seconds
     while not (result := found()):
         assert time.monotonic() < end
@@ -55,7 +55,7 @@ def until(found: Callable[[], Any], seconds: float = HANGS) -> Any:
 
 @dataclass
 class Context:
-    """The context of an invocation. `seconds` is what is left of its time."""
+    """The context of an invocation. `seconds` is the remaining time."""
 
     seconds: float = 60.0
     function_name: str = "function"
@@ -64,5 +64,5 @@ class Context:
     aws_request_id: str = "52fdfc07-2182-454f-963f-5f0f9a621d72"
 
     def get_remaining_time_in_millis(self) -> int:
-        """Milliseconds left."""
+        """Return the remaining milliseconds."""
         return int(self.seconds * 1000)

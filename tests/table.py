@@ -1,4 +1,4 @@
-"""A table with as much of DynamoDB's language as the ledger and the gate speak: thousands of writes a second."""
+"""A table with the part of DynamoDB's language that the ledger and the gate use: thousands of writes a second."""
 
 import operator
 import re
@@ -16,14 +16,14 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 SORT_KEYS = {"line": "place", "unfinished": "unfinished_at"}
-"""The indexes that are asked, with their sort keys. Who has an index's partition key has its sort key."""
+"""The queried indexes, with their sort keys. An item with an index's partition key also has its sort key."""
 
 
 class Table:
-    """Items by their keys, each attribute as a client of DynamoDB gives it, and never changed itself.
+    """Items by their keys, each attribute as in a DynamoDB client; attributes are never modified in place.
 
-    lost: the numbers (from 1) of the writes whose reply is lost. Such a write is applied, then botocore repeats it.
-    between: what happens between the two.
+    lost: the numbers (from 1) of the writes whose reply is lost. Such a write is applied, and then botocore repeats it.
+    between: called between the two.
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ def _holds(item: dict[str, Any], atom: str, names: dict[str, str], values: dict[
     if found[2] == "=":
         return there == value
     if there is None or there.keys() != value.keys():
-        return False  # values of one type are compared only
+        return False  # only values of one type are compared
     return COMPARISONS[found[2]](*(Decimal(side["N"]) if "N" in side else side["S"] for side in (there, value)))
 
 
@@ -132,7 +132,7 @@ def _change(item: dict[str, Any], kind: str, clause: str, names: dict[str, str],
 
 
 def _stored(value: Any) -> Any:
-    """A value as DynamoDB keeps it. Zeros at the end of a number are dropped (developer guide, data types)."""
+    """Return a value as DynamoDB stores it. Trailing zeros of a number are dropped (developer guide, data types)."""
     ((kind, content),) = value.items()
     if kind == "N":
         number = Decimal(content)

@@ -1,4 +1,4 @@
-"""A terminal that tests can read: a program under a pseudo-terminal, and the screen that it draws."""
+"""A terminal that tests can read: a program in a pseudo-terminal, and the screen that it draws."""
 
 import os
 import time
@@ -15,7 +15,7 @@ READ_SECONDS = 0.05
 
 
 class Terminal:
-    """A program in a terminal of `columns` by `rows`. Use it as a context manager: it ends the program."""
+    """A program in a terminal of `columns` by `rows`. Use it as a context manager, which ends the program."""
 
     def __init__(self, argv: Sequence[str], columns: int, rows: int = 40, env: Mapping[str, str] | None = None) -> None:
         """Start the program in the project's directory; `env` adds to this process's environment."""
@@ -39,18 +39,18 @@ class Terminal:
 
     @property
     def pid(self) -> int:
-        """The program's process id; it leads a session of its own."""
+        """Return the program's process id; it leads its own session."""
         pid: int = self._program.pid
         return pid
 
     @property
     def lines(self) -> list[str]:
-        """The screen's lines without what is blank at their ends; blank lines at its end are left out."""
+        """Return the screen's lines without trailing spaces, and without blank lines at the end."""
         text = "\n".join(line.rstrip() for line in self._screen.display).rstrip()
         return text.split("\n")
 
     def colour(self, text: str) -> str:
-        """Return the colour of the first place on the screen where a text stands, as `green`."""
+        """Return the colour of a text's first place on the screen, such as `green`."""
         for number, line in enumerate(self._screen.display):
             if text in line:
                 return str(self._screen.buffer[number][line.index(text)].fg)
@@ -65,7 +65,7 @@ class Terminal:
         self._program.sendintr()
 
     def wait_for(self, shown: Callable[[list[str]], bool], seconds: float = HANGS_SECONDS) -> list[str]:
-        """Draw what the program prints until its screen is as asked for; return the screen's lines."""
+        """Read the program's output until `shown` accepts the screen; return the screen's lines."""
         deadline = time.monotonic() + seconds
         while not shown(self.lines):
             assert time.monotonic() < deadline, f"not shown in {seconds:.0f} s:\n{self}"
@@ -74,7 +74,7 @@ class Terminal:
         return self.lines
 
     def wait(self, seconds: float = HANGS_SECONDS) -> int:
-        """Draw what the program prints until it ends; return its exit code."""
+        """Read the program's output until it ends; return its exit code."""
         deadline = time.monotonic() + seconds
         while self._draw():
             assert time.monotonic() < deadline, f"still running after {seconds:.0f} s:\n{self}"
@@ -86,7 +86,7 @@ class Terminal:
         return "\n".join(self.lines)
 
     def _draw(self) -> bool:
-        """Draw what has been printed meanwhile; return whether more may come."""
+        """Draw the new output; return whether there may be more."""
         try:
             self._stream.feed(self._program.read_nonblocking(65536, READ_SECONDS))
         except pexpect.TIMEOUT:
@@ -97,6 +97,6 @@ class Terminal:
 
 
 def _plain_environment() -> dict[str, str]:
-    """This process's environment without what says which terminal a program has, or that it has none."""
+    """Return this process's environment without the variables that describe a terminal."""
     names = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "CI")
     return {name: value for name, value in os.environ.items() if name not in names}

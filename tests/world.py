@@ -1,4 +1,4 @@
-"""The pipeline, driven as SQS, the schedule and Step Functions drive it, and a provider that knows what exists."""
+"""Run the pipeline as SQS, the schedule and Step Functions do, with a provider that knows which requests exist."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from tests.queues import Message, Queues
 from tests.support import Context, image
 
 SENDING = ("intake", "dispatch", "submit")
-"""The functions that a job goes through until its request is sent."""
+"""The functions that handle a job until its request is sent."""
 HISTORY = "http://history.test"
 CHARACTERS = (f"world{number}" for number in count())
 PAUSED = "the account is paused"
@@ -24,25 +24,25 @@ STORIES: dict[str, list[str]] = {
     "accepted": [],
     "limited": ["429"],
     "500": ["500"],
-    "500, accepted": ["taken 500"],
-    "no response": ["taken"],
+    "500, accepted": ["accepted 500"],
+    "no response": ["accepted"],
     "refused": ["403"],
     "key refused": ["401"],
     PAUSED: [],
 }
-"""What the submits of a job get, one after the other; then they are accepted."""
+"""The responses to the submits of a job, in order; later submits are accepted."""
 
 
 class Death(BaseException):
-    """The process ends: nothing in it goes on."""
+    """The process ends: none of its code runs any more."""
 
 
 class Account(Provider):
-    """A provider of whose requests the history shows those that exist.
+    """A provider whose history shows the requests that exist.
 
-    answers: what the next submits get; then they are accepted. An HTTP status; `taken 500` and `taken` are requests
-    that exist though a 500 or no response comes. ends: how requests end, in their order.
-    watch: called before and after each request.
+    responses: the responses to the next submits; later submits are accepted. Each is an HTTP status; with `accepted
+    500` and `accepted` the request exists, but gets a 500 or no response. ends: how requests end, in order. watch:
+    called before and after each request.
     """
 
     def __init__(self) -> None:
@@ -50,9 +50,9 @@ class Account(Provider):
         self.watch: Callable[[], object] = nothing
         self.begin([])
 
-    def begin(self, answers: list[str]) -> None:
-        """Forget what there was; the next submits get these answers."""
-        self.answers = [*answers]
+    def begin(self, responses: list[str]) -> None:
+        """Forget everything; the next submits get these responses."""
+        self.responses = [*responses]
         self.ends: list[str] = []
         self.exist: list[dict[str, Any]] = []
         self.submits_made = 0
@@ -63,7 +63,7 @@ class Account(Provider):
         self.watch()
         if isinstance(response, Exception):
             raise response
-        # A stream, as one from a network, that can be read in any way but once.
+        # A stream, as from a network, which can be read only once.
         return httpx.Response(response.status_code, stream=httpx.ByteStream(response.content))
 
     def _respond(self, request: httpx.Request) -> httpx.Response | Exception:
@@ -83,11 +83,11 @@ class Account(Provider):
 
     def _submit(self, body: dict[str, Any]) -> httpx.Response | Exception:
         self.submits_made += 1
-        answer = self.answers.pop(0) if self.answers else "taken 200"
+        response = self.responses.pop(0) if self.responses else "accepted 200"
         request_id = f"request-{len(self.requests)}"
-        if answer.startswith("taken"):
+        if response.startswith("accepted"):
             self.exist.append({"request_id": request_id, "request_body": body})
-        status = answer.removeprefix("taken").strip()
+        status = response.removeprefix("accepted").strip()
         if not status.isdigit():
             return httpx.ReadError("reset")
         if status == "200":
@@ -96,15 +96,15 @@ class Account(Provider):
 
 
 def needed(story: str) -> int:
-    """How many submits a story takes."""
-    return len([answer for answer in STORIES[story] if not answer.startswith("taken")]) + 1
+    """Return the number of submits in a story."""
+    return len([response for response in STORIES[story] if not response.startswith("accepted")]) + 1
 
 
 class World:
-    """Runs the functions for one character, on AWS with nothing else in it, until all is done.
+    """Runs the functions for one character, on an otherwise empty AWS, until nothing is left to do.
 
-    choose: which of so many things happens next, in the order of their times; an execution is the last of them.
-    again: whether a message that is done is delivered once more, as SQS may do with any, or dispatch runs once more.
+    choose: chooses which of so many events happens next, in order of their times; an execution is the last of them.
+    again: whether a finished message is delivered once more, as SQS may do, or dispatch runs once more.
     """
 
     def __init__(
@@ -118,13 +118,13 @@ class World:
     ) -> None:
         pipeline.aws.clear()
         for provider in DEFAULT_PROVIDERS.values():
-            provider.clear_cache()  # a process that starts reads its secret and its parameter
+            provider.clear_cache()  # a new process reads its secret and its parameter
         self.pipeline = pipeline
         self.account = account
         self.character = character
         self.queues = Queues(pipeline)
         self.deaths: list[str] = []
-        """The functions whose processes ended."""
+        """The functions whose processes have died."""
         self.running = ""
         """The function that runs now."""
         self.choose = choose
@@ -141,31 +141,31 @@ class World:
             self.queues.send(json.dumps(event))
 
     def retry(self, wish: str) -> None:
-        """Ask for a new attempt."""
+        """Request a new attempt."""
         self.queues.send(json.dumps({"retry": self.record["job_id"]}), id=wish)
 
     def cancel(self) -> None:
-        """Ask that the job is not sent."""
+        """Request that the job is cancelled."""
         self.queues.send(json.dumps({"cancel": self.record["job_id"], "attempt": 1}))
 
     def work(self, until: float = math.inf) -> None:
-        """Go on until there is nothing more to do, or nothing before a time (seconds since the epoch)."""
+        """Run until nothing is left to do, or nothing before a time (seconds since the epoch)."""
         queues = self.queues
         for _ in range(400):
             if until < math.inf and min(queues.next_due(), queues.next_run()) > until:
                 return
             if not self._next():
                 return
-        raise AssertionError("it does not come to an end")
+        raise AssertionError("it does not end")
 
     @property
     def record(self) -> dict[str, Any]:
-        """The job's record."""
+        """Return the job's record."""
         (record,) = [item for item in self.pipeline.records().values() if item["character"] == self.character]
         return record
 
     def notifications(self) -> dict[int, dict[str, Any]]:
-        """The notification of each attempt, which is the same however often it was published."""
+        """Return the notification of each attempt, which must be the same each time it was published."""
         by_attempt: dict[int, dict[str, Any]] = {}
         self._published += self.pipeline.notifications()
         for message in self._published:
@@ -173,13 +173,13 @@ class World:
         return by_attempt
 
     def unfinished(self) -> list[str]:
-        """The keys of the items that stand in line or in the index of what is unfinished; and what is no job yet."""
+        """Return the keys of the items in line, of unfinished ones, and of waiting uploads."""
         items = self.pipeline.aws.table.items
         left = {"stands", "place", "send_at", "unfinished", "unfinished_at", "missing"}
         return [key for key, item in items.items() if left & set(item)]
 
     def _next(self) -> bool:
-        """Let the next thing happen; return whether there was one."""
+        """Run the next event; return whether there was one."""
         queues, clock = self.queues, self.pipeline.clock
         run = queues.next_run()
         before = sum(message.due < run for message in queues.messages)
@@ -219,7 +219,7 @@ class World:
         executions.running.pop(0)
 
     def _survive(self, function: str, run: Callable[[], Any]) -> Any:
-        """What a function returns, or None if its process died."""
+        """Return what a function returns, or None if its process died."""
         self.running = function
         try:
             return run()
@@ -231,7 +231,7 @@ class World:
 
 
 def begin(pipeline: MemoryPipeline, account: Account, story: str) -> World:
-    """The world of a story, in which nothing has happened yet but, in one, that the breaker has opened."""
+    """Return a world at the beginning of a story; in one story the breaker is open already."""
     account.begin(STORIES[story])
     world = World(pipeline, account, next(CHARACTERS))
     if story == PAUSED:
@@ -241,9 +241,9 @@ def begin(pipeline: MemoryPipeline, account: Account, story: str) -> World:
 
 
 class DeathAt:
-    """Ends a function's process at the points of these numbers: before a call of AWS, before and after the provider's.
+    """Ends a function's process at points with these numbers: before an AWS call, before and after the provider's.
 
-    functions: those whose points count. after_calls: whether the moment after a call of AWS is a point as well.
+    functions: those whose points count. after_calls: whether the time after an AWS call is also a point.
     """
 
     def __init__(
@@ -275,15 +275,15 @@ class DeathAt:
 
 
 def check(world: World, *, paid: int = 1) -> dict[str, Any]:
-    """What was paid was delivered, and all is done. Return the job's record.
+    """Check that every paid request was delivered and that nothing is left to do; return the job's record.
 
-    paid: the requests that are accepted, or would have been if a process had not ended beside the last of them.
+    paid: the requests that are accepted, or would have been if a process had not died next to the last of them.
     """
     record = check_end(world)
     if record["status"] == "SUCCEEDED":
         assert len(world.account.exist) == paid
     else:
-        # The process ended beside a request that never came to be.
+        # The process died next to a request that was never sent.
         assert "submit" in world.deaths
         assert record["error"]["type"] == "SubmitOutcomeUnknown"
         assert len(world.account.exist) == paid - 1
@@ -291,7 +291,7 @@ def check(world: World, *, paid: int = 1) -> dict[str, Any]:
 
 
 def check_cancelled(world: World) -> None:
-    """The job was cancelled, nothing was paid, and all is done."""
+    """Check that the job was cancelled, that nothing was paid, and that nothing is left to do."""
     record = check_end(world)
     assert (record["status"], record["error"]) == (
         "FAILED",
@@ -302,7 +302,7 @@ def check_cancelled(world: World) -> None:
 
 
 def check_end(world: World) -> dict[str, Any]:
-    """Each attempt was notified, in one execution, and nothing is left to do. Return the job's record."""
+    """Check that each attempt was notified, by one execution, and nothing is left to do; return the job's record."""
     notified, record = world.notifications(), world.record
     assert record["notified_at"]
     assert list(notified) == list(range(1, int(record["attempt"]) + 1))

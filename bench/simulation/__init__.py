@@ -1,1 +1,1 @@
-"""AWS as documented, as far as a waiting job meets it, in simulated time: what `python -m bench backlog` runs on."""
+"""Simulate the parts of AWS that a waiting job uses, as documented; `python -m bench backlog` runs on it."""

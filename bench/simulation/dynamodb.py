@@ -1,9 +1,9 @@
-"""A table of DynamoDB in memory, at the interface of its client: expressions, indexes, capacity units and time.
+"""A DynamoDB table in memory with the interface of its client: expressions, indexes, capacity units and time.
 
-Facts are from the Amazon DynamoDB developer guide. "Read and write operations": a write unit for each KiB, half a read
-unit for each 4 KiB that is read eventually consistently; a write that is refused costs what the item costs. "Using
-global secondary indexes": a write to an index where its keys or projected attributes change, two where its keys change;
-it follows the table within a fraction of a second.
+Facts are from the Amazon DynamoDB developer guide. "Read and write operations": a write unit per KiB, half a read unit
+per 4 KiB of an eventually consistent read; a write whose condition fails is charged for the item. "Using global
+secondary indexes": a write to an index if its keys or projected attributes change, two if its keys change; the index
+follows the table within a fraction of a second.
 """
 
 import re
@@ -23,20 +23,20 @@ from bench.simulation.expressions import Item, changes_of, condition_of, size_of
 WRITE_SECONDS = 0.010
 READ_SECONDS = 0.005
 QUERY_SECONDS = 0.010
-"""Of a page. "Single-digit milliseconds" is what DynamoDB promises; a call from a function takes a little more."""
+"""Seconds of a page. DynamoDB promises "single-digit milliseconds"; a call from a function takes a little longer."""
 INDEX_LAG = 0.1
-"""Seconds until a write is seen in an index."""
+"""Seconds until an index shows a write."""
 WRITE_UNIT, READ_UNIT = 1024, 4096
 PAGE_BYTES = 1024 * 1024
 BUCKET = 512
-"""Entries of an index that are kept in one list."""
+"""The most entries of an index in one list."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """A global secondary index: its two keys, and which other attributes are projected.
+    """A global secondary index: its two keys, and the other projected attributes.
 
-    read: whether anybody reads it here. Of the others only the writes are counted. lag: seconds by which it is behind.
+    read: whether the simulation reads it; of the others only the writes are counted. lag: its delay in seconds.
     """
 
     partition: str
@@ -47,13 +47,13 @@ class Index:
 
     @cached_property
     def shown(self) -> tuple[str, ...]:
-        """The attributes that it shows, besides the table's key."""
+        """Return the projected attributes, besides the table's key."""
         return (self.partition, self.sort, *self.projected)
 
 
 @dataclass
 class Meter:
-    """What one function did to the table: calls by operation, writes refused by kind of item, capacity units."""
+    """The calls of one function by operation, failed conditions by kind of item, and capacity units."""
 
     calls: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
@@ -62,12 +62,12 @@ class Meter:
 
     @property
     def writes(self) -> int:
-        """Writes, those that were refused among them."""
+        """Return the number of writes, including those whose condition failed."""
         return sum(self.calls[name] for name in ("PutItem", "UpdateItem", "DeleteItem"))
 
 
 class Ordered:
-    """Keys in order, of which the first ones are removed most."""
+    """Keys in order; most removals are at the beginning."""
 
     def __init__(self) -> None:
         self._buckets: list[list[tuple[str, str]]] = []
@@ -91,7 +91,7 @@ class Ordered:
             self._buckets[number : number + 1] = [bucket[:BUCKET], bucket[BUCKET:]]
 
     def remove(self, key: tuple[str, str]) -> None:
-        """Remove a key that is there."""
+        """Remove an existing key."""
         number = self._bucket_of(key)
         bucket = self._buckets[number]
         del bucket[bisect_left(bucket, key)]
@@ -111,7 +111,7 @@ class Ordered:
 
 
 class Table:
-    """The items of one table and its indexes. Functions use it through a client of their own."""
+    """The items of one table and its indexes. Each function uses its own client."""
 
     def __init__(self, simulation: Simulation, key: str, indexes: Mapping[str, Index]) -> None:
         self.items: dict[str, Item] = {}
@@ -122,19 +122,19 @@ class Table:
         self._entries: dict[str, dict[str, Ordered]] = {name: {} for name in indexes}
         self._projections: dict[str, dict[tuple[str, str], Item]] = {name: {} for name in indexes}
         self._behind: deque[tuple[float, Callable[[], None]]] = deque()
-        """Changes of indexes that are not seen yet, and from when on they are."""
+        """Changes of indexes that are not visible yet, and when they will be."""
 
     def load(self, item: Item) -> None:
-        """Store an item that has been there for long, and show it in the indexes that are read."""
+        """Store an old item, and show it in the indexes that are read."""
         self.items[item[self.key]["S"]] = item
         for name, index in self._indexes.items():
             if index.read:
                 self._show(name, index, {}, _projection(index, self.key, item))
 
     def put(self, item: Item, changed: Sequence[str] = ()) -> float:
-        """Store an item in place of the one with its key; return the write units.
+        """Store an item, replacing the one with its key; return the write units.
 
-        `changed` names the attributes in which it differs from that one, if that is known.
+        `changed` names the attributes that differ from the old item, if that is known.
         """
         key = item[self.key]["S"]
         before, size = self.items.get(key), self.size(key)
@@ -147,7 +147,7 @@ class Table:
         return units + sum(self._index(name, index, before, item) for name, index in self._indexes.items())
 
     def delete(self, key: str) -> float:
-        """Remove an item, if it is there; return the write units."""
+        """Delete an item, if it exists; return the write units."""
         units = max(1, ceil(self.size(key) / WRITE_UNIT))
         before = self.items.pop(key, None)
         self._sizes.pop(key, None)
@@ -160,7 +160,7 @@ class Table:
         return self._sizes.get(key, 0)
 
     def select(self, index: str, partition: str, below: str | None) -> Iterator[Item]:
-        """Return what an index shows of a partition, in order, up to a sort key that all lie below."""
+        """Yield the items of a partition of an index, in order, below a sort key."""
         while self._behind and self._behind[0][0] <= self._simulation.now:
             self._behind.popleft()[1]()
         projections = self._projections[index]
@@ -170,7 +170,7 @@ class Table:
             yield projections[place]
 
     def _index(self, name: str, index: Index, before: Item | None, after: Item | None) -> float:
-        """Bring an index up to date, a moment later; return the write units."""
+        """Update an index after its lag; return the write units."""
         if before and after and all(before.get(part) is after.get(part) for part in index.shown):
             return 0
         old, new = _projection(index, self.key, before), _projection(index, self.key, after)
@@ -194,9 +194,9 @@ class Table:
 
 
 class Client:
-    """A DynamoDB client of one function: the calls that the project makes. Each takes its time, unless not `timed`.
+    """A DynamoDB client of one function, with the calls that the project makes. Each takes time, unless not `timed`.
 
-    processor: seconds of the function's own processor that a call takes; calls at the same time share it.
+    processor: the processor seconds of a call; concurrent calls share the processor.
     """
 
     def __init__(
@@ -251,7 +251,7 @@ class Client:
         return {"Attributes": {name: item[name] for name in changed if name in item}}
 
     def get_paginator(self, operation: str) -> "_Queries":
-        """Return what pages through a query, as botocore does."""
+        """Return a paginator for queries, as botocore does."""
         if operation != "query":
             raise NotImplementedError(operation)
         return _Queries(self._query)
@@ -269,7 +269,7 @@ class Client:
         self._meter.read_units += units if consistent else units / 2
 
     def _begin_write(self, operation: str, request: Mapping[str, Any], key: str) -> None:
-        """Wait, and raise if the condition does not hold."""
+        """Wait, and raise if the condition fails."""
         self._meter.calls[operation] += 1
         self._sleep(WRITE_SECONDS)
         condition = request.get("ConditionExpression")
@@ -315,7 +315,7 @@ class Client:
 
 @dataclass(frozen=True)
 class _Queries:
-    """What botocore calls a paginator."""
+    """A paginator as in botocore."""
 
     query: Callable[[Mapping[str, Any]], Iterator[dict[str, Any]]]
 
@@ -325,7 +325,7 @@ class _Queries:
 
 
 def _query_bounds(request: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Return the partition's value of a query, and the sort key below which all lie."""
+    """Return the partition of a query, and the sort key below which all its items are."""
     values = request["ExpressionAttributeValues"]
     found = re.fullmatch(r"\S+ = (:\w+)(?: AND \S+ <=? (:\w+))?", request["KeyConditionExpression"])
     if not found:
@@ -334,7 +334,7 @@ def _query_bounds(request: Mapping[str, Any]) -> tuple[str, str | None]:
 
 
 def _projection(index: Index, key: str, item: Item | None) -> Item:
-    """Return what an index shows of an item: nothing if it lacks one of the keys."""
+    """Return the projection of an item in an index; empty if the item lacks one of the keys."""
     if item is None or index.partition not in item or index.sort not in item:
         return {}
     return {name: item[name] for name in (key, index.partition, index.sort, *index.projected) if name in item}

@@ -1,7 +1,7 @@
-"""Simulated time: code that blocks runs as it is, in as many processes at once as there are functions in a stack.
+"""Simulated time: code that blocks runs unchanged, in as many concurrent processes as a stack has functions.
 
-Each process is a greenlet. It runs until it sleeps; then the next event in time goes on. So the project's own code
-needs no change: its clock and its sleep are this simulation's, and between two calls of AWS other functions do theirs.
+Each process is a greenlet. It runs until it sleeps; then the next event in time continues. So the project's code needs
+no change: its clock and its sleep are the simulation's, and between two AWS calls other functions run.
 """
 
 import heapq
@@ -16,7 +16,7 @@ Event = tuple[float, int, Callable[[], object]]
 
 
 class Simulation:
-    """Events in the order of their time. The same `seed` gives the same run. `start` is in seconds since the epoch."""
+    """Events in order of time. The same `seed` gives the same run. `start` is in seconds since the epoch."""
 
     def __init__(self, seed: int, start: float) -> None:
         self.now = start
@@ -27,32 +27,32 @@ class Simulation:
         self._hub = getcurrent()
 
     def clock(self) -> float:
-        """Return the time: seconds since the epoch."""
+        """Return the time in seconds since the epoch."""
         return self.now
 
     def at(self, time: float, action: Callable[[], object]) -> None:
-        """Do something at a time. It may not sleep: `spawn` is for that."""
+        """Run an action at a time. It must not sleep; use `spawn` for that."""
         heapq.heappush(self._events, (max(time, self.now), next(self._numbers), action))
 
     def after(self, seconds: float, action: Callable[[], object]) -> None:
-        """Do something so many seconds from now. It may not sleep."""
+        """Run an action after some seconds. It must not sleep."""
         self.at(self.now + seconds, action)
 
     def spawn(self, process: Callable[[], object], delay: float = 0.0) -> None:
-        """Begin a process, which may sleep, so many seconds from now."""
+        """Begin a process, which may sleep, after some seconds."""
         self.after(delay, greenlet(process, self._hub).switch)
 
     def sleep(self, seconds: float) -> None:
-        """Let a process wait."""
+        """Let the current process wait."""
         wakes = self.now + seconds
         if wakes <= self._end and (not self._events or wakes < self._events[0][0]):
-            self.now = wakes  # nobody else does anything until then
+            self.now = wakes  # no other process has anything to do until then
             return
         self.at(wakes, getcurrent().switch)
         self._hub.switch()
 
     def run(self, until: float) -> None:
-        """Let time pass until `until` (seconds since the epoch), or until nothing is left to happen."""
+        """Run until a time (seconds since the epoch), or until there is no event."""
         self._end = until
         self._hub = getcurrent()
         while self._events and self._events[0][0] <= until:
@@ -61,11 +61,11 @@ class Simulation:
         self.now = until
 
     def close(self) -> None:
-        """End all processes. Python cannot see that nobody needs them: their frames would stay for ever."""
+        """End all processes. Python cannot see that they are unused: their frames would stay for ever."""
         self._events.clear()
 
     def parallel(self, workers: int) -> Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]:
-        """Return what calls a function with many values, so many of them at the same time, and waits for all."""
+        """Return a function that calls another one with many values, several at the same time, and waits for all."""
 
         def call_all(function: Callable[[Any], Any], values: Sequence[Any]) -> list[Any]:
             if len(values) < 2:

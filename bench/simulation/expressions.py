@@ -1,4 +1,4 @@
-"""The expressions of DynamoDB, as Python functions; and how large an item is."""
+"""Translate DynamoDB's expressions to Python functions, and compute the size of an item."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -7,11 +7,11 @@ from functools import cache
 from typing import Any
 
 Wire = Mapping[str, Any]
-"""An attribute's value as the client gives it, as {"S": "text"}."""
+"""An attribute's value as in the client, such as {"S": "text"}."""
 Item = dict[str, Wire]
 Names = tuple[tuple[str, str], ...]
 Test = Callable[[Mapping[str, Wire], Mapping[str, Wire]], bool]
-"""Whether a condition holds of an item, with these values of the expression."""
+"""Returns whether an item fulfils a condition, with the expression's values."""
 
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "=": lambda one, other: one == other,
@@ -26,7 +26,7 @@ TOKEN = re.compile(r"\s*(attribute_not_exists\([^)]*\)|\(|\)|AND\b|OR\b|[#:]?\w+
 
 @cache
 def condition_of(expression: str, names: Names) -> Test:
-    """Read a condition: comparisons and attribute_not_exists, joined by AND, OR and parentheses."""
+    """Parse a condition: comparisons and attribute_not_exists, joined by AND, OR and parentheses."""
     tokens = TOKEN.findall(expression)
     if "".join(tokens) != re.sub(r"\s+", "", expression):
         raise NotImplementedError(expression)
@@ -70,7 +70,7 @@ def _single(tokens: list[str], names: Mapping[str, str]) -> Test:
     def compared(item: Mapping[str, Wire], values: Mapping[str, Wire]) -> bool:
         there, given = item.get(name), values[value]
         if there is None or there.keys() != given.keys():
-            return False  # values of different types are never compared, nor is one that is not there
+            return False  # values of different types are never compared, nor missing ones
         return compare(_plain(there), _plain(given))
 
     return compared
@@ -78,7 +78,7 @@ def _single(tokens: list[str], names: Mapping[str, str]) -> Test:
 
 @cache
 def changes_of(expression: str, names: Names) -> list[Callable[[Item, Mapping[str, Wire]], str]]:
-    """Read an update: what changes an item, and returns the attribute that it changed."""
+    """Parse an update into functions; each changes an item and returns the name of the changed attribute."""
     known = dict(names)
     parts = re.split(r" ?\b(SET|REMOVE|ADD) ", expression)
     return [
@@ -112,7 +112,7 @@ def _change(verb: str, clause: str, names: Mapping[str, str]) -> Callable[[Item,
 
 
 def _plain(value: Wire) -> Any:
-    """Return a value that compares as DynamoDB compares."""
+    """Return a value that compares as in DynamoDB."""
     ((kind, content),) = value.items()
     if kind == "N":
         return float(content)
@@ -129,7 +129,7 @@ def size_of(item: Item, names: Iterable[str]) -> int:
 def _size(value: Wire) -> int:
     ((kind, content),) = value.items()
     if kind == "S":
-        return len(content)  # of ASCII, which all is here
+        return len(content)  # all text here is ASCII
     if kind == "N":
         return len(content) // 2 + 1
     if kind == "M":

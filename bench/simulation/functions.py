@@ -1,10 +1,10 @@
-"""SQS queues, and Lambda functions that read them or are invoked, as documented.
+"""Simulate SQS queues, and Lambda functions that read them or are invoked, as documented.
 
 Facts: SQS API reference (SendMessage: DelaySeconds are whole seconds, 0 to 900; ChangeMessageVisibility), SQS developer
 guide ("Amazon SQS visibility timeout"). Lambda developer guide, "Configuring scaling behavior for SQS event source
 mappings": long polling; five batches at once at first; 300 more a minute while there are messages, up to
 MaximumConcurrency; back to five when traffic is low. "Understanding the Lambda execution environment lifecycle": an
-environment is used again for the next invocation; its start is billed, as its seconds are, by the millisecond.
+environment is used again for the next invocation; its start is billed like its run time, by the millisecond.
 """
 
 import heapq
@@ -20,26 +20,26 @@ from bench.simulation.engine import Simulation
 AT_FIRST, MORE_A_MINUTE = 5, 300
 MINUTE = 60.0
 RECEIVE_SECONDS = 0.03
-"""From a message's time, or the end of the invocation before, to the next one's start: a long poll answers at once. Not
-documented; two calls and an invocation."""
+"""Seconds from a message's time, or the end of the invocation before, to the next start: a long poll answers at once.
+Not documented; two calls and an invocation."""
 SQS_SECONDS = 0.010
 """Of a call."""
 IDLE_SECONDS = 300.0
-"""After which an environment is gone that nobody used. Not documented: five to fifteen minutes are seen."""
+"""Seconds after which an unused environment is removed. Not documented: five to fifteen minutes are observed."""
 LONGEST_DELAY = 900
 
 
 Handler = Callable[[Any, Callable[[], float]], Any]
-"""Takes an event and what gives the function's seconds left."""
+"""Takes an event and a function that returns the remaining seconds."""
 
 
 class TimedOut(Exception):
-    """A function ran longer than its timeout, which nothing here survives: on AWS it would have been ended."""
+    """A function ran longer than its timeout. The simulation stops; on AWS the function would be ended."""
 
 
 @dataclass
 class Use:
-    """What a function was billed for. `seconds` include the starts."""
+    """The billed usage of a function. `seconds` include the starts."""
 
     invocations: int = 0
     starts: int = 0
@@ -49,8 +49,8 @@ class Use:
 class Function:
     """A Lambda function.
 
-    `handler` takes the event and gives what the function returns; `start_seconds` is what a new environment takes.
-    `timeout` is in seconds, `memory_mb` for the bill.
+    `handler` takes the event and returns the function's result. `start_seconds` is the start of a new environment.
+    `timeout` is in seconds. `memory_mb` is for the bill.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class Function:
         self._timeout = timeout
         self._start_seconds = start_seconds
         self._idle: list[float] = []
-        """Since when each environment that is there waits, the last used at the end."""
+        """The times since when each environment is idle, the last used at the end."""
 
     def invoke(self, event: Any) -> Any:
-        """Run the handler in an environment, a new one if there is none, and return what it returns."""
+        """Run the handler in an environment, a new one if none is idle, and return its result."""
         now = self._simulation.now
         if self._idle and self._idle[-1] > now - IDLE_SECONDS:
             self._idle.pop()
         else:
-            self._idle.clear()  # the others have waited for longer
+            self._idle.clear()  # the others have been idle longer
             self.use.starts += 1
             self._simulation.sleep(self._start_seconds)
         ends = self._simulation.now + self._timeout
@@ -92,7 +92,7 @@ class Function:
 
 @dataclass
 class Message:
-    """A message of a queue. `receives`: how often it was received."""
+    """A message of a queue. `receives`: the number of receives."""
 
     id: str
     body: str
@@ -101,7 +101,7 @@ class Message:
 
 @dataclass
 class QueueUse:
-    """Calls of a queue that are billed, and how many messages came and were received."""
+    """The billed calls of a queue, and the numbers of messages sent and received."""
 
     sent: int = 0
     receives: int = 0
@@ -109,7 +109,7 @@ class QueueUse:
 
 
 class Queue:
-    """A standard queue, and its client. `visibility` is its time-out in seconds."""
+    """A standard queue with its client. `visibility` is its timeout in seconds."""
 
     def __init__(self, simulation: Simulation, visibility: float) -> None:
         self.use = QueueUse()
@@ -120,7 +120,7 @@ class Queue:
         self._hidden: list[tuple[float, int, Message]] = []
         self._numbers = count()
         self._received: dict[str, float] = {}
-        """When each message that was received is visible again, by its receipt handle."""
+        """When each received message becomes visible again, by its receipt handle."""
 
     def __len__(self) -> int:
         """Return how many messages can be received."""
@@ -142,14 +142,14 @@ class Queue:
         self._received[request["ReceiptHandle"]] = self._simulation.now + request["VisibilityTimeout"]
 
     def send(self, body: str, delay: int = 0) -> None:
-        """Put a message on the queue, without the time that a call takes."""
+        """Put a message on the queue, without the duration of a call."""
         if not 0 <= delay <= LONGEST_DELAY or delay != int(delay):
             raise ValueError(f"DelaySeconds {delay}")
         self.use.sent += 1
         self._show(Message(f"message-{next(self._numbers)}", body), self._simulation.now + delay)
 
     def receive(self) -> Message:
-        """Receive a message; there is one."""
+        """Receive a message; there must be one."""
         message = self._ready.popleft()
         message.receives += 1
         self.use.receives += 1
@@ -158,12 +158,12 @@ class Queue:
         return message
 
     def done(self, message: Message) -> None:
-        """Delete a message that was received."""
+        """Delete a received message."""
         self.use.calls += 1
         del self._received[message.id]
 
     def again(self, message: Message) -> None:
-        """Leave a message that was received to its visibility time-out."""
+        """Let a received message become visible after the visibility timeout."""
         self._show(message, self._received.pop(message.id))
 
     def _call(self) -> None:
@@ -181,7 +181,7 @@ class Queue:
 
 
 class EventSource:
-    """Reads a queue for a function, one message an invocation, `maximum` (MaximumConcurrency) at a time at most."""
+    """Reads a queue for a function, one message per invocation, at most `maximum` (MaximumConcurrency) at a time."""
 
     def __init__(self, simulation: Simulation, queue: Queue, function: Function, maximum: int) -> None:
         self._simulation = simulation
@@ -195,7 +195,7 @@ class EventSource:
         simulation.after(MINUTE, self._shrink)
 
     def _read(self) -> None:
-        """Start functions for the messages that there are."""
+        """Start functions for the present messages."""
         while len(self._queue) and self._busy < self._allowed:
             self._busy += 1
             self._busiest = max(self._busiest, self._busy)
@@ -212,7 +212,7 @@ class EventSource:
             self._read()
 
     def _shrink(self) -> None:
-        """Read as many messages at once as were read in the last minute, five at least."""
+        """Reduce the concurrency to that of the last minute, at least five."""
         self._allowed = min(self._allowed, max(AT_FIRST, self._busiest))
         self._busiest = self._busy
         self._simulation.after(MINUTE, self._shrink)
@@ -228,7 +228,7 @@ class EventSource:
 
 
 def _record(message: Message) -> dict[str, Any]:
-    """Return a message as a function gets it."""
+    """Return a message as in a function's event."""
     return {
         "messageId": message.id,
         "receiptHandle": message.id,

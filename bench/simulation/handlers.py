@@ -23,14 +23,16 @@ from posedrop.poll.status_poller import StatusPoller
 from posedrop.segmind.rescue import Rescue
 from posedrop.submit.composition import make_submission
 from posedrop.submit.lookup import RequestLookup
+from posedrop.submit.request_body import RequestBody
+from posedrop.submit.wait_loop import WaitLoop
 
 INTAKE_SECONDS = 0.35
-"""What intake takes for one pose besides the line and the ledger: two listings, reading face, pose and job file (a few
+"""Seconds of intake for one pose, without the line and the ledger: two listings, reading face, pose and job file (a few
 MB), checking both. Assumed."""
 
 
 def intake(parts: Parts, uploads: dict[str, tuple[str, str]]) -> Handler:
-    """Return the handler of `intake`. `uploads`: the character and pose behind each message."""
+    """Return the handler of `intake`. `uploads`: the character and pose of each message."""
     ledger, simulation = parts.ledger("intake"), parts.simulation
     line = Line(parts.items("intake"))
     entrance = Entrance(parts.gate(parts.client("intake")), line, parts.sender(), simulation.clock)
@@ -48,8 +50,8 @@ def intake(parts: Parts, uploads: dict[str, tuple[str, str]]) -> Handler:
     return handler
 
 
-def dispatch(parts: Parts, took: Callable[[float], None]) -> Handler:
-    """Return the handler of `dispatch`. `took` is called with the seconds of each run."""
+def dispatch(parts: Parts, observe: Callable[[float], None]) -> Handler:
+    """Return the handler of `dispatch`. `observe` is called with the seconds of each run."""
     dispatcher = Dispatcher(
         parts.gate(parts.client("dispatch")),
         Line(parts.items("dispatch")),
@@ -62,7 +64,7 @@ def dispatch(parts: Parts, took: Callable[[float], None]) -> Handler:
     def handler(event: Any, remaining: Callable[[], float]) -> Dispatched:
         began = parts.simulation.now
         done = dispatcher.run(remaining)
-        took(parts.simulation.now - began)
+        observe(parts.simulation.now - began)
         Metrics().metric_set.clear()
         return done
 
@@ -75,19 +77,20 @@ def submit(
     wake_dispatch: Callable[[], None],
     unexpected: Callable[[Exception], None],
 ) -> Handler:
-    """Return the handler of `submit`. `unexpected` is called with each error that the code did not expect."""
+    """Return the handler of `submit`. `unexpected` is called with each unexpected error."""
     simulation, ledger, gate = parts.simulation, parts.ledger("submit"), parts.gate(parts.client("submit"))
+    settings = submit_settings(parts.setting)
+    pictures = cast(Any, None)  # the simulation's pictures need no preparation
+    executions = Executions(cast(Any, workflows), "arn:stateMachine:jobs")
     submission = make_submission(
-        submit_settings(parts.setting),
-        s3=cast(Any, parts.objects),
+        settings,
         ledger=ledger,
         gate=gate,
         segmind=parts.provider,
         lookup=RequestLookup(ledger, parts.provider, gate, None, Rescue(None), clock=simulation.clock),
         api_key=Key(),
-        executions=Executions(cast(Any, workflows), "arn:stateMachine:jobs"),
-        latency=parts.latency("submit"),
-        pictures=cast(Any, None),  # no picture of the simulation needs to be prepared
+        body=RequestBody(settings, cast(Any, parts.objects), pictures, simulation.clock),
+        wait_loop=WaitLoop(ledger, executions, parts.latency("submit")),
         wake_dispatch=wake_dispatch,
         clock=simulation.clock,
         sleep=simulation.sleep,

@@ -1,4 +1,4 @@
-"""What jobs of a simulated stack cost on AWS at list prices: bench/prices.json has each with its source."""
+"""Compute the AWS cost of a simulated stack's jobs at list prices: bench/prices.json has each with its source."""
 
 from bench.cost import load_prices
 from bench.simulation.stack import Stack
@@ -16,8 +16,8 @@ REST = {
     "lambda_request": 3.62,
     "lambda_gb_second": 0.095 * 0.25 + 0.163 * 0.5,
 }
-"""What a job takes that is not simulated, by the name of its price: as `python -m bench jobs` counts it on the local
-stack. What is there of Lambda are `poll` and `deliver`."""
+"""The usage of a job that is not simulated, by the name of its price: as `python -m bench jobs` counts it on the local
+stack. Its Lambda usage is that of `poll` and `deliver`."""
 SERVICES = {
     "Step Functions": ("step_functions_transition",),
     "Lambda": ("lambda_request", "lambda_gb_second"),
@@ -29,14 +29,14 @@ SERVICES = {
 
 
 def cost(stack: Stack) -> dict[str, float]:
-    """Return what JOBS such jobs cost, in USD by service."""
+    """Return the cost of JOBS such jobs, in USD by service."""
     used = amounts(stack)
     prices = load_prices()
     return {service: JOBS * sum(used[name] * prices[name] for name in names) for service, names in SERVICES.items()}
 
 
 def amounts(stack: Stack) -> dict[str, float]:
-    """Return what a job took, by the name of its price."""
+    """Return the usage of a job, by the name of its price."""
     used = {**REST, "dynamodb_write": 0.0, "dynamodb_read": 0.0, "sqs_request": 0.0}
     for name, function in stack.functions.items():
         jobs = stack.jobs_of(name)

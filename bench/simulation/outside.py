@@ -1,4 +1,4 @@
-"""What stands in for the provider, S3 and Step Functions: what they do for a job that waits, and the time they take."""
+"""Simulate the provider, S3 and Step Functions: their behaviour for a waiting job, and their durations."""
 
 import json
 import math
@@ -19,20 +19,20 @@ from posedrop.segmind.responses import ProviderResponse
 BUCKET = "posedrop-uploadbucket-0123456789ab"
 START_EXECUTION_SECONDS = 0.03
 GET_SECONDS = 0.15
-"""Of a poll at the provider. Assumed."""
+"""Seconds of a poll at the provider. Assumed."""
 HEAD_SECONDS = 0.02
 INFERENCE_SECONDS, INFERENCE_SPREAD = 31.4, 0.25
-"""Of the model, lognormal: as in bench/jobs.py."""
+"""Seconds of the model, lognormal: as in bench/jobs.py."""
 JOB_COST = 0.0294
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A stack's parameters, and the provider's ways.
+    """A stack's parameters, and the provider's behaviour.
 
-    counts: which calls the provider counts, submits or all; the stack is deployed so (LimitCounts). submit_concurrency:
-    None for the template's default. post_seconds: median of a submit's response time, which is lognormal with
-    `post_spread`. begin: seconds after midnight UTC.
+    counts: which calls the provider counts, submits or all; the stack is deployed with the same (LimitCounts).
+    submit_concurrency: None for the template's default. post_seconds: the median response time of a submit, lognormal
+    with `post_spread`. begin: seconds after midnight UTC.
     """
 
     requests_per_minute: float = 50
@@ -47,10 +47,10 @@ class Setting:
 
 
 class Provider(Segmind):
-    """Stands in for Segmind: takes its time, does the jobs, refuses more calls than are `allowed` in any 60 seconds.
+    """Simulates Segmind: takes time, runs the jobs, and refuses more than `allowed` calls in any 60 seconds.
 
-    refuses_key: while it holds, submits are answered 401. posted: when each accepted submit came, and its job's id;
-    counted: when each accepted call came that counts; limited, refused: calls answered 429, 401.
+    refuses_key: submits are answered 401. posted: the time of each accepted submit, and its job's id. counted: the
+    times of accepted calls that count. limited, refused: the numbers of 429s and 401s.
     """
 
     def __init__(self, simulation: Simulation, setting: Setting) -> None:
@@ -64,7 +64,7 @@ class Provider(Segmind):
         self._setting = setting
         self._window: deque[float] = deque()
         self._ends: dict[str, tuple[float, float]] = {}
-        """By request id: when the job ends, and how many seconds it took."""
+        """When the job ends, and its duration in seconds, by request id."""
 
     def submit(self, body: dict[str, Any], timeouts: Timeouts) -> str:
         """Do what Segmind.submit does."""
@@ -102,11 +102,11 @@ class Provider(Segmind):
         return ProviderResponse(state=COMPLETED, inference_seconds=self.forget(request_id)[1], cost_usd=JOB_COST)
 
     def forget(self, request_id: str) -> tuple[float, float]:
-        """Return when a job ends and how many seconds it takes, for the last time."""
+        """Return when a job ends, and its duration in seconds; then forget the job."""
         return self._ends.pop(request_id)
 
     def _count(self) -> bool:
-        """Count a call; return whether it is within what is allowed."""
+        """Count a call; return whether it is within the limit."""
         now = self._simulation.now
         while self._window and self._window[0] <= now - MINUTE:
             self._window.popleft()
@@ -119,7 +119,7 @@ class Provider(Segmind):
 
 
 class Key(ApiKey):
-    """Stands in for the API key: the same always."""
+    """Simulates the API key, which is always the same."""
 
     def __init__(self) -> None:
         super().__init__("key")
@@ -129,19 +129,19 @@ class Key(ApiKey):
         return "SG_0"
 
     def renew(self) -> bool:
-        """Say that the key is the same one."""
+        """Return that the key has not changed."""
         return False
 
 
 class ObjectStore:
-    """Stands in for S3: everything is there. `heads` counts the calls."""
+    """Simulates S3, in which every object exists. `heads` counts the calls."""
 
     def __init__(self, simulation: Simulation) -> None:
         self.heads = 0
         self._simulation = simulation
 
     def generate_presigned_url(self, _: str, **request: Any) -> str:
-        """Return a URL without a signature that carries the file name."""
+        """Return a URL without a signature that contains the file name."""
         name = request["Params"]["ResponseContentDisposition"].split('"')[1]
         return f"https://{BUCKET}.test/{request['Params']['Key']}?name={name}"
 
@@ -153,7 +153,7 @@ class ObjectStore:
 
 
 class Workflows:
-    """Stands in for Step Functions: starts what `run` makes of an execution's input."""
+    """Simulates Step Functions: starts `run` with an execution's input."""
 
     def __init__(self, simulation: Simulation, run: Callable[[dict[str, Any]], None]) -> None:
         self.started = 0

@@ -1,4 +1,4 @@
-"""The parts of the simulated stack: the project's own gate, ledger and line on its table, for each function."""
+"""The parts of the simulated stack: the project's gate, ledger and line on the simulated table, for each function."""
 
 from typing import Any, cast
 
@@ -17,14 +17,14 @@ from posedrop.gate.latency import LatencyStore
 from posedrop.gate.rate_limit import RateLimit
 
 START_SECONDS: dict[str, float] = {"intake": 0.6, "dispatch": 0.6, "submit": 0.9, "poll": 0.7}
-"""Of a new environment: half a CPU or less imports boto3 and the package, and makes the clients."""
+"""Seconds of a new environment: half a CPU or less imports boto3 and the package, and creates the clients."""
 CALL_SECONDS = 0.002
-"""Of the half of a processor that comes with 1,024 MB, for one call of AWS. So `dispatch` writes at most 500 records a
-second, in however many threads. Botocore alone takes 1.1 ms of a whole one here."""
+"""Seconds of the half processor that 1,024 MB include, for one AWS call. So `dispatch` writes at most 500 records a
+second, with any number of threads. Botocore alone takes 1.1 ms of a whole processor here."""
 
 
 class Parts:
-    """Makes what the functions are made of. `meters` count what each function reads and writes."""
+    """Creates the parts of the functions. `meters` count the reads and writes of each function."""
 
     def __init__(self, simulation: Simulation, setting: Setting) -> None:
         self.simulation = simulation
@@ -39,7 +39,7 @@ class Parts:
 
     def client(self, function: str) -> Any:
         """Return a function's client of DynamoDB."""
-        processor = CALL_SECONDS if function == "dispatch" else 0.0  # the others make one call after the other
+        processor = CALL_SECONDS if function == "dispatch" else 0.0  # the others make their calls one after the other
         return Client(self.simulation, self.table, self.meters[function], processor=processor)
 
     def unmetered(self) -> Any:
@@ -47,7 +47,7 @@ class Parts:
         return Client(self.simulation, self.table, Meter(), timed=False)
 
     def items(self, function: str) -> Items:
-        """Return a function's door to single items."""
+        """Return a function's access to single items."""
         return Items(self.client(function), TABLE)
 
     def gate(self, client: Any) -> Gate:
@@ -60,15 +60,15 @@ class Parts:
         return Ledger(self.client(function), TABLE)
 
     def latency(self, function: str) -> LatencyStore:
-        """Return what a function knows of the jobs' latency."""
+        """Return a function's latency store."""
         return LatencyStore(self.client(function), TABLE, parameter("TypicalInferenceSeconds"))
 
     def sender(self) -> SubmitQueue:
-        """Return what sends messages to `submit`."""
+        """Return the sender of messages to `submit`."""
         return SubmitQueue(cast(Any, self.submit_queue), "submits", self.simulation.parallel(WORKERS))
 
     def function(self, name: str, handler: Handler) -> Function:
-        """Return a function of the size and with the time-out that the template gives it."""
+        """Return a function with the memory and timeout of the template."""
         made = template()["Resources"][f"{name.title()}Function"]["Properties"]
         timeout = made["Timeout"]
         return Function(

@@ -40,14 +40,14 @@ def sample_job(character: str, pose: str, name: str) -> Job:
 
 
 def output(character: str, pose: str) -> dict[str, Any]:
-    """Return what the ledger says of a stored image."""
+    """Return the ledger's data about a stored image."""
     key = f"outputs/{character}/{pose}/{character}-{pose}-0123456789abcdef/1/1.png"
     stored = {"bucket": "outputs", "key": key, "uri": f"s3://outputs/{key}", "content_type": "image/png"}
     return {**stored, "bytes": IMAGE_BYTES, "sha256": SHA256, "width": 1024, "height": 1024}
 
 
 def item_in_line(simulation: Simulation, character: str, pose: str, name: str, came: float) -> dict[str, Any]:
-    """Let the ledger write a job in line, in a table of its own, and return its item.
+    """Write a job in line, with the ledger in its own table, and return its item.
 
     `came`: when it was queued (seconds since the epoch).
     """

@@ -1,8 +1,7 @@
-"""The project's own gate, line, entrance, dispatcher, submission and ledger in a simulated stack, as deployed.
+"""The project's gate, line, entrance, dispatcher, submission and ledger in a simulated stack, as deployed.
 
-Of `intake` and `deliver` what they do with S3 and the provider only takes its time here; the line, the ledger and the
-budget they write as they do on AWS. What stands in for the services around is in outside.py; sizes and limits come from
-template.yaml.
+The work of `intake` and `deliver` with S3 and the provider is only simulated as time; they write the line, the ledger
+and the budget as on AWS. outside.py simulates the other services; sizes and limits come from template.yaml.
 """
 
 import gc
@@ -30,34 +29,34 @@ from posedrop.gate.budget import Charge
 from posedrop.gate.gate import GateState
 
 logger = Logger()
-"""The parent of the package's loggers, which they cannot do without."""
+"""The parent of the package's loggers, which need it."""
 
 START = 1_798_761_600.0
-"""2027-01-01, midnight UTC, to which the scenarios' hours are added."""
+"""2027-01-01, midnight UTC; the scenarios' hours are added."""
 
 SCHEDULE_DELAY = 10.0
-"""Seconds by which a run of each minute's schedule may be late. "Several seconds" (EventBridge user guide, rules that
+"""Seconds by which a run of a one-minute schedule may be late. "Several seconds" (EventBridge user guide, rules that
 run on a schedule)."""
 INVOKE_SECONDS = 0.1
-"""Until a function runs that was invoked asynchronously."""
+"""Seconds until an asynchronously invoked function runs."""
 STEP_SECONDS = 0.05
-"""From the end of a state of an execution to the start of the next one's function. Assumed."""
+"""Seconds from the end of a state to the start of the next state's function. Assumed."""
 SEEN_SECONDS = 2.5
-"""From a job's end until it is seen where polls are not simulated: the median of bench/polling.py."""
+"""Seconds from a job's end to its detection if polls are not simulated: the median of bench/polling.py."""
 DELIVER_SECONDS = 1.0
-"""For fetching the picture and storing it. Assumed."""
+"""Seconds to fetch and store the picture. Assumed."""
 
 
 @dataclass
 class Waiting:
-    """A job as the benchmark knows it: its number in the order of arrival, and when it came."""
+    """A job of the benchmark: its number in the order of arrival, and its arrival time."""
 
     number: int
     since: float
 
 
 class Stack:
-    """A simulated stack. `jobs` are all that came, by their id; those that are delivered leave the table."""
+    """A simulated stack. `jobs` are all jobs by their ids; delivered ones leave the table."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -67,11 +66,11 @@ class Stack:
         self.upload_queue, self.submit_queue = self.parts.upload_queue, self.parts.submit_queue
         self.workflows = Workflows(self.simulation, self._execute)
         self.dispatch_seconds: list[float] = []
-        """What each run of `dispatch` took."""
+        """The seconds of each run of `dispatch`."""
         self.jobs: dict[str, Waiting] = {}
         self.delivered = 0
         self.unexpected: list[Exception] = []
-        """Errors that the project's code did not expect. It survives them; a simulation must not hide them."""
+        """Errors that the project's code did not expect. It survives them, but a simulation must not hide them."""
         self.concurrency = setting.submit_concurrency or int(parameter("SubmitConcurrency"))
         self._uploads: dict[str, tuple[str, str]] = {}
         self._ledger = self.parts.ledger("deliver")
@@ -83,7 +82,7 @@ class Stack:
         EventSource(self.simulation, self.submit_queue, self.functions["submit"], self.concurrency)
         self.simulation.spawn(self._schedule, self.simulation.random.uniform(0, MINUTE))
 
-    # ---- what happens to it ----------------------------------------------------------------------------------------
+    # ---- events ----------------------------------------------------------------------------------------------------
 
     def upload(self, character: str, poses: int) -> list[str]:
         """Upload so many poses at once; return their job ids."""
@@ -99,12 +98,12 @@ class Stack:
         return made
 
     def let_wait(self, character: str, poses: int) -> None:
-        """Let so many jobs of one client stand in line already.
+        """Put so many jobs of one client in line.
 
-        The first is written by the ledger, the others are its copies with keys of their own.
+        The ledger writes the first one; the others are copies with their own keys.
         """
         gc.unfreeze()
-        gc.collect()  # what is left of the stack before
+        gc.collect()  # the remains of the stack before
         pattern: dict[str, Any] = {}
         since = self.simulation.now
         for number in range(poses):
@@ -123,24 +122,24 @@ class Stack:
             item = {**pattern, **{key: {"S": value} for key, value in own.items()}, "rank": {"N": str(rank)}}
             self.parts.table.load(item)
         self.parts.table.load({"job_id": {"S": client_item(character)}, "rank": {"N": str(poses)}})
-        gc.freeze()  # many objects that stay: to look through them again and again takes half of the time
+        gc.freeze()  # these objects stay: scanning them repeatedly takes half of the time
 
     def deploy(self, setting: Setting) -> None:
-        """Deploy the stack with other parameters: from now on each invocation has them."""
+        """Deploy the stack with other parameters, for all later invocations."""
         self.setting = self.parts.setting = setting
         for name, handler in self._handlers().items():
             self.functions[name].handler = handler
 
     def gate(self) -> GateState:
-        """Return the gate's state, at no cost."""
+        """Return the gate's state, without cost."""
         return self.parts.gate(self.parts.unmetered()).read(self.simulation.now)
 
     def close(self) -> None:
-        """End the stack: its items are many."""
+        """End the stack, to free its many items."""
         self.simulation.close()
 
     def run(self, seconds: float) -> None:
-        """Let time pass. Raises the first error that the project's code did not expect."""
+        """Run for some seconds. Raises the first error that the project's code did not expect."""
         with quiet():
             self.simulation.run(self.simulation.now + seconds)
         if self.unexpected:
@@ -148,15 +147,15 @@ class Stack:
 
     @property
     def waiting(self) -> int:
-        """How many jobs have not been accepted by the provider."""
+        """Return how many jobs the provider has not accepted."""
         return len(self.jobs) - len(self.provider.posted)
 
     def numbers_sent(self) -> list[int]:
-        """Return the numbers of the jobs in the order in which the provider accepted them."""
+        """Return the numbers of the jobs in the order of their acceptance by the provider."""
         return [self.jobs[name].number for _, name in self.provider.posted]
 
     def jobs_of(self, function: str) -> int:
-        """Return how many jobs a function has been through with; 1 if there is none, for averages."""
+        """Return how many jobs a function has finished; 1 if there is none, for averages."""
         taken_in = self.functions["intake"].use.invocations
         return max(1, {"intake": taken_in, "deliver": self.delivered}.get(function, len(self.provider.posted)))
 
@@ -171,7 +170,7 @@ class Stack:
         }
 
     def _execute(self, given: dict[str, Any]) -> None:
-        """The execution of a job that was sent. Where polls do not count, only their time passes."""
+        """Run the execution of a sent job. If polls do not count, only their time passes."""
         if self.setting.counts == "submits":
             ended, inference = self.provider.forget(given["request_id"])
             self.simulation.sleep(ended + SEEN_SECONDS - self.simulation.now)
@@ -185,7 +184,7 @@ class Stack:
         self._deliver(given["job_id"], inference)
 
     def _deliver(self, name: str, inference: float) -> None:
-        """What `deliver` writes, in its order."""
+        """Make the writes of `deliver`, in order."""
         now = self.simulation.clock
         record = self._ledger.get(name)
         assert record is not None
@@ -210,7 +209,7 @@ class Stack:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the functions' logs to themselves: they are many, and of another time."""
+    """Silence the functions' logs: they are many, and their times are simulated."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

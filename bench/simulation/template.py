@@ -1,4 +1,4 @@
-"""What template.yaml says of a stack: the simulation has no sizes and limits of its own."""
+"""Read template.yaml: the simulation has no sizes and limits of its own."""
 
 from functools import cache
 from pathlib import Path
@@ -13,26 +13,26 @@ TABLE = "jobs"
 
 @cache
 def template() -> dict[str, Any]:
-    """Return template.yaml, its short forms spelt out."""
-    from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]  # here: it takes 0.3 s to import
+    """Return template.yaml, with its short forms expanded."""
+    from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]  # imported here because it takes 0.3 s
 
     found: dict[str, Any] = yaml_parse((Path(__file__).parents[2] / "template.yaml").read_text(encoding="utf-8"))
     return found
 
 
 def parameter(name: str) -> float:
-    """Return the default of a parameter of the template that is a number."""
+    """Return the default of a numeric parameter of the template."""
     return float(template()["Parameters"][name]["Default"])
 
 
 def intake_concurrency() -> int:
-    """Return how many functions read the upload queue at most."""
+    """Return the maximum number of functions that read the upload queue."""
     events = template()["Resources"]["IntakeFunction"]["Properties"]["Events"]
     return int(events["Uploads"]["Properties"]["ScalingConfig"]["MaximumConcurrency"])
 
 
 def indexes() -> dict[str, Index]:
-    """Return the table's indexes. Only the line is read here."""
+    """Return the table's indexes. The simulation reads only the line's."""
     found = {}
     for index in template()["Resources"]["JobsTable"]["Properties"]["GlobalSecondaryIndexes"]:
         partition, sort = (key["AttributeName"] for key in index["KeySchema"])
@@ -42,7 +42,7 @@ def indexes() -> dict[str, Index]:
 
 
 def submit_settings(setting: Setting) -> SubmitSettings:
-    """Return the environment of `submit`."""
+    """Return the settings of `submit`."""
     return SubmitSettings(
         jobs_table=TABLE,
         segmind_requests_per_minute=setting.requests_per_minute,

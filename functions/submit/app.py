@@ -31,7 +31,9 @@ from posedrop.segmind.rescue import Rescue
 from posedrop.settings import SubmitSettings, from_environment
 from posedrop.submit.composition import make_submission
 from posedrop.submit.lookup import RequestLookup
+from posedrop.submit.request_body import RequestBody
 from posedrop.submit.submission import Submission
+from posedrop.submit.wait_loop import WaitLoop
 
 logger = Logger()
 
@@ -103,17 +105,17 @@ def submission() -> Submission:
     # Requests are found in the history by the file name in their image URLs. With base64 there are none.
     by_name = history if found.image_transport == "presigned-url" else None
     s3 = s3_client()
+    executions = Executions(boto3.client("stepfunctions"), found.state_machine_arn)
+    latency = LatencyStore(dynamodb(), found.jobs_table, found.typical_inference_seconds)
     return make_submission(
         found,
-        s3=s3,
         ledger=ledger(),
         gate=gate,
         segmind=segmind,
         lookup=RequestLookup(ledger(), segmind, gate, by_name, Rescue(history, time.time), clock=time.time),
         api_key=api_key,
-        executions=Executions(boto3.client("stepfunctions"), found.state_machine_arn),
-        latency=LatencyStore(dynamodb(), found.jobs_table, found.typical_inference_seconds),
-        pictures=pictures(s3, found),
+        body=RequestBody(found, s3, pictures(s3, found), time.time),
+        wait_loop=WaitLoop(ledger(), executions, latency),
         wake_dispatch=wake_dispatch,
         account=CreditsStore(items, clock=time.time, model=found.model),
         clock=time.time,

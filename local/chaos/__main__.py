@@ -28,13 +28,13 @@ from local.processes import LocalError
 
 DIRECTORY = ROOT / ".local" / "chaos"
 LIMIT_SECONDS = 330.0
-"""For all that happens once the stack is up."""
+"""The most seconds of a run after the stack is up."""
 QUEUES = ("UploadQueue", "SubmitQueue")
 GATEWAY_FAULTS = ("lost_replies", *(f"{what} in {queue}" for what in ("twice", "late") for queue in QUEUES))
 DEATHS = [f"death of {name}Function" for name in ("Intake", "Dispatch", "Submit")]
 SHOWN_VIOLATIONS = 100
 PROCESS_BYTES = 80_000_000
-"""That a process of the local stack has at most on average: a worker of a function takes 60 to 75 MB."""
+"""The most memory of a process of the local stack, on average: a worker of a function takes 60 to 75 MB."""
 PARAMETERS: dict[str, str | int] = {
     "SettleSeconds": 1,
     "SubmitConcurrency": 4,
@@ -45,9 +45,9 @@ PARAMETERS: dict[str, str | int] = {
     "SegmindRequestsPerMinute": 1200,
 }
 VISIBILITY = 35
-"""Seconds until a message of a function that was killed is redelivered."""
+"""Seconds until a message is redelivered after its function was killed."""
 AT_ONCE = {"PollFunction": 5, "DeliverFunction": 6}
-"""Each concurrent invocation is a process of 60 MB that takes seconds to start: a burst of them would take minutes."""
+"""Each concurrent invocation is a process of 60 MB that takes seconds to start, so a burst would take minutes."""
 EMULATOR = (
     *("--latency", "2.5:0.3", "--rpm", "1200", "--cost", str(COST_USD)),
     *("--history-others", str(HISTORY_OTHERS), "--history-lag", str(HISTORY_LAG)),
@@ -82,7 +82,7 @@ def main() -> int:
 
 
 def run(stack: ChaosStack, scenario: Scenario, console: Console, limit: float) -> bool:
-    """Start the stack, let everything happen, show what came out; return whether every promise was kept."""
+    """Start the stack, run the scenario, and show the results; return whether every promise was kept."""
     began = time.monotonic()
     with MemoryWatch() as watch:
         console.print(f"Seed {scenario.seed}: {len(scenario.jobs)} jobs. Starting the local stack ...")
@@ -103,7 +103,7 @@ def run(stack: ChaosStack, scenario: Scenario, console: Console, limit: float) -
     findings = check(scenario, evidence, asked)
     findings.violations += _unproven(scenario, chaos, evidence)
     if not rested:
-        findings.violations.append(f"not all came to rest within {limit:.0f} s")
+        findings.violations.append(f"some jobs were not at rest after {limit:.0f} s")
     if watch.peak > (most := watch.most_processes * PROCESS_BYTES):
         findings.violations.append(f"{watch.peak / 1e6:.0f} MB of memory, more than {most / 1e6:.0f}")
     console.print(table(scenario, chaos, evidence, watch, (seconds, time.monotonic() - began)))
@@ -116,25 +116,25 @@ def run(stack: ChaosStack, scenario: Scenario, console: Console, limit: float) -
 
 
 def _unproven(scenario: Scenario, chaos: ChaosRun, evidence: Evidence) -> list[str]:
-    """What was to go wrong and did not: nothing is proven of it."""
+    """Return the planned faults that did not happen, so that the run proves nothing about them."""
     struck = faults_struck(scenario, evidence)
     happened = {
-        **{f"no {name} was killed at work": evidence.deaths[name] for name in ("intake", "dispatch", "submit")},
-        **{f"no {name} at a call of AWS": _times(chaos.gateway_struck, name) for name in DEATHS},
+        **{f"no {name} was killed while working": evidence.deaths[name] for name in ("intake", "dispatch", "submit")},
+        **{f"no {name} at an AWS call": _times(chaos.gateway_struck, name) for name in DEATHS},
         "no function died before a call": _times(chaos.gateway_struck, "", " before a call"),
         "no function died after a call": _times(chaos.gateway_struck, "", " after a call"),
         "no sweep has run": chaos.sweeps,
         "no fault of the provider struck": struck.total(),
         "no job was always refused": struck["always 403"],
-        "no job was always answered 500": struck["always 500"],
+        "no job always got a 500": struck["always 500"],
         "the lone job was not refused": struck["refused alone"],
-        "the history was never down": struck["history 503"],
+        "the history was never unavailable": struck["history 503"],
         "no record expired": len(chaos.forgotten) or not any(job.forgotten for job in scenario.jobs),
         "no version expired in the backlog": len(chaos.uploader.expired)
         or not any(upload.expires for upload in scenario.uploads),
         **{f"{name} never struck": chaos.gateway_struck[name] for name in GATEWAY_FAULTS},
     }
-    return [f"{what}, so nothing is proven of it" for what, times in happened.items() if not times]
+    return [f"{what}, so the run proves nothing about it" for what, times in happened.items() if not times]
 
 
 def _times(struck: Counter[str], begin: str, end: str = "") -> int:
@@ -143,10 +143,10 @@ def _times(struck: Counter[str], begin: str, end: str = "") -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.chaos", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seed", type=int, default=1, help="decides all that is drawn (default 1)")
-    parser.add_argument("--jobs", type=int, default=200, help="how many, five a character (default 200)")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of all random draws (default 1)")
+    parser.add_argument("--jobs", type=int, default=200, help="the number of jobs, five per character (default 200)")
     parser.add_argument(
-        "--limit", type=float, default=LIMIT_SECONDS, help="seconds, more for a busy machine (default %(default)g)"
+        "--limit", type=float, default=LIMIT_SECONDS, help="the most seconds of a run (default %(default)g)"
     )
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""What came out of a run, read from outside: the ledger, executions, notifications, outputs, queues, the provider."""
+"""The results of a run, read from outside: the ledger, executions, notifications, outputs, queues, the provider."""
 
 import hashlib
 import io
@@ -27,9 +27,9 @@ _deserialize = TypeDeserializer().deserialize
 
 @dataclass(frozen=True)
 class Ended:
-    """Where a job that has ended stands in the ledger.
+    """The ledger's data about a job that has ended.
 
-    `notified_at` is when its notification was sent (RFC 3339), None if it was not; `expires`: the record has a time to
+    `notified_at` is when its notification was sent (RFC 3339), None if it was not. `expires`: the record has a time to
     live.
     """
 
@@ -51,7 +51,7 @@ class Accepted:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message in the dead-letter queue: the queue that it came from, and why it is here. Both are "" if not said."""
+    """A message in the dead-letter queue: its source queue and its reason. Both are "" if unknown."""
 
     body: str
     source: str
@@ -60,7 +60,7 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class Stored:
-    """An object of the output bucket. `fault` says why it is not a whole image; of result.json there is its content."""
+    """An object of the output bucket. `fault` says why it is not a complete image; a result.json has its content."""
 
     sha256: str
     fault: str | None = None
@@ -69,13 +69,13 @@ class Stored:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All of it.
+    """All results of a run.
 
-    executions: name and status; late_tasks: of executions that timed out, how many calls of a function failed, since it
-    was killed or throttled; accepted: oldest first; stored: by key; left: the bodies of the messages that are left,
-    by queue, but for the dead letters; budgets: the items of the months, by key; aws_struck: the gateway's faults;
-    struck: how often, by line of the plan; deaths: processes that died at work, by function; resumed: records, by what
-    the sweeps did with them.
+    executions: name and status. late_tasks: for executions that timed out, the number of function calls that failed
+    because the function was killed or throttled. accepted: oldest first. stored: by key. left: the bodies of messages
+    that are left, by queue, without dead letters. budgets: the items of the months, by key. aws_struck: the gateway's
+    faults. struck: the number of times, by line of the plan. deaths: processes that died while working, by function.
+    resumed: records, by the sweeps' action.
     """
 
     records: list[Record]
@@ -105,11 +105,11 @@ class Ledger:
         self._table = stack.outputs["JobsTableName"]
 
     def read(self) -> list[Record]:
-        """All records of jobs and of waiting uploads."""
+        """Return all records of jobs and of waiting uploads."""
         return [record for record in self._items() if "status" in record and "character" in record]
 
     def budgets(self) -> dict[str, Record]:
-        """The items of the months' spending, by key."""
+        """Return the items of the months' spending, by key."""
         return {item["job_id"]: item for item in self._items() if item["job_id"].startswith("budget/")}
 
     def _items(self) -> Iterator[Record]:
@@ -119,7 +119,7 @@ class Ledger:
 
 
 def ends(records: Iterable[Record]) -> dict[tuple[str, str], Ended]:
-    """The jobs that have ended, by character and pose."""
+    """Return the jobs that have ended, by character and pose."""
     return {
         (record["character"], record["pose"]): Ended(
             record["job_id"],
@@ -134,14 +134,14 @@ def ends(records: Iterable[Record]) -> dict[tuple[str, str], Ended]:
 
 
 def depth(stack: LocalStack, queue_url: str) -> int:
-    """How many messages a queue has, those in flight and delayed ones too."""
+    """Return the number of messages of a queue, including those in flight and delayed."""
     names = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
     found = stack.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)["Attributes"]
     return sum(int(found[name]) for name in names)
 
 
 def waiting_messages(stack: LocalStack) -> list[str]:
-    """Return the bodies of all messages in the pipeline's queues, of those in flight and delayed too.
+    """Return the bodies of all messages in the pipeline's queues, including those in flight and delayed.
 
     MiniStack shows the messages without receiving them.
     """
@@ -159,14 +159,14 @@ def waiting_messages(stack: LocalStack) -> list[str]:
 
 
 def running(stack: LocalStack) -> set[str]:
-    """The names of the executions that are under way."""
+    """Return the names of the executions that have not ended."""
     return {name for name, status in _executions(stack) if status == "RUNNING"}
 
 
 def gather(stack: LocalStack, notifications: list[Record], faults: Record, aws_struck: Counter[str]) -> Evidence:
-    """Read everything. `faults` is what the emulator said of its calls before its plan was replaced.
+    """Read all evidence. `faults` is the emulator's report on its calls before its plan was replaced.
 
-    No fault may be on by now: neither the emulator's nor the gateway's.
+    All faults must be off by now, those of the emulator and of the gateway.
     """
     logs = {path.stem.removeprefix("function-"): path.read_text().splitlines() for path in stack.save_function_logs()}
     with httpx.Client(  # nosec B501 # plain HTTP, on this machine
@@ -208,7 +208,7 @@ def gather(stack: LocalStack, notifications: list[Record], faults: Record, aws_s
 
 
 def _accepted(http: httpx.Client) -> list[Accepted]:
-    """What the provider's history has, oldest first: each row's request names its attempt in its image URLs."""
+    """Return the requests in the provider's history, oldest first; a request's image URLs name its attempt."""
     found: dict[str, Accepted] = {}
     page = 1
     while True:
@@ -286,7 +286,7 @@ def _left_messages(stack: LocalStack, queue_url: str) -> list[DeadLetter]:
 
 
 def _resumed(lines: Iterable[str]) -> dict[str, set[str]]:
-    """What the sweeps did, by what they logged, and with which records."""
+    """Return the actions of the sweeps, by their log messages, with the records."""
     found: dict[str, set[str]] = {}
     for line in _entries(lines):
         if line.get("job_id") and line["message"] in ("sent again", "an execution has ended without notifying"):
@@ -295,7 +295,7 @@ def _resumed(lines: Iterable[str]) -> dict[str, set[str]]:
 
 
 def _errors(logs: dict[str, list[str]]) -> Counter[str]:
-    """The exceptions that the functions logged, by function and type."""
+    """Return the exceptions that the functions logged, by function and type."""
     return Counter(
         f"{function}: {line.get('exception_name') or line['message']}"
         for function, lines in logs.items()

@@ -1,26 +1,26 @@
-"""What goes wrong with a job at the provider, and which ends of the job that explains.
+"""The faults that the provider has with single jobs, and the ends of jobs that each fault explains.
 
-Each of these is an entry of the emulator's fault plan that strikes one job, known by a mark in its prompt;
-`local/segmind/faults.py` says what each does.
+Each is an entry of the emulator's fault plan for one job, which a mark in its prompt identifies.
+`local/segmind/faults.py` documents the entries.
 """
 
 from dataclasses import dataclass
 
 JOB_TIMEOUT_SECONDS = 90
 HANG_SECONDS = 15
-"""Longer than a submit waits for its response here."""
+"""Seconds. Longer than a submit waits for its response here."""
 COST_USD = 0.05
-"""What each result says that it cost: not what the first jobs are charged."""
+"""The cost in each result. It differs from the charge of the first jobs."""
 REFUSED_ALONE = 1
-"""So often a job is refused while no other is there to try: it waits for a minute each time."""
+"""How often a job is refused while there is no other job to try; it waits for a minute each time."""
 
 
 @dataclass(frozen=True)
 class JobFault:
     """A fault that strikes one job.
 
-    `entry` goes into the fault plan; `explains` are the error types that may follow; `fatal`: the attempt cannot
-    succeed; `weight` is how often it is drawn; `times` is how often it strikes, None for each time.
+    `entry` goes into the fault plan. `explains`: the error types that may follow. `fatal`: the attempt cannot succeed.
+    `weight`: how often it is drawn. `times`: how often it strikes, None for always.
     """
 
     name: str
@@ -36,7 +36,7 @@ def _passing(on: str, fault: str, weight: float = 1, **more: object) -> JobFault
 
 
 def _accepted(fault: str, weight: float = 1, **more: object) -> JobFault:
-    """A 5xx of a job that was accepted: the provider's history has it, so it is adopted, not sent again."""
+    """Return a 5xx for a job that was accepted: the provider's history has it, so it is adopted, not sent again."""
     entry = {"fault": fault, "on": "submit", "accepted": True, **more}
     return JobFault(f"submit {fault}, accepted", entry, weight=weight)
 
@@ -52,7 +52,7 @@ def _end(fault: str, explains: str, weight: float = 1, **more: object) -> JobFau
 
 
 def _lost(fault: str, explains: str, weight: float = 1, **more: object) -> JobFault:
-    """A result that is gone or of no use, while the history still leads to its images."""
+    """Return a fault that loses or spoils a result, while the history still leads to its images."""
     return JobFault(fault, {"fault": fault, **more}, frozenset({explains}), weight=weight)
 
 
@@ -67,19 +67,19 @@ def _media(fault: str, weight: float = 1, **more: object) -> JobFault:
 
 
 JOB_FAULTS = (
-    # A submit that was not accepted, and said so
+    # A submit that was not accepted, with an error that says so
     _passing("submit", "429", 2, retry_after=2),
     _passing("submit", "429", 0.2),
     _passing("submit", "403", 0.5),
     _passing("submit", "406", 0.5),
-    # A 5xx may hide that the job was accepted
+    # A 5xx, which may hide that the job was accepted
     _passing("submit", "500", 2),
     _passing("submit", "502", 1),
     _passing("submit", "503", 1, retry_after=2),
     _accepted("500", 2),
     _accepted("502"),
     _accepted("503", retry_after=2),
-    # A submit that nobody knows of
+    # A submit with an unknown outcome
     _unknown("504", accepted=True),
     _unknown("504", accepted=False),
     _unknown("reset", accepted=True, weight=3),
@@ -103,7 +103,7 @@ JOB_FAULTS = (
     # Jobs that end badly
     _end("failed", "InferenceFailed", 3),
     _end("blocked", "InferenceFailed"),
-    # What is gone is fetched by way of the history, now or by a later sweep
+    # A result that is gone is fetched through the history, now or by a later sweep
     _lost("expired", "ResultExpired", 2, seconds=1),
     JobFault(
         "never ends",
@@ -112,7 +112,7 @@ JOB_FAULTS = (
         fatal=True,
         weight=0.5,
     ),
-    # Outputs in all their shapes, and none
+    # Outputs in all their shapes, and missing ones
     *map(_shape, ("output-list", "output-json-list", "output-json-object", "output-objects")),
     *map(_shape, ("output-base64", "output-data-uri")),
     _lost("output-missing", "OutputInvalid"),
@@ -132,12 +132,12 @@ JOB_FAULTS = (
     _passing("media", "404"),
     _passing("media", "reset", 2),
 )
-"""What is drawn for a job, once or twice."""
+"""The faults that are drawn for a job, once or twice."""
 
 ALWAYS_REFUSED = JobFault(
     "always 403", {"fault": "firewall", "on": "submit"}, frozenset({"Rejected"}), fatal=True, times=None
 )
-"""A firewall before the provider, which does not like this job's prompt."""
+"""A firewall in front of the provider, which rejects this job's prompt."""
 ALWAYS_500 = JobFault("always 500", {"fault": "500", "on": "submit"}, times=None)
 ALONE_REFUSED = JobFault("refused alone", {"fault": "403", "on": "submit"}, times=REFUSED_ALONE)
 HELD = JobFault("held in the backlog", {"fault": "503", "on": "submit"})

@@ -1,4 +1,4 @@
-"""Did the pipeline keep its promises? Pure: a scenario, the evidence and what was asked for in, the violations out."""
+"""Check that the pipeline kept its promises. Pure: takes scenario, evidence and requests; returns the violations."""
 
 import json
 from collections import Counter, defaultdict
@@ -14,27 +14,26 @@ from local.deploy import STACK_NAME
 
 TERMINAL = ("SUCCEEDED", "FAILED")
 EVENT_DEAD_LETTERS, DISPATCH = "EventDeadLetterQueue", f":function:{STACK_NAME}-DispatchFunction-"
-"""The queue of function runs that failed, and what a message about a run of dispatch has in it."""
+"""The queue of failed function runs, and a text in messages about a run of dispatch."""
 UNRESOLVED = "UNRESOLVED"
-"""What became of a request of which the history could not say whether it exists, however long it was waited for."""
+"""The outcome of a request which the history could neither confirm nor deny, however long it was asked."""
 MOST_REFUSALS = 8
 MOST_500S = 8
-"""How often a job is sent at most that is always answered so."""
+"""The most times that a job is sent if it always gets this response."""
 GONE = frozenset({"InferenceFailed"})
-"""After these ends an accepted request has nothing more to give, so a new attempt pays again."""
+"""The ends after which an accepted request has no more results, so that a new attempt pays again."""
 RESCUE = "rescue"
-"""Where a failed job stands whose images may still be at the provider."""
+"""The status of a failed job whose images may still be at the provider."""
 PARTS = ('"rescue"', '"credits"')
-"""What an asynchronous run of deliver is for that a later one does as well."""
+"""The tasks of an asynchronous run of deliver that a later run repeats."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for besides the uploads, by the jobs' names.
+    """The requests besides the uploads, by the jobs' names.
 
-    `attempts`: new attempts; `wishes`: the messages and uploads that asked for them, each of which may make one;
-    `forgotten`: the records that expired before one of them. `unreadable`: messages that no one can read, by their
-    queue.
+    `attempts`: new attempts. `wishes`: the messages and uploads that asked for them; each may make one.
+    `forgotten`: the records that expired before one of them. `unreadable`: messages that nobody can read, by queue.
     """
 
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -45,14 +44,14 @@ class Asked:
 
 @dataclass
 class Findings:
-    """`violations` are sentences that name the job; `explained` are those that look like one and are none."""
+    """`violations` are sentences that name the job; `explained` are deviations that the faults explain."""
 
     violations: list[str] = field(default_factory=list)
     explained: list[str] = field(default_factory=list)
 
 
 def check(scenario: Scenario, evidence: Evidence, asked: Asked) -> Findings:
-    """Count everything."""
+    """Check everything."""
     findings = Findings()
     places: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in evidence.records:
@@ -79,7 +78,7 @@ class _Checks:
         self._evidence = evidence
         self._asked = asked
         self._accepted: dict[str, list[int]] = defaultdict(list)
-        """The attempts of each job that the provider accepted a request of, in the order of the requests."""
+        """The attempts of each job with a request that the provider accepted, in the order of the requests."""
         for accepted in evidence.accepted:
             job_id, _, number = accepted.name.rpartition("-")
             self._accepted[job_id].append(int(number) if number.isdigit() else 0)
@@ -101,7 +100,7 @@ class _Checks:
         self._deliver_deaths = evidence.deaths["deliver"]
 
     def job(self, job: PlannedJob, record: Record) -> Iterator[str]:
-        """Yield what is wrong with one job, which has one record."""
+        """Yield the violations of one job, which has one record."""
         job_id, attempt = record["job_id"], int(record.get("attempt", 1))
         self._known[job_id] = attempt
         yield from self._requests(job, job_id)
@@ -122,25 +121,25 @@ class _Checks:
         yield from self._errors(job, job_id)
 
     def _requests(self, job: PlannedJob, job_id: str) -> Iterator[str]:
-        """Check that no attempt is accepted twice, and that what is always refused is not sent for ever."""
+        """Check that no attempt is accepted twice, and that a job that is always refused is not sent for ever."""
         for number, times in Counter(self._accepted[job_id]).items():
             if times > 1:
                 yield f"the provider accepted {times} requests of attempt {number}"
         for fault, times in self._struck[job.name]:
             most = {ALWAYS_REFUSED.name: MOST_REFUSALS, ALWAYS_500.name: MOST_500S}.get(fault.name, times)
             if times > most:
-                yield f"{fault.name}, and it was sent {times} times, {most} at most are allowed"
+                yield f"{fault.name}: it was sent {times} times, at most {most} are allowed"
 
     def _kept_going(self, record: Record) -> Iterator[str]:
-        """Check that a job that is answered 500 each time waits with a reason, or has ended with a notification."""
+        """Check that a job that always gets a 500 waits with a reason, or has ended with a notification."""
         if self._accepted[record["job_id"]]:
-            yield "the provider accepted a job that it answers 500"
+            yield "the provider accepted a job although it always answers 500"
         if record["status"] == "FAILED":
             error = (record.get("error") or {}).get("type")
             if error not in ("Rejected", "SubmitOutcomeUnknown") or not record.get("notified_at"):
-                yield f"is always answered 500, and ended as {error}, notified at {record.get('notified_at')}"
+                yield f"always gets a 500, and ended as {error}, notified at {record.get('notified_at')}"
         elif record["status"] not in ("QUEUED", "SUBMITTING") or not record.get("reason"):
-            yield f"is always answered 500, and is {record['status']}, reason: {record.get('reason')}"
+            yield f"always gets a 500, and is {record['status']}, reason: {record.get('reason')}"
 
     def _attempts(self, job: PlannedJob, job_id: str, attempt: int) -> Iterator[str]:
         notifications = self._notifications[job_id]
@@ -151,7 +150,7 @@ class _Checks:
         if not least <= len(numbers) <= most:
             yield f"{len(numbers)} attempts were notified, {least} to {most} were asked for"
         if numbers and numbers[-1] != attempt:
-            yield f"is at attempt {attempt}, the last that was notified is {numbers[-1]}"
+            yield f"is at attempt {attempt}, but the last notified one is {numbers[-1]}"
         for number in numbers:
             name, sent = f"{job_id}-{number}", notifications[number]
             runs = self._executions[name]
@@ -166,7 +165,7 @@ class _Checks:
                 yield f"attempt {number} was notified as {sent[0]['status']}, and another one was made"
 
     def _payments(self, job: PlannedJob, record: Record) -> Iterator[str]:
-        """Check that no request is given up that the history has, and none is paid for again without need."""
+        """Check that no request in the history is given up, and that none is paid for again without need."""
         job_id = record["job_id"]
         unresolved = {int(sent["attempt"]) for sent in record.get("requests") or () if sent.get("fate") == UNRESOLVED}
         ended = sorted(self._notifications[job_id].items())
@@ -177,7 +176,7 @@ class _Checks:
                 if number in unresolved:
                     self.explained.append(f"{job_id}-{number}: of unknown outcome: the history could not say")
                 else:
-                    yield f"{job_id}-{number}: notified as SubmitOutcomeUnknown, and the provider's history has it"
+                    yield f"{job_id}-{number}: notified as SubmitOutcomeUnknown, but the provider's history has it"
             before = number
         struck = {end for fault, _ in self._struck[job.name] for end in fault.explains}
         for earlier, later in pairwise(accepted):
@@ -186,7 +185,7 @@ class _Checks:
             if (between and gone) or earlier in unresolved:
                 continue
             ends = ", ".join(error or "SUCCEEDED" for error in between) or "nothing"
-            yield f"{job_id}-{later}: paid although attempt {earlier} was, and ended as {ends}"
+            yield f"{job_id}-{later}: paid although attempt {earlier} was paid, and ended as {ends}"
 
     def _last(self, record: Record, attempt: int) -> Iterator[str]:
         for message in self._notifications[record["job_id"]].get(attempt, [])[:1]:
@@ -202,7 +201,7 @@ class _Checks:
         result = stored.pop("result.json", None)
         if record["status"] == "FAILED":
             if result:
-                yield "FAILED, and there is a result.json"
+                yield "FAILED, but there is a result.json"
             return
         if result is None or result.result is None:
             yield "SUCCEEDED without a result.json"
@@ -214,23 +213,23 @@ class _Checks:
         if sent and result.result != sent[0]:
             yield "result.json and the notification differ"
         if len(outputs) != (record["parameters"].get("samples") or 1):
-            yield f"{len(outputs)} outputs, {record['parameters'].get('samples')} samples were asked for"
+            yield f"{len(outputs)} outputs, but {record['parameters'].get('samples')} samples were requested"
         if outputs != {name: found.sha256 for name, found in stored.items()}:
-            yield f"result.json names {sorted(outputs)}, stored are {sorted(stored)}, or other bytes"
+            yield f"result.json names {sorted(outputs)}, stored are {sorted(stored)}, or the bytes differ"
         for name, found in stored.items():
             if found.fault:
-                yield f"{name} is not a whole image: {found.fault}"
+                yield f"{name} is not a complete image: {found.fault}"
 
     def _errors(self, job: PlannedJob, job_id: str) -> Iterator[str]:
-        """Check that what struck the job explains how its attempts ended."""
+        """Check that the faults of the job explain how its attempts ended."""
         struck = [fault for fault, _ in self._struck[job.name]]
         ends = {number: _error(sent[0]) for number, sent in sorted(self._notifications[job_id].items())}
         errors = {number: error for number, error in ends.items() if error}
         if job.bad_input:
             if set(ends.values()) != {"InvalidInput"}:
-                yield f"its file is bad, and it ended as {list(ends.values())}"
+                yield f"its file is bad, but it ended as {list(ends.values())}"
             if self._accepted[job_id]:
-                yield "its file is bad, and the provider accepted it"
+                yield "its file is bad, but the provider accepted it"
             return
         explains = frozenset[str]().union(*(fault.explains for fault in struck))
         for number, error in errors.items():
@@ -241,22 +240,22 @@ class _Checks:
             else:
                 yield f"ended as {error}, struck by {', '.join(fault.name for fault in struck) or 'nothing'}"
         for fault in struck:
-            # What timed out has not seen how the provider ended it.
+            # A job that timed out has not seen how it ended at the provider.
             if fault.fatal and not {*fault.explains, "TimedOut"} & {*errors.values()}:
-                yield f"struck by {fault.name}, and ended as {list(errors.values()) or 'SUCCEEDED'}"
+                yield f"struck by {fault.name}, but ended as {list(errors.values()) or 'SUCCEEDED'}"
 
     def _own_fault(self, name: str, error: str) -> str | None:
-        """Return how the end of an attempt is explained by functions that were killed or throttled, if it is."""
+        """Return how killed or throttled functions explain the end of an attempt, or None."""
         if error == "SubmitOutcomeUnknown" and self._deaths:
-            self._deaths -= 1  # one that dies after the claim and before the request
-            return "a submit function was killed at work"
+            self._deaths -= 1  # a function that died after the claim and before the request
+            return "a submit function was killed while working"
         failed = self._evidence.late_tasks.get(name, 0)
         if error == "TimedOut" and failed:
             return f"{failed} calls of its functions failed, killed or throttled"
         return None
 
     def all(self) -> Iterator[str]:
-        """Yield what is wrong with things that belong to no job, and with what is left in the queues."""
+        """Yield the violations that belong to no single job, and the messages that are left in the queues."""
         yield from self._strays()
         yield from self._dead_letters()
         records = [*self._evidence.records, *self._asked.forgotten.values()]
@@ -264,13 +263,13 @@ class _Checks:
         yield from check_charges(records, self._evidence.accepted)
         listed, accepted = len(self._evidence.accepted), self._evidence.accepted_in_all
         if listed != accepted:
-            yield f"the provider's history has {listed} requests, {accepted} were accepted"
+            yield f"the provider's history has {listed} requests, but {accepted} were accepted"
         if self._evidence.key_leaks:
-            yield f"the API key was sent elsewhere {self._evidence.key_leaks} times"
+            yield f"the API key was sent to other hosts {self._evidence.key_leaks} times"
         for queue, bodies in self._evidence.left.items():
             for body in bodies:
                 if queue == EVENT_DEAD_LETTERS and DISPATCH in body and self._dispatch_deaths:
-                    self._dispatch_deaths -= 1  # a run that fails is kept there, though the next one does its work
+                    self._dispatch_deaths -= 1  # a failed run is stored there; the next run did its work
                     self.explained.append("a run of dispatch was killed, and is in EventDeadLetterQueue")
                 elif queue == EVENT_DEAD_LETTERS and any(part in body for part in PARTS) and self._deliver_deaths:
                     self._deliver_deaths -= 1
@@ -279,17 +278,17 @@ class _Checks:
                     yield f"left in {queue}: {body[:300]}"
 
     def _dead_letters(self) -> Iterator[str]:
-        """Check that what no one can read is in the dead-letter queue, says why and where from, and nothing else."""
+        """Check that each unreadable message is a dead letter with reason and source, and no other message is."""
         found = {(letter.source, letter.body) for letter in self._evidence.dead_letters if letter.reason}
         for queue, body in self._asked.unreadable.items():
             if (queue, body) not in found:
-                yield f"a message of {queue} that no one can read is not dead-lettered with its reason: {body}"
+                yield f"an unreadable message of {queue} is not dead-lettered with its reason: {body}"
         for letter in self._evidence.dead_letters:
             if self._asked.unreadable.get(letter.source) != letter.body:
                 yield f"dead-lettered from {letter.source or 'nowhere'}: {letter.body[:300]}, reason: {letter.reason}"
 
     def _strays(self) -> Iterator[str]:
-        """Yield executions without a notification, notifications without a job, requests without an attempt."""
+        """Yield executions without a notification, notifications without a job, and requests without an attempt."""
         notified = {f"{job_id}-{number}" for job_id, attempts in self._notifications.items() for number in attempts}
         for name, statuses in sorted(self._executions.items()):
             if statuses and name not in notified:
@@ -304,22 +303,22 @@ class _Checks:
 
 
 def _place(record: Record) -> Iterator[str]:
-    """Check that a job stands in the indexes where its status belongs, and nowhere once it has ended."""
+    """Check that a job is in the index places of its status, and in none after its end."""
     notified = bool(record.get("notified_at"))
     queued, paid = record["status"] == "QUEUED", record["status"] in ("SUBMITTING", "SUBMITTED")
     if (queued, queued) != ("stands" in record, "place" in record):
-        yield f"{record['status']}, and its place in line is {record.get('stands')}, {record.get('place')}"
+        yield f"{record['status']}, but its place in line is {record.get('stands')}, {record.get('place')}"
     if not queued and "send_at" in record:
-        yield f"{record['status']}, and it is to be sent at {record['send_at']}"
+        yield f"{record['status']}, but it is to be sent at {record['send_at']}"
     rescue = record["status"] == "FAILED" and record.get("unfinished") == RESCUE
     if "unfinished" in record and (queued or notified) and not rescue:
-        yield f"{record['status']}{', notified' * notified}, and unfinished: {record['unfinished']}"
+        yield f"{record['status']}{', notified' * notified}, but unfinished: {record['unfinished']}"
     if paid and record.get("unfinished") != "paid":
-        yield f"{record['status']}, and not among the paid ones: {record.get('unfinished')}"
+        yield f"{record['status']}, but not among the paid ones: {record.get('unfinished')}"
 
 
 def _rescued(message: Record) -> bool:
-    """Whether an attempt was delivered by way of the provider's history."""
+    """Return whether an attempt was delivered through the provider's history."""
     return bool((message.get("metrics") or {}).get("rescued"))
 
 
@@ -330,6 +329,6 @@ def _error(message: Record) -> str | None:
 
 
 def _notified_error(record: Record) -> dict[str, str] | None:
-    """Return a record's error as the notification has it: the code of a fault stays in the ledger."""
+    """Return a record's error as in the notification, which leaves out the code."""
     error = record.get("error")
     return {name: error[name] for name in ("type", "message")} if error else None

@@ -1,4 +1,4 @@
-"""How much memory a process and all that it started take together. Linux only: elsewhere it is not measured."""
+"""Measure the memory of a process and all that it started. Linux only: elsewhere it is not measured."""
 
 import os
 import threading
@@ -11,7 +11,7 @@ INTERVAL_SECONDS = 3.0
 
 
 class Sampling:
-    """Calls `sample` every so many seconds in a thread, while the context lasts."""
+    """Calls `sample` at an interval in seconds, in a thread, while the context lasts."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -38,7 +38,7 @@ class Sampling:
 
 
 class MemoryWatch(Sampling):
-    """Measures this process and all that it started: `peak` is the most so far, in bytes, 0 where unknown."""
+    """Measures this process and all that it started. `peak` is the maximum so far, in bytes; 0 if unknown."""
 
     def __init__(self) -> None:
         super().__init__(INTERVAL_SECONDS)
@@ -53,11 +53,11 @@ class MemoryWatch(Sampling):
 
 
 def family(root: int) -> list[int]:
-    """A process and all its descendants."""
+    """Return the ids of a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it may have ended meanwhile
-            # The name, in parentheses, may hold anything; the parent is the second field after it.
+            # The name, in parentheses, may contain anything; the parent is the second field after it.
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(entry.name))
     found = [root]
@@ -67,7 +67,7 @@ def family(root: int) -> list[int]:
 
 
 def memory(pid: int) -> int:
-    """Bytes of a process, of what it shares with others only its part (PSS); 0 if it is gone or this is no Linux."""
+    """Return the bytes of a process, with its share of shared memory (PSS); 0 if it is gone or this is not Linux."""
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

@@ -1,9 +1,9 @@
 """Two hours without delivery: `python -m local.chaos.outage --seed 1`. Ends with exit code 1 if a promise was broken.
 
-Once half of the jobs are sent, each call of `deliver` is refused, and the output bucket refuses each write, for two
-hours; the bucket for an hour longer. The provider forgets a result after an hour. All of it in compressed time: an hour
-takes HOUR seconds, for the provider, for the sweep's schedule and ages, and for the retries of the state machine. After
-that every picture that was paid for must be delivered, and nothing may have been bought again.
+When half of the jobs are sent, all calls of `deliver` are refused for two hours, and the output bucket refuses all
+writes for three. The provider deletes a result after an hour. Time is compressed: an hour takes HOUR seconds, for the
+provider, for the sweep's schedule and ages, and for the retries of the state machine. Afterwards every picture that was
+paid for must be delivered, and none may have been bought again.
 """
 
 import argparse
@@ -37,18 +37,18 @@ from ops.stack import Target, find
 from posedrop.segmind.history_rows import merged
 
 HOUR = 30.0
-"""Seconds that stand for one."""
+"""Seconds of an hour in compressed time."""
 POSES = 5
 UPLOAD_SECONDS = 20.0
 OUTAGE = 2 * HOUR
 BUCKET_LONGER = HOUR
 LIMIT = 20 * HOUR
 BEFORE = 3600.0
-"""Seconds before the end within which all has happened."""
+"""Seconds before the end within which everything has happened."""
 SAY_SECONDS = 10.0
 AGES = {name: seconds * HOUR / 3600 for name, seconds in
         {"waiting": 600, "submitting": 3600, "submitted": 600, "ended": 900, "rescue": 600}.items()}  # fmt: skip
-"""As the sweep's own, but for claims: the functions' own time is not compressed."""
+"""The sweep's own ages, except for claims, because the functions' own time is not compressed."""
 PARAMETERS: dict[str, str | int] = {
     "SettleSeconds": 1,
     "SubmitConcurrency": 4,
@@ -66,7 +66,7 @@ SENT = ("SUBMITTED", "SUCCEEDED", "FAILED")
 
 @dataclass
 class Outage:
-    """One run, and what came of it. `violations` are sentences that name the job."""
+    """One run and its results. `violations` are sentences that name the job."""
 
     stack: ChaosStack
     seed: int
@@ -79,11 +79,11 @@ class Outage:
 
     @property
     def seconds(self) -> float:
-        """Since the first upload."""
+        """Return the seconds since the first upload."""
         return time.monotonic() - self.started
 
     def run(self) -> Table:
-        """Let it happen, and return what to show."""
+        """Run the outage, and return the table of results."""
         self._compress_retries()
         inbox = Inbox(self.stack)
         ledger = Ledger(self.stack)
@@ -123,7 +123,7 @@ class Outage:
         time.sleep(1)
         return self._judge(ledger.read(), inbox.receive())
 
-    # ---- what happens ------------------------------------------------------------------------------------------------
+    # ---- events ------------------------------------------------------------------------------------------------------
 
     def _uploads(self, drawn: random.Random) -> list[tuple[float, str, bytes, dict[str, str]]]:
         found: list[tuple[float, str, bytes, dict[str, str]]] = []
@@ -137,7 +137,7 @@ class Outage:
         return sorted(found)
 
     def _compress_retries(self) -> None:
-        """Let the state machine wait between its retries as long as in compressed time: a second at least."""
+        """Compress the state machine's waits between its retries, to at least a second."""
         sfn, arn = self.stack.client("stepfunctions"), self.stack.outputs["JobStateMachineArn"]
         definition = json.loads(sfn.describe_state_machine(stateMachineArn=arn)["definition"])
         for state in definition["States"].values():
@@ -146,7 +146,7 @@ class Outage:
         sfn.update_state_machine(stateMachineArn=arn, definition=json.dumps(definition))
 
     def _let_deliver(self, *, works: bool) -> None:
-        """Let `deliver` be called, or let each call of it be refused: it has no concurrency."""
+        """Allow all calls of `deliver`, or refuse all of them by a concurrency of 0."""
         self.stack.client("lambda").put_function_concurrency(
             FunctionName=self.stack.resource("DeliverFunction"),
             ReservedConcurrentExecutions=AT_ONCE["DeliverFunction"] if works else 0,
@@ -164,7 +164,7 @@ class Outage:
         self.console.print(f"{self.seconds:5.0f} s  the output bucket {'works again' if works else 'refuses writes'}")
 
     def _sweep(self) -> None:
-        """Do what the hourly schedule does."""
+        """Sweep as the hourly schedule does."""
         with suppress(BotoCoreError, ClientError):
             response = self.stack.client("lambda").invoke(
                 FunctionName=self.stack.outputs["SweepFunctionName"], Payload=json.dumps({"ages": AGES})
@@ -174,7 +174,7 @@ class Outage:
                 self.sweeps += 1
                 self.rescues_asked_for += counts["FAILED"]
 
-    # ---- what came of it ---------------------------------------------------------------------------------------------
+    # ---- results -----------------------------------------------------------------------------------------------------
 
     def _judge(self, records: list[Record], notifications: list[Record]) -> Table:
         jobs = [record for record in records if record["status"] != "WAITING"]
@@ -190,7 +190,7 @@ class Outage:
         lost = [record for record in jobs if record["status"] != "SUCCEEDED"]
         again = {prompt: times for prompt, times in paid.items() if times > 1}
         if len(jobs) != self.jobs:
-            self.violations.append(f"{len(jobs)} jobs, {self.jobs} were uploaded")
+            self.violations.append(f"{len(jobs)} jobs, but {self.jobs} were uploaded")
         self.violations += [f"{record['job_id']}: paid, and {record['status']}" for record in lost]
         self.violations += [f"{prompt}: bought {times} times" for prompt, times in again.items()]
         ends: dict[tuple[str, int], Record] = {(each["job_id"], each["attempt"]): each for each in notifications}
@@ -198,9 +198,9 @@ class Outage:
         for record in jobs:
             self._check(record, ends, stored)
         if not late or not any(end["attempt"] > 1 for end in late):
-            self.violations.append("no picture was rescued at once, or none later, so nothing is proven of it")
+            self.violations.append("no picture was rescued at once, or none later, so the run proves nothing about it")
         if leaks:
-            self.violations.append(f"the API key was sent elsewhere {leaks} times")
+            self.violations.append(f"the API key was sent to other hosts {leaks} times")
         failed = Counter(end["error"]["type"] for end in ends.values() if end["error"])
         table = Table(title=f"An outage of two hours, seed {self.seed}", title_justify="left", show_header=False)
         table.add_column(style="dim")
@@ -231,17 +231,17 @@ class Outage:
         return found
 
     def _check(self, record: Record, ends: dict[tuple[str, int], Record], stored: dict[str, int]) -> None:
-        """Check that a job's pictures are there, and that its end was notified as it is."""
+        """Check that a job's pictures are stored, and that its end was notified correctly."""
         name, attempt = record["job_id"], int(record["attempt"])
         if record["status"] != "SUCCEEDED":
             return
         folder = f"outputs/{record['character']}/{record['pose']}/{name}/{attempt}/"
         keys = [output["key"] for output in record["outputs"]]
         if not keys or any(not stored.get(key) for key in [*keys, f"{folder}result.json"]):
-            self.violations.append(f"{name}: its pictures or its result.json are not there")
+            self.violations.append(f"{name}: its pictures or its result.json are missing")
         end = ends.get((name, attempt))
         if end is None or end["status"] != "SUCCEEDED":
-            self.violations.append(f"{name}: attempt {attempt} was not notified as it ended")
+            self.violations.append(f"{name}: the notification of attempt {attempt} differs from its end")
         if attempt > 1 and end is not None and end["metrics"]["cost_usd"] != 0:
             self.violations.append(f"{name}: attempt {attempt} cost {end['metrics']['cost_usd']}")
 

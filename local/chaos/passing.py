@@ -1,4 +1,4 @@
-"""Let time pass for the ledger of a running stack: what takes minutes or days is done to it at once."""
+"""Make time pass in the ledger of a running stack: apply at once what takes minutes or days."""
 
 from contextlib import suppress
 
@@ -22,12 +22,12 @@ def retain(stack: LocalStack, days: int) -> None:
 
 
 def expire(stack: LocalStack, job_id: str) -> None:
-    """Let a record expire."""
+    """Delete a record, as after its time to live."""
     stack.client("dynamodb").delete_item(TableName=stack.outputs["JobsTableName"], Key={"job_id": {"S": job_id}})
 
 
 def let_be_due(stack: LocalStack, job_id: str, place: str) -> bool:
-    """Let a dispatched job whose message is lost be due, as it is ten minutes after its time.
+    """Make a dispatched job due whose message is lost, as it is ten minutes after its time.
 
     Returns whether it was still at its `place`.
     """

@@ -1,4 +1,4 @@
-"""What a run of chaos shows at its end."""
+"""Show the results of a chaos run."""
 
 from collections import Counter
 
@@ -16,7 +16,7 @@ SHOWN = 12
 def table(
     scenario: Scenario, chaos: ChaosRun, evidence: Evidence, watch: MemoryWatch, seconds: tuple[float, float]
 ) -> Table:
-    """What happened, and what came of it. `seconds`: what the run took, and all of it with the stack's start."""
+    """Return the events and the results. `seconds`: the run's duration, without and with the stack's start."""
     found = Table(title=f"Chaos, seed {scenario.seed}", title_justify="left", show_header=False)
     found.add_column(style="dim")
     found.add_column()
@@ -37,7 +37,7 @@ def table(
 
 
 def _outcome(scenario: Scenario, chaos: ChaosRun, evidence: Evidence) -> dict[str, str]:
-    """What became of the jobs."""
+    """Return the results of the jobs."""
     paid = Counter(accepted.name for accepted in evidence.accepted)
     states = Counter(
         f"{record['status']} {record.get('error', {}).get('type', '')}".strip() for record in evidence.records
@@ -69,7 +69,7 @@ def _outcome(scenario: Scenario, chaos: ChaosRun, evidence: Evidence) -> dict[st
 
 
 def _happened(scenario: Scenario, chaos: ChaosRun, evidence: Evidence) -> dict[str, str]:
-    """What was done to them."""
+    """Return the events of the run."""
     struck = faults_struck(scenario, evidence)
     return {
         "uploads": f"{len(scenario.uploads)}, {sum(upload.again_at is not None for upload in scenario.uploads)} again, "
@@ -79,12 +79,12 @@ def _happened(scenario: Scenario, chaos: ChaosRun, evidence: Evidence) -> dict[s
         "records expired": f"{len(chaos.forgotten)}, retention switched {len(RETENTION_SWITCHES)} times",
         "faults that struck": _counts(struck),
         "faults of AWS": _counts(chaos.gateway_struck),
-        "POSTs of the job that is always answered 500": str(struck["always 500"]),
+        "POSTs of the job that always gets a 500": str(struck["always 500"]),
         "responses": _counts(Counter(f"{call['route']} {call['status'] or 'none'}" for call in evidence.calls)),
         "429s": str(sum(call["status"] == 429 for call in evidence.calls)),
-        "API key sent elsewhere": f"{evidence.key_leaks} times",
+        "API key sent to other hosts": f"{evidence.key_leaks} times",
         "refused": f"{len(scenario.refusals)} times 20 s",
-        "kills": f"{chaos.kills.total()}: {_counts(chaos.kills)}; while at work: {_counts(evidence.deaths)}",
+        "kills": f"{chaos.kills.total()}: {_counts(chaos.kills)}; while working: {_counts(evidence.deaths)}",
         "dead letters": _counts(Counter(letter.source for letter in evidence.dead_letters)),
         "sweeps": f"{chaos.sweeps}: {_counts(chaos.swept) or 'nothing to do'}",
         "messages lost": f"{len(chaos.lost)}, whose jobs were dispatched again" if chaos.lost else "none",
@@ -93,7 +93,7 @@ def _happened(scenario: Scenario, chaos: ChaosRun, evidence: Evidence) -> dict[s
 
 
 def _paid_again(evidence: Evidence) -> Counter[str]:
-    """New attempts that were paid for although the one before was too, by how that one had ended."""
+    """Return the new attempts that were paid although the one before was too, by the end of that one."""
     paid = {accepted.name for accepted in evidence.accepted}
     return Counter(
         (message["error"] or {"type": "SUCCEEDED"})["type"]
@@ -107,7 +107,7 @@ def _once(evidence: Evidence) -> list[Record]:
 
 
 def faults_struck(scenario: Scenario, evidence: Evidence) -> Counter[str]:
-    """How often each fault of the provider struck."""
+    """Return how often each fault of the provider struck."""
     names = [fault.name for _, fault in scenario.striking()]
     names += [f"history {fault['fault']}" for fault in scenario.plan[len(names) :]]
     counts: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Makes a scenario happen: uploads, faults, kills, refused connections, new attempts, records that expire, sweeps."""
+"""Make a scenario happen: uploads, faults, kills, refused connections, new attempts, expired records, sweeps."""
 
 import heapq
 import json
@@ -40,16 +40,16 @@ from posedrop.contract.times import epoch
 
 CHECK_SECONDS = 3.0
 SAY_SECONDS = 15.0
-STARTING_TICKS = 20
-"""Hundredths of a second of processor time, which a process has used before it waits for the first time."""
+STARTING_TICKS = 5
+"""Hundredths of a second of processor time that a process has used before it first waits for an event."""
 SWEEP_SECONDS = 30.0
 SWEEP_AGES = {"waiting": 20, "submitting": 60, "submitted": 60, "ended": 45, "rescue": 10}
 LOST_SECONDS = 45.0
-"""After a job's time, without a message about it, at which it counts as lost here: 10 minutes in the ledger."""
+"""Seconds after a job's time after which it counts as lost if it has no message: 10 minutes in the ledger."""
 LATE_SECONDS = 3.0
 KILL_TRIES = 20
 LATEST_RETRY = 130.0
-"""Seconds after the first upload until which new attempts are asked for: they must end as well."""
+"""Seconds after the first upload until which new attempts are started, because they must end as well."""
 UNSENT = ("WAITING", "QUEUED", "SUBMITTING")
 """The states of a job that may still be sent."""
 
@@ -61,20 +61,20 @@ class ChaosStack(LocalStack):
 
 
 class ChaosRun:
-    """One run on a stack. `say` shows a line to who is watching."""
+    """One run on a stack. `say` prints a line for the people who watch."""
 
     def __init__(self, stack: ChaosStack, scenario: Scenario, say: Callable[[str], None]) -> None:
         self.attempts_asked_for: Counter[str] = Counter()
-        """New attempts that were asked for, by the job's name: by retries, and by an upload after a record expired."""
+        """The requested new attempts, by the job's name: by retries, and by an upload after a record expired."""
         self.wishes: Counter[str] = Counter()
-        """The messages and uploads that asked for them: where one is sent twice, it may make one attempt more."""
+        """The messages and uploads that requested them. If one is sent twice, it may make one attempt more."""
         self.forgotten: dict[str, Record] = {}
-        """The records that expired, by the jobs' names."""
+        """The expired records, by the jobs' names."""
         self.kills: Counter[str] = Counter()
         self.swept: Counter[str] = Counter()
         self.sweeps = 0
         self.lost: list[str] = []
-        """The jobs that were dispatched and have lost their message: `dispatch` found them again."""
+        """The dispatched jobs whose messages were lost: `dispatch` found them again."""
         self.gateway_struck: Counter[str] = Counter()
         self.inbox = Inbox(stack)
         self.uploader = Uploader(stack)
@@ -98,11 +98,11 @@ class ChaosRun:
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Return the seconds since the beginning."""
         return time.monotonic() - self._started
 
     def run(self, limit: float) -> bool:
-        """Let everything happen; return whether all came to rest within `limit` seconds."""
+        """Run the scenario; return whether everything was at rest within `limit` seconds."""
         self.control("POST", "faults", {"faults": self._scenario.plan})
         faults = {"seed": self._scenario.seed, **GATEWAY_FAULTS}
         self.set_gateway_faults({**faults, "deaths": DEATHS})
@@ -129,7 +129,7 @@ class ChaosRun:
             self._pool.shutdown()
 
     def control(self, method: str, name: str, body: object = None) -> Any:
-        """Ask the emulator's control API, again while connections are refused."""
+        """Call the emulator's control API; repeat the call while connections are refused."""
         deadline = time.monotonic() + REFUSED_SECONDS + 5
         while True:
             try:
@@ -142,13 +142,13 @@ class ChaosRun:
                 time.sleep(0.5)
 
     def set_gateway_faults(self, faults: dict[str, float]) -> None:
-        """Replace the gateway's faults; how often they have struck so far is kept in `gateway_struck`."""
+        """Replace the gateway's faults, and add their counts so far to `gateway_struck`."""
         response = httpx.post(  # nosec B501 # plain HTTP, on this machine
             f"{self._stack.endpoint_url}{FAULTS_PATH}", json=faults, trust_env=False, verify=False
         )
         self.gateway_struck = Counter(response.raise_for_status().json()["struck"])
 
-    # ---- the course of things ----------------------------------------------------------------------------------------
+    # ---- the schedule ------------------------------------------------------------------------------------------------
 
     def _at(self, seconds: float, action: Callable[[], None]) -> None:
         self._count += 1
@@ -168,7 +168,7 @@ class ChaosRun:
         return False
 
     def _at_rest(self) -> bool:
-        """Read the ledger, and ask for the new attempts that are wanted; return whether nothing is left to be done."""
+        """Read the ledger, and request the scenario's new attempts; return whether nothing is left to do."""
         self.inbox.receive()
         notified: dict[str, set[int]] = defaultdict(set)
         for message in self.inbox.messages:
@@ -193,7 +193,7 @@ class ChaosRun:
         waiting, under_way = waiting_messages(self._stack), running(self._stack)
         expiring = [(job, end) for job in resting if self._expires(job, end := ended[job.character, job.pose])]
         for job, end in expiring:
-            # After days, no message about a job is left, and no execution of it runs.
+            # After days, there is no message about a job, and no execution of it runs.
             if f"{end.job_id}-{end.attempt}" not in under_way and not any(end.job_id in body for body in waiting):
                 self._forget(job, next(record for record in records if record["job_id"] == end.job_id))
         if not expiring:
@@ -209,15 +209,15 @@ class ChaosRun:
             self._say(f"{self.seconds:5.0f} s  {len(resting)} of {len(jobs)} jobs at rest, {queued} queued")
         return len(resting) == len(jobs) and queued == 0 and not expiring and not under_way
 
-    # ---- what happens ------------------------------------------------------------------------------------------------
+    # ---- the events --------------------------------------------------------------------------------------------------
 
     def _kill(self, kill: Kill, at: float, tries: int = KILL_TRIES) -> None:
-        """Kill a process of the function that is at work; try again a little later if there is none.
+        """Kill a process of the function while it works; if there is none, try again a little later.
 
-        MiniStack gives up all processes of a function when one of them dies before it is ready.
+        MiniStack gives up all processes of a function if one of them dies before it is ready.
         """
         if self.seconds > at + LATE_SECONDS:
-            return  # on a machine that is too busy, not all at once
+            return  # the machine is too busy: do not kill all at once
         ready = {pid: ticks for pid in self._stack.worker_pids(kill.function) if (ticks := _ready_ticks(pid))}
         time.sleep(0.1)
         working = [pid for pid, ticks in ready.items() if _ready_ticks(pid) > ticks]
@@ -230,7 +230,7 @@ class ChaosRun:
             self.kills[kill.function] += 1
 
     def _refuse(self) -> None:
-        with suppress(httpx.TransportError):  # the response may be lost, but asking again would refuse for longer
+        with suppress(httpx.TransportError):  # the response may be lost; a second call would refuse for longer
             self._http.post("/_emulator/refuse", json={"seconds": REFUSED_SECONDS})
 
     def _send_unreadable(self) -> None:
@@ -241,7 +241,7 @@ class ChaosRun:
         self._stack.client("sqs").send_message(QueueUrl=self._queues[queue], MessageBody=body)
 
     def _ask_for_attempt(self, job: PlannedJob, end: Ended) -> None:
-        """Ask for a new attempt of a job that has failed, if the scenario wants one more."""
+        """Request a new attempt of a failed job, if the scenario wants one more."""
         if end.status != "FAILED" or self.seconds > LATEST_RETRY or self.attempts_asked_for[job.name] >= job.retries:
             return
         self.attempts_asked_for[job.name] += 1
@@ -250,11 +250,11 @@ class ChaosRun:
             self._send("uploads", json.dumps({"retry": end.job_id}))
 
     def _expires(self, job: PlannedJob, end: Ended) -> bool:
-        """Whether a job's record is to expire in this run; it has a time to live only if retention was on."""
+        """Return whether a job's record must expire in this run; it has a time to live only if retention was on."""
         return job.forgotten and end.expires and job.name not in self.forgotten
 
     def _forget(self, job: PlannedJob, record: Record) -> None:
-        """Let the record of a job expire, and upload the same content again: that makes a new attempt."""
+        """Let a job's record expire, and upload the same content again, which makes a new attempt."""
         self.forgotten[job.name] = record
         self.attempts_asked_for[job.name] += 1
         self.wishes[job.name] += 1
@@ -268,7 +268,7 @@ class ChaosRun:
         self.uploader.begin(upload, again=True)
 
     def _begin_alone_if_quiet(self, jobs: list[PlannedJob], records: list[Record]) -> None:
-        """Upload the lone job's files as soon as none of the other jobs will be sent any more."""
+        """Upload the lone job's files when no other job will be sent any more."""
         if self._alone_began or self._due or self.seconds < LATEST_RETRY:
             return
         places = {(job.character, job.pose) for job in jobs}
@@ -284,8 +284,8 @@ class ChaosRun:
             self._sweep = self._pool.submit(self._sweep_once)
 
     def _sweep_once(self) -> None:
-        """Do what the hourly schedule does, with the ages of a short run."""
-        with suppress(BotoCoreError, ClientError):  # throttled: the next one does it
+        """Sweep as the hourly schedule does, with ages for a short run."""
+        with suppress(BotoCoreError, ClientError):  # throttled: the next sweep does it
             response = self._stack.client("lambda").invoke(
                 FunctionName=self._stack.outputs["SweepFunctionName"], Payload=json.dumps({"ages": SWEEP_AGES})
             )
@@ -296,9 +296,9 @@ class ChaosRun:
 
 
 def lost_jobs(records: Iterable[Record], messages: Sequence[str], now: float) -> list[tuple[str, str]]:
-    """Return the dispatched jobs whose message is lost, with their places in the index.
+    """Return the dispatched jobs whose messages are lost, with their places in the index.
 
-    `messages` are the bodies of all there are, those in flight too; `now` is in seconds since the epoch.
+    `messages` are the bodies of all messages, including those in flight. `now` is in seconds since the epoch.
     """
     return [
         (record["job_id"], record["place"])
@@ -314,7 +314,7 @@ def lost_jobs(records: Iterable[Record], messages: Sequence[str], now: float) ->
 def _ready_ticks(pid: int) -> int:
     """Return the processor time (ticks) of a process that waits for its next event or for a response; else 0."""
     with suppress(OSError):
-        # The name, in parentheses, may hold anything; these are the fields after it (source: man page proc_pid_stat).
+        # The name, in parentheses, may contain anything; these are the fields after it (man page proc_pid_stat).
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         ticks = int(fields[11]) + int(fields[12])
         return ticks if fields[0] == "S" and ticks > STARTING_TICKS else 0

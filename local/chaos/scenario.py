@@ -1,4 +1,4 @@
-"""All that happens in a run, drawn from its seed: characters, files, when they come, what goes wrong and when."""
+"""Draw the events of a run from its seed: characters, files, their times, and the faults with their times."""
 
 import io
 import json
@@ -16,15 +16,15 @@ PICTURE_SIZE = (64, 48)
 FORMATS = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 UPLOAD_SECONDS = 30.0
-"""In which all folders begin to arrive."""
+"""Seconds within which all folders begin to arrive."""
 SPREAD_SECONDS = 3.0
-"""The longest time between two files of a folder."""
+"""The most seconds between two files of a folder."""
 KILL_SECONDS = 110.0
-"""In which functions are killed, since the first upload."""
+"""Seconds since the first upload within which functions are killed."""
 REFUSED_SECONDS = 20.0
 KILLS_PER_JOB = 0.2
 KILLED = {"IntakeFunction": 3, "DispatchFunction": 3, "SubmitFunction": 4, "PollFunction": 2, "DeliverFunction": 3}
-"""How often each function is aimed at."""
+"""The number of kills of each function."""
 
 SHARED_SHARE = 0.15
 FAULTY_SHARE, TWICE_SHARE = 0.6, 0.2
@@ -32,39 +32,39 @@ REPEATED_EVENTS, REPEATED_UPLOADS = 0.12, 0.04
 RETRIED_SHARE, RETRIED_TWICE_SHARE, WISHED_TWICE_SHARE = 0.6, 0.3, 0.15
 BAD_INPUTS = 3
 REFUSED_JOBS = 2
-"""Jobs that are refused each time: of the first characters, so that others are accepted after each refusal."""
+"""Jobs that are always refused: of the first characters, so that others are accepted after each refusal."""
 EXPIRING_SHARE, FORGOTTEN_SHARE = 0.04, 0.04
 EXPIRES_SECONDS = 8.0
-"""After an upload came again: then the version that it replaced is deleted, as a lifecycle rule would."""
+"""Seconds after a second upload, when the version that it replaced is deleted, as by a lifecycle rule."""
 
 HISTORY_FAULTS: tuple[dict[str, object], ...] = (
-    {"fault": "503", "on": "history", "nth": list(range(5, 20))},  # down for a while
+    {"fault": "503", "on": "history", "nth": list(range(5, 20))},  # unavailable for a while
     {"fault": "500", "on": "history", "share": 0.1},
     {"fault": "reset", "on": "history", "share": 0.05},
 )
 HISTORY_OTHERS, HISTORY_LAG = 5000, 10.0
-"""Requests that others make on the account each day, and the seconds after which a request is in the history."""
+"""Requests a day by other users of the account, and the seconds after which a request is in the history."""
 GATEWAY_FAULTS: dict[str, float] = {"lost_replies": 0.02, "twice": 0.1, "twice_seconds": 25, "late": 0.1}
 """Of AWS itself: see `gateway.py`."""
 DEATHS = 0.004
-"""The share of AWS calls, until KILL_SECONDS, at which the function that makes the call is killed."""
+"""The share of AWS calls, until KILL_SECONDS, at which the calling function is killed."""
 LAYOUT = UploadLayout()
-"""Where uploads lie: the stack is deployed with the default."""
+"""Where uploads are: the stack is deployed with the default."""
 UNREADABLE_SECONDS = 40.0
 UNREADABLE = {
     "uploads": '{"greeting": "nobody reads this"}',
     "submits": '{"submit": "nobody-knows-me-0123456789abcdef"}',
 }
-"""The messages that no one can read, by the queue that the dead letter names."""
+"""The unreadable messages, by the source that their dead letters name."""
 RETENTION_SWITCHES: tuple[tuple[float, int], ...] = ((20, 7), (75, 0), (110, 7))
-"""When RecordRetentionDays is set, and to what."""
+"""When RecordRetentionDays is set, and to which values."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One file, `at` so many seconds after the beginning. `event_again`: its event comes again so much later.
+    """One file, uploaded `at` seconds after the beginning. `event_again`: its event is repeated so many seconds later.
 
-    `again_at` is when the same file is uploaded once more; `expires`: the version before is deleted soon afterwards.
+    `again_at`: when the same file is uploaded again. `expires`: the previous version is deleted soon afterwards.
     `event_lost`: no event is sent for it.
     """
 
@@ -80,10 +80,10 @@ class Upload:
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """One job that the uploads make. `mark` is in its prompt, and its alone unless the prompt is the character's.
+    """One job that the uploads make. `mark` is in its prompt, and in no other, unless the character's jobs share one.
 
-    `retries`: how many new attempts are asked for if it fails. `wished_twice`: each of them in two messages.
-    `forgotten`: once it has ended its record expires, and the same content is uploaded again.
+    `retries`: how many new attempts are requested if it fails. `wished_twice`: each of them by two messages.
+    `forgotten`: after its end its record expires, and the same content is uploaded again.
     """
 
     character: str
@@ -97,18 +97,21 @@ class PlannedJob:
 
     @property
     def name(self) -> str:
-        """How people call it."""
+        """Return the job's name for people."""
         return f"{self.character}/{self.pose}"
 
     @property
     def endless(self) -> bool:
-        """Whether it goes on for longer than a run: a 500 is looked up for a minute before the job is sent again."""
+        """Return whether the job takes longer than a run.
+
+        After a 500 the history is searched for a minute before the job is sent again.
+        """
         return ALWAYS_500 in self.faults
 
 
 @dataclass(frozen=True)
 class Kill:
-    """A function's process is killed `at` so many seconds; `draw` (0 to 1) says which, of several that work."""
+    """A function's process is killed `at` a time in seconds; `draw` (0 to 1) chooses among several working ones."""
 
     at: float
     function: str
@@ -117,7 +120,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A whole run. `alone` is uploaded once no other job will be sent, with the uploads of `alone_uploads`."""
+    """A whole run. `alone` is uploaded, with the files in `alone_uploads`, when no other job will be sent any more."""
 
     seed: int
     jobs: tuple[PlannedJob, ...]
@@ -129,12 +132,12 @@ class Scenario:
 
     @property
     def all_jobs(self) -> tuple[PlannedJob, ...]:
-        """All jobs, the lone one last."""
+        """Return all jobs, the lone one last."""
         return (*self.jobs, self.alone) if self.alone else self.jobs
 
     @property
     def plan(self) -> list[dict[str, object]]:
-        """The emulator's fault plan: first the jobs' faults, in order, then what strikes all."""
+        """Return the emulator's fault plan: first the jobs' faults, in order, then the faults for all calls."""
         return [
             *(
                 {**fault.entry, "match": job.mark, **({} if fault.times is None else {"times": fault.times})}
@@ -144,14 +147,14 @@ class Scenario:
         ]
 
     def striking(self) -> Iterator[tuple[PlannedJob, JobFault]]:
-        """Whom each line of the plan strikes, as long as it strikes one job."""
+        """Yield the job and fault of each line of the plan that strikes a single job."""
         for job in self.all_jobs:
             for fault in job.faults:
                 yield job, fault
 
 
 def draw_scenario(seed: int, jobs: int) -> Scenario:
-    """Draw a run of so many jobs, five a character, and the lone one."""
+    """Draw a run with so many jobs, five per character, and the lone job."""
     generator = random.Random(seed)  # nosec B311 # the same each time
     characters = [_character_name(number) for number in range(-(-jobs // POSES))]
     always = {number * POSES: ALWAYS_REFUSED for number in range(REFUSED_JOBS)} | {1: ALWAYS_500}
@@ -199,7 +202,7 @@ def _job(generator: random.Random, character: str, index: int, *, bad_input: boo
     mark = f"<shared {index // POSES}>" if shared_mark else f"<job {index}>"
     faults: list[JobFault] = []
     forgotten = False
-    # A prompt that five jobs share does not say which of them a fault is for.
+    # A prompt that five jobs share cannot identify one of them for a fault.
     if not shared_mark and not bad_input:
         draw = generator.random()
         forgotten = draw < FORGOTTEN_SHARE
@@ -232,21 +235,21 @@ def _folder(
     shared_prompt: bool,
     silent: bool,
 ) -> Iterator[Upload]:
-    """The files of one character, in any order, from `at` on."""
+    """Yield the files of one character in any order, beginning `at` a time."""
     files: list[tuple[str, bytes, dict[str, str]]] = []
     face, ending = picture(generator)
     folder = LAYOUT.folder(character)
     face_key = f"{folder.face}.{ending}"
     if shared_prompt:
-        # The prompt comes with the job file, so nothing is a job before it is there.
+        # The prompt is in the job file, so there is no job before the file arrives.
         text = {"prompt": f"a picture {jobs[0].mark}", "context": {"character": character}}
         files.append((folder.job_file, json.dumps(text).encode(), {}))
     for job in jobs:
         pose, ending = picture(generator)
         body = pose[: len(pose) // 2] if job.bad_input else pose
         prompt = f"a picture {job.mark}"
-        # The prompt comes with the pose or in a file of its own. What is bad is refused before its prompt is there, so
-        # a prompt that came later would make it another job.
+        # The prompt comes with the pose or in its own file. A bad file is refused before the prompt arrives, so a later
+        # prompt would make another job.
         aside = not shared_prompt and not job.bad_input and generator.random() < 0.5
         metadata = {} if shared_prompt or aside else {"prompt": prompt}
         files.append((f"{folder.pose(job.pose)}.{ending}", body, metadata))
@@ -288,7 +291,7 @@ def _kills(generator: random.Random, number: int) -> Iterator[Kill]:
 
 
 def picture(generator: random.Random) -> tuple[bytes, str]:
-    """A small gradient of two colours, and the ending of its file name."""
+    """Return a small gradient of two colours, and its file extension."""
     dark, light = (tuple(generator.randrange(256) for _ in range(3)) for _ in range(2))
     ramp = Image.linear_gradient("L").resize(PICTURE_SIZE)
     kind = generator.choice(list(FORMATS))

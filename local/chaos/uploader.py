@@ -1,4 +1,4 @@
-"""Uploads files while other things happen: in the background, some of them without an event, events a second time."""
+"""Upload files in the background, some of them without an event, some events twice."""
 
 import json
 import time
@@ -22,23 +22,23 @@ class Uploader:
         self._pool = ThreadPoolExecutor(UPLOADS_AT_ONCE, thread_name_prefix="upload")
         self._under_way: list[Future[None]] = []
         self.expired: list[str] = []
-        """The keys of which an old version was deleted."""
+        """The keys with a deleted old version."""
 
     def begin(self, upload: Upload, *, again: bool = False) -> None:
-        """Upload a file; `again`: it was uploaded before, and nothing follows from this one."""
+        """Upload a file. `again`: it was uploaded before, and this upload must have no effect."""
         if upload.event_lost:
-            # All that came before has its events.
+            # All earlier uploads have sent their events.
             self.finish()
             self._without_event(upload)
         else:
             self._under_way.append(self._pool.submit(self._upload, upload, again=again))
 
     def expire(self, key: str) -> None:
-        """Delete all versions of a file but the newest, as the bucket's lifecycle does after days."""
+        """Delete all versions of a file but the newest, as the bucket's lifecycle rule does after days."""
         self._under_way.append(self._pool.submit(self._expire, key))
 
     def finish(self) -> None:
-        """Wait for what is under way. Raises what went wrong with it, botocore's errors."""
+        """Wait for all uploads. Raises their errors, which are botocore's."""
         while self._under_way:
             self._under_way.pop().result()
 
@@ -71,7 +71,7 @@ class Uploader:
         return response
 
     def _event(self, upload: Upload, response: dict[str, Any]) -> dict[str, Any]:
-        """The event that S3 sends for an upload through EventBridge."""
+        """Return the event that S3 sends for an upload through EventBridge."""
         stored = {
             "key": upload.key,
             "size": len(upload.body),

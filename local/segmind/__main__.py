@@ -28,7 +28,7 @@ def main() -> int:
         return 1
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stdout)
     logging.getLogger("local.segmind").setLevel(logging.INFO)
-    # uvicorn raises the signal again once it has shut down; then this ends the process with exit code 0.
+    # uvicorn raises the signal again after its shutdown; then this ends the process with exit code 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     server = Server(settings, plan, listener)
@@ -48,60 +48,60 @@ def _parser() -> argparse.ArgumentParser:
         "--latency",
         default=default.latency.median,
         metavar="SECONDS|MEDIAN:SIGMA",
-        help="a job's time, lognormal with a sigma (default: %(default)s)",
+        help="duration of a job, lognormal with a sigma (default: %(default)s)",
     )
     parser.add_argument("--rpm", type=int, default=default.rpm, help="calls in any 60 seconds, 0: any number (default)")
     parser.add_argument("--rpm-counts", choices=RPM_COUNTS, default=default.rpm_counts, help="which calls count")
-    parser.add_argument("--api-key", default=default.api_key, help="the only key that is right")
+    parser.add_argument("--api-key", default=default.api_key, help="the only valid key")
     _add_history(parser, default)
     _add_costs(parser, default)
-    parser.add_argument("--seed", type=int, default=default.seed, help="decides all draws (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=default.seed, help="seed of all draws (default: %(default)s)")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="a fault plan, JSON: see local/segmind/faults.py")
     return parser
 
 
 def _add_history(parser: argparse.ArgumentParser, default: Settings) -> None:
-    """Add what is kept, and for how long."""
+    """Add the options for what is kept, and for how long."""
     parser.add_argument(
         "--retention",
         type=float,
         default=default.retention,
         metavar="SECONDS",
-        help="results are kept so long after submission (default: %(default)s)",
+        help="seconds after submission for which results are kept (default: %(default)s)",
     )
     parser.add_argument(
         "--media-retention",
         type=float,
         default=default.media_retention,
         metavar="SECONDS",
-        help="images and rows of the history are kept so long (default: %(default)s)",
+        help="seconds for which images and history rows are kept (default: %(default)s)",
     )
     parser.add_argument(
         "--history-lag",
         type=float,
         default=default.history_lag,
         metavar="SECONDS",
-        help="a request appears in the history so long after it was accepted (default: %(default)s)",
+        help="seconds after which a request appears in the history (default: %(default)s)",
     )
     parser.add_argument(
         "--history-others",
         type=int,
         default=default.history_others,
         metavar="ROWS",
-        help="requests that others make on the account each day, in the history only (default: %(default)s)",
+        help="requests a day by other users of the account, only in the history (default: %(default)s)",
     )
 
 
 def _add_costs(parser: argparse.ArgumentParser, default: Settings) -> None:
-    """Add what jobs cost."""
+    """Add the options for costs."""
     parser.add_argument(
-        "--cost", type=float, default=default.cost, metavar="USD", help="what results say they cost (default: nothing)"
+        "--cost", type=float, default=default.cost, metavar="USD", help="the cost in results (default: none)"
     )
     parser.add_argument(
-        "--cost-per", choices=COST_PER, default=default.cost_per, help="or each of its samples (default: %(default)s)"
+        "--cost-per", choices=COST_PER, default=default.cost_per, help="what the cost is for (default: %(default)s)"
     )
     parser.add_argument(
-        "--credits", type=int, default=default.credits, help="jobs that are paid for (default: any number)"
+        "--credits", type=int, default=default.credits, help="jobs that the account can pay (default: unlimited)"
     )
 
 

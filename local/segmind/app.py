@@ -1,4 +1,4 @@
-"""The provider's HTTP routes, each with the faults that the plan has for it."""
+"""Serve the provider's HTTP routes, with the faults of the plan."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ Handler = Callable[[], Awaitable[Response]]
 
 
 class Api:
-    """Answers for a provider."""
+    """The routes of a provider."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
@@ -40,9 +40,9 @@ class Api:
         ]
 
     async def submit(self, request: Request) -> Response:
-        """Take a job and answer with its id and URLs."""
+        """Accept a job and return its id and URLs."""
 
-        def answer(job: Job, fault: Fault | None) -> Response:
+        def respond(job: Job, fault: Fault | None) -> Response:
             body = {
                 "request_id": job.request_id,
                 "status": "QUEUED",
@@ -56,12 +56,12 @@ class Api:
             return JSONResponse(body)
 
         async def handle(body: object, fault: Fault | None) -> Response:
-            return answer(self._provider.submit(body), fault)
+            return respond(self._provider.submit(body), fault)
 
         return await self._submission(request, handle)
 
     async def submit_and_wait(self, request: Request) -> Response:
-        """The blocking form: answers with the first image, once it is ready."""
+        """Handle the blocking form: return the first image when it is ready."""
 
         async def handle(body: object, fault: Fault | None) -> Response:
             job = self._provider.submit(body)
@@ -74,7 +74,7 @@ class Api:
         return await self._submission(request, handle)
 
     async def status(self, request: Request) -> Response:
-        """The light answer: the state, and metrics once there are some."""
+        """Return the state of a job, and its metrics if there are some."""
 
         async def handle() -> Response:
             job = self._provider.job(request.path_params["request_id"])
@@ -91,7 +91,7 @@ class Api:
         return await self._get(request, "status", handle)
 
     async def result(self, request: Request) -> Response:
-        """The whole response, with the output; a failed job is a 422 (source: provider's API page, official SDK)."""
+        """Return a job with its output; a failed job is a 422 (source: provider's API page, official SDK)."""
 
         async def handle() -> Response:
             job = self._provider.job(request.path_params["request_id"])
@@ -112,7 +112,7 @@ class Api:
         return await self._get(request, "result", handle)
 
     async def history(self, request: Request) -> Response:
-        """Requests of any age, newest first, in pages."""
+        """Return requests of any age, newest first, in pages."""
 
         async def handle() -> Response:
             return JSONResponse(rows(self._provider, request.query_params))
@@ -120,7 +120,7 @@ class Api:
         return await self._get(request, "history", handle)
 
     async def history_of_one(self, request: Request) -> Response:
-        """One request of any age."""
+        """Return one request of any age."""
 
         async def handle() -> Response:
             job = self._provider.jobs.get(request.path_params["request_id"])
@@ -131,7 +131,7 @@ class Api:
         return await self._get(request, "history", handle)
 
     async def credits(self, request: Request) -> Response:
-        """What is left of the account's money (source: provider's documentation, account and billing)."""
+        """Return the account's remaining credits (source: provider's documentation, account and billing)."""
 
         async def handle() -> Response:
             return JSONResponse({"credits": self._provider.remaining_credits(), "free-credits": 0.0})
@@ -139,7 +139,7 @@ class Api:
         return await self._get(request, "credits", handle)
 
     async def media(self, request: Request) -> Response:
-        """An output's image: public, so that a key which is sent here has leaked."""
+        """Return an output's image. It is public: a key that is sent here has leaked."""
         provider = self._provider
         if _carries_key(request, provider.settings.api_key):
             provider.key_leaks += 1
@@ -154,7 +154,7 @@ class Api:
             request.scope["state"]["fault"] = fault.fault
             image = await provider.image(job, sample, "png" if fault.fault == "huge" else None)
             return bad_media(fault, image, media_type)
-        return await self._answer(request, fault, handle)
+        return await self._respond(request, fault, handle)
 
     async def _submission(
         self, request: Request, handle: Callable[[object, Fault | None], Awaitable[Response]]
@@ -173,13 +173,13 @@ class Api:
         if body is None:
             raise ApiError(400, "the body is not JSON")
         if fault and not fault.accepted:
-            return await self._answer(request, fault, None)
-        return await self._answer(request, fault, lambda: handle(body, fault))
+            return await self._respond(request, fault, None)
+        return await self._respond(request, fault, lambda: handle(body, fault))
 
     async def _get(self, request: Request, point: str, handle: Handler) -> Response:
         provider = self._provider
         provider.authenticate(request.headers.get("x-api-key"))
-        # The history is served by another host, so it has no part in the plan's limit.
+        # Another host serves the history, so its calls do not count against the limit.
         counts = provider.settings.rpm_counts == "all" and point != "history"
         if counts:
             provider.check_limit()
@@ -187,10 +187,10 @@ class Api:
         fault = provider.plan.draw(point, job.parameters.prompt if job else "")
         if counts and not (fault and fault.fault == "429"):
             provider.count_call()
-        return await self._answer(request, fault, handle)
+        return await self._respond(request, fault, handle)
 
-    async def _answer(self, request: Request, fault: Fault | None, handle: Handler | None) -> Response:
-        """Answer with the fault. `handle` is None for a submit that is not accepted."""
+    async def _respond(self, request: Request, fault: Fault | None, handle: Handler | None) -> Response:
+        """Return the response of a fault. `handle` is None for a submit that is not accepted."""
         if fault is None:
             assert handle is not None
             return await handle()
@@ -244,7 +244,7 @@ def _json(raw: bytes) -> object:
 
 
 async def api_error(request: Request, error: Exception) -> Response:
-    """Answer an ApiError, or Starlette's own 404 and 405."""
+    """Return the response for an ApiError, or for Starlette's own 404 and 405."""
     if isinstance(error, ApiError):
         return JSONResponse({"error": str(error)}, error.status, error.headers)
     assert isinstance(error, HTTPException)

@@ -1,4 +1,4 @@
-"""Draws the outputs when they are asked for, off the event loop, a few at a time; keeps the latest."""
+"""Draw the outputs on request, off the event loop, a few at a time; keep the latest."""
 
 import asyncio
 from concurrent.futures import Executor
@@ -12,7 +12,7 @@ KEPT_BYTES = 64 * 1024 * 1024
 
 
 class Artist:
-    """Makes and keeps encoded pictures; what it no longer has, it draws again, byte for byte the same."""
+    """Draws and caches encoded pictures. A picture that is drawn again has the same bytes."""
 
     def __init__(self, inputs: Inputs, executor: Executor) -> None:
         self._inputs = inputs
@@ -20,7 +20,7 @@ class Artist:
         self._kept: BoundedCache[bytes] = BoundedCache(KEPT_BYTES)
 
     async def draw(self, job: Job, sample: int, output_format: str | None = None) -> bytes:
-        """Sample number `sample` (from 1) of a completed job, in the format that it asked for or in another."""
+        """Return sample number `sample` (from 1) of a completed job, in its own format or in another one."""
         assert job.pictures is not None
         face, pose = job.pictures
         order = job.order(sample)

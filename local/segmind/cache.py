@@ -1,4 +1,4 @@
-"""A cache bounded in bytes."""
+"""Cache values, with a limit in bytes."""
 
 import threading
 from collections import OrderedDict
@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 
 
 class BoundedCache(Generic[Value]):
-    """Keeps what was used last, up to `capacity` bytes; what is larger than that is not kept. Safe between threads."""
+    """Keeps the values that were used last, up to `capacity` bytes. Larger values are not kept. Thread-safe."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -18,7 +18,7 @@ class BoundedCache(Generic[Value]):
         self.size = 0
 
     def get(self, key: Hashable) -> Value | None:
-        """Return the value, or None if it is not (or no longer) here."""
+        """Return the value, or None if it is not in the cache."""
         with self._lock:
             if key not in self._entries:
                 return None
@@ -26,7 +26,7 @@ class BoundedCache(Generic[Value]):
             return self._entries[key][0]
 
     def put(self, key: Hashable, value: Value, size: int) -> None:
-        """Keep a value that takes `size` bytes."""
+        """Keep a value of `size` bytes."""
         with self._lock:
             if key in self._entries or size > self._capacity:
                 return

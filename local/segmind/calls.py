@@ -1,4 +1,4 @@
-"""Counts the calls of the provider's routes, by their answers."""
+"""Count the calls of the provider's routes, by status."""
 
 import asyncio
 import re
@@ -26,7 +26,7 @@ ROUTES = [
 
 @dataclass
 class Call:
-    """One call: when it came (seconds since the epoch), its route, its status (None: no response), the fault it met."""
+    """One call: its time (seconds since the epoch), route, status (None: no response) and fault."""
 
     time: float
     route: str
@@ -35,7 +35,7 @@ class Call:
 
 
 class Calls:
-    """An ASGI application around another one, which counts what goes through."""
+    """An ASGI application that wraps another one and counts its calls."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -43,7 +43,7 @@ class Calls:
         self.latest: deque[Call] = deque(maxlen=KEPT_CALLS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the call on, and note its response."""
+        """Forward the call, and record its response."""
         if scope["type"] != "http" or scope["path"].startswith("/_emulator/"):
             await self._app(scope, receive, send)
             return
@@ -58,13 +58,13 @@ class Calls:
         try:
             await self._app(scope, receive, noting)
         except asyncio.CancelledError:
-            pass  # the emulator stops, the connection is gone already
+            pass  # the emulator stops, and the connection is closed already
         finally:
             call.fault = scope["state"].get("fault")
             self.counts[call.route, str(call.status or "none")] += 1
 
     def by_route(self) -> dict[str, dict[str, int]]:
-        """How many calls of each route got which status; "none" for those that got no response."""
+        """Return the number of calls by route and status; "none" for calls without a response."""
         table: dict[str, dict[str, int]] = {}
         for (route, status), number in sorted(self.counts.items()):
             table.setdefault(route, {})[status] = number

@@ -1,13 +1,13 @@
-"""The control API under /_emulator: what was submitted and called, and how to change the emulator while it runs.
+"""The control API under /_emulator: read submitted jobs and calls, and change the emulator while it runs.
 
-It needs no key and answers to the loopback interface only.
+It needs no key, and accepts calls from the loopback interface only.
 
     GET  /_emulator/health     {"status": "ok"}
     GET  /_emulator/requests   a list of the jobs that were accepted, oldest first
     GET  /_emulator/calls      calls by route and status, key_leaks, the calls themselves, how often each fault struck
-    POST /_emulator/faults     a new fault plan in place of the old one; its clock and counters start again
-    POST /_emulator/settings   any of the settings of `settings.py`, but the seed counts from the start only
-    POST /_emulator/refuse     {"seconds": 20}: connections are refused for so long
+    POST /_emulator/faults     a new fault plan; its clock and counters start again
+    POST /_emulator/settings   any of the settings of `settings.py`; the seed counts only at the start
+    POST /_emulator/refuse     {"seconds": 20}: refuse connections for so long
 """
 
 import functools
@@ -29,7 +29,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def control_routes(provider: Provider, calls: Callable[[], Calls]) -> list[Route]:
-    """The routes; `calls` gives the record of the calls, which is made after them."""
+    """Return the routes; `calls` returns the record of the calls, which is created later."""
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -77,7 +77,7 @@ def _local(endpoint: Endpoint) -> Endpoint:
     @functools.wraps(endpoint)
     async def guarded(request: Request) -> Response:
         if request.client is None or not ipaddress.ip_address(request.client.host).is_loopback:
-            raise ApiError(403, "the control API answers to this machine only")
+            raise ApiError(403, "the control API is for this machine only")
         try:
             return await endpoint(request)
         except ValueError as error:

@@ -7,37 +7,37 @@ A plan is JSON, `{"faults": [...]}`. Each fault is an object with these keys; al
     share        the share of those calls, 0 to 1, drawn from the emulator's seed
     nth          a list: exactly the n-th of those calls, counted from 1
     times        strike no more than so often
-    match        only jobs whose prompt holds this text
-    after        not within the first so many seconds of the plan
-    until        only within the first so many seconds of the plan
-    accepted     on a submit: true if the job was accepted (and costs a credit) although the response is bad
+    match        only jobs whose prompt contains this text
+    after        not in the first so many seconds of the plan
+    until        only in the first so many seconds of the plan
+    accepted     on a submit: true if the job is accepted (and costs a credit) although the response is bad
     seconds      how long it lasts
-    retry_after  429, 503: the header; without it none is sent
-    url          output-foreign, foreign-urls, redirect: where it points
+    retry_after  429, 503: the value of the header; without it the header is not sent
+    url          output-foreign, foreign-urls, redirect: the target
     bytes        huge: the size
     state        unknown-state: its name
 
-Without `share` and `nth` it strikes every call. Of several that strike a call, the first in the plan wins; each counts
-for itself. Calls are counted once the key is right and the plan's limit lets them pass.
+Without `share` and `nth` it strikes every call. If several strike a call, the first in the plan wins. Each has its own
+count. Only calls with the right key and within the plan's limit are counted.
 
     name                   strikes             what happens
-    401 403 404 406 429    any call            that status with a JSON error; a 429 takes no place in the window
+    401 403 404 406 429    any call            that status with a JSON error; a 429 does not count against the limit
     500 503                any call            the same; `accepted` false
     502                    any call            an HTML page; `accepted` false
-    firewall               any call            403 with the HTML page of a firewall before the provider; with a `match`
-                                               it refuses the jobs of that prompt each time
+    firewall               any call            403 with the HTML page of a firewall in front of the provider; with a
+                                               `match` it always refuses the jobs with that prompt
     504                    any call            JSON; `accepted` true
     reset                  any call            the connection is reset without a response; `accepted` true
-    hang                   any call            nothing for `seconds` (30). A GET, or a submit with `accepted` (true), is
-                                               answered then; a submit that was not accepted is closed without a
-                                               response
-    refused                any call            that call is answered as usual (a submit that was not `accepted` is
-                                               reset), then the listening socket closes for `seconds` (5): connections
-                                               are refused
+    hang                   any call            nothing for `seconds` (30). Then a GET, or a submit with `accepted`
+                                               (true), gets its response; a submit that was not accepted is closed
+                                               without a response
+    refused                any call            the call gets its response (a submit that was not `accepted` is reset),
+                                               then the listening socket closes for `seconds` (5): connections are
+                                               refused
     no-request-id          submit              200 without request_id; `accepted` true
     foreign-urls           submit              status_url, response_url and poll_url lead to `url`
     failed                 a job               ends FAILED
-    blocked                a job               ends FAILED with a responsible-AI text, as for a prompt that holds
+    blocked                a job               ends FAILED with a responsible-AI text, as for a prompt that contains
                                                `blocked-content`
     expired                a job               404 on its GETs, `seconds` (0) after submission
     unknown-state          a job               an undocumented state for `seconds` (2)
@@ -54,16 +54,16 @@ for itself. Calls are counted once the key is right and the plan's limit lets th
     output-images          a job               no `output`, but a list of URLs as `images`
     output-foreign         a job               `url`
     broken                 media               the image's bytes are garbage
-    truncated              media               half an image, with a Content-Length to match
+    truncated              media               half an image, with a matching Content-Length
     cut                    media               half an image, then the connection closes before Content-Length
     slow                   media               the image drips over `seconds` (10)
-    packed                 media               the image with Content-Encoding gzip, which was not asked for
+    packed                 media               the image with Content-Encoding gzip, although it was not requested
     wrong-type             media               an HTML page with status 200
     huge                   media               a valid PNG of `bytes` (268435456), streamed
     empty                  media               no bytes
     redirect               media               302 to `url`
 
-Faults that strike a job are drawn when it is accepted; their `on` is left out.
+Faults for a job are drawn when it is accepted, and have no `on`.
 """
 
 import random
@@ -88,22 +88,22 @@ POINTS: dict[str, tuple[str, ...]] = {
         ("broken", "truncated", "cut", "slow", "packed", "wrong-type", "huge", "empty", "redirect"), ("media",)
     ),
 }
-"""Where each fault can strike."""
+"""The calls that each fault can strike."""
 
 ACCEPTED = ("504", "reset", "hang", "no-request-id", "refused", "foreign-urls")
-"""Faults behind which the job was accepted, if the plan does not say otherwise."""
+"""Faults with which the job is accepted, unless the plan says otherwise."""
 NEVER_ACCEPTED = ("401", "403", "404", "406", "429", FIREWALL)
 SECONDS = {"hang": 30.0, "refused": 5.0, "unknown-state": 2.0, "slow": 10.0}
 URL_NEEDED = ("output-foreign", "foreign-urls", "redirect")
 
 
 class PlanError(ValueError):
-    """A fault plan cannot be read; the text names the fault and the key."""
+    """A fault plan cannot be parsed; the text names the fault and the key."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One line of the plan; the module's docstring names the fields. Times in seconds."""
+    """One line of the plan; see the module's docstring for the fields. Times in seconds."""
 
     fault: str
     on: tuple[str, ...]
@@ -136,7 +136,7 @@ class Fault:
         if name in URL_NEEDED and "url" not in entry:
             raise PlanError(f"{name}: needs a url")
         if name in NEVER_ACCEPTED and entry.get("accepted"):
-            raise PlanError(f"{name}: such a job is never accepted")
+            raise PlanError(f"{name}: with this fault a job is never accepted")
         values = {key: value for key, value in entry.items() if key not in ("fault", "on", "nth", "retry_after")}
         if "nth" in entry:
             values["nth"] = frozenset(entry["nth"])
@@ -192,7 +192,7 @@ CHECKS: dict[str, Callable[[object], bool]] = {
 
 
 class Trigger:
-    """Counts the calls of one fault and says which of them it strikes."""
+    """Counts the calls for one fault and decides which of them it strikes."""
 
     def __init__(self, fault: Fault, seed: str) -> None:
         self.fault = fault
@@ -201,7 +201,7 @@ class Trigger:
         self._random = random.Random(seed)  # nosec B311 # the same each time
 
     def due(self, point: str, prompt: str, elapsed: float) -> bool:
-        """Whether this call is to be struck; `elapsed` seconds of the plan are over."""
+        """Return whether the fault strikes this call, `elapsed` seconds after the plan's start."""
         fault = self.fault
         if point not in fault.on or fault.match not in prompt:
             return False
@@ -215,10 +215,10 @@ class Trigger:
 
 
 class Plan:
-    """A fault plan at work. `seed` decides all its draws; its clock starts now."""
+    """A running fault plan. `seed` decides all its draws; its clock starts now."""
 
     def __init__(self, document: object = None, seed: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        """`document` is the plan as JSON gives it, or None for no faults. Raises PlanError."""
+        """`document` is the plan as parsed JSON, or None for no faults. Raises PlanError."""
         faults = document.get("faults") if isinstance(document, dict) else document
         if not isinstance(faults, list | None) or (isinstance(document, dict) and set(document) != {"faults"}):
             raise PlanError('a plan is {"faults": [...]}')
@@ -227,7 +227,7 @@ class Plan:
         self._started = clock()
 
     def draw(self, point: str, prompt: str) -> Fault | None:
-        """The fault that strikes this call, if one does; `point` is one of CALLS, or JOB."""
+        """Return the fault that strikes this call, or None. `point` is one of CALLS, or JOB."""
         elapsed = self._clock() - self._started
         due = [trigger for trigger in self._triggers if trigger.due(point, prompt, elapsed)]
         if not due:
@@ -236,5 +236,5 @@ class Plan:
         return due[0].fault
 
     def struck(self) -> list[dict[str, object]]:
-        """How often each fault has struck, in the plan's order."""
+        """Return how often each fault has struck, in the plan's order."""
         return [{"fault": trigger.fault.fault, "struck": trigger.struck} for trigger in self._triggers]

@@ -1,7 +1,7 @@
-"""The request history: what was asked, what became of it, what it cost, as the official SDK 1.3.0 documents it.
+"""The request history: requests with their outcomes and costs, as the official SDK 1.3.0 documents it.
 
-The account may have other users (`Settings.history_others`): their requests are made up when a page is asked for, so a
-history of many thousand rows a day costs nothing to keep.
+The account may have other users (`Settings.history_others`). Their requests are generated for each page, so a history
+of many thousand rows a day needs no storage.
 """
 
 import math
@@ -23,12 +23,12 @@ MAX_ROWS = 100
 DEFAULT_DAYS, MAX_DAYS = 7, 31  # source: official SDK 1.3.0
 DAY_SECONDS = 86_400
 OTHERS = uuid.UUID("b5a3c1de-0000-4000-8000-000000000000")
-"""The namespace of the request ids of others: the same request has the same id on each page."""
+"""The namespace of others' request ids: the same request has the same id on each page."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked for: `first` and `last` are days in UTC, both included; an empty text asks for any."""
+    """The filters: `first` and `last` are days in UTC, both included; an empty text matches any."""
 
     page: int
     size: int
@@ -74,13 +74,13 @@ def row(provider: Provider, job: Job, sample: int = 1) -> dict[str, object]:
 
 
 def visible(provider: Provider, job: Job) -> bool:
-    """Whether a job has appeared in the history, and is not removed yet."""
+    """Return whether a job has appeared in the history, and is not removed yet."""
     appeared = datetime.now(UTC) - job.created >= timedelta(seconds=provider.settings.history_lag)
     return appeared and not job.removed(time.monotonic())
 
 
 def rows(provider: Provider, query: Mapping[str, str]) -> dict[str, object]:
-    """Return a page of the history, a row for each output. Raises ApiError."""
+    """Return a page of the history, with a row for each output. Raises ApiError."""
     asked = Query.parse(query, datetime.now(UTC).date())
     own = [
         (job.created, number, job, sample)
@@ -107,7 +107,7 @@ def rows(provider: Provider, query: Mapping[str, str]) -> dict[str, object]:
 
 
 def _ordered(own: list[tuple[datetime, int, Job, int]], asked: Query) -> Iterator[tuple[datetime, int, Job, int]]:
-    """The account's own rows by time; jobs of one moment in the order in which they were accepted."""
+    """Yield the account's own rows by time; jobs of one time in the order of their acceptance."""
     yield from sorted(own, key=lambda found: found[:2], reverse=not asked.ascending)
 
 
@@ -124,7 +124,7 @@ def _asked_for(provider: Provider, job: Job, asked: Query) -> bool:
 
 
 def _other_requests(provider: Provider, asked: Query) -> range:
-    """The numbers of the requests of others that were asked for: evenly spread over each day, all of them completed."""
+    """Return the numbers of others' requests that match: evenly spread over each day, all completed."""
     a_day = provider.settings.history_others
     if not a_day or asked.model not in MODEL or asked.status not in ("", COMPLETED):
         return range(0)
@@ -163,7 +163,7 @@ def _day(query: Mapping[str, str], name: str, default: date) -> date:
     try:
         return date.fromisoformat(query[name]) if name in query else default
     except ValueError as exc:
-        raise ApiError(400, f"{name} must be a day, YYYY-MM-DD") from exc
+        raise ApiError(400, f"{name} must be a date, YYYY-MM-DD") from exc
 
 
 def _whole(query: Mapping[str, str], name: str, default: int) -> int:

@@ -1,4 +1,4 @@
-"""The two images that a job is given: fetched or decoded, checked, kept on disk by their hash."""
+"""The two images of a job: fetched or decoded, checked, and stored on disk by their hash."""
 
 import asyncio
 import hashlib
@@ -21,7 +21,7 @@ DECODED_BYTES = 64 * 1024 * 1024
 
 
 class InputError(Exception):
-    """An input image could not be had, or is none; the text says which and why, without any URL's signature."""
+    """An input image cannot be loaded, or is not an image; the text says which and why, without a URL's signature."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,22 @@ class Picture:
 
 
 class Inputs:
-    """Fetches images and keeps them in `directory`; the decoded ones that were used last stay in memory."""
+    """Fetches images and stores them in `directory`; recently used decoded ones stay in memory."""
 
     def __init__(self, directory: Path, executor: Executor) -> None:
         self._directory = directory
         self._executor = executor
         self._decoded: BoundedCache[Image.Image] = BoundedCache(DECODED_BYTES)
         self._slots = asyncio.Semaphore(CONCURRENT_FETCHES)
-        # A proxy of the environment has no business between two ends of one machine.
+        # A proxy from the environment must not be used between two programs on one machine.
         self._http = httpx.AsyncClient(timeout=FETCH_SECONDS, follow_redirects=True, trust_env=False)
 
     async def close(self) -> None:
-        """Close the connections to where the images came from."""
+        """Close the connections to the images' hosts."""
         await self._http.aclose()
 
     async def take(self, name: str, source: Source) -> Picture:
-        """Get and check the image of the parameter `name`. Raises InputError."""
+        """Return the checked image of the parameter `name`. Raises InputError."""
         async with self._slots:
             data = source.data if source.data is not None else await self._fetch(name, source.url or "")
             loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""The jobs: what was submitted, and in which state each is at a given time."""
+"""The submitted jobs, and the state of each at a given time."""
 
 import asyncio
 from dataclasses import asdict, dataclass, field
@@ -12,18 +12,18 @@ from local.segmind.render import Order
 
 MODEL = "consistent-character-with-pose"
 QUEUED, PROCESSING, COMPLETED, FAILED = "QUEUED", "PROCESSING", "COMPLETED", "FAILED"
-QUEUED_SHARE, QUEUED_SECONDS = 0.1, 1.0  # a job is QUEUED for a tenth of its time, a second at most
+QUEUED_SHARE, QUEUED_SECONDS = 0.1, 1.0  # a job is QUEUED for a tenth of its time, at most a second
 BLOCKED_MARKER = "blocked-content"
 BLOCKED_TEXT = "The request was blocked by our responsible AI policy. Please change the prompt or the images."
 FAILED_TEXT = "Inference failed: the model stopped with an error."
-KEPT_CHARACTERS = 4096  # of an image that was sent as text: keeping 20 MiB for each job would not do
+KEPT_CHARACTERS = 4096  # of an image sent as text: 20 MiB per job would be too much
 
 
 @dataclass
 class Job:
-    """One request that was accepted. `started` and all other times but `created` are seconds of the monotonic clock.
+    """One accepted request. `started` and all other times except `created` are seconds of the monotonic clock.
 
-    `cost` is what it costs once it is completed, in USD.
+    `cost` is its cost when it is completed, in USD.
     """
 
     request_id: str
@@ -43,13 +43,13 @@ class Job:
     prepared: asyncio.Event = field(default_factory=asyncio.Event)
 
     def finish_inputs(self, pictures: tuple[Picture, Picture] | None, error: str | None, now: float) -> None:
-        """Record that face and pose are here, or why they are not."""
+        """Record that face and pose are loaded, or why they are not."""
         self.pictures, self.input_error, self.prepared_at = pictures, error, now
         self.prepared.set()
 
     @property
     def error(self) -> str | None:
-        """The text with which this job fails, if it does."""
+        """Return the error text of this job, or None."""
         if self.input_error:
             return self.input_error
         if self._struck_by("blocked") or BLOCKED_MARKER in self.parameters.prompt:
@@ -58,13 +58,13 @@ class Job:
 
     @property
     def finished_at(self) -> float | None:
-        """When it ends or has ended, or None while its inputs are still on their way."""
+        """Return when the job ends or has ended, or None while its inputs are being loaded."""
         if not self.prepared.is_set():
             return None
         return self.prepared_at if self.input_error else max(self.started + self._seconds, self.prepared_at)
 
     def state(self, now: float) -> str:
-        """The state that the provider would give."""
+        """Return the state that the provider would report."""
         elapsed = now - self.started
         if self.finished_at is not None and now >= self.finished_at:
             return FAILED if self.error else COMPLETED
@@ -73,29 +73,29 @@ class Job:
         return QUEUED if elapsed < min(self.latency * QUEUED_SHARE, QUEUED_SECONDS) else PROCESSING
 
     def expired(self, now: float) -> bool:
-        """Whether the provider has forgotten it (source: provider's documentation: counted from the submission)."""
+        """Return whether the result has expired (source: provider's documentation; counted from the submission)."""
         if self.effect and self._struck_by("expired") and now >= self.started + self.effect.seconds:
             return True
         return now >= self.started + self.retention
 
     def removed(self, now: float) -> bool:
-        """Whether its images and its row in the history are gone (source: provider's documentation, logging)."""
+        """Return whether images and history row are removed (source: provider's documentation, logging)."""
         return now >= self.started + self.media_retention
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What the provider measured; empty while it runs."""
+        """Return the provider's metrics; empty while the job runs."""
         return {} if self.finished_at is None else {"inference_time": round(self.finished_at - self.started, 3)}
 
     @property
     def completed(self) -> datetime | None:
-        """When it ends or has ended, by the wall clock."""
+        """Return when the job ends or has ended, by the wall clock."""
         if self.finished_at is None:
             return None
         return self.created + timedelta(seconds=self.finished_at - self.started)
 
     def order(self, sample: int) -> Order:
-        """What to draw as sample number `sample`, counted from 1."""
+        """Return the drawing order of sample number `sample`, counted from 1."""
         assert self.pictures is not None
         wanted = self.parameters
         size = (wanted.custom_width, wanted.custom_height)
@@ -104,7 +104,7 @@ class Job:
         return Order(*size, prompt=wanted.prompt, seed=wanted.seed + sample - 1)
 
     def summary(self, now: float) -> dict[str, object]:
-        """What the control API says of it: images by hash and source, never a signed URL."""
+        """Return the job's data for the control API: images by hash and source, never a signed URL."""
         images = {name: dict(self.sources[name]) for name in IMAGES}
         for name, picture in zip(IMAGES, self.pictures or (), strict=False):
             images[name]["sha256"] = picture.sha256
@@ -129,7 +129,7 @@ class Job:
 
 
 def kept_body(body: dict[str, object]) -> dict[str, object]:
-    """The inputs as they were sent; of an image that was sent as text, its beginning."""
+    """Return the inputs as they were sent; an image that was sent as text is shortened."""
     return {
         name: value[:KEPT_CHARACTERS] if name in IMAGES and isinstance(value, str) else value
         for name, value in body.items()
@@ -137,7 +137,7 @@ def kept_body(body: dict[str, object]) -> dict[str, object]:
 
 
 def describe(source: Source) -> dict[str, object]:
-    """Where an image comes from, without the query of its URL: that may hold a signature."""
+    """Return where an image comes from, without its URL's query, which may contain a signature."""
     if source.url is None:
         return {"kind": "base64", "sha256": None}
     parts = urlsplit(source.url)

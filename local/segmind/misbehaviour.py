@@ -1,4 +1,4 @@
-"""Answers that are wrong, and connections that break. `faults.py` says which fault does what."""
+"""Wrong responses and broken connections. `faults.py` documents the faults."""
 
 import asyncio
 import gzip
@@ -28,7 +28,7 @@ TEXTS = {
 HTML = "<!DOCTYPE html>\n<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>\n"
 PNG_END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
 PNG_CHUNK_BYTES = 256 * 1024
-SIGNATURE_BYTES = 12  # what is left of an image with garbage in it: enough to look like one at first
+SIGNATURE_BYTES = 12  # kept from an image with garbage in it: it still begins like one
 DRIPS = 20
 
 
@@ -44,7 +44,7 @@ class Reset(Response):
 
 
 class Hangup(Response):
-    """Closes the connection in an orderly way, but without a response."""
+    """Closes the connection cleanly, but without a response."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Close the connection, and wait until it is gone."""
@@ -81,7 +81,7 @@ def status_answer(fault: Fault) -> Response:
 
 
 def bad_media(fault: Fault, image: bytes, media_type: str) -> Response:
-    """The response of a fault that spoils an image; `image` is a PNG if the fault is `huge`."""
+    """Return the response of a fault that spoils an image; for `huge`, `image` must be a PNG."""
     match fault.fault:
         case "broken":
             garbage = random.Random(len(image)).randbytes(len(image) - SIGNATURE_BYTES)  # nosec B311 # not secret
@@ -122,7 +122,7 @@ async def _in_turns(parts: Iterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def padded_png(image: bytes, size: int) -> Iterator[bytes]:
-    """Yield a PNG of exactly `size` bytes, at least 12 more than `image`: it, with private chunks before its end."""
+    """Yield a PNG of exactly `size` bytes: `image` with private chunks before its end. At least 12 bytes are added."""
     yield image[: -len(PNG_END)]
     room = size - len(image)
     overhead = len(PNG_END)  # of any chunk: length, type, CRC

@@ -1,4 +1,4 @@
-"""The shapes that `output` comes in: the usual one, and those that a fault asks for."""
+"""The forms of `output`: the usual one, and those of faults."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ MISSING = object()
 
 
 async def output(job: Job, urls: Sequence[str], draw: Callable[[int], Awaitable[bytes]]) -> object:
-    """Return the value of `output`, or MISSING. `draw` gives the image of a sample, counted from 1."""
+    """Return the value of `output`, or MISSING. `draw` returns the image of a sample, counted from 1."""
     shape = job.effect.fault if job.effect and job.effect.fault.startswith("output-") else None
     if shape in ("output-base64", "output-data-uri") or (job.parameters.base_64 and shape is None):
         prefix = f"data:image/{job.parameters.output_format};base64," if shape == "output-data-uri" else ""
@@ -33,7 +33,7 @@ async def output(job: Job, urls: Sequence[str], draw: Callable[[int], Awaitable[
 
 
 def beside(job: Job, urls: Sequence[str]) -> dict[str, object]:
-    """Return what the result has beside its output: its images under another name, where a fault asks for that."""
+    """Return further fields of the result: with some faults, the images under another name."""
     return {"images": list(urls)} if job.effect and job.effect.fault == "output-images" else {}
 
 

@@ -1,4 +1,4 @@
-"""The model's parameters, checked as the provider's API page lists them."""
+"""Check the model's parameters as the provider's API page lists them."""
 
 import base64
 import binascii
@@ -16,7 +16,7 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """Where an image comes from: a URL, or the bytes themselves."""
+    """The source of an image: a URL, or the bytes themselves."""
 
     url: str | None = None
     data: bytes | None = None
@@ -24,7 +24,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Parameters:
-    """All but the images. Sizes in pixels."""
+    """All parameters but the images. Sizes in pixels."""
 
     prompt: str
     base_64: bool = False

@@ -1,4 +1,4 @@
-"""The provider itself, without HTTP: takes jobs, runs them, knows the account."""
+"""The provider without HTTP: accepts and runs jobs, and has the account."""
 
 import asyncio
 import logging
@@ -25,11 +25,11 @@ from local.segmind.settings import Settings
 logger = logging.getLogger("local.segmind")
 
 ENDLESS = 1000.0
-"""USD that an account has whose credits never end."""
+"""USD of an account with unlimited credits."""
 
 
 class ApiError(Exception):
-    """An error that is answered with an HTTP status and a text."""
+    """An error with an HTTP status and a text."""
 
     def __init__(self, status: int, text: str | None = None, headers: dict[str, str] | None = None) -> None:
         super().__init__(text or TEXTS[status])
@@ -38,17 +38,17 @@ class ApiError(Exception):
 
 
 class Provider:
-    """The account, its limits, and the jobs, which live as long as this does."""
+    """The account, its limits, and its jobs, which live as long as this object."""
 
     def __init__(self, settings: Settings, plan: Plan, directory: Path, executor: Executor, base_url: str) -> None:
-        """`directory` is for the input images; `executor` decodes and draws; `base_url` is where this is served."""
+        """`directory` is for the input images, `executor` decodes and draws, `base_url` is the server's address."""
         self.settings = settings
         self.plan = plan
         self.base_url = base_url
         self.jobs: dict[str, Job] = {}
         self.key_leaks = 0
         self.refuse: Callable[[float], Awaitable[None]]
-        """Closes the listening socket for so many seconds; the server puts it in."""
+        """Closes the listening socket for so many seconds; the server sets it."""
         self._limiter = RateLimiter()
         self._latencies = random.Random(f"{settings.seed}/latency")  # nosec B311 # the same each time
         self._inputs = Inputs(directory, executor)
@@ -56,7 +56,7 @@ class Provider:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Stop what is under way."""
+        """Stop all running jobs."""
         for task in self._tasks:
             task.cancel()
         with suppress(asyncio.CancelledError):
@@ -64,22 +64,22 @@ class Provider:
         await self._inputs.close()
 
     def authenticate(self, key: str | None) -> None:
-        """Raises ApiError if it is not the account's key."""
+        """Raise ApiError if this is not the account's key."""
         if key is None or not secrets.compare_digest(key.encode(), self.settings.api_key.encode()):
             raise ApiError(401)
 
     def check_limit(self) -> None:
-        """Raises ApiError if the plan's limit is used up."""
+        """Raise ApiError if the plan's limit is reached."""
         seconds = self._limiter.retry_after(self.settings.rpm)
         if seconds:
             raise ApiError(429, headers={"retry-after": str(seconds)})
 
     def count_call(self) -> None:
-        """Count a call that takes a place in the plan's limit."""
+        """Count a call against the plan's limit."""
         self._limiter.take()
 
     def submit(self, body: object) -> Job:
-        """Take a job; fetching its images begins. Raises ApiError."""
+        """Accept a job, and begin to fetch its images. Raises ApiError."""
         try:
             submission = parse(body)
         except ParameterError as error:
@@ -101,36 +101,36 @@ class Provider:
         return job
 
     def remaining_credits(self) -> float:
-        """What is left of the account's money, in USD."""
+        """Return the account's remaining credits, in USD."""
         left = self.settings.credits
         return ENDLESS if left is None else round(left * self.settings.price, 6)
 
     def metrics(self, job: Job) -> dict[str, float]:
-        """What a result says of a job that has ended."""
+        """Return the metrics in the result of a job that has ended."""
         if self.settings.cost is None or self.state(job) != COMPLETED:
             return job.metrics
         return {**job.metrics, "cost": job.cost, "remaining_credits": self.remaining_credits()}
 
     def job(self, request_id: str) -> Job:
-        """Return a job whose result is still kept. Raises ApiError."""
+        """Return a job whose result has not expired. Raises ApiError."""
         job = self.jobs.get(request_id)
         if job is None or job.expired(time.monotonic()):
             raise ApiError(404, "Request not found")
         return job
 
     def state(self, job: Job) -> str:
-        """The job's state now."""
+        """Return the job's state now."""
         return job.state(time.monotonic())
 
     async def finished(self, job: Job) -> None:
-        """Wait for the job's end."""
+        """Wait until the job ends."""
         await job.prepared.wait()
         assert job.finished_at is not None
         while (remaining := job.finished_at - time.monotonic()) > 0:
             await asyncio.sleep(remaining)
 
     def output_urls(self, job: Job) -> list[str]:
-        """The public links of its images."""
+        """Return the public links of its images."""
         ending = job.parameters.output_format
         return [
             f"{self.base_url}/media/{job.request_id}/{sample}.{ending}"
@@ -138,15 +138,15 @@ class Provider:
         ]
 
     async def output(self, job: Job) -> object:
-        """The value of `output` of a completed job, or outputs.MISSING."""
+        """Return the value of `output` of a completed job, or outputs.MISSING."""
         return await outputs.output(job, self.output_urls(job), lambda sample: self.image(job, sample))
 
     async def image(self, job: Job, sample: int, output_format: str | None = None) -> bytes:
-        """An image of a completed job; `sample` counts from 1."""
+        """Return an image of a completed job; `sample` counts from 1."""
         return await self._artist.draw(job, sample, output_format)
 
     def output_job(self, request_id: str, name: str) -> tuple[Job, int]:
-        """The job and sample number of an output's link. Raises ApiError."""
+        """Return the job and sample number of an output's link. Raises ApiError."""
         job = self.jobs.get(request_id)
         if job is not None and self.state(job) == COMPLETED and not job.removed(time.monotonic()):
             for sample in range(1, job.parameters.samples + 1):
@@ -155,7 +155,7 @@ class Provider:
         raise ApiError(404)
 
     def ended(self, job: Job) -> bool:
-        """Whether the job is in a terminal state."""
+        """Return whether the job is in a terminal state."""
         return self.state(job) in (COMPLETED, FAILED)
 
     def _new_job(self, submission: Submission, body: dict[str, object]) -> Job:

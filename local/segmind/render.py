@@ -1,6 +1,6 @@
-"""The picture: the pose's photograph as the scene, the face's as a portrait in it, a caption below.
+"""Draw the picture: the pose's photograph as the scene, the face's as a portrait in it, a caption below.
 
-The same inputs and seed give the same bytes; another seed gives another tint.
+The same inputs and seed give the same bytes. Another seed gives another tint.
 """
 
 import colorsys
@@ -11,16 +11,16 @@ from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps, ImageStat
 
-GOLDEN_ANGLE = 137.508  # degrees: neighbouring seeds get tints far apart
+GOLDEN_ANGLE = 137.508  # degrees, so that neighbouring seeds get very different tints
 PORTRAIT_SHARE = 0.44  # the portrait's diameter, of the picture's short side
-CAPTION_FROM = 160  # pixels of the short side, below which a caption could not be read
+CAPTION_FROM = 160  # pixels; if the short side is smaller, a caption is unreadable
 OVERSAMPLING = 4
 CAPTION_CHARACTERS = 400
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be drawn; sizes in pixels."""
+    """What to draw; sizes in pixels."""
 
     width: int
     height: int
@@ -73,7 +73,7 @@ def _place_portrait(picture: Image.Image, face: Image.Image, strip: int) -> None
 
 
 def _portrait(face: Image.Image, diameter: int) -> Image.Image:
-    """The upper middle of the photograph, where a portrait has its head."""
+    """Return the upper middle of the photograph, where the head of a portrait is."""
     side = min(face.width, face.height)
     side = round(side * (0.72 if face.height >= face.width * 0.9 else 0.9))
     left, top = (face.width - side) // 2, round((face.height - side) * 0.04)
@@ -83,7 +83,7 @@ def _portrait(face: Image.Image, diameter: int) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def _shadow(diameter: int, margin: int) -> Image.Image:
-    """A mask for what the portrait throws on the scene."""
+    """Return a mask for the portrait's shadow on the scene."""
     shadow = Image.new("L", (diameter + 2 * margin,) * 2)
     ImageDraw.Draw(shadow).ellipse((margin, margin, margin + diameter, margin + diameter), fill=150)
     return shadow.filter(ImageFilter.GaussianBlur(margin * 0.45))
@@ -91,14 +91,14 @@ def _shadow(diameter: int, margin: int) -> Image.Image:
 
 @lru_cache(maxsize=8)
 def _disc(diameter: int) -> Image.Image:
-    """A mask with a soft edge."""
+    """Return a mask with a soft edge."""
     large = Image.new("L", (diameter * OVERSAMPLING,) * 2)
     ImageDraw.Draw(large).ellipse((0, 0, large.width - 1, large.height - 1), fill=255)
     return large.resize((diameter, diameter), Image.Resampling.BOX)
 
 
 def _quiet_corner(picture: Image.Image, diameter: int, margin: int, strip: int) -> tuple[int, int]:
-    """The corner with the least in it: there the portrait hides the least of the pose."""
+    """Return the corner with the least detail, so that the portrait hides little of the pose."""
     right, bottom = picture.width - diameter - margin, picture.height - strip - diameter - margin
     corners = [(right, margin), (margin, margin), (right, bottom), (margin, bottom)]
     scale = 64 / max(picture.size)

@@ -1,4 +1,4 @@
-"""Serves the emulator, from the command line or inside a test:
+"""Serve the emulator, from the command line or inside a test:
 
 with Emulator(latency=0.1) as emulator:
     httpx.post(f"{emulator.url}/v2/...", headers={"x-api-key": emulator.api_key}, json=...)
@@ -29,24 +29,25 @@ from local.segmind.settings import Settings
 
 WORKERS = 2
 START_SECONDS = 10.0
-ANY_HOST = "0.0.0.0"  # nosec B104 # compared with, bound only on request
+ANY_HOST = "0.0.0.0"  # nosec B104 # only bound on request
 
 
 class _Protocol(H11Protocol):
-    """HTTP whose requests can reach their transport, to break the connection."""
+    """The HTTP protocol with access to its transport, to break the connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # asyncio does so only where the listener names its protocol; without it a response waits 40 ms for an ACK.
+        # asyncio sets TCP_NODELAY only if the listener names its protocol. Without it a response waits 40 ms for an
+        # ACK.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.app_state = {**self.app_state, "transport": transport}
 
 
 class Server(uvicorn.Server):
-    """uvicorn, whose listening socket can be closed for a while and whose end waits for nobody."""
+    """A uvicorn server that can close its listening socket for a while, and ends without waiting for connections."""
 
     def __init__(self, settings: Settings, plan: Plan, listener: socket.socket) -> None:
-        """`listener` is bound; the server closes it in the end."""
+        """`listener` is bound; the server closes it at the end."""
         self._listener = listener
         self._address = listener.getsockname()[:2]
         self._family = listener.family
@@ -69,15 +70,15 @@ class Server(uvicorn.Server):
         )
 
     async def serve_emulator(self) -> None:
-        """Serve until `should_exit` is set, or a signal comes."""
+        """Serve until `should_exit` is set, or a signal arrives."""
         await self.serve(sockets=[self._listener])
 
     async def refuse(self, seconds: float) -> None:
-        """Refuse connections for so long; those that are busy get their answer, then they are closed."""
+        """Refuse connections for some seconds. Busy connections get their response and are then closed."""
         for server in self.servers:
             server.close()
         self.servers.clear()
-        # Bound without listening: a connection is refused, and the port stays ours.
+        # Bound without listening: connections are refused, and the port stays reserved.
         waiting = socket.socket(self._family)
         waiting.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         waiting.bind(self._address)
@@ -86,10 +87,10 @@ class Server(uvicorn.Server):
         task = asyncio.get_running_loop().create_task(self._reopen(waiting, seconds))
         self._reopening.add(task)
         task.add_done_callback(self._reopening.discard)
-        await asyncio.sleep(0)  # lets the idle connections close before the response that follows is sent
+        await asyncio.sleep(0)  # lets idle connections close before the response is sent
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Break off what is still going on, then end."""
+        """Abort all open connections, then end."""
         for connection in list(self.server_state.connections):
             if isinstance(connection, H11Protocol):
                 connection.transport.abort()
@@ -137,12 +138,12 @@ class Emulator:
     """The emulator in a thread, on a free port of the loopback interface."""
 
     def __init__(self, faults: object = None, **settings: Any) -> None:
-        """`faults` is a plan or its list, `settings` are those of `Settings`; both as JSON would give them."""
+        """`faults` is a plan or its list, `settings` are those of `Settings`; both as parsed JSON."""
         self._settings = Settings()
         self._settings.change(settings)
         self._server = Server(self._settings, Plan(faults, self._settings.seed), socket.create_server(("127.0.0.1", 0)))
         self.url = self._server.url
-        # All is plain HTTP; without verify=False the client would load all certificates, which takes a while.
+        # All is plain HTTP. Without verify=False the client would load all certificates, which is slow.
         self._http = httpx.Client(  # nosec B501 # see above
             base_url=self.url, timeout=START_SECONDS, trust_env=False, verify=False
         )
@@ -160,16 +161,16 @@ class Emulator:
 
     @property
     def api_key(self) -> str:
-        """The key that is right at the moment."""
+        """Return the key that is valid now."""
         return self._settings.api_key
 
     def requests(self) -> list[dict[str, Any]]:
-        """The jobs that were accepted, oldest first."""
+        """Return the accepted jobs, oldest first."""
         found: list[dict[str, Any]] = self._control("GET", "requests")
         return found
 
     def calls(self) -> dict[str, Any]:
-        """What was called: `counts`, `key_leaks`, `faults`, `calls`."""
+        """Return the calls: `counts`, `key_leaks`, `faults`, `calls`."""
         found: dict[str, Any] = self._control("GET", "calls")
         return found
 
@@ -182,7 +183,7 @@ class Emulator:
         self._control("POST", "settings", settings)
 
     def refuse(self, seconds: float) -> None:
-        """Refuse connections for so long."""
+        """Refuse connections for some seconds."""
         self._control("POST", "refuse", {"seconds": seconds})
 
     def _control(self, method: str, name: str, body: object = None) -> Any:

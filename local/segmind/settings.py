@@ -1,4 +1,4 @@
-"""What can be set in the emulator, at the start or while it runs."""
+"""The emulator's settings, at the start or while it runs."""
 
 import math
 import random
@@ -8,13 +8,13 @@ DEFAULT_API_KEY = "SG_0123456789abcdef"
 RPM_COUNTS = ("submits", "all")
 COST_PER = ("request", "sample")
 COST_USD = 0.0294
-"""What a request costs on average (source: provider's documentation)."""
+"""The average cost of a request (source: provider's documentation)."""
 WEEK = 7 * 86_400.0
 
 
 @dataclass(frozen=True)
 class Latency:
-    """How long a job runs: `median` seconds, lognormal with `sigma` (0: always the median)."""
+    """The duration of a job: `median` seconds, lognormal with `sigma` (0: always the median)."""
 
     median: float = 3.0
     sigma: float = 0.0
@@ -29,23 +29,23 @@ class Latency:
         return latency
 
     def draw(self, generator: random.Random) -> float:
-        """Seconds for the next job."""
+        """Return the duration of the next job in seconds."""
         return self.median * math.exp(generator.gauss(0, self.sigma)) if self.sigma else self.median
 
 
 @dataclass
 class Settings:
-    """The emulator's settings; `rpm` 0 and `credits` None mean without end.
+    """The emulator's settings; `rpm` 0 and `credits` None mean unlimited.
 
-    `retention` is for how many seconds after its submission a result is kept, `media_retention` for how many its images
-    and its row in the history are. To let the provider's week pass in minutes, make both shorter by the same factor.
+    `retention` is the number of seconds after submission for which a result is kept; `media_retention` is that of its
+    images and its row in the history. To let the provider's week pass in minutes, divide both by the same factor.
 
-    `cost` is what a request costs (USD), or each of its samples, as `cost_per` says: then the metrics of a result have
-    `cost` and `remaining_credits`. With None they do not say it, as in the provider's documentation of this model, and
+    `cost` is the cost of a request (USD), or of each sample, as `cost_per` says; then the metrics of a result have
+    `cost` and `remaining_credits`. With None they do not have it, as in the provider's documentation of this model, and
     a request costs COST_USD.
 
-    `history_lag` is how many seconds a request takes to appear in the history, `history_others` how many requests a day
-    other users of the account make: they fill the history, and take no part in anything else.
+    `history_lag` is the number of seconds until a request appears in the history. `history_others` is the number of
+    requests a day by other users of the account: they only fill the history.
     """
 
     latency: Latency = field(default_factory=Latency)
@@ -63,11 +63,11 @@ class Settings:
 
     @property
     def price(self) -> float:
-        """What a request costs, or each of its samples, in USD."""
+        """Return the cost of a request, or of each sample, in USD."""
         return COST_USD if self.cost is None else self.cost
 
     def change(self, changes: dict[str, object]) -> None:
-        """Set several at once, by name. Raises ValueError that names what is wrong; then none is changed."""
+        """Set several settings by name. Raises ValueError that names the wrong one; then none is changed."""
         checked = {name: _checked(name, value) for name, value in changes.items()}
         for name, value in checked.items():
             setattr(self, name, value)

@@ -1,4 +1,4 @@
-"""What sets things going again: new attempts, dead letters, the sweep."""
+"""Resume work on a stack: new attempts, dead letters, the sweep."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ VISIBLE = "ApproximateNumberOfMessages"
 EVENT_QUEUE = "EventDeadLetterQueue"
 PEEK = 10
 SUBMITS = "submits"
-"""What the dead letters of SubmitQueue name as their source."""
+"""The `source` attribute of dead letters from SubmitQueue."""
 
 
 # ---- new attempts ----------------------------------------------------------------------------------------------------
@@ -26,9 +26,9 @@ SUBMITS = "submits"
 
 @dataclass(frozen=True)
 class Retry:
-    """A new attempt of a failed job. `usd` is what it costs at most: a result that is still there is not paid again.
+    """A new attempt of a failed job. `usd` is the maximum cost: a result that still exists is not paid again.
 
-    `makes` is the job that begins, with its attempt: another one where the files have changed since it failed unsent.
+    `makes` is the job that begins, with its attempt: another job if the files have changed since it failed unsent.
     """
 
     job_id: str
@@ -40,7 +40,7 @@ class Retry:
 
 
 def plan_retries(stack: Stack, job_ids: Sequence[str]) -> list[Retry]:
-    """The attempts that would begin. Raises NotFound, and Refused for a job whose new attempt would be in vain."""
+    """Return the attempts that would begin. Raises NotFound, and Refused for a job that a new attempt cannot help."""
     prices = stack.prices()
     return [_retry(stack, job_id, prices) for job_id in dict.fromkeys(job_ids)]
 
@@ -58,7 +58,10 @@ def _retry(stack: Stack, job_id: str, prices: Callable[[Mapping[str, Any]], floa
 
 
 def _read_again(stack: Stack, record: Record) -> str:
-    """The id of the job that a folder's files make now. Raises Refused where they make none, or one that is known."""
+    """Return the id of the job that a folder's files make now.
+
+    Raises Refused if they make no job, or one that exists already.
+    """
     found = plan_pose(stack, record.character, record.pose)
     if found.outcome is Outcome.WAITING:
         lacks = " and ".join(f"a {what}" for what in found.missing)
@@ -66,14 +69,14 @@ def _read_again(stack: Stack, record: Record) -> str:
     if found.outcome is Outcome.REFUSED or found.job_id is None:
         raise Refused(f"{record.job_id} would fail again: {found.error}; fix the file first, then retry or upload it")
     if found.outcome is Outcome.KNOWN and found.job_id != record.job_id:
-        raise Refused(f"the files of {record.job_id} have changed: they are {found.job_id}, which is {found.status}")
+        raise Refused(f"the files of {record.job_id} have changed: they make {found.job_id}, which is {found.status}")
     return found.job_id
 
 
 def retry(stack: Stack, planned: Sequence[Retry], *, buy_again: bool = False) -> None:
-    """Ask for new attempts. Errors of SQS pass as botocore's ClientError.
+    """Start new attempts. Errors of SQS pass as botocore's ClientError.
 
-    `buy_again`: pay although an earlier request may have been accepted, where the provider's history cannot say.
+    `buy_again`: pay even if an earlier request may have been accepted and the provider's history cannot say.
     """
     for wanted in planned:
         message = RetryMessage(wanted.job_id, buy_again)
@@ -87,14 +90,14 @@ def retry(stack: Stack, planned: Sequence[Retry], *, buy_again: bool = False) ->
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """What is in the dead-letter queue: how many messages, and some of them, with reason and source where known."""
+    """The dead-letter queue: the number of its messages, and some of them, with reason and source if known."""
 
     count: int
     some: list[dict[str, str]]
 
 
 def dead_letters(stack: Stack) -> DeadLetters:
-    """Look into the dead-letter queue; what is seen stays there. Errors of SQS pass as botocore's ClientError."""
+    """Return the messages in the dead-letter queue; they stay there. Errors of SQS pass as botocore's ClientError."""
     url = stack.output("DeadLetterQueueUrl")
     seen = {
         message["MessageId"]: {
@@ -108,10 +111,10 @@ def dead_letters(stack: Stack) -> DeadLetters:
 
 
 def redrive(stack: Stack) -> int:
-    """Move all dead letters back to the queues that they are for, and return how many there were."""
+    """Send all dead letters back to their queues, and return how many there were."""
     sqs, source = stack.client("sqs"), stack.output("DeadLetterQueueUrl")
     moved = 0
-    # What cannot be read is dead-lettered again: only messages that are there at the beginning are moved.
+    # An unreadable message becomes a dead letter again. So only the messages that are there at the beginning are sent.
     left = _visible(sqs, source)
     while moved < left and (messages := _receive(sqs, source, min(10, left - moved))):
         for message in messages:
@@ -122,7 +125,7 @@ def redrive(stack: Stack) -> int:
 
 
 def queue_of(stack: Stack, message: dict[str, Any]) -> str:
-    """The queue that a dead letter is for; one that cannot be read goes back to where it came from."""
+    """Return the queue that a dead letter belongs to. An unreadable one goes back to the queue it came from."""
     try:
         submits = isinstance(parse_message(message["Body"]), SubmitMessage)
     except UnreadableMessage:
@@ -131,15 +134,15 @@ def queue_of(stack: Stack, message: dict[str, Any]) -> str:
 
 
 def undelivered(stack: Stack) -> int:
-    """How many events could not be delivered. 0 too where their queue is not known."""
+    """Return how many events could not be delivered; 0 if their queue is unknown."""
     url = stack.resource(EVENT_QUEUE)
     return depth(stack, url) if url else 0
 
 
 def redrive_events(stack: Stack) -> int:
-    """See to the events that could not be delivered, and return how many there were. Raises OpsError if a sweep failed.
+    """Handle the events that could not be delivered, and return how many there were. Raises OpsError if a sweep failed.
 
-    Uploads go to the upload queue; all else the sweep finds in the ledger.
+    Uploads are sent to the upload queue. For all other events the sweep finds the job in the ledger.
     """
     sqs, url = stack.client("sqs"), stack.resource(EVENT_QUEUE)
     done: list[dict[str, Any]] = []
@@ -159,7 +162,7 @@ def redrive_events(stack: Stack) -> int:
 
 
 def _upload(body: str) -> str | None:
-    """The message itself if it is an upload's event, as EventBridge leaves it."""
+    """Return the message if it is the event of an upload as EventBridge sends it, else None."""
     try:
         event = json.loads(body)
     except ValueError:
@@ -186,10 +189,10 @@ def _attribute(message: dict[str, Any], name: str) -> str:
 
 
 def sweep(stack: Stack, older_than: float | None = None) -> dict[str, int]:
-    """Sweep now, and return how many records of each status were resumed.
+    """Run the sweep now, and return how many records of each status were resumed.
 
-    What nobody has changed for `older_than` seconds counts as stuck; None leaves that to the sweep. Raises OpsError if
-    it failed.
+    Records that have not changed for `older_than` seconds are stuck; None uses the sweep's own ages. Raises OpsError if
+    the sweep failed.
     """
     event = {} if older_than is None else {"ages": dict.fromkeys(Ages.__dataclass_fields__, older_than)}
     response = stack.client("lambda").invoke(

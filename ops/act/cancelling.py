@@ -1,4 +1,4 @@
-"""Cancelling jobs that were not sent: which ones, and what became of them. `intake` ends and notifies them."""
+"""Cancel jobs that were not sent: choose them, and wait for the outcome. `intake` ends and notifies them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,22 +16,22 @@ from posedrop.aws.record_reader import BATCH
 from posedrop.intake.cancellation import cancelled_upload_id
 
 MOST = 100_000
-"""Jobs that are cancelled at once: their ids are in memory."""
+"""The most jobs that one call cancels: their ids are in memory."""
 MESSAGES = 10
-"""Messages that SQS takes at once (API reference, SendMessageBatch)."""
+"""Messages in one SQS call (API reference, SendMessageBatch)."""
 SENDERS = 8
 """Batches that are sent at the same time."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0
-"""Seconds after which it is read again what became of the jobs."""
+"""Seconds between two reads of the jobs' records."""
 CANCELLED, GONE = "cancelled", "gone"
-"""What may become of a job besides a status; uploads that are gone are a job by now, or were deleted."""
+"""Outcomes besides a status. Uploads that are gone have become a job, or were deleted."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is to be cancelled: the attempts of jobs by their ids; of uploads the ids of the jobs that they become.
+    """The jobs and uploads to cancel: attempts by job ids, and for uploads the ids of the jobs that they become.
 
-    `more`: there are more than can be cancelled at once.
+    `more`: there are more than one call can cancel.
     """
 
     attempts: dict[str, int] = field(default_factory=dict)
@@ -39,16 +39,16 @@ class Chosen:
     more: bool = False
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
         return len(self.attempts) + len(self.uploads)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of what was to be cancelled.
+    """The outcome of cancelling.
 
-    left_alone: the status of each job that was sent or ended before it could be cancelled, or GONE. open:
-    those that are not decided yet, whose messages are still to be handled.
+    left_alone: the status of each job that was sent or ended before it could be cancelled, or GONE. open: jobs that are
+    not decided yet; their messages are still to be handled.
     """
 
     cancelled: int
@@ -57,10 +57,10 @@ class Outcome:
 
 
 def choose(stack: Stack, job_ids: Sequence[str] = (), character: str = "", statuses: Sequence[Status] = ()) -> Chosen:
-    """Find what is to be cancelled: the jobs that are named, or else those that wait.
+    """Return the jobs and uploads to cancel: the named jobs, or else those that wait.
 
-    Without statuses, `character` means its queued jobs and its uploads that are no job yet. Raises NotFound and, for a
-    named job that was sent, Refused.
+    Without statuses, `character` selects its queued jobs and its waiting uploads. Raises NotFound, and Refused for a
+    named job that was sent.
     """
     records = Records(stack)
     if job_ids:
@@ -81,8 +81,8 @@ def _named(stack: Stack, records: Records, job_ids: Sequence[str]) -> Iterable[R
 
 def _why(record: Record) -> str:
     if record.status is Status.QUEUED:
-        return "it was sent, and whether that is paid is still to be found out"
-    return f"it does not wait any more, it is {record.status}"
+        return "it was sent, and it is not known yet whether it is billed"
+    return f"it is not waiting any more, it is {record.status}"
 
 
 def _chosen(records: Iterable[Record]) -> Chosen:
@@ -100,7 +100,7 @@ def _chosen(records: Iterable[Record]) -> Chosen:
 
 
 def cancel(stack: Stack, chosen: Chosen) -> None:
-    """Ask `intake` to cancel these jobs. Raises OpsError if SQS did not take some messages; other errors pass."""
+    """Send the cancel messages to `intake`. Raises OpsError if SQS refused some messages; other errors pass."""
     messages = [CancelMessage(job_id, attempt) for job_id, attempt in chosen.attempts.items()]
     messages += [CancelMessage(job_id) for job_id in chosen.uploads]
     batches = [messages[start : start + MESSAGES] for start in range(0, len(messages), MESSAGES)]
@@ -113,11 +113,11 @@ def cancel(stack: Stack, chosen: Chosen) -> None:
     with ThreadPoolExecutor(SENDERS) as pool:
         refused = sum(pool.map(send, batches))
     if refused:
-        raise OpsError(f"the queue did not take {many(refused, 'message')}: cancel once more")
+        raise OpsError(f"the queue refused {many(refused, 'message')}: cancel once more")
 
 
 def outcome(stack: Stack, chosen: Chosen, timeout: float) -> Outcome:
-    """Wait until each job is cancelled or has gone on, `timeout` seconds at most, and return what became of them."""
+    """Wait up to `timeout` seconds until each job is cancelled or sent, and return the outcomes."""
     records, start, pause = Records(stack), stack.clock(), FIRST_PAUSE
     open_, cancelled, left_alone = [*chosen.attempts, *chosen.uploads], 0, dict[str, str]()
     while True:
@@ -141,7 +141,7 @@ def outcome(stack: Stack, chosen: Chosen, timeout: float) -> Outcome:
 
 
 def _became(job_id: str, chosen: Chosen, found: Mapping[str, Record]) -> str | None:
-    """CANCELLED, or the status of a job that is left alone; None where that is not known yet."""
+    """Return CANCELLED, or the status of a job that is left alone; None if that is not known yet."""
     record = found.get(job_id)
     if job_id in chosen.uploads:
         if chosen.uploads[job_id] in found:

@@ -1,4 +1,4 @@
-"""The contact sheet: face, pose and output of each job side by side, as one picture."""
+"""Draw the contact sheet: one picture with face, pose and output of each job side by side."""
 
 import textwrap
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Stored = Path | IO[bytes]
 
 @dataclass(frozen=True)
 class Row:
-    """One job: its two images, its outputs (none if it failed) or the reason, and a title and a line below it."""
+    """One job: its two images, its outputs (none if it failed) or the reason, a title, and a line below it."""
 
     title: str
     detail: str
@@ -32,7 +32,7 @@ class Row:
 
 
 def draw(rows: Sequence[Row], target: Stored, title: str = "posedrop") -> None:
-    """Draw the rows below a title, and write the picture (PNG)."""
+    """Draw the rows below a title, and store the picture (PNG)."""
     width = 3 * CELL + 4 * GAP
     sheet = Image.new("RGB", (width, HEADER + len(rows) * (CELL + CAPTION) + GAP), BACKGROUND)
     canvas = ImageDraw.Draw(sheet)
@@ -61,7 +61,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _paste(sheet: Image.Image, stored: Stored, corner: tuple[int, int]) -> None:
-    """Put an image, whole and centred, into its cell."""
+    """Draw a whole image, centred in its cell."""
     left, top = corner
     ImageDraw.Draw(sheet).rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=PANEL)
     with Image.open(stored) as image:
@@ -71,7 +71,7 @@ def _paste(sheet: Image.Image, stored: Stored, corner: tuple[int, int]) -> None:
 
 
 def _panel(canvas: ImageDraw.ImageDraw, text: str, corner: tuple[int, int]) -> None:
-    """Fill a cell with the reason why there is no image."""
+    """Draw the reason why there is no image in a cell."""
     left, top = corner
     canvas.rectangle((left, top, left + CELL - 1, top + CELL - 1), fill=PANEL, outline=BAD)
     kind, _, message = text.partition(": ")

@@ -1,4 +1,4 @@
-"""Dead letters one by one: what each is, whether it helps to send it again, and to do that or to discard it."""
+"""List single dead letters, with the reason and whether redriving helps; redrive or discard them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ from posedrop.contract.job import JOB_ID
 MOST = 200
 """Messages that are listed."""
 HELD_SECONDS = 20
-"""For so long a message that was listed is seen by nobody else, so that the next call brings others."""
+"""Seconds for which a listed message is hidden, so that the next call receives other messages."""
 BATCH = 10
-"""Messages that SQS gives at once (API reference, ReceiveMessage)."""
+"""Messages in one SQS call (API reference, ReceiveMessage)."""
 SHOWN = 400
 """Characters of a body."""
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A message that could not be handled. `helps`: sending it again may help; if not, `what` says why."""
+    """A message that could not be handled. `helps`: redriving it may help; if not, `what` says why."""
 
     message_id: str
     what: str
@@ -39,12 +39,12 @@ class DeadLetter:
 
 
 def list_letters(stack: Stack) -> list[DeadLetter]:
-    """The messages in the dead-letter queue, MOST of them; they stay there. Errors of SQS pass as botocore's."""
-    held = list(_hold(stack, MOST))
+    """Return up to MOST messages of the dead-letter queue; they stay there. Errors of SQS pass as botocore's."""
+    hidden = list(_hide(stack, MOST))
     try:
-        return [_explained(stack, message) for message in held]
+        return [_explained(stack, message) for message in hidden]
     finally:
-        _let_go(stack, held)
+        _make_visible(stack, hidden)
 
 
 def redrive_letters(stack: Stack, message_ids: Iterable[str]) -> int:
@@ -66,8 +66,8 @@ def _act(stack: Stack, wanted: set[str], act: Callable[[dict[str, Any]], object]
     sqs, url = stack.client("sqs"), stack.output("DeadLetterQueueUrl")
     left: dict[str, dict[str, Any]] = {}
     try:
-        # All of them are held first: what is not wanted must be free again at once.
-        left = {message["MessageId"]: message for message in _hold(stack, MOST)}
+        # All of them are hidden first, so those that are not wanted must become visible again at once.
+        left = {message["MessageId"]: message for message in _hide(stack, MOST)}
         found = [message_id for message_id in left if message_id in wanted]
         for message_id in found:
             act(left[message_id])
@@ -75,28 +75,28 @@ def _act(stack: Stack, wanted: set[str], act: Callable[[dict[str, Any]], object]
             del left[message_id]
         return len(found)
     finally:
-        _let_go(stack, left.values())
+        _make_visible(stack, left.values())
 
 
-def _hold(stack: Stack, most: int) -> Iterator[dict[str, Any]]:
-    """The messages, each once, held back from others for a while."""
+def _hide(stack: Stack, most: int) -> Iterator[dict[str, Any]]:
+    """Yield each message once, and hide them from other readers for a while."""
     seen: set[str] = set()
     while len(seen) < most:
-        answer = stack.client("sqs").receive_message(
+        response = stack.client("sqs").receive_message(
             QueueUrl=stack.output("DeadLetterQueueUrl"),
             MaxNumberOfMessages=BATCH,
             MessageAttributeNames=["All"],
             VisibilityTimeout=HELD_SECONDS,
             WaitTimeSeconds=1,  # a short poll may miss messages
         )
-        found = [message for message in answer.get("Messages", []) if message["MessageId"] not in seen]
+        found = [message for message in response.get("Messages", []) if message["MessageId"] not in seen]
         if not found:
             return
         seen |= {message["MessageId"] for message in found}
         yield from found
 
 
-def _let_go(stack: Stack, messages: Iterable[dict[str, Any]]) -> None:
+def _make_visible(stack: Stack, messages: Iterable[dict[str, Any]]) -> None:
     for message in messages:
         stack.client("sqs").change_message_visibility(
             QueueUrl=stack.output("DeadLetterQueueUrl"), ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
@@ -111,7 +111,7 @@ def _explained(stack: Stack, message: dict[str, Any]) -> DeadLetter:
 
 
 def _what(stack: Stack, body: str) -> tuple[str, bool]:
-    """What a message is about, in words, and whether it helps to send it again."""
+    """Return what a message is about, in words, and whether redriving it helps."""
     try:
         found = parse_message(body)
     except UnreadableMessage as exc:
@@ -125,5 +125,5 @@ def _what(stack: Stack, body: str) -> tuple[str, bool]:
             verb = {SubmitMessage: "send", RetryMessage: "retry", CancelMessage: "cancel"}[type(found)]
             known = not JOB_ID.fullmatch(job_id) or stack.ledger.get(job_id) is not None
             if known:
-                return f"A wish to {verb} {job_id}", True
-            return f"A wish to {verb} {job_id}, which is not there. It will fail again: discard it", False
+                return f"A request to {verb} {job_id}", True
+            return f"A request to {verb} {job_id}, which does not exist. It will fail again: discard it", False

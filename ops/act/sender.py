@@ -21,18 +21,18 @@ from posedrop.contract.upload_layout import FileKind, UploadLayout
 SENDERS = 6
 """Files that are sent at the same time."""
 REPORT_SECONDS = 0.25
-"""Between two words on how far an upload is."""
+"""Seconds between two reports on the progress of an upload."""
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0)
-"""Seconds before a file is sent again after S3 could not be reached. After the last, the upload waits for a person."""
+"""Seconds before a file is sent again after S3 could not be reached. After the last one, the upload stops."""
 WHOLE = TransferConfig(multipart_threshold=UPLOAD_LIMIT + 1, use_threads=False)
-"""In one part: S3's ETag is the MD5 then, by which it is seen that a file is there already."""
+"""Bytes. Files are sent in one part: then S3's ETag is the MD5, which shows that a file is in the bucket already."""
 
 Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
 class Upload:
-    """Files that are being uploaded, by their keys. `errors`: those that did not go, and why."""
+    """Files that are being uploaded, by their keys. `errors`: files that could not be sent, and why."""
 
     files: Mapping[str, File]
     hashes: list[str]
@@ -45,7 +45,7 @@ class Upload:
     note: str = ""
 
     def standing(self) -> dict[str, Any]:
-        """How far it is, as the page shows it."""
+        """Return the progress as the page shows it."""
         return {
             "upload": self.upload_id,
             "files": len(self.files),
@@ -68,17 +68,17 @@ class Sender:
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Send nothing more."""
+        """Send no further files."""
         self._stopping.set()
 
     def send(self, upload: Upload) -> None:
-        """Send what did not go yet. Ends once all went, or once a file failed: nothing more is begun after that."""
+        """Send the files that are not sent yet; return when all are sent. After a failure no further file is begun."""
         upload.state, upload.note = "running", ""
         upload.errors.clear()
         upload.sent = {key: file.size if key in upload.went else 0 for key, file in upload.files.items()}
         progress = _Progress(upload, self._report)
         progress.report()
-        # Job files and faces come before all poses: so a pose finds what it needs.
+        # Job files and faces are sent before all poses, so that a pose finds what it needs.
         for group in _groups(upload):
             with ThreadPoolExecutor(SENDERS, "upload") as pool:
                 list(pool.map(lambda key: self._send(upload, key, progress), group))
@@ -92,12 +92,12 @@ class Sender:
             upload.sent[key] = 0
             try:
                 self._put(key, upload.files[key], progress)
-            except Exception as exc:  # noqa: BLE001 - whatever it is, the page waits for a word
+            except Exception as exc:  # noqa: BLE001 - the page must be informed of any error
                 upload.sent[key] = 0
                 if pause is None or not passes(exc):
                     upload.errors[key] = sentence(exc)
                     return
-                upload.note = f"{sentence(exc)} It goes on by itself."
+                upload.note = f"{sentence(exc)} The upload continues by itself."
                 progress.report()
                 self._stopping.wait(pause)
             else:
@@ -108,7 +108,7 @@ class Sender:
                 return
 
     def _put(self, key: str, file: File, progress: "_Progress") -> None:
-        """Send one file piece by piece: six of them at a time would be too much for the memory."""
+        """Send one file in pieces: six whole files at a time would need too much memory."""
         with file.open() as body:
             kind = content_type(key, body.read(HEAD_BYTES))
             body.seek(0)
@@ -123,7 +123,7 @@ class Sender:
 
 
 def _groups(upload: Upload) -> list[list[str]]:
-    """The keys that did not go yet, in the order in which they may go: what is shared first, then the poses."""
+    """Return the keys that are not sent yet, in groups by order: shared files first, then the poses."""
     keys = [key for key in upload.files if key not in upload.went]
     last = [key for key in keys if upload.layout.parse(key).kind is FileKind.POSE]
     first = [key for key in keys if key not in set(last)]
@@ -131,7 +131,7 @@ def _groups(upload: Upload) -> list[list[str]]:
 
 
 class _Progress:
-    """How far an upload is, published now and then."""
+    """Publishes the progress of an upload from time to time."""
 
     def __init__(self, upload: Upload, report: Report) -> None:
         self._upload, self._report = upload, report
@@ -139,7 +139,7 @@ class _Progress:
         self._last = 0.0
 
     def add(self, key: str, count: int) -> None:
-        """So many bytes of a file more."""
+        """Add sent bytes of a file."""
         with self._lock:
             most = self._upload.files[key].size
             self._upload.sent[key] = min(most, self._upload.sent.get(key, 0) + count)
@@ -150,7 +150,7 @@ class _Progress:
         self._report(standing)
 
     def report(self) -> None:
-        """Say how far it is, now."""
+        """Publish the progress now."""
         with self._lock:
             standing = self._upload.standing()
         self._report(standing)

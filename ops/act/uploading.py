@@ -1,4 +1,4 @@
-"""Following jobs to their ends, and fetching what came of them."""
+"""Follow jobs to their ends, and download their images."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from posedrop.aws.record import Record, Status
 from posedrop.contract.contents import HEAD_BYTES, content_of
 
 READ_SECONDS = 0.5
-"""Between two readings of the ledger at first; later they are further apart."""
+"""Seconds between two reads of the ledger: at first, and at most."""
 SLOWEST_READ_SECONDS = 3.0
 
 
 def content_type(key: str, head: bytes) -> str:
-    """The content type of a file that begins with `head`."""
+    """Return the content type of a file that begins with `head`."""
     if key.endswith(".json"):
         return "application/json"
     return content_of(head[:HEAD_BYTES], key).type or "application/octet-stream"
@@ -25,7 +25,7 @@ def content_type(key: str, head: bytes) -> str:
 
 @dataclass(frozen=True)
 class Standing:
-    """How a job stands while it is followed: how much of its way it has come (0 to 1), and in which words."""
+    """The state of a job that is being followed: its progress (0 to 1) and the state in words."""
 
     job_id: str
     state: str
@@ -34,17 +34,18 @@ class Standing:
 
     @property
     def ended(self) -> bool:
-        """Whether the job has ended."""
+        """Return whether the job has ended."""
         return self.record is not None and self.record.ended
 
 
 def standing(job_id: str, record: Record | None, situation: Situation) -> Standing:
-    """How a job stands; None is one that is not in the ledger yet. Pure."""
+    """Return the state of a job; `record` is None if the job is not in the ledger yet. Pure."""
     if record is None:
         return Standing(job_id, "settling", 0.05)
     match record.status:
         case Status.SUBMITTED if record.submitted_at:
-            # The median of the last jobs fills two thirds of the bar; a slower job creeps on and never reaches the end.
+            # The median duration of the last jobs fills two thirds of the bar. A slower job approaches the end without
+            # reaching it.
             age = max(0.0, situation.now - record.submitted_at)
             share = 0.2 + 0.75 * (1 - 3 ** (-age / situation.typical_seconds))
             return Standing(job_id, "in the model", share, record)
@@ -63,10 +64,10 @@ def follow(
     timeout: float,
     on_error: Callable[[str], object] = lambda said: None,
 ) -> Iterator[list[Standing]]:
-    """How jobs stand, again and again, until all have ended or `timeout` (seconds) has passed.
+    """Yield the states of jobs repeatedly, until all have ended or `timeout` (seconds) has passed.
 
-    `attempts`: the jobs' ids, and the attempt that is waited for. An error that passes by itself goes to `on_error`,
-    once, and read again; but the first read must succeed. Other errors of AWS pass as botocore's.
+    `attempts`: the jobs' ids, and the attempt to wait for. A temporary error is passed to `on_error` once, and the read
+    is repeated; but the first read must succeed. Other errors of AWS pass as botocore's.
     """
     start = stack.clock()
     pause = READ_SECONDS
@@ -81,7 +82,7 @@ def follow(
             if not found or not passes(exc):
                 raise
             if not unwell:
-                on_error(f"{sentence(exc)} It is read again until it works.")
+                on_error(f"{sentence(exc)} The read is repeated until it succeeds.")
             unwell = True
         else:
             unwell = False
@@ -97,7 +98,7 @@ def follow(
 
 
 def download(stack: Stack, record: Record, directory: Path) -> list[Path]:
-    """Fetch a job's images as <job id>-<n>.<ext>, and return where they are. Raises OpsError; boto3's errors pass."""
+    """Download a job's images as <job id>-<n>.<ext>, and return their paths. Raises OpsError; boto3's errors pass."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for output in record.outputs:

@@ -1,4 +1,4 @@
-"""The commands that change something of jobs, messages and characters."""
+"""The commands that change jobs, messages and characters."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -30,7 +30,7 @@ from posedrop.aws.record import Status
 @click.option(
     "--buy-again",
     is_flag=True,
-    help="Pay again where an earlier request may have been accepted and the provider's history cannot say.",
+    help="Pay again even if an earlier request may have been accepted and the provider's history cannot say.",
 )
 @yes_option
 @wait_option
@@ -43,14 +43,14 @@ def retry(
 ) -> None:
     """Try failed jobs again.
 
-    Each gets a new attempt. A result that the provider still has is not paid for again. A job that failed before it was
-    sent is made from the files that are in its folder now.
+    Each gets a new attempt. A result that the provider still has is not paid for again. If a job failed before it was
+    sent, the current files of its folder are used.
     """
     planned = actions.plan_retries(shell.stack, job_ids)
     most = sum(wanted.usd for wanted in planned)
     if not shell.json:
         screen.show(shell.err, changes.retries(planned))
-    twice = " An earlier request may have been accepted and billed: then it is paid twice." if buy_again else ""
+    twice = " An earlier request may have been accepted and billed: then the job is paid twice." if buy_again else ""
     shell.confirm(f"{many(len(planned), 'new attempt')}, at most {usd(most)}.{twice} Begin?", yes=yes)
     actions.retry(shell.stack, planned, buy_again=buy_again)
     if wait:
@@ -65,13 +65,13 @@ def retry(
 
 @click.command()
 @click.argument("job_ids", metavar="JOB...", nargs=-1)
-@click.option("--character", default="", help="All jobs of this character that wait.")
+@click.option("--character", default="", help="All waiting jobs of this character.")
 @click.option(
     "--status",
     "statuses",
     multiple=True,
     type=Words([Status.QUEUED, Status.WAITING], case_sensitive=False),
-    help="QUEUED: all queued jobs. WAITING: uploads that are no job yet.",
+    help="QUEUED: all queued jobs. WAITING: uploads that are not a job yet.",
 )
 @yes_option
 @click.option(
@@ -84,8 +84,8 @@ def cancel(
 ) -> None:
     """Cancel jobs that were not sent.
 
-    Each ends as FAILED (InvalidInput, "cancelled"), is notified, and costs nothing. What is sent meanwhile is left
-    alone. `retry` makes a new attempt of a cancelled job.
+    Each ends as FAILED (InvalidInput, "cancelled"), is notified, and costs nothing. Jobs that are sent meanwhile are
+    not cancelled. `retry` starts a new attempt of a cancelled job.
     """
     if bool(job_ids) == bool(character or statuses):
         raise click.UsageError("Say which: either JOB..., or --character or --status.")
@@ -93,7 +93,7 @@ def cancel(
     chosen = cancelling.choose(shell.stack, job_ids, character, wanted)
     if not len(chosen):
         nothing = cancelling.Outcome(0, {}, [])
-        shell.show(nothing, lambda: [screen.text("No job waits: there is nothing to cancel.", "dim")])
+        shell.show(nothing, lambda: [screen.text("No job is waiting: there is nothing to cancel.", "dim")])
         return
     kinds = ((len(chosen.attempts), "job"), (len(chosen.uploads), "incomplete upload"))
     what = " and ".join(many(count, kind) for count, kind in kinds if count)
@@ -105,7 +105,7 @@ def cancel(
     found = cancelling.outcome(shell.stack, chosen, timeout)
     shell.show(found, lambda: changes.cancelled(found))
     if found.open:
-        raise TooLate(f"{many(len(found.open), 'job')} not decided in time; the messages are handled by themselves")
+        raise TooLate(f"{many(len(found.open), 'job')} not decided in time; the messages will still be handled")
 
 
 @click.command()
@@ -113,10 +113,10 @@ def cancel(
 @common
 @pass_shell
 def redrive(shell: Shell, yes: bool) -> None:
-    """Move dead letters back, and handle undelivered events.
+    """Redrive dead letters and undelivered events.
 
-    Each message goes to the queue that it is for. First some of them are shown, with the reason where one is known, and
-    you are asked. `dead-letters` says which ones this does not help.
+    The command first shows some of the messages with their reasons, and asks. `dead-letters` shows which messages
+    redriving does not help.
     """
     found, undelivered = actions.dead_letters(shell.stack), actions.undelivered(shell.stack)
     if not found.count and not undelivered:
@@ -126,11 +126,11 @@ def redrive(shell: Shell, yes: bool) -> None:
         return
     if found.count and not shell.json:
         screen.show(shell.err, changes.dead(found))
-        shell.say(f"Which ones it will not help: {shell.stack.command('dead-letters')}", "dim")
+        shell.say(f"To see which ones redriving does not help: {shell.stack.command('dead-letters')}", "dim")
     letters, events = many(found.count, "message"), many(undelivered, "undelivered event")
-    wanted = [f"Move {letters} back to the queues they are for?"] if found.count else []
+    wanted = [f"Send {letters} back to the queues?"] if found.count else []
     wanted += [f"Handle {events}?"] if undelivered else []
-    shell.confirm(f"{' '.join(wanted)} What becomes a job is paid for.", yes=yes)
+    shell.confirm(f"{' '.join(wanted)} Jobs that result are paid for.", yes=yes)
     moved = actions.redrive(shell.stack) if found.count else 0
     seen_to = actions.redrive_events(shell.stack) if undelivered else 0
     lines = [f"{letters}: {moved} moved."] if found.count else []
@@ -139,17 +139,15 @@ def redrive(shell: Shell, yes: bool) -> None:
 
 
 @click.command("dead-letters")
-@click.option(
-    "--redrive", "redriven", multiple=True, metavar="ID", help="Send this message to the queue that it is for."
-)
-@click.option("--discard", "discarded", multiple=True, metavar="ID", help="Delete this message for good.")
+@click.option("--redrive", "redriven", multiple=True, metavar="ID", help="Send this message back to its queue.")
+@click.option("--discard", "discarded", multiple=True, metavar="ID", help="Delete this message permanently.")
 @yes_option
 @common
 @pass_shell
 def list_dead_letters(shell: Shell, redriven: Sequence[str], discarded: Sequence[str], yes: bool) -> None:
     """List dead letters; redrive or discard them one by one.
 
-    Of each: what it is about, why it is there, and whether redriving it helps. The beginning of an ID is enough.
+    Shows for each message the job, the reason, and whether redriving helps. The beginning of an ID is enough.
     """
     stack, letters = shell.stack, list_letters(shell.stack)
     if not redriven and not discarded:
@@ -159,7 +157,7 @@ def list_dead_letters(shell: Shell, redriven: Sequence[str], discarded: Sequence
     for verb, some in (("Redrive", send), ("Discard", drop)):
         for letter in some:
             shell.say(f"{verb}: {letter.what}: {letter.reason or 'received too often'}")
-    shell.confirm("What is discarded is gone, what becomes a job is paid for. Go on?", yes=yes)
+    shell.confirm("Discarded messages are deleted; jobs that result from the others are paid for. Continue?", yes=yes)
     done = {
         "discarded": discard_letters(stack, {letter.message_id for letter in drop}),
         "redriven": redrive_letters(stack, {letter.message_id for letter in send}),
@@ -168,24 +166,24 @@ def list_dead_letters(shell: Shell, redriven: Sequence[str], discarded: Sequence
 
 
 def _letter(letters: Sequence[DeadLetter], wanted: str) -> DeadLetter:
-    """The dead letter whose id begins so. Raises NotFound if that is none, or are several."""
+    """Return the dead letter whose id begins with a text. Raises NotFound if there is none, or several."""
     found = [letter for letter in letters if letter.message_id.startswith(wanted)]
     if len(found) == 1:
         return found[0]
     if found:
-        raise NotFound(f"{wanted!r} is the beginning of {len(found)} ids: say more of it")
+        raise NotFound(f"{wanted!r} is the beginning of {len(found)} ids: type more of the id")
     meant = did_you_mean(wanted, [letter.message_id for letter in letters])
     raise NotFound(f"there is no dead letter {wanted}{'.' if meant else ''}{meant}")
 
 
 @click.command()
-@click.option("--older-than", type=Duration(), metavar="AGE", help="What has not changed for so long is stuck.")
+@click.option("--older-than", type=Duration(), metavar="AGE", help="Records without a change for this long are stuck.")
 @common
 @pass_shell
 def sweep(shell: Shell, older_than: float | None) -> None:
     """Resume stuck jobs now.
 
-    The stack does so by itself every hour.
+    The stack does this by itself every hour.
     """
     counts = actions.sweep(shell.stack, older_than)
     done = [f"{count:,} {screen.word(name)}" for name, count in counts.items() if count]
@@ -198,7 +196,7 @@ def sweep(shell: Shell, older_than: float | None) -> None:
 @click.option(
     "--report",
     type=click.File("w", encoding="utf-8"),
-    help="Write all uploads that were found to this file, as lines of JSON.",
+    help="Write all uploads that were found to this file, as JSON lines.",
 )
 @yes_option
 @common
@@ -206,8 +204,8 @@ def sweep(shell: Shell, older_than: float | None) -> None:
 def backfill(shell: Shell, prefix: str, dry_run: bool, report: TextIO | None, yes: bool) -> None:
     """Send uploads that made no job.
 
-    Their events were lost, or they were there before the stack. All of them, or those whose keys begin with PREFIX. It
-    shows what they cost, and asks. What has outputs already, or is older than RecordRetentionDays, is listed, not sent.
+    Such uploads lost their events, or are older than the stack. With PREFIX, only keys that begin with it. The command
+    shows the cost and asks. Uploads that have outputs, or are older than RecordRetentionDays, are listed and not sent.
     """
     finder = Finder(shell.stack)
     with Spool() as spool:
@@ -237,23 +235,23 @@ def backfill(shell: Shell, prefix: str, dry_run: bool, report: TextIO | None, ye
 @click.option(
     "--abandon",
     is_flag=True,
-    help="Even if a job is under way: cancel or stop it first. What was sent is paid for and not delivered.",
+    help="Even if a job has not ended: cancel or stop it first. Sent requests are paid for and not delivered.",
 )
 @click.option(
     "--timeout",
     type=Duration(),
     default="2m",
     show_default=True,
-    help="With --abandon: how long to wait for its end.",
+    help="With --abandon: how long to wait for the jobs to end.",
 )
 @yes_option
 @common
 @pass_shell
 def forget(shell: Shell, character: str, abandon: bool, timeout: float, yes: bool) -> None:
-    """Remove all that the stack has of a character.
+    """Delete everything about a character.
 
-    Uploads in all versions, prepared images, outputs, records and messages, and nothing of another character. It asks
-    first, and ends with a report of what is gone and of what cannot be removed. It can be run again.
+    Deletes uploads in all versions, prepared images, outputs, records and messages, and nothing of other characters.
+    Asks first, and ends with a report of what was deleted and what cannot be deleted. You can run it again.
     """
     stack, name = shell.stack, character_of(character, shell.stack.layout)
     forgetting = Forgetting(stack, name)
@@ -261,14 +259,14 @@ def forget(shell: Shell, character: str, abandon: bool, timeout: float, yes: boo
     if not shell.json:
         screen.show(shell.err, changes.character(found))
     if found.jobs.under_way and not abandon:
-        count, first = many(len(found.jobs.under_way), "job"), next(iter(found.jobs.under_way))
-        raise Refused(f"{count} of {name} under way, {first} among them: wait for the end, or say --abandon")
-    ends = f" {many(len(found.jobs.under_way), 'job')} under way ends as FAILED." if found.jobs.under_way else ""
-    shell.confirm(f"Remove all that is there of {name}, for good?{ends}", yes=yes)
+        count, first = many(len(found.jobs.under_way), "unfinished job"), next(iter(found.jobs.under_way))
+        raise Refused(f"{name} has {count}, for example {first}: wait for the end, or use --abandon")
+    ends = f" {many(len(found.jobs.under_way), 'unfinished job')} will end as FAILED." if found.jobs.under_way else ""
+    shell.confirm(f"Delete everything about {name} permanently?{ends}", yes=yes)
     if found.jobs.under_way:
         found = forgetting.abandon(timeout)
     gone, left = forgetting.forget(found)
     made = report(stack, found, gone, left)
     shell.show(asdict(made), lambda: changes.forgotten(made))
     if found.jobs.under_way:
-        raise TooLate(f"{many(len(found.jobs.under_way), 'job')} had not ended in time: run it again when they have")
+        raise TooLate(f"{many(len(found.jobs.under_way), 'job')} had not ended in time: run the command again later")

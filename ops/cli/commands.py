@@ -7,19 +7,19 @@ from ops.cli.shell import Commands, Shell, common, pass_shell
 from ops.inspect.suggestions import Words
 
 EPILOG = """
-Which stack: --stack NAME, or the environment variable POSEDROP_STACK. Without either it is the local stack of this
-clone, if that is up (make up), and never one on AWS. Each command first says on stderr which stack it uses.
+Which stack: --stack NAME, or the environment variable POSEDROP_STACK. Without either, commands use the local stack of
+this clone (make up), never one on AWS. Each command first prints on stderr which stack it uses.
 
 \b
 Exit codes:
   0  done
-  1  AWS, the network or the stack refused; or you said no
+  1  AWS, the network or the stack refused; or you answered no
   2  the command line or a list of jobs is wrong, or no stack is named
-  3  there is no such stack or job
-  4  a job failed, or what was asked for is not allowed
+  3  the stack or the job does not exist
+  4  a job failed, or the request is not allowed
   5  status --check: something needs attention; reconcile: the sides differ
-  6  not finished within --timeout; it goes on
-  130  interrupted; what was sent goes on
+  6  not finished within --timeout; the jobs continue
+  130  interrupted; sent jobs continue
 """
 
 
@@ -32,16 +32,16 @@ def main() -> None:
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Listen here [default: a port that is free].")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port of the page [default: any free port].")
 @click.option("--no-open", is_flag=True, help="Do not open the browser.")
 @common
 @pass_shell
 def console(shell: Shell, port: int, no_open: bool) -> None:
-    """Open a page in your browser for all of it.
+    """Open a page in your browser for all of this.
 
-    It is served on this machine, to nobody else, and acts with your AWS credentials. Ctrl-C ends it.
+    The page is served on this machine only, and uses your AWS credentials. Ctrl-C stops it.
     """
-    # What only the page needs is no part of what the other commands need.
+    # Only this command needs these imports.
     from ops.console.server import serve
 
     serve(shell.stack, port, open_browser=not no_open, say=click.echo)

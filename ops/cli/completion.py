@@ -15,14 +15,14 @@ NAME = "ops"
 
 
 def script(main: click.Command, shell: str) -> str:
-    """The text that gives a shell the command `ops`, of this clone, with its completion.
+    """Return shell code that defines the command `ops` for this clone, with completion.
 
-    `python -m ops` is no command to a shell, so it gets a function of that name. Click's own scripts (click
-    documentation, shell completion) call a program; here they call that line instead.
+    A shell cannot complete `python -m ops`, so the code defines a function `ops`. Click's own scripts (click
+    documentation, shell completion) call a program; here they call that command line instead.
     """
     kind = get_completion_class(shell)
     if kind is None:
-        raise ValueError(f"no shell: {shell}")
+        raise ValueError(f"not a supported shell: {shell}")
     command = shlex.join(["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "ops"])
     source = kind(main, {}, NAME, VARIABLE).source_template % kind(main, {}, NAME, VARIABLE).source_vars()
     calls = {"bash": "=bash_complete $1)", "zsh": f"=zsh_complete {NAME})", "fish": f"(commandline -t) {NAME})"}

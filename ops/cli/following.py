@@ -19,7 +19,7 @@ from posedrop.aws.record import Record, Status
 def follow_jobs(
     shell: Shell, attempts: Mapping[str, int], names: Mapping[str, str], timeout: float, output: Path | None
 ) -> None:
-    """Follow jobs to their ends and show what came of them. Raises Refused if one failed, TooLate if one goes on."""
+    """Follow jobs to their ends and show the results. Raises Refused if one failed, TooLate if one has not ended."""
     stack = shell.stack
     standings = _follow(shell, attempts, names, timeout)
     explanations: dict[str, Explanation] = {}
@@ -50,22 +50,22 @@ def follow_jobs(
 def watch_jobs(
     shell: Shell, attempts: Mapping[str, int], names: Mapping[str, str], timeout: float, records: dict[str, Record]
 ) -> None:
-    """Follow jobs to their ends, and keep their records in `records`, as far as there are any."""
+    """Follow jobs to their ends, and add their records to `records`, if they exist."""
     _follow(shell, attempts, names, timeout, lambda standings: records.update(_records(standings)))
 
 
 def images_of(stack: Stack, record: Record, output: Path | None) -> list[str]:
-    """Fetch a job's images into a directory and return their paths; without one, their addresses."""
+    """Download a job's images into a directory and return their paths; without a directory, return their addresses."""
     if output:
         return [str(path) for path in uploading.download(stack, record, output)]
     return [str(found["uri"]) for found in record.outputs]
 
 
 def refuse_open(stack: Stack, job_ids: Sequence[str]) -> None:
-    """Raise TooLate if there are jobs that have not ended."""
+    """Raise TooLate if some jobs have not ended."""
     if job_ids:
         explain = stack.command("explain", job_ids[0])
-        raise TooLate(f"{many(len(job_ids), 'job')} not finished in time; it goes on: {explain}")
+        raise TooLate(f"{many(len(job_ids), 'job')} not finished in time and still running: {explain}")
 
 
 def _records(standings: Sequence[Standing]) -> dict[str, Record]:
@@ -79,16 +79,16 @@ def _follow(
     timeout: float,
     seen: Callable[[Sequence[Standing]], object] = lambda standings: None,
 ) -> list[Standing]:
-    """Follow jobs to their ends; `seen` gets how they stand, each time."""
+    """Follow jobs to their ends; `seen` is called with their states after each read."""
     last: list[Standing] = []
 
-    def looks() -> Iterator[list[Standing]]:
+    def reads() -> Iterator[list[Standing]]:
         for standings in uploading.follow(shell.stack, attempts, timeout, lambda said: shell.say(said, "yellow")):
             seen(standings)
             yield standings
 
     if not shell.json:
-        return following.follow(shell.err, names, looks())
-    for standings in looks():
+        return following.follow(shell.err, names, reads())
+    for standings in reads():
         last = standings
     return last

@@ -1,4 +1,4 @@
-"""Options that several commands have, and the kinds of their values."""
+"""Options that several commands share, and the types of their values."""
 
 import json
 import re
@@ -18,10 +18,10 @@ class Duration(click.ParamType):
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The seconds."""
+        """Return the seconds."""
         seconds = _seconds(str(value))
         if seconds is None:
-            self.fail(f"{value!r} is no duration: say 90, 90s, 30m, 12h or 7d", param, ctx)
+            self.fail(f"{value!r} is not a duration: use 90, 90s, 30m, 12h or 7d", param, ctx)
         return seconds
 
 
@@ -31,19 +31,19 @@ def _seconds(text: str) -> float | None:
 
 
 class Since(click.ParamType):
-    """A time in the past, as a duration before now (90s, 30m, 12h, 7d) or as a day (2026-11-23, in UTC)."""
+    """A past time: a duration before now (90s, 30m, 12h, 7d) or a date (2026-11-23, in UTC)."""
 
     name = "since"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Callable[[float], float]:
-        """What gives, for the time now, that time; both in seconds since the epoch."""
+        """Return a function from the present time to the past time; both in seconds since the epoch."""
         seconds = _seconds(str(value))
         if seconds is not None:
             return lambda now: now - seconds
         try:
             day = epoch(f"{date.fromisoformat(str(value))}T00:00:00Z")
         except ValueError:
-            self.fail(f"{value!r} is neither a duration (12h, 7d) nor a day (2026-11-23)", param, ctx)
+            self.fail(f"{value!r} is neither a duration (12h, 7d) nor a date (2026-11-23)", param, ctx)
         return lambda now: day
 
 
@@ -53,25 +53,23 @@ since_option = click.option(
     default="7d",
     show_default=True,
     metavar="AGE|DAY",
-    help="From 12h or 7d ago, or from a day (2026-11-23).",
+    help="Start 12h or 7d ago, or on a date (2026-11-23).",
 )
 
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
-wait_option = click.option("--wait", is_flag=True, help="Follow the jobs to their ends.")
-timeout_option = click.option(
-    "--timeout", type=Duration(), default="1h", show_default=True, help="How long to follow them."
-)
+wait_option = click.option("--wait", is_flag=True, help="Wait for the jobs to end.")
+timeout_option = click.option("--timeout", type=Duration(), default="1h", show_default=True, help="How long to wait.")
 output_option = click.option(
     "-o",
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Save the images in this folder, once the jobs have ended.",
+    help="Save the images in this directory when the jobs have ended.",
 )
 
 
 def parameters_of(prompt: str | None, named: Sequence[str], context: str | None) -> dict[str, Any]:
-    """What the options say, as a job file says it. Values that are JSON are taken as such."""
+    """Return the parameters of the options, in the form of a job file. Values that are valid JSON are parsed."""
     found: dict[str, Any] = {}
     for word in named:
         name, equals, value = word.partition("=")

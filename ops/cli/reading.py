@@ -1,4 +1,4 @@
-"""The commands that read: nothing is changed, but that `reconcile --adopt` fetches what is paid."""
+"""The commands that only read; `reconcile --adopt` also fetches images that are paid."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -30,15 +30,15 @@ from posedrop.aws.record import Status
 @common
 @pass_shell
 def status(shell: Shell, check: bool) -> None:
-    """See whether the stack is well.
+    """Show whether the stack is healthy.
 
-    Shows jobs, the line, dead letters, how much of the request limit is used, pauses, what was spent, and the upload
-    bucket's settings.
+    Shows jobs, the line, dead letters, the use of the request limit, pauses, the spend, and problems of the upload
+    bucket.
     """
     found = health(shell.stack)
     shell.show(found, lambda: stack_status.health(found))
     if found.jobs.cut:
-        shell.say(f"Jobs that have ended are counted among the newest {WINDOW:,} records: there may be more.", "dim")
+        shell.say(f"Ended jobs are counted among the newest {WINDOW:,} records: there may be more.", "dim")
     if check and found.problems:
         raise NeedsAttention(f"{many(len(found.problems), 'problem')}: {found.problems[0].what}")
 
@@ -50,13 +50,15 @@ def status(shell: Shell, check: bool) -> None:
     "statuses",
     multiple=True,
     type=Words(list(Status), case_sensitive=False),
-    help="Only jobs with this status; may be given several times.",
+    help="Only jobs with this status; may be repeated.",
 )
-@click.option("--newer-than", type=Duration(), metavar="AGE", help="Only jobs that changed within 90s, 30m, 12h or 7d.")
-@click.option("--older-than", type=Duration(), metavar="AGE", help="Only jobs that have not changed for so long.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many jobs a page has.")
-@click.option("--page", "cursor", metavar="CURSOR", help="Show the page that the last one named.")
-@click.option("--watch", "watched", is_flag=True, help="Draw it again every two seconds, until Ctrl-C.")
+@click.option(
+    "--newer-than", type=Duration(), metavar="AGE", help="Only jobs that changed within this time (90s, 30m, 12h, 7d)."
+)
+@click.option("--older-than", type=Duration(), metavar="AGE", help="Only jobs that have not changed for this time.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="The jobs on a page.")
+@click.option("--page", "cursor", metavar="CURSOR", help="Show the page with the cursor that the last page printed.")
+@click.option("--watch", "watched", is_flag=True, help="Update the list every two seconds, until Ctrl-C.")
 @common
 @pass_shell
 def jobs(
@@ -71,8 +73,8 @@ def jobs(
 ) -> None:
     """List jobs, the newest first.
 
-    On a terminal a job has two lines, in a pipe one. A page reads 2,000 records at most. If few of them match, it says
-    how far back it has looked, and --page goes on from there.
+    On a terminal a job has two lines, in a pipe one. A page reads at most 2,000 records. If few of them match, the
+    command prints how far back it has read, and a cursor for --page to continue.
     """
 
     def wanted(now: float) -> Wanted:
@@ -100,7 +102,7 @@ def jobs(
     if found.cursor and not shell.json:
         shell.say(f"There are more: --page {found.cursor}", "dim")
     if found.back_to:
-        shell.say(f"So far only jobs were read that were made since {found.back_to}.", "dim")
+        shell.say(f"So far only jobs created since {found.back_to} were read.", "dim")
 
 
 @click.command()
@@ -108,9 +110,9 @@ def jobs(
 @common
 @pass_shell
 def explain(shell: Shell, key_or_job: str) -> None:
-    """Say what became of an upload, and why.
+    """Say what happened to an upload, and why.
 
-    KEY_OR_JOB is a key of the upload bucket (with its prefix, or s3://...) or a job id.
+    KEY_OR_JOB is a key of the upload bucket (including the prefix, or as s3://...) or a job id.
     """
     found = Explainer(shell.stack).explain(key_or_job)
     shell.show(found, lambda: job.explanation(found))
@@ -118,20 +120,20 @@ def explain(shell: Shell, key_or_job: str) -> None:
 
 @click.command()
 @click.argument("job_id", metavar="JOB")
-@click.option("--notification", is_flag=True, help="Print the notification, too.")
+@click.option("--notification", is_flag=True, help="Print the notification as well.")
 @common
 @pass_shell
 def show(shell: Shell, job_id: str, notification: bool) -> None:
-    """Show all that is known of one job.
+    """Show everything about one job.
 
-    Its times, request, parameters, images, cost and execution.
+    Shows its times, request, parameters, images, cost and execution.
     """
     found = timeline(shell.stack, job_id)
     shell.show(found, lambda: job.timeline(found, with_notification=notification))
 
 
 @click.command("costs")
-@click.option("--by", type=Words(list(GROUPS)), default="day", show_default=True, help="What to sum by.")
+@click.option("--by", type=Words(list(GROUPS)), default="day", show_default=True, help="The groups.")
 @since_option
 @click.option("--csv", "as_table", is_flag=True, help="Print a table for a spreadsheet.")
 @common
@@ -139,8 +141,8 @@ def show(shell: Shell, job_id: str, notification: bool) -> None:
 def show_costs(shell: Shell, by: str, since: Callable[[float], float], as_table: bool) -> None:
     """Sum what jobs cost.
 
-    What the provider said is apart from what is estimated. A client is the first part of a character's name. The whole
-    table is read.
+    Costs that the provider reported are shown apart from estimated ones. A client is the first segment of a character's
+    name. The command reads the whole table.
     """
     found = costs(shell.stack, by, since(shell.stack.clock()))
     if as_table:
@@ -155,7 +157,7 @@ def show_costs(shell: Shell, by: str, since: Callable[[float], float], as_table:
     "--adopt",
     "adopts",
     is_flag=True,
-    help="Fetch the images of requests of unknown outcome that turned up. Buys nothing.",
+    help="Fetch the images of requests with an unknown outcome that were found. Costs nothing.",
 )
 @common
 @pass_shell
@@ -163,8 +165,8 @@ def show_reconciled(shell: Shell, since: Callable[[float], float], adopts: bool)
     """Compare the ledger with the provider's history.
 
     Finds requests that were billed without a record or twice for one attempt, that are not in the history, or whose
-    outcome is known by now. A request counts once, however many images it made. Ends with exit code 5 if the two
-    differ. Nothing is changed without --adopt.
+    unknown outcome is known now. Each request counts once, however many images it made. Ends with exit code 5 if the
+    two differ. Without --adopt nothing is changed.
     """
     found, adoptable = reconcile(shell.stack, since(shell.stack.clock()))
     adopted = adopt(shell.stack, adoptable) if adopts else []

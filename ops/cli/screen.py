@@ -1,8 +1,8 @@
-"""A terminal, or a pipe: what is printed there, and how wide. Texts of others are shown as they are, never as markup.
+"""Print to a terminal or a pipe, in the right width. Foreign texts are printed as they are, never as markup.
 
-On a terminal sentences are wrapped between words, and what does not fit into a table is shortened between words. What
-may be copied (a command, an address, an id) stays in one piece, on a line of its own. In a pipe nothing is wrapped,
-shortened or coloured, and a line is a record.
+On a terminal sentences are wrapped between words, and texts that do not fit into a table are shortened between words.
+Texts to copy (commands, addresses, ids) stay in one piece, on their own lines. In a pipe nothing is wrapped, shortened
+or coloured, and a line is a record.
 """
 
 import re
@@ -31,27 +31,27 @@ STYLES = {
 }
 WORDS = {"SUBMITTED": "in the model"}
 SHOWN = 20
-"""Jobs that are named at most where their number is not bounded."""
+"""The most items that are listed if their number is not limited."""
 PIPE_WIDTH = 240
-"""Columns where the output is no terminal: nothing is cut off there."""
+"""Columns if the output is not a terminal: nothing is cut."""
 WIDEST = 120
-"""Columns that prose takes at most: longer lines are hard to read."""
+"""The most columns for prose: longer lines are hard to read."""
 ELLIPSIS = "…"
 TOGETHER = "\u00a0"
-"""A blank that is no place to break a line."""
+"""A space at which a line must not break."""
 COMMANDS = (" ".join(COMMAND), "aws ")
-"""How a command begins that is to be copied."""
+"""The beginning of a command that users copy."""
 
 
 @dataclass(frozen=True)
 class Wrapped:
-    """A text that is wrapped between words on a terminal, its further lines indented by `hang` columns."""
+    """A text that is wrapped between words on a terminal; its further lines are indented by `hang` columns."""
 
     content: Text
     hang: int = 0
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Wrap it, or print it on one line where the output is no terminal."""
+        """Wrap the text, or print it on one line if the output is not a terminal."""
         if console.is_terminal:
             lines = _lines(self.content, min(options.max_width, WIDEST), self.hang)
         else:
@@ -62,9 +62,9 @@ class Wrapped:
 
 
 class Grid:
-    """Cells below headings: a table on a terminal, elsewhere a line for each row whose last cell is as long as it is.
+    """Cells below headings: a table on a terminal, else one line for each row, with the last cell unshortened.
 
-    The columns `right` are numbers; these and those of `whole` are never broken.
+    The columns in `right` are numbers. These columns and those in `whole` are never broken.
     """
 
     def __init__(self, *headings: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> None:
@@ -100,14 +100,14 @@ class Grid:
 
 @dataclass(frozen=True)
 class Step:
-    """What to do next: a sentence, and the command that ends it. A long one has a line of its own, to be copied."""
+    """A next step: a sentence that may end with a command. A long command gets its own line, to be copied."""
 
     label: str
     sentence: str
     command: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Print it on one line where it fits or where the output is no terminal."""
+        """Print it on one line if it fits, or if the output is not a terminal."""
         width, indent = min(options.max_width, WIDEST), len(self.label)
         whole = Text.assemble((self.label, "dim"), " ".join(filter(None, [self.sentence, self.command])))
         if not self.command or not console.is_terminal or whole.cell_len <= width:
@@ -119,7 +119,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Beside:
-    """A detail beside its heading; below it, indented, where the terminal is too narrow for both."""
+    """A detail next to its heading; below it, indented, if the terminal is too narrow."""
 
     heading: Text
     detail: Text
@@ -143,7 +143,7 @@ Part = Text | Grid | Wrapped | Step | Beside
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Make a console for results, or for what is said besides."""
+    """Return a console for results, or for messages on stderr."""
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     return (
         made
@@ -155,27 +155,27 @@ def console(*, stderr: bool = False) -> Console:
 def show(where: Console, parts: Sequence[Part]) -> None:
     """Print parts below each other."""
     for part in parts:
-        # A table may be no wider than the terminal; all else is as wide as it is.
+        # A table must not be wider than the terminal; other parts may be.
         where.print(part, soft_wrap=not isinstance(part, Grid) or not where.is_terminal)
 
 
 def text(content: str, style: str = "") -> Text:
-    """Make a text of others harmless."""
+    """Return a foreign text without control characters."""
     return Text(printable(content), style)
 
 
 def prose(content: str, style: str = "", *, indent: int = 0) -> Wrapped:
-    """Make a sentence of others harmless; it is wrapped between words."""
+    """Return a foreign sentence without control characters; it is wrapped between words."""
     return Wrapped(text(" " * indent + content, style), indent)
 
 
 def word(status: str) -> str:
-    """Return a status as people say it."""
+    """Return a status as shown to people."""
     return WORDS.get(status, status.lower())
 
 
 def rows(found: Sequence[tuple[str, Text | str]]) -> list[Part]:
-    """Lay out names and what there is to say of them. What has no blank in it is never broken."""
+    """Return lines of names and values. A value without a space is never broken."""
     width = max(len(name) for name, _ in found)
     parts: list[Part] = []
     for name, content in found:
@@ -187,14 +187,14 @@ def rows(found: Sequence[tuple[str, Text | str]]) -> list[Part]:
 
 
 def step(label: str, content: str) -> Step:
-    """Lay out a next step, whose sentence may end with a command that is to be copied."""
+    """Return a next step, whose sentence may end with a command to copy."""
     content = printable(content)
     start = min((at for at in (content.find(f": {begin}") for begin in COMMANDS) if at >= 0), default=len(content))
     return Step(label, content[: start + 1], content[start + 2 :])
 
 
 def shorten(content: str, width: int) -> str:
-    """Return a text on one line of at most `width` columns, ended between words with an ellipsis where it is longer."""
+    """Return a text on one line of at most `width` columns, cut between words with an ellipsis if it is longer."""
     line = " ".join(content.split())
     if cell_len(line) <= width:
         return line
@@ -202,14 +202,14 @@ def shorten(content: str, width: int) -> str:
         return ""
     kept = _first(line, width - 1)
     at = kept.rfind(" ")
-    # A text without blanks, such as a Chinese one, is cut anywhere.
+    # A text without spaces, such as a Chinese one, is cut anywhere.
     if not line[len(kept) :].startswith(" ") and at >= len(kept) // 3:
         kept = kept[:at]
     return kept.rstrip(" ,;:.") + ELLIPSIS
 
 
 def _first(content: str, width: int) -> str:
-    """The first characters that fit into so many columns."""
+    """Return the first characters that fit into so many columns."""
     used = 0
     for number, char in enumerate(content):
         used += cell_len(char)
@@ -219,7 +219,7 @@ def _first(content: str, width: int) -> str:
 
 
 def _lines(content: Text, width: int, hang: int) -> Iterator[Text]:
-    """Break a text between words into lines of `width` columns, the further ones indented. Long words stay whole."""
+    """Yield a text in lines of `width` columns, broken between words; further ones are indented. Words stay whole."""
     first = True
     for paragraph in content.split("\n", allow_blank=True):
         plain = paragraph.plain

@@ -1,4 +1,4 @@
-"""What all commands share: the stack that is meant, where to print, and how an error ends a command."""
+"""What all commands share: the stack, the output, and how an error ends a command."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Shell:
-    """What a command needs of the command line: the stack that is meant, and where to print."""
+    """What a command needs from the command line: the stack, and where to print."""
 
     def __init__(self) -> None:
         self.options: dict[str, Any] = {}
@@ -31,12 +31,12 @@ class Shell:
 
     @property
     def json(self) -> bool:
-        """Whether the output is JSON."""
+        """Return whether the output is JSON."""
         return bool(self.options.get("json"))
 
     @cached_property
     def stack(self) -> Stack:
-        """The stack that is meant; it is printed before anything is done with it."""
+        """Return the stack; its name is printed before any command acts on it."""
         target = Target(
             **{name: self.options.get(name) for name in ("stack", "profile", "region")},
             local=bool(self.options.get("local")),
@@ -54,25 +54,25 @@ class Shell:
             screen.show(self.out, view())
 
     def say(self, text: str, style: str = "") -> None:
-        """Say something besides the result."""
+        """Print a message besides the result, on stderr."""
         self.err.print(screen.text(text, style), soft_wrap=True)
 
     def confirm(self, question: str, *, yes: bool, terminal: bool = False) -> None:
-        """Ask, unless it was answered on the command line. Raises click.Abort if the answer is no.
+        """Ask, unless `yes`. Raises click.Abort if the answer is no.
 
-        `terminal`: only a person at a terminal may answer, no pipe. Raises click.UsageError where nobody can be asked.
+        `terminal`: only a person at a terminal may answer, not a pipe. Raises click.UsageError if nobody can be asked.
         """
         if yes:
             return
         if self.json:
-            raise click.UsageError(f"{question} Say --yes: --json asks nothing.")
+            raise click.UsageError(f"{question} Add --yes: --json cannot ask.")
         if terminal and not has_terminal():
-            raise click.UsageError(f"{question} Say --yes: there is no terminal to ask on.")
+            raise click.UsageError(f"{question} Add --yes: there is no terminal to ask on.")
         click.confirm(printable(question), err=True, abort=True)
 
 
 def has_terminal() -> bool:
-    """Whether somebody can be asked."""
+    """Return whether there is a terminal to ask on."""
     return sys.stdin.isatty()
 
 
@@ -80,12 +80,12 @@ pass_shell = click.make_pass_decorator(Shell, ensure=True)
 
 
 class Commands(click.Group):
-    """All commands. Whatever goes wrong becomes one line on stderr and an exit code."""
+    """All commands. Each error becomes one line on stderr and an exit code."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant. Raises click.UsageError, which names the closest one."""
+        """Return the command. Raises click.UsageError, which suggests the closest one."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as exc:
@@ -101,7 +101,7 @@ class Commands(click.Group):
         except AWS_ERRORS as exc:
             _fail(str(exc) or type(exc).__name__, 1, exc)
         except KeyboardInterrupt:
-            click.echo("\nInterrupted: what was sent goes on.", err=True)
+            click.echo("\nInterrupted: sent jobs continue.", err=True)
             raise click.exceptions.Exit(130) from None
 
 
@@ -117,13 +117,13 @@ def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> Non
 
 
 def common(function: F) -> F:
-    """The options that every command has, and that may stand before it too."""
+    """Add the options that every command has; they may also stand before the command."""
     for name, text in (
         ("--json", "Print the result as JSON."),
         ("--region NAME", "The stack's region."),
         ("--profile NAME", "The AWS CLI's profile."),
         ("--local", "The local stack of this clone (.local/stack.json)."),
-        ("--stack NAME", "The CloudFormation stack; or a local stack's state file (.json)."),
+        ("--stack NAME", "The CloudFormation stack, or a local stack's state file (.json)."),
     ):
         option, _, value = name.partition(" ")
         function = click.option(

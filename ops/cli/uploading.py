@@ -1,4 +1,4 @@
-"""The commands that take files of this machine: `upload`, and `dry-run`, which sends nothing."""
+"""The commands that read local files: `upload`, and `dry-run`, which sends nothing."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -25,17 +25,17 @@ from ops.stack import Stack
 from posedrop.aws.record import Record, Status
 
 REPORTS = {".json": upload_report.as_json, ".csv": upload_report.as_csv}
-"""What writes a report, by the ending of its file."""
+"""The function that writes a report, by the file's extension."""
 CLOSED = (Status.SUCCEEDED, Status.FAILED, upload_report.NOT_SENT, upload_report.LEFT_OUT)
-STOPPED = "the upload stopped before it"
+STOPPED = "the upload stopped before this file"
 
 
 def _report_file(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
-    """The file of a report, whose ending says how it is written. Raises click.BadParameter."""
+    """Return the path of a report; its extension decides the format. Raises click.BadParameter."""
     if value is None:
         return None
     if value.suffix.lower() not in REPORTS:
-        raise click.BadParameter(f"{value}: name a file that ends in {' or '.join(REPORTS)}")
+        raise click.BadParameter(f"{value}: a report ends in {' or '.join(REPORTS)}")
     if not value.absolute().parent.is_dir():
         raise click.BadParameter(f"{value}: there is no folder {value.parent}")
     return value
@@ -48,20 +48,20 @@ def _report_file(ctx: click.Context, parameter: click.Parameter, value: Path | N
     metavar="NAME",
     help="The folder below UploadPrefix [default: the name of the folder, or of the face].",
 )
-@click.option("--prompt", help="The prompt; in a list, of rows that have none. [default: the stack's DefaultPrompt]")
+@click.option("--prompt", help="The prompt; in a list, for rows without one. [default: the stack's DefaultPrompt]")
 @click.option(
     "--param",
     "parameters",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Another parameter of the model; in a list, of rows that do not say it.",
+    help="Another parameter of the model; in a list, for rows that do not set it.",
 )
-@click.option("--context", metavar="JSON", help="An object that comes back in the notification.")
+@click.option("--context", metavar="JSON", help="A JSON object that the notification repeats.")
 @yes_option
 @click.option(
     "--wait/--no-wait",
     default=None,
-    help="Follow the jobs to their ends [default: of folders and lists, not of FACE POSE...].",
+    help="Wait for the jobs to end [default: yes for folders and lists, no for FACE POSE...].",
 )
 @timeout_option
 @output_option
@@ -71,7 +71,7 @@ def _report_file(ctx: click.Context, parameter: click.Parameter, value: Path | N
     metavar="FILE",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     callback=_report_file,
-    help="Write what came of each job to FILE: .json or .csv.",
+    help="Write the result of each job to FILE: .json or .csv.",
 )
 @common
 @pass_shell
@@ -88,15 +88,15 @@ def upload(
     output: Path | None,
     report_file: Path | None,
 ) -> None:
-    """Upload pictures and make a job of each pose.
+    """Upload pictures and make one job per pose.
 
-    FACE POSE... are pictures of one character. A FOLDER with a face and poses is a character of its name; a folder of
-    such folders is a client with characters. A LIST is a .csv, .tsv or .jsonl file with a row for each job or face: its
-    columns are face, poses (several are separated by |), character, prompt, context, and the model's parameters. Paths
-    in it are relative to it.
+    FACE POSE... are pictures of one character. A FOLDER with a face and poses is a character with the folder's name. A
+    folder of such folders is a client with characters. A LIST is a .csv, .tsv or .jsonl file with a row for each job or
+    face. Its columns are face, poses (several are separated by |), character, prompt, context, and the model's
+    parameters. Paths are relative to the list's folder.
 
-    Of folders and lists it first shows the jobs, their cost and what is wrong, and asks. An upload that was cut goes on
-    where it stopped: run it again. What has been made is not paid for again.
+    For folders and lists the command first shows the jobs, their cost and any problems, and asks. To continue an
+    interrupted upload, run the same command again. Jobs that exist already are not paid for again.
     """
     stack = shell.stack
     chosen = _chosen(shell, names, character, parameters_of(prompt, parameters, context))
@@ -120,15 +120,15 @@ def upload(
 
 
 def _chosen(shell: Shell, names: Sequence[Path], character: str | None, parameters: Mapping[str, Any]) -> batch.Batch:
-    """The files that are named. Raises Refused, BadManifest and click.UsageError."""
+    """Return the files that the arguments name. Raises Refused, BadManifest and click.UsageError."""
     batch.check_parameters(parameters, "--prompt, --param or --context")
     if all(name.is_dir() for name in names):
         return batch.of_folders(names, character, parameters, shell.stack.layout)
     if any(name.is_dir() or is_manifest(name) for name in names):
         if len(names) > 1:
-            raise click.UsageError("Name either FACE POSE..., or folders, or one list: not some of each.")
+            raise click.UsageError("Name either FACE POSE..., or folders, or one list: they cannot be mixed.")
         if character:
-            raise click.UsageError("--character is a column of a list.")
+            raise click.UsageError("A list has a column `character`: do not use --character.")
         try:
             return batch.of_manifest(names[0], parameters)
         except BadManifest as exc:
@@ -138,7 +138,7 @@ def _chosen(shell: Shell, names: Sequence[Path], character: str | None, paramete
                 shell.say(f"and {len(exc.mistakes) - screen.SHOWN:,} more", "dim")
             raise
     if len(names) == 1:
-        raise click.UsageError(f"{names[0]}: a face alone makes no job: name a pose, too. A list ends in {_endings()}.")
+        raise click.UsageError(f"{names[0]}: a face alone makes no job: add a pose. A list ends in {_endings()}.")
     return batch.of_files(names[0], names[1:], character, parameters)
 
 
@@ -147,7 +147,7 @@ def _endings() -> str:
 
 
 def _ask_about_one(shell: Shell, prepared: batch.Prepared, yes: bool) -> None:
-    """Ask where more is made than was named. Raises Refused if any of it is wrong: all of it is named."""
+    """Ask if other poses would be made too. Raises Refused if any file has a problem; all problems are printed."""
     _refuse_what_is_wrong(shell, prepared)
     made = prepared.plans[0]
     (name,) = {job.character for job in made.asked}
@@ -171,21 +171,21 @@ def _refuse_what_is_wrong(shell: Shell, prepared: batch.Prepared) -> None:
 
 
 def _ask_about_many(shell: Shell, prepared: batch.Prepared, yes: bool) -> None:
-    """Show what would be sent, and ask. Raises Refused if there is nothing."""
+    """Show what would be sent, and ask. Raises Refused if there is nothing to send."""
     if not shell.json:
         screen.show(shell.err, [*uploads.preview(prepared), screen.text("")])
     new = prepared.of(Outcome.NEW)
     if not new and not prepared.of(Outcome.KNOWN):
-        raise Refused("none of it makes a job: nothing was sent")
+        raise Refused("no file makes a job: nothing was sent")
     if not new:
-        shell.say("All of it is there already: nothing is sent.")
+        shell.say("All of these jobs exist already: nothing is sent.")
         return
     question = f"Upload {many(len(prepared.files), 'file')} for {many(len(new), 'new job')}, about {usd(prepared.usd)}?"
     shell.confirm(question, yes=yes, terminal=True)
 
 
 def _send(shell: Shell, prepared: batch.Prepared, *, quiet: bool) -> dict[str, str]:
-    """Upload the files; return the keys that did not go, and why. An interrupt ends it after the files under way."""
+    """Upload the files; return the keys that were not sent, and why. An interrupt stops after the current files."""
     if not prepared.files:
         return {}
     going = Upload(prepared.files, [], shell.stack.layout)
@@ -200,7 +200,7 @@ def _send(shell: Shell, prepared: batch.Prepared, *, quiet: bool) -> dict[str, s
         except KeyboardInterrupt:
             sender.stop()
             thread.join()
-            shell.say("\nRun it again: it goes on where it stopped.")
+            shell.say("\nRun the same command again to continue.")
             raise
 
     size = sum(file.size for file in prepared.files.values())
@@ -219,7 +219,7 @@ def _finish(
     output: Path | None,
     report_file: Path | None,
 ) -> None:
-    """Follow what was sent, and report. Raises what the report says: not sent, not finished, or failed."""
+    """Follow the jobs, and report. Raises the report's error: not sent, not finished, or failed."""
     stack = shell.stack
     job_ids = {item.job.job_id: _name(item) for item in prepared.items if item.job.job_id}
     records: dict[str, Record] = {}
@@ -229,7 +229,7 @@ def _finish(
         else:
             records |= Records(stack).get(job_ids)
     finally:
-        # An interrupted upload has its report, too.
+        # An interrupted upload gets its report too.
         images = {job_id: images_of(stack, record, output) for job_id, record in records.items() if record.outputs}
         made = upload_report.upload_report(prepared, records, images, unsent)
         if report_file:
@@ -245,10 +245,10 @@ def _name(item: batch.Item) -> str:
 
 
 def _end(stack: Stack, made: upload_report.UploadReport, unsent: Mapping[str, str], timeout: float) -> None:
-    """Raise the error that the whole upload ends with, if there is one."""
+    """Raise the error of the whole upload, if there is one."""
     if unsent:
         name, why = next((name, why) for name, why in unsent.items() if why != STOPPED)
-        raise OpsError(f"{name} did not go: {why} Run it again: it goes on where it stopped.")
+        raise OpsError(f"{name} was not sent: {why} Run the same command again to continue.")
     failed = [result.job_id for result in made.results if result.status == Status.FAILED]
     if timeout:
         refuse_open(stack, [result.job_id for result in made.results if result.status not in CLOSED])
@@ -259,10 +259,10 @@ def _end(stack: Stack, made: upload_report.UploadReport, unsent: Mapping[str, st
 
 @click.command("dry-run")
 @click.argument("names", metavar="FACE POSE... | FOLDER... | LIST | CHARACTER", nargs=-1, required=True)
-@click.option("--character", metavar="NAME", help="As of upload.")
-@click.option("--prompt", help="As of upload.")
-@click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="As of upload.")
-@click.option("--context", metavar="JSON", help="As of upload.")
+@click.option("--character", metavar="NAME", help="As for upload.")
+@click.option("--prompt", help="As for upload.")
+@click.option("--param", "parameters", multiple=True, metavar="NAME=VALUE", help="As for upload.")
+@click.option("--context", metavar="JSON", help="As for upload.")
 @common
 @pass_shell
 def dry_run(
@@ -273,10 +273,10 @@ def dry_run(
     parameters: Sequence[str],
     context: str | None,
 ) -> None:
-    """Show what would be sent, and what it costs.
+    """Show what would be sent, and the cost.
 
-    Of files here, as upload would take them, or of a CHARACTER in the bucket. A folder here comes before a character of
-    the same name. Nothing is sent.
+    The arguments are local files, as for upload, or a CHARACTER in the bucket. A local folder comes before a character
+    with the same name. Nothing is sent.
     """
     paths = [Path(name) for name in names]
     if len(names) == 1 and not paths[0].exists() and not is_manifest(paths[0]):
@@ -291,11 +291,11 @@ def dry_run(
         prepared = batch.prepare(shell.stack, chosen)
         wrong = _show_prepared(shell, prepared, whole=paths[0].is_dir() or is_manifest(paths[0]))
     if wrong:
-        raise Refused("the contract refuses some of it")
+        raise Refused("the contract refuses some of these files")
 
 
 def _show_prepared(shell: Shell, prepared: batch.Prepared, *, whole: bool) -> bool:
-    """Show what files would become, of FACE POSE... each request; return whether some of it is wrong."""
+    """Show what files would become, and with FACE POSE... each request; return whether there are problems."""
     if whole:
         data = {
             "jobs": [{**asdict(item.job), "picture": item.picture, "why": item.why} for item in prepared.items],

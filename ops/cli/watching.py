@@ -1,4 +1,4 @@
-"""Draw a list of jobs again and again, until it is interrupted."""
+"""Draw a list of jobs repeatedly, until Ctrl-C."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,18 +12,18 @@ from ops.stack import Stack
 
 PACE_SECONDS = 2.0
 SLOWEST_SECONDS = 30.0
-"""Between two reads while the stack does not respond."""
+"""Seconds between two reads while the stack does not respond: at first, and at most."""
 
 
 def watch(shown: Console, stack: Stack, read: Callable[[], Sequence[Part]]) -> None:
-    """Draw what `read` gives every two seconds, until Ctrl-C. The first read must succeed.
+    """Draw the result of `read` every two seconds, until Ctrl-C. The first read must succeed.
 
-    After an error the last list stays, with the error below it, and is read again, later and later.
+    After an error the last list stays, with the error below it; the pauses between the reads grow.
     """
     parts = list(read())
     pause = PACE_SECONDS
     with Live(console=shown, auto_refresh=False, vertical_overflow="crop") as live:
-        live.update(_page(parts, "Ctrl-C ends it."), refresh=True)
+        live.update(_page(parts, "Ctrl-C stops it."), refresh=True)
         try:
             while True:
                 stack.sleep(pause)
@@ -31,11 +31,11 @@ def watch(shown: Console, stack: Stack, read: Callable[[], Sequence[Part]]) -> N
                     parts = list(read())
                 except AWS_ERRORS as exc:
                     pause = min(pause * 2, SLOWEST_SECONDS)
-                    said = f"{sentence(exc)} It is read again in {pause:.0f} s. Ctrl-C ends it."
+                    said = f"{sentence(exc)} Next try in {pause:.0f} s. Ctrl-C stops it."
                     live.update(_page(parts, said, "yellow"), refresh=True)
                 else:
                     pause = PACE_SECONDS
-                    live.update(_page(parts, "Ctrl-C ends it."), refresh=True)
+                    live.update(_page(parts, "Ctrl-C stops it."), refresh=True)
         except KeyboardInterrupt:
             live.update(Group(*parts), refresh=True)
 
@@ -45,5 +45,5 @@ def _page(parts: Sequence[Part], said: str, style: str = "dim") -> Group:
 
 
 def rows_that_fit(shown: Console) -> int:
-    """How many jobs of two lines fit below the headings and above what is said."""
+    """Return how many jobs of two lines fit between the headings and the last line."""
     return max(1, (shown.size.height - 6) // 2)

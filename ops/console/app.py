@@ -1,6 +1,7 @@
 """The console's routes."""
 
 import json
+import mimetypes
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,9 +17,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ops.console import cards
@@ -64,6 +64,8 @@ class Console:
         self.acting = Acting(self.stack, self._patient, self.feed, self.pictures)
         self.choosing = Choosing(self.stack, self.feed, self.pictures)
         self._decoders = anyio.CapacityLimiter(4)
+        # A page is two dozen small files: to read each in a thread would be most of the time until its first card.
+        self._files = {file.name: file.read_bytes() for file in STATIC.iterdir()}
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -75,11 +77,11 @@ class Console:
             self.acting.tasks.cancel_scope.cancel()
             watching.cancel_scope.cancel()
 
-    def routes(self) -> list[Route | Mount]:
+    def routes(self) -> list[Route]:
         """All of them."""
         return [
             Route("/", self.index),
-            Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+            Route("/static/{name:str}", self.static),
             Route("/api/stack", self.about),
             Route("/api/summary", self.summary),
             Route("/api/events", self.events),
@@ -98,7 +100,16 @@ class Console:
         """The page."""
         if request.url.query:
             return RedirectResponse("/", 303)  # no old token stays in the address
-        return FileResponse(STATIC / "index.html")
+        return self._file("index.html")
+
+    async def static(self, request: Request) -> Response:
+        """One file of the page."""
+        return self._file(request.path_params["name"])
+
+    def _file(self, name: str) -> Response:
+        if name not in self._files:
+            raise HTTPException(404, f"there is no {name}")
+        return Response(self._files[name], media_type=mimetypes.guess_type(name)[0])
 
     async def about(self, _request: Request) -> Response:
         """What the page must know of the stack."""
@@ -126,6 +137,7 @@ class Console:
         limit = int(number_of(query.get("limit") or "60", "limit", 1, PAGE_LIMIT))
         wanted = filter_of(request, self.stack.clock())
         known, begins = await self.feed.known(), query.get("cursor") or None
+        event = self.feed.events.last  # of which the effects are known
         back_to, total = None, None
         try:
             # Where not all records are known, the indexes lead from page to page, and nobody counts them all.
@@ -143,6 +155,7 @@ class Console:
                 "total": total,
                 "back_to": back_to,
                 "cut": known.cut,
+                "event": event,
                 "characters": cards.characters(known.records.values()),
             }
         )

@@ -18,7 +18,9 @@ from ops.inspect.records import Page, Wanted
 from ops.stack import Stack
 
 READ_SECONDS = 1.0
-"""Between two readings of what changed, while a page is open."""
+"""From the beginning of a reading of what changed to that of the next, while a page is open."""
+REST_SECONDS = 0.2
+"""Between two readings at least, however long one takes."""
 WHOLE_SECONDS = 30.0
 WHOLE_SHARE = 0.05
 """Of the time at most, spent on reading a large table as a whole."""
@@ -49,6 +51,7 @@ class Feed:
         self._clock = clock
         self._known: Known | None = None
         self._read_at = self._summarized_at = self._whole_due = -1e9
+        self._took = 0.0  # seconds of the last reading
         self._reading = False
         self._wanted, self._done = anyio.Event(), anyio.Event()
         self._characters: dict[str, float] = {}
@@ -79,16 +82,19 @@ class Feed:
         """Read while a page is open, and when somebody asks. Endless: whatever goes wrong is published."""
         while True:
             self._reading, self._wanted = True, anyio.Event()
+            began = self._clock()
             await self._refresh()
             self._reading, self._read_at = False, self._clock()
             self._done.set()
             self._done = anyio.Event()
-            with anyio.move_on_after(READ_SECONDS if self.events.pages else None):
+            self._took = self._read_at - began
+            rest = max(REST_SECONDS, READ_SECONDS - self._took)
+            with anyio.move_on_after(rest if self.events.pages else None):
                 await self._wanted.wait()
 
     async def known(self) -> Known:
         """Return what is known, two readings old at most if the stack answers. Raises Unreachable if it never did."""
-        if self._clock() - self._read_at > 2 * READ_SECONDS:
+        if self._clock() - self._read_at > 2 * max(READ_SECONDS, self._took):
             self._want()
             with anyio.move_on_after(PATIENCE if self._known else None):
                 await self._done.wait()

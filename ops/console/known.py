@@ -19,6 +19,7 @@ from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.places import IN_LINE
 from posedrop.aws.record import Record
+from posedrop.aws.record_reader import BATCH
 from posedrop.aws.record_table import PAID
 
 WATCHED = 100
@@ -82,7 +83,7 @@ class TableReader:
         self._unreadable.clear()
         found, cut = self._records.recent()
         records = {record.job_id: record for record in found}
-        records |= self._records.get(unfinished.keys() - records.keys())
+        records |= self._get(unfinished.keys() - records.keys())
         self._count(unfinished)
         forgotten: frozenset[str] = frozenset()
         if known and cut:
@@ -90,7 +91,7 @@ class TableReader:
             oldest = found[WINDOW // 2 - 1].created_at if len(found) >= WINDOW // 2 else ALWAYS
             lost = {job_id for job_id in known.records if job_id not in records}
             forgotten = frozenset(job_id for job_id in lost if known.records[job_id].created_at < oldest)
-            records |= self._records.get(lost - forgotten)
+            records |= self._get(lost - forgotten)
         return self._known(records, unfinished, cut, forgotten)
 
     def _count(self, unfinished: Mapping[str, str]) -> None:
@@ -113,7 +114,7 @@ class TableReader:
             if unfinished.get(job_id) != known.unfinished.get(job_id) or unfinished[job_id].startswith(PAID)
         }
         changed |= {job_id for job_id in expected if not _is_over(known.records.get(job_id))}
-        read = self._records.get(changed)
+        read = self._get(changed)
         records = {job_id: record for job_id, record in known.records.items() if job_id not in changed} | read
         for character, since in characters.items():
             for record in self._records.page(Wanted(character), WATCHED).records:
@@ -122,6 +123,14 @@ class TableReader:
                 if record.updated_at >= since and (before is None or before.updated_at < record.updated_at):
                     records[record.job_id] = record
         return self._known(records, unfinished, known.cut)
+
+    def _get(self, job_ids: Iterable[str]) -> dict[str, Record]:
+        """Read records by their ids, a few batches at a time: hundreds may be in flight."""
+        ids = list(job_ids)
+        batches = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
+        return {
+            job_id: record for found in self._pool.map(self._records.get, batches) for job_id, record in found.items()
+        }
 
     def _unfinished(self) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -1,5 +1,5 @@
-"""Files of this machine that are to be uploaded: of folders, of a list, or named one by one. What each would become,
-what is wrong with it, and which files go. Nothing is sent here.
+"""Plan an upload of local files, from folders, a list, or single names: what each file would become, what is wrong
+with it, and which files would be uploaded. Nothing is sent here.
 """
 
 import os
@@ -25,12 +25,12 @@ from posedrop.contract.upload_layout import FileKind, UploadLayout
 READERS = 4
 """Files that are read at the same time."""
 LEFT = (Outcome.REFUSED, Outcome.KNOWN, Outcome.WAITING)
-"""What of it is not uploaded: what would be refused or wait, and what is there already."""
+"""Outcomes that are not uploaded: jobs that would be refused or wait, and jobs that exist already."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that makes no job, as it was named, and why."""
+    """A named file or row that makes no job, and why."""
 
     what: str
     why: str
@@ -41,10 +41,10 @@ class Problem:
 
 @dataclass
 class Batch:
-    """Characters with their pictures, and what made nothing.
+    """Characters with their pictures, and the files that make no job.
 
-    files: by the names that `characters` has for them. parameters: go over those in job files. left_out: files that
-    nobody takes for a pose. side: how many files programs left beside others.
+    files: by the names that `characters` uses. parameters: override those in job files. left_out: files that are not
+    used as a pose. side: the number of files that programs leave beside others.
     """
 
     characters: list[Described] = field(default_factory=list)
@@ -57,9 +57,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Item:
-    """One job of a batch: what would become of it, and the picture of the pose, as it was named and by its key.
+    """One job of a batch: its plan, and the picture of the pose, by its local name and by its key.
 
-    Both are empty where no picture was named. why: why it is no new job.
+    Both names are empty if the pose has no local picture. why: why this is not a new job.
     """
 
     job: PlannedJob
@@ -70,7 +70,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What would become of a batch. `files`: what would be uploaded, by its keys, in its order."""
+    """The plan of a batch. `files`: the files that would be uploaded, by their keys, in order."""
 
     items: list[Item]
     problems: list[Problem]
@@ -81,25 +81,25 @@ class Prepared:
     side: int = 0
 
     def of(self, outcome: Outcome) -> list[Item]:
-        """The jobs that have an outcome."""
+        """Return the jobs with an outcome."""
         return [item for item in self.items if item.job.outcome is outcome]
 
     @property
     def others(self) -> list[Item]:
-        """The jobs that would be made besides, since they share a face or a job file."""
+        """Return the other jobs that would be made, because they share a face or a job file."""
         return [item for item in self.of(Outcome.NEW) if not item.job.asked]
 
     @property
     def whole(self) -> bool:
-        """Whether all that was named makes a job, or has made it."""
+        """Return whether every named file makes a job, or has made it."""
         return not self.problems and not self.of(Outcome.REFUSED) and not self.of(Outcome.WAITING)
 
 
-# ---- what is named ---------------------------------------------------------------------------------------------------
+# ---- named files -----------------------------------------------------------------------------------------------------
 
 
 def check_parameters(parameters: Mapping[str, Any], name: str) -> None:
-    """Raise Refused unless the model has such parameters; `name` says where they were given."""
+    """Raise Refused unless the model has these parameters; `name` says where they were given."""
     try:
         read_job_file(name, job_file(parameters))
     except InvalidInput as why:
@@ -107,7 +107,7 @@ def check_parameters(parameters: Mapping[str, Any], name: str) -> None:
 
 
 def of_files(face: Path, poses: Sequence[Path], character: str | None, parameters: Mapping[str, Any]) -> Batch:
-    """Take a face and its poses. Errors of reading them pass as OSError."""
+    """Return a batch of a face and its poses. Errors of reading them pass as OSError."""
     batch = Batch(parameters=parameters)
     batch.files = _read([face, *poses])
     named = [_named(batch, path) for path in (face, *poses)]
@@ -118,33 +118,33 @@ def of_files(face: Path, poses: Sequence[Path], character: str | None, parameter
 def of_folders(
     folders: Sequence[Path], character: str | None, parameters: Mapping[str, Any], layout: UploadLayout
 ) -> Batch:
-    """Take folders with a face and poses, or folders of such folders, as the console does.
+    """Return a batch of folders with a face and poses, or folders of such folders, by the console's rules.
 
-    `character` is a name for the only one that there is. Raises Refused; errors of reading pass as OSError.
+    `character` names the character if there is only one. Raises Refused; errors of reading pass as OSError.
     """
     batch = Batch(parameters=parameters)
     for folder in folders:
         paths = sorted(_walk(folder))
-        # A folder is known by its name, however it was called: as `.`, or with a slash.
+        # Use the folder's real name, also if it was given as `.` or with a slash.
         name = folder.resolve().name
         arranged = arrange([f"{name}/{path.relative_to(folder).as_posix()}" for path in paths], layout)
         batch.side += sum(left.side for left in arranged.left_out)
         batch.left_out += [Problem(str(paths[left.number]), left.why) for left in arranged.left_out if not left.side]
         if not arranged.characters:
-            batch.problems.append(Problem(str(folder), "there is no picture in it" if paths else "it is empty"))
+            batch.problems.append(Problem(str(folder), "the folder has no picture" if paths else "the folder is empty"))
         used = [paths[number] for each in arranged.characters for number in _numbers(each)]
         batch.files |= _read(used)
         batch.characters += [_described(batch, each, paths) for each in arranged.characters]
     if character:
         if len(batch.characters) != 1:
-            raise Refused(f"--character names one character, and there are {len(batch.characters)}")
+            raise Refused(f"--character names one character, but there are {len(batch.characters)}")
         batch.characters = [replace(batch.characters[0], character=character)]
     _refuse_twice(batch.characters)
     return batch
 
 
 def of_manifest(manifest: Path, parameters: Mapping[str, Any]) -> Batch:
-    """Take the rows of a list; `parameters` are for rows that do not say them. Raises BadManifest."""
+    """Return a batch of the rows of a list; `parameters` are the defaults of rows. Raises BadManifest."""
     rows, batch = read_manifest(manifest), Batch()
     named = [path for row in rows for path in (row.face, *row.poses.values()) if path]
     batch.files = _read(dict.fromkeys(located(manifest, path) for path in named))
@@ -160,7 +160,7 @@ def of_manifest(manifest: Path, parameters: Mapping[str, Any]) -> Batch:
 
 
 def _own_parameters(batch: Batch, manifest: Path, row: Row, parameters: Mapping[str, Any]) -> str:
-    """The name of the job file that a row makes, or nothing."""
+    """Return the name of the job file that a row makes, or nothing."""
     merged = {**parameters, **row.parameters}
     if not merged:
         return ""
@@ -170,7 +170,7 @@ def _own_parameters(batch: Batch, manifest: Path, row: Row, parameters: Mapping[
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """The files below a folder; hidden folders and those of macOS's archives are no one's pictures."""
+    """Yield the files below a folder, but not those in hidden folders or in macOS's archive folders."""
     for above, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
         yield from (Path(above) / name for name in names)
@@ -181,7 +181,7 @@ def _raise(error: OSError) -> None:
 
 
 def _read(paths: Iterable[Path]) -> dict[str, File]:
-    """Files by their paths; each is read once. One that is larger than an upload may be is left out."""
+    """Return files by their paths; each is read once. Files that are too large for an upload are left out."""
     small = [path for path in paths if path.stat().st_size <= UPLOAD_LIMIT]
     with ThreadPoolExecutor(READERS, "read") as pool:
         return dict(zip(map(str, small), pool.map(examine, small), strict=True))
@@ -198,7 +198,7 @@ def _numbers(each: CharacterFiles) -> list[int]:
 
 
 def _described(batch: Batch, each: CharacterFiles, paths: Sequence[Path]) -> Described:
-    """A character of a folder; its files are known by their paths."""
+    """Return a character of a folder; its files are known by their paths."""
     job_files = {pose: str(paths[number]) for pose, number in each.parameters.items()}
     face = None if each.face is None else _named(batch, paths[each.face])
     poses = [_named(batch, paths[number], pose, job_files.get(pose, "")) for number, pose in each.poses.items()]
@@ -211,11 +211,11 @@ def _refuse_twice(characters: Sequence[Described]) -> None:
         raise Refused(f"two folders make the same character: {', '.join(twice)}")
 
 
-# ---- what would become of it -----------------------------------------------------------------------------------------
+# ---- the plan --------------------------------------------------------------------------------------------------------
 
 
 def prepare(stack: Stack, batch: Batch) -> Prepared:
-    """Plan a batch. Raises Refused; errors of AWS pass as botocore's."""
+    """Return the plan of a batch. Raises Refused; errors of AWS pass as botocore's."""
     problems = list(batch.problems)
     drops: list[Drop] = []
     named: list[Described] = []
@@ -223,7 +223,7 @@ def prepare(stack: Stack, batch: Batch) -> Prepared:
         drop = lay_out(described, batch.files, batch.parameters, stack)
         problems += [Problem(each["file"], _as_named(each["why"], described, drop)) for each in drop.refused]
         if described.poses and not drop.poses:
-            continue  # without its poses the face would make all others of the bucket again
+            continue  # a new face alone would make the bucket's poses again
         drops.append(drop)
         named.append(described)
     planned = plan_drops(stack, drops)
@@ -240,7 +240,7 @@ def prepare(stack: Stack, batch: Batch) -> Prepared:
 
 
 def _files(drops: Sequence[Drop], planned: Sequence[Plan]) -> dict[str, File]:
-    """The files of what makes jobs."""
+    """Return the files of the plans that make jobs."""
     making = [
         (drop, plan)
         for drop, plan in zip(drops, planned, strict=True)
@@ -252,15 +252,15 @@ def _files(drops: Sequence[Drop], planned: Sequence[Plan]) -> dict[str, File]:
 
 
 def _item(job: PlannedJob, described: Described, drop: Drop) -> Item:
-    """A job with its picture, and why it is no new one, by the names of this machine's files."""
+    """Return a job with its picture, and why it is no new job, in terms of local file names."""
     names = {_pose_of(pose): pose.file for pose in reversed(described.poses)}
     why = why_not_new(job)
     if job.outcome is Outcome.WAITING:
         why = missing(drop.folder, job.pose, job.missing).sentence
         if "face" in job.missing:
-            why = f"no picture here is the face of {job.character} by its name: name it face, with the ending it has"
+            why = f"no picture here is named as the face of {job.character}: name it face, with its own extension"
         elif "prompt" in job.missing:
-            why = "no prompt: say --prompt, or give the stack a DefaultPrompt"
+            why = "there is no prompt: use --prompt, or set the stack's DefaultPrompt"
     said = _as_named(why, described, drop) if why else None
     return Item(job, names.get(job.pose, ""), drop.poses.get(job.pose, ""), said)
 
@@ -270,7 +270,7 @@ def _pose_of(named: Named) -> str:
 
 
 def _as_named(why: str, described: Described, drop: Drop) -> str:
-    """A sentence with the names of this machine's files in place of keys."""
+    """Return a sentence with local file names in place of keys."""
     names: dict[str, str] = {}
     folder, layout = drop.folder, UploadLayout(drop.folder.root)
     for key in drop.files:

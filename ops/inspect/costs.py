@@ -1,4 +1,4 @@
-"""What the provider was paid: by day, character or client, what is known apart from what is estimated."""
+"""Sum the costs of requests by day, month, character or client, known costs apart from estimated ones."""
 
 import csv
 import io
@@ -20,15 +20,15 @@ GROUPS: dict[str, Callable[[Record, Request], str]] = {
     "character": lambda record, request: record.character,
     "client": lambda record, request: record.character.partition("/")[0],
 }
-"""What costs can be summed by: the day or month (UTC) on which a request was sent, or whose it was."""
+"""The groups of costs: the day or month (UTC) of a request, or its character or client."""
 
 
 @dataclass
 class Sum:
-    """What some requests cost. USD.
+    """The cost of some requests, in USD.
 
-    known_usd: by the provider's word. estimated_usd: what the budget was charged for those of which it has not said it,
-    as they are under way, or failed, or were sent before costs were kept; `estimated` is how many those are.
+    known_usd: reported by the provider. estimated_usd: charged to the budget for `estimated` requests without a
+    reported cost, because they are in flight, have failed, or are older than the records of costs.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Sum:
     estimated_usd: float = 0.0
 
     def add(self, request: Request) -> None:
-        """Count one request."""
+        """Add one request."""
         self.requests += 1
         if request.cost_usd is not None:
             self.known_usd = round(self.known_usd + request.cost_usd, DIGITS)
@@ -50,7 +50,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Costs:
-    """Costs since a time (RFC 3339), in groups by their names, and all of them together."""
+    """Costs since a time (RFC 3339), by group, and in total."""
 
     by: str
     since: str
@@ -59,12 +59,12 @@ class Costs:
 
 
 def costs(stack: Stack, by: str, since: float) -> Costs:
-    """Sum what was requested since a time (seconds since the epoch). Reads the whole table; AWS's errors pass."""
+    """Sum the requests since a time (seconds since the epoch). Reads the whole table; AWS's errors pass."""
     return sum_costs(Records(stack).every(), by, since)
 
 
 def sum_costs(records: Iterable[Record], by: str, since: float) -> Costs:
-    """Sum the requests of some records that were sent since a time (seconds since the epoch). Pure."""
+    """Sum the requests of some records since a time (seconds since the epoch). Pure."""
     groups: dict[str, Sum] = {}
     total = Sum("total")
     for record in records:
@@ -93,5 +93,5 @@ def as_csv(found: Costs) -> str:
 
 
 def cell(value: Any) -> Any:
-    """Return a value for a spreadsheet. A name that it would take for a formula becomes a text."""
+    """Return a value for a spreadsheet. A name that looks like a formula is quoted as text."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

@@ -1,4 +1,4 @@
-"""What was forgotten in a deployment: an update, or the confirmation of a subscription."""
+"""Check what a deployment may lack: an update, or the confirmation of a subscription."""
 
 from botocore.exceptions import ClientError
 
@@ -9,11 +9,11 @@ from posedrop.contract.version import VERSION
 TOPICS = {"NotificationTopicArn": "NotificationEmail", "AlarmTopicArn": "AlarmEmail"}
 """The outputs that name a topic, and the parameters that name its e-mail address."""
 PENDING = "PendingConfirmation"
-"""What SNS lists as the ARN of a subscription that was not confirmed yet (API reference, ListSubscriptionsByTopic)."""
+"""The ARN that SNS lists for an unconfirmed subscription (API reference, ListSubscriptionsByTopic)."""
 
 
 def deployment_problems(stack: Stack) -> list[Problem]:
-    """Return what is missing since the deployment. Errors of SNS other than a refusal pass as botocore's."""
+    """Return the problems of the deployment. Errors of SNS other than a refusal pass as botocore's."""
     return [*_old(stack), *_unconfirmed(stack)]
 
 
@@ -26,7 +26,7 @@ def _old(stack: Stack) -> list[Problem]:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """Return the numbers of a version like 1.10.2, by which versions are in order."""
+    """Return the numbers of a version like 1.10.2, so that versions can be compared."""
     return tuple(int(number) for number in version.split("."))
 
 
@@ -45,14 +45,14 @@ def _unconfirmed(stack: Stack) -> list[Problem]:
             found.append(Problem(text, "allow sns:ListSubscriptionsByTopic: docs/security.md, Operators"))
             continue
         confirmed = {each["Endpoint"] for each in subscriptions if each["SubscriptionArn"].startswith("arn:")}
-        # SNS forgets a subscription that nobody confirms, after some days: then only the parameter remembers it.
+        # SNS deletes an unconfirmed subscription after some days: then only the parameter shows it.
         wanted = [stack.parameters.get(parameter, "")]
         wanted += [each["Endpoint"] for each in subscriptions if each["SubscriptionArn"] == PENDING]
         for endpoint in dict.fromkeys(filter(None, wanted)):
             if endpoint not in confirmed:
                 again = stack.aws("sns", "subscribe", "--topic-arn", topic, *_endpoint(endpoint))
-                text = f"the subscription of {endpoint} was never confirmed: nothing is sent there"
-                found.append(Problem(text, f"follow the link in the mail of AWS, or ask for a new one: {again}"))
+                text = f"the subscription of {endpoint} was never confirmed, so nothing is sent there"
+                found.append(Problem(text, f"follow the link in the e-mail from AWS, or request a new one: {again}"))
     return found
 
 

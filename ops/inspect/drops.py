@@ -1,4 +1,4 @@
-"""Pictures of a character as somebody chose them: laid out as they would be uploaded, planned, and what of it goes.
+"""Lay out chosen pictures of a character as an upload, plan it, and select the files to upload.
 
 The console and the command line share this: both show a plan before they send.
 """
@@ -20,9 +20,9 @@ from posedrop.contract.upload_layout import FileKind, Folder
 
 @dataclass(frozen=True)
 class Named:
-    """A file as the page describes it: its name there, its hash, and the pose's name if somebody gave one.
+    """A file as the page describes it: its name, its hash, and the pose's name if the user gave one.
 
-    Without a hash the file was too large to be sent here. `parameters` is the hash of a job file for this pose alone.
+    A file that was too large to send here has no hash. `parameters` is the hash of a job file for this pose only.
     """
 
     file: str
@@ -32,13 +32,13 @@ class Named:
 
     @property
     def hashes(self) -> list[str]:
-        """The hashes of what is kept of it."""
+        """Return the hashes of its stored files."""
         return [sha256 for sha256 in (self.sha256, self.parameters) if sha256]
 
 
 @dataclass(frozen=True)
 class Described:
-    """A character as the page describes it. `job_file` is the hash of a job file for all its poses."""
+    """A character as the page describes it. `job_file` is the hash of a job file for all poses."""
 
     character: str
     face: Named | None
@@ -47,21 +47,21 @@ class Described:
 
     @property
     def named(self) -> list[Named]:
-        """Its pictures, the face first."""
+        """Return its pictures, the face first."""
         return [*([self.face] if self.face else []), *self.poses]
 
     @property
     def hashes(self) -> list[str]:
-        """The hashes of all its files."""
+        """Return the hashes of all its files."""
         return [*([self.job_file] if self.job_file else []), *(name for file in self.named for name in file.hashes)]
 
 
 @dataclass(frozen=True)
 class Drop:
-    """What was chosen of one character, laid out as it would be uploaded: files by their keys, in their order.
+    """The chosen files of one character, laid out as an upload: by their keys, in order.
 
-    `rules`: the schema of its job files. `poses` are their keys by their names; `refused` says of each file that has no
-    place, why.
+    `rules`: the schema of its job files. `poses`: keys by pose names. `refused`: the files that have no place, and
+    why.
     """
 
     folder: Folder
@@ -72,19 +72,19 @@ class Drop:
 
     @property
     def character(self) -> str:
-        """Whose files these are."""
+        """Return the character of these files."""
         return self.folder.character
 
 
 def lay_out(wanted: Described, files: Mapping[str, File], parameters: Mapping[str, Any], stack: Stack) -> Drop:
-    """Lay out one character's files. It is named by the face where it has no name. Raises Refused.
+    """Lay out one character's files. Without a name, the face's file names the character. Raises Refused.
 
-    `parameters` go over those of the character's own job files, and beside each pose.
+    `parameters` override those of the character's job files, also for each pose.
     """
     face, poses = wanted.face, wanted.poses
     character = wanted.character or (stem(face.file, FileKind.FACE) if face else "")
     if not character:
-        raise Refused("name the character, or choose a face whose file name names it")
+        raise Refused("name the character, or choose a face whose file name contains the name")
     if not face and not poses:
         raise Refused("choose a face or a pose")
     drop = Drop(stack.layout.folder(character), stack.model.schema, {}, {})
@@ -94,7 +94,7 @@ def lay_out(wanted: Described, files: Mapping[str, File], parameters: Mapping[st
         name = (file.pose or stem(PurePath(file.file).name, FileKind.POSE)) if kind is FileKind.POSE else ""
         try:
             if kind is FileKind.FACE and not poses and file.sha256:
-                _check(file.file, files[file.sha256])  # no pose says what is wrong with it
+                _check(file.file, files[file.sha256])  # no pose reports its problems
             _put(drop, kind, file, name, files, parameters)
         except Refused as why:
             drop.refused.append({"character": wanted.character, "file": file.file, "pose": name, "why": str(why)})
@@ -109,12 +109,12 @@ def _put(
     files: Mapping[str, File],
     parameters: Mapping[str, Any],
 ) -> None:
-    """Put one picture into a drop, and its parameters before it. Raises Refused."""
+    """Add one picture to a drop, after its parameters. Raises Refused."""
     if not file.sha256:
         raise Refused(f"the file has more than {UPLOAD_LIMIT} bytes")
     key = place(drop.folder, kind, PurePath(file.file).suffix, name)
     if name in drop.poses:
-        raise Refused(f"another pose is named {name}, too")
+        raise Refused(f"another pose is also named {name}")
     if kind is FileKind.POSE:
         own = _parameters(file, files, parameters, drop.rules)
         drop.poses[name] = key
@@ -124,7 +124,7 @@ def _put(
 
 
 def _parameters(file: Named, files: Mapping[str, File], parameters: Mapping[str, Any], rules: str) -> File | None:
-    """The job file of one pose: its own, with what was set on the page over it. Raises Refused."""
+    """Return the job file of one pose: its own, overridden by the page's parameters. Raises Refused."""
     if not file.parameters:
         return InMemory(job_file(parameters)) if parameters else None
     own = files[file.parameters]
@@ -138,7 +138,7 @@ def _parameters(file: Named, files: Mapping[str, File], parameters: Mapping[str,
 
 
 def _check(name: str, file: File) -> None:
-    """Raise Refused if a file is no whole picture, as far as its container says."""
+    """Raise Refused if a file is not a complete picture, according to its container."""
     found = file.examined(name)
     if not found.type:
         raise Refused(f"{name} is {found.content.words}: {found.content.advice}")
@@ -146,25 +146,25 @@ def _check(name: str, file: File) -> None:
         raise Refused(f"{name}: {found.problem}")
 
 
-# ---- what would become of it -----------------------------------------------------------------------------------------
+# ---- the plan --------------------------------------------------------------------------------------------------------
 
 
 def plan_drops(stack: Stack, wanted: Sequence[Drop]) -> list[Plan]:
-    """What would become of each. Raises Refused; errors of AWS pass as botocore's."""
+    """Return the plan of each drop. Raises Refused; errors of AWS pass as botocore's."""
     wishes = [Wish(drop.character, drop.files, list(drop.poses) or None) for drop in wanted]
     found = iter(plan_all(stack, [wish for wish in wishes if wish.files]))
     return [next(found) if wish.files else Plan("", []) for wish in wishes]
 
 
 def total(planned: Sequence[Plan]) -> float:
-    """What all of it would cost (USD)."""
+    """Return the cost of all plans (USD)."""
     return round(sum(plan.usd for plan in planned), 4)
 
 
 def why_not_new(job: PlannedJob) -> str | None:
     match job.outcome:
         case Outcome.KNOWN:
-            text = f"the same job is there already: {(job.status or '').lower()}"
+            text = f"the same job exists already: {(job.status or '').lower()}"
             return f"{text}, {job.error}" if job.error else text
         case Outcome.WAITING:
             return f"it will wait for {' and '.join(f'a {what}' for what in job.missing)}"
@@ -177,14 +177,14 @@ def accepted(
     agreed_usd: float,
     leave: Collection[Outcome] = (Outcome.REFUSED, Outcome.KNOWN),
 ) -> dict[str, File]:
-    """The files to upload, in their order: job files and faces first, so that a pose finds all that it needs.
+    """Return the files to upload, in order: job files and faces first, so that a pose finds all that it needs.
 
-    Without the files of poses whose outcome is to be left (refused, or there already), and what the bucket has already.
-    Raises Refused if nothing is left, or if it costs more by now than was agreed to.
+    Leaves out poses whose outcome is excluded (refused, or existing), and files that the bucket has already. Raises
+    Refused if no file is left, or if the cost is now higher than agreed.
     """
     usd_now = total(planned)
     if usd_now > agreed_usd + 1e-6:
-        raise Refused(f"it would cost {usd(usd_now)} by now, not {usd(agreed_usd)}: check it again")
+        raise Refused(f"it would now cost {usd(usd_now)}, not {usd(agreed_usd)}: check the plan again")
     found: dict[str, File] = {}
     reasons = [refused["why"] for drop in wanted for refused in drop.refused]
     for drop, plan in zip(wanted, planned, strict=True):
@@ -196,11 +196,11 @@ def accepted(
         without = {key for pose in left_out for key in own.get(pose, ())} | plan.unchanged - set().union(*own.values())
         found |= {key: file for key, file in drop.files.items() if key not in without}
     if not found:
-        raise Refused(next(iter(reasons), "everything is there already"))
+        raise Refused(next(iter(reasons), "everything exists already"))
     poses = {key for drop in wanted for key in drop.poses.values()}
     return {key: found[key] for key in sorted(found, key=lambda key: key in poses)}
 
 
 def _own_files(drop: Drop) -> dict[str, set[str]]:
-    """The keys of each pose's own files."""
+    """Return the keys of each pose's own files."""
     return {name: {key, drop.folder.pose_file(name)} for name, key in drop.poses.items()}

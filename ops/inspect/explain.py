@@ -1,4 +1,4 @@
-"""Why did my upload do nothing? The contract and the ledger say why, in one sentence with the next step."""
+"""Explain why an upload made no result, in one sentence with the next step, from the contract and the ledger."""
 
 import difflib
 from collections import Counter
@@ -37,7 +37,7 @@ from posedrop.contract.upload_layout import (
 from posedrop.intake.folder import JobCandidate, later_upload, read_candidate
 
 PROBABLY_LOST = 60.0
-"""Seconds after settling in which an upload's event should have been handled if nothing is ahead of it."""
+"""Seconds after settling within which an upload's event is normally handled, if the queue is empty."""
 NEIGHBOURS = 200
 
 
@@ -56,7 +56,7 @@ class Explainer:
         if name.startswith("s3://"):
             bucket, _, key = name.removeprefix("s3://").partition("/")
             if bucket != self._bucket.name:
-                sentence = f"{name} is in another bucket: this stack takes uploads from {self._bucket.name}."
+                sentence = f"{name} is in another bucket: this stack reads uploads from {self._bucket.name}."
                 where = f"{self._layout.folder('CHARACTER').prefix}{PurePosixPath(key).name}"
                 step = self._stack.aws("s3", "cp", name, f"s3://{self._bucket.name}/{where}")
                 return Explanation(Reason.WRONG_BUCKET, sentence, step, key)
@@ -66,7 +66,7 @@ class Explainer:
             if record:
                 return explain_record(record, self._situation)
             if name.startswith(waiting_id("", "")[:-1]):
-                raise NotFound(f"nothing waits as {name}: it may be a job by now")
+                raise NotFound(f"no uploads wait as {name}: they may be a job now")
             if "." not in name and "/" not in name:
                 raise no_job(self._stack, name)
         return self.explain_key(name)
@@ -77,7 +77,7 @@ class Explainer:
             upload = self._layout.parse(key)
         except SideFile as why:
             sentence = f"{key} is ignored: it is {why}."
-            return Explanation(Reason.SIDE_FILE, sentence, "Nothing: it does not count, whatever it holds.", key)
+            return Explanation(Reason.SIDE_FILE, sentence, "Nothing: side files are never used.", key)
         except InvalidUploadKey as why:
             return replace(_outside(key, str(why), self._layout), key=key)
         if upload.kind in (FileKind.FACE, FileKind.JOB_FILE):
@@ -87,7 +87,7 @@ class Explainer:
         return replace(found, key=key)
 
     def _of_all_poses(self, key: str, upload: Upload) -> Explanation:
-        """A face or a job file serves all poses of its character."""
+        """Explain a face or a job file, which all poses of its character share."""
         poses = list(self._bucket.poses(upload.character))
         if len(poses) == 1:
             return self._of_pose(key, upload, poses[0])
@@ -138,7 +138,7 @@ class Explainer:
         return missing(self._layout.folder(character), pose, files.missing, hint(files.missing, files.strangers))
 
     def _of_record(self, record: Record, found: JobCandidate, own: Listed, kind: FileKind) -> Explanation:
-        """The content is a known job's; it may have been uploaded again since."""
+        """Explain a file whose content is a known job; it may have been uploaded again since."""
         explained = explain_record(record, self._situation)
         if kind in (FileKind.FACE, FileKind.POSE):
             again = found.job.inputs[kind].version_id != record.inputs[kind]["version_id"]
@@ -154,17 +154,20 @@ class Explainer:
             )
             step = f"{explained.next_step}; for another picture change the prompt or the seed."
             return replace(explained, reason=Reason.DUPLICATE, sentence=sentence, next_step=step)
-        tried_again_by_itself = not record.requests  # nothing was accepted: the upload makes a new attempt
+        tried_again_by_itself = not record.requests  # no request was accepted: the upload makes a new attempt
         failed = (Reason.FAILED_AT_PROVIDER, Reason.NO_RESULT, Reason.OUTCOME_UNKNOWN, Reason.INTERNAL)
         if explained.reason in failed and not tried_again_by_itself:
             sentence = (
-                f"{explained.sentence.removesuffix('.')}; the same content uploaded again is not tried again by itself."
+                f"{explained.sentence.removesuffix('.')}; uploading the same content again does not retry the job."
             )
             return replace(explained, sentence=sentence)
         return explained
 
     def _earlier(self, character: str, pose: str, files: JobFiles, found: JobCandidate) -> Record | None:
-        """The newest job of the very same images, if nothing was uploaded since, so that no event is to be expected."""
+        """Return the newest job with the same images if no file is newer, else None.
+
+        In this case no further event will come.
+        """
         read = {kind: image.sha256 for kind, image in found.job.inputs.items()}
         newest = max(listed.modified.timestamp() for listed in files.present())
         for record in self._records.of_pose(character, pose):
@@ -174,30 +177,33 @@ class Explainer:
         return None
 
     def _of_earlier(self, record: Record, key: str) -> Explanation:
-        """The images are a known job's, which had other parameters: DefaultPrompt or a job file is not what it was."""
+        """Explain images of a known job that had other parameters.
+
+        DefaultPrompt has changed since, or a job file was deleted.
+        """
         explained = explain_record(record, self._situation)
         sentence = (
-            f"{key} was made a job before the parameters changed (DefaultPrompt, or a job file that was deleted), "
-            f"and a change of those makes no job: {explained.sentence}"
+            f"{key} became a job before the parameters changed (DefaultPrompt, or a job file that was deleted), "
+            f"and such a change makes no job: {explained.sentence}"
         )
-        step = f"{explained.next_step.removesuffix('.')}; uploaded once more it makes a new job, which is paid for."
+        step = f"{explained.next_step.removesuffix('.')}; upload it again to make a new job, which is paid for."
         return replace(explained, reason=Reason.OTHER_PARAMETERS, sentence=sentence, next_step=step)
 
     def _without_record(
         self, key: str, own: Listed, upload: Upload, pose: str, files: JobFiles, found: JobCandidate
     ) -> Explanation:
-        """The files are whole, and no job is known of them: not yet, or never."""
+        """Explain complete files without a job: the job is not made yet, or never will be."""
         settle, now = self._stack.seconds("SettleSeconds"), self._situation.now
         younger = later_upload(files, SourceUpload(key, own.etag.strip('"')), settle, now) or own
         left = younger.modified.timestamp() + settle - now
         if left > 0:
             sentence = (
-                f"{younger.key} came {span(settle - left)} ago and is left to settle for {span(settle)}, "
-                "so that the rest of its folder can arrive."
+                f"{younger.key} was uploaded {span(settle - left)} ago; the stack waits {span(settle)} after an "
+                "upload, so that the other files of the folder can arrive."
             )
             return Explanation(Reason.SETTLING, sentence, f"Wait {span(left)} and ask again.")
         if found.error:
-            sentence = f"The upload is refused as soon as it is handled: {clause(str(found.error))}."
+            sentence = f"The upload will be refused when it is handled: {clause(str(found.error))}."
             return Explanation(
                 bad_input(found.error.code), sentence, "Upload the corrected file: that makes a new job."
             )
@@ -206,68 +212,71 @@ class Explainer:
             return explain_record(waiting, self._situation)
         problem = elsewhere(self._stack) or no_events(self._stack)
         if problem:
-            return Explanation(Reason.NO_EVENTS, f"No event of {key} came: {problem.what}.", problem.next_step)
+            return Explanation(Reason.NO_EVENTS, f"There was no event of {key}: {problem.what}.", problem.next_step)
         ahead = depth(self._stack, self._stack.output("UploadQueueUrl"))
         if ahead or left > -PROBABLY_LOST:
-            sentence = f"{key} is whole and in the upload queue, with {many(ahead, 'message')} there now."
+            sentence = f"{key} is complete and in the upload queue, which has {many(ahead, 'message')} now."
             return Explanation(Reason.QUEUED, sentence, "Wait a moment and ask again.")
         dead = depth(self._stack, self._stack.output("DeadLetterQueueUrl"))
         if dead:
-            sentence = f"No job was made of {key}, and {many(dead, 'message')} in the dead-letter queue may be its."
+            sentence = f"{key} made no job, and {many(dead, 'message')} in the dead-letter queue may be about it."
             return Explanation(Reason.NOT_SEEN, sentence, self._stack.command("redrive"))
         days = self._stack.seconds("RecordRetentionDays")
         if days and -left > days * DAY:
             results = f"s3://{self._stack.output('OutputBucketName')}/outputs/{upload.character}/{pose}/"
             sentence = (
-                f"{key} is whole, and no job of it is known: its record may have expired (RecordRetentionDays is "
-                f"{days:g}), or no event of it has come."
+                f"{key} is complete, but no job of it is known: its record may have expired (RecordRetentionDays is "
+                f"{days:g}), or there was no event of it."
             )
-            look = self._stack.aws("s3", "ls", "--recursive", results)
-            step = f"Look for its result first, since uploaded once more it is paid for: {look}"
+            command = self._stack.aws("s3", "ls", "--recursive", results)
+            step = f"Search for its result first, because a new upload is paid for: {command}"
             return Explanation(Reason.EXPIRED, sentence, step)
-        sentence = f"{key} is whole, but no event of it has come: it may be older than the stack."
-        return Explanation(Reason.NOT_SEEN, sentence, "Upload it once more.")
+        sentence = f"{key} is complete, but there was no event of it: it may be older than the stack."
+        return Explanation(Reason.NOT_SEEN, sentence, "Upload it again.")
 
-    # ---- what is not there, or does not count ------------------------------------------------------------------------
+    """Explain a key that its job does not use: another `picture` is used, or the key does not exist (any more)."""
 
     def _not_chosen(self, key: str, upload: Upload, pose: str, files: JobFiles, picture: str = "") -> Explanation:
-        """The key is not among the files of its job: another `picture` counts, or it is gone, or never was."""
+        """Explain a key that its job does not use.
+
+        Another `picture` is used, or the key was deleted, or never uploaded.
+        """
         version = self._version(key)
         made = self._made_of(upload, pose, key, version)
         if made:
             return explain_record(made, self._situation)
         if version is not None and picture:
-            sentence = f"{key} does not count: {picture} is the newest picture of that name."
-            step = f"Nothing, if it goes with the picture. If it is the one that is meant, delete {picture}."
+            sentence = f"{key} is not used: {picture} is the newest picture of that name."
+            step = f"Nothing, if it belongs to the picture. To use {key} instead, delete {picture}."
             return Explanation(Reason.SUPERSEDED, sentence, step)
         if version is not None and upload.kind in (FileKind.JOB_FILE, FileKind.POSE_FILE):
             chosen = files.job_file if upload.kind is FileKind.JOB_FILE else files.pose_file
             if chosen:
-                sentence = f"{key} does not count: {chosen.key} is the same file in another spelling, and newer."
-                return Explanation(Reason.SUPERSEDED, sentence, "Delete the one that is not meant.")
+                sentence = f"{key} is not used: {chosen.key} is the same name in another spelling, and newer."
+                return Explanation(Reason.SUPERSEDED, sentence, "Delete the one that you do not want.")
         deleted = self._deleted_at(key)
         if deleted is not None:
             when = span(self._situation.now - deleted)
-            sentence = f"{key} was deleted {when} ago, before any job was made of it."
-            return Explanation(Reason.DELETED, sentence, "Upload it again if that was not meant.")
+            sentence = f"{key} was deleted {when} ago, before it made a job."
+            return Explanation(Reason.DELETED, sentence, "Upload it again if you did not want that.")
         near = difflib.get_close_matches(key, self._neighbours(upload), n=1)
-        sentence = f"{key} was never uploaded to {self._bucket.name}, and no job was made of it."
+        sentence = f"{key} was never uploaded to {self._bucket.name}, and made no job."
         copy = self._stack.aws("s3", "cp", "FILE", f"s3://{self._bucket.name}/{key}")
         step = f"Did you mean {near[0]}?" if near else copy
         return Explanation(Reason.NOT_UPLOADED, sentence, step)
 
     def _version(self, key: str) -> str | None:
-        """The version of a key that is there, "null" without versioning; None if there is none."""
+        """Return the present version of a key, "null" without versioning; None if the key does not exist."""
         try:
-            answer = self._stack.client("s3").head_object(Bucket=self._bucket.name, Key=key)
+            response = self._stack.client("s3").head_object(Bucket=self._bucket.name, Key=key)
         except ClientError as exc:
             if exc.response["Error"]["Code"] in GONE:
                 return None
             raise
-        return str(answer.get("VersionId") or "null")
+        return str(response.get("VersionId") or "null")
 
     def _made_of(self, upload: Upload, pose: str, key: str, version: str | None) -> Record | None:
-        """The newest job that an image was read for; of a file that is there, of this version."""
+        """Return the newest job that used an image; if the file exists, that used its present version."""
         if upload.kind not in (FileKind.FACE, FileKind.POSE):
             return None
         for record in self._records.of_pose(upload.character, pose):
@@ -277,20 +286,20 @@ class Explainer:
         return None
 
     def _deleted_at(self, key: str) -> float | None:
-        answer = self._stack.client("s3").list_object_versions(Bucket=self._bucket.name, Prefix=key, MaxKeys=100)
-        marks: list[Mapping[str, Any]] = [mark for mark in answer.get("DeleteMarkers", []) if mark["Key"] == key]
+        response = self._stack.client("s3").list_object_versions(Bucket=self._bucket.name, Prefix=key, MaxKeys=100)
+        marks: list[Mapping[str, Any]] = [mark for mark in response.get("DeleteMarkers", []) if mark["Key"] == key]
         return max((mark["LastModified"].timestamp() for mark in marks), default=None)
 
     def _neighbours(self, upload: Upload) -> list[str]:
         prefix = f"{self._layout.prefix}{upload.character[:1]}"
-        answer = self._stack.client("s3").list_objects_v2(Bucket=self._bucket.name, Prefix=prefix, MaxKeys=NEIGHBOURS)
-        return [str(entry["Key"]) for entry in answer.get("Contents", [])]
+        response = self._stack.client("s3").list_objects_v2(Bucket=self._bucket.name, Prefix=prefix, MaxKeys=NEIGHBOURS)
+        return [str(entry["Key"]) for entry in response.get("Contents", [])]
 
 
 def _outside(key: str, why: str, layout: UploadLayout) -> Explanation:
     prefix = layout.prefix
     if not layout.covers(key):
-        sentence = f"{key} is ignored: it is {why}, which is where the stack looks."
+        sentence = f"{key} is ignored: it is {why}."
         step = f"Upload it below {prefix}, as {prefix}<character>/face.png or {prefix}<character>/poses/<pose>.png."
         return Explanation(Reason.WRONG_PREFIX, sentence, step)
     names = f"face.png, {SINGLE_POSE}.png, poses/<pose>.png, {JOB_FILE} or poses/<pose>.json"

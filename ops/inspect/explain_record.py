@@ -1,4 +1,4 @@
-"""Why does this job wait, or why did it fail? Its record says, in one sentence with the next step."""
+"""Explain from its record why a job waits or failed, in one sentence with the next step."""
 
 from dataclasses import replace
 
@@ -13,11 +13,11 @@ from posedrop.contract.upload_layout import Folder, UploadLayout
 from posedrop.segmind.requests import Fate
 
 LATE = 120.0
-"""Seconds after JobTimeoutSeconds at which a job should have been notified."""
+"""Seconds after JobTimeoutSeconds within which a job is normally notified."""
 
 
 def explain_record(record: Record, situation: Situation) -> Explanation:
-    """Say how a job stands. Nothing is read but, through the situation, a job's place in line."""
+    """Explain the state of a job. Reads nothing except, through the situation, its place in line."""
     match record.status:
         case Status.WAITING:
             found = _waiting(record, situation.layout)
@@ -39,12 +39,12 @@ def explain_record(record: Record, situation: Situation) -> Explanation:
 def _waiting(record: Record, layout: UploadLayout) -> Explanation:
     if record.errors:
         text = f"Handling the upload failed {many(record.errors, 'time')}: {clause(record.reason)}."
-        return Explanation(Reason.INTERNAL, text, "It is tried again by itself; the log of intake says more.")
+        return Explanation(Reason.INTERNAL, text, "Nothing: the stack tries again. The log of intake has the error.")
     return missing(layout.folder(record.character), record.pose, record.missing, record.reason)
 
 
 def missing(folder: Folder, pose: str, what: list[str], hints: str | None = None) -> Explanation:
-    """Say what uploads wait for: "face", "pose" or "prompt", and which files may have been meant."""
+    """Explain what uploads wait for ("face", "pose" or "prompt"), and which files were perhaps meant."""
     found = _missing(folder, pose, what)
     return replace(found, sentence=f"{found.sentence.removesuffix('.')}; {clause(hints)}.") if hints else found
 
@@ -53,13 +53,13 @@ def _missing(folder: Folder, pose: str, what: list[str]) -> Explanation:
     character = folder.character
     if "prompt" in what:
         sentence = f"The pose {pose} of {character} waits for a prompt: no job file, metadata or DefaultPrompt has one."
-        put = f'{{"prompt": "..."}} as {folder.job_file}, or, for this pose alone, as {folder.pose_file(pose)}'
+        put = f'{{"prompt": "..."}} as {folder.job_file}, or, for this pose only, as {folder.pose_file(pose)}'
         return Explanation(Reason.NO_PROMPT, sentence, f"Upload {put}.")
-    any_picture = "with the ending that it has (.jpg, .heic, .png, ...)"
+    any_picture = "with its own extension (.jpg, .heic, .png, ...)"
     if "pose" in what:
         subject = f"{pose} of {character}" if pose else character
         also = " and for a face" if "face" in what else ""
-        sentence = f"The files of {subject} wait for a pose{also}: there is no image to go with them."
+        sentence = f"The files of {subject} wait for a pose{also}: there is no picture for them."
         name = folder.pose(pose or "<pose>")
         return Explanation(Reason.MISSING_POSE, sentence, f"Upload the pose as {name} {any_picture}.")
     sentence = f"The pose {pose} of {character} waits for a face: {folder.prefix} has none."
@@ -68,23 +68,23 @@ def _missing(folder: Folder, pose: str, what: list[str]) -> Explanation:
 
 OWN_DEFERRALS: dict[str | None, tuple[str, str]] = {
     ReasonCode.SERVER_FAULT: (
-        "its request may exist, so the provider's history is asked in {when} before it is sent again",
-        "Nothing: it goes on by itself, and fails after several such responses or a day of them.",
+        "the provider may have the request, so its history is searched in {when} before the job is sent again",
+        "Nothing: the job continues by itself. It fails after several such responses, or after a day of them.",
     ),
     ReasonCode.EARLIER_REQUEST: (
-        "nothing is paid before that is known, and it is looked up again in {when}",
-        "Nothing: it goes on by itself.",
+        "the provider's history is searched again in {when}, and nothing is paid before the outcome is known",
+        "Nothing: the job continues by itself.",
     ),
-    ReasonCode.UNAVAILABLE: ("it is tried again in {when}", "Nothing: it goes on by itself."),
-    ReasonCode.AWS: ("it is tried again in {when}", "Nothing: it goes on by itself."),
+    ReasonCode.UNAVAILABLE: ("the next try is in {when}", "Nothing: the job continues by itself."),
+    ReasonCode.AWS: ("the next try is in {when}", "Nothing: the job continues by itself."),
 }
-"""Why one job alone is deferred: what happens next, and what there is to do."""
+"""The codes of single deferred jobs: what happens next, and what to do."""
 
 
 def _queued(record: Record, situation: Situation) -> Explanation:
     job, now = _job(record, situation), situation.now
     left = record.deferred_until - now if record.deferred_until else 0.0
-    # A look-up is no new request: the breaker does not stop it.
+    # Searching the history is no new request, so the breaker does not stop it.
     if situation.gate.breaker.is_open and not (left > 0 and record.reason_code == ReasonCode.EARLIER_REQUEST):
         return _paused(record, situation)
     if left > 0 and record.reason_code == ReasonCode.REFUSED:
@@ -96,57 +96,57 @@ def _queued(record: Record, situation: Situation) -> Explanation:
     if closed := situation.opening.closed:
         money = closed.code in BUDGETS
         sentence = (
-            f"{job} waits: {clause(closed.reason)}; it goes on in about {span(closed.until - now)} at the earliest."
+            f"{job} waits: {clause(closed.reason)}; it continues in about {span(closed.until - now)} at the earliest."
         )
-        step = LARGER_BUDGET if money else "Nothing: it goes on by itself."
+        step = LARGER_BUDGET if money else "Nothing: the job continues by itself."
         return Explanation(Reason.WAITING_BUDGET if money else Reason.WAITING_LIMIT, sentence, step)
     if record.stands == IN_LINE and record.place:
         return _in_line(record, situation, situation.before(record.place))
     if record.send_at and record.send_at > now:
         wait = span(record.send_at - now)
-        sentence = f"{job} has its time within the plan's request limit and is sent in {wait}."
-        return Explanation(Reason.WAITING_LIMIT, sentence, "Nothing: it goes on by itself.")
+        sentence = f"{job} has a reserved time within the plan's request limit and is sent in {wait}."
+        return Explanation(Reason.WAITING_LIMIT, sentence, "Nothing: the job continues by itself.")
     if record.reason and left > 0:
-        sentence = f"{job} is deferred: {clause(record.reason)}; it is tried again in {span(left)}."
-        return Explanation(Reason.DEFERRED, sentence, "Nothing: it goes on by itself.")
-    sentence = f"{job} is whole and queued{ago(record.updated_at, now)}; it is sent next."
-    step = "Wait: a job whose message is lost is sent again by itself after ten minutes."
+        sentence = f"{job} is deferred: {clause(record.reason)}; the next try is in {span(left)}."
+        return Explanation(Reason.DEFERRED, sentence, "Nothing: the job continues by itself.")
+    sentence = f"{job} is complete and queued{ago(record.updated_at, now)}; it is sent next."
+    step = "Wait: if its message is lost, the job is sent again after ten minutes."
     return Explanation(Reason.QUEUED, sentence, step)
 
 
 def _in_line(record: Record, situation: Situation, before: int) -> Explanation:
-    """The job stands in line, with so many before it."""
+    """Explain a job in line, with `before` jobs before it."""
     more = " or more" if before >= MOST_COUNTED else ""
-    place = f"{_job(record, situation)} stands in line with {many(before, 'job')}{more} before it"
+    place = f"{_job(record, situation)} is in line with {many(before, 'job')}{more} before it"
     send_at = situation.send_time_after(before)
     if send_at is None:
         sentence = f"{place}, and the budget does not pay for so many now."
         return Explanation(Reason.WAITING_BUDGET, sentence, LARGER_BUDGET)
     least = "at least" if more else "about"
     plan = f"the plan's request limit ({situation.limit.requests_per_minute:g} a minute)"
-    sentence = f"{place}, within {plan}; its turn comes in {least} {span(send_at - situation.now)}."
-    step = "Nothing: it goes on by itself. A larger plan makes it sooner."
+    sentence = f"{place}, within {plan}; it will be sent in {least} {span(send_at - situation.now)}."
+    step = "Nothing: the job continues by itself. A larger plan is faster."
     return Explanation(Reason.WAITING_LIMIT, sentence, step)
 
 
 def _paused(record: Record, situation: Situation) -> Explanation:
-    """All jobs wait, whatever this one waited for before."""
+    """Explain a pause of all jobs, whatever this job waited for before."""
     breaker = situation.gate.breaker
     sentence = (
         f"{_job(record, situation)} waits because submitting is paused for the whole account: {clause(breaker.reason)}"
     )
     if record.refused_at:
-        sentence += "; this job was refused itself, and fails if it is refused again after others were accepted"
+        sentence += "; this job itself was refused, and fails if it is refused again after others were accepted"
     return Explanation(Reason.PAUSED, f"{sentence}.", breaker_step(breaker, situation.now))
 
 
 def _refused(record: Record, left: float, situation: Situation) -> Explanation:
-    """This job alone waits: the account is not in doubt."""
-    sentence = f"{_job(record, situation)} is deferred, and it alone, while others go on: {clause(record.reason)}."
+    """Explain a refusal of this job only: the account is not in doubt."""
+    sentence = f"{_job(record, situation)} is deferred, the other jobs continue: {clause(record.reason)}."
     step = (
-        f"Nothing: it is tried again in {span(left)}, behind the others, and ends as FAILED (Rejected) if it is "
-        "refused again after others were accepted, or for a day. If its prompt or an image may be the cause, change "
-        "that: it makes a new job."
+        f"Nothing: the next try is in {span(left)}, behind the others. The job fails (Rejected) if it is refused again "
+        "after others were accepted, or for a day. If its prompt or an image may be the cause, change it: that makes a "
+        "new job."
     )
     return Explanation(Reason.REFUSED, sentence, step)
 
@@ -156,18 +156,19 @@ def _submitting(record: Record, situation: Situation) -> Explanation:
     if claim and claim.fate is Fate.UNKNOWN:
         sentence = (
             f"{_job(record, situation)} was sent and got no usable response ({clause(record.reason)}), "
-            "and the provider's history is asked whether it arrived."
+            "and the provider's history is being searched for it."
         )
         return Explanation(Reason.OUTCOME_UNKNOWN, sentence, "Wait a minute or two and ask again.")
     age = situation.now - (claim.sent_at if claim else record.updated_at)
     if age > situation.submit_timeout_seconds:
         sentence = (
-            f"{_job(record, situation)} has been on its way to the provider for {span(age)}, "
-            "longer than a function may run: the one that sent it died, and whether it arrived is not known yet."
+            f"{_job(record, situation)} has been on its way to the provider for {span(age)}, longer than a function "
+            "may run. The function that sent it has died, and it is not known yet whether the request arrived."
         )
-        look = situation.command("sweep", "--older-than", f"{situation.submit_timeout_seconds:g}")
-        return Explanation(Reason.STUCK, sentence, f"It is looked up when its message comes back, or now: {look}")
-    sentence = f"{_job(record, situation)} is still running: it is being sent to the provider, for {span(age)} now."
+        command = situation.command("sweep", "--older-than", f"{situation.submit_timeout_seconds:g}")
+        step = f"The history is searched when the message is redelivered; or now: {command}"
+        return Explanation(Reason.STUCK, sentence, step)
+    sentence = f"{_job(record, situation)} has been on its way to the provider for {span(age)}."
     return Explanation(Reason.RUNNING, sentence, f"Wait: {situation.command('show', record.job_id)}")
 
 
@@ -178,48 +179,46 @@ def _submitted(record: Record, situation: Situation) -> Explanation:
             f"{_job(record, situation)} was submitted {span(age)} ago and has not been notified, "
             "longer than a job may take."
         )
-        return Explanation(Reason.STUCK, sentence, f"Set it going: {situation.command('sweep')}")
+        return Explanation(Reason.STUCK, sentence, f"Resume it: {situation.command('sweep')}")
     sentence = (
-        f"{_job(record, situation)} is still running: it has been with the provider for {span(age)}, "
-        f"and a job lately took {span(situation.typical_seconds)}."
+        f"{_job(record, situation)} is still running: it has been with the provider for {span(age)}; "
+        f"recent jobs took {span(situation.typical_seconds)}."
     )
     return Explanation(Reason.RUNNING, sentence, f"Wait: {situation.command('show', record.job_id)}")
 
 
 def _failed(record: Record, situation: Situation) -> Explanation:
-    error = record.error or {"type": "InternalError", "message": "no reason was kept"}
+    error = record.error or {"type": "InternalError", "message": "no reason was recorded"}
     text, retry = clause(error["message"]), situation.command("retry", record.job_id)
     job = _job(record, situation)
     if record.cancelled:
         sentence = f"{job} was cancelled{ago(record.completed_at, situation.now)}, before anything was sent or paid."
-        return Explanation(Reason.CANCELLED, sentence, f"Nothing; if it is wanted after all: {retry}")
+        return Explanation(Reason.CANCELLED, sentence, f"Nothing; to run it after all: {retry}")
     match error["type"]:
         case "InvalidInput":
             reason = bad_input(error.get("code"))
-            step = f"Fix the file, then upload it again, or have the folder read again as it is then: {retry}"
+            step = f"Fix the file and upload it again, or let the stack read the fixed folder again: {retry}"
             return Explanation(reason, f"{job} was refused before anything was sent: {text}.", step)
         case "Rejected" | "InferenceFailed":
             sentence = f"{job} failed at the provider: {text}."
             return Explanation(
-                Reason.FAILED_AT_PROVIDER, sentence, f"Change the prompt or the images, or try as it is: {retry}"
+                Reason.FAILED_AT_PROVIDER, sentence, f"Change the prompt or the images, or retry unchanged: {retry}"
             )
         case "SubmitOutcomeUnknown":
             sentence = f"{job} may have been accepted and billed, but no usable response came: {text}."
             again = situation.command("retry", "--buy-again", record.job_id)
             step = (
-                f"Check the provider's account, then: {retry}. It asks the provider's history first; where that "
-                f"cannot say, this pays again all the same: {again}"
+                f"Check the provider's account, then: {retry}. It searches the provider's history first. If the "
+                f"history cannot say, this pays again in any case: {again}"
             )
             return Explanation(Reason.OUTCOME_UNKNOWN, sentence, step)
         case "TimedOut" | "ResultExpired" | "OutputInvalid":
-            sentence = f"{job} brought no usable result: {text}."
+            sentence = f"{job} returned no usable result: {text}."
             if record.rescuable:
-                sentence += " Should its images turn up within seven days, they are delivered by themselves."
-            return Explanation(Reason.NO_RESULT, sentence, f"Try again, paid for only if the result is gone: {retry}")
-    step = (
-        "Nothing was sent: see to the cause, then have the folder read again" if record.failed_unsent else "Try again"
-    )
-    return Explanation(Reason.INTERNAL, f"{job} ended by a fault of ours: {text}.", f"{step}: {retry}")
+                sentence += " If its images are found within seven days, they are delivered by themselves."
+            return Explanation(Reason.NO_RESULT, sentence, f"Retry; it is paid for only if the result is gone: {retry}")
+    step = "Nothing was sent: fix the cause, then let the folder be read again" if record.failed_unsent else "Retry"
+    return Explanation(Reason.INTERNAL, f"{job} ended because of an error of the stack: {text}.", f"{step}: {retry}")
 
 
 BAD_INPUTS: dict[str | None, Reason] = {
@@ -230,12 +229,12 @@ BAD_INPUTS: dict[str | None, Reason] = {
 
 
 def bad_input(code: str | None) -> Reason:
-    """Which input is bad, by the code of the error."""
+    """Return the reason for bad input, from the code of the error."""
     return BAD_INPUTS.get(code, Reason.BAD_JOB_FILE)
 
 
 def _job(record: Record, situation: Situation) -> str:
-    """What a sentence on a job begins with."""
+    """Return the beginning of a sentence about a job."""
     return situation.subject or f"Job {record.job_id}"
 
 
@@ -244,5 +243,5 @@ def ago(time: float | None, now: float) -> str:
 
 
 def clause(text: str | None) -> str:
-    """A text of others as part of a sentence."""
-    return " ".join((text or "no reason was kept").split()).rstrip(".")
+    """Return a foreign text as part of a sentence."""
+    return " ".join((text or "no reason was recorded").split()).rstrip(".")

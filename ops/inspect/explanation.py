@@ -1,11 +1,11 @@
-"""What an explanation is: a reason for programs, a sentence and the next step for people."""
+"""The result of explaining: a reason for programs, a sentence and the next step for people."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why nothing came of an upload, or what did."""
+    """The state of an upload or job, or why it made no result."""
 
     WRONG_PREFIX = "wrong-prefix"
     WRONG_NAME = "wrong-name"
@@ -44,7 +44,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Explanation:
-    """The reason in one sentence, and what to do next. `parts`: one of each pose, where a file serves several."""
+    """The reason in one sentence, and the next step. `parts`: one for each pose, if a file serves several."""
 
     reason: Reason
     sentence: str

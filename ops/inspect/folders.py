@@ -1,7 +1,7 @@
-"""Folders as people have them: which files make which character. Pure.
+"""Decide which files of users' folders make which character. Pure.
 
 `hero/` with a face and poses is the character hero, `client/hero/` the character client/hero. In a folder without
-`poses/` each other picture is a pose. The contract decides about names, the files' bytes about types.
+`poses/` each other picture is a pose. The contract decides about names, and the files' bytes about types.
 """
 
 import re
@@ -23,17 +23,17 @@ from posedrop.contract.upload_layout import (
 )
 
 SENT_AS_THEY_ARE = ("jpg", "jpeg", "png", "webp")
-"""Endings that come first where a stem has several pictures: a phone exports `walk.heic` and `walk.jpg`."""
+"""The preferred extensions if a stem has several pictures: a phone exports `walk.heic` and `walk.jpg`."""
 _NAMED_FACE = re.compile(r"(^|[-_. ])face([-_. ]|$)", re.IGNORECASE)
 _POSE_PREFIX = re.compile(r"^pose[-_. ]+", re.IGNORECASE)
 
 
 @dataclass
 class CharacterFiles:
-    """The files of one character, each by its number in the list that was arranged.
+    """The files of one character, each as its number in the given list.
 
-    face: None where no name says which picture it is. poses: the names of the poses by the numbers of their pictures.
-    parameters: job files by the pose that they are for; the empty name stands for all poses.
+    face: None if no name shows which picture is the face. poses: the pose names by the numbers of their pictures.
+    parameters: the job files by their pose; the empty name means all poses.
     """
 
     name: str
@@ -44,7 +44,7 @@ class CharacterFiles:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that makes nothing, and why. `side`: programs leave such files beside others."""
+    """A file that is not used, and why. `side`: programs leave such files beside others."""
 
     number: int
     why: str
@@ -53,7 +53,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """The characters that some files make, by their names, and the files that make nothing."""
+    """The characters that some files make, by their names, and the files that are not used."""
 
     characters: list[CharacterFiles]
     left_out: list[LeftOut]
@@ -75,10 +75,10 @@ class _File:
 
 
 def arrange(paths: Sequence[str], layout: UploadLayout) -> Arrangement:
-    """Arrange files by their paths, whose folders are separated by slashes, into characters.
+    """Arrange files into characters. Folders in their paths are separated by slashes.
 
-    Files without a folder make one character whose name is the face's, or empty. First folders that are the
-    bucket's own prefix are no part of a name.
+    Files without a folder make one character, named after the face, or with an empty name. If the first folders are the
+    bucket's prefix, they are not part of the name.
     """
     folders: dict[str, list[_File]] = {}
     left: list[LeftOut] = []
@@ -92,7 +92,7 @@ def arrange(paths: Sequence[str], layout: UploadLayout) -> Arrangement:
             continue
         below = [position for position, folder in enumerate(above) if is_poses_folder(folder)]
         if below and below[0] < len(above) - 1:
-            left.append(LeftOut(number, "below poses/ there are files only, no folders"))
+            left.append(LeftOut(number, "below poses/ there may be files only, no folders"))
             continue
         if below:
             above = above[:-1]
@@ -103,16 +103,16 @@ def arrange(paths: Sequence[str], layout: UploadLayout) -> Arrangement:
 
 
 def _ignored(folders: Iterable[str], name: str, layout: UploadLayout) -> str | None:
-    """Why a file is none that anybody means, or None."""
+    """Return why a file is ignored, or None."""
     hidden = next((folder for folder in folders if folder.startswith(".") or folder == "__MACOSX"), None)
     if hidden:
-        return f"it is in {hidden}, which programs make"
+        return f"it is in {hidden}, which a program creates"
     try:
         layout.parse(f"{layout.folder('any').poses_prefix}{name}")
     except SideFile as why:
         return str(why)
     except InvalidUploadKey:
-        return None  # what is wrong with its name is said with the plan
+        return None  # the plan reports problems of its name
     return None
 
 
@@ -131,27 +131,27 @@ def _character(folder: str, files: list[_File], left: list[LeftOut]) -> Characte
         elif file.stem in stems:
             found.parameters[stems[file.stem]] = file.number
         else:
-            left.append(LeftOut(file.number, f"there is no pose {file.stem} here that it could be for"))
+            left.append(LeftOut(file.number, f"there is no pose {file.stem} here that it belongs to"))
     return found
 
 
 def _pictures(files: list[_File], left: list[LeftOut]) -> list[_File]:
-    """The pictures among the files of a character, one of each stem."""
+    """Return the pictures among a character's files, one of each stem."""
     best: dict[tuple[bool, str], _File] = {}
     for file in sorted(files, key=lambda file: (file.ending not in SENT_AS_THEY_ARE, file.name)):
         if file.ending == JSON:
             continue
         if file.ending and file.ending not in PICTURE_ENDINGS:
-            left.append(LeftOut(file.number, "it is no picture, by its name"))
+            left.append(LeftOut(file.number, "its name is not that of a picture"))
             continue
         other = best.setdefault((file.in_poses, file.stem.casefold()), file)
         if other is not file:
-            left.append(LeftOut(file.number, f"{other.name} is the picture of the same name"))
+            left.append(LeftOut(file.number, f"{other.name}, with the same name, is used"))
     return sorted(best.values(), key=lambda file: file.number)
 
 
 def _face(pictures: list[_File]) -> _File | None:
-    """The picture that the names say is the face, or None."""
+    """Return the picture that is the face according to the names, or None."""
     beside = [file for file in pictures if not file.in_poses]
     exact = next((file for file in beside if file.stem.casefold() == FACE), None)
     named = next((file for file in beside if _NAMED_FACE.search(file.stem)), None)
@@ -160,7 +160,7 @@ def _face(pictures: list[_File]) -> _File | None:
 
 
 def face_names(stem: str) -> str:
-    """Return whom a face's file name names: astrid for face-astrid, and hero for hero; nobody for face."""
+    """Return the character in a face's file name: astrid for face-astrid, hero for hero, empty for face."""
     return "" if stem.casefold() == FACE else re.sub(r"^face[-_. ]+|[-_. ]+face$", "", stem, flags=re.IGNORECASE)
 
 

@@ -1,4 +1,4 @@
-"""Is the stack well: what is queued, sent and stuck, how much of the limit is used, what is paused and why."""
+"""Report whether the stack is healthy: the queues, stuck jobs, the use of the limit, pauses and their causes."""
 
 import math
 from collections import Counter
@@ -25,40 +25,40 @@ from posedrop.sweep.sweeper import Ages
 
 MINUTE = 60.0
 LONG_WAIT = 6 * 3600.0
-"""Seconds that a job may wait: OldestJobAlarm's bound."""
+"""Seconds that a job may wait, as in OldestJobAlarm."""
 STEPS: dict[str, str] = {
     Cause.KEY_REFUSED: "Put a valid API key into the stack's secret",
     Cause.ACCOUNT_REFUSED: (
-        "See to the provider's account: give it access to the model (403) or buy credits (406), "
+        "Fix the provider's account: give it access to the model (403), buy credits (406), "
         "or correct SegmindBaseUrl (404)"
     ),
     Cause.OUTCOMES_UNKNOWN: (
-        "See whether the provider works, and what its request history has: the last requests got no usable response, "
+        "Check the provider's status and its request history: the last requests got no usable response "
         "and may be billed"
     ),
-    Cause.SERVER_FAULTS: "See whether the provider works: it answers the requests of different jobs with 5xx",
+    Cause.SERVER_FAULTS: "Check the provider's status: the requests of different jobs get 5xx responses",
 }
 """What to do for each cause of an open breaker."""
 SMALL_PLAN = 600.0
-"""Requests a minute up to which a second of a function for each is enough; beyond, it takes half as much again."""
+"""Requests a minute up to which one second of a function each is enough; above it, 1.5 seconds are needed."""
 INTAKES, OTHERS = 5, 2
-"""Functions of intake at most; those of dispatch and sweep."""
+"""The most concurrent functions of intake, and those of dispatch and sweep."""
 CALLS_A_JOB = 3.1
-"""A submit, its polls and the result, where all calls count."""
+"""Calls of a job if all calls count: a submit, its polls and the result."""
 AFTER_SUBMIT_SECONDS = 1.5
-"""Seconds of poll and deliver a job, about."""
+"""Seconds of poll and deliver per job, about."""
 CONCURRENCY_QUOTA = "L-B99A9384"
 """Lambda's concurrent executions, in Service Quotas."""
-LARGER_BUDGET = "Nothing: it goes on by itself, or within two minutes after a deployment with a larger budget."
+LARGER_BUDGET = "Nothing: the job continues by itself, or within two minutes after you deploy a larger budget."
 DEAD_LETTERS, EVENTS = "dead-letters", "events"
-"""What can be done from the console: dead letters and undelivered events."""
+"""The actions that the console offers: redrive dead letters and undelivered events."""
 
 
 @dataclass(frozen=True)
 class Pause:
-    """Submitting waits for all jobs: `reason`, until when (RFC 3339), and what to do.
+    """A pause of submitting for all jobs: its `reason`, its end (RFC 3339), and what to do.
 
-    `cause` is the breaker's; None where it is closed, and the plan's limit is reached or the budget spent.
+    `cause` is the breaker's. None: the breaker is closed, and the limit is reached or the budget is spent.
     """
 
     reason: str
@@ -69,7 +69,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Rate:
-    """The plan's limit: calls of the coming minute that are taken, and the seconds until the next that is free."""
+    """The use of the rate limit: the reserved calls of the next minute, and the seconds until the next free time."""
 
     requests_per_minute: float
     counting: str
@@ -79,7 +79,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Spend:
-    """What was spent today and in this month (UTC), of which budgets (0: none), and what a job costs. USD."""
+    """What was spent today and this month (UTC), the budgets (0: none), and the price of a job. USD."""
 
     today: float
     month: float
@@ -90,7 +90,7 @@ class Spend:
 
 @dataclass(frozen=True)
 class CreditsLeft:
-    """What is left on the provider's account (USD), since when that is known (RFC 3339), and how many jobs it pays."""
+    """The provider's remaining credits (USD), since when they are known (RFC 3339), and the jobs that they pay for."""
 
     usd: float
     known_at: str
@@ -99,10 +99,10 @@ class CreditsLeft:
 
 @dataclass(frozen=True)
 class Health:
-    """The state of a whole stack. Times are RFC 3339, durations seconds. `uploads`: messages on uploads to be read.
+    """The state of a whole stack. Times are RFC 3339, durations seconds. `uploads`: messages of uploads not read yet.
 
-    `credits` None: the provider has not said what is left. `alarms` are those that are on; None where they cannot be
-    read. `version`: what was deployed; None where it is older than that output.
+    credits: None if the provider has not reported them. alarms: the alarms that are on; None if they cannot be read.
+    version: the deployed version; None if it is older than that output.
     """
 
     stack: str
@@ -164,7 +164,7 @@ def health(stack: Stack) -> Health:
 
 
 def problems(stack: Stack) -> list[Problem]:
-    """What somebody must see to, but for jobs and pauses. Errors of AWS pass as botocore's."""
+    """Return the problems that people must fix, except those of jobs and pauses. Errors of AWS pass as botocore's."""
     dead, now = depth(stack, stack.output("DeadLetterQueueUrl")), stack.clock()
     counts_all = stack.gate.read(now).limit.counts_all(stack.limit, now)
     capacity = capacity_problems(stack, counts_all=counts_all)
@@ -177,35 +177,38 @@ def problems(stack: Stack) -> list[Problem]:
 
 
 def _undelivered(stack: Stack) -> int | None:
-    """How many events could not be delivered; None where their queue is not known."""
+    """Return how many events could not be delivered; None if their queue is unknown."""
     url = stack.resource("EventDeadLetterQueue")
     return depth(stack, url) if url else None
 
 
 def breaker_step(breaker: Breaker, now: float) -> str:
-    """What to do while the breaker is open, and when the next probe is made. `now` is in seconds since the epoch."""
+    """Return what to do while the breaker is open, and when the next probe is sent.
+
+    `now` is in seconds since the epoch.
+    """
     if breaker.is_paused(now):
-        probe = f"the next probe goes out by itself in {span(breaker.open_until - now)}"
+        probe = f"the next probe is sent in {span(breaker.open_until - now)}"
     elif breaker.probe_until > now:
-        probe = "a probe is under way"
+        probe = "a probe has been sent"
     else:
         probe = "the next job that is tried is the probe"
-    return f"{STEPS.get(breaker.cause, 'See to the provider')}; {probe}, and no job is lost."
+    return f"{STEPS.get(breaker.cause, 'Check the provider')}; {probe}, and no job is lost."
 
 
 def pause_of(breaker: Breaker, opening: Opening, now: float) -> Pause | None:
-    """Whether and why submitting waits altogether. Pure."""
+    """Return the pause of submitting, or None. Pure."""
     closed = opening.closed
     if closed is None:
         return None
     if breaker.is_open:
         return Pause(breaker.reason, rfc3339(max(breaker.open_until, now)), breaker_step(breaker, now), breaker.cause)
-    step = LARGER_BUDGET if closed.code in BUDGETS else "Nothing: it goes on by itself."
+    step = LARGER_BUDGET if closed.code in BUDGETS else "Nothing: the jobs continue by themselves."
     return Pause(closed.reason, rfc3339(closed.until), step)
 
 
 def rate_of(state: GateState, opening: Opening, limit: RateLimit, now: float) -> Rate:
-    """How much of the plan's limit is given out. Pure."""
+    """Return how much of the rate limit is reserved. Pure."""
     reserved = min(max(0.0, state.until - now), MINUTE)
     return Rate(
         requests_per_minute=limit.requests_per_minute,
@@ -216,13 +219,13 @@ def rate_of(state: GateState, opening: Opening, limit: RateLimit, now: float) ->
 
 
 def spend_of(state: GateState, budget: Budget) -> Spend:
-    """What was spent, of which budgets. Pure."""
+    """Return what was spent, and the budgets. Pure."""
     spent = state.spending
     return Spend(round(spent.day, 4), round(spent.month, 4), budget.daily, budget.monthly, spent.price)
 
 
 def credits_of(found: Credits | None) -> CreditsLeft | None:
-    """What is left on the provider's account. Pure."""
+    """Return the provider's remaining credits. Pure."""
     return CreditsLeft(found.usd, rfc3339(found.at), found.jobs) if found else None
 
 
@@ -240,7 +243,7 @@ def _problems(stack: Stack, pause: Pause | None, dead: int, undelivered: int | N
 
 
 def _late(stack: Stack, waited: float | None) -> list[Problem]:
-    """What to do if the oldest job has waited for as long as the alarm on it allows."""
+    """Return a problem if the oldest job has waited longer than its alarm allows."""
     if waited is None or waited <= LONG_WAIT:
         return []
     step = stack.command("jobs", "--status", "QUEUED")
@@ -248,11 +251,11 @@ def _late(stack: Stack, waited: float | None) -> list[Problem]:
 
 
 def _stuck(stack: Stack, sent: list[Record], now: float) -> list[Problem]:
-    """What to do if records have not changed for longer than anything takes: nobody works on those jobs."""
+    """Return a problem if sent jobs have not changed for longer than any step takes."""
     ages = Ages()
     limits = {
         Status.SUBMITTING: ages.submitting,
-        # A job at the provider has its time, and after it the delivery's retries.
+        # A job at the provider has its timeout, plus the delivery's retries.
         Status.SUBMITTED: stack.seconds("JobTimeoutSeconds") + ages.ended,
         Status.SUCCEEDED: ages.ended,
         Status.FAILED: ages.ended,
@@ -265,35 +268,41 @@ def _stuck(stack: Stack, sent: list[Record], now: float) -> list[Problem]:
 
 
 def alarms_on(stack: Stack) -> dict[str, str] | None:
-    """The stack's alarms that are on, each with its description, which says what to do; None if they cannot be read."""
+    """Return the stack's alarms that are on, with their descriptions, which say what to do.
+
+    None if the alarms cannot be read.
+    """
     try:
         pages = stack.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{stack.name}-")
         found = [alarm for page in pages for alarm in page["MetricAlarms"] if alarm["StateValue"] == "ALARM"]
     except (ClientError, EndpointConnectionError):
         return None
-    # Another stack's name may begin with this one's.
+    # Alarms of another stack may begin with this stack's name.
     own = [alarm for alarm in found if stack.output("AlarmTopicArn") in alarm.get("AlarmActions", [])]
     return {str(alarm["AlarmName"]): str(alarm.get("AlarmDescription", "")) for alarm in own}
 
 
 def submits_needed(requests_per_minute: float, *, counts_all: bool) -> int:
-    """How many functions of submit a plan's limit needs, by the simulation in docs/performance.md. Pure.
+    """Return how many submit functions a rate limit needs, by the simulation in docs/performance.md. Pure.
 
-    Where all calls count a submit waits longer for its permit, but there are fewer of them.
+    If all calls count, a submit waits longer for its permit, but there are fewer submits.
     """
     seconds = 1.0 if counts_all or requests_per_minute <= SMALL_PLAN else 1.5
     return max(2, math.ceil(requests_per_minute / 60 * seconds))
 
 
 def functions_needed(requests_per_minute: float, *, counts_all: bool) -> int:
-    """How many functions of the whole stack run at once when the plan's limit is used. Pure."""
+    """Return how many functions of the stack run at once when the rate limit is fully used. Pure."""
     jobs_a_second = requests_per_minute / 60 / (CALLS_A_JOB if counts_all else 1.0)
     after = math.ceil(jobs_a_second * AFTER_SUBMIT_SECONDS)
     return submits_needed(requests_per_minute, counts_all=counts_all) + INTAKES + after + OTHERS
 
 
 def capacity_problems(stack: Stack, *, counts_all: bool) -> list[Problem]:
-    """What is too small for the plan's limit, which then is not used: SubmitConcurrency, or the account's Lambda."""
+    """Return the problems of settings that are too small to use the rate limit.
+
+    These are SubmitConcurrency, and the account's Lambda concurrency.
+    """
     found = []
     requests = stack.limit.requests_per_minute
     plan = f"{requests:g} requests a minute"
@@ -313,8 +322,8 @@ def capacity_problems(stack: Stack, *, counts_all: bool) -> list[Problem]:
 
 
 def _account_concurrency(stack: Stack) -> int | None:
-    """How many functions the account may run at once without those that are reserved; None where AWS does not say."""
-    if stack.endpoint:  # the local stack has no such limit
+    """Return the account's Lambda concurrency without reserved parts; None if AWS does not report it."""
+    if stack.endpoint:  # the local stack has no limit
         return None
     try:
         limit = stack.client("lambda").get_account_settings()["AccountLimit"]
@@ -324,7 +333,7 @@ def _account_concurrency(stack: Stack) -> int | None:
 
 
 def depth(stack: Stack, queue_url: str) -> int:
-    """How many messages a queue holds, those that are delayed or being handled too, about."""
+    """Return about how many messages a queue has, including delayed and in-flight ones."""
     names = ("", "NotVisible", "Delayed")
     attributes: dict[str, Any] = stack.client("sqs").get_queue_attributes(
         QueueUrl=queue_url, AttributeNames=[f"ApproximateNumberOfMessages{name}" for name in names]

@@ -1,4 +1,4 @@
-"""Files of this machine: read once, and known by their content."""
+"""Local files, which are read once and known by their content."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ CHUNK = 1024 * 1024
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file, and what is in it. `md5` is what S3 calls its ETag if it is uploaded in one part."""
+    """A local file with its hashes. `md5` equals S3's ETag after an upload in one part."""
 
     sha256: str
     md5: str
@@ -24,21 +24,21 @@ class LocalFile:
     found: Examined
 
     def read(self, limit: int = UPLOAD_LIMIT) -> bytes:
-        """The first `limit` bytes."""
+        """Return the first `limit` bytes."""
         with self.open() as file:
             return file.read(limit)
 
     def open(self) -> IO[bytes]:
-        """Open it, to read it piece by piece."""
+        """Open the file, to read it in pieces."""
         return self.path.open("rb")
 
     def examined(self, key: str) -> Examined:
-        """What is in the file, under a key: only its name says that a file is a camera's RAW, not a TIFF."""
+        """Return the file's format. Only the extension in `key` distinguishes a camera's RAW from a TIFF."""
         return replace(self.found, key=key, etag=self.md5, content=content_of(self.head, key))
 
 
 def examine(path: Path) -> LocalFile:
-    """Read a file once, piece by piece, and say what is in it. Errors pass as OSError."""
+    """Read a file once, in pieces, and return it with its hashes. Errors pass as OSError."""
     size = path.stat().st_size
     examiner, md5, head = Examiner("", size), hashlib.md5(usedforsecurity=False), b""
     with path.open("rb") as file:

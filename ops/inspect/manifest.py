@@ -1,8 +1,7 @@
-"""A list of jobs in a file: CSV as spreadsheets write it, or lines of JSON. All of its mistakes are found before any
-of it is sent.
+"""Read a list of jobs: CSV as spreadsheets write it, or JSON lines. All mistakes are found before anything is sent.
 
-A row has a face and its poses, as paths from the list's own folder, and may have a character, a prompt, a context and
-each parameter of the model. In CSV several poses stand in one cell, separated by | or by line breaks.
+A row has a face and its poses, as paths relative to the list's folder. It may have a character, a prompt, a context and
+any parameter of the model. In CSV, several poses are in one cell, separated by | or line breaks.
 """
 
 import codecs
@@ -25,7 +24,7 @@ from posedrop.contract.upload_layout import FileKind, UploadLayout
 
 CSV, TSV, LINES = (".csv",), (".tsv", ".tab"), (".jsonl", ".ndjson")
 SUFFIXES = (*CSV, *TSV, *LINES)
-"""The endings of a list's name."""
+"""The extensions of lists."""
 FILES = ("character", "face", "poses")
 DELIMITERS = ",;\t"
 _SEPARATOR = re.compile(r"[|\r\n]+")
@@ -35,20 +34,20 @@ _BOOLEANS = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class Mistake:
-    """What is wrong in a line, counted from 1; `field` is empty where it is the whole line."""
+    """A mistake in a line, counted from 1; `field` is empty if it concerns the whole line."""
 
     line: int
     field: str
     why: str
 
     def said(self, name: str) -> str:
-        """Say it, with the list's name."""
+        """Return the mistake as a sentence, with the list's name."""
         return f"{name}, line {self.line}{f', {self.field}' if self.field else ''}: {self.why}"
 
 
 @dataclass
 class Row:
-    """A face with poses, as the list names them. `poses`: the pictures by the poses' names."""
+    """A face with poses, as in the list. `poses`: the pictures by the poses' names."""
 
     line: int
     character: str = ""
@@ -63,24 +62,24 @@ def fields() -> list[str]:
 
 
 def is_manifest(path: Path) -> bool:
-    """Whether a file is a list of jobs, by its name."""
+    """Return whether a file is a list of jobs, by its name."""
     return path.suffix.lower() in SUFFIXES
 
 
 def located(manifest: Path, path: str) -> Path:
-    """Return where a file is that a list names; Windows' separators are taken, too."""
+    """Return the location of a file in the list; Windows separators are accepted."""
     return manifest.parent / path.replace("\\", "/")
 
 
 def read_manifest(manifest: Path) -> list[Row]:
-    """Read a list. Raises BadManifest with each mistake in it; errors of reading the file pass as OSError."""
+    """Read a list. Raises BadManifest with all mistakes; errors of reading the file pass as OSError."""
     mistakes: list[Mistake] = []
     text = _decoded(manifest)
     suffix = manifest.suffix.lower()
     values = _of_lines(text, mistakes) if suffix in LINES else _of_table(text, suffix in TSV, mistakes)
     rows = [_row(manifest, line, value, mistakes) for line, value in values]
     if not rows and not mistakes:
-        mistakes.append(Mistake(1, "", "there are no jobs in it"))
+        mistakes.append(Mistake(1, "", "the list has no jobs"))
     mistakes += _twice(rows)
     if mistakes:
         found = [mistake.said(str(manifest)) for mistake in sorted(mistakes, key=lambda mistake: mistake.line)]
@@ -89,7 +88,7 @@ def read_manifest(manifest: Path) -> list[Row]:
 
 
 def _decoded(manifest: Path) -> str:
-    """The list's text. Raises BadManifest if it is none in UTF-8, or in UTF-16 with its mark."""
+    """Return the list's text. Raises BadManifest if it is neither UTF-8 nor UTF-16 with a byte order mark."""
     data = manifest.read_bytes()
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
@@ -104,7 +103,7 @@ def _decoded(manifest: Path) -> str:
 
 
 def _of_table(text: str, tabs: bool, mistakes: list[Mistake]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a table by their columns, each with its line."""
+    """Yield the rows of a table by their columns, each with its line."""
     skipped, delimiter = _delimiter(text, tabs)
     reader = csv.reader(
         io.StringIO("".join(text.splitlines(keepends=True)[skipped:]), newline=""), delimiter=delimiter, strict=True
@@ -135,7 +134,7 @@ def _of_table(text: str, tabs: bool, mistakes: list[Mistake]) -> Iterator[tuple[
 
 
 def _delimiter(text: str, tabs: bool) -> tuple[int, str]:
-    """How many lines only say what separates the cells (Excel's `sep=;`), and what does."""
+    """Return how many first lines only set the delimiter (Excel's `sep=;`), and the delimiter."""
     first = text.lstrip().partition("\n")[0].strip()
     if said := re.fullmatch(r"sep=(.)", first, re.IGNORECASE):
         return 1, said[1]
@@ -146,22 +145,22 @@ def _wrong_columns(line: int, cells: Sequence[str]) -> Iterator[Mistake]:
     known, names = fields(), [cell.casefold() for cell in cells]
     for name, cell in zip(names, cells, strict=True):
         if name and name not in known:
-            yield Mistake(line, "", f"{cell!r} is no column.{did_you_mean(cell, known)}")
+            yield Mistake(line, "", f"{cell!r} is not a column.{did_you_mean(cell, known)}")
         elif name and names.count(name) > 1:
             yield Mistake(line, "", f"there are {names.count(name)} columns {name!r}")
             return
     if "poses" not in names and all(name in known for name in names if name):
-        yield Mistake(line, "", "there is no column 'poses'")
+        yield Mistake(line, "", "the column 'poses' is missing")
 
 
 def _values(line: int, cells: Mapping[str, str], mistakes: list[Mistake]) -> dict[str, Any]:
-    """The cells of a row as a line of JSON would have them."""
+    """Return the cells of a row as JSON values."""
     found: dict[str, Any] = {}
     for name, cell in cells.items():
         if not cell:
             continue
         if not name:
-            mistakes.append(Mistake(line, "", f"{cell!r} stands below no heading"))
+            mistakes.append(Mistake(line, "", f"{cell!r} has no heading"))
         elif name == "poses":
             found[name] = [path.strip() for path in _SEPARATOR.split(cell) if path.strip()]
         else:
@@ -173,11 +172,11 @@ def _values(line: int, cells: Mapping[str, str], mistakes: list[Mistake]) -> dic
 
 
 def _value(name: str, cell: str) -> Any:
-    """What a cell says. Raises ValueError."""
+    """Return the value of a cell. Raises ValueError."""
     match schema()["properties"].get(name, {}).get("type"):
         case "integer":
             if not _WHOLE.fullmatch(cell):
-                raise ValueError(f"{cell!r} is no whole number")
+                raise ValueError(f"{cell!r} is not a whole number")
             return int(cell)
         case "boolean":
             if cell.casefold() not in _BOOLEANS:
@@ -195,8 +194,8 @@ def _value(name: str, cell: str) -> Any:
 
 
 def _of_lines(text: str, mistakes: list[Mistake]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects in lines of JSON, each with its line."""
-    # splitlines() would also end a line at U+2028, which JSON allows inside of a string.
+    """Yield the objects in JSON lines, each with its line."""
+    # splitlines() would also break a line at U+2028, which JSON allows in a string.
     for line, content in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if not content.strip():
             continue
@@ -206,10 +205,10 @@ def _of_lines(text: str, mistakes: list[Mistake]) -> Iterator[tuple[int, dict[st
             mistakes.append(Mistake(line, "", f"it is not JSON: {exc}"))
             continue
         if not isinstance(value, dict):
-            mistakes.append(Mistake(line, "", "it is no JSON object"))
+            mistakes.append(Mistake(line, "", "it is not a JSON object"))
             continue
         unknown = [name for name in value if name not in fields()]
-        mistakes += [Mistake(line, "", f"{name!r} is no field.{did_you_mean(name, fields())}") for name in unknown]
+        mistakes += [Mistake(line, "", f"{name!r} is not a field.{did_you_mean(name, fields())}") for name in unknown]
         given = {name: content for name, content in value.items() if name not in unknown and content is not None}
         yield line, given
 
@@ -218,12 +217,12 @@ def _of_lines(text: str, mistakes: list[Mistake]) -> Iterator[tuple[int, dict[st
 
 
 def _row(manifest: Path, line: int, values: Mapping[str, Any], mistakes: list[Mistake]) -> Row:
-    """A row, whose files are there and whose parameters are the model's; else its mistakes are added to the others."""
+    """Return a row, after checking that its files exist and its parameters are valid; adds to `mistakes`."""
     row = Row(line)
     for name in ("character", "face"):
         value = values.get(name, "")
         if not isinstance(value, str):
-            mistakes.append(Mistake(line, name, "it is no text"))
+            mistakes.append(Mistake(line, name, "it is not a text"))
             return row
         setattr(row, name, value.strip())
     row.parameters = _parameters(line, values, mistakes)
@@ -235,7 +234,7 @@ def _row(manifest: Path, line: int, values: Mapping[str, Any], mistakes: list[Mi
     if not poses:
         mistakes.append(Mistake(line, "poses", "a face without poses makes no job"))
     if not row.face and not row.character:
-        mistakes.append(Mistake(line, "face", "it is missing, and no character is named whose face it could be"))
+        mistakes.append(Mistake(line, "face", "it is missing, and no character is named whose face could be used"))
         return row
     for name, path in [("face", row.face)] * bool(row.face) + [("poses", path.strip()) for path in poses]:
         if why := _no_file(manifest, path, several=name == "poses"):
@@ -250,7 +249,7 @@ def _row(manifest: Path, line: int, values: Mapping[str, Any], mistakes: list[Mi
 
 def _name_poses(row: Row, paths: Sequence[str], mistakes: list[Mistake]) -> None:
     """Name the poses of a row by their files."""
-    where = UploadLayout().folder(row.character)  # the prefix does not decide which names there may be
+    where = UploadLayout().folder(row.character)  # the prefix does not matter for the names
     try:
         place(where, FileKind.FACE, ".png")
     except Refused as why:
@@ -270,7 +269,7 @@ def _name_poses(row: Row, paths: Sequence[str], mistakes: list[Mistake]) -> None
 
 
 def _parameters(line: int, values: Mapping[str, Any], mistakes: list[Mistake]) -> dict[str, Any]:
-    """The parameters of a row, each as the contract wants it."""
+    """Return the parameters of a row, in the types of the contract."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if name in FILES:
@@ -283,7 +282,7 @@ def _parameters(line: int, values: Mapping[str, Any], mistakes: list[Mistake]) -
 
 
 def _no_file(manifest: Path, path: str, *, several: bool) -> str:
-    """Why there is no such file, or nothing."""
+    """Return why a file does not exist, or nothing."""
     where = located(manifest, path)
     if where.is_file():
         return ""
@@ -297,13 +296,13 @@ def _no_file(manifest: Path, path: str, *, several: bool) -> str:
 
 
 def _character(face: str) -> str:
-    """The character that a face's path names: by the file, or else by its folder."""
+    """Return the character in a face's path: from the file's name, or else from its folder's."""
     path = PurePath(face.replace("\\", "/"))
     return face_names(path.stem) or path.parent.name
 
 
 def _twice(rows: Sequence[Row]) -> Iterator[Mistake]:
-    """Rows that are there twice, or that contradict each other."""
+    """Yield rows that are duplicated, or that contradict each other."""
     faces: dict[str, Row] = {}
     poses: dict[tuple[str, str], Row] = {}
     for row in rows:
@@ -315,7 +314,7 @@ def _twice(rows: Sequence[Row]) -> Iterator[Mistake]:
             if other is row:
                 continue
             if (other.poses[name], other.parameters) == (path, row.parameters):
-                yield Mistake(row.line, "poses", f"{path} is in line {other.line} already")
+                yield Mistake(row.line, "poses", f"{path} is already in line {other.line}")
             else:
                 advice = "name another character, or copy the picture under another name"
                 yield Mistake(row.line, "poses", f"{row.character} has a pose {name} in line {other.line}: {advice}")

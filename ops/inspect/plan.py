@@ -1,4 +1,4 @@
-"""What would be sent, and what it would cost: found by the pipeline's own reading of a folder, nothing sent."""
+"""Plan what would be sent, and the cost, with the pipeline's own code for reading a folder. Nothing is sent."""
 
 import hashlib
 import io
@@ -32,7 +32,7 @@ READERS = 8
 
 
 class Outcome(StrEnum):
-    """What would become of a pose."""
+    """The result of uploading a pose."""
 
     NEW = "new"
     KNOWN = "known"
@@ -42,11 +42,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """What would become of one pose: a new job, a known one (with its status), one that waits, one that is refused.
+    """The plan of one pose: a new job, an existing job (with its status), or one that would wait or be refused.
 
-    `asked`: it is one of the poses that were named; others share its face. `problems`: what is wrong with its files,
-    each with a code. `usd`: what it would cost. `request`: what would be sent, with the images by their names.
-    `changes`: by "face" and "pose", what is done to it before.
+    asked: the pose was named; others share its face. problems: problems of its files, each with a code. usd: the cost.
+    request: the request to the provider, with the images by their names. changes: what is done to "face" and "pose"
+    before they are sent.
     """
 
     character: str
@@ -67,9 +67,9 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would become of a character's poses. `url` is where the requests would go.
+    """The plan of a character's poses. `url` is where the requests would go.
 
-    unchanged: the keys under which the bucket has the same bytes already.
+    unchanged: the keys whose content is in the bucket already.
     """
 
     url: str
@@ -78,22 +78,22 @@ class Plan:
 
     @property
     def usd(self) -> float:
-        """What all of it would cost, by the price that was learned."""
+        """Return the cost of all new jobs, at the learned price."""
         return round(sum(job.usd for job in self.jobs), 4)
 
     @property
     def asked(self) -> list[PlannedJob]:
-        """The poses that were named."""
+        """Return the poses that were named."""
         return [job for job in self.jobs if job.asked]
 
     @property
     def others(self) -> list[PlannedJob]:
-        """The jobs that would be made besides, since they share what is uploaded."""
+        """Return the other jobs that would be made, because they share an uploaded file."""
         return [job for job in self.jobs if not job.asked and job.outcome is Outcome.NEW]
 
 
 class File(Protocol):
-    """A file that would be uploaded. `md5` is what S3 calls its ETag if it is uploaded in one part."""
+    """A file to upload. `md5` equals S3's ETag after an upload in one part."""
 
     @property
     def size(self) -> int:
@@ -101,21 +101,21 @@ class File(Protocol):
 
     @property
     def md5(self) -> str:
-        """The MD5 of its bytes in hex."""
+        """Return the MD5 of its bytes in hex."""
 
     def read(self, limit: int) -> bytes:
-        """The first `limit` bytes."""
+        """Return the first `limit` bytes."""
 
     def open(self) -> IO[bytes]:
-        """Open it, to read it piece by piece."""
+        """Open the file, to read it in pieces."""
 
     def examined(self, key: str) -> Examined:
-        """What is in it, under a key."""
+        """Return its format, if it had this key."""
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """A file of which all bytes are in memory."""
+    """A file whose bytes are all in memory."""
 
     data: bytes
 
@@ -126,19 +126,19 @@ class InMemory:
 
     @cached_property
     def md5(self) -> str:
-        """The MD5 of its bytes in hex."""
+        """Return the MD5 of its bytes in hex."""
         return hashlib.md5(self.data, usedforsecurity=False).hexdigest()
 
     def read(self, limit: int) -> bytes:
-        """The first `limit` bytes."""
+        """Return the first `limit` bytes."""
         return self.data[:limit]
 
     def open(self) -> IO[bytes]:
-        """Open it, to read it piece by piece."""
+        """Open the file, to read it in pieces."""
         return io.BytesIO(self.data)
 
     def examined(self, key: str) -> Examined:
-        """What is in it, under a key."""
+        """Return its format, if it had this key."""
         examiner = Examiner(key, self.size)
         if examiner.wants_more:
             examiner.feed(self.data)
@@ -146,9 +146,9 @@ class InMemory:
 
 
 class Overlay(UploadBucket):
-    """The upload bucket as it would be once `files` were in it, by their keys. Each folder is listed once.
+    """The upload bucket as it would be after an upload of `files`, by their keys. Each folder is listed once.
 
-    A file of which the bucket has the same bytes under the same key is left as it lies there.
+    A file that is in the bucket already, with the same key and bytes, keeps its present version.
     """
 
     def __init__(self, stack: Stack, files: Mapping[str, File]) -> None:
@@ -162,7 +162,7 @@ class Overlay(UploadBucket):
         self._own = [Listed(key, file.md5, file.size, now) for key, file in files.items()]
 
     def read(self, listed: Listed, limit: int) -> Blob:
-        """Read a file; one that serves all poses of a character is read once."""
+        """Read a file; a file that all poses of a character share is read once."""
         if listed.key in self._files:
             data = self._files[listed.key].read(limit)
             return Blob(listed.key, None, listed.etag, listed.size, data, {})
@@ -175,7 +175,7 @@ class Overlay(UploadBucket):
         return self._shared[shared]
 
     def examine(self, listed: Listed) -> Examined:
-        """Say what is in an image file; each is read once."""
+        """Return the format of an image file; each is read once."""
         found = (listed.key, listed.etag)
         if found not in self._examined:
             own = self._files.get(listed.key)
@@ -183,7 +183,7 @@ class Overlay(UploadBucket):
         return self._examined[found]
 
     def _list(self, prefix: str) -> list[Listed]:
-        """The files of a prefix: no contract's file lies deeper than in the folder that the prefix is in."""
+        """Return the files of a prefix. Files of the contract are never deeper than the prefix's own folder."""
         listed, _ = self._list_folder(prefix[: prefix.rindex("/") + 1])
         return [entry for entry in listed if entry.key.startswith(prefix)]
 
@@ -209,7 +209,7 @@ class Overlay(UploadBucket):
 
 @dataclass(frozen=True)
 class Wish:
-    """Files of one character that would be uploaded, by their keys, and the poses that are meant; None: all."""
+    """Files of one character to upload, by their keys, and the poses to plan; None: all."""
 
     character: str
     files: Mapping[str, File]
@@ -217,16 +217,16 @@ class Wish:
 
 
 def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequence[str] | None = None) -> Plan:
-    """What would become of a character's poses if `files` were uploaded.
+    """Return the plan of a character's poses if `files` were uploaded.
 
-    `asked` are the poses that are meant, None all. Errors of S3 pass as botocore's ClientError.
+    `asked` are the poses to plan, None for all. Errors of S3 pass as botocore's ClientError.
     """
     (found,) = plan_all(stack, [Wish(character, {key: InMemory(data) for key, data in files.items()}, asked)])
     return found
 
 
 def plan_all(stack: Stack, wishes: Sequence[Wish]) -> list[Plan]:
-    """What would become of several characters' poses, in their order. Errors of S3 pass as botocore's ClientError."""
+    """Return the plans of several characters, in order. Errors of S3 pass as botocore's ClientError."""
     with ThreadPoolExecutor(READERS, "plan") as pool:
         read = list(pool.map(lambda wish: _read(stack, wish), wishes))
     ids = {job.job_id for plan in read for job in plan.jobs if job.job_id}
@@ -235,19 +235,19 @@ def plan_all(stack: Stack, wishes: Sequence[Wish]) -> list[Plan]:
 
 
 def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
-    """What one pose is by the files that are there now. Raises Refused; errors of AWS pass as botocore's."""
+    """Return the plan of one pose with its present files. Raises Refused; errors of AWS pass as botocore's."""
     job = _job(stack, stack.uploads, character, pose, asked=True)
     known = stack.ledger.get(job.job_id) if job.job_id else None
     return _priced(job, {known.job_id: known} if known else {}, stack.prices())
 
 
 def _read(stack: Stack, wish: Wish) -> Plan:
-    """A plan before it is known which of its jobs are there already."""
+    """Return a plan before the ledger is checked for existing jobs."""
     bucket = Overlay(stack, wish.files)
     url = f"{stack.parameter('SegmindBaseUrl')}{stack.model.path}"
     asked = wish.asked
     poses = list(bucket.poses(wish.character))
-    # Only a face or a job file is shared: without a new one, no other pose becomes another job.
+    # Only a face or a job file is shared: without a new one, the other poses keep their jobs.
     shared = [key for key in wish.files if stack.layout.parse(key).kind in (FileKind.FACE, FileKind.JOB_FILE)]
     if asked and bucket.unchanged.issuperset(shared):
         poses = sorted(asked)
@@ -282,7 +282,7 @@ def _new(stack: Stack, job: Job) -> PlannedJob:
 
 
 def _priced(job: PlannedJob, known: Mapping[str, Record], prices: Callable[[Mapping[str, Any]], float]) -> PlannedJob:
-    """A planned job with its price, or with what the ledger has of it."""
+    """Return a planned job with its price, or with its record in the ledger."""
     if not job.job_id:
         return job
     record = known.get(job.job_id)
@@ -292,11 +292,14 @@ def _priced(job: PlannedJob, known: Mapping[str, Record], prices: Callable[[Mapp
     return replace(job, outcome=Outcome.KNOWN, status=str(record.status), error=error)
 
 
-# ---- files of this machine -------------------------------------------------------------------------------------------
+# ---- local files -----------------------------------------------------------------------------------------------------
 
 
 def place(where: Folder, kind: FileKind, ending: str, name: str = "") -> str:
-    """The key under which a face, or the pose of a name, is uploaded; `ending` is .png or alike. Raises Refused."""
+    """Return the key for a face, or for a pose with a name. Raises Refused.
+
+    `ending` is the file's extension with its dot.
+    """
     layout = UploadLayout(where.root)
     ending = ending.lower()
     key = f"{where.pose(name) if kind is FileKind.POSE else where.face}{ending}"
@@ -305,16 +308,16 @@ def place(where: Folder, kind: FileKind, ending: str, name: str = "") -> str:
     except InvalidUploadKey as why:
         raise Refused(f"{layout.below(key)}: {why}") from why
     if upload != Upload(kind, where.character, name):
-        raise Refused(f"{layout.below(key)} would be another upload than is meant: choose other names")
+        raise Refused(f"{layout.below(key)} would be another kind of upload: choose other names")
     return key
 
 
 def job_file(parameters: Mapping[str, Any]) -> bytes:
-    """The content of a job file."""
+    """Return the content of a job file."""
     return json.dumps(parameters, ensure_ascii=False).encode()
 
 
 def stem(file_name: str, kind: FileKind) -> str:
-    """The name that a file gives: `face-anna.png` is the face of anna."""
+    """Return the name in a file name: `face-anna.png` is the face of anna."""
     name = PurePath(file_name).stem
     return name.removeprefix(f"{kind}-").removeprefix(f"{kind}_") or name

@@ -1,11 +1,11 @@
-"""What `status` reports: something that somebody must see to."""
+"""The problems that `status` reports."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that somebody must see to, and how. `action` names what can be done about it from the console."""
+    """A problem that a person must fix, and how. `action` is the code of the console's button for it, if any."""
 
     what: str
     next_step: str

@@ -1,6 +1,7 @@
 """Compare the ledger with the provider's request history.
 
-What was billed without a record, or twice for one attempt; what the history does not have; what is known by now.
+It finds requests that were billed without a record or twice for one attempt, that the history does not have, or whose
+unknown outcome is known now.
 """
 
 import json
@@ -23,33 +24,33 @@ from posedrop.segmind.requests import Fate, Request
 
 DAY = 86400.0
 WINDOW = 7 * DAY
-"""Seconds of the history that are asked for at once: it answers 31 days at most, and a busy account has many rows."""
+"""Seconds of one query: the history returns at most 31 days, and a busy account has many rows."""
 SETTLED = 900.0
-"""Seconds after which a request is in the history, and the ledger knows what became of it."""
+"""Seconds after which a request is in the history, and the ledger has its outcome."""
 CENT = 0.000_001
 DIGITS = 6
 
 
 class Kind(StrEnum):
-    """How the two sides differ."""
+    """The kinds of differences."""
 
     FOREIGN = "foreign"
-    """Billed; its images are not this stack's. Somebody else uses the account, or the key."""
+    """Billed, but its images are not from this stack: another application uses the account or the key."""
     LOST_RECORD = "lost record"
-    """Billed for a job whose record is gone, or has another request in its place."""
+    """Billed for a job whose record does not exist any more, or has another request."""
     BILLED_TWICE = "billed twice"
-    """One attempt has several requests that were billed."""
+    """One attempt has several billed requests."""
     NOT_IN_HISTORY = "not in the history"
     """The record names a request that the history does not have."""
     KNOWN_NOW = "known now"
-    """A request of unknown outcome turned up: it can be adopted."""
+    """A request of unknown outcome was found: it can be adopted."""
     COST = "cost"
     """The record and the history name different costs."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference. `usd` is what the history says of its cost; `adoptable`: `--adopt` fetches its pictures."""
+    """One difference. `usd`: the cost in the history. `adoptable`: `--adopt` can fetch its images."""
 
     kind: Kind
     what: str
@@ -62,7 +63,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Side:
-    """What one side has: requests, what they cost (USD), and of how many that is not known."""
+    """One side: the number of requests, their cost (USD), and the number of unknown costs."""
 
     requests: int
     usd: float
@@ -71,7 +72,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Reconciled:
-    """The comparison since a time (RFC 3339). Requests that are younger than SETTLED are left out on both sides."""
+    """The comparison since a time (RFC 3339). Both sides leave out requests that are younger than SETTLED."""
 
     since: str
     until: str
@@ -87,19 +88,19 @@ class _Known:
 
 
 def reconcile(stack: Stack, since: float) -> tuple[Reconciled, list[tuple[Record, Request, str]]]:
-    """Compare since a time (seconds since the epoch); return also what may be adopted, with the request's id.
+    """Compare since a time (seconds since the epoch); return also the requests to adopt, with their ids.
 
-    Reads the whole table and the history; writes nothing. Raises OpsError if the history cannot be asked.
+    Reads the whole table and the history; writes nothing. Raises OpsError if the history cannot be read.
     """
     now = stack.clock()
     days = stack.seconds("RecordRetentionDays")
     past = merged(read_history(stack, since, now))
-    records = list(Records(stack).every())  # after the history: what is not in there is not so young
+    records = list(Records(stack).every())  # read after the history, so no record is younger than the history
     return compare(records, past.values(), since, now - SETTLED, now - days * DAY if days else 0.0)
 
 
 def read_history(stack: Stack, first: float, last: float) -> Iterator[PastRequest]:
-    """Read the history between two times through `deliver`, which has the key. Raises OpsError, NotFound."""
+    """Yield the history between two times, read by `deliver`, which has the key. Raises OpsError, NotFound."""
     function = stack.resource("DeliverFunction")
     if function is None:
         raise NotFound(f"the stack {stack.name} has no function DeliverFunction, or you may not describe its resources")
@@ -114,7 +115,7 @@ def read_history(stack: Stack, first: float, last: float) -> Iterator[PastReques
             if response.get("FunctionError") or not isinstance(found, dict):
                 raise OpsError(f"deliver could not read the history: {(found or {}).get('errorMessage', 'no text')}")
             if found["error"]:
-                raise OpsError(f"the provider's history cannot say: {found['error']}")
+                raise OpsError(f"the provider's history is not available: {found['error']}")
             yield from (_past(each) for each in found["requests"])
             page = found["next"]
         begin = end
@@ -136,9 +137,9 @@ def _past(found: dict[str, Any]) -> PastRequest:
 def compare(
     records: Sequence[Record], past: Iterable[PastRequest], since: float, until: float, kept_since: float = 0.0
 ) -> tuple[Reconciled, list[tuple[Record, Request, str]]]:
-    """Compare records with the history's requests, both of any age. Pure. Returns also what may be adopted.
+    """Compare records with the history's requests, both of any age; return also the requests to adopt. Pure.
 
-    `kept_since`: records of older requests may have expired, as they are meant to.
+    `kept_since`: records of older requests may have expired, as configured.
     """
     found = Comparison(records, past, since, until, kept_since)
     differences = found.differences()
@@ -168,7 +169,7 @@ class Comparison:
         self.adoptable: list[tuple[Record, Request, str]] = []
 
     def differences(self) -> list[Difference]:
-        """All differences, those that cost money first."""
+        """Return all differences, those that cost money first."""
         unowned = [past for past in self._past.values() if past.request_id not in self._ids and self._counts(past)]
         found = [difference for past in unowned if (difference := self._unowned(past))]
         found += self._twice()
@@ -179,7 +180,7 @@ class Comparison:
         return sorted(found, key=lambda each: (order.index(each.kind), each.request_ids))
 
     def ledger(self) -> Side:
-        """What the ledger has: the requests that were accepted, or may have been."""
+        """Return the ledger's side: the requests that were accepted, or may have been."""
         requests = [
             known.request
             for known in self._known
@@ -188,15 +189,15 @@ class Comparison:
         return _side([request.cost_usd for request in requests])
 
     def history(self) -> Side:
-        """What the history has billed."""
+        """Return the history's side: the billed requests."""
         return _side([past.cost_usd for past in self._past.values() if past.billed and self._counts(past)])
 
     def _counts(self, past: PastRequest) -> bool:
-        """Whether a request is within the time; one without a time is."""
+        """Return whether a request is in the time range; a request without a time is."""
         return past.created_at is None or self._since <= past.created_at <= self._until
 
     def _unowned(self, past: PastRequest) -> Difference | None:
-        """What a request is whose id no record has."""
+        """Return the difference for a request whose id no record has."""
         named = sorted(past.names)
         attempts = [known for name in named for known in self._names.get(name, [])]
         open_ = [known for known in attempts if known.request.request_id is None and known.record.ended]
@@ -204,19 +205,19 @@ class Comparison:
             late = self._late(past, open_[-1])
             return late if late and self._first(late) else None
         if not past.billed or any(not known.record.ended for known in attempts):
-            return None  # not paid; or the job is under way, and looks it up by itself
+            return None  # not paid, or the job has not ended and will find it
         usd, ids = past.cost_usd, [past.request_id]
         if attempts:
-            return None  # the attempt has another request: it is billed twice
+            return None  # the attempt has another request: reported as billed twice
         if named:
             if past.created_at is not None and past.created_at < self._kept_since:
                 return None
             text = f"billed for {named[0]}, which no record of this stack has"
             return Difference(Kind.LOST_RECORD, text, ids, usd=usd)
-        return Difference(Kind.FOREIGN, "billed, and its images carry no name of a job", ids, usd=usd)
+        return Difference(Kind.FOREIGN, "billed, but its images carry no job's name", ids, usd=usd)
 
     def _first(self, late: Difference) -> bool:
-        """Whether an attempt turns up for the first time: further requests of it are billed twice."""
+        """Return whether this is the first request found for an attempt; further ones are billed twice."""
         if (late.job_id, late.attempt) in self._late_attempts:
             return False
         self._late_attempts.add((late.job_id, late.attempt))
@@ -227,22 +228,22 @@ class Comparison:
         failed = (record.error or {}).get("type")
         adoptable = record.request_id is None and failed == "SubmitOutcomeUnknown" and request.attempt == record.attempt
         if past.state == "FAILED" or (not adoptable and not past.billed):
-            return None  # it failed at the provider too: nothing to fetch, nothing was paid
+            return None  # it failed at the provider too: nothing was paid
         if adoptable and (record.job_id, request.attempt) not in self._late_attempts:
             self.adoptable.append((record, request, past.request_id))
-        text = f"attempt {request.attempt} was of unknown outcome; the history has it: {(past.state or '?').lower()}"
+        text = f"attempt {request.attempt} had an unknown outcome; the history has it: {(past.state or '?').lower()}"
         ids, usd = [past.request_id], past.cost_usd
         return Difference(Kind.KNOWN_NOW, text, ids, record.job_id, request.attempt, usd, adoptable)
 
     def _twice(self) -> Iterator[Difference]:
-        """Attempts that have several billed requests."""
+        """Yield the attempts that have several billed requests."""
         billed: dict[str, list[PastRequest]] = defaultdict(list)
         for past in self._past.values():
             if past.billed and self._counts(past):
                 for name in past.names:
                     billed[name].append(past)
         for name, requests in billed.items():
-            # An attempt may send again after a 5xx: then the record has each of these requests.
+            # An attempt may be sent again after a 5xx: then the record has each of these requests.
             unknown = [past for past in requests if past.request_id not in self._ids]
             known = self._names.get(name)
             if len(requests) < 2 or not known or not unknown:
@@ -253,7 +254,7 @@ class Comparison:
             yield Difference(Kind.BILLED_TWICE, text, ids, known[0].record.job_id, known[0].request.attempt, usd)
 
     def _owned(self, known: _Known, past: PastRequest | None) -> Iterator[Difference]:
-        """How a record's request differs from the history's."""
+        """Yield the differences between a record's request and the history's."""
         record, request = known.record, known.request
         ids = [str(request.request_id)]
         if past is None:
@@ -261,7 +262,7 @@ class Comparison:
             return
         ours, theirs = request.cost_usd, past.cost_usd
         if ours is not None and theirs is not None and abs(ours - theirs) > CENT:
-            text = f"the record says {ours} USD, the history {theirs} USD"
+            text = f"the record has {ours} USD, the history {theirs} USD"
             yield Difference(Kind.COST, text, ids, record.job_id, request.attempt, theirs)
 
 
@@ -274,9 +275,9 @@ def _side(costs: Sequence[float | None]) -> Side:
 
 
 def adopt(stack: Stack, wanted: Sequence[tuple[Record, Request, str]]) -> list[str]:
-    """Give records the requests that turned up, so that the sweep fetches their pictures; return the jobs' ids.
+    """Add the found requests to their records, so that the sweep fetches their images; return the jobs' ids.
 
-    Nothing is bought. One that has changed meanwhile, or whose request belongs to another job, is left as it is.
+    Nothing is paid. A record that has changed meanwhile, or whose request belongs to another job, is not changed.
     """
     adopted = []
     for listed, request, request_id in wanted:

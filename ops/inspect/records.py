@@ -1,20 +1,19 @@
-"""Reading many records through the indexes: of a character, of a day, in line, unfinished. Nothing is scanned.
+"""Read many records through the indexes: of a character, of a day, in line, unfinished. Nothing is scanned.
 
-A page is found by its keys, the newest first, and its records are read by those. However many records there are, a page
-reads MOST_READ of them at most; where that is not enough, it says how far back it has looked, and its cursor goes on.
+A page's keys come from an index, the newest first, and its records are then read by their keys. A page reads at most
+MOST_READ records. If that is not enough, the page says how far back it has read, and its cursor continues there.
 """
 
-import base64
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from operator import attrgetter
 from typing import Any
 
+from ops.inspect.cursor import DATE, Cursor, cursor_after, day_of, parse_cursor
 from ops.stack import Stack
 from posedrop.aws.places import DUE, IN_LINE, LINE_INDEX
 from posedrop.aws.record import ENDED, Record, Status
@@ -26,27 +25,26 @@ from posedrop.contract.times import epoch, rfc3339
 from posedrop.contract.upload_layout import slug
 
 MOST_READ = 2_000
-"""Records that one page reads at most: twenty calls."""
+"""The most records that one page reads: twenty calls."""
 MOST_DAYS = 100
-"""Days that one page reads at most: one call each."""
+"""The most days that one page reads: one call each."""
 WINDOW = 2_000
-"""The newest records, which ended jobs are counted among."""
+"""The number of newest records among which ended jobs are counted."""
 SKEW = 3600.0
 """Seconds by which another clock may be ahead of this one."""
 MOST_PLACES = 1_000
-"""Records that are read in each of the PLACES."""
+"""The most records that are read at each of the PLACES."""
 QUEUED = ((LINE_INDEX, "stands", IN_LINE), (LINE_INDEX, "stands", DUE))
 SENT = ((UNFINISHED_INDEX, "unfinished", PAID), (UNFINISHED_INDEX, "unfinished", ENDED_UNSENT))
 WAITING = ((UNFINISHED_INDEX, "unfinished", INCOMPLETE),)
-"""Where what is not finished stands: an index, the name of its key, and the key. SENT are those whose end is to be
-notified: one that was claimed, or has failed without that."""
+"""The index places of unfinished records: an index, the name of its key, and the key. SENT: claimed jobs, and failed
+jobs that are not notified."""
 PLACES: dict[str, tuple[tuple[str, str, str], ...]] = {
     **dict.fromkeys(Status, SENT),
     Status.WAITING: WAITING,
     Status.QUEUED: QUEUED,
 }
-"""Where the records of a status stand while they are not finished."""
-DATE = "%Y-%m-%d"
+"""The index places of unfinished records, by status."""
 ALWAYS, NEVER = 0.0, math.inf
 
 newest = attrgetter("updated_at", "job_id")
@@ -54,10 +52,10 @@ newest = attrgetter("updated_at", "job_id")
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which records to list; what is empty does not matter. Times are seconds since the epoch, and compared with
+    """A filter for records; empty fields match all. Times are seconds since the epoch, compared with
     the last change.
 
-    `unfinished`: only those whose end is not notified. `also` is a further condition.
+    unfinished: only jobs that are not notified. also: a further condition.
     """
 
     character: str = ""
@@ -69,7 +67,10 @@ class Wanted:
 
     @property
     def places(self) -> list[tuple[str, str, str]] | None:
-        """The places of indexes where such records are, in the order in which they are listed; None: those of days."""
+        """Return the index places of the matching records, in order.
+
+        None: the records are read by days.
+        """
         if self.character:
             return [(CHARACTER_INDEX, "character", self.character)]
         if not self.statuses or (not self.unfinished and set(self.statuses) & set(ENDED)):
@@ -78,11 +79,11 @@ class Wanted:
 
     @property
     def chooses(self) -> bool:
-        """Whether a record at those places may be none that is wanted."""
+        """Return whether a record at those places may fail to match."""
         return bool(self.statuses or self.also) or (self.since, self.until) != (ALWAYS, NEVER)
 
     def fits(self, record: Record) -> bool:
-        """Whether a record is wanted."""
+        """Return whether a record matches."""
         return (
             (not self.character or record.character == self.character)
             and (not self.statuses or record.status in self.statuses)
@@ -95,7 +96,7 @@ class Wanted:
 class Page:
     """Some records, the newest first. `cursor` leads to the next page.
 
-    back_to: so far back (RFC 3339, when records were created) it was looked, where that is not to the end.
+    back_to: how far back records were read (RFC 3339, by creation), if not all were.
     """
 
     records: list[Record]
@@ -105,9 +106,9 @@ class Page:
 
 @dataclass(frozen=True)
 class Counts:
-    """How many records there are. `cut`: at least so many have ended, among the newest that were read.
+    """Numbers of records. `cut`: there may be more ended jobs than were counted.
 
-    `refused`: queued jobs that the provider refused by themselves.
+    `refused`: queued jobs that the provider has refused.
     """
 
     by_status: dict[str, int]
@@ -120,7 +121,8 @@ class Counts:
 class Records:
     """The records of one stack. Errors of DynamoDB pass as botocore's ClientError.
 
-    `unreadable` is called with the id of a record of no known form, which is left out; without it that is an error.
+    `unreadable` is called with the id of a record that cannot be parsed, and the record is left out. Without it such a
+    record is an error.
     """
 
     def __init__(self, stack: Stack, unreadable: Callable[[str], object] | None = None) -> None:
@@ -128,7 +130,7 @@ class Records:
         self._reader = stack.reader(unreadable)
 
     def page(self, wanted: Wanted, limit: int, cursor: str | None = None) -> Page:
-        """One page of the records that are wanted. `cursor` is the last page's. Raises ValueError if it is none."""
+        """Return one page of matching records after the previous page's `cursor`. Raises ValueError if it is none."""
         keys = self._newest_keys(wanted, parse_cursor(cursor) if cursor else None)
         step = BATCH if wanted.chooses else min(BATCH, limit + 1)
         found: list[Record] = []
@@ -142,17 +144,17 @@ class Records:
                 if record is None or not wanted.fits(record):
                     continue
                 if len(found) == limit and last:
-                    return Page(found, cursor_after(wanted, last))
+                    return Page(found, cursor_after(wanted.places, last))
                 found.append(record)
                 last = key
             if stopped:
-                return Page(found, cursor_after(wanted, batch[-1]), batch[-1]["day"]["S"])
+                return Page(found, cursor_after(wanted.places, batch[-1]), batch[-1]["day"]["S"])
             if len(batch) < step:
                 return Page(found)
-        return Page(found, cursor_after(wanted, batch[-1]), batch[-1].get("created_at", {}).get("S"))
+        return Page(found, cursor_after(wanted.places, batch[-1]), batch[-1].get("created_at", {}).get("S"))
 
     def newest(self, limit: int, before: float = NEVER) -> tuple[list[Record], bool]:
-        """The newest `limit` records that were created before a time, and whether there may be more."""
+        """Return the newest `limit` records that were created before a time, and whether there may be more."""
         keys = list(islice(self._newest_keys(Wanted(until=before), None), limit + 1))
         more = len(keys) > limit or (bool(keys) and "job_id" not in keys[-1])
         ids = [key["job_id"]["S"] for key in keys[:limit] if "job_id" in key]
@@ -160,7 +162,10 @@ class Records:
         return [found[job_id] for job_id in ids if job_id in found], more
 
     def recent(self) -> tuple[list[Record], bool]:
-        """The WINDOW newest records, and whether there are more. Behind a backlog, half of them are older than it."""
+        """Return the WINDOW newest records, and whether there are more.
+
+        Behind a backlog, half of them are older than it.
+        """
         head = next(self._walk(QUEUED[0], forward=True), None)
         found, more = self.newest(WINDOW)
         oldest = min((record.created_at for record in found), default=ALWAYS)
@@ -170,7 +175,7 @@ class Records:
         return found, more
 
     def get(self, job_ids: Iterable[str]) -> dict[str, Record]:
-        """These records as they are now, by their ids; one that is gone is left out."""
+        """Return the present records with these ids; deleted ones are left out."""
         found: dict[str, Record] = {}
         ids = iter(job_ids)
         while batch := list(islice(ids, BATCH)):
@@ -179,20 +184,20 @@ class Records:
         return found
 
     def places(self, index: str, name: str, key: str) -> dict[str, str]:
-        """The ids of the records that stand at one of the PLACES, each with what says where there.
+        """Return the ids of the records at one of the PLACES, each with its sort key.
 
-        There are MOST_PLACES at most: what was sent last, and what goes next.
+        At most MOST_PLACES: the last ones that were sent, or the next ones in line.
         """
         place = (index, name, key)
         items = islice(self._walk(place, forward=place not in SENT), MOST_PLACES)
         return {item["job_id"]["S"]: item["place" if index == LINE_INDEX else "unfinished_at"]["S"] for item in items}
 
     def unsent(self, character: str, statuses: Sequence[Status]) -> Iterator[Record]:
-        """The records of these statuses, QUEUED or WAITING, one after another, so that not all of them are in memory.
+        """Yield the records with these statuses, QUEUED or WAITING, so that not all of them are in memory.
 
-        Of a record there is only what says whether it may be cancelled. One may come twice.
+        A record has only the attributes that decide whether it may be cancelled. It may be yielded twice.
         """
-        # The jobs that are due come first and last, so that none is missed that moves while it is read.
+        # The due jobs are read first and last, so that a job that moves meanwhile is not missed.
         places = [place for status in statuses for place in (*PLACES[status][::-1], *PLACES[status][1:])]
         keys = self._keys([(CHARACTER_INDEX, "character", character)] if character else places)
         attributes = ("job_id", "status", "bucket", "character", "pose", "created_at", "attempt", "requests")
@@ -201,18 +206,18 @@ class Records:
             yield from (record for record in found if record.status in statuses)
 
     def of_pose(self, character: str, pose: str) -> list[Record]:
-        """All jobs of one pose, the newest first; not what is only waited for."""
+        """Return all jobs of one pose, the newest first, without waiting uploads."""
         name = slug(f"{character}-{pose}", SLUG_LIMIT)
         keys = self._keys([(CHARACTER_INDEX, "character", character)])
         found = self.get(key["job_id"]["S"] for key in keys if key["job_id"]["S"].rpartition("-")[0] == name)
         return sorted((record for record in found.values() if record.pose == pose), key=newest, reverse=True)
 
     def ids_of(self, character: str) -> Iterator[str]:
-        """The ids of all records of a character, those of waiting uploads among them, the newest first."""
+        """Yield the ids of all records of a character, including waiting uploads, the newest first."""
         return self._reader.ids_of(character)
 
     def sent(self) -> list[Record]:
-        """What was claimed or has failed, and is not notified yet: job_id, status and updated_at of each."""
+        """Return job_id, status and updated_at of each job that was claimed or has failed, and is not notified yet."""
         keys = self._keys(SENT)
         found: list[Record] = []
         while batch := list(islice(keys, BATCH)):
@@ -220,14 +225,17 @@ class Records:
         return found
 
     def every(self) -> Iterator[Record]:
-        """All records one after another, without a bound: what was requested and what it cost, not what came of it."""
+        """Yield all records, without a limit.
+
+        They have the requests and their costs, but not the outputs.
+        """
         named = ("job_id", "status", "character", "pose", "attempt", "created_at", "request_id", "requests", "error")
         return self._reader.every(named)
 
     def counts(self, sent: Iterable[Record]) -> Counts:
-        """How many records there are of each status: the unfinished exactly, the ended among the newest.
+        """Return the number of records with each status: the unfinished exactly, the ended among the newest.
 
-        `sent` are those that are not notified yet.
+        `sent` are the records that are not notified yet.
         """
         unfinished = Counter(record.status for record in sent)
         by_status = {
@@ -247,34 +255,38 @@ class Records:
         )
 
     def count(self, places: Iterable[tuple[str, str, str]]) -> int:
-        """How many records stand at some of the PLACES. A megabyte of an index, about 7,000 of them, is one call."""
+        """Return the number of records at some of the PLACES.
+
+        One call counts a megabyte of an index, about 7,000 records.
+        """
         return self._reader.count(places)
 
     # ---- the ways to read --------------------------------------------------------------------------------------------
 
-    def _newest_keys(self, wanted: Wanted, start: "Cursor | None") -> Iterator[dict[str, Any]]:
-        """The keys of the records that may be wanted, the newest first, from after `start` on.
+    def _newest_keys(self, wanted: Wanted, start: Cursor | None) -> Iterator[dict[str, Any]]:
+        """Yield the keys of records that may match, the newest first, after `start`.
 
-        Where too many days are empty the last one is a day alone. Raises ValueError if `start` is no place of theirs.
+        If too many days are empty, the last key has only a day. Raises ValueError if `start` is not one of these
+        places.
         """
         places = wanted.places
         if places is None:
-            yield from self._by_day(wanted, start)
+            yield from self._byday_of(wanted, start)
             return
         if start:
             keys = [key for _, _, key in places]
             if start.key not in keys:
-                raise ValueError("the page's cursor is of other filters")
+                raise ValueError("the page's cursor belongs to other filters")
             places = places[keys.index(start.key) :]
         for place in places:
             yield from self._walk(place, start, wanted.until)
             start = None
 
-    def _by_day(self, wanted: Wanted, start: "Cursor | None") -> Iterator[dict[str, Any]]:
-        first = _day(rfc3339(min(self._stack.clock() + SKEW, wanted.until)))
-        last = _day(rfc3339(self._stack.created_at - SKEW))
+    def _byday_of(self, wanted: Wanted, start: Cursor | None) -> Iterator[dict[str, Any]]:
+        first = day_of(rfc3339(min(self._stack.clock() + SKEW, wanted.until)))
+        last = day_of(rfc3339(self._stack.created_at - SKEW))
         if start:
-            first = min(first, _day(start.key))  # a cursor of other filters has none
+            first = min(first, day_of(start.key))  # a cursor of other filters has no day
         for number in range(MOST_DAYS):
             day = first - timedelta(days=number)
             if day < last:
@@ -284,11 +296,11 @@ class Records:
         yield {"day": {"S": (first - timedelta(days=MOST_DAYS)).strftime(DATE)}}
 
     def _walk(
-        self, place: Place, start: "Cursor | None" = None, until: float = NEVER, *, forward: bool = False
+        self, place: Place, start: Cursor | None = None, until: float = NEVER, *, forward: bool = False
     ) -> Iterator[Key]:
-        """The keys at one place of an index, the last first, or `forward`."""
+        """Yield the keys at one place of an index, the last first, or `forward`."""
         index, name, key = place
-        by_creation = SORTED_BY[index] == "created_at"  # what changed before a time was created before it
+        by_creation = SORTED_BY[index] == "created_at"  # a record that changed before a time was created before it
         after = {name: key, SORTED_BY[index]: start.sort, "job_id": start.job_id} if start and start.job_id else None
         latest = rfc3339(until) if until != NEVER and by_creation else ""
         return self._reader.newest_keys(place, until=latest, after=after, forward=forward)
@@ -298,48 +310,10 @@ class Records:
             yield from self._reader.keys(place)
 
     def _get(self, keys: Sequence[Key], attributes: Sequence[str] = ()) -> list[Record]:
-        """The records of up to a hundred keys; one that is gone is left out."""
+        """Return the records with up to a hundred keys; deleted ones are left out."""
         return self._reader.get((key["job_id"]["S"] for key in keys), attributes)
 
 
 def is_refused(record: Record) -> bool:
-    """Whether the provider refused this job by itself, while it is not decided yet whose fault that is."""
+    """Return whether the provider has refused this job, and it is not decided yet whether the job is at fault."""
     return record.status is Status.QUEUED and record.reason_code == ReasonCode.REFUSED
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """Where a page begins: after a record at a place of an index, or, without a job id, at that place's first one."""
-
-    key: str
-    sort: str = ""
-    job_id: str = ""
-
-
-def cursor_after(wanted: Wanted, key: dict[str, Any]) -> str:
-    """The cursor of the page that begins after a key of an index."""
-    places = wanted.places
-    index, name, _ = places[0] if places else (DAY_INDEX, "day", "")
-    if places:
-        index, name, _ = next(place for place in places if key.get(place[1], {}).get("S") == place[2])
-    parts = [key[part].get("S", "") for part in (name, SORTED_BY[index], "job_id") if part in key]
-    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
-
-
-def parse_cursor(cursor: str) -> Cursor:
-    """Where a page begins. Raises ValueError if it is no cursor."""
-    try:
-        parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if not all(isinstance(part, str) for part in parts):
-            raise TypeError
-        return Cursor(*parts)
-    except (ValueError, TypeError):
-        raise ValueError(f"no page begins at {cursor}") from None
-
-
-def _day(time: str) -> datetime:
-    """The day of a time (RFC 3339). Raises ValueError if it is none."""
-    try:
-        return datetime.strptime(time[:10], DATE).replace(tzinfo=UTC)
-    except ValueError:
-        raise ValueError("the page's cursor is of other filters") from None

@@ -1,4 +1,4 @@
-"""What explains a record besides itself: the gate, the line, how long jobs take."""
+"""What explains a record, besides itself: the gate, the line, and how long jobs take."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,17 +12,16 @@ from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import RateLimit
 
 MOST_COUNTED = 1000
-"""Jobs in line that are counted, to say how many are before one."""
+"""The most jobs in line that are counted before a job."""
 
 
 @dataclass(frozen=True)
 class Situation:
-    """What a job's state depends on besides its record. `now` is in seconds since the epoch.
+    """The state that a job's explanation depends on, besides its record. `now` is in seconds since the epoch.
 
-    `gate` is the gate's state, `opening` when it lets jobs through next. `command` makes the next step, a command on
-    the same stack. `before` counts the jobs in line before a place, up to MOST_COUNTED. `credits`: what is left on the
-    provider's account, None where that is not known. `layout`: where uploads lie. `subject` begins
-    the sentences on a job instead of its id, where that stands beside them.
+    gate: the gate's state. opening: when the gate next lets jobs through. command: builds a command line for the
+    same stack. before: counts the jobs in line before a place, up to MOST_COUNTED. credits: the provider's remaining
+    credits, None if unknown. layout: where uploads are. subject: the beginning of sentences, if not the job's id.
     """
 
     gate: GateState
@@ -40,7 +39,7 @@ class Situation:
 
     @classmethod
     def of(cls, stack: Stack) -> "Situation":
-        """The situation of a stack now."""
+        """Return the situation of a stack now."""
         now = stack.clock()
         gate = stack.gate.read(now)
         return cls(
@@ -58,12 +57,15 @@ class Situation:
         )
 
     def send_time_after(self, jobs: int) -> float | None:
-        """When the job is sent that has so many before it in line; None where the budget does not pay for so many."""
+        """Return when the job with so many jobs before it is sent.
+
+        None if the budget does not pay for so many.
+        """
         if jobs >= self.opening.most:
             return None
         return max(self.gate.until, self.opening.at) + jobs * self.opening.interval
 
     @property
     def typical_seconds(self) -> float:
-        """How long a job took lately: the median."""
+        """Return the median duration of recent jobs."""
         return sorted(self.latency.tenths)[len(self.latency.tenths) // 2] / 10

@@ -1,4 +1,4 @@
-"""The timeline of a job: what happened when, what it made, and where to look further."""
+"""Return the timeline of a job: what happened when, the outputs, and where to find more."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,19 +21,19 @@ from posedrop.segmind.requests import Fate, Request
 FATES = {
     Fate.SENT: "no response yet",
     Fate.ACCEPTED: "accepted",
-    Fate.SERVER_FAULT: "answered 5xx, the provider's history is to be asked",
-    Fate.UNKNOWN: "no usable response, the provider's history is to be asked",
+    Fate.SERVER_FAULT: "got a 5xx; the provider's history will be searched",
+    Fate.UNKNOWN: "got no usable response; the provider's history will be searched",
     Fate.ABSENT: "the provider's history does not have it",
     Fate.UNRESOLVED: "the provider's history cannot say whether it exists",
     Fate.FAILED: "failed at the provider",
-    Fate.GONE: "the provider does not know it any more",
+    Fate.GONE: "the provider does not have it any more",
 }
-"""What became of a request, in words."""
+"""The outcome of a request, in words."""
 
 
 @dataclass(frozen=True)
 class TimelineEvent:
-    """Something that happened at a time (RFC 3339)."""
+    """An event at a time (RFC 3339)."""
 
     at: str
     what: str
@@ -42,7 +42,7 @@ class TimelineEvent:
 
 @dataclass(frozen=True)
 class Execution:
-    """The execution of the last attempt. `status` is None where it was not started; `url` is of the AWS console."""
+    """The execution of the last attempt. `status` is None if it was not started; `url` is in the AWS console."""
 
     arn: str
     status: str | None
@@ -51,11 +51,11 @@ class Execution:
 
 @dataclass(frozen=True)
 class Timeline:
-    """All there is to say of a job. `notification` is what was published, or will be; None before the end.
+    """Everything about a job. `notification` is what was published, or will be; None before the end.
 
-    `cost_usd` is what all its requests cost, None where that is not known of one of them.
+    `cost_usd` is the cost of all its requests, None if one of them is unknown.
 
-    `unread` says what else there might have been to say, and why it is not known.
+    `unread` lists the missing information, with the reasons.
     """
 
     record: Record
@@ -94,7 +94,10 @@ def timeline(stack: Stack, job_id: str) -> Timeline:
 
 
 def seconds_to_result(record: Record) -> float | None:
-    """Seconds from the upload to the result, None before it is there: of a later attempt, since that was asked for."""
+    """Return the seconds from the upload to the result, None before the end.
+
+    For a later attempt they count from its request.
+    """
     began = record.queued_at if record.attempt > 1 and record.queued_at else record.created_at
     if record.status is not Status.SUCCEEDED or not record.completed_at or not began:
         return None
@@ -126,7 +129,7 @@ def _end(record: Record) -> tuple[str, str]:
 
 
 def _request(request: Request) -> list[tuple[float | None, str, str]]:
-    """When a request was sent, with what became of it."""
+    """Return when a request was sent, and its outcome."""
     attempt = f"attempt {request.attempt}"
     known = f" ({request.request_id})" if request.request_id else ""
     known += f", {usd(request.cost_usd)}" if request.cost_usd is not None else ""
@@ -137,7 +140,7 @@ def _request(request: Request) -> list[tuple[float | None, str, str]]:
 
 
 def _uploads(stack: Stack, record: Record) -> tuple[list[TimelineEvent], list[str]]:
-    """When the images came that were read, and what cannot be said of that: S3 knows as long as it has them."""
+    """Return when the images were uploaded, and which of these times are unknown. Only S3 has them."""
     found, unread = [], []
     for name, stored in record.inputs.items():
         version = {"VersionId": stored["version_id"]} if stored.get("version_id") else {}
@@ -145,7 +148,7 @@ def _uploads(stack: Stack, record: Record) -> tuple[list[TimelineEvent], list[st
             head = stack.client("s3").head_object(Bucket=stored["bucket"], Key=stored["key"], **version)
         except ClientError as exc:
             code = exc.response["Error"]["Code"]
-            why = "it is not there any more" if code in GONE else f"S3 says {code}"
+            why = "the file does not exist any more" if code in GONE else f"S3 says {code}"
             unread.append(f"when the {name} was uploaded: {why}")
             continue
         found.append(TimelineEvent(rfc3339(head["LastModified"].timestamp()), f"{name} uploaded", stored["key"]))
@@ -162,7 +165,7 @@ def _execution(stack: Stack, record: Record) -> Execution | None:
     try:
         status: str | None = stack.client("stepfunctions").describe_execution(executionArn=arn)["status"]
     except ClientError as exc:
-        # They are forgotten after 90 days (AWS Step Functions developer guide, quotas).
+        # Executions are deleted after 90 days (AWS Step Functions developer guide, quotas).
         if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
             raise
         status = None
@@ -170,5 +173,5 @@ def _execution(stack: Stack, record: Record) -> Execution | None:
 
 
 def waited(events: Sequence[TimelineEvent], index: int) -> float:
-    """Seconds between a event and the one before it."""
+    """Return the seconds between an event and the one before it."""
     return epoch(events[index].at) - epoch(events[index - 1].at) if index else 0.0

@@ -1,4 +1,4 @@
-"""What came of an upload: of each job, and of all together, for people, for programs and for spreadsheets."""
+"""Report the results of an upload, of each job and in total, for people, programs and spreadsheets."""
 
 import csv
 import io
@@ -13,16 +13,15 @@ from ops.inspect.plan import Outcome
 from posedrop.aws.record import Record, Status
 
 NOT_SENT, SENT, LEFT_OUT = "NOT_SENT", "SENT", "LEFT_OUT"
-"""The states of what is in no record: not uploaded, uploaded but not read yet, and no picture of a job."""
+"""The states without a record: not uploaded, uploaded but not read yet, and not used as a picture."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of one job. `picture`: the pose as it was named. `status`: a record's, or
-    NOT_SENT, SENT or LEFT_OUT.
+    """The result of one job. `picture`: the pose as it was named. `status`: a record's, or NOT_SENT, SENT or LEFT_OUT.
 
-    known: it was there already, so it cost nothing again. cost_usd: None where it is not known. images: paths, or
-    addresses where they were not fetched.
+    known: the job existed already, so it cost nothing again. cost_usd: None if unknown. images: paths, or addresses if
+    the images were not downloaded.
     """
 
     character: str
@@ -38,9 +37,9 @@ class Result:
 
 @dataclass(frozen=True)
 class UploadReport:
-    """What came of all jobs, and of files that make none. `cost_usd`: what its own jobs cost, as far as it is known.
+    """The results of all jobs, and of files that make none. `cost_usd`: the known cost of the upload's own jobs.
 
-    cost_unknown: how many of them have no known cost yet. open: those that have not ended.
+    cost_unknown: the number of jobs without a known cost. open: the number of jobs that have not ended.
     """
 
     jobs: int
@@ -60,7 +59,7 @@ def upload_report(
     images: Mapping[str, Sequence[str]],
     unsent: Mapping[str, str],
 ) -> UploadReport:
-    """Sum up an upload. `images` are those of each job, `unsent` says of keys that did not go why. Pure."""
+    """Return the report. `images` are those of each job, `unsent` the unsent keys with the reasons. Pure."""
     results = [_result(item, records, images, unsent) for item in prepared.items]
     results += [
         Result("", "", problem.what, "", NOT_SENT, False, None, [], problem.why) for problem in prepared.problems
@@ -105,7 +104,7 @@ def as_json(report: UploadReport) -> str:
 
 
 def as_csv(report: UploadReport) -> str:
-    """Write a report as CSV: a row for each job; several images stand in one cell, separated by |. Pure."""
+    """Return the report as CSV: a row for each job; several images are in one cell, separated by |. Pure."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(field.name for field in fields(Result))

@@ -69,7 +69,9 @@ def browser() -> Iterator["Browser"]:
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         # A container has no namespaces for the browser's own sandbox.
-        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        found = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-software-rasterizer"]
+        )
         yield found
         found.close()
 

@@ -234,7 +234,7 @@ def test_what_costs_more_by_now_is_asked_about_again(console: Console, visit: Vi
     console.pipeline.put("incoming/astrid/poses/dusk.png", data("pose", "dusk"))
     console.pipeline.put("incoming/astrid/poses/dusk.json", {"prompt": "rain"})
     send.click()
-    expect(page.locator(".toast")).to_contain_text("check it again")
+    expect(page.locator(".toast")).to_contain_text("check the plan again")
     expect(send).to_have_text("Send 2 jobs for about $0.059")
     expect(page.locator(".refusals")).to_contain_text("dusk")
 

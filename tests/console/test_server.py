@@ -162,7 +162,7 @@ def test_a_pause_is_reported_with_its_reason(console: Console) -> None:
     assert "no credits" in found["reason"]
     assert 0 < found["seconds"] <= 600
     assert "buy credits (406)" in found["step"]
-    assert "the next probe goes out by itself in 10 min" in found["step"]
+    assert "the next probe is sent in 10 min" in found["step"]
 
 
 def test_one_job_that_is_refused_is_no_pause(console: Console) -> None:
@@ -174,7 +174,10 @@ def test_one_job_that_is_refused_is_no_pause(console: Console) -> None:
     assert (summary["refused"], summary["pause"]) == (1, None)
     found = console.get(f"/api/jobs/{job.job_id}")
     assert found["card"]["headline"] == "refused for now"
-    assert "it alone, while others go on: the provider refused this job: it answered 403" in found["card"]["sentence"]
+    assert (
+        "is deferred, the other jobs continue: the provider refused this job: it answered 403"
+        in found["card"]["sentence"]
+    )
     assert re.sub("^It", f"Job {job.job_id}", found["card"]["sentence"]) == found["explanation"]["sentence"]
     assert [event["what"] for event in found["events"]].count("refused") == 1
 
@@ -188,7 +191,7 @@ def test_a_refused_job_is_one_of_all_while_the_account_is_paused(console: Consol
     assert found["card"]["headline"] != "refused for now"
     assert found["card"]["sentence"] is None
     assert found["explanation"]["reason"] == "paused"
-    assert "this job was refused itself" in found["explanation"]["sentence"]
+    assert "this job itself was refused" in found["explanation"]["sentence"]
 
 
 def test_no_answer_says_a_key(console: Console) -> None:
@@ -407,7 +410,7 @@ def test_a_plan_sends_nothing_and_says_what_it_costs(console: Console) -> None:
         ("walk.png", b"", "empty"),
         ("walk.png", image("png", (90, 120))[:-20], "truncated"),
         ("a\x01b.png", image(), "control characters"),
-        ("walk.json", b"{}", "would be another upload"),
+        ("walk.json", b"{}", "would be another kind of upload"),
     ],
 )
 def test_a_plan_says_what_the_contract_refuses(console: Console, name: str, data: bytes, why: str) -> None:
@@ -520,7 +523,7 @@ def test_an_upload_is_bound_to_the_price_that_was_agreed_to(console: Console) ->
     drop = console.drop(FACE, pose("walk"))
     usd = console.post("/api/plan", drop)["usd"]
     console.pipeline.put("incoming/hero/poses/sit.png", image("png", (9, 9), "gray"))
-    assert "check it again" in console.post("/api/uploads", {**drop, "usd": usd}, status=409)["error"]
+    assert "check the plan again" in console.post("/api/uploads", {**drop, "usd": usd}, status=409)["error"]
     assert console.post("/api/uploads", drop, status=400)["error"]
     assert keys(console) == ["incoming/hero/poses/sit.png"]
     assert console.post("/api/uploads", {**drop, "usd": 2 * usd}, status=202)
@@ -613,7 +616,7 @@ def test_what_is_there_already_is_not_uploaded_again(console: Console) -> None:
     found = console.post("/api/uploads", {**body, "usd": planned["usd"]}, status=202)
     assert found["files"] == 4  # the two new poses and their parameters, and no face
     until(lambda: len(keys(console)) == 14)
-    assert "there already" in console.post("/api/uploads", {**characters(console, "a"), "usd": 9}, status=409)["error"]
+    assert "exists already" in console.post("/api/uploads", {**characters(console, "a"), "usd": 9}, status=409)["error"]
 
 
 def test_a_pose_of_a_folder_keeps_its_own_job_file(console: Console) -> None:
@@ -646,7 +649,7 @@ def test_paths_are_arranged_as_characters(console: Console) -> None:
                 "parameters": {"": "c/a/job.json"},
             }
         ],
-        "left_out": [{"path": "c/a/notes.txt", "why": "it is no picture, by its name"}],
+        "left_out": [{"path": "c/a/notes.txt", "why": "its name is not that of a picture"}],
         "side_files": 1,
     }
     assert console.post("/api/arrange", {"paths": []}, status=400)["error"]
@@ -772,7 +775,7 @@ def test_again_with_the_same_seed_is_known(console: Console) -> None:
     console.handle()
     other = until(lambda: console.get("/api/jobs?text=walk-77")["jobs"])[0]
     path = f"/api/jobs/{card['job_id']}/again"
-    assert "there already" in console.post(path, {"seed": 77}, status=409)["error"]
+    assert "exists already" in console.post(path, {"seed": 77}, status=409)["error"]
     assert again(console, other, seed=78)[0]["pose"] == "walk-78"
 
 

@@ -166,7 +166,7 @@ def test_an_upload_goes_on_by_itself_when_the_stack_is_back(console: Console, mo
         reads: list[str] = []
         monkeypatch.setattr(sender, "_send", _down_at_first(console, sender._send, reads))
         upload = console.post("/api/uploads", drop, status=202)["upload"]
-        assert "goes on by itself" in page.wait_for("upload", lambda standing: standing["note"])["note"]
+        assert "continues by itself" in page.wait_for("upload", lambda standing: standing["note"])["note"]
         console.down = False
         assert page.wait("upload", upload=upload, state="done")["done"] == 2
 

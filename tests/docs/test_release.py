@@ -53,8 +53,8 @@ def test_what_agrees_is_not_complained_of(changelog: str) -> None:
 @pytest.mark.parametrize(
     ("version", "changelog", "template", "problem"),
     [
-        ("1.3", CHANGELOG, TEMPLATE, "no version of the form"),
-        ("1.03.0", CHANGELOG, TEMPLATE, "no version of the form"),
+        ("1.3", CHANGELOG, TEMPLATE, "not a version of the form"),
+        ("1.03.0", CHANGELOG, TEMPLATE, "not a version of the form"),
         ("1.3.0", CHANGELOG, "SemanticVersion: 1.2.9\n", "is 1.2.9, not 1.3.0"),
         ("1.3.0", CHANGELOG, "SemanticVersion: &Version 1.2.9\n", "is 1.2.9, not 1.3.0"),
         ("1.3.0", CHANGELOG, "", "is missing, not 1.3.0"),
@@ -63,10 +63,10 @@ def test_what_agrees_is_not_complained_of(changelog: str) -> None:
         ("1.3.0", "", TEMPLATE, "begins with nothing"),
         ("1.3.0", CHANGELOG.replace("2026-01-31", "Unreleased"), TEMPLATE, "1.2.9 has no date"),
         ("1.3.0", CHANGELOG.replace("2026-01-31", "31 January"), TEMPLATE, "1.2.9 has no date, but 31 January"),
-        ("1.3.0", CHANGELOG.replace("- Another.\n", ""), TEMPLATE, "1.2.9 says nothing"),
-        ("1.3.0", CHANGELOG.replace("## [1.2.9]", "## [next]"), TEMPLATE, "next is no version"),
-        ("1.3.0", CHANGELOG.replace("## [1.2.9]", "## [1.10.0]"), TEMPLATE, "do not descend"),
-        ("1.3.0", CHANGELOG.replace("## [1.2.9]", "## [1.3.0]"), TEMPLATE, "do not descend"),
+        ("1.3.0", CHANGELOG.replace("- Another.\n", ""), TEMPLATE, "1.2.9 has no text"),
+        ("1.3.0", CHANGELOG.replace("## [1.2.9]", "## [next]"), TEMPLATE, "next is not a version"),
+        ("1.3.0", CHANGELOG.replace("## [1.2.9]", "## [1.10.0]"), TEMPLATE, "not in descending order"),
+        ("1.3.0", CHANGELOG.replace("## [1.2.9]", "## [1.3.0]"), TEMPLATE, "not in descending order"),
     ],
 )
 def test_what_disagrees_is_named(version: str, changelog: str, template: str, problem: str) -> None:
@@ -80,7 +80,7 @@ def test_numbers_descend_as_numbers() -> None:
 
 def test_a_tag_is_the_version_behind_a_v() -> None:
     assert not_releasable("v1.3.0", "1.3.0", RELEASED) == []
-    assert not_releasable("1.3.0", "1.3.0", RELEASED) == ["the tag 1.3.0 is not v1.3.0, which pyproject.toml asks for"]
+    assert not_releasable("1.3.0", "1.3.0", RELEASED) == ["the tag 1.3.0 is not v1.3.0, the version in pyproject.toml"]
     assert len(not_releasable("v1.2.9", "1.3.0", RELEASED)) == 1
 
 

@@ -64,7 +64,7 @@ def test_a_folder_is_uploaded_reported_and_not_uploaded_twice(ops: Ops, tmp_path
     words = ("upload", str(tmp_path / "shoot"), "--prompt", "a picture", "-o", str(tmp_path / "out"))
     assert "there is no terminal to ask on" in ops(*words, code=2).stderr
     done = ops(*words, "--yes", "--report", str(tmp_path / "report.json"))
-    assert "notes.txt: it is no picture, by its name" in done.stderr
+    assert "notes.txt: its name is not that of a picture" in done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["succeeded"], report["not_sent"]) == (1, 0)
     (result, left_out) = report["results"]
@@ -72,7 +72,7 @@ def test_a_folder_is_uploaded_reported_and_not_uploaded_twice(ops: Ops, tmp_path
     assert (result["character"], result["pose"]) == ("shoot/hero", "stand")
     assert Path(result["images"][0]).read_bytes().startswith(b"\x89PNG")
     (hero / "notes.txt").unlink()
-    assert "All of it is there already: nothing is sent." in ops(*words).stderr
+    assert "All of these jobs exist already: nothing is sent." in ops(*words).stderr
 
 
 def test_a_failed_job_is_explained_and_tried_again(ops: Ops, stack: LocalStack) -> None:

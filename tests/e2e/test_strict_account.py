@@ -1,7 +1,7 @@
 """A stack in an account that bounds every role: deployed, a job run, a denial by the boundary, deleted."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,22 @@ def document(*statements: dict[str, str]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements})
 
 
+class StrictStack(LocalStack):
+    """A stack under a permissions boundary, with a bus: both were there before it."""
+
+    def _deploy(self, template: Path, env: Mapping[str, str]) -> None:
+        arn = self.client("iam").create_policy(PolicyName=POLICY, PolicyDocument=document(ALL))["Policy"]["Arn"]
+        self.client("events").create_event_bus(Name="images")
+        self.parameters |= {"PermissionsBoundary": arn, "EventBusName": "images"}
+        super()._deploy(template, env)
+
+
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """The stack under a permissions boundary, with a bus, web pages let in and a prefix of its own."""
-    directory: Path = tmp_path_factory.mktemp("strict")
-    with LocalStack(directory, parameters={"SettleSeconds": 1}, emulator=["--latency", "1"]) as stack:
-        arn = stack.client("iam").create_policy(PolicyName=POLICY, PolicyDocument=document(ALL))["Policy"]["Arn"]
-        stack.client("events").create_event_bus(Name="images")
-        bounds = {"PermissionsBoundary": arn, "EventBusName": "images", "CorsOrigins": "https://app.example.com"}
-        stack.parameters.update({**bounds, "UploadPrefix": PREFIX})
-        yield stack.update()
+    """Such a stack, with web pages let in and a prefix of its own."""
+    parameters = {"SettleSeconds": 1, "CorsOrigins": "https://app.example.com", "UploadPrefix": PREFIX}
+    with StrictStack(tmp_path_factory.mktemp("strict"), parameters=parameters, emulator=["--latency", "1"]) as stack:
+        yield stack
 
 
 def dispatch(stack: LocalStack) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from local.processes import Process, answers, free_port
+from local.processes import Process, free_port, responds
 
 ROOT = Path(__file__).parents[2]
 REGION = "us-east-1"
@@ -34,7 +34,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     }
     process.start([sys.executable, "-m", "local.chaos.gateway"], ROOT, {**kept, **settings})
     try:
-        process.wait_until(partial(answers, f"{url}/_ministack/health"), "MiniStack", 60)
+        process.wait_until(partial(responds, f"{url}/_ministack/health"), "MiniStack", 60)
         yield url
     finally:
         process.stop()

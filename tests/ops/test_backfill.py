@@ -75,7 +75,7 @@ def test_a_lost_event_is_sent_again_and_makes_its_job(pipeline: Pipeline, run: R
     assert (record["status"], record["parameters"]["prompt"]) == ("SUBMITTED", "sits")
     again = ask("backfill", "--yes")
     assert (again["with_jobs"], again["sent"], again["uploads"]) == (2, 0, [])
-    assert "Nothing is to be sent." in run("backfill").stdout
+    assert "There is nothing to send." in run("backfill").stdout
 
 
 def test_a_folder_from_before_the_stack(pipeline: Pipeline, run: Run, ask: Ask) -> None:
@@ -227,14 +227,14 @@ def test_all_that_was_found_is_in_the_report(pipeline: Pipeline, run: Run, tmp_p
     assert "30 uploads would be sent, their jobs cost at most 0.90 USD. Nothing was sent." in said
     lines = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
     assert [line["pose"] for line in lines] == [f"{number:02}" for number in range(30)]
-    assert "--json asks nothing" in run("backfill", "--json", code=2).stderr
+    assert "--json cannot ask" in run("backfill", "--json", code=2).stderr
 
 
 def test_what_the_queue_did_not_take_is_reported(pipeline: Pipeline, run: Run) -> None:
     lose(pipeline, FACE, WALK, SIT)
     failed = {"Successful": [], "Failed": [{"Id": "1", "SenderFault": False, "Code": "InternalError"}]}
     pipeline.hook("sqs", "SendMessageBatch", lambda **_: (SimpleNamespace(status_code=200), failed))
-    assert "the queue did not take 1 message of 2: run it again" in run("backfill", "--yes", code=1).stderr
+    assert "the queue refused 1 message of 2: run it again" in run("backfill", "--yes", code=1).stderr
 
 
 # ---- bounded memory --------------------------------------------------------------------------------------------------

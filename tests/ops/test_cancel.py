@@ -54,7 +54,7 @@ def test_cancel_asks_first(pipeline: Pipeline, two: list[str], run: Run) -> None
     asked = run("cancel", "--status", "queued", code=1, answer="n\n")
     assert "Cancel 2 jobs? Each ends as FAILED and is notified." in asked.stderr
     run("cancel", *two, code=1)  # nobody answers
-    assert "--json asks nothing" in run("cancel", *two, "--json", code=2).stderr
+    assert "--json cannot ask" in run("cancel", *two, "--json", code=2).stderr
     assert pipeline.receive(pipeline.queue_url) == []
     assert "2 jobs cancelled." in run("cancel", *two, two[0], answer="y\n").stdout
     assert statuses(pipeline) == {"walk": "FAILED", "sit": "FAILED", "pose": "WAITING"}
@@ -82,7 +82,7 @@ def test_cancel_what_fits(pipeline: Pipeline, ask: Ask, options: list[str], left
 def test_cancel_of_what_does_not_wait(pipeline: Pipeline, run: Run) -> None:
     pipeline.upload(FACE, WALK)
     job_id = str(pipeline.record()["job_id"])
-    assert f"{job_id} cannot be cancelled: it does not wait any more, it is SUBMITTED" in (
+    assert f"{job_id} cannot be cancelled: it is not waiting any more, it is SUBMITTED" in (
         run("cancel", job_id, "--yes", code=4).stderr
     )
     assert "there is no job nothing" in run("cancel", "nothing", "--yes", code=3).stderr
@@ -95,7 +95,7 @@ def test_cancel_of_a_job_that_may_have_been_paid(pipeline: Pipeline, run: Run, a
     pipeline.provider.submits = [httpx.Response(503)]
     pipeline.upload(FACE, WALK)
     job_id = str(pipeline.record()["job_id"])
-    assert "whether that is paid is still to be found out" in run("cancel", job_id, "--yes", code=4).stderr
+    assert "it is not known yet whether it is billed" in run("cancel", job_id, "--yes", code=4).stderr
     assert ask("cancel", "--status", "QUEUED", "--yes")["cancelled"] == 0
     assert pipeline.record()["status"] == "QUEUED"
 
@@ -112,7 +112,7 @@ def test_cancel_leaves_alone_what_is_sent_meanwhile(pipeline: Pipeline, two: lis
     end = pipeline.hook("sqs", "SendMessageBatch", claim)
     said = run("cancel", "--character", "hero", "--yes").stdout
     assert "1 job cancelled." in said
-    assert "1 job left alone, since it went on before:" in said
+    assert "1 job not cancelled, because of the status:" in said
     assert f"  {sent}: submitting" in said
     assert statuses(pipeline) == {"walk": "SUBMITTING", "sit": "FAILED", "pose": "WAITING"}
 
@@ -130,7 +130,7 @@ def test_cancel_leaves_alone_uploads_that_became_a_job(pipeline: Pipeline, two: 
 def test_cancel_that_is_not_done_in_time(pipeline: Pipeline, run: Run, stack: Stack, monkeypatch: Any) -> None:
     monkeypatch.setattr("ops.cli.shell.find", lambda target: stack)
     said = run("cancel", "--character", "hero", "--yes", "--timeout", "2s", code=6)
-    assert "2 jobs not decided in time; the messages are handled by themselves" in said.stderr
+    assert "2 jobs not decided in time; the messages will still be handled" in said.stderr
     messages = [json.loads(message["Body"]) for message in pipeline.receive(pipeline.queue_url)]
     assert sorted(message["attempt"] for message in messages if "cancel" in message) == [1, 1]
 

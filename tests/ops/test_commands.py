@@ -76,7 +76,7 @@ def test_status_of_a_stack_that_is_well(pipeline: Pipeline, ask: Ask, run: Run) 
 
 
 def test_status_says_what_is_left_of_the_credits(pipeline: Pipeline, ask: Ask, run: Run) -> None:
-    assert re.search(r"Credits +not known", run("status").stdout)
+    assert re.search(r"Credits +unknown", run("status").stdout)
     pipeline.provider.credits = httpx.Response(200, json={"credits": 2.94, "free-credits": 0})
     pipeline.upload(FACE, WALK)
     pipeline.clock.now += 180
@@ -104,7 +104,7 @@ def test_status_says_one_refused_job_from_a_refused_account(pipeline: Pipeline, 
     pipeline.upload(FACE, WALK)
     found = ask("status", "--check")
     assert (found["jobs"]["refused"], found["pause"], found["problems"]) == (1, None, [])
-    assert "1 queued job: tried again later, behind the others, which go on" in run("status").stdout
+    assert "1 queued job: tried again later, behind the others, which continue" in run("status").stdout
 
 
 def test_status_says_of_dead_letters_and_of_a_bucket_that_is_not_set_up(
@@ -193,8 +193,8 @@ def test_status_and_explain_say_of_a_bucket_in_another_region(pipeline: Pipeline
     answer = (SimpleNamespace(status_code=200), {"BucketRegion": "us-west-2"})
     pipeline.hook("s3", "HeadBucket", lambda **_: answer)
     (problem,) = ask("status", "--check", code=5)["problems"]
-    assert problem["what"].endswith(f"{BUCKET} is in us-west-2, and its events do not come to {REGION}")
-    assert problem["next_step"] == f"deploy the stack in us-west-2, or take a bucket in {REGION}"
+    assert problem["what"].endswith(f"{BUCKET} is in us-west-2, and its events do not reach {REGION}")
+    assert problem["next_step"] == f"deploy the stack in us-west-2, or use a bucket in {REGION}"
     found = ask("explain", WALK[0])
     assert (found["reason"], found["next_step"]) == ("no-events", problem["next_step"])
 
@@ -206,7 +206,7 @@ def test_status_says_what_of_a_bucket_cannot_be_checked(
     notifications.clear()
     pipeline.break_call("s3", "GetBucketVersioning")
     unknown, missing = ask("status", "--check", code=5)["problems"]
-    assert unknown["what"] == f"it cannot be checked whether the upload bucket {BUCKET} keeps versions: AccessDenied"
+    assert unknown["what"] == f"cannot check whether the upload bucket {BUCKET} keeps versions: AccessDenied"
     assert "docs/security.md" in unknown["next_step"]
     assert missing["what"] == f"the upload bucket {BUCKET} sends no events to EventBridge"
 
@@ -402,11 +402,11 @@ def test_show_says_what_it_could_not_read(pipeline: Pipeline, ask: Ask, run: Run
     record = pipeline.record()
     pipeline.s3.delete_object(Bucket=BUCKET, Key=FACE[0], VersionId=record["inputs"]["face"]["version_id"])
     found = ask("show", record["job_id"])
-    assert found["unread"] == ["when the face was uploaded: it is not there any more"]
+    assert found["unread"] == ["when the face was uploaded: the file does not exist any more"]
     pipeline.break_call("s3", "HeadObject")
     found = ask("show", record["job_id"])
     assert found["unread"][1] == "when the pose was uploaded: S3 says AccessDenied"
-    assert "Not known: when the face was uploaded: S3 says AccessDenied" in run("show", record["job_id"]).stdout
+    assert "Unknown: when the face was uploaded: S3 says AccessDenied" in run("show", record["job_id"]).stdout
 
 
 def test_show_of_what_waits(pipeline: Pipeline, run: Run) -> None:
@@ -466,7 +466,7 @@ def test_retry_reads_the_folder_of_a_job_that_was_never_sent(pipeline: Pipeline,
     (message,) = pipeline.receive(pipeline.queue_url)
     pipeline.handle(message["Body"])
     assert pipeline.records()[planned["makes"]]["status"] == Status.SUBMITTED
-    assert f"they are {planned['makes']}, which is SUBMITTED" in run("retry", job_id, "--yes", code=4).stderr
+    assert f"they make {planned['makes']}, which is SUBMITTED" in run("retry", job_id, "--yes", code=4).stderr
     pipeline.s3.delete_object(Bucket=BUCKET, Key=FACE[0])
     assert "lacks a face" in run("retry", job_id, "--yes", code=4).stderr
 
@@ -474,7 +474,7 @@ def test_retry_reads_the_folder_of_a_job_that_was_never_sent(pipeline: Pipeline,
 def test_retry_can_insist(pipeline: Pipeline, run: Run) -> None:
     job_id = fail(pipeline)
     asked = run("retry", "--buy-again", job_id, answer="y\n")
-    assert "then it is paid twice. Begin?" in asked.stderr
+    assert "then the job is paid twice. Begin?" in asked.stderr
     (message,) = pipeline.receive(pipeline.queue_url)
     assert json.loads(message["Body"]) == {"retry": job_id, "buy_again": True}
 
@@ -569,7 +569,7 @@ def test_upload_asks_before_it_makes_more_jobs_than_poses(pipeline: Pipeline, ru
         (["--character", "a/poses/b"], "'poses' is reserved"),
         (["--context", "[]"], "context must be object"),
         (["{text}"], "/notes.txt: this is text: upload a picture"),
-        (["{walk}"], "/walk.png: another pose is named walk, too"),
+        (["{walk}"], "/walk.png: another pose is also named walk"),
         (["{broken}"], "/broken.png: this is text: upload a picture"),
     ],
 )
@@ -594,7 +594,7 @@ def test_upload_without_a_prompt_is_refused(
 ) -> None:
     monkeypatch.setenv("DEFAULT_PROMPT_PARAMETER", "")
     run = request.getfixturevalue("run")
-    assert "say --prompt" in run("upload", *files, code=4).stderr
+    assert "use --prompt" in run("upload", *files, code=4).stderr
     assert "waits for a prompt" in run("dry-run", *files).stdout
 
 
@@ -620,11 +620,11 @@ def test_dry_run_of_a_character(pipeline: Pipeline, ask: Ask, run: Run) -> None:
     assert outcomes == {"walk": "known", "sit": "new", "run": "refused", "jump": "waiting"}
     assert found["usd"] == 0.0294
     assert "1 new job, about 0.0294 USD. Nothing was sent." in run("dry-run", "hero", code=4).stdout
-    assert "No poses" in run("dry-run", "nobody").stdout
+    assert "There are no poses" in run("dry-run", "nobody").stdout
 
 
 def test_dry_run_of_a_face_alone(run: Run, files: tuple[str, str]) -> None:
-    assert "name a pose, too" in run("dry-run", files[0], code=2).stderr
+    assert "add a pose" in run("dry-run", files[0], code=2).stderr
 
 
 # ---- redrive, sweep --------------------------------------------------------------------------------------------------
@@ -635,7 +635,7 @@ def test_redrive_moves_the_dead_letters_to_their_queues(pipeline: Pipeline, run:
     pipeline.handle("not a message")
     asked = run("redrive", code=1, answer="n\n")
     assert "not JSON" in asked.stderr
-    assert "Move 1 message back to the queues they are for? What" in asked.stderr
+    assert "Send 1 message back to the queues? Jobs" in asked.stderr
     job = {"submit": "hero-walk-0123456789abcdef", "number": 3}
     source = {"source": {"DataType": "String", "StringValue": "submits"}}
     for body, attributes in ((json.dumps(job), {}), ("what submit cannot read", source)):

@@ -98,9 +98,9 @@ def test_the_command_says_known_and_estimated_apart(paid: Pipeline, run: Run) ->
 
 
 def test_since_a_day_or_a_while(paid: Pipeline, run: Run) -> None:
-    assert "Nothing was requested" in run("costs", "--since", "2999-01-01").output
+    assert "There were no requests" in run("costs", "--since", "2999-01-01").output
     paid.clock.now += 2 * DAY
-    assert "Nothing was requested" in run("costs", "--since", "1d").output
+    assert "There were no requests" in run("costs", "--since", "1d").output
     assert "hero" in run("costs", "--since", "3d", "--by", "character").output
     assert "neither a duration" in run("costs", "--since", "yesterday", code=2).stderr
 
@@ -112,5 +112,5 @@ def test_show_says_what_a_job_cost_and_never_zero_for_unknown(paid: Pipeline, ru
         costs[item["pose"]] = found["cost_usd"]
         assert found["notification"]["metrics"]["cost_usd"] == found["cost_usd"]
         line = next(line for line in run("show", job_id).output.splitlines() if line.startswith("  Cost"))
-        assert line.split(maxsplit=1)[1] == ("not known" if found["cost_usd"] is None else "0.0500 USD")
+        assert line.split(maxsplit=1)[1] == ("unknown" if found["cost_usd"] is None else "0.0500 USD")
     assert sorted(costs.values(), key=str) == [0.05, None]

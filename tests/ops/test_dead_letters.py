@@ -32,7 +32,7 @@ def test_each_says_what_it_is_and_whether_it_helps_to_send_it_again(stack: Stack
     }
     assert found[POSE].what == "hero / walk"
     assert found[UPLOAD].what == "The upload incoming/hero/face.png"
-    assert "which is not there" in found[GONE].what
+    assert "which does not exist" in found[GONE].what
     assert "cannot be read" in found["no JSON"].what
     assert {letter.reason for letter in found.values()} == {"it failed"}
     assert len(list_letters(stack)) == 4  # they stay

@@ -31,7 +31,7 @@ def test_each_is_listed_with_its_reason(pipeline: Pipeline, run: Run, ask: Ask) 
     assert {letter["message_id"]: letter["helps"] for letter in found} == dict.fromkeys(ids, False)
     said = run("dead-letters").stdout
     assert all(letter_id[:8] in said for letter_id in ids)
-    assert f"{NOBODY}, which is not there. It will fail again: discard it" in said
+    assert f"{NOBODY}, which does not exist. It will fail again: discard it" in said
     assert "no such job" in said
     assert "received too often" in said
     assert said.splitlines()[-1] == ".venv/bin/python -m ops dead-letters --redrive ID, or --discard ID"
@@ -43,8 +43,8 @@ def test_one_by_one(pipeline: Pipeline, run: Run, ask: Ask) -> None:
     hopeless = bury(pipeline, {"retry": NOBODY}, reason="no such job")
     useful = bury(pipeline, {"submit": job_id}, reason="its function died")
     asked = run("dead-letters", "--discard", hopeless, "--redrive", useful[:12], code=1, answer="n\n")
-    assert f"Discard: A wish to retry {NOBODY}" in asked.stderr
-    assert f"Redrive: A wish to send {job_id}: its function died" in asked.stderr
+    assert f"Discard: A request to retry {NOBODY}" in asked.stderr
+    assert f"Redrive: A request to send {job_id}: its function died" in asked.stderr
     assert len(ask("dead-letters")) == 2
     done = ask("dead-letters", "--discard", hopeless, "--redrive", useful[:12], "--yes")
     assert done == {"discarded": 1, "redriven": 1}
@@ -57,11 +57,11 @@ def test_an_id_that_is_none(pipeline: Pipeline, run: Run, ask: Ask) -> None:
         bury(pipeline, "x")
     assert "there is no dead letter nothing" in run("dead-letters", "--discard", "nothing", "--yes", code=3).stderr
     said = run("dead-letters", "--discard", "", "--yes", code=3).stderr
-    assert "is the beginning of 2 ids: say more of it" in said
+    assert "is the beginning of 2 ids: type more of the id" in said
     assert len(ask("dead-letters")) == 2
 
 
 def test_redrive_leads_to_it(pipeline: Pipeline, stack: Stack, run: Run) -> None:
     bury(pipeline, "x", reason="not JSON")
     said = run("redrive", code=1, answer="n\n").stderr
-    assert "Which ones it will not help: .venv/bin/python -m ops dead-letters" in said
+    assert "To see which ones redriving does not help: .venv/bin/python -m ops dead-letters" in said

@@ -80,7 +80,7 @@ TWELVE = {
         "-m ops retry hero-walk-",
     ),
     "duplicate": (succeed_twice, WALK[0], "the same content as job hero-walk-", "s3://posedrop-outputs/outputs/hero/"),
-    "waiting-limit": (uploads(FACE, SIT, WALK), WALK[0], "within the plan's request limit", "goes on by itself"),
+    "waiting-limit": (uploads(FACE, SIT, WALK), WALK[0], "within the plan's request limit", "continues by itself"),
     "paused": (refuse_account, WALK[0], "paused for the whole account: the provider answered 401", "valid API key"),
     "failed-at-provider": (
         fail,
@@ -167,7 +167,7 @@ def test_what_is_left_to_settle(pipeline: Pipeline, ask: Ask) -> None:
     pipeline.clock.now -= 59
     found = ask("explain", WALK[0])
     assert found["reason"] == "settling"
-    assert "left to settle for 5 s" in found["sentence"]
+    assert "waits 5 s after an upload" in found["sentence"]
 
 
 def test_a_file_that_another_ending_outdoes(pipeline: Pipeline, ask: Ask) -> None:
@@ -304,7 +304,7 @@ def test_a_provider_that_is_not_available(pipeline: Pipeline, ask: Ask) -> None:
     found = ask("explain", WALK[0])
     assert found["reason"] == "deferred"
     assert "the provider answered 503" in found["sentence"]
-    assert "the provider's history is asked in 60 s before it is sent again" in found["sentence"]
+    assert "its history is searched in 60 s before the job is sent again" in found["sentence"]
 
 
 def test_a_job_that_is_refused_alone(pipeline: Pipeline, ask: Ask) -> None:
@@ -312,9 +312,9 @@ def test_a_job_that_is_refused_alone(pipeline: Pipeline, ask: Ask) -> None:
     pipeline.upload(FACE, WALK)
     found = ask("explain", WALK[0])
     assert found["reason"] == "refused"
-    assert "it alone, while others go on" in found["sentence"]
+    assert "is deferred, the other jobs continue" in found["sentence"]
     assert "403" in found["sentence"]
-    assert "tried again in 16 min, behind the others" in found["next_step"]
+    assert "the next try is in 16 min, behind the others" in found["next_step"]
     assert "Rejected" in found["next_step"]
 
 
@@ -326,15 +326,15 @@ def test_an_account_that_is_refused(pipeline: Pipeline, ask: Ask) -> None:
         found = ask("explain", key)
         assert found["reason"] == "paused"
         assert "paused for the whole account: the provider answered 403" in found["sentence"]
-        assert "this job was refused itself" in found["sentence"]
+        assert "this job itself was refused" in found["sentence"]
         assert "give it access to the model (403)" in found["next_step"]
-        assert "the next probe goes out by itself in 15 min" in found["next_step"]
+        assert "the next probe is sent in 15 min" in found["next_step"]
 
 
 def test_a_failure_that_was_uploaded_again(pipeline: Pipeline, ask: Ask) -> None:
     fail(pipeline)
     pipeline.upload(FACE, WALK)
-    assert "is not tried again by itself" in ask("explain", WALK[0])["sentence"]
+    assert "does not retry the job" in ask("explain", WALK[0])["sentence"]
 
 
 NOW = 1_800_000_000.0  # that is 2027-01-15T08:00:00Z
@@ -407,17 +407,17 @@ SPENT = Spending(day=9.0, month=9.0, price=FIRST_PRICE)
         (
             situation(limit=RateLimitState(paused_until=NOW + 30)),
             Reason.WAITING_LIMIT,
-            "the provider answered 429; it goes on in about 30 s at the earliest",
+            "the provider answered 429; it continues in about 30 s at the earliest",
         ),
         (
             situation(Budget(daily=9.0), spending=SPENT),
             Reason.WAITING_BUDGET,
-            "the day's budget (DailyBudget) is spent: 9.00 of 9.00 USD; it goes on in about 16 h",
+            "the day's budget (DailyBudget) is spent: 9.00 of 9.00 USD; it continues in about 16 h",
         ),
         (
             situation(Budget(monthly=9.01), spending=SPENT),
             Reason.WAITING_BUDGET,
-            "the month's budget (MonthlyBudget) is spent: 9.00 of 9.01 USD; it goes on in about 17 d",
+            "the month's budget (MonthlyBudget) is spent: 9.00 of 9.01 USD; it continues in about 17 d",
         ),
     ],
 )
@@ -433,9 +433,9 @@ def test_a_closed_gate_is_why_a_job_waits(found: Situation, reason: Reason, word
     [
         (situation(before=0), Reason.WAITING_LIMIT, "with 0 jobs before it, within"),
         (situation(before=97, until=NOW + 60), Reason.WAITING_LIMIT, "with 97 jobs before it, within"),
-        (situation(before=97, until=NOW + 60), Reason.WAITING_LIMIT, "its turn comes in about 3 min."),
+        (situation(before=97, until=NOW + 60), Reason.WAITING_LIMIT, "it will be sent in about 3 min."),
         (situation(before=1000), Reason.WAITING_LIMIT, "1,000 jobs or more before it"),
-        (situation(before=1000), Reason.WAITING_LIMIT, "its turn comes in at least 21 min."),
+        (situation(before=1000), Reason.WAITING_LIMIT, "it will be sent in at least 21 min."),
         (
             situation(Budget(daily=9.0 + 2 * FIRST_PRICE), before=2, spending=SPENT),
             Reason.WAITING_BUDGET,
@@ -465,13 +465,13 @@ def queued(**changes: Any) -> Record:
 @pytest.mark.parametrize(
     ("code", "reason", "words"),
     [
-        (ReasonCode.REFUSED, Reason.REFUSED, "it alone, while others go on: x"),
-        (ReasonCode.SERVER_FAULT, Reason.DEFERRED, "the provider's history is asked in 60 s"),
-        (ReasonCode.EARLIER_REQUEST, Reason.DEFERRED, "nothing is paid before that is known"),
-        (ReasonCode.UNAVAILABLE, Reason.DEFERRED, "x; it is tried again in 60 s"),
-        (ReasonCode.AWS, Reason.DEFERRED, "x; it is tried again in 60 s"),
-        (ReasonCode.PAUSED, Reason.DEFERRED, "x; it is tried again in 60 s"),
-        ("SOMETHING_NEW", Reason.DEFERRED, "x; it is tried again in 60 s"),
+        (ReasonCode.REFUSED, Reason.REFUSED, "is deferred, the other jobs continue: x"),
+        (ReasonCode.SERVER_FAULT, Reason.DEFERRED, "its history is searched in 60 s"),
+        (ReasonCode.EARLIER_REQUEST, Reason.DEFERRED, "nothing is paid before the outcome is known"),
+        (ReasonCode.UNAVAILABLE, Reason.DEFERRED, "x; the next try is in 60 s"),
+        (ReasonCode.AWS, Reason.DEFERRED, "x; the next try is in 60 s"),
+        (ReasonCode.PAUSED, Reason.DEFERRED, "x; the next try is in 60 s"),
+        ("SOMETHING_NEW", Reason.DEFERRED, "x; the next try is in 60 s"),
     ],
 )
 def test_why_one_job_is_deferred_is_read_from_its_code(code: str, reason: Reason, words: str) -> None:
@@ -498,7 +498,7 @@ def test_a_look_up_goes_on_while_the_breaker_is_open() -> None:
     [
         (Cause.KEY_REFUSED, "valid API key"),
         (Cause.ACCOUNT_REFUSED, "buy credits (406)"),
-        (Cause.OUTCOMES_UNKNOWN, "no usable response, and may be billed"),
+        (Cause.OUTCOMES_UNKNOWN, "no usable response and may be billed"),
         (Cause.SERVER_FAULTS, "5xx"),
     ],
 )
@@ -506,13 +506,13 @@ def test_what_to_do_for_each_cause_of_a_pause(cause: Cause, words: str) -> None:
     breaker = Breaker(open_until=NOW + 120, cause=cause, reason="x")
     found = explain_record(replace(RECORD, status=Status.QUEUED), situation(breaker=breaker))
     assert words in found.next_step
-    assert "the next probe goes out by itself in 2 min" in found.next_step
+    assert "the next probe is sent in 2 min" in found.next_step
 
 
 @pytest.mark.parametrize(
     ("breaker", "words"),
     [
-        (Breaker(open_until=NOW - 1, cause=Cause.KEY_REFUSED, probe_until=NOW + 9), "a probe is under way"),
+        (Breaker(open_until=NOW - 1, cause=Cause.KEY_REFUSED, probe_until=NOW + 9), "a probe has been sent"),
         (Breaker(open_until=NOW - 1, cause=Cause.KEY_REFUSED), "the next job that is tried is the probe"),
     ],
 )

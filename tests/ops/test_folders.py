@@ -75,10 +75,10 @@ def test_what_makes_nothing_is_left_out_with_the_reason() -> None:
         "hero/poses/a/b.png",
     ]
     assert left_out(*files) == {
-        "hero/walk.heic": "walk.jpg is the picture of the same name",
-        "hero/walk.mov": "it is no picture, by its name",
-        "hero/notes.txt": "it is no picture, by its name",
-        "hero/poses/a/b.png": "below poses/ there are files only, no folders",
+        "hero/walk.heic": "walk.jpg, with the same name, is used",
+        "hero/walk.mov": "its name is not that of a picture",
+        "hero/notes.txt": "its name is not that of a picture",
+        "hero/poses/a/b.png": "below poses/ there may be files only, no folders",
     }
 
 
@@ -86,7 +86,7 @@ def test_job_files_belong_to_all_poses_or_to_one() -> None:
     files = ["hero/face.jpg", "hero/job.json", "hero/poses/walk.jpg", "hero/poses/walk.json", "hero/poses/run.json"]
     (hero,) = arrange(files, UploadLayout()).characters
     assert hero.parameters == {"": 1, "walk": 3}
-    assert left_out(*files) == {"hero/poses/run.json": "there is no pose run here that it could be for"}
+    assert left_out(*files) == {"hero/poses/run.json": "there is no pose run here that it belongs to"}
 
 
 def test_two_pictures_never_share_a_name() -> None:

@@ -173,17 +173,17 @@ def test_it_asks_first_and_shows_what_there_is(pipeline: Pipeline, stores: Any, 
     before = stores()
     asked = run("forget", "hero", answer="n\n", code=1)
     assert "3  versions and delete markers of uploads" in asked.stderr
-    assert "Remove all that is there of hero, for good?" in asked.stderr
-    assert "--json asks nothing" in run("forget", "hero", "--json", code=2).stderr
+    assert "Delete everything about hero permanently?" in asked.stderr
+    assert "--json cannot ask" in run("forget", "hero", "--json", code=2).stderr
     assert stores() == before
     said = run("forget", "hero", answer="y\n").stdout
     assert "3  versions of uploads" in said
     assert "1  record of a job" in said
     assert "the provider keeps the images of a request for seven days, at links that need no key" in said
-    assert "the table can be restored as it was within the last 35 days" in said
+    assert "the table can be restored to any time of the last 35 days" in said
     again = run("forget", "hero", "--yes")
-    assert "There are no uploads, outputs and records of hero." in again.stderr
-    assert "Nothing was left of hero." in again.stdout
+    assert "There are no uploads, outputs or records of hero." in again.stderr
+    assert "There was nothing of hero." in again.stdout
 
 
 def test_a_character_that_is_a_client_too(pipeline: Pipeline, stores: Any, ask: Ask) -> None:
@@ -217,8 +217,8 @@ def test_it_refuses_while_a_job_is_under_way(pipeline: Pipeline, stores: Any, ru
     job_id = str(pipeline.record()["job_id"])
     before = stores()
     refused = run("forget", "hero", "--yes", code=4)
-    assert f"1 job of hero under way, {job_id} among them: wait for the end, or say --abandon" in refused.stderr
-    assert f"{job_id} is under way: SUBMITTED" in refused.stderr
+    assert f"hero has 1 unfinished job, for example {job_id}: wait for the end, or use --abandon" in refused.stderr
+    assert f"{job_id} has not ended: SUBMITTED" in refused.stderr
     assert stores() == before
     pipeline.run_all()
     assert ask("forget", "hero", "--yes")["gone"]["records"] == 1
@@ -252,7 +252,7 @@ def test_what_is_under_way_is_ended_first_if_it_is_said(
     monkeypatch.setattr("ops.cli.shell.find", lambda target: replace(stack, sleep=notify))
     poses = {str(record["status"]): str(record["pose"]) for record in pipeline.records().values()}
     assert poses.keys() == {"SUBMITTED", "QUEUED"}
-    assert "2 jobs under way ends as FAILED" in run("forget", "hero", "--abandon", answer="n\n", code=1).stderr
+    assert "2 unfinished jobs will end as FAILED" in run("forget", "hero", "--abandon", answer="n\n", code=1).stderr
     found = ask("forget", "hero", "--abandon", "--yes")
     assert len(stopped) == 1
     assert f"-{poses['SUBMITTED']}-" in stopped[0]
@@ -314,7 +314,10 @@ def test_s3_may_refuse_to_delete_some(pipeline: Pipeline, run: Run, ask: Ask) ->
     refused = {"Errors": [{"Key": FACE[0], "VersionId": "v", "Code": "AccessDenied", "Message": "object lock"}]}
     end = pipeline.hook("s3", "DeleteObjects", lambda **_: (SimpleNamespace(status_code=200), refused))
     said = run("forget", "hero", "--yes", code=1).stderr
-    assert f"S3 would not delete some of {OUTPUTS} (AccessDenied: object lock): see to that, and run it again" in said
+    assert (
+        f"S3 refused to delete some objects of {OUTPUTS} (AccessDenied: object lock): fix that, and run it again"
+        in said
+    )
     end()
     assert ask("forget", "hero", "--yes")["gone"]["records"] == 1
 
@@ -361,7 +364,7 @@ def test_an_upload_that_cannot_be_read_is_in_the_report(pipeline: Pipeline, ask:
     pipeline.put(*FACE, StorageClass="GLACIER")
     found = ask("forget", "hero", "--yes")
     assert [stay["what"] for stay in found["stays"] if stay["where"] == "prepared"] == [
-        "what was prepared of 1 upload that could not be read, if anything was"
+        "images prepared from 1 upload that could not be read, if there are any"
     ]
     assert found["gone"]["uploads"] == 1
 
@@ -382,12 +385,12 @@ def test_messages_that_cannot_be_seen_are_counted(pipeline: Pipeline, stack: Sta
     found = ask("forget", "hero", "--yes")
     assert found["gone"]["messages"] == 1
     (stay,) = [stay for stay in found["stays"] if stay["where"] == "messages"]
-    assert stay["what"] == "1 message in the queues, delayed or being handled, may be about it"
+    assert stay["what"] == "1 message in the queues, delayed or in flight, may be about it"
 
 
 @pytest.mark.parametrize("name", ["", "incoming/", "a//b", "a/poses", "a/poses/b", "../a", "a\nb"])
 def test_names_that_no_character_has(name: str) -> None:
-    with pytest.raises(Refused, match="is the name of no character"):
+    with pytest.raises(Refused, match="cannot be the name of a character"):
         character_of(name, UploadLayout())
 
 

@@ -83,12 +83,12 @@ def test_what_programs_write_is_read(folder: Path, lines: list[str], how: dict[s
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["face,poses,propmt", ROW], "jobs.csv, line 1: 'propmt' is no column. Did you mean prompt?"),
-        (["face,poses,zzz", ROW], "jobs.csv, line 1: 'zzz' is no column."),
-        (["face,prompt", "anna.png,x"], "jobs.csv, line 1: there is no column 'poses'"),
+        (["face,poses,propmt", ROW], "jobs.csv, line 1: 'propmt' is not a column. Did you mean prompt?"),
+        (["face,poses,zzz", ROW], "jobs.csv, line 1: 'zzz' is not a column."),
+        (["face,prompt", "anna.png,x"], "jobs.csv, line 1: the column 'poses' is missing"),
         (["face,poses,seed,seed", "anna.png,walk.png,1,2"], "jobs.csv, line 1: there are 2 columns 'seed'"),
-        ([HEADER], "jobs.csv, line 1: there are no jobs in it"),
-        ([""], "jobs.csv, line 1: there are no jobs in it"),
+        ([HEADER], "jobs.csv, line 1: the list has no jobs"),
+        ([""], "jobs.csv, line 1: the list has no jobs"),
         ([HEADER, "anna.png,wlak.png,x"], "jobs.csv, line 2, poses: there is no file wlak.png. Did you mean walk.png?"),
         ([HEADER, "ana.png,walk.png,x"], "jobs.csv, line 2, face: there is no file ana.png. Did you mean anna.png?"),
         ([HEADER, "zzz/q.png,walk.png,x"], "jobs.csv, line 2, face: there is no file zzz/q.png"),
@@ -98,7 +98,7 @@ def test_what_programs_write_is_read(folder: Path, lines: list[str], how: dict[s
         ),
         ([HEADER, "hero,walk.png,x"], "jobs.csv, line 2, face: hero is a folder: name a picture"),
         ([HEADER, "anna.png,,x"], "jobs.csv, line 2, poses: a face without poses makes no job"),
-        ([HEADER, ROW, ROW], "jobs.csv, line 3, poses: walk.png is in line 2 already"),
+        ([HEADER, ROW, ROW], "jobs.csv, line 3, poses: walk.png is already in line 2"),
         (
             [HEADER, ROW, "anna.png,walk.png,at night"],
             "jobs.csv, line 3, poses: anna has a pose walk in line 2: name another character, or copy the picture "
@@ -111,7 +111,7 @@ def test_what_programs_write_is_read(folder: Path, lines: list[str], how: dict[s
         ),
         ([HEADER, ",walk.png,x"], "jobs.csv, line 2, face: it is missing, and no character is named"),
         (["character,face,poses", "../a,anna.png,walk.png"], "jobs.csv, line 2, character: "),
-        (["face,poses,seed", "anna.png,walk.png,2.5"], "jobs.csv, line 2, seed: '2.5' is no whole number"),
+        (["face,poses,seed", "anna.png,walk.png,2.5"], "jobs.csv, line 2, seed: '2.5' is not a whole number"),
         (
             ["face,poses,samples", "anna.png,walk.png,9"],
             "jobs.csv, line 2, samples: must be smaller than or equal to 4",
@@ -119,7 +119,7 @@ def test_what_programs_write_is_read(folder: Path, lines: list[str], how: dict[s
         (["face,poses,base_64", "anna.png,walk.png,ja"], "jobs.csv, line 2, base_64: 'ja' is neither true nor false"),
         (["face,poses,context", "anna.png,walk.png,{"], "jobs.csv, line 2, context: it is not JSON: "),
         ([HEADER, "anna.png,walk.png,x,y"], "jobs.csv, line 2: it has 4 values for 3 columns"),
-        ([HEADER + ",", "anna.png,walk.png,x,y"], "jobs.csv, line 2: 'y' stands below no heading"),
+        ([HEADER + ",", "anna.png,walk.png,x,y"], "jobs.csv, line 2: 'y' has no heading"),
         ([HEADER, 'anna.png,walk.png,"x', ROW], "jobs.csv, line 2: it cannot be read as CSV: "),
     ],
 )
@@ -133,9 +133,9 @@ def test_a_mistake_is_named_by_line_and_field(folder: Path, lines: list[str], sa
     [
         ("{", "it is not JSON: "),
         ("[" * 100_000, "it is not JSON: "),
-        ("[]", "it is no JSON object"),
-        ('{"face": "anna.png", "pose": "walk.png", "poses": "walk.png"}', "'pose' is no field. Did you mean poses?"),
-        ('{"face": 1, "poses": "walk.png"}', "it is no text"),
+        ("[]", "it is not a JSON object"),
+        ('{"face": "anna.png", "pose": "walk.png", "poses": "walk.png"}', "'pose' is not a field. Did you mean poses?"),
+        ('{"face": 1, "poses": "walk.png"}', "it is not a text"),
         ('{"face": "anna.png", "poses": [1]}', "it is neither a path nor a list of paths"),
         ('{"face": "anna.png", "poses": "walk.png", "seed": "x"}', "must be integer"),
     ],

@@ -122,7 +122,7 @@ def test_a_page_whose_filter_seldom_fits_is_bounded_and_goes_on(
     assert page.back_to == rfc3339(stack.clock() - EVERY * 299)
     assert (reads["BatchGetItem"], reads["records"]) == (3, 300)
     said = run("jobs", "--status", "FAILED").stderr
-    assert f"only jobs were read that were made since {page.back_to}" in said
+    assert f"only jobs created since {page.back_to}" in said
     assert f"--page {page.cursor}" in said
     assert [job_id for page in all_pages(stack, wanted, 20) for job_id in page] == [
         job_id for number, job_id in enumerate(jobs) if number >= 100 and number % 50 == 0

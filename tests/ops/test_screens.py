@@ -158,7 +158,7 @@ def test_the_preview_of_an_upload(shoot: Path, draw: Callable[..., Screen]) -> N
     screen = draw("upload", "shoot", code=1, answer="n\n")
     screen.check()
     text = " ".join(" ".join(screen.lines).split())
-    assert "Character New jobs There already Not sent Cost" in text
+    assert "Character New jobs Existing Not sent Cost" in text
     assert "shoot/hero 1 - 1 0.0294 USD" in text
     assert "none but has a long name.png: this is text: upload a picture" in text
     assert "Upload 4 files for 2 new jobs, about 0.0588 USD?" in text
@@ -223,7 +223,7 @@ def test_watching_draws_changes_survives_a_break_and_ends_with_an_interrupt(
     screen = draw("jobs", "--watch")
     assert pauses == [2.0, 2.0, 4.0, 8.0, 2.0]
     said = " ".join(" ".join(screen.printed).split())
-    assert re.search(r"http://dynamodb\.test.* It is read again in 4 s\.", said)
+    assert re.search(r"http://dynamodb\.test.* Next try in 4 s\.", said)
     last = screen.lines
     assert len([line for line in last if re.match(r"(succeeded|failed|waiting|in the model) ", line)]) == 4
     assert not any("Ctrl-C" in line for line in last)

@@ -22,8 +22,10 @@ def test_commands_and_statuses(run: Run) -> None:
     assert "No such command 'stauts'. Did you mean status?" in run("stauts", code=2).stderr
     assert run("quux", code=2).stderr.endswith("No such command 'quux'.\n")
     said = run("jobs", "--status", "faild", code=2).stderr
-    assert "'faild' is none of waiting, queued, submitting, submitted, succeeded, failed. Did you mean failed?" in said
-    assert "'DONE' is none of waiting, queued," in run("jobs", "--status", "DONE", code=2).stderr
+    assert (
+        "'faild' is not one of waiting, queued, submitting, submitted, succeeded, failed. Did you mean failed?" in said
+    )
+    assert "'DONE' is not one of waiting, queued," in run("jobs", "--status", "DONE", code=2).stderr
     assert "Did you mean character?" in run("costs", "--by", "charcter", code=2).stderr
 
 

@@ -139,7 +139,7 @@ def test_the_region_of_the_environment_is_the_aws_clis(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("words", "code", "line"),
     [
-        (["status"], 2, "Error: which stack? Say --stack NAME, or start a local one: make up"),
+        (["status"], 2, "Error: no stack is named: use --stack NAME, or start a local one: make up"),
         (["--stack", "other", "status", "--region", REGION], 3, f"Error: there is no stack other in {REGION}"),
         (
             ["status", "--stack", "mine", "--region", REGION],
@@ -165,7 +165,7 @@ def test_a_local_stack_that_is_gone(tmp_path: Path) -> None:
     state.write_text(json.dumps({"outputs": {}, "endpoint_url": "http://127.0.0.1:9", **keys}))
     result = run("status", "--stack", str(state))
     assert result.exit_code == 1
-    assert "does not answer: start it with make up" in result.stderr
+    assert "does not respond: start it with make up" in result.stderr
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "7", '{"region": "r"}', "not json"])

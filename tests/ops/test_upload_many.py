@@ -116,7 +116,7 @@ def test_one_folder_is_a_character_of_its_name_or_of_another(
     (made,) = [record for record in settled(pipeline) if record["character"] == "client/eva"]
     assert (made["parameters"]["seed"], made["parameters"]["prompt"]) == (4, "x")
     assert (
-        "--character names one character, and there are 2"
+        "--character names one character, but there are 2"
         in run("upload", str(here / "shoot"), "--character", "x", "--yes", code=4).stderr
     )
     assert (
@@ -141,7 +141,7 @@ def test_it_shows_what_it_would_do_and_asks(
     (here / "shoot/hero/notes.txt").write_bytes(b"x")
     (here / "shoot/lonely").mkdir()
     (here / "shoot/lonely/face.png").write_bytes(FACE[1])
-    assert "Say --yes: there is no terminal to ask on." in run("upload", "shoot", code=2).stderr
+    assert "Add --yes: there is no terminal to ask on." in run("upload", "shoot", code=2).stderr
     monkeypatch.setattr("ops.cli.shell.has_terminal", lambda: True)
     asked = run("upload", "shoot", code=1, answer="n\n").stderr
     assert keys(pipeline) == []
@@ -149,28 +149,28 @@ def test_it_shows_what_it_would_do_and_asks(
     assert rows["shoot/anna"] == ["1", "-", "-", "0.0294", "USD"]
     assert rows["shoot/hero"] == ["2", "-", "1", "0.0588", "USD"]
     assert "! shoot/hero/poses/broken.png: this is text: upload a picture" in asked
-    assert "! shoot/hero/notes.txt: it is no picture, by its name" in asked
+    assert "! shoot/hero/notes.txt: its name is not that of a picture" in asked
     assert "! shoot/lonely/face.png: a face without poses makes no job" in asked
     assert "Upload 5 files for 3 new jobs, about 0.0882 USD?" in asked
     done = run("upload", "shoot", "--no-wait", answer="y\n", code=4)
     assert "incoming/shoot/lonely/face.png" not in keys(pipeline)
     assert len(keys(pipeline)) == 5
-    assert done.stdout.splitlines()[-1] == "5 jobs: 2 not sent, 3 under way. Cost: 0 USD."
+    assert done.stdout.splitlines()[-1] == "5 jobs: 2 not sent, 3 not finished. Cost: 0 USD."
     assert done.stderr.endswith("Error: 2 not sent\n")
 
 
 def test_what_makes_nothing_is_refused(pipeline: Pipeline, run: Run, here: Path) -> None:
     (here / "empty").mkdir()
     asked = run("upload", "empty", "--yes", code=4).stderr
-    assert "! empty: it is empty" in asked
-    assert "none of it makes a job: nothing was sent" in asked
+    assert "! empty: the folder is empty" in asked
+    assert "no file makes a job: nothing was sent" in asked
     (here / "empty" / "a.png").write_bytes(WALK[1])
     (here / "empty" / "b.png").write_bytes(SIT[1])
     asked = run("upload", "empty", "--yes", code=4).stderr
-    assert "empty/a.png: no picture here is the face of empty by its name: name it face" in asked
+    assert "empty/a.png: no picture here is named as the face of empty: name it face" in asked
     assert "there is no file shot. Did you mean shoot?" in run("upload", "shot", "--yes", code=2).stderr
-    assert "not some of each" in run("upload", "shoot", "shoot/hero/face.png", code=2).stderr
-    assert "name a pose, too" in run("upload", "shoot/hero/face.png", code=2).stderr
+    assert "they cannot be mixed" in run("upload", "shoot", "shoot/hero/face.png", code=2).stderr
+    assert "add a pose" in run("upload", "shoot/hero/face.png", code=2).stderr
     assert keys(pipeline) == []
 
 
@@ -183,7 +183,7 @@ def test_the_same_folder_again_uploads_nothing(
     assert versions(pipeline) == there
     assert (again["known"], again["succeeded"], again["cost_usd"]) == (3, 3, 0)
     assert [each["job_id"] for each in again["results"]] == [each["job_id"] for each in first["results"]]
-    assert "All of it is there already: nothing is sent." in run("upload", "shoot").stderr
+    assert "All of these jobs exist already: nothing is sent." in run("upload", "shoot").stderr
 
 
 def test_an_upload_that_was_cut_goes_on_where_it_stopped(
@@ -200,7 +200,7 @@ def test_an_upload_that_was_cut_goes_on_where_it_stopped(
     pipeline.hook("s3", "PutObject", put)
     cut = run("upload", "shoot", "--yes", "--report", "report.csv", code=1)
     assert "AccessDenied" in cut.stderr
-    assert "Run it again: it goes on where it stopped." in cut.stderr
+    assert "Run the same command again to continue." in cut.stderr
     rows = list(csv.DictReader((here / "report.csv").read_text().splitlines()))
     assert len(rows) == 3
     assert sum(row["status"] == "NOT_SENT" for row in rows) >= 1
@@ -234,7 +234,7 @@ def test_an_interrupt_stops_after_the_files_under_way_and_the_next_run_goes_on(
     monkeypatch.setattr("ops.cli.uploading.threading", SimpleNamespace(Thread=Interrupted))
     pipeline.hook("s3", "PutObject", put)
     cut = run("upload", "shoot", "--yes", code=130)
-    assert "Run it again: it goes on where it stopped." in cut.stderr
+    assert "Run the same command again to continue." in cut.stderr
     assert versions(pipeline) < 5
     assert ask("upload", "shoot", "--yes")["succeeded"] == 3
 
@@ -253,7 +253,7 @@ def test_failures_are_reported_with_their_reasons(pipeline: Pipeline, run: Run, 
 
 def test_what_does_not_end_in_time_is_reported_as_open(run: Run, here: Path) -> None:
     result = run("upload", "shoot", "--yes", "--timeout", "2", "--report", "report.json", code=6)
-    assert "3 under way" in result.stdout
+    assert "3 not finished" in result.stdout
     assert json.loads((here / "report.json").read_text())["open"] == 3
 
 
@@ -279,7 +279,7 @@ def test_a_break_of_the_connection_while_jobs_are_followed_is_survived(
 
     monkeypatch.setattr("ops.act.uploading.Records", Unwell)
     result = run("upload", "shoot", "--yes")
-    assert result.stderr.count("It is read again until it works.") == 1
+    assert result.stderr.count("The read is repeated until it succeeds.") == 1
     assert "3 succeeded" in result.stdout
 
 
@@ -333,7 +333,7 @@ def test_a_list_with_mistakes_is_refused_before_anything_is_sent(pipeline: Pipel
     (here / "jobs.jsonl").write_text('{"face": "shoot/hero/face.png", "poses": "wlak.png", "smaples": 2}\n')
     for command in ("upload", "dry-run"):
         said = run(command, "jobs.jsonl", code=2).stderr
-        assert "jobs.jsonl, line 1: 'smaples' is no field. Did you mean samples?" in said
+        assert "jobs.jsonl, line 1: 'smaples' is not a field. Did you mean samples?" in said
         assert "jobs.jsonl, line 1, poses: there is no file wlak.png" in said
         assert said.endswith("Error: 2 mistakes in jobs.jsonl: nothing was sent\n")
     assert keys(pipeline) == []

@@ -1,4 +1,4 @@
-"""Find uploads that made no job, say what they would cost, and send them to `intake`.
+"""Find uploads that made no job, estimate their cost, and send them to `intake`.
 
-However many keys the bucket has, a window of its listing is in memory at a time, and what was found is in a file.
+Only a window of the bucket's listing is in memory at a time; the findings are in a temporary file.
 """

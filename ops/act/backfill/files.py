@@ -1,4 +1,4 @@
-"""Say which files each pose in a window of the listing has, with as few further calls of S3 as that takes."""
+"""Find the files of each pose in a window of the listing, with few further S3 calls."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +17,9 @@ ByRole = Mapping[FileKind, Sequence[Listed]]
 
 @dataclass
 class Group:
-    """The files of one character in a window, by pose and role: those of all poses, as the face, have the pose ''.
+    """The files of one character in a window, by pose and kind. Files of all poses, as the face, have the pose ''.
 
-    key: one of the files, which spells the folder as it is.
+    key: one of the files; it has the folder's real spelling.
     """
 
     character: str
@@ -30,7 +30,7 @@ class Group:
 
 
 def grouped(window: Iterable[Listed], layout: UploadLayout) -> tuple[list[Group], int]:
-    """Group files by character and pose; return the groups, and how many files are none of the contract's. Pure."""
+    """Group files by character and pose; return the groups, and how many files are outside the contract. Pure."""
     groups: dict[str, Group] = {}
     strangers = 0
     for listed in window:
@@ -45,7 +45,7 @@ def grouped(window: Iterable[Listed], layout: UploadLayout) -> tuple[list[Group]
 
 
 class Files:
-    """Finds the files of the poses of one group. Errors of S3 pass as botocore's ClientError."""
+    """Find the files of the poses of one group. Errors of S3 pass as botocore's ClientError."""
 
     def __init__(self, s3: "S3Client", bucket: UploadBucket, group: Group) -> None:
         self._bucket = bucket
@@ -58,12 +58,12 @@ class Files:
             for listed, below in pages(s3, bucket.name, prefix, "/"):
                 self._keep(listed)
                 folders |= {found for found in below if is_poses_folder(found[len(prefix) :].rstrip("/"))}
-        # Where names have one spelling and the poses one folder, the window has all files of a pose.
+        # If names have one spelling and the poses are in one folder, the window has all files of a pose.
         self._plain = group.character.isascii() and folders <= {folder.poses_prefix}
         self._has_folder = bool(folders)
 
     def of(self, pose: str) -> JobFiles:
-        """The files of one pose as they are now."""
+        """Return the present files of one pose."""
         own = self._group.poses[pose]
         listed = [entry for entries in own.values() for entry in entries]
         if pose == SINGLE_POSE:
@@ -74,13 +74,13 @@ class Files:
         return self._bucket.files(self._group.character, pose, listed[0].key if listed else self._group.key)
 
     def lacks_poses(self) -> bool:
-        """Whether the character has no pose at all, in this window or elsewhere."""
+        """Return whether the character has no pose at all, in this window or elsewhere."""
         if self._single or any(pose for pose in self._group.poses):
             return False
         return not self._bucket.some_poses(self._group.character, "", 1, self._group.key)[0]
 
     def _keep(self, listed: Iterable[Listed]) -> None:
-        """Keep of a folder what jobs are made of: of other names there may be any number."""
+        """Keep only files that jobs are made of: a folder may have any number of other files."""
         for entry in listed:
             try:
                 upload = self._bucket.layout.parse(entry.key)
@@ -90,7 +90,7 @@ class Files:
 
 
 def _files(shared: ByRole, own: ByRole) -> JobFiles:
-    """The files of a pose, the newest first, as UploadBucket.files has them. Pure."""
+    """Return the files of a pose, the newest first, as UploadBucket.files returns them. Pure."""
 
     def newest(files: ByRole, kind: FileKind) -> list[Listed]:
         return sorted(files.get(kind, ()), key=lambda entry: (entry.modified, entry.key), reverse=True)

@@ -1,4 +1,4 @@
-"""Find uploads that made no job, and say what each of them would become and cost."""
+"""Find uploads that made no job, the outcome of sending each, and its cost."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,13 +22,13 @@ from posedrop.contract.times import rfc3339
 from posedrop.contract.upload_layout import normal, spellings
 
 WORKERS = 16
-"""Characters that are looked up at the same time."""
+"""Characters that are checked at the same time."""
 
 Price = Callable[[Mapping[str, Any]], float]
 
 
 class Outcome(StrEnum):
-    """What becomes of an upload that made no job."""
+    """The outcome of an upload that made no job."""
 
     TO_SEND = "to-send"
     HAS_OUTPUTS = "has-outputs"
@@ -40,8 +40,8 @@ class Outcome(StrEnum):
 WHY = {
     Outcome.TO_SEND: "made no job",
     Outcome.HAS_OUTPUTS: "has outputs already, so its job was paid for: upload it again to make another one",
-    Outcome.TOO_OLD: "is older than RecordRetentionDays, so its job may be forgotten: upload it again to make one",
-    Outcome.INCOMPLETE: "is no job yet: what is missing makes it one when it is uploaded",
+    Outcome.TOO_OLD: "is older than RecordRetentionDays, so its record may have expired: upload it again to make a job",
+    Outcome.INCOMPLETE: "is not a job yet: uploading the missing file makes the job",
     Outcome.REFUSED: "would be refused: fix the file and upload it again",
 }
 """What each outcome means."""
@@ -49,10 +49,10 @@ WHY = {
 
 @dataclass(frozen=True)
 class Found:
-    """One pose without a job, or (without a pose) the files of a character that has none.
+    """A pose without a job, or (with an empty pose) the files of a character that has no pose.
 
-    key, etag, size: its newest file. uploaded_at: when that, or a newer face or job file, was uploaded (RFC 3339).
-    detail: what is missing or wrong. usd: what the job would cost, by the price that was learned.
+    key, etag, size: its newest file. uploaded_at: the upload time of its newest file, or of a newer face or job file
+    (RFC 3339). detail: what is missing or wrong. usd: the job's cost at the learned price.
     """
 
     outcome: Outcome
@@ -68,7 +68,7 @@ class Found:
 
 @dataclass
 class Seen:
-    """What was gone through: keys of the listing, those among them outside the contract, poses that have a job."""
+    """Counters: keys of the listing, keys outside the contract, poses that have a job."""
 
     keys: int = 0
     strangers: int = 0
@@ -76,7 +76,7 @@ class Seen:
 
 
 class Finder:
-    """Goes through the upload bucket of a stack. `seen` counts what it has gone through so far."""
+    """Searches the upload bucket of a stack. `seen` counts what was searched so far."""
 
     def __init__(self, stack: Stack, window: int = WINDOW) -> None:
         config = Config(max_pool_connections=WORKERS)
@@ -92,7 +92,7 @@ class Finder:
         self.seen = Seen()
 
     def find(self, prefix: str = "") -> Iterator[Found]:
-        """Find what made no job among the files whose keys begin with a prefix, in the order of the listing.
+        """Yield uploads that made no job, from the keys that begin with a prefix, in the order of the listing.
 
         One window of the listing is in memory at a time. Errors of AWS pass as botocore's.
         """
@@ -108,7 +108,7 @@ class Finder:
                         yield from found
 
     def _look_up(self, group: Group) -> tuple[int, list[Found]]:
-        """How many poses of a character have a job, and what the others are."""
+        """Return how many poses of a character have a job, and the outcomes of the others."""
         files, parameters = (
             Files(self._s3, self._bucket, group),
             Parameters(self._s3, self._bucket, self._stack.model.schema),
@@ -126,7 +126,7 @@ class Finder:
     def _judge(
         self, character: str, pose: str, files: JobFiles, parameters: Parameters, outputs: Outputs | None
     ) -> Found | None:
-        """What becomes of a pose without a job; None if its files have gone meanwhile."""
+        """Return the outcome of a pose without a job; None if its files were deleted meanwhile."""
         present = files.present()
         if not present:
             return None
@@ -155,9 +155,9 @@ class Finder:
 
 
 def under_prefix(prefix: str, bucket: UploadBucket) -> str:
-    """A prefix as it was typed, as one of the uploads' keys: `hero/` is below the stack's prefix, as all of them. Pure.
+    """Return a typed prefix as a prefix of upload keys. Pure.
 
-    Raises Refused if it names another bucket.
+    `hero/` is below the stack's prefix, like all uploads. Raises Refused if the prefix names another bucket.
     """
     key = prefix.removeprefix(f"s3://{bucket.name}/")
     if key.startswith("s3://"):

@@ -1,4 +1,4 @@
-"""Say which uploads are known already: by the record of a job that was made of them, or by outputs."""
+"""Find out which uploads have a job already: from the record of a job with their content, or from outputs."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ IMAGES = (FileKind.FACE, FileKind.POSE)
 
 
 class Parameters:
-    """Reads what the files of a job say of its parameters. Errors of S3 pass as botocore's ClientError."""
+    """Reads the parameters in a job's files. Errors of S3 pass as botocore's ClientError."""
 
     def __init__(self, s3: "S3Client", bucket: UploadBucket, rules: str) -> None:
         self._s3 = s3
@@ -34,16 +34,16 @@ class Parameters:
     def of(
         self, files: JobFiles, default_prompt: str, *, whole: bool = False
     ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """The parameters and the context of the job that files with both images make, as `intake` merges them.
+        """Return the parameters and context of the job that files with both images make, merged as in `intake`.
 
-        The prompt in the pose's metadata is read where no other one is known, or if `whole`. Raises InvalidInput, and
-        UploadChanged.
+        The prompt in the pose's metadata is read only if there is no other prompt, or if `whole`. Raises InvalidInput
+        and UploadChanged.
         """
         layers = [self._layer(listed) for listed in (files.job_file, files.pose_file) if listed]
         found = merge(default_prompt, *layers, rules=self._rules)
         if files.pose and (whole or "prompt" not in found[0]):
-            answer = self._s3.head_object(Bucket=self._bucket.name, Key=files.pose.key)
-            if prompt := metadata_prompt(answer.get("Metadata", {})):
+            response = self._s3.head_object(Bucket=self._bucket.name, Key=files.pose.key)
+            if prompt := metadata_prompt(response.get("Metadata", {})):
                 layers.append({"prompt": check_prompt(files.pose.key, prompt)})
                 found = merge(default_prompt, *layers, rules=self._rules)
         return found
@@ -58,9 +58,9 @@ class Parameters:
 def with_jobs(
     records: Records, bucket: UploadBucket, parameters: Parameters, character: str, poses: Mapping[str, JobFiles]
 ) -> set[str]:
-    """Return those of a character's poses whose files, as they are now, have made a job.
+    """Return those of a character's poses whose present files have made a job.
 
-    The ids of all its jobs are read, the newest first, and the records of those that may be of these poses. Errors of
+    Reads the ids of all jobs of the character, the newest first, and the records that may be of these poses. Errors of
     AWS pass as botocore's ClientError.
     """
     left = dict(poses)
@@ -81,16 +81,16 @@ def with_jobs(
 
 
 def _made_of(record: Record, files: JobFiles, bucket: UploadBucket, parameters: Parameters) -> bool:
-    """Whether a record is of the job that these files make, whatever the default prompt was then."""
+    """Return whether a record is of the job that these files make, whatever the default prompt was then."""
     made_at = record.created_at
-    if not record.inputs:  # the files could not be read, and that was notified
+    if not record.inputs:  # the files could not be read, and the job failed
         return all(found.modified.timestamp() <= made_at for found in files.present())
     if not all(_is_of(record.inputs.get(kind), files.candidates(kind), bucket) for kind in IMAGES):
         return False
     prompt, wanted = str(record.parameters.get("prompt", "")), (record.parameters, record.context)
     uploaded_again = files.pose is not None and files.pose.modified.timestamp() > made_at
     try:
-        # Where all else is the same, a prompt in the pose's metadata is the record's; it is read only to be sure.
+        # If everything else is equal, the record's prompt may come from the pose's metadata, which is read only then.
         same = not uploaded_again and parameters.of(files, prompt) == wanted
         return same or parameters.of(files, prompt, whole=True) == wanted
     except InvalidInput:
@@ -100,7 +100,7 @@ def _made_of(record: Record, files: JobFiles, bucket: UploadBucket, parameters: 
 
 
 def _is_of(stored: Mapping[str, Any] | None, candidates: list[Listed], bucket: UploadBucket) -> bool:
-    """Whether an image of a record is the one of these files that counts: the newest picture."""
+    """Return whether an image of a record is the file in use: the newest picture among these files."""
     if not stored:
         return False
     for listed in candidates:
@@ -130,7 +130,7 @@ class Outputs:
         self._any = bool(found.get("Contents"))
 
     def since(self, pose: str, time: float) -> bool:
-        """Whether a pose has outputs that were stored at a time (seconds since the epoch) or later."""
+        """Return whether a pose has outputs that were stored at or after a time (seconds since the epoch)."""
         if not self._any:
             return False
         prefix = f"{self._prefix}{pose}/"

@@ -1,4 +1,4 @@
-"""Keep in a file what was found, and send it to `intake` as S3's own events."""
+"""Keep the findings in a file, and send them to `intake` as S3 events."""
 
 import json
 import tempfile
@@ -18,26 +18,26 @@ from ops.formatting import many
 from ops.stack import Stack
 
 MESSAGES = 10
-"""Messages that SQS takes at once (API reference, SendMessageBatch)."""
+"""Messages in one SQS call (API reference, SendMessageBatch)."""
 SENDERS = 8
 """Batches that are sent at the same time."""
 
 
 @dataclass
 class Summary:
-    """How many uploads there are of each outcome, and what those to be sent would cost (USD), at most."""
+    """The number of uploads with each outcome, and the maximum cost of those to be sent (USD)."""
 
     counts: Counter[str] = field(default_factory=Counter)
     usd: float = 0.0
 
     @property
     def to_send(self) -> int:
-        """How many are to be sent."""
+        """Return how many uploads are to be sent."""
         return self.counts[Outcome.TO_SEND]
 
 
 class Spool:
-    """What was found, a JSON text in each line of a file that is gone at the end. Use it as a context manager."""
+    """The findings as JSON lines in a temporary file. Use it as a context manager."""
 
     def __init__(self) -> None:
         self.summary = Summary()
@@ -50,26 +50,26 @@ class Spool:
         self._file.close()
 
     def put(self, found: Found) -> None:
-        """Keep one upload."""
+        """Add one upload."""
         self.summary.counts[found.outcome] += 1
         self.summary.usd = round(self.summary.usd + found.usd, 6)
         self._file.write(json.dumps(vars(found), ensure_ascii=False) + "\n")
 
     def lines(self) -> Iterator[str]:
-        """All that is kept, as JSON texts, one after another."""
+        """Yield all uploads as JSON texts."""
         self._file.seek(0)
         for line in self._file:
             yield line.rstrip("\n")
 
     def __iter__(self) -> Iterator[Found]:
-        """All that is kept, one after another."""
+        """Yield all uploads."""
         for line in self.lines():
             values = json.loads(line)
             yield Found(**{**values, "outcome": Outcome(values["outcome"])})
 
 
 def event_of(stack: Stack, found: Found) -> str:
-    """The message that EventBridge would have sent for an upload, as far as `intake` reads it."""
+    """Return the message that EventBridge would have sent for an upload, with the fields that `intake` reads."""
     bucket = stack.output("UploadBucketName")
     upload = {"key": found.key, "size": found.size, "etag": found.etag}
     event = {
@@ -87,9 +87,9 @@ def event_of(stack: Stack, found: Found) -> str:
 
 
 def send(stack: Stack, uploads: Iterable[Found]) -> int:
-    """Send those uploads that are to be sent to the upload queue, and return how many they were.
+    """Send the uploads with the outcome TO_SEND to the upload queue, and return their number.
 
-    Sent twice, an upload makes one job: so this can be run again. Raises OpsError if SQS did not take some messages;
+    An upload that is sent twice makes one job, so this can be repeated. Raises OpsError if SQS refused some messages;
     other errors of AWS pass as botocore's.
     """
     url, sqs = stack.output("UploadQueueUrl"), stack.client("sqs", config=Config(max_pool_connections=SENDERS))
@@ -105,5 +105,5 @@ def send(stack: Stack, uploads: Iterable[Found]) -> int:
             refused += sum(pool.map(send_batch, batches))
             sent += sum(map(len, batches))
     if refused:
-        raise OpsError(f"the queue did not take {many(refused, 'message')} of {sent:,}: run it again")
+        raise OpsError(f"the queue refused {many(refused, 'message')} of {sent:,}: run it again")
     return sent

@@ -1,4 +1,4 @@
-"""Read a bucket's listing in windows of a bounded size that part no pose's files."""
+"""Read a bucket's listing in windows of limited size that never separate the files of one pose."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 WINDOW = 10_000
-"""Keys that are in memory at a time, about; a character's jobs are read once for each window with files of it."""
+"""Keys in memory at a time, about. A character's jobs are read once for each window that has files of it."""
 
 
 def pages(s3: "S3Client", bucket: str, prefix: str, delimiter: str = "") -> Iterator[tuple[list[Listed], list[str]]]:
-    """List the files whose keys begin with a prefix, page by page.
+    """Yield the files whose keys begin with a prefix, page by page.
 
-    With a delimiter: those in that folder itself, and beside them the prefixes of the folders in it. Errors of S3 pass
-    as botocore's ClientError.
+    With a delimiter: the files in that folder itself, and the prefixes of its subfolders. Errors of S3 pass as
+    botocore's ClientError.
     """
     request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, **({"Delimiter": delimiter} if delimiter else {})}
     for page in s3.get_paginator("list_objects_v2").paginate(**request):
@@ -29,10 +29,10 @@ def pages(s3: "S3Client", bucket: str, prefix: str, delimiter: str = "") -> Iter
 
 
 def windows(found: Iterable[Sequence[Listed]], size: int = WINDOW) -> Iterator[list[Listed]]:
-    """Put the pages of a listing, which is in the order of its keys, together to windows of about `size` files. Pure.
+    """Yield the pages of a listing, which must be in the order of its keys, as windows of about `size` files. Pure.
 
-    `walk` and `walk.json` are files of one pose, and a page may end between them: what may go on is left to the next
-    window.
+    `walk` and `walk.json` are files of one pose, and a page may end between them. So files whose pose may continue are
+    moved to the next window.
     """
     window: list[Listed] = []
     for page in found:
@@ -41,15 +41,15 @@ def windows(found: Iterable[Sequence[Listed]], size: int = WINDOW) -> Iterator[l
             held = _may_go_on(window)
             done, window = [entry for entry in window if entry not in held], [*filter(held.__contains__, window)]
             yield done
-            del done  # whoever read it has done with it
+            del done  # the reader has finished with it
     if window:
         yield window
 
 
 def _may_go_on(window: Sequence[Listed]) -> set[Listed]:
-    """The files behind whose keys, and behind the last one, another file of the same stem may come.
+    """Return the files of a window whose pose may have further files after the window's last key.
 
-    Its key is the stem, a dot and an ending; so it comes later only where the last key begins with the stem.
+    The key of such a file is the stem, a dot and an ending. So it can follow only if the last key begins with the stem.
     """
     folder, slash, last = window[-1].key.rpartition("/")
     beside = (entry for entry in window if entry.key.rpartition("/")[0] == folder)

@@ -1,5 +1,5 @@
-"""Forget a character: remove all that the stack holds of it, and say what is beyond reach.
+"""Forget a character: delete everything that the stack stores about it, and report what cannot be deleted.
 
-What leads to other things is removed after them, so a run that was interrupted can be repeated: pictures and outputs
-before the records that name them, and messages before the uploads that they are about.
+The order allows an interrupted run to be repeated: an item is deleted after the items that it leads to. So pictures and
+outputs come before the records that name them, and messages before the uploads that they are about.
 """

@@ -1,4 +1,4 @@
-"""What the buckets hold of a character: all versions of its uploads, its outputs, what was prepared of its images."""
+"""Find and delete a character's objects: all versions of its uploads and outputs, and pictures prepared from them."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 BATCH = 1000
-"""Objects that S3 deletes at once (API reference, DeleteObjects)."""
+"""Objects in one S3 call (API reference, DeleteObjects)."""
 CHUNK = 1024 * 1024
 RESULT = "result.json"
 OUTPUTS, PREPARED = "outputs/", PREPARED_PREFIX
@@ -27,7 +27,7 @@ OUTPUTS, PREPARED = "outputs/", PREPARED_PREFIX
 
 @dataclass(frozen=True)
 class Version:
-    """One version of an object, or (`marker`) a delete marker. A bucket without versions has one, called null."""
+    """One version of an object, or (`marker`) a delete marker. Without versioning an object has one version, "null"."""
 
     key: str
     version_id: str
@@ -38,7 +38,7 @@ class Version:
 
 
 def upload_versions(s3: "S3Client", bucket: str, root: str, character: str) -> Iterator[Version]:
-    """All versions of what lies in a character's folder, whatever it is; not what another character has below it.
+    """Yield all versions of everything in a character's folder, but not of characters below it.
 
     `root` is the prefix of all uploads.
     """
@@ -53,19 +53,19 @@ def _in_folder(s3: "S3Client", bucket: str, folder: str) -> Iterator[Version]:
         below += [other for other in folders if _is_part(other[len(folder) :].rstrip("/"))]
     for other in below:
         if is_poses_folder(other[len(folder) :].rstrip("/")):
-            for found, _ in _pages(s3, bucket, other):  # no character may lie below it
+            for found, _ in _pages(s3, bucket, other):  # no character can be below it
                 yield from found
         else:
             yield from _in_folder(s3, bucket, other)
 
 
 def _is_part(name: str) -> bool:
-    """Whether what lies below a folder is its own character's: the poses, and segments that name nobody."""
+    """Return whether a subfolder is the character's own: the poses, and segments that cannot be a character."""
     return name in ("", ".") or is_poses_folder(name)
 
 
 def _folders(s3: "S3Client", bucket: str, root: str, character: str) -> list[str]:
-    """The prefixes under which a character's folder lies, one for each spelling, those that were deleted too."""
+    """Return the prefixes of a character's folder, one for each spelling, including deleted ones."""
     found = [root]
     for segment in character.split("/"):
         found = [below for folder in found for below in _spelled(s3, bucket, folder, segment)]
@@ -75,16 +75,16 @@ def _folders(s3: "S3Client", bucket: str, root: str, character: str) -> list[str
 def _spelled(s3: "S3Client", bucket: str, folder: str, segment: str) -> list[str]:
     if segment.isascii():
         return [f"{folder}{segment}/"]
-    # Each letter may be spelled in NFC or in NFD by itself: what begins with the same plain letters is looked through.
+    # Each letter may be in NFC or NFD: so all names that begin with the same plain letters are compared.
     plain = unicodedata.normalize("NFD", segment)
     same = next(number for number, letter in enumerate(plain) if not letter.isascii())
-    start = plain[: max(0, same - 1)]  # a mark may be one with the letter before it
+    start = plain[: max(0, same - 1)]  # a mark may be combined with the letter before it
     names = (other for _, folders in _pages(s3, bucket, f"{folder}{start}", "/") for other in folders)
     return [other for other in names if normal(other[len(folder) :]) == f"{segment}/"]
 
 
 def abort_uploads(s3: "S3Client", bucket: str, root: str, character: str) -> int:
-    """Abort the uploads to a character's folder that have parts and no end; return how many there were."""
+    """Abort the unfinished multipart uploads to a character's folder; return how many there were."""
     aborted = 0
     for folder in _folders(s3, bucket, root, character):
         for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=folder):
@@ -97,7 +97,7 @@ def abort_uploads(s3: "S3Client", bucket: str, root: str, character: str) -> int
 
 
 def has_others(s3: "S3Client", upload_bucket: str, root: str, output_bucket: str, client: str) -> bool:
-    """Whether a client still has uploads or outputs. Asked after one of its characters was removed."""
+    """Return whether a client still has uploads or outputs, after one of its characters was removed."""
     places = [(upload_bucket, folder) for folder in _folders(s3, upload_bucket, root, client)]
     for bucket, prefix in (*places, (output_bucket, f"{OUTPUTS}{client}/")):
         if s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents"):
@@ -122,7 +122,7 @@ def digest(s3: "S3Client", bucket: str, version: Version) -> str | None:
 
 
 def output_versions(s3: "S3Client", bucket: str, character: str) -> Iterator[tuple[str, Version]]:
-    """All versions of a character's outputs, each with the id of its job."""
+    """Yield all versions of a character's outputs, each with its job id."""
     prefix = f"{OUTPUTS}{character}/"
     for found, _ in _pages(s3, bucket, prefix):
         for version in found:
@@ -131,7 +131,10 @@ def output_versions(s3: "S3Client", bucket: str, character: str) -> Iterator[tup
 
 
 def _job_of(rest: str, character: str) -> str | None:
-    """The job of an output `<pose>/<job id>/<attempt>/<file>`; of another character's, which lie deeper, None. Pure."""
+    """Return the job id in an output's key `<pose>/<job id>/<attempt>/<file>`. Pure.
+
+    None for the outputs of other characters, which are one level deeper.
+    """
     pose, _, behind = rest.partition("/")
     job_id, slash, _ = behind.partition("/")
     own = JOB_ID.fullmatch(job_id) and job_id.rpartition("-")[0] == slug(f"{character}-{pose}", SLUG_LIMIT)
@@ -139,10 +142,10 @@ def _job_of(rest: str, character: str) -> str | None:
 
 
 def hashes_of_result(s3: "S3Client", bucket: str, version: Version) -> set[str]:
-    """The hashes of the uploads that a result.json names; none if it is no such file."""
+    """Return the hashes of the uploads that a result.json names; empty if the object is no such file."""
     try:
-        answer = s3.get_object(Bucket=bucket, Key=version.key, VersionId=version.version_id)
-        inputs = json.loads(answer["Body"].read())["inputs"]
+        response = s3.get_object(Bucket=bucket, Key=version.key, VersionId=version.version_id)
+        inputs = json.loads(response["Body"].read())["inputs"]
         return {str(found["sha256"]) for found in inputs.values() if found and found["sha256"]}
     except (ClientError, ValueError, KeyError, TypeError, AttributeError):
         return set()
@@ -152,7 +155,7 @@ def hashes_of_result(s3: "S3Client", bucket: str, version: Version) -> set[str]:
 
 
 def prepared_versions(s3: "S3Client", bucket: str, hashes: Iterable[str]) -> Iterator[Version]:
-    """All versions of what was prepared of uploads with these hashes, by any recipe."""
+    """Yield all versions of the pictures prepared from uploads with these hashes, by any recipe."""
     recipes = [recipe for _, folders in _pages(s3, bucket, PREPARED, "/") for recipe in folders]
     for sha256 in hashes:
         for recipe in recipes:
@@ -166,9 +169,9 @@ def prepared_versions(s3: "S3Client", bucket: str, hashes: Iterable[str]) -> Ite
 def delete(
     s3: "S3Client", bucket: str, versions: Iterable[Version], done: Callable[[Sequence[Version]], object]
 ) -> None:
-    """Delete versions, and call `done` with those that are gone, a batch at a time.
+    """Delete versions, and call `done` with each batch that was deleted.
 
-    Raises OpsError if S3 would not delete some, after it has deleted all others; other errors pass as botocore's.
+    Raises OpsError if S3 refused to delete some, after all others were deleted; other errors pass as botocore's.
     """
     left = iter(versions)
     refused: list[Any] = []
@@ -180,11 +183,11 @@ def delete(
         done([one for one in batch if (one.key, one.version_id) not in kept])
     if refused:
         why = f"{refused[0].get('Code')}: {refused[0].get('Message')}"
-        raise OpsError(f"S3 would not delete some of {bucket} ({why}): see to that, and run it again")
+        raise OpsError(f"S3 refused to delete some objects of {bucket} ({why}): fix that, and run it again")
 
 
 def _pages(s3: "S3Client", bucket: str, prefix: str, delimiter: str = "") -> Iterator[tuple[list[Version], list[str]]]:
-    """The versions whose keys begin with a prefix, page by page; with a delimiter, and the prefixes of folders."""
+    """Yield the versions whose keys begin with a prefix, and with a delimiter the prefixes of folders, page by page."""
     request: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, **({"Delimiter": delimiter} if delimiter else {})}
     for page in s3.get_paginator("list_object_versions").paginate(**request):
         found = [Version(entry["Key"], entry["VersionId"]) for entry in page.get("Versions", [])]

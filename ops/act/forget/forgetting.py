@@ -1,4 +1,4 @@
-"""Find all that a stack holds of a character, end what is under way, and remove it."""
+"""Find everything that a stack stores about a character, end its unfinished jobs, and delete it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ from posedrop.contract.job import SLUG_LIMIT, waiting_id
 from posedrop.contract.upload_layout import FileKind, InvalidUploadKey, Upload, UploadLayout, normal, slug
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0
-"""Seconds after which it is checked again whether what was under way has ended."""
+"""Seconds between two checks whether the unfinished jobs have ended."""
 IMAGES = (FileKind.FACE, FileKind.POSE)
 
 
 @dataclass
 class Found:
-    """What there is of a character. `hashes` are those of its images, `unread` its images whose hash nobody knows."""
+    """The findings. `hashes` are those of the character's images; `unread` are images whose hash is unknown."""
 
     character: str
     jobs: Jobs
@@ -38,13 +38,13 @@ class Found:
 
     @property
     def nothing(self) -> bool:
-        """Whether there is nothing in the buckets and the ledger."""
+        """Return whether the buckets and the ledger have nothing."""
         return not (self.uploads or self.outputs or self.jobs.ids or self.jobs.waiting)
 
 
 @dataclass
 class Gone:
-    """How much was removed. `remembered`: what was read of a version; `requests`: whose a request id is."""
+    """The numbers of deleted items. `remembered`: cached reads of uploads; `requests`: owners of request ids."""
 
     uploads: int = 0
     delete_markers: int = 0
@@ -61,7 +61,7 @@ class Gone:
 
 @dataclass(frozen=True)
 class Left:
-    """What was left: messages that nobody can see now, prepared images and a rank that others use, attempt numbers."""
+    """What was left: messages that were hidden, prepared images and a rank that others use, attempt numbers."""
 
     unseen_messages: int
     shared_images: list[str]
@@ -70,14 +70,14 @@ class Left:
 
 
 def character_of(name: str, layout: UploadLayout) -> str:
-    """A character as it was typed: its name, or its folder. Raises Refused if no character can have that name."""
+    """Return the character for a typed name or folder. Raises Refused if no character can have that name."""
     found = layout.below(normal(name)).strip("/")
     try:
         if layout.parse(f"{layout.folder(found).face}.png") == Upload(FileKind.FACE, found):
             return found
     except InvalidUploadKey as why:
-        raise Refused(f"{name} is the name of no character: {why}") from why
-    raise Refused(f"{name} is the name of no character")
+        raise Refused(f"{name} cannot be the name of a character: {why}") from why
+    raise Refused(f"{name} cannot be the name of a character")
 
 
 class Forgetting:
@@ -92,10 +92,10 @@ class Forgetting:
         self._s3 = stack.client("s3", config=Config(max_pool_connections=WORKERS))
         self._table = Table(stack)
 
-    # ---- what there is -----------------------------------------------------------------------------------------------
+    # ---- findings ----------------------------------------------------------------------------------------------------
 
     def find(self) -> Found:
-        """Find what there is. The table is read once, for what others use of it."""
+        """Return the findings. Reads the table once, to see what other characters use."""
         found = Found(self._character, self._table.jobs(self._character))
         found.uploads = list(buckets.upload_versions(self._s3, self._uploads, self._layout.prefix, self._character))
         found.hashes |= found.jobs.hashes
@@ -108,7 +108,7 @@ class Forgetting:
         return found
 
     def _find_hashes(self, found: Found) -> None:
-        """Find the hashes of the uploads that no record names, so that what was prepared of them is found."""
+        """Find the hashes of uploads that no record names, to find the pictures prepared from them."""
         images = {self._named(version): version for version in found.uploads if self._is_image(version)}
         unknown = [version for version in images if version not in found.jobs.versions]
         remembered = self._table.remembered(unknown)
@@ -121,7 +121,7 @@ class Forgetting:
 
     @cached_property
     def _prepares(self) -> bool:
-        """Whether anything is prepared at all."""
+        """Return whether the stack prepares pictures at all."""
         listed = self._s3.list_object_versions(Bucket=self._outputs, Prefix=buckets.PREPARED, MaxKeys=1)
         return bool(listed.get("Versions") or listed.get("DeleteMarkers"))
 
@@ -132,12 +132,12 @@ class Forgetting:
     def _named(self, version: Version) -> tuple[str, str, str]:
         return self._uploads, version.key, version.version_id
 
-    # ---- what is under way -------------------------------------------------------------------------------------------
+    # ---- unfinished jobs ---------------------------------------------------------------------------------------------
 
     def abandon(self, timeout: float) -> Found:
-        """End what is under way: cancel what waits, stop the executions; wait until that is notified.
+        """Cancel queued jobs, stop executions, and wait until the ends are notified.
 
-        Return what there is then, after `timeout` seconds at most.
+        Returns the findings after that, or after `timeout` seconds.
         """
         stack = self._stack
         queued = cancelling.choose(stack, character=self._character, statuses=[Status.QUEUED])
@@ -163,10 +163,10 @@ class Forgetting:
             if exc.response["Error"]["Code"] != "ExecutionDoesNotExist":
                 raise
 
-    # ---- what is removed ---------------------------------------------------------------------------------------------
+    # ---- deletion ----------------------------------------------------------------------------------------------------
 
     def forget(self, found: Found) -> tuple[Gone, Left]:
-        """Remove what was found; return what is gone and what is left. Raises OpsError if S3 would not delete some."""
+        """Delete the findings; return what was deleted and what is left. Raises OpsError if S3 refused some."""
         gone = Gone()
         self._remove_images(found, gone)
         self._remove_uploads(found, gone)
@@ -186,7 +186,7 @@ class Forgetting:
         return self._character.partition("/")[0]
 
     def _remove_images(self, found: Found, gone: Gone) -> None:
-        """Remove what was prepared of its images, and its outputs: what leads to them is still there."""
+        """Delete the prepared pictures and the outputs, while the records that lead to them still exist."""
 
         def prepared(removed: Sequence[Version]) -> None:
             gone.prepared += len(removed)
@@ -220,7 +220,7 @@ class Forgetting:
 
 
 class _IsJob:
-    """Says whether an id is one of the character's jobs. Of one without a record its name is all there is to go by."""
+    """Decides whether a job id belongs to the character. Without a record, only the id's slug can decide."""
 
     def __init__(self, stack: Stack, found: Found) -> None:
         self._stack = stack
@@ -234,7 +234,7 @@ class _IsJob:
 
 
 def _poses(found: Found, layout: UploadLayout) -> Iterator[str]:
-    """The poses that a character has or had, some more than once."""
+    """Yield the poses that a character has or had, some more than once."""
     yield from found.jobs.poses
     uploads: Iterable[Upload | None] = (_upload(version.key, layout) for version in found.uploads)
     yield from (upload.pose for upload in uploads if upload and upload.pose)

@@ -1,4 +1,4 @@
-"""Remove from the queues what is about a character. What is about others is given back at once."""
+"""Delete messages about a character from the queues. Messages about others become visible again at once."""
 
 import json
 import re
@@ -23,26 +23,26 @@ from posedrop.contract.upload_layout import UploadLayout, is_poses_folder, norma
 
 QUEUES = ("UploadQueueUrl", "SubmitQueueUrl", "DeadLetterQueueUrl")
 WAIT_SECONDS = 1
-"""A receive that waits asks all servers of a queue; one that does not may find nothing though there is something."""
+"""Seconds. A receive that waits asks all servers of a queue; one that does not may miss messages."""
 LEAST_HIDDEN, MOST_HIDDEN = 30, 900
-"""Seconds for which messages are hidden while a queue is gone through."""
-A_SECOND = 200
-"""Messages that are gone through in a second, at least."""
+"""Seconds for which messages are hidden while a queue is searched."""
+SEARCHED_A_SECOND = 200
+"""Messages that are searched in a second, at least."""
 MOST_GIVEN_BACK = 100_000
-"""Messages of others that are given back before SQS redelivers them."""
+"""Other messages that are hidden at a time, before they are made visible again."""
 _IDS = re.compile(JOB_ID.pattern)
 
 
 @dataclass(frozen=True)
 class About:
-    """Says whether a message is about a character; `is_job` says it of the id of a job."""
+    """Decides whether a message is about a character; `is_job` decides it for a job id."""
 
     character: str
     layout: UploadLayout
     is_job: Callable[[str], bool]
 
     def __call__(self, body: str) -> bool:
-        """Whether a message is about this character."""
+        """Return whether a message is about this character."""
         try:
             message = parse_message(body)
         except UnreadableMessage:
@@ -62,22 +62,22 @@ class About:
         return self.is_job(job_id)
 
     def _mentions(self, body: str) -> bool:
-        """Whether a message that is none of the pipeline's, as an event that was not delivered, names a job."""
+        """Return whether a foreign message, such as an undelivered event, names a job of the character."""
         return any(self.is_job(found) for found in _IDS.findall(body)) or _character_in(body) == self.character
 
 
 @dataclass
 class Purged:
-    """Messages that were removed, and those that nobody can see now: they are delayed or being handled."""
+    """Numbers of deleted messages, and of messages that were hidden because they are delayed or in flight."""
 
     removed: int = 0
     unseen: int = 0
 
 
 def purge(stack: Stack, about: Callable[[str], bool]) -> Purged:
-    """Remove all messages about something from all queues of a stack. Errors of SQS pass as botocore's ClientError.
+    """Delete all messages about a character from all queues of a stack. Errors of SQS pass as botocore's ClientError.
 
-    A message that is delayed or being handled cannot be received: those are counted, whatever they are about.
+    A delayed or in-flight message cannot be received: these are counted, whatever they are about.
     """
     urls = [stack.output(name) for name in QUEUES]
     events = stack.resource(EVENT_QUEUE)
@@ -90,14 +90,14 @@ def purge(stack: Stack, about: Callable[[str], bool]) -> Purged:
 
 def _purge(sqs: Any, url: str, about: Callable[[str], bool]) -> int:
     count = sum(_counts(sqs, url))
-    hidden = min(LEAST_HIDDEN + count // A_SECOND, MOST_HIDDEN)
+    hidden = min(LEAST_HIDDEN + count // SEARCHED_A_SECOND, MOST_HIDDEN)
     seen: set[str] = set()
     removed, others = 0, list[str]()
     while True:
-        answer = sqs.receive_message(
+        response = sqs.receive_message(
             QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=hidden, WaitTimeSeconds=WAIT_SECONDS
         )
-        messages = answer.get("Messages", [])
+        messages = response.get("Messages", [])
         new = [message for message in messages if message["MessageId"] not in seen]
         if not new or len(seen) > 2 * count + MOST_GIVEN_BACK:
             break
@@ -118,14 +118,14 @@ def _purge(sqs: Any, url: str, about: Callable[[str], bool]) -> int:
 
 
 def _counts(sqs: Any, url: str) -> list[int]:
-    """How many messages a queue holds, about: to be received, being handled, delayed."""
+    """Return about how many messages of a queue are visible, in flight, and delayed."""
     names = [f"ApproximateNumberOfMessages{kind}" for kind in ("", "NotVisible", "Delayed")]
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     return [int(attributes.get(name, 0)) for name in names]
 
 
 def _character_in(body: str) -> str | None:
-    """The character that an event of the pipeline's own names, as the input of an execution does."""
+    """Return the character in an undelivered event about one of the stack's executions, else None."""
     try:
         event = json.loads(body)
         given = json.loads(event["detail"]["input"])
@@ -135,7 +135,7 @@ def _character_in(body: str) -> str | None:
 
 
 def folder_of(key: str, layout: UploadLayout) -> str:
-    """The character in whose folder a key lies, of the contract or not; empty where it is nobody's. Pure."""
+    """Return the character in whose folder a key is, within the contract or not; empty if there is none. Pure."""
     if not layout.covers(key):
         return ""
     *folders, _ = normal(layout.below(key)).split("/")

@@ -1,4 +1,4 @@
-"""Say what is gone of a character that was forgotten, and what is beyond reach and until when."""
+"""Report what was deleted of a character, what stays, and until when."""
 
 from dataclasses import dataclass, field
 
@@ -16,18 +16,18 @@ HISTORY_DAYS = 90
 RECOVERY_DAYS = 35
 """Days for which the table can be restored as it was (DynamoDB developer guide, point-in-time recovery)."""
 MESSAGE_DAYS = 14
-"""Days after which a queue drops a message (template.yaml)."""
+"""Days after which SQS drops a message (template.yaml)."""
 LOG_DAYS = 30
-"""Days for which logs are kept where the stack does not say it (template.yaml)."""
+"""Days for which logs are kept if the stack has no such parameter (template.yaml)."""
 PREPARED_DAYS = 30
 """Days after which the bucket drops a prepared image (template.yaml)."""
 
 
 @dataclass(frozen=True)
 class Stay:
-    """What is not gone. where: a code. until: when it goes by itself (RFC 3339), None where it does not.
+    """Something that stays. where: a code. until: when it is deleted automatically (RFC 3339), None if never.
 
-    items: its names where they are known: request ids, ARNs, keys, log groups.
+    items: its names, if known: request ids, ARNs, keys, log groups.
     """
 
     where: str
@@ -38,7 +38,7 @@ class Stay:
 
 @dataclass(frozen=True)
 class Report:
-    """What is gone, and what stays. `at` is when (RFC 3339)."""
+    """What was deleted and what stays. `at` is the time of the report (RFC 3339)."""
 
     character: str
     at: str
@@ -47,7 +47,7 @@ class Report:
 
 
 def report(stack: Stack, found: Found, gone: Gone, left: Left) -> Report:
-    """Put the report together."""
+    """Return the report."""
     now = stack.clock()
     stays = [*_at_the_provider(found, now), *_in_aws(stack, found, left, now), *_of_others(found, left, now)]
     return Report(found.character, rfc3339(now), gone, stays)
@@ -58,20 +58,20 @@ def _at_the_provider(found: Found, now: float) -> list[Stay]:
     if not requests and not found.nothing:
         return []
     text = "the provider keeps the images of a request for seven days, at links that need no key"
-    text += "; how long it keeps the pictures and the prompt that it got, its terms say"
+    text += "; how long it keeps the pictures and the prompt is in its terms"
     until = (found.jobs.sent_at or now) + KEPT
     return [Stay("provider", text, rfc3339(until), requests)]
 
 
 def _in_aws(stack: Stack, found: Found, left: Left, now: float) -> list[Stay]:
-    """What AWS keeps, and lets nobody remove."""
+    """Return what AWS keeps and does not let anybody delete."""
     names = [
         execution_name(job_id, attempt)
         for job_id, highest in found.jobs.attempts.items()
         for attempt in range(1, highest + 1)
     ]
     executions = f"Step Functions keeps the history of an execution for {HISTORY_DAYS} days: names, ids, errors"
-    recovery = f"the table can be restored as it was within the last {RECOVERY_DAYS} days"
+    recovery = f"the table can be restored to any time of the last {RECOVERY_DAYS} days"
     days = float(stack.parameters.get("LogRetentionDays", LOG_DAYS))
     logs = [f"/posedrop/{stack.name}/{function}" for function in FUNCTIONS]
     attempts = "the number of each job's last attempt, under a hash of its id, without a name"
@@ -82,20 +82,20 @@ def _in_aws(stack: Stack, found: Found, left: Left, now: float) -> list[Stay]:
         Stay("attempts", attempts, None, left.attempts),
     ]
     if left.unseen_messages:
-        text = f"{many(left.unseen_messages, 'message')} in the queues, delayed or being handled, may be about it"
+        text = f"{many(left.unseen_messages, 'message')} in the queues, delayed or in flight, may be about it"
         stays.append(Stay("messages", text, rfc3339(now + MESSAGE_DAYS * DAY)))
     return stays
 
 
 def _of_others(found: Found, left: Left, now: float) -> list[Stay]:
-    """What is of use to others, or with them."""
-    stays = [Stay("subscribers", "what subscribers, mailboxes and event buses were notified of", None)]
+    """Return what other characters or other systems use."""
+    stays = [Stay("subscribers", "the notifications that subscribers, mailboxes and event buses received", None)]
     until = rfc3339(now + PREPARED_DAYS * DAY)
     if left.shared_images:
-        text = "prepared images of uploads that another character has as well, with the same bytes"
+        text = "prepared images of uploads that another character has too, with the same bytes"
         stays.append(Stay("prepared", text, until, left.shared_images))
     if found.unread:
-        text = f"what was prepared of {many(found.unread, 'upload')} that could not be read, if anything was"
+        text = f"images prepared from {many(found.unread, 'upload')} that could not be read, if there are any"
         stays.append(Stay("prepared", text, until))
     if left.client_has_others:
         text = "the client's place in line, under a hash of its name: the client has other characters"

@@ -1,4 +1,4 @@
-"""What the table holds of a character, and what of it others use too."""
+"""Find and delete a character's items in the table, except those that other characters use too."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from posedrop.gate.breaker import Breaker
 
 @dataclass
 class Jobs:
-    """What the records of a character say: what is removed with them, and what is not to be reached from here.
+    """What a character's records say: the items to delete with them, and the data outside the stack.
 
     under_way: the jobs that have not ended or are not notified, by their ids. executions: the names of all that may
     have been started. sent_at: when the last request was sent (seconds since the epoch), 0 if none was.
@@ -34,7 +34,7 @@ class Jobs:
     sent_at: float = 0.0
 
     def add(self, record: Record) -> None:
-        """Take note of one record."""
+        """Add one record."""
         if record.status is Status.WAITING:
             self.waiting.append(record.job_id)
             return
@@ -54,7 +54,7 @@ class Jobs:
 
 @dataclass
 class Shared:
-    """What others use too: whether the client has records of other characters, and the hashes of their images."""
+    """What others use too: whether the client has other characters, and the hashes of their images."""
 
     client: bool = False
     hashes: set[str] = field(default_factory=set)
@@ -71,7 +71,7 @@ class Table:
         self._records = Records(stack, unreadable=self._unread.append)
 
     def jobs(self, character: str) -> Jobs:
-        """What the records of a character say. One of no known form counts, too."""
+        """Return what the character's records say, including records that cannot be parsed."""
         found = Jobs()
         ids = self._records.ids_of(character)
         while batch := list(islice(ids, BATCH)):
@@ -86,7 +86,10 @@ class Table:
         return found
 
     def shared(self, character: str, hashes: set[str]) -> Shared:
-        """What other characters use of this one's. The whole table is read: no index leads from a hash to records."""
+        """Return what other characters use of this one's items.
+
+        Scans the whole table, because no index leads from a hash to records.
+        """
         found, client = Shared(), character.partition("/")[0]
         for other in self._reader.every_plain(("job_id", "status", "character", "inputs")):
             name = str(other.get("character"))
@@ -98,7 +101,7 @@ class Table:
         return found
 
     def remembered(self, versions: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], str]:
-        """The hashes that are remembered of some versions: each its bucket, key and version id."""
+        """Return the cached hashes of some versions. A version is its bucket, key and version id."""
         found: dict[tuple[str, str, str], str] = {}
         left = iter(versions)
         while batch := list(islice(left, BATCH)):
@@ -107,11 +110,11 @@ class Table:
         return found
 
     def attempt_items(self, job_ids: Iterable[str]) -> list[str]:
-        """The keys of the nameless items that keep the attempt numbers of these jobs."""
+        """Return the keys of the items with the attempt numbers of these jobs; they contain no names."""
         return list(self._existing(map(attempts_id, job_ids)))
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Delete items by their keys, and return how many of them there were."""
+        """Delete items by their keys, and return how many of them existed."""
         deleted, left = 0, iter(keys)
         while batch := list(islice(left, BATCH)):
             there = list(self._existing(batch))
@@ -120,19 +123,19 @@ class Table:
         return deleted
 
     def delete_remembered(self, versions: Iterable[tuple[str, str, str]]) -> int:
-        """Forget what was read of some versions; return of how many that was remembered."""
+        """Delete the cached reads of some versions; return how many were cached."""
         return self.delete(item_key(*version) for version in versions)
 
     def delete_requests(self, request_ids: Iterable[str]) -> int:
-        """Delete the items that say whose a request id is; return how many there were."""
+        """Delete the items with the owners of request ids; return how many there were."""
         return self.delete(f"request/{request_id}" for request_id in request_ids)
 
     def delete_rank(self, character: str) -> int:
-        """Delete the rank of a character's client; return how many items that were."""
+        """Delete the rank of a character's client; return the number of deleted items."""
         return self.delete([client_item(character)])
 
     def clear_breaker(self, job_ids: Sequence[str]) -> None:
-        """Take the ids of these jobs from the breaker, which keeps those whose requests were answered 5xx last."""
+        """Remove these job ids from the breaker, which stores the jobs whose last requests got a 5xx."""
         gone = set(job_ids)
 
         def change(breaker: Breaker) -> tuple[Breaker, None]:
@@ -141,7 +144,7 @@ class Table:
         self._stack.gate.breaker.change(change)
 
     def _existing(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Those of some items that there are."""
+        """Return those of some items that exist."""
         left = iter(dict.fromkeys(keys))
         found: dict[str, Any] = {}
         while batch := list(islice(left, BATCH)):

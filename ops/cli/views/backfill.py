@@ -1,4 +1,4 @@
-"""How the report of `backfill` looks, on a terminal and as JSON."""
+"""Show the report of `backfill`, on a terminal and as JSON."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ HEADINGS = {
 
 
 def with_list(head: Mapping[str, Any], name: str, items: Iterator[str]) -> Iterator[str]:
-    """Write a JSON object with one long list of JSON texts at its end, piece by piece. Pure."""
+    """Yield a JSON object in pieces, with one long list of JSON texts at its end. Pure."""
     yield json.dumps(head, indent=2, ensure_ascii=False).removesuffix("\n}") + f',\n  "{name}": ['
     first = next(items, None)
     if first is not None:
@@ -31,7 +31,7 @@ def with_list(head: Mapping[str, Any], name: str, items: Iterator[str]) -> Itera
 
 
 def backfill_head(prefix: str, finder: Finder, spool: Spool, sent: int) -> dict[str, Any]:
-    """What `backfill --json` says before the list of uploads."""
+    """Return the part of `backfill --json` before the list of uploads."""
     seen, summary = finder.seen, spool.summary
     return {
         "prefix": prefix,
@@ -45,7 +45,7 @@ def backfill_head(prefix: str, finder: Finder, spool: Spool, sent: int) -> dict[
 
 
 def backfill(finder: Finder, spool: Spool) -> list[Part]:
-    """What was found: of each outcome how many, and the first of them."""
+    """Return the findings: the number of uploads with each outcome, and the first of them."""
     seen, summary = finder.seen, spool.summary
     strangers = f", {seen.strangers:,} of them outside the contract" if seen.strangers else ""
     parts: list[Part] = [
@@ -64,17 +64,17 @@ def backfill(finder: Finder, spool: Spool) -> list[Part]:
 
 
 def backfilled(spool: Spool, sent: int, follow: str) -> list[Part]:
-    """What was sent; `follow` is the command that shows what becomes of it."""
+    """Return what was sent; `follow` is the command that shows the jobs."""
     if sent:
         return [Text(), step("", f"{many(sent, 'upload')} sent. Follow: {follow}")]
     if spool.summary.to_send:
         count, cost = many(spool.summary.to_send, "upload"), usd(spool.summary.usd)
         return [Text(), prose(f"{count} would be sent, their jobs cost at most {cost}. Nothing was sent.")]
-    return [Text(), text("Nothing is to be sent.", "green")]
+    return [Text(), text("There is nothing to send.", "green")]
 
 
 def _outcome(outcome: Outcome, some: list[Found], count: int) -> Iterator[Part]:
-    """How many uploads have an outcome, why they are sent or not, and the first of them."""
+    """Yield how many uploads have an outcome, why they are sent or not, and the first of them."""
     style = "cyan" if outcome is Outcome.TO_SEND else "yellow"
     yield Wrapped(Text.assemble((f"{many(count, 'upload')} {HEADINGS[outcome]}: ", style), f"each {WHY[outcome]}"))
     for found in some:

@@ -1,4 +1,4 @@
-"""What would be done, and what was."""
+"""Show what a command would change, and what it changed."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from ops.formatting import many
 
 
 def retries(found: Sequence[Retry]) -> list[Part]:
-    """The attempts that would begin."""
+    """Return the attempts that would begin."""
     lines: list[Part] = []
     for wanted in found:
         why = f"{wanted.error_type}: {wanted.error_message}"
@@ -25,10 +25,10 @@ def retries(found: Sequence[Retry]) -> list[Part]:
 
 
 def cancelled(found: Cancelled) -> list[Part]:
-    """What became of the jobs that were to be cancelled."""
+    """Return the outcome of cancelling."""
     lines: list[Part] = [text(f"{many(found.cancelled, 'job')} cancelled.")]
     if found.left_alone:
-        lines.append(text(f"{many(len(found.left_alone), 'job')} left alone, since it went on before:"))
+        lines.append(text(f"{many(len(found.left_alone), 'job')} not cancelled, because of the status:"))
         shown = list(found.left_alone.items())[:SHOWN]
         lines += [text(f"  {job_id}: {word(became)}", "dim") for job_id, became in shown]
         if len(found.left_alone) > SHOWN:
@@ -37,7 +37,7 @@ def cancelled(found: Cancelled) -> list[Part]:
 
 
 def dead(found: DeadLetters) -> list[Part]:
-    """What is in the dead-letter queue."""
+    """Return what is in the dead-letter queue."""
     lines: list[Part] = []
     for message in found.some:
         lines.append(text(message["body"][:100]))
@@ -50,22 +50,22 @@ def dead(found: DeadLetters) -> list[Part]:
 GONE = {
     "uploads": ("version of uploads", "versions of uploads"),
     "delete_markers": ("delete marker", "delete markers"),
-    "unfinished_uploads": ("upload that never ended", "uploads that never ended"),
+    "unfinished_uploads": ("unfinished upload", "unfinished uploads"),
     "prepared": ("prepared image", "prepared images"),
     "outputs": ("output", "outputs"),
     "records": ("record of a job", "records of jobs"),
     "waiting": ("record of incomplete uploads", "records of incomplete uploads"),
-    "remembered": ("note on what was read of an upload", "notes on what was read of an upload"),
-    "requests": ("note on whose a request is", "notes on whose a request is"),
+    "remembered": ("cached read of an upload", "cached reads of uploads"),
+    "requests": ("owner of a request id", "owners of request ids"),
     "messages": ("message", "messages"),
     "client_rank": ("place in line of its client", "places in line of its client"),
 }
 
 
 def character(found: Character) -> list[Part]:
-    """What there is of a character, before it is removed."""
+    """Return the findings on a character, before they are deleted."""
     if found.nothing:
-        return [text(f"There are no uploads, outputs and records of {found.character}.", "dim")]
+        return [text(f"There are no uploads, outputs or records of {found.character}.", "dim")]
     counts = (
         (len(found.uploads), "version and delete marker of uploads", "versions and delete markers of uploads"),
         (len(found.jobs.ids), "job", "jobs"),
@@ -75,18 +75,18 @@ def character(found: Character) -> list[Part]:
     lines: list[Part] = [text(f"{found.character} has:")]
     lines += [text(f"  {count:>7,}  {one if count == 1 else more}") for count, one, more in counts if count]
     lines += [
-        text(f"  {job_id} is under way: {record.status}", STYLES[record.status])
+        text(f"  {job_id} has not ended: {record.status}", STYLES[record.status])
         for job_id, record in list(found.jobs.under_way.items())[:SHOWN]
     ]
     return lines
 
 
 def forgotten(found: Report) -> list[Part]:
-    """What is gone, and what stays."""
+    """Return what was deleted, and what stays."""
     gone = {name: count for name, count in vars(found.gone).items() if count}
-    lines: list[Part] = [text(f"Gone of {found.character}:" if gone else f"Nothing was left of {found.character}.")]
+    lines: list[Part] = [text(f"Deleted of {found.character}:" if gone else f"There was nothing of {found.character}.")]
     lines += [text(f"  {count:>7,}  {GONE[name][count > 1]}") for name, count in gone.items()]
-    lines += [Text(), text("Not gone:")]
+    lines += [Text(), text("Not deleted:")]
     for stay in found.stays:
         until = f", until {stay.until[:10]}" if stay.until else ""
         count = f" ({len(stay.items):,})" if stay.items else ""
@@ -97,11 +97,11 @@ def forgotten(found: Report) -> list[Part]:
 # ---- dead letters ----------------------------------------------------------------------------------------------------
 
 ID_SHOWN = 8
-"""Letters of an id that distinguish it from others."""
+"""Characters of an id that distinguish it from others."""
 
 
 def dead_letters(letters: Sequence[DeadLetter], command: str) -> list[Part]:
-    """Each dead letter, with why it is one; `command` is how this was asked for."""
+    """Return each dead letter with its reason; `command` is the command line that listed them."""
     if not letters:
         return [Text("There are no dead letters.", "green")]
     lines: list[Part] = []

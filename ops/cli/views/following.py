@@ -1,4 +1,4 @@
-"""How jobs fare while they are followed, and what came of them."""
+"""Show the progress of jobs, and their results."""
 
 import time
 from collections import Counter
@@ -16,38 +16,38 @@ from ops.inspect.explanation import Explanation
 from posedrop.aws.record import Status
 
 MOST_BARS = 12
-"""Jobs that have a bar each at most; more of them share one."""
+"""The most jobs that have a bar each; more jobs share one."""
 BAR, NAME = 20, 30
-"""Columns of a bar, and of a name beside it at most."""
+"""Columns of a bar, and the most columns of a name beside it."""
 PLACES = ("succeeded", "failed", "in the model", "submitting", "in line", "waiting", "arriving")
 
 
 class _State(ProgressColumn):
-    """How a job stands."""
+    """The state of a job."""
 
     def render(self, task: Task) -> Text:
-        """The state in its colour."""
+        """Return the state in its colour."""
         state = str(task.fields["state"])
         return text(f" {state} ", STYLES.get(state.upper(), ""))
 
 
 class _Elapsed(ProgressColumn):
-    """How long a job is followed, or was until its end."""
+    """The seconds for which a job is followed, or was until its end."""
 
     def render(self, task: Task) -> Text:
-        """The seconds."""
+        """Return the seconds."""
         return Text(span((task.finished_time if task.finished else task.elapsed) or 0.0), "dim")
 
 
-def follow(shown: Console, names: Mapping[str, str], looks: Iterator[list[Standing]]) -> list[Standing]:
-    """Show how jobs fare until their ends: bars on a terminal, elsewhere a line for each change. Return how they stand.
+def follow(shown: Console, names: Mapping[str, str], reads: Iterator[list[Standing]]) -> list[Standing]:
+    """Show the progress of jobs to their ends; return their states.
 
-    `names` are what to call the jobs.
+    On a terminal each job has a bar, elsewhere each change is a line. `names` are the names to show.
     """
     if not shown.is_terminal:
-        return _follow_in_lines(shown, names, looks)
+        return _follow_in_lines(shown, names, reads)
     if len(names) > MOST_BARS:
-        return _follow_in_one_bar(shown, len(names), looks)
+        return _follow_in_one_bar(shown, len(names), reads)
     last: list[Standing] = []
     columns = (
         SpinnerColumn(style="cyan", finished_text=" "),
@@ -61,26 +61,26 @@ def follow(shown: Console, names: Mapping[str, str], looks: Iterator[list[Standi
             job_id: progress.add_task(shorten(printable(name), NAME), total=1.0, state="")
             for job_id, name in names.items()
         }
-        for last in looks:
+        for last in reads:
             for standing in last:
                 progress.update(tasks[standing.job_id], completed=standing.share, state=standing.state)
     return last
 
 
-def _follow_in_one_bar(shown: Console, jobs: int, looks: Iterator[list[Standing]]) -> list[Standing]:
-    """Show how many of many jobs stand where."""
+def _follow_in_one_bar(shown: Console, jobs: int, reads: Iterator[list[Standing]]) -> list[Standing]:
+    """Show the numbers of jobs in each state."""
     last: list[Standing] = []
     bar = BarColumn(bar_width=BAR, complete_style="cyan", finished_style="dim")
     with Progress(bar, _Elapsed(), TextColumn("{task.description}", markup=False), console=shown) as progress:
         task = progress.add_task(many(jobs, "job"), total=jobs)
-        for last in looks:
+        for last in reads:
             share = sum(standing.share for standing in last)
             progress.update(task, completed=share, description=_counted(last))
     return last
 
 
 def _counted(standings: Sequence[Standing]) -> str:
-    """How many jobs stand where, in a few words: what has ended first."""
+    """Return the numbers of jobs in each state, ended jobs first."""
     counts = Counter(_place(standing) for standing in standings)
     return ", ".join(f"{counts[place]:,} {place}" for place in PLACES if counts[place])
 
@@ -91,11 +91,11 @@ def _place(standing: Standing) -> str:
     return "in line" if standing.record.status is Status.QUEUED else word(standing.record.status)
 
 
-def _follow_in_lines(shown: Console, names: Mapping[str, str], looks: Iterator[list[Standing]]) -> list[Standing]:
+def _follow_in_lines(shown: Console, names: Mapping[str, str], reads: Iterator[list[Standing]]) -> list[Standing]:
     started = time.monotonic()
     states: dict[str, str] = {}
     last: list[Standing] = []
-    for last in looks:
+    for last in reads:
         for standing in last:
             # Of many jobs only the ends are shown.
             if states.get(standing.job_id) != standing.state and (standing.ended or len(names) <= MOST_BARS):
@@ -108,7 +108,7 @@ def _follow_in_lines(shown: Console, names: Mapping[str, str], looks: Iterator[l
 def results(
     standings: Sequence[Standing], explanations: Mapping[str, Explanation], paths: Mapping[str, list[str]]
 ) -> list[Part]:
-    """What came of the jobs that were followed. `paths` are the images of each."""
+    """Return the results of jobs that were followed. `paths` are the images of each."""
     lines: list[Part] = []
     for standing in standings:
         if standing.record and standing.record.status is Status.SUCCEEDED:

@@ -1,4 +1,4 @@
-"""One job: its explanation and its timeline."""
+"""Show one job: its explanation and its timeline."""
 
 import json
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from ops.inspect.explanation import Explanation
 from ops.inspect.timeline import Timeline, TimelineEvent, seconds_to_result, waited
 
 EVENT_WIDTH = 28
-"""Columns before what follows a time."""
+"""Columns of a time with its indentation."""
 
 
 def explanation(found: Explanation) -> list[Part]:
-    """The sentence and the next step."""
+    """Return the sentence and the next step."""
     parts = [prose(part.sentence, "dim", indent=2) for part in found.parts]
     return [prose(found.sentence), *parts, step("Next  ", found.next_step)]
 
 
 def timeline(found: Timeline, *, with_notification: bool) -> list[Part]:
-    """The timeline of a job."""
+    """Return the timeline of a job."""
     record = found.record
     facts: list[tuple[str, Text | str]] = [
         ("Job", text(record.job_id)),
@@ -37,18 +37,18 @@ def timeline(found: Timeline, *, with_notification: bool) -> list[Part]:
     if record.request_id:
         facts.append(("Request", text(record.request_id)))
     if record.ended:
-        facts.append(("Cost", "not known" if found.cost_usd is None else usd(found.cost_usd)))
+        facts.append(("Cost", "unknown" if found.cost_usd is None else usd(found.cost_usd)))
     if (seconds := seconds_to_result(record)) is not None:
-        facts.append(("Took", f"{span(seconds)} from upload to result"))
+        facts.append(("Duration", f"{span(seconds)} from upload to result"))
     for name, uri in found.inputs.items():
         facts.append((name.capitalize(), text(uri)))
         if prepared := record.inputs[name].get("prepared"):
             facts.append(("Sent", text(f"{prepared['key']} ({', '.join(prepared['what'])})")))
     facts += [("Image", text(uri)) for uri in found.outputs]
     if found.execution:
-        status = found.execution.status or "not started, or forgotten"
+        status = found.execution.status or "not started, or expired"
         facts += [("Execution", status), ("", text(found.execution.url or found.execution.arn))]
-    unread = [prose(f"Not known: {what}", "dim", indent=2) for what in found.unread]
+    unread = [prose(f"Unknown: {what}", "dim", indent=2) for what in found.unread]
     parts: list[Part] = [
         *rows(facts),
         Text(),
@@ -66,7 +66,7 @@ def timeline(found: Timeline, *, with_notification: bool) -> list[Part]:
 
 
 def _events(events: Sequence[TimelineEvent]) -> list[Part]:
-    """A line for each event, with the time that passed since the one before it."""
+    """Return a line for each event, with the time since the previous event."""
     lines: list[Part] = []
     width = max(len(event.what) for event in events)
     for index, event in enumerate(events):

@@ -1,4 +1,4 @@
-"""A list of jobs: two lines each on a terminal, one line each in a pipe."""
+"""Show a list of jobs: two lines each on a terminal, one line each in a pipe."""
 
 from collections.abc import Iterator
 
@@ -15,11 +15,11 @@ STATUS = 12
 """Columns of a job's status."""
 DOT = " · "
 LEAST_PROMPT = 16
-"""Columns that a prompt gets at least beside a long reason."""
+"""The least columns of a prompt beside a long reason."""
 
 
 def jobs(page: Page, now: float) -> list[Part]:
-    """List a page of jobs; `now` is in seconds since the epoch."""
+    """Return a page of jobs; `now` is in seconds since the epoch."""
     return [JobList(page.records, now)] if page.records else [Text("No jobs.", "dim")]
 
 
@@ -35,7 +35,7 @@ class JobList(Grid):
             self.add(text(record.job_id), status, _changed(record, now), text(result(record)), prompt)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it: on a terminal the second line says when a job changed, what came of it, and its prompt."""
+        """Draw the list. On a terminal the second line has the time of the last change, the result and the prompt."""
         if not console.is_terminal:
             yield from super().__rich_console__(console, options)
             return
@@ -43,7 +43,7 @@ class JobList(Grid):
         yield Text(f"{'Status':{STATUS}} Job", "dim")
         yield Text(f"{'':{STATUS}} Changed · Result · Prompt", "dim")
         for record in self._records:
-            # The id is what other commands take: it is never cut.
+            # Other commands need the id, so it is never cut.
             status = (f"{word(record.status):{STATUS}} ", STYLES[record.status])
             job_id, about = text(record.job_id), list(_second(record, self._now, width - STATUS - 1))
             if STATUS + 1 + job_id.cell_len <= width:
@@ -55,13 +55,13 @@ class JobList(Grid):
 
 
 def _second(record: Record, now: float, width: int) -> Iterator[Text]:
-    """When a job changed, what came of it, and its prompt, in so many columns."""
+    """Yield the time of a job's last change, its result and its prompt, in so many columns."""
     changed = Text(_changed(record, now), "dim")
     yield changed
     left = width - changed.cell_len
     prompt, said = f"“{_prompt(record)}”" if _prompt(record) else "", result(record)
     if said:
-        # The folder of a file is in the job's id.
+        # The job's id contains the folder already.
         said = said.replace(_folder(record), "")
         spare = min(len(prompt), LEAST_PROMPT) + len(DOT) if prompt else 0
         shown = text(shorten(said, left - len(DOT) - spare), "red" if record.error else "")
@@ -74,7 +74,7 @@ def _second(record: Record, now: float, width: int) -> Iterator[Text]:
 
 
 def _folder(record: Record) -> str:
-    """The prefix of a job's files, by the key of one of them; empty where none is known."""
+    """Return the prefix of a job's files, from one of their keys; empty if there is none."""
     for read in record.inputs.values():
         before, found, _ = str(read["key"]).partition(f"{record.character}/")
         if found:
@@ -83,7 +83,7 @@ def _folder(record: Record) -> str:
 
 
 def _quoted(prompt: str, width: int) -> Text:
-    """A prompt in its quotation marks, shortened between words."""
+    """Return a prompt in quotation marks, shortened between words."""
     cut = shorten(prompt, width)
     return text(cut if cut.endswith("”") or not cut else shorten(prompt, width - 1) + "”", "dim")
 
@@ -97,7 +97,7 @@ def _changed(record: Record, now: float) -> str:
 
 
 def result(record: Record) -> str:
-    """Say what came of a job, or what it waits for, in a few words."""
+    """Return the result of a job, or what it waits for, in a few words."""
     if record.error:
         return f"{record.error['type']}: {record.error['message']}"
     if record.status is Status.WAITING:
@@ -105,7 +105,7 @@ def result(record: Record) -> str:
         return "missing: " + " and ".join(record.missing) + hints if record.missing else hints
     if record.status is Status.SUCCEEDED:
         seconds = seconds_to_result(record)
-        took = f" in {span(seconds)}" if seconds is not None else ""
+        duration = f" in {span(seconds)}" if seconds is not None else ""
         cost = f", {usd(record.cost_usd)}" if record.cost_usd else ""
-        return f"{many(len(record.outputs), 'image')}{took}{cost}"
+        return f"{many(len(record.outputs), 'image')}{duration}{cost}"
     return record.reason or ""

@@ -1,4 +1,4 @@
-"""What would be sent, and what it would cost."""
+"""Show what would be sent, and the cost."""
 
 import json
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from posedrop.contract.upload_layout import UploadLayout
 
 
 def plan(found: Plan, layout: UploadLayout) -> list[Part]:
-    """What would be sent, and what it would cost."""
+    """Return what would be sent, and the cost."""
     if not found.jobs:
-        return [Text("No poses: nothing would be sent.", "dim")]
+        return [Text("There are no poses: nothing would be sent.", "dim")]
     table = Grid("Pose", "Outcome", "Cost", "What", right=("Cost",), whole=("Outcome",))
     for job in found.jobs:
         cost = usd(job.usd) if job.usd else "-"
@@ -37,7 +37,7 @@ def _planned(job: PlannedJob, layout: UploadLayout) -> str:
     if job.outcome is Outcome.KNOWN:
         return f"{job.job_id}: {word(job.status or '')}" + (f": {job.error}" if job.error else "")
     done = "; ".join(f"the {name} is {_listed(what)} first" for name, what in job.changes.items())
-    shares = "" if job.asked else " (was not asked for, but shares the face)"
+    shares = "" if job.asked else " (not named, but it shares the face)"
     return (job.job_id or "") + shares + (f" ({done})" if done else "")
 
 

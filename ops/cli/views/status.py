@@ -1,4 +1,4 @@
-"""How a stack stands, and what was paid."""
+"""Show the state of a stack, and costs."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from posedrop.contract.times import epoch
 
 
 def health(found: Health) -> list[Part]:
-    """The state of a whole stack."""
+    """Return the state of a whole stack."""
     jobs = found.jobs
     counts = Text()
     for status in Status:
@@ -34,8 +34,8 @@ def health(found: Health) -> list[Part]:
         dead += f", {many(found.undelivered_events, 'undelivered event')}"
     facts: list[tuple[str, Text | str]] = [
         ("Jobs", counts),
-        ("Line", oldest or Text("nobody waits", "dim")),
-        ("To be read", f"{many(found.uploads, 'message')} on uploads"),
+        ("Line", oldest or Text("empty", "dim")),
+        ("Uploads to read", many(found.uploads, "message")),
         ("Dead letters", Text(dead, "red" if found.dead_letters or found.undelivered_events else "")),
         (
             "Limit",
@@ -43,7 +43,7 @@ def health(found: Health) -> list[Part]:
         ),
         ("Submitting", _pause(found)),
         ("Alarms", _alarms(found)),
-        ("Model", f"takes about {span(found.typical_seconds)}"),
+        ("Model", f"about {span(found.typical_seconds)} per job"),
         ("Spent (UTC)", _spent(found)),
         ("Credits", _credits(found)),
         ("Version", text(found.version or "unknown")),
@@ -52,10 +52,10 @@ def health(found: Health) -> list[Part]:
         failures = ", ".join(f"{count:,} {name}" for name, count in jobs.failures.items())
         facts.insert(1, ("Failed", text(failures)))
     if jobs.refused:
-        alone = "tried again later, behind the others, which go on"
+        alone = "tried again later, behind the others, which continue"
         facts.insert(1, ("Refused", Text(f"{many(jobs.refused, 'queued job')}: {alone}", "yellow")))
     if jobs.not_notified:
-        facts.insert(1, ("Being notified", f"{many(jobs.not_notified, 'job')} ended, the notification is on its way"))
+        facts.insert(1, ("Being notified", f"{many(jobs.not_notified, 'job')} ended, not notified yet"))
     lines: list[Part] = [*rows(facts), Text()]
     for problem in found.problems:
         lines.append(Wrapped(Text.assemble(("  ! ", "bold red"), printable(problem.what)), 4))
@@ -67,13 +67,13 @@ def _spent(found: Health) -> str:
     spend = found.spend
     day = f" of {usd(spend.daily_budget)}" if spend.daily_budget else ""
     month = f" of {usd(spend.monthly_budget)}" if spend.monthly_budget else ""
-    return f"about {usd(spend.today)}{day} today, {usd(spend.month)}{month} in this month; {usd(spend.price)} a job"
+    return f"about {usd(spend.today)}{day} today, {usd(spend.month)}{month} this month; {usd(spend.price)} per job"
 
 
 def _credits(found: Health) -> Text:
     left = found.credits
     if left is None:
-        return Text("not known", "dim")
+        return Text("unknown", "dim")
     known = span(epoch(found.at) - epoch(left.known_at))
     style = "" if left.jobs else "red"
     return Text(f"{usd(left.usd)} left {known} ago, enough for about {many(left.jobs, 'job')}", style)
@@ -98,9 +98,9 @@ NUMBERS = ("Jobs", "Requests", "Known", "Estimated")
 
 
 def costs(found: Costs) -> list[Part]:
-    """What was paid, and what is estimated."""
+    """Return known and estimated costs."""
     if not found.groups:
-        return [Text(f"Nothing was requested since {found.since}.", "dim")]
+        return [Text(f"There were no requests since {found.since}.", "dim")]
     table = Grid(found.by.capitalize(), *NUMBERS, right=NUMBERS)
     for each in [*found.groups, found.total]:
         style = "bold" if each is found.total else ""
@@ -111,7 +111,7 @@ def costs(found: Costs) -> list[Part]:
 
 
 def reconciled(found: Reconciled, adopted: Sequence[str]) -> list[Part]:
-    """Both sides, and how they differ."""
+    """Return both sides, and the differences."""
     parts: list[Part] = [text(f"From {found.since} to {found.until}", "dim")]
     parts += rows([("Ledger", _side(found.ledger)), ("History", _side(found.history))])
     if found.differences:
@@ -133,5 +133,5 @@ def reconciled(found: Reconciled, adopted: Sequence[str]) -> list[Part]:
 
 
 def _side(side: Side) -> str:
-    unknown = f", the cost of {side.unknown:,} is not known" if side.unknown else ""
+    unknown = f", the cost of {side.unknown:,} is unknown" if side.unknown else ""
     return f"{many(side.requests, 'request')}, {usd(side.usd)}{unknown}"

@@ -1,4 +1,4 @@
-"""An upload: what it would become, how far it is, and what came of it."""
+"""Show an upload: what it would become, its progress, and its results."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +17,11 @@ from ops.stack import Stack
 from posedrop.aws.record import Status
 
 NAME = 40
-"""Columns of a character's name at most."""
+"""The most columns of a character's name."""
 
 
 def preview(found: Prepared) -> list[Part]:
-    """Show what an upload would become: its characters, jobs, cost, and what is wrong."""
+    """Return what an upload would become: its characters, jobs, cost and problems."""
     by_character: dict[str, list[Item]] = defaultdict(list)
     for item in found.items:
         by_character[item.job.character].append(item)
@@ -52,7 +52,7 @@ def preview(found: Prepared) -> list[Part]:
     return parts
 
 
-NUMBERS = ("New jobs", "There already", "Not sent", "Cost")
+NUMBERS = ("New jobs", "Existing", "Not sent", "Cost")
 
 
 def _count(items: Sequence[Item], outcome: Outcome) -> int:
@@ -64,20 +64,20 @@ def _with_picture(picture: str, why: str) -> str:
 
 
 def _listed(lines: Sequence[str]) -> list[Part]:
-    """The first of some lines, and how many more there are."""
+    """Return the first of some lines, and the number of the others."""
     parts: list[Part] = [Wrapped(Text.assemble(("  ! ", "yellow"), printable(line)), 4) for line in lines[:SHOWN]]
     if len(lines) > SHOWN:
         parts.append(text(f"  and {len(lines) - SHOWN:,} more: --report FILE lists all", "dim"))
     return parts
 
 
-# ---- under way -------------------------------------------------------------------------------------------------------
+# ---- sending ---------------------------------------------------------------------------------------------------------
 
 
 def sending(shown: Console, files: int, size: int, send: Callable[[Callable[[Mapping[str, Any]], None]], None]) -> None:
-    """Show how far an upload is while `send` works: a bar on a terminal, elsewhere a line for each tenth of the files.
+    """Show the progress of an upload while `send` works: a bar on a terminal, else a line per tenth of the files.
 
-    `send` gets what it calls with the upload's standing, from several threads. `size` is in bytes.
+    `send` gets a function to report the upload's progress with, from several threads. `size` is in bytes.
     """
     if not shown.is_terminal:
         _send_in_lines(shown, files, send)
@@ -114,11 +114,11 @@ def _send_in_lines(shown: Console, files: int, send: Callable[[Callable[[Mapping
     send(report)
 
 
-# ---- what came of it -------------------------------------------------------------------------------------------------
+# ---- results ---------------------------------------------------------------------------------------------------------
 
 
 def report(found: UploadReport) -> list[Part]:
-    """Show what came of an upload: the failures with their reasons, where the images are, and the sum."""
+    """Return the results of an upload: the failures with their reasons, where the images are, and the sums."""
     parts: list[Part] = []
     wrong = [result for result in found.results if result.status in (Status.FAILED, NOT_SENT)]
     if wrong:
@@ -131,15 +131,15 @@ def report(found: UploadReport) -> list[Part]:
         (found.succeeded, Status.SUCCEEDED, "succeeded"),
         (found.failed, Status.FAILED, "failed"),
         (found.not_sent, Status.WAITING, "not sent"),
-        (found.open, Status.SUBMITTED, "under way"),
+        (found.open, Status.SUBMITTED, "not finished"),
     ]
     summed = Text(f"{many(found.jobs, 'job')}: ")
     for number, (count, style, name) in enumerate(each for each in counts if each[0]):
         summed.append(", " if number else "").append(f"{count:,} {name}", STYLES[style])
-    cost = f". Cost: {usd(found.cost_usd)}" if found.cost_usd or not found.cost_unknown else ". Cost: not known"
+    cost = f". Cost: {usd(found.cost_usd)}" if found.cost_usd or not found.cost_unknown else ". Cost: unknown"
     if found.cost_usd and found.cost_unknown:
-        cost += f", and not known of {many(found.cost_unknown, 'job')}"
-    cost += f"; {many(found.known, 'job')} there already" if found.known else ""
+        cost += f", and unknown for {many(found.cost_unknown, 'job')}"
+    cost += f"; {many(found.known, 'job')} existed already" if found.known else ""
     return [*parts, Wrapped(summed.append(f"{cost}."))]
 
 
@@ -149,5 +149,5 @@ def _failure(result: Result) -> str:
 
 
 def next_step(failed: Sequence[str], stack: Stack) -> list[Part]:
-    """Say how the failed jobs are tried again, where they are not too many for one command."""
+    """Return how to retry the failed jobs, if they are few enough for one command."""
     return [step("Next  ", f"Try again: {stack.command('retry', *failed)}")] if 0 < len(failed) <= SHOWN else []

@@ -1,7 +1,7 @@
 /** The page: views, filters, paging, and what comes in live. */
 
 import { $, h, icon, say } from "./dom.js";
-import { get } from "./api.js";
+import { get, jobPath } from "./api.js";
 import { cardElement, forget, forgetAll, headline, imagesAgain, situate, tick } from "./card.js";
 import * as attend from "./attend.js";
 import * as composer from "./new.js";
@@ -45,7 +45,8 @@ let counting = 0; // timer
 let gone = 0; // timer: a short break is not worth a word
 let since = null; // when the console was lost
 let away = false; // the stack is
-let greeted = false;
+let seen = null; // the last event whose effects are in the list; null: there is no list yet
+let greeting = null; // the event after which all others come to this page
 
 const jobs = $("list");
 const gallery = new Gallery(jobs, {
@@ -60,6 +61,12 @@ const order = () => [...jobs.querySelectorAll("[data-job]")].flatMap((element) =
 /** All that was made of the same pose, as far as it was loaded, the newest first. */
 const variants = (card) =>
   [...cards.values()].filter((other) => other.stack && other.stack === card.stack).sort((a, b) => (a.created_at < b.created_at ? 1 : -1));
+
+/** A card that may not be on the page. */
+async function find(id) {
+  if (!cards.has(id)) cards.set(id, (await get(jobPath(id))).card);
+  return cards.get(id);
+}
 
 // ---- which jobs -----------------------------------------------------------------------------------------------------
 
@@ -92,6 +99,7 @@ async function load() {
   const asked = query();
   asked.set("limit", PAGE);
   first = asked.toString();
+  seen = null;
   late.clear();
   $("main").setAttribute("aria-busy", "true");
   try {
@@ -104,6 +112,7 @@ async function load() {
     jobs.replaceChildren();
     jobs.className = filters.view;
     take(page);
+    seen = page.event;
     if (focused) focusOn(focused);
     for (const [id, card] of [...coming, ...late]) change(id, card);
     notice("jobs", null);
@@ -114,8 +123,17 @@ async function load() {
       loading = null;
       $("main").removeAttribute("aria-busy");
       lookAhead();
+      catchUp();
     }
   }
+}
+
+/** What changed between the first page and the first event was missed: then the page is loaded once more. */
+function catchUp() {
+  if (seen === null || greeting === null) return;
+  const missed = seen < greeting;
+  greeting = null;
+  if (missed) load();
 }
 
 /** Give the focus back to a job whose card was made again; to the list, if the job is no longer on it. */
@@ -167,6 +185,7 @@ function take(page) {
   showCharacters(page.characters);
   showTotal();
   selection.show();
+  viewer.placed();
 }
 
 const ahead = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && more(), { rootMargin: "1200px" });
@@ -275,9 +294,15 @@ function buildFilters() {
       choose({ view, state: "" });
     });
   }
-  addEventListener("popstate", () => {
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // the address has the filters
+    jobs.focus();
+  });
+  addEventListener("popstate", ({ state }) => {
+    const before = JSON.stringify(filters);
     readHash();
-    apply();
+    if (JSON.stringify(filters) !== before) apply();
+    viewer.follow(state);
   });
   addEventListener("keydown", (event) => {
     if (event.target.matches("input, textarea, select") || document.querySelector("dialog[open]")) return;
@@ -479,7 +504,7 @@ async function loadStack() {
     naming(stack.command);
     composer.build(stack, { characters: () => characters, sent, unsent, uploaded });
     const edit = (ids) => composer.edit(ids);
-    viewer.build({ cards: (id) => cards.get(id), order, variants, edit });
+    viewer.build({ cards: (id) => cards.get(id), find, order, variants, edit });
     selection.build({ card: (id) => cards.get(id), order, together: (id) => gallery.together(id), query, edit, compare: viewer.compare });
   } catch (problem) {
     notice("about", problem.message);
@@ -498,12 +523,17 @@ async function loadProblems() {
     return; // The feed says that the stack is away.
   }
   for (const { what } of problems) if (!found.some((problem) => problem.what === what)) notice(`problem ${what}`, null);
-  for (const { what, step: next, action } of found) notice(`problem ${what}`, `${what}.`, { step: next, tone: "warn", actions: attend.actionsOf(action, loadProblems) });
+  for (const { what, step: command, action } of found) {
+    const actions = attend.actionsOf(action, loadProblems);
+    notice(`problem ${what}`, `${what}.`, { step: actions.length ? null : command, tone: "warn", actions }); // a button says what to do
+  }
   problems = found;
 }
 
 // ---- begin ----------------------------------------------------------------------------------------------------------
 
+const above = document.querySelector(".above");
+new ResizeObserver(() => document.documentElement.style.setProperty("--above", `${above.offsetHeight}px`)).observe(above);
 buildFilters();
 summary.build();
 readHash();
@@ -515,8 +545,10 @@ $("new").addEventListener("click", () => composer.open());
 tray.load();
 listen({
   link,
-  // What changed between the first page and the first event would be missed: it is asked for once more.
-  hello: () => (greeted ? null : ((greeted = true), load())),
+  hello: ({ id }) => {
+    greeting = id;
+    catchUp();
+  },
   job: (card) => change(card.job_id, card),
   gone: ({ job_id: id }) => change(id, null),
   summary: showSummary,

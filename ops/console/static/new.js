@@ -10,6 +10,7 @@ import { count, many, usd } from "./words.js";
 
 const PAUSE = 450; // milliseconds without a change, after which the plan is asked for
 const FEW = 3; // so many characters are shown open
+const COUNTING = 250; // milliseconds: to draw the page for every file would take longer than the file
 
 let ui = null;
 let early = null; // what was dropped, or [] if the composer was asked for, before the stack was known
@@ -21,6 +22,7 @@ let timer = 0;
 let asking = null;
 let sending = false;
 let reading = false;
+let counting = 0; // timer
 
 /** Make the composer. `characters()` are the names that are known, `sent(jobs, local)` and `unsent(ids)` the cards. */
 export function build(stack, { characters, sent, unsent, uploaded }) {
@@ -62,7 +64,7 @@ export function build(stack, { characters, sent, unsent, uploaded }) {
   });
   document.body.append(dialog);
   ui = { stack, characters, sent, unsent, uploaded, known, parameters, list, left, also, summary, bar, go, dialog };
-  onKept(showReading);
+  onKept(() => (counting ||= setTimeout(() => ((counting = 0), showReading()), COUNTING)));
   reset();
   if (early) open(early);
 }

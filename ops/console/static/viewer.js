@@ -9,14 +9,19 @@ import { Stage } from "./stage.js";
 import { ago, dateAndTime, span, timeOfDay, usd } from "./words.js";
 
 const MOST_COMPARED = 4;
+const SETTLED = 400; // milliseconds: browsers allow few changes of the history in a short time
 
 let ui = null;
 let current = null; // {id, what, n}, or {compared: [ids]}
 let beside = false; // face and pose stand beside the result
 let asked = 0;
+let noting = 0; // timer
 let source;
 
-/** Make the viewer. `cards(id)` finds a card, `order()` has the ids as they are on the page, `variants(card)` its stack. */
+/**
+ * Make the viewer. `cards(id)` has a card, `find(id)` asks the console for one that is not on the page, `order()` has the
+ * ids as they are on the page, `variants(card)` its stack.
+ */
 export function build(host) {
   source = host;
   const stage = new Stage();
@@ -29,7 +34,7 @@ export function build(host) {
     "dialog",
     { class: "viewer", "aria-label": "A job", onkeydown: keys },
     h("div", { class: "pictures" },
-      h("div", { class: "bar" }, button("Close", { sign: "close", quiet: true, onclick: () => dialog.close() }), side, zoom, position),
+      h("div", { class: "bar" }, button("Close", { sign: "close", quiet: true, onclick: close }), side, zoom, position),
       button("Previous", { sign: "left", quiet: true, kind: "previous", onclick: () => step(-1) }),
       stage.element,
       button("Next", { sign: "right", quiet: true, kind: "next", onclick: () => step(1) }),
@@ -37,7 +42,14 @@ export function build(host) {
     ),
     h("div", { class: "side", tabindex: "0", role: "region", "aria-label": "Details" }, facts),
   );
+  dialog.addEventListener("cancel", (event) => {
+    if (event.target !== dialog) return;
+    event.preventDefault();
+    close();
+  });
   dialog.addEventListener("close", () => {
+    if (history.state?.viewer) history.back(); // whoever closed it: its entry goes with it
+    clearTimeout(noting);
     const id = current?.id ?? current?.compared?.[0];
     const place = id && document.querySelector(`[data-job="${CSS.escape(id)}"] button`);
     current = null;
@@ -47,13 +59,46 @@ export function build(host) {
   });
   document.body.append(dialog);
   ui = { dialog, stage, film, facts, position, side, zoom };
+  follow(history.state);
+}
+
+/** Close it the way Back does: an entry of the history is what holds it open. */
+function close() {
+  if (history.state?.viewer) history.back();
+  else ui.dialog.close();
+}
+
+/** Open the dialog, with an entry of its own in the history, or note there what is shown now. */
+function present() {
+  if (!ui.dialog.open) {
+    if (!history.state?.viewer) history.pushState({ viewer: current }, "");
+    ui.dialog.showModal();
+  }
+  clearTimeout(noting);
+  noting = setTimeout(() => current && history.state?.viewer && history.replaceState({ viewer: current }, ""), SETTLED);
+}
+
+/** Show what an entry of the history says: Back closes the viewer, Forward and a reload open it again. */
+export async function follow(entry) {
+  if (!ui) return;
+  const wanted = entry?.viewer;
+  if (!wanted) {
+    for (const question of document.querySelectorAll("dialog.ask[open]")) if (ui.dialog.open) question.close();
+    ui.dialog.close();
+    return;
+  }
+  const found = await Promise.all((wanted.compared ?? [wanted.id]).map(source.find)).catch(() => []);
+  if (history.state?.viewer?.id !== wanted.id) return;
+  if (!found.length) history.replaceState(null, ""); // the job is gone
+  else if (wanted.compared) compare(found);
+  else open(found[0], wanted.what, wanted.n);
 }
 
 /** Show a job's picture: "face", "pose", either "-sent" as it was sent, or "output" number n. */
 export function open(card, what = card.state === "done" ? "output" : "pose", n = 1) {
   if (!ui) return;
   current = { id: card.job_id, what, n };
-  if (!ui.dialog.open) ui.dialog.showModal();
+  present();
   ui.facts.replaceChildren();
   show(card);
   load(card);
@@ -63,8 +108,14 @@ export function open(card, what = card.state === "done" ? "output" : "pose", n =
 export function compare(cards) {
   if (!ui || cards.length < 2) return;
   current = { compared: cards.slice(0, MOST_COMPARED).map((card) => card.job_id) };
-  if (!ui.dialog.open) ui.dialog.showModal();
+  present();
   showCompared();
+}
+
+/** The jobs on the page are others now: those before and after the one that is open, too. */
+export function placed() {
+  const card = current?.id && source.cards(current.id);
+  if (card) show(card);
 }
 
 /** A card changed: show it again if it is one that is open. */
@@ -261,7 +312,7 @@ function drawFacts(card, found, problem = null) {
       card.prompt && h("blockquote", {}, card.prompt),
       numbers(card),
       found && Object.keys(found.parameters ?? {}).length > 0 && parameters(found),
-      found && history(found.events ?? []),
+      found && happened(found.events ?? []),
       h("p", { class: "id" }, h("code", {}, card.job_id), button("Copy the job's id", { sign: "copy", quiet: true, kind: "small", onclick: () => copy(card.job_id, "Job id") })),
     ].filter(Boolean),
   );
@@ -290,7 +341,7 @@ function parameters(found) {
     button("Copy as JSON", { sign: "copy", kind: "small", onclick: () => copy(text, "Parameters") }));
 }
 
-function history(events) {
+function happened(events) {
   return h("section", { class: "history", "aria-label": "What happened" },
     h("h3", {}, "What happened"),
     h("ol", {}, events.map(({ at, what, detail }) =>

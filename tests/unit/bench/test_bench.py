@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.cost import Batch, fixed_loop, load_prices, looks_every_second, sqs_requests, variable, waiting_function
+from bench.cost import Batch, fixed_loop, load_prices, polls_every_second, sqs_requests, variable, waiting_function
 from bench.limit import PLANS, Call, limit_use
 from bench.stage import FunctionUse, Usage, transitions
 
@@ -46,8 +46,8 @@ def test_sqs_requests_of_the_event_source_are_counted() -> None:
 
 
 def test_a_fixed_loop_pays_for_each_poll() -> None:
-    assert looks_every_second([30.0, 29.5], 0.0) == [31, 30]
-    assert looks_every_second([30.0], 0.5) == [21]
+    assert polls_every_second([30.0, 29.5], 0.0) == [31, 30]
+    assert polls_every_second([30.0], 0.5) == [21]
     loop = fixed_loop(BATCH, [30.0] * 10)
     assert loop.usage.functions["poll"].invocations == 300
     assert loop.usage.transitions == 130 + 3 * 270
@@ -71,13 +71,13 @@ def test_usage_is_counted_from_a_moment_on() -> None:
 def test_use_of_the_limit_counts_from_the_second_minute_to_the_last_submit() -> None:
     fifty = PLANS[0]
     submits = [Call(at * 1.2, "submit", refused=False) for at in range(151)]  # for 180 s
-    looks = [Call(100.0, "status", refused=False), Call(200.0, "status", refused=True)]
-    found = limit_use(fifty, sorted([*submits, *looks], key=lambda call: call.at))
+    polls = [Call(100.0, "status", refused=False), Call(200.0, "status", refused=True)]
+    found = limit_use(fifty, sorted([*submits, *polls], key=lambda call: call.at))
     assert found["use"] == pytest.approx(1.0)
     assert found["accepted"] == 151
     assert found["busiest"] in (50, 51)
     assert (found["refused"], found["refused_late"]) == (1, 1)
-    everything = limit_use(replace(fifty, counts="all"), [*submits, *looks])
+    everything = limit_use(replace(fifty, counts="all"), [*submits, *polls])
     assert everything["accepted"] == 152
 
 

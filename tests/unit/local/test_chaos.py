@@ -97,7 +97,7 @@ BROKEN: dict[str, Change] = {
     "the provider accepted 2 requests of attempt 2": lambda found: replace(
         found, accepted=[*found.accepted, Accepted("c", f"{JOB}-2", "x")], accepted_in_all=3
     ),
-    "paid although attempt 1 was, and ended as nothing": lambda found: replace(
+    "paid although attempt 1 was paid, and ended as nothing": lambda found: replace(
         found, notifications=[notification(2, "InferenceFailed")]
     ),
     "a request of no attempt": lambda found: replace(found, accepted=[*found.accepted, Accepted("c", "", "x")]),
@@ -109,7 +109,7 @@ BROKEN: dict[str, Change] = {
     "one record expected, not 2": lambda found: replace(found, records=found.records * 2),
     "no upload makes": lambda found: replace(found, records=[*found.records, {**found.records[0], "pose": "run"}]),
     "ended as SUBMITTED": lambda found: replace(found, records=[{**found.records[0], "status": "SUBMITTED"}]),
-    "is at attempt 3, the last that was notified is 2": lambda found: replace(
+    "is at attempt 3, but the last notified one is 2": lambda found: replace(
         found, records=[{**found.records[0], "attempt": 3}]
     ),
     "1 attempts were notified, 2 to 2 were asked for": lambda found: replace(
@@ -132,12 +132,12 @@ BROKEN: dict[str, Change] = {
         found, executions=[found.executions[0], (f"{JOB}-2", "FAILED")]
     ),
     "without a result.json": lambda found: replace(found, stored={f"{FOLDER}/1.png": Stored(IMAGE)}),
-    "or other bytes": lambda found: replace(found, stored={**found.stored, f"{FOLDER}/1.png": Stored("other")}),
-    "not a whole image": lambda found: replace(
+    "or the bytes differ": lambda found: replace(found, stored={**found.stored, f"{FOLDER}/1.png": Stored("other")}),
+    "not a complete image": lambda found: replace(
         found, stored={**found.stored, f"{FOLDER}/1.png": Stored(IMAGE, fault="cut")}
     ),
     "left in UploadQueue": lambda found: replace(found, left={"UploadQueue": ["{}"]}),
-    "the API key was sent elsewhere": lambda found: replace(found, key_leaks=1),
+    "the API key was sent to other hosts": lambda found: replace(found, key_leaks=1),
     "struck by nothing": lambda found: replace(found, struck=[0]),
 }
 
@@ -152,7 +152,7 @@ def test_a_fault_that_changes_nothing_is_named() -> None:
     violations = check(
         scenario(fault("failed"), fault("never ends")), replace(sound(), struck=[1, 1]), ASKED
     ).violations
-    assert violations == [f"hero/walk ({JOB}): struck by never ends, and ended as ['InferenceFailed']"]
+    assert violations == [f"hero/walk ({JOB}): struck by never ends, but ended as ['InferenceFailed']"]
 
 
 def test_a_killed_function_explains_one_unknown_outcome() -> None:
@@ -185,7 +185,7 @@ def test_what_is_paid_again_without_need_is_named(name: str) -> None:
     struck = fault(name)
     (error,) = struck.explains
     violations = check(scenario(struck), ended_first(error), ASKED).violations
-    assert violations == [f"hero/walk ({JOB}): {JOB}-2: paid although attempt 1 was, and ended as {error}"]
+    assert violations == [f"hero/walk ({JOB}): {JOB}-2: paid although attempt 1 was paid, and ended as {error}"]
 
 
 def test_an_attempt_number_that_was_never_accepted_may_be_skipped() -> None:
@@ -223,7 +223,7 @@ def test_a_job_whose_record_expired_may_be_paid_again() -> None:
     violations = check(scenario(), done_twice, ASKED).violations
     assert violations == [
         f"hero/walk ({JOB}): attempt 1 was notified as SUCCEEDED, and another one was made",
-        f"hero/walk ({JOB}): {JOB}-2: paid although attempt 1 was, and ended as SUCCEEDED",
+        f"hero/walk ({JOB}): {JOB}-2: paid although attempt 1 was paid, and ended as SUCCEEDED",
     ]
 
 
@@ -252,7 +252,7 @@ def refused(times: int, error: str = "Rejected") -> Evidence:
 
 def test_a_job_that_is_always_refused_ends_as_rejected_and_soon() -> None:
     assert check(scenario(ALWAYS_REFUSED), refused(3), NOTHING).violations == []
-    for found, what in ((refused(9), "sent 9 times, 8 at most"), (refused(3, "TimedOut"), "ended as TimedOut")):
+    for found, what in ((refused(9), "sent 9 times, at most 8"), (refused(3, "TimedOut"), "ended as TimedOut")):
         assert any(what in line for line in check(scenario(ALWAYS_REFUSED), found, NOTHING).violations), what
 
 
@@ -275,9 +275,9 @@ def test_a_job_that_always_gets_500_waits_with_a_reason_or_ends() -> None:
     assert check(cursed, refused(8), NOTHING).violations == []
     accepted = replace(waiting(), accepted=[Accepted("a", f"{JOB}-1", "x")], accepted_in_all=1)
     for found, what in (
-        (replace(waiting(), struck=[9]), "sent 9 times, 8 at most"),
+        (replace(waiting(), struck=[9]), "sent 9 times, at most 8"),
         (waiting(reason=None), "reason: None"),
-        (accepted, "the provider accepted a job that it answers 500"),
+        (accepted, "the provider accepted a job although it always answers 500"),
         (refused(8, "InternalError"), "ended as InternalError"),
     ):
         assert any(what in line for line in check(cursed, found, NOTHING).violations), what
@@ -298,8 +298,8 @@ def standing(status: str, **changes: Any) -> list[str]:
         ("SUCCEEDED", {"stands": "due", "place": "2026"}, "its place in line is due, 2026"),
         ("SUCCEEDED", {"place": "2026"}, "its place in line is None, 2026"),
         ("FAILED", {"send_at": 1}, "to be sent at 1"),
-        ("SUCCEEDED", {"unfinished": "paid"}, "SUCCEEDED, notified, and unfinished: paid"),
-        ("SUCCEEDED", {"unfinished": "rescue"}, "SUCCEEDED, notified, and unfinished: rescue"),
+        ("SUCCEEDED", {"unfinished": "paid"}, "SUCCEEDED, notified, but unfinished: paid"),
+        ("SUCCEEDED", {"unfinished": "rescue"}, "SUCCEEDED, notified, but unfinished: rescue"),
         ("QUEUED", {"stands": "in line"}, "its place in line is in line, None"),
         ("QUEUED", {"stands": "due", "place": "2026", "unfinished": "paid", "notified_at": None}, "unfinished: paid"),
         ("SUBMITTING", {"notified_at": None}, "not among the paid ones: None"),
@@ -348,14 +348,14 @@ def test_the_budget_holds_what_the_ledger_says_but_for_deaths(
     found = replace(sound(), budgets={"budget/2026-11": {"spent": usd, "day_23": usd}}, deaths=Counter(deaths))
     violations = check(scenario(), found, ASKED).violations
     assert (violations == []) is sound_sum
-    assert sound_sum or "beside the ledger" in violations[0]
+    assert sound_sum or "differs from the ledger" in violations[0]
 
 
 def test_what_was_delivered_counts_with_its_cost() -> None:
     delivered = {**REQUESTS[1], "charged_usd": 0.0294, "cost_usd": COST_USD}
     found = charged(sound(), REQUESTS[0], delivered)
     found = replace(found, budgets={"budget/2026-11": {"spent": COST_USD + 0.0294, "day_23": COST_USD + 0.0294}})
-    assert any("beside the ledger" in line for line in check(scenario(), found, ASKED).violations)
+    assert any("differs from the ledger" in line for line in check(scenario(), found, ASKED).violations)
     settled = replace(found, budgets=sound().budgets)
     assert check(scenario(), settled, ASKED).violations == []
 
@@ -393,9 +393,9 @@ def test_a_rescue_is_an_attempt_that_nobody_asked_for_and_needs_no_execution() -
 @pytest.mark.parametrize(
     ("requests", "what"),
     [
-        (REQUESTS[1:], f"{JOB}-1: was accepted, and not charged"),
-        ([*REQUESTS, request(2, "ABSENT")], f"{JOB}-2: is charged, and the history does not have it"),
-        ([*REQUESTS, request(3)], f"{JOB}-3: is charged as accepted, and was not accepted"),
+        (REQUESTS[1:], f"{JOB}-1: was accepted, but not charged"),
+        ([*REQUESTS, request(2, "ABSENT")], f"{JOB}-2: is charged, but the history does not have it"),
+        ([*REQUESTS, request(3)], f"{JOB}-3: is charged as accepted, but was not accepted"),
     ],
 )
 def test_a_charge_without_its_request_is_named(requests: list[dict[str, Any]], what: str) -> None:
@@ -405,7 +405,7 @@ def test_a_charge_without_its_request_is_named(requests: list[dict[str, Any]], w
 def test_a_day_that_is_not_in_its_month_is_named() -> None:
     found = replace(sound(), budgets={"budget/2026-11": {"spent": 0.1, "day_23": 0.05}})
     assert check(scenario(), found, ASKED).violations == [
-        "budget/2026-11: its days come to 0.0500 USD, its month to 0.1000"
+        "budget/2026-11: its days add up to 0.0500 USD, but its month has 0.1000"
     ]
 
 

@@ -2,15 +2,11 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from posedrop.aws.api_key import ApiKey
-from posedrop.aws.executions import Executions
 from posedrop.aws.ledger import Ledger
-from posedrop.aws.prepared_pictures import PreparedPictures
 from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
-from posedrop.gate.latency import LatencyStore
 from posedrop.segmind.client import Segmind, Timeouts
 from posedrop.settings import SubmitSettings
 from posedrop.submit.lookup import RequestLookup
@@ -20,9 +16,6 @@ from posedrop.submit.sending import Sending
 from posedrop.submit.submission import Submission
 from posedrop.submit.wait_loop import WaitLoop
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
 LONGEST_REQUEST = 36.0
 """Seconds for a request, and at most half of the function's time."""
 
@@ -30,15 +23,13 @@ LONGEST_REQUEST = 36.0
 def make_submission(
     settings: SubmitSettings,
     *,
-    s3: "S3Client",
     ledger: Ledger,
     gate: Gate,
     segmind: Segmind,
     lookup: RequestLookup,
     api_key: ApiKey,
-    executions: Executions,
-    latency: LatencyStore,
-    pictures: PreparedPictures,
+    body: RequestBody,
+    wait_loop: WaitLoop,
     wake_dispatch: Callable[[], None],
     account: CreditsStore | None = None,
     clock: Callable[[], float] = time.time,
@@ -48,7 +39,6 @@ def make_submission(
 
     `account`: what is left on it is asked for after a request, now and then; None never asks.
     """
-    wait_loop = WaitLoop(ledger, executions, latency)
     outcomes = Outcomes(
         ledger=ledger,
         gate=gate,
@@ -65,7 +55,7 @@ def make_submission(
         segmind=segmind,
         api_key=api_key,
         lookup=lookup,
-        body=RequestBody(settings, s3, pictures, clock),
+        body=body,
         outcomes=outcomes,
         wait_loop=wait_loop,
         timeouts=Timeouts.within(min(LONGEST_REQUEST, settings.submit_timeout_seconds / 2)),
