@@ -1,4 +1,4 @@
-# `make help` lists the targets. Everything happens in .venv; nothing but Python 3.11 or later and make is needed.
+# `make help` lists the targets. All of them use .venv. Only make and Python 3.11 or later are required.
 PYTHON ?= python3
 BIN := .venv/bin
 PACKAGE := layers/posedrop
@@ -10,10 +10,10 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-e
 	--python-version 3.11 --no-strip-extras
 
 export SAM_CLI_TELEMETRY := 0
-# What is compiled is kept: else each process of a function, and each test worker, compiles all that it imports.
+# Python may write bytecode: otherwise each process of a function and each test worker compiles everything that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 export SEGMIND_API_KEY
-# Options reach the commands through the environment, so that quotes in them survive.
+# Options are passed through the environment, so that quotes in them are kept.
 export LOCAL_PARAMS = $(PARAMS)
 export LOCAL_EMULATOR = $(EMULATOR)
 
@@ -26,13 +26,13 @@ help: ## list the targets
 		echo "$$text" | fold -s -w 58 | { read -r line; printf '  make %-14s %s\n' "$$name" "$$line"; \
 		while read -r line; do printf '%21s %s\n' '' "$$line"; done; }; done
 
-setup: .venv/.installed ## make .venv and install what is pinned (two minutes, once)
+setup: .venv/.installed ## create .venv and install the pinned packages (two minutes, once)
 
 .venv/.installed: requirements-dev.txt
 	@$(PYTHON) local/environment.py
 	@touch $@
 
-hooks: setup ## let git run what fits of make check before each commit
+hooks: setup ## run the quick parts of make check before each commit
 	$(BIN)/pre-commit install
 
 demo: setup ## run the whole pipeline once (half a minute); LATENCY=3, CONSOLE=1, or SEGMIND_API_KEY=SG_... for the real model
@@ -43,32 +43,32 @@ up: setup ## start the local stack and leave it running; SEGMIND_BASE_URL=http:/
 	@$(BIN)/python -m local up --segmind-base-url "$(SEGMIND_BASE_URL)" --params "$$LOCAL_PARAMS" \
 		--emulator "$$LOCAL_EMULATOR"
 
-env: ## say how to reach the local stack, for a shell to evaluate: docs/backends.md
+env: ## print shell variables for the local stack, for eval: docs/backends.md
 	@test -x $(BIN)/python || { echo "No stack is running: make up" >&2; echo false; exit 1; }
 	@$(BIN)/python -m local env
 
 down: setup ## stop the local stack
 	@$(BIN)/python -m local down
 
-outage: setup ## chaos with two hours without delivery, in compressed time; SEED=1
+outage: setup ## simulate two hours without delivery, in compressed time, with chaos; SEED=1
 	$(BIN)/python -m local.chaos.outage --seed $(or $(SEED),1)
 
-chaos: setup ## 200 jobs against a provider that misbehaves; SEED=1
+chaos: setup ## run 200 jobs against a provider and an AWS with faults; SEED=1
 	$(BIN)/python -m local.chaos --seed $(or $(SEED),1)
 
-redrive: setup ## send dead letters round again; STACK=name for a stack on AWS
+redrive: setup ## redrive the dead letters; STACK=name for a stack on AWS
 	$(BIN)/python -m ops $(if $(STACK),--stack $(STACK),--local) redrive
 
-test: setup ## run every test but the large ones (minutes); PYTEST_WORKERS=4 on more than two cores
+test: setup ## run all tests except the large ones (minutes); PYTEST_WORKERS=4 on more than two cores
 	$(PYTEST) --durations 10 --cov
 
-test-fast: setup ## run the quick tests, for the work between commits (a minute or two)
+test-fast: setup ## run the quick tests (one or two minutes)
 	$(PYTEST) $(FAST)
 
-test-large: setup ## run the tests that are large by nature
+test-large: setup ## run the large tests
 	$(PYTEST) -m large
 
-check: lint types imports bandit template workflows pins ## all that CI checks besides the tests
+check: lint types imports bandit template workflows pins ## run everything that CI checks except the tests
 
 lint: setup
 	$(BIN)/ruff check .
@@ -104,18 +104,18 @@ pins: setup
 		! grep -q "^$${pin%%==*}==" requirements-dev.txt || grep -qF "$$pin " requirements-dev.txt \
 		|| { echo "requirements-mutate.txt pins $$pin, requirements-dev.txt another version: make lock"; exit 1; }; done
 
-audit: setup ## look the pinned requirements up in PyPI's advisories; SERVICE=osv asks osv.dev
-	@# --strict: a package that could not be looked up is not taken for a sound one.
+audit: setup ## check the pinned requirements for known vulnerabilities at PyPI; SERVICE=osv uses osv.dev
+	@# --strict: fail if a package could not be checked.
 	@for file in $(LAYERS) requirements-dev.txt requirements-mutate.txt; do \
 		echo "$$file:"; \
 		$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
 			--vulnerability-service $(or $(SERVICE),pypi) --requirement $$file 2>.audit.log || failed=1; \
 		grep -v '^ ' .audit.log | tail -n 1; \
 		if grep -q 'could not be audited\|ConnectionError\|ServiceError' .audit.log; then \
-			echo "The advisories cannot be reached from here: NOT audited. Try SERVICE=osv, or another network."; fi; \
+			echo "NOT audited: the advisories cannot be reached. Try SERVICE=osv or another network."; fi; \
 	done; rm -f .audit.log; test -z "$$failed"
 
-mutate: .venv/.mutate ## change the code of money and limits, see that a test fails; MODULES="polling.py", SECONDS=480
+mutate: .venv/.mutate ## change the code for money and limits, and check that a test fails; MODULES="gate/rate_limit.py", SECONDS=480
 	$(BIN)/python -m tests.mutate $(if $(SECONDS),--seconds $(SECONDS)) $(MODULES)
 
 .venv/.mutate: requirements-mutate.txt | setup
@@ -125,22 +125,22 @@ mutate: .venv/.mutate ## change the code of money and limits, see that a test fa
 bench: setup ## run the benchmarks (some minutes)
 	$(BIN)/python -m bench
 
-bench-limit: setup ## use of the plan's request limit (half an hour)
+bench-limit: setup ## measure the use of the plan's request limit (half an hour)
 	$(BIN)/python -m bench limit
 
-screenshot: setup ## renew the README's picture of the page, as a browser test sees it
+screenshot: setup ## make the README's screenshot of the console again
 	@rm -f $(SCREENSHOT)
 	$(BIN)/python -m pytest -q tests/console/test_browser_readme.py
 	$(BIN)/python -c 'from PIL import Image; Image.open("$(SCREENSHOT)").save("docs/console.png", optimize=True)'
 
-lock: setup ## pin the requirements anew
+lock: setup ## pin the requirements again
 	$(BIN)/python -m pip install --quiet uv
 	$(UV_COMPILE) requirements-dev.in --output-file requirements-dev.txt
 	$(UV_COMPILE) -c requirements-dev.txt requirements-mutate.in --output-file requirements-mutate.txt
 	for file in $(LAYERS:.txt=); do $(UV_COMPILE) -c requirements-dev.txt $$file.in --output-file $$file.txt; done
 
-release-notes: setup ## the notes of the release to be tagged TAG=v1.2.3, or what is not in order
+release-notes: setup ## print the notes for release TAG=v1.2.3, or what must be fixed first
 	@$(BIN)/python -m local.release "$(TAG)"
 
-clean: down ## stop the stack and remove all that was built
+clean: down ## stop the local stack and delete all build results
 	rm -rf .aws-sam .local

@@ -1,7 +1,7 @@
-"""The notification, typed, for programs that receive it. Copy this file: it needs Python 3.11 and nothing else.
+"""Types of the notification, for programs that receive it. You may copy this file. It needs only Python 3.11.
 
-`parse` takes what an SQS message, an SNS record or an EventBridge event brings, and returns the notification. The
-contract is events/schemas/notification.schema.json; a test holds the types here against it.
+`parse` returns the notification in an SQS message, an SNS record or an EventBridge event. The contract is
+events/schemas/notification.schema.json. A test compares the types here with it.
 """
 
 import json
@@ -24,7 +24,7 @@ CONTENT_TYPES = Literal["image/png", "image/jpeg", "image/webp"]
 
 
 class Prepared(TypedDict):
-    """What was sent in the place of an upload, in the output bucket. It expires 30 days after it was made."""
+    """The prepared picture in the output bucket that was sent instead of an upload. It is deleted after 30 days."""
 
     key: str
     sha256: str
@@ -32,9 +32,9 @@ class Prepared(TypedDict):
 
 
 class Input(TypedDict):
-    """One image as it was read. `sha256` is in hexadecimal; None of a file that was too large to read.
+    """One image file, in the version that was read. `sha256` is in hex, or None if the file was too large to read.
 
-    `prepared` is None where the upload itself was sent.
+    `prepared` is None if the upload itself was sent.
     """
 
     bucket: str
@@ -45,16 +45,17 @@ class Input(TypedDict):
 
 
 class Inputs(TypedDict):
-    """The two images; None where one is not there."""
+    """The two images. A missing one is None."""
 
     face: Input | None
     pose: Input | None
 
 
 class Output(TypedDict):
-    """One image that was made. `bytes`, `width` and `height` are what the stored file has.
+    """One image that was made. `bytes`, `width` and `height` are those of the stored file.
 
-    `url` shows it for a limited time to whoever has it; None where the stack has no ResultLinkSeconds.
+    `url` is a presigned URL, with which anybody can open the image for a limited time. It is None if the stack has no
+    ResultLinkSeconds.
     """
 
     bucket: str
@@ -69,16 +70,16 @@ class Output(TypedDict):
 
 
 class Error(TypedDict):
-    """Why there is no image; `message` is for people."""
+    """Why there is no image. `message` is for people."""
 
     type: ErrorType
     message: str
 
 
 class Metrics(TypedDict):
-    """Seconds, the number of status requests, and the price in USD: 0 if nothing was sent, None where it is unknown.
+    """Durations in seconds, the number of polls, and the cost in USD: 0 if nothing was sent, None if it is unknown.
 
-    `rescued`: the images were fetched by way of the provider's history, because the result itself was gone.
+    `rescued`: the images were fetched through the provider's history, because the result was gone.
     """
 
     inference_seconds: float | None
@@ -89,9 +90,9 @@ class Metrics(TypedDict):
 
 
 class Notification(TypedDict):
-    """The end of one attempt of a job, or uploads that wait for too long. (job_id, attempt) identifies it.
+    """The end of one attempt of a job, or uploads that have waited too long. (job_id, attempt) identifies it.
 
-    Times are RFC 3339, UTC. The job id of an INCOMPLETE is `waiting/<character>/<pose>`: no job yet.
+    Times are RFC 3339 in UTC. For INCOMPLETE, the job id is `waiting/<character>/<pose>`, because there is no job yet.
     """
 
     version: Literal["1"]
@@ -112,9 +113,9 @@ class Notification(TypedDict):
 
 
 def parse(received: str | Mapping[str, Any]) -> Notification:
-    """Return the notification in the body of a queue's message, a function's SNS record or an EventBridge event.
+    """Return the notification in the body of an SQS message, in an SNS record or in an EventBridge event.
 
-    `received` is JSON, or what it says. Raises ValueError if there is no notification of version 1 in it.
+    `received` is JSON or the parsed value. Raises ValueError if it has no notification of version 1.
     """
     found: Any = json.loads(received) if isinstance(received, str) else received
     for envelope in ("Sns", "Message", "detail"):
@@ -123,4 +124,4 @@ def parse(received: str | Mapping[str, Any]) -> Notification:
             found = json.loads(inner) if isinstance(inner, str) else inner
     if not isinstance(found, Mapping) or found.get("version") != "1" or "job_id" not in found:
         raise ValueError("no notification of version 1")
-    return found  # type: ignore[return-value]  # what the stack publishes is as its schema says
+    return found  # type: ignore[return-value]  # what the stack publishes follows the schema

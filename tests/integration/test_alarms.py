@@ -1,4 +1,4 @@
-"""Every alarm, provoked by its cause: the handlers run, what they log is read as metrics, and the alarm is judged.
+"""Every alarm is provoked by its cause: the handlers run, their logs are read as metrics, and the alarm is judged.
 
 The metrics of SQS are of moto's queues, or shaped as in the SQS developer guide (available CloudWatch metrics).
 """
@@ -158,7 +158,7 @@ def test_an_event_that_could_not_be_delivered(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize(("minutes", "expected"), [(55, set()), (70, {"OldestUploadAlarm"})])
-def test_an_upload_that_nobody_reads(watched: Watched, minutes: float, expected: set[str]) -> None:
+def test_an_upload_that_is_not_read(watched: Watched, minutes: float, expected: set[str]) -> None:
     queue = watched.pipeline.queue_url
     watched.pipeline.sqs.send_message(QueueUrl=queue, MessageBody="{}")
     (message,) = watched.pipeline.sqs.receive_message(QueueUrl=queue, AttributeNames=["All"])["Messages"]
@@ -240,7 +240,7 @@ def test_a_refused_account(watched: Watched, status: int) -> None:
     assert watched.alarms() == {"AccountPausedAlarm"}
 
 
-def test_two_requests_without_an_answer_pause_as_well(watched: Watched) -> None:
+def test_two_requests_without_a_response_pause_as_well(watched: Watched) -> None:
     watched.pipeline.provider.submits = [httpx.ReadTimeout("no response")]
     watched.pose(1)
     watched.pose(2)

@@ -1,4 +1,4 @@
-"""Input that attacks reaches no place it should not, and costs a bounded amount of memory and time."""
+"""Hostile input reaches no forbidden address or key, and costs a bounded amount of memory and time."""
 
 import io
 import struct
@@ -182,7 +182,7 @@ def test_a_redirect_to_the_metadata_service_is_not_followed(pipeline: Pipeline) 
     assert pipeline.s3.list_multipart_uploads(Bucket=OUTPUTS).get("Uploads", []) == []
 
 
-def test_an_answer_that_names_another_host_sends_the_key_nowhere(pipeline: Pipeline) -> None:
+def test_a_response_that_names_another_host_sends_the_key_nowhere(pipeline: Pipeline) -> None:
     foreign = {name: f"https://evil.example/{name}" for name in ("status_url", "response_url", "poll_url")}
     pipeline.provider.submits = [httpx.Response(200, json={"request_id": "r", "status": "QUEUED", **foreign})]
     pipeline.provider.statuses = [

@@ -1,4 +1,4 @@
-"""Cancelling: what was not sent ends, notified and free of charge; what was sent is left alone."""
+"""Cancelling: a job that was not sent ends, is notified and costs nothing; a job that was sent is not changed."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def spent(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def queued(spent: None, pipeline: Pipeline) -> str:
-    """The id of a job that stands in line, since the budget does not pay for it."""
+    """The id of a job that waits in line, because the budget is spent."""
     assert pipeline.upload(FACE, WALK)
     record = pipeline.record()
     assert (record["status"], record["stands"]) == ("QUEUED", "in line")
@@ -122,7 +122,7 @@ def test_a_job_whose_request_may_be_paid_is_left_alone(pipeline: Pipeline) -> No
     assert pipeline.record() == before
 
 
-def test_a_lost_execution_is_started_when_the_message_comes_back(pipeline: Pipeline, queued: str) -> None:
+def test_a_lost_execution_is_started_when_the_message_is_redelivered(pipeline: Pipeline, queued: str) -> None:
     """The function dies between the write and the start of the execution that notifies."""
     pipeline.break_call("stepfunctions", "StartExecution", "InternalError", times=1)
     assert not cancel(pipeline, queued)
@@ -133,7 +133,7 @@ def test_a_lost_execution_is_started_when_the_message_comes_back(pipeline: Pipel
     assert [notified["error"]["message"] for notified in pipeline.notifications()] == ["cancelled"]
 
 
-def test_the_sweep_notifies_what_nobody_notified(pipeline: Pipeline, queued: str, sweep: Swept) -> None:
+def test_the_sweep_notifies_ends_that_were_not_notified(pipeline: Pipeline, queued: str, sweep: Swept) -> None:
     pipeline.break_call("stepfunctions", "StartExecution", "InternalError", times=1)
     cancel(pipeline, queued)
     pipeline.messages.clear()  # it is lost

@@ -1,4 +1,4 @@
-"""What is left of the provider's credits: said by results, asked for now and then, and never guessed."""
+"""The provider's credits: read from results, otherwise with a call from time to time, and never guessed."""
 
 import json
 from typing import Any
@@ -113,7 +113,7 @@ def test_a_result_that_says_nothing_usable_changes_nothing(pipeline: Pipeline, s
     assert left() is None
 
 
-def test_a_table_that_does_not_answer_disturbs_nothing(pipeline: Pipeline) -> None:
+def test_a_table_that_fails_disturbs_nothing(pipeline: Pipeline) -> None:
     refused = []
 
     def refuse(params: dict[str, Any], **_: Any) -> Any:

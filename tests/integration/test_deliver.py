@@ -448,7 +448,7 @@ def test_which_statuses_of_the_result_refuse_it(delivering: Delivering) -> None:
     assert found == ENDS
 
 
-def test_an_answer_about_another_request_is_none(delivering: Delivering, logs: Callable[[], list[Any]]) -> None:
+def test_a_response_about_another_request_is_unusable(delivering: Delivering, logs: Callable[[], list[Any]]) -> None:
     good = delivering.provider.results
     for status, body in (
         (200, {"status": "COMPLETED", "output": f"{PUBLIC}/another.png"}),
@@ -556,7 +556,7 @@ def test_a_fetch_that_fails_is_tried_again_and_then_given_up(
     assert delivering.failure() == ("OutputInvalid", f"the output could not be delivered: {caught.value}")
 
 
-def test_an_image_in_the_answer_that_ends_early_is_asked_for_again(delivering: Delivering) -> None:
+def test_an_image_in_the_response_that_ends_early_is_fetched_again(delivering: Delivering) -> None:
     delivering.output(encoded(PNG[:-4]))
     with pytest.raises(DeliveryFailed, match="truncated"):
         delivering.deliver()
@@ -702,7 +702,7 @@ def ended(delivering: Delivering, status: str, **changes: Any) -> dict[str, Any]
 
 
 @pytest.mark.parametrize("status", ["TIMED_OUT", "ABORTED", "FAILED"])
-def test_an_execution_that_notified_nobody(delivering: Delivering, status: str) -> None:
+def test_an_execution_that_did_not_notify(delivering: Delivering, status: str) -> None:
     cause = {"error": "States.Runtime", "cause": "x" * 5000}
     delivering.deliver(ended(delivering, status, **cause))
     kind, message = delivering.failure()

@@ -1,4 +1,4 @@
-"""A stack with an event bus: a delivery or a sweep that cannot reach one channel tries that one again, and no other."""
+"""A stack with an event bus: if one channel fails, a delivery or a sweep later tries only that channel again."""
 
 import json
 from types import SimpleNamespace

@@ -277,7 +277,7 @@ def test_a_job_that_the_provider_rejected_is_not_sent_again_by_the_same_files(pi
     assert len(pipeline.provider.posts) == 1
 
 
-def test_retry_after_the_files_have_changed_is_a_job_of_its_own(pipeline: Pipeline) -> None:
+def test_retry_after_the_files_have_changed_makes_another_job(pipeline: Pipeline) -> None:
     job_id = gone(pipeline)
     pipeline.put(WALK[0], image("png", (13, 13), "red"))
     pipeline.clock.now += 60
@@ -288,7 +288,7 @@ def test_retry_after_the_files_have_changed_is_a_job_of_its_own(pipeline: Pipeli
 
 
 @pytest.mark.parametrize("again", [0, 7])
-def test_a_record_that_expired_comes_again_with_a_number_that_was_never_used(
+def test_after_a_record_expired_the_job_gets_an_unused_attempt_number(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, again: int
 ) -> None:
     pipeline = with_retention(request, monkeypatch, 7)
@@ -306,7 +306,7 @@ def test_a_record_that_expired_comes_again_with_a_number_that_was_never_used(
     assert list(pipeline.executions()) == [f"{job_id}-1", f"{job_id}-2"]
 
 
-def test_bad_input_that_comes_again_after_its_record_expired_is_notified_again(pipeline: Pipeline) -> None:
+def test_bad_input_uploaded_again_after_its_record_expired_is_notified_again(pipeline: Pipeline) -> None:
     bad = (WALK[0], WALK[1][:-20])
     pipeline.upload(FACE, bad)
     pipeline.run_all()
@@ -388,7 +388,7 @@ def test_one_request_id_for_two_jobs_mixes_nothing_up(pipeline: Pipeline) -> Non
     assert "request id" in failed["error"]["message"]
 
 
-def test_an_execution_whose_name_is_taken_for_another_request_is_an_error(pipeline: Pipeline) -> None:
+def test_an_execution_name_used_by_another_request_is_an_error(pipeline: Pipeline) -> None:
     pipeline.upload(FACE, WALK)
     job_id = str(pipeline.record()["job_id"])
     pipeline.dynamodb.delete_item(Key={"job_id": job_id})

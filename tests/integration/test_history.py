@@ -1,4 +1,4 @@
-"""A request without a response is looked up in the provider's history before its outcome is notified as unknown."""
+"""A request without a response is searched for in the provider's history before its job fails."""
 
 from collections.abc import Callable
 from typing import Any
@@ -151,7 +151,7 @@ def test_where_there_is_no_history_it_is_asked_once(pipeline: Pipeline, provider
     assert (len(provider.posts), len(provider.looks)) == (1, 1)
 
 
-def test_a_history_that_answers_again_is_believed(pipeline: Pipeline, provider: WithHistory) -> None:
+def test_a_history_that_can_be_read_again_is_used(pipeline: Pipeline, provider: WithHistory) -> None:
     provider.fault = httpx.Response(503)
     job_id = submit(pipeline)
     assert go_on(pipeline, job_id, 60) is False
@@ -182,7 +182,7 @@ def test_the_key_goes_to_the_history_and_to_the_provider_only(pipeline: Pipeline
     assert all(API_KEY not in str(look.url) for look in provider.looks)
 
 
-def test_a_new_attempt_looks_for_the_request_of_the_one_before(pipeline: Pipeline, provider: WithHistory) -> None:
+def test_a_new_attempt_searches_for_the_request_of_the_previous_one(pipeline: Pipeline, provider: WithHistory) -> None:
     provider.visible = lambda: False
     job_id = submit(pipeline)
     go_on(pipeline, job_id, 60)
@@ -240,7 +240,7 @@ def test_a_retry_without_a_history_says_how_to_pay_again(pipeline: Pipeline, pro
     assert len(provider.posts) == 2
 
 
-def test_a_third_attempt_looks_for_the_first_whose_outcome_was_unknown(
+def test_a_third_attempt_searches_for_the_first_whose_outcome_was_unknown(
     pipeline: Pipeline, provider: WithHistory
 ) -> None:
     completed = provider.statuses[0]
@@ -284,7 +284,7 @@ def test_two_requests_are_looked_up_in_two_invocations(pipeline: Pipeline, provi
     assert len(provider.posts) == 3
 
 
-def test_a_third_attempt_looks_for_the_second_though_the_first_is_known(
+def test_a_third_attempt_searches_for_the_second_although_the_first_is_known(
     pipeline: Pipeline, provider: WithHistory
 ) -> None:
     failed = httpx.Response(422, json={"status": "FAILED", "error": "out of luck"})

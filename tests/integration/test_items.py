@@ -1,4 +1,4 @@
-"""The gate's and the line's items, on DynamoDB as moto has it, in memory, and simulated: all do the same."""
+"""The items of the gate and the line behave the same on moto's DynamoDB, in memory and in the simulation."""
 
 import time
 from collections.abc import Iterator

@@ -26,7 +26,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, **
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Pipeline:
-    """A pipeline of a plan of two requests a minute: four jobs are dispatched at once, a fifth stands in line."""
+    """A pipeline with two requests a minute: four jobs are dispatched at once, and a fifth waits in line."""
     return settings(monkeypatch, request, SEGMIND_REQUESTS_PER_MINUTE="2")
 
 
@@ -39,14 +39,14 @@ def upload(pipeline: Pipeline, *names: str) -> None:
 
 
 def standing(pipeline: Pipeline) -> dict[str, str | None]:
-    """Where each pose's job stands."""
+    """The place of each pose's job."""
     return {str(record["pose"]): record.get("stands") for record in pipeline.records().values()}
 
 
 # ---- in line ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_goes_at_once_if_nobody_stands_in_line(small: Pipeline) -> None:
+def test_a_job_is_sent_at_once_if_the_line_is_empty(small: Pipeline) -> None:
     upload(small, "hero/1")
     assert statuses(small) == {"1": "SUBMITTED"}
     record = small.record()
@@ -54,7 +54,7 @@ def test_a_job_goes_at_once_if_nobody_stands_in_line(small: Pipeline) -> None:
     assert not {"stands", "place", "send_at"} & set(record)
 
 
-def test_who_finds_no_free_time_stands_in_line_and_goes_when_its_turn_comes(small: Pipeline) -> None:
+def test_a_job_without_a_free_time_waits_in_line_for_its_turn(small: Pipeline) -> None:
     upload(small, *(f"hero/{number}" for number in range(6)))
     assert standing(small) == {"0": None, "1": "due", "2": "due", "3": "in line", "4": "in line", "5": "in line"}
     small.live(4 * MINUTE)
@@ -170,7 +170,7 @@ def test_a_message_for_another_queue_is_a_dead_letter_that_says_so(pipeline: Pip
 # ---- the gate --------------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_comes_while_the_gate_is_closed_says_what_it_waits_for(pipeline: Pipeline) -> None:
+def test_a_new_job_while_the_gate_is_closed_says_what_it_waits_for(pipeline: Pipeline) -> None:
     pipeline.gate().limiter.pause(pipeline.clock.now, 300)
     pipeline.upload(FACE, WALK)
     record = pipeline.record()
@@ -226,7 +226,7 @@ def test_a_new_key_is_used_within_two_minutes_though_the_pause_is_longer(pipelin
 # ---- the budget ------------------------------------------------------------------------------------------------------
 
 
-def test_what_waits_for_money_says_so_and_goes_on_with_a_larger_budget(
+def test_a_job_that_waits_for_the_budget_says_so_and_is_sent_with_a_larger_one(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     pipeline = settings(monkeypatch, request, DAILY_BUDGET=str(2 * FIRST_PRICE), MONTHLY_BUDGET="1")

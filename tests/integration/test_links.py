@@ -1,4 +1,4 @@
-"""ResultLinkSeconds: links to the images are published, and kept nowhere."""
+"""ResultLinkSeconds: image URLs are published, and stored nowhere."""
 
 import json
 from collections.abc import Callable

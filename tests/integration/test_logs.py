@@ -1,4 +1,4 @@
-"""Every line about a job says which: its id, its attempt, its character and pose, and its execution."""
+"""Every log line about a job has its id, attempt, character, pose and execution."""
 
 from collections.abc import Callable
 from typing import Any
@@ -115,7 +115,7 @@ def test_a_delivery_that_fails_says_why(pipeline: Pipeline, logs: Lines) -> None
     assert "503" in line["reason"]
 
 
-def test_a_look_that_fails_says_why(pipeline: Pipeline, logs: Lines) -> None:
+def test_a_failed_poll_says_why(pipeline: Pipeline, logs: Lines) -> None:
     pipeline.upload(FACE, WALK)
     pipeline.provider.statuses = [ZeroDivisionError("what nobody thought of")]
     with pytest.raises(ZeroDivisionError):

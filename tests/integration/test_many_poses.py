@@ -1,4 +1,4 @@
-"""Characters with many poses: a face or job file leads to each of them, page by page, and a face is read once."""
+"""Characters with many poses: a face or job file makes messages for all, page by page, and a face is read once."""
 
 import json
 from collections import Counter
@@ -200,7 +200,7 @@ def test_a_face_that_is_no_image_is_read_for_each_pose(pipeline: Pipeline) -> No
 
 
 @pytest.mark.parametrize("storage_class", ["STANDARD_IA", "GLACIER"])
-def test_a_face_that_may_have_been_archived_is_not_taken_as_read(pipeline: Pipeline, storage_class: str) -> None:
+def test_a_face_that_may_be_archived_is_read_again(pipeline: Pipeline, storage_class: str) -> None:
     pipeline.put("incoming/hero/pose.png", POSE)
     face = pipeline.put(*FACE, StorageClass=storage_class)
     assert pipeline.handle(face)

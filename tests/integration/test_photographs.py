@@ -1,4 +1,4 @@
-"""Folders as people have them: what is a picture, what is beside it, what may still be on its way, what is prepared."""
+"""Folders of real photographs: which file is the picture, which are ignored or waited for, and what is prepared."""
 
 import base64
 import hashlib
@@ -117,7 +117,7 @@ def test_side_files_make_no_job_and_no_notification(pipeline: Pipeline, logs: Lo
 
 
 @pytest.mark.parametrize("film_first", [True, False])
-def test_the_picture_of_a_stem_counts_whatever_is_beside_it(pipeline: Pipeline, film_first: bool) -> None:
+def test_the_picture_of_a_stem_counts_with_any_other_files_of_the_stem(pipeline: Pipeline, film_first: bool) -> None:
     beside = [(f"{HERO}poses/walk.MOV", FILM), (f"{HERO}poses/walk.aae", b"<?xml version='1.0'?><plist/>")]
     files = [*beside, WALK] if film_first else [WALK, *beside]
     for file in [FACE, *files]:

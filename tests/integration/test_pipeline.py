@@ -83,7 +83,7 @@ def test_a_failure_is_notified_with_its_reason(
     assert pipeline.outputs() == {}
 
 
-def test_a_poll_that_cannot_see_the_end_makes_no_one_wait_for_ever(pipeline: Pipeline) -> None:
+def test_a_poll_that_cannot_see_the_end_does_not_wait_forever(pipeline: Pipeline) -> None:
     pipeline.provider.statuses = [httpx.ConnectError("refused")]
     pipeline.upload(FACE, JOB, WALK)
     started = pipeline.clock()

@@ -1,4 +1,4 @@
-"""poll on moto: the sample event through the handler, and what it leaves for the other functions."""
+"""poll on moto: the sample event through the handler, and its effects for the other functions."""
 
 import json
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def test_one_request_a_call(polling: Pipeline) -> None:
     assert isinstance(answer["wait_seconds"], int)
 
 
-def test_the_answer_is_what_the_samples_say(polling: Pipeline) -> None:
+def test_the_response_is_what_the_samples_say(polling: Pipeline) -> None:
     assert set(poll(polling)) == set(load_event("deliver.json"))
     polling.provider.statuses = [httpx.Response(422, json={"status": "FAILED", "error": "Blocked."})]
     failed = poll(polling)
@@ -92,7 +92,7 @@ def test_a_429_pauses_all_calls_and_the_next_poll_makes_none(polling: Pipeline) 
     assert len(polling.provider.requests) == 1
 
 
-def test_an_answer_about_another_request_is_logged_and_asked_for_again(
+def test_a_response_about_another_request_is_logged_and_polled_again(
     polling: Pipeline, logs: Callable[[], list[dict[str, Any]]]
 ) -> None:
     another = httpx.Response(200, json={"status": "COMPLETED", "request_id": "request-2"})
@@ -119,7 +119,7 @@ def test_a_pause_does_not_outlast_the_deadline(polling: Pipeline) -> None:
     assert answer["error"]["type"] == "TimedOut"
 
 
-def test_a_401_takes_up_a_rotated_key(polling: Pipeline) -> None:
+def test_a_401_makes_poll_read_a_rotated_key(polling: Pipeline) -> None:
     poll(polling)
     boto3.client("secretsmanager").put_secret_value(SecretId="segmind", SecretString="SG_rotated")
     polling.provider.statuses = [httpx.Response(401, json={"error": "invalid key"}), RUNNING]
@@ -185,7 +185,7 @@ def test_a_poll_waits_in_its_function_for_a_permit_that_is_near(counted: Pipelin
     assert len(counted.provider.requests) == 1
 
 
-def test_a_poll_comes_back_for_a_permit_that_is_far(counted: Pipeline) -> None:
+def test_a_poll_is_deferred_if_its_permit_is_far(counted: Pipeline) -> None:
     take_permits(counted, 5, 2)  # the next one is 24.7 s away; a poll waits for 1.9 intervals of 12.4 s in its function
     answer = poll(counted)
     assert counted.provider.requests == []
@@ -223,7 +223,7 @@ def test_a_poll_is_made_without_a_permit_where_the_gate_is_broken(counted: Pipel
     assert len(counted.provider.requests) == 1
 
 
-def test_each_poll_takes_a_permit_of_its_own(counted: Pipeline) -> None:
+def test_each_poll_reserves_its_own_permit(counted: Pipeline) -> None:
     began = counted.clock.now
     for _ in range(3):
         poll(counted)

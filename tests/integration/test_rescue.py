@@ -1,4 +1,4 @@
-"""Pictures whose result is gone are fetched by way of the provider's history: nothing that was paid is lost."""
+"""Pictures whose result is gone are fetched through the provider's history, so that nothing paid is lost."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Trying again: by accident it changes nothing, on purpose it makes a new attempt that pays only where it must."""
+"""Retrying: a repeated event changes nothing, and `retry` makes a new attempt that pays only if it must."""
 
 import json
 from collections.abc import Callable
@@ -170,7 +170,7 @@ def test_a_request_that_is_gone_is_paid_anew_once_that_is_seen_twice(pipeline: P
 
 
 @pytest.mark.parametrize("fault", [httpx.Response(500), httpx.Response(429), httpx.ReadTimeout("slow")])
-def test_without_an_answer_about_the_old_request_nothing_is_bought(pipeline: Pipeline, fault: Any) -> None:
+def test_without_a_response_about_the_old_request_nothing_is_bought(pipeline: Pipeline, fault: Any) -> None:
     job_id = end(pipeline, RUNNING)
     pipeline.provider.statuses = [fault]
     retry(pipeline, job_id)
@@ -206,7 +206,7 @@ def test_the_same_wish_delivered_again_makes_no_third_attempt(pipeline: Pipeline
     assert (pipeline.record()["attempt"], len(pipeline.provider.posts)) == (3, 3)
 
 
-def test_a_wish_that_finds_another_one_at_work_comes_again(
+def test_a_retry_message_that_finds_another_one_at_work_is_redelivered(
     pipeline: Pipeline, logs: Callable[[], list[dict[str, Any]]]
 ) -> None:
     job_id = end(pipeline, FAILED)
@@ -300,7 +300,7 @@ def test_a_late_attempt_overwrites_nothing(pipeline: Pipeline, stage: str) -> No
     assert (pipeline.record(), pipeline.outputs(), pipeline.notifications()) == (record, stored, [])
 
 
-def test_an_attempt_that_is_overtaken_while_it_stores_writes_only_what_is_its_own(pipeline: Pipeline) -> None:
+def test_an_attempt_superseded_while_it_stores_writes_only_its_own_objects(pipeline: Pipeline) -> None:
     """Its execution is aborted while deliver runs; that is notified, and a retry asked for, before it is done."""
     job_id = submit(pipeline)
     (state,) = pipeline.executions().values()

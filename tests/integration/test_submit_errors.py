@@ -1,4 +1,4 @@
-"""Errors on the submit side: what the provider answers, what fails here, and what becomes of the job."""
+"""Errors of submit: the provider's responses, faults of the function, and how the job ends."""
 
 import json
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def check_failed(pipeline: Pipeline, error_type: str, text: str) -> None:
     assert pipeline.receive(pipeline.dead_letter_url) == []
 
 
-# ---- what the provider answers ---------------------------------------------------------------------------------------
+# ---- the provider's responses ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [400, 402, 409, 413, 418, 422, 451])
@@ -263,7 +263,7 @@ def test_two_unknown_outcomes_in_a_row_pause_then_one_probe(pipeline: Pipeline) 
     assert len(pipeline.provider.posts) == 4
 
 
-def test_an_answer_between_two_unknown_outcomes_pauses_nothing(pipeline: Pipeline) -> None:
+def test_a_response_between_two_unknown_outcomes_pauses_nothing(pipeline: Pipeline) -> None:
     pipeline.provider.submits = [httpx.ReadTimeout(""), TAKEN, httpx.ReadTimeout(""), TAKEN]
     pipeline.upload(FACE, RUN, SIT, WALK)
     assert sorted(statuses(pipeline).values()) == ["FAILED", "FAILED", "SUBMITTED"]
@@ -364,7 +364,7 @@ def test_an_image_that_is_gone_before_the_job_was_sent(
     assert pipeline.provider.requests == []
 
 
-# ---- what nobody expects ---------------------------------------------------------------------------------------------
+# ---- unexpected errors -----------------------------------------------------------------------------------------------
 
 
 def denied(**_: Any) -> Any:
@@ -488,7 +488,7 @@ def test_a_failure_whose_execution_did_not_start_is_notified_later(pipeline: Pip
     check_failed(pipeline, "Rejected", "400")
 
 
-def test_a_job_goes_on_though_its_uploads_make_another_one_meanwhile(pipeline: Pipeline, walk: object) -> None:
+def test_a_job_continues_although_its_uploads_make_another_one(pipeline: Pipeline, walk: object) -> None:
     pipeline.break_call("stepfunctions", "StartExecution", "ServiceUnavailable", times=1)
     assert not pipeline.handle(walk)
     assert pipeline.handle(pipeline.put(WALK[0], image("png", (11, 11), "red")))
@@ -523,7 +523,7 @@ def test_an_error_is_not_counted_for_an_attempt_that_is_over(pipeline: Pipeline,
 
 
 @pytest.mark.parametrize("days", ["0", "30"])
-def test_a_job_that_comes_again_after_its_record_has_expired_is_delivered_beside_the_earlier_one(
+def test_a_job_uploaded_again_after_its_record_expired_is_delivered_beside_the_earlier_one(
     environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, days: str
 ) -> None:
     monkeypatch.setenv("RECORD_RETENTION_DAYS", days)
@@ -551,7 +551,7 @@ def test_a_job_that_comes_again_after_its_record_has_expired_is_delivered_beside
     assert len(pipeline.provider.posts) == 2
 
 
-def test_a_queue_that_takes_no_messages_costs_no_pose(pipeline: Pipeline) -> None:
+def test_a_queue_that_rejects_messages_loses_no_pose(pipeline: Pipeline) -> None:
     pipeline.put(*WALK)
     face = pipeline.put(*FACE)
     pipeline.break_call("sqs", "SendMessageBatch", "ServiceUnavailable", times=1)
@@ -573,9 +573,7 @@ def test_a_queue_that_takes_no_messages_costs_no_pose(pipeline: Pipeline) -> Non
         ('{"retry": "waiting/hero/walk"}', "not the id of a job"),
     ],
 )
-def test_a_message_that_no_one_can_read_is_set_aside_with_the_reason(
-    pipeline: Pipeline, body: str, reason: str
-) -> None:
+def test_an_unreadable_message_is_dead_lettered_with_the_reason(pipeline: Pipeline, body: str, reason: str) -> None:
     assert pipeline.handle(body)
     (message,) = pipeline.receive(pipeline.dead_letter_url)
     assert message["Body"] == body
@@ -584,7 +582,7 @@ def test_a_message_that_no_one_can_read_is_set_aside_with_the_reason(
     assert pipeline.records() == {}
 
 
-def test_a_message_that_cannot_be_set_aside_comes_back(pipeline: Pipeline) -> None:
+def test_a_message_that_cannot_be_dead_lettered_is_redelivered(pipeline: Pipeline) -> None:
     pipeline.break_call("sqs", "SendMessage", "ServiceUnavailable", times=1)
     assert not pipeline.handle("hello")
     assert pipeline.handle("hello")

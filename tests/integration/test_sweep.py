@@ -1,4 +1,4 @@
-"""No silent job: what the sweep and the rule on the executions' ends find, heal, and leave alone."""
+"""The sweep and the rule on failed executions: which jobs they resume, and which they do not change."""
 
 import json
 from types import SimpleNamespace
@@ -66,7 +66,7 @@ def stop_execution(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize(("first", "lost"), [(FACE, WALK), (WALK, FACE)], ids=["pose-lost", "face-lost"])
-def test_a_lost_event_heals(sweep: Swept, first: Any, lost: Any) -> None:
+def test_a_lost_event_is_recovered(sweep: Swept, first: Any, lost: Any) -> None:
     sweep.pipeline.upload(first)
     sweep.pipeline.put(*lost)
     assert sweep(after=9 * MINUTE) == {}
@@ -101,7 +101,7 @@ def test_uploads_that_wait_too_long_are_notified_once(
     assert not sweep.pipeline.provider.posts
 
 
-def test_uploads_that_wait_are_looked_at_less_and_less_often(sweep: Swept) -> None:
+def test_waiting_uploads_are_checked_less_and_less_often(sweep: Swept) -> None:
     sweep.pipeline.clock.now = float(int(sweep.pipeline.clock.now))  # the ledger's times have milliseconds
     sweep.pipeline.upload(WALK)
     looks = [hour for hour in range(6, 1500, 6) if sweep(after=6 * HOUR)]
@@ -147,7 +147,7 @@ def test_the_alert_can_be_filtered(sweep: Swept) -> None:
     assert attributes == {"status": "INCOMPLETE", "character": "hero", "error_type": "Incomplete"}
 
 
-def test_a_job_that_was_incomplete_goes_on_when_the_rest_comes(sweep: Swept) -> None:
+def test_an_incomplete_job_continues_when_the_rest_arrives(sweep: Swept) -> None:
     sweep.pipeline.upload(WALK)
     sweep(after=25 * HOUR)
     sweep.pipeline.upload(FACE)
@@ -268,7 +268,7 @@ def test_by_hand_with_other_ages(sweep: Swept) -> None:
     assert sweep(after=1, ages={"waiting": 0}) == {"WAITING": 1}
 
 
-def test_what_cannot_be_healed_raises_and_keeps_nothing_else_from_its_turn(sweep: Swept) -> None:
+def test_a_record_that_cannot_be_resumed_raises_and_stops_no_other(sweep: Swept) -> None:
     pipeline = sweep.pipeline
     pipeline.upload(FACE, WALK)
     pipeline.upload(("incoming/other/poses/sit.png", WALK[1]))
@@ -305,7 +305,7 @@ class Countdown(Context):
         return 100_000 if self.seconds >= 0 else 0
 
 
-def test_each_run_goes_on_with_those_that_were_not_checked_the_paid_ones_first(sweep: Swept) -> None:
+def test_each_run_continues_with_the_unchecked_records_paid_ones_first(sweep: Swept) -> None:
     pipeline = sweep.pipeline
     pipeline.upload(("incoming/alone/poses/walk.png", WALK[1]))
     for number in range(3):

@@ -1,4 +1,4 @@
-"""The upload contract, from the event of an upload to the request at the provider."""
+"""The upload contract, from the upload event to the request to the provider."""
 
 import base64
 import hashlib
@@ -81,13 +81,13 @@ def test_one_after_the_other(pipeline: Pipeline, files: tuple[Upload, ...]) -> N
     assert len(pipeline.provider.posts) == 1
 
 
-def test_an_event_that_comes_again_is_no_new_job(pipeline: Pipeline) -> None:
+def test_a_repeated_event_is_no_new_job(pipeline: Pipeline) -> None:
     events = [pipeline.put(*FACE), pipeline.put(*WALK)]
     assert all(pipeline.handle(event) for event in events * 3)
     assert len(pipeline.provider.posts) == len(pipeline.executions()) == 1
 
 
-def test_an_event_that_comes_after_the_end_says_nothing_twice(pipeline: Pipeline) -> None:
+def test_an_event_after_the_end_notifies_nothing_twice(pipeline: Pipeline) -> None:
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
     pipeline.upload(FACE, WALK)
@@ -144,7 +144,7 @@ def test_jobs_of_other_characters_are_apart(pipeline: Pipeline) -> None:
         ([FACE, ("incoming/hero/poses/.DS_Store", b"x")], {"waiting/hero/": ["pose"]}),
     ],
 )
-def test_what_is_missing_is_recorded_and_goes_when_the_job_goes_on(
+def test_missing_files_are_recorded_until_there_is_a_job(
     pipeline: Pipeline, files: list[Upload], expected: dict[str, list[str]]
 ) -> None:
     for file in files:
@@ -162,7 +162,7 @@ def test_what_is_missing_decides_before_what_is_bad(pipeline: Pipeline, bad: Upl
     assert set(statuses(pipeline).values()) == {"WAITING"}
 
 
-def test_the_missing_face_is_recorded_again_when_the_pose_came(pipeline: Pipeline) -> None:
+def test_the_missing_face_is_recorded_again_after_the_pose_has_arrived(pipeline: Pipeline) -> None:
     pipeline.upload(JOB_FILE)
     pipeline.upload(FACE)
     assert missing(pipeline) == {"waiting/hero/": ["pose"]}
@@ -200,7 +200,7 @@ class TestWithoutPrompt:
         pipeline.upload(WALK)
         assert missing(pipeline) == {"waiting/hero/walk": ["prompt"]}
 
-    def test_a_prompt_that_comes_in_between_is_found(self, pipeline: Pipeline) -> None:
+    def test_a_prompt_that_arrives_in_between_is_found(self, pipeline: Pipeline) -> None:
         pipeline.put(*FACE)
         arrive_while_waiting(pipeline, ("incoming/hero/job.json", {"prompt": "a"}))
         pipeline.upload(WALK)
@@ -219,7 +219,7 @@ def arrive_while_waiting(pipeline: Pipeline, file: Upload) -> None:
 
 
 @pytest.mark.parametrize(("first", "then"), [(WALK, FACE), (FACE, WALK), (WALK_FILE, WALK)])
-def test_a_file_that_comes_while_waiting_is_written_is_found(pipeline: Pipeline, first: Upload, then: Upload) -> None:
+def test_a_file_that_arrives_while_waiting_is_recorded_counts(pipeline: Pipeline, first: Upload, then: Upload) -> None:
     if first is WALK_FILE:
         pipeline.put(*FACE)
     arrive_while_waiting(pipeline, then)
@@ -227,7 +227,7 @@ def test_a_file_that_comes_while_waiting_is_written_is_found(pipeline: Pipeline,
     assert statuses(pipeline) == {"walk": "SUBMITTED"}
 
 
-def test_a_folder_that_does_not_come_to_rest_is_looked_at_again(pipeline: Pipeline) -> None:
+def test_a_folder_that_keeps_changing_is_read_again(pipeline: Pipeline) -> None:
     colors = iter(range(100))
 
     def change(**_: Any) -> None:
@@ -265,7 +265,7 @@ def test_a_deleted_face_is_missing_again(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize(("younger", "goes_on"), [(FACE, False), (JOB_FILE, False), (WALK_FILE, False), (SIT, True)])
-def test_a_pose_is_left_to_the_event_of_a_younger_input(pipeline: Pipeline, younger: Upload, goes_on: bool) -> None:
+def test_a_pose_is_left_to_the_event_of_a_newer_input(pipeline: Pipeline, younger: Upload, goes_on: bool) -> None:
     for file in (FACE, JOB_FILE, WALK_FILE):
         pipeline.put(*file)
     pose, other = pipeline.put(*WALK), pipeline.put(*younger)

@@ -1,4 +1,4 @@
-"""Jobs that must wait: how their messages are redelivered, as SQS allows it, and what is checked before they go on."""
+"""Deferred jobs: how their messages are redelivered within the limits of SQS, and the checks before a job is sent."""
 
 import json
 from collections.abc import Callable
@@ -143,7 +143,7 @@ def take_permits(pipeline: Pipeline, seconds: float) -> None:
             return
 
 
-def test_what_taking_the_permit_takes_is_not_waited_for_once_more(pipeline: Pipeline, walk: object) -> None:
+def test_the_time_to_reserve_a_permit_is_not_waited_twice(pipeline: Pipeline, walk: object) -> None:
     take_permits(pipeline, 2)
 
     def slowly(params: dict[str, Any], **_: object) -> None:
@@ -157,7 +157,7 @@ def test_what_taking_the_permit_takes_is_not_waited_for_once_more(pipeline: Pipe
     assert slept == pytest.approx(2.1 - 1.5, abs=0.15)
 
 
-def test_a_permit_that_is_waited_for_is_given_up_when_the_account_is_refused_meanwhile(
+def test_a_permit_is_given_up_if_the_account_is_refused_while_waiting(
     pipeline: Pipeline, walk: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_permits(pipeline, 3)
@@ -193,7 +193,7 @@ def test_a_breaker_that_is_too_busy_costs_no_job(
     assert "errors" not in pipeline.record()
 
 
-# ---- before it goes on -----------------------------------------------------------------------------------------------
+# ---- the checks before a job is sent ---------------------------------------------------------------------------------
 
 
 def test_a_version_that_has_expired_while_its_job_waited_is_not_paid_for(pipeline: Pipeline, walk: object) -> None:
@@ -210,7 +210,7 @@ def test_a_version_that_has_expired_while_its_job_waited_is_not_paid_for(pipelin
     assert record["error"]["message"].startswith(f"{FACE[0]}: replaced or deleted")
 
 
-def test_only_an_answer_to_a_submit_closes_the_breaker(pipeline: Pipeline) -> None:
+def test_only_a_response_to_a_submit_closes_the_breaker(pipeline: Pipeline) -> None:
     pipeline.provider.submits = [TAKEN]
     pipeline.provider.statuses = [httpx.Response(200, json={"status": "PROCESSING"})]
     pipeline.upload(FACE, WALK)
@@ -229,7 +229,7 @@ def test_only_an_answer_to_a_submit_closes_the_breaker(pipeline: Pipeline) -> No
 # ---- what is counted -------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_was_taken_is_spent_though_its_execution_could_not_be_started(
+def test_an_accepted_job_is_charged_although_its_execution_could_not_be_started(
     pipeline: Pipeline, walk: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipeline.break_call("stepfunctions", "StartExecution", times=1)
@@ -249,7 +249,7 @@ def test_an_unknown_outcome_is_spent_as_far_as_one_knows(
     assert "Submitted" not in found
 
 
-def test_uploads_that_wait_are_counted_once_however_often_they_are_looked_at(
+def test_waiting_uploads_are_counted_once_however_often_they_are_read(
     pipeline: Pipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
     event = pipeline.put(*WALK)

@@ -1,4 +1,4 @@
-"""Which errors of AWS pass by themselves, and which do not."""
+"""Which errors of AWS are transient, and which are not."""
 
 import pytest
 from botocore.exceptions import (

@@ -1,4 +1,4 @@
-"""Starting an execution: once for each attempt, and a name that is taken by another request is no duplicate."""
+"""Tests of starting executions: once for each attempt. A name used by another request is an error."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The messages on the upload queue: each kind there and back, and what no one can read."""
+"""Tests of the queue messages: each kind is written and parsed, and unreadable ones are reported."""
 
 import json
 from datetime import UTC, datetime
@@ -117,7 +117,7 @@ def event(**changes: Any) -> dict[str, Any]:
         ({"submit": JOB_ID, "number": True}, "expected a whole number, got True"),
     ],
 )
-def test_what_no_one_can_read_is_reported_why(content: object, reason: str) -> None:
+def test_an_unreadable_message_is_reported_with_the_reason(content: object, reason: str) -> None:
     with pytest.raises(UnreadableMessage) as caught:
         parse_message(json.dumps(content))
     assert reason in str(caught.value)

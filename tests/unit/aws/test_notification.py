@@ -178,7 +178,7 @@ NAMES = ["hero", "Kundin Ä/held + heldin", "日本/東京", "🦊", "a\nb", "\x
 @given(
     character=st.one_of(st.sampled_from(NAMES), st.text(min_size=1)), pose=st.one_of(st.sampled_from(NAMES), st.text())
 )
-def test_sns_takes_the_subject_of_any_name(status: str, character: str, pose: str) -> None:
+def test_sns_accepts_the_subject_of_any_name(status: str, character: str, pose: str) -> None:
     text = subject(replace(notified(SUCCEEDED), character=character, pose=pose, status=status))
     # SNS: ASCII text without line breaks or control characters, under 100 characters, beginning with a letter.
     assert text.isascii()

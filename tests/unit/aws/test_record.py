@@ -66,7 +66,7 @@ def values_of(record: Record) -> dict[str, Any]:
 
 
 @given(records)
-def test_a_record_comes_back_as_it_was_written(record: Record) -> None:
+def test_a_record_is_read_as_it_was_written(record: Record) -> None:
     assert from_item(to_item(values_of(record))) == record
 
 
@@ -83,7 +83,7 @@ def test_what_is_none_is_no_attribute() -> None:
     assert set(item["requests"]["L"][0]["M"]) == {"attempt", "sent_at", "fate", "history_page", "charged_usd"}
 
 
-def test_a_context_nested_deeper_than_dynamodb_takes() -> None:
+def test_a_context_nested_deeper_than_dynamodb_allows() -> None:
     context: dict[str, Any] = {}
     for _ in range(40):
         context = {"inner": context}

@@ -1,4 +1,4 @@
-"""Presigned URLs: the host that they name is one that serves the bucket from its first minute on."""
+"""Presigned URLs name a host that serves the bucket from its first minute on."""
 
 from urllib.parse import parse_qs, urlsplit
 

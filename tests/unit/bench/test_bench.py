@@ -45,7 +45,7 @@ def test_sqs_requests_of_the_event_source_are_counted() -> None:
     assert sqs_requests(BATCH) == 12 + 4 + 34 + 30
 
 
-def test_a_fixed_loop_pays_for_each_look() -> None:
+def test_a_fixed_loop_pays_for_each_poll() -> None:
     assert polls_every_second([30.0, 29.5], 0.0) == [31, 30]
     assert polls_every_second([30.0], 0.5) == [21]
     loop = fixed_loop(BATCH, [30.0] * 10)

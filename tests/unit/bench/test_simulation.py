@@ -234,7 +234,7 @@ class Reader:
         return {"batchItemFailures": [{"itemIdentifier": record["messageId"]}] if failed else []}
 
 
-def test_a_message_comes_after_its_delay_and_again_after_its_visibility() -> None:
+def test_a_message_is_delivered_after_its_delay_and_redelivered_after_its_visibility() -> None:
     reader = Reader(maximum=5, takes=0.5)
     reader.queue.send("again", delay=10)
     reader.queue.send("first")
@@ -313,14 +313,14 @@ def test_an_error_that_the_code_survives_ends_the_run(monkeypatch: pytest.Monkey
         stack.run(60)
 
 
-def test_the_line_goes_on_after_a_pause() -> None:
+def test_the_line_moves_again_after_a_pause() -> None:
     figures = pause(200, limit=5)
     assert figures["pause, minutes"] == 60
     assert figures["use of the next ten minutes"] > 0.9
     assert figures["jobs off their turn by at most"] <= parameter("SubmitConcurrency")
 
 
-def test_a_budget_ends_the_day_and_a_larger_one_goes_on() -> None:
+def test_a_budget_ends_the_day_and_a_larger_one_continues_it() -> None:
     figures = budget(200, limit=5, usd=1.5)
     assert 1.47 <= figures["spent of it, USD"] <= 1.5
     assert figures["budget raised by half: next request after, s"] <= 120

@@ -1,4 +1,4 @@
-"""The error tree is as drawn, and every fault of a submit has its place in it."""
+"""The error tree is as drawn in its module, and every error of a submit is in it."""
 
 import inspect
 import re
@@ -170,7 +170,7 @@ def test_the_provider_s_text_is_reported(status: int, content: bytes, text: str)
         submit(httpx.Response(status, content=content))
 
 
-def test_an_empty_body_looks_by_its_status() -> None:
+def test_an_empty_body_is_judged_by_its_status() -> None:
     with pytest.raises(Rejected, match=r"^the provider answered 400$"):
         submit(httpx.Response(400))
 

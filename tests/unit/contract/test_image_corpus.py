@@ -1,4 +1,4 @@
-"""The checker against the decoders: what all of them read is accepted, what none reads is refused."""
+"""The checker compared with decoders: it accepts what all of them read, and refuses what none reads."""
 
 import io
 import time
@@ -204,7 +204,7 @@ def test_fill_bytes_and_junk_take_no_longer_than_other_bytes(fill: bytes) -> Non
     assert seconds(data) < 20 * reference + 0.5
 
 
-def test_junk_takes_no_memory() -> None:
+def test_junk_needs_no_memory() -> None:
     checker = ImageChecker()
     checker.feed(corpus()["jpeg plain"][:20])
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""events/notification.py says what the schema of the notification says, and finds one in each of its envelopes."""
+"""events/notification.py agrees with the schema of the notification, and finds one in each of its envelopes."""
 
 import ast
 import importlib.util

@@ -79,7 +79,7 @@ def test_the_schema_names_the_model_s_parameters_and_their_defaults() -> None:
         {"context": nested(CONTEXT_DEPTH)},
     ],
 )
-def test_what_is_within_the_bounds_is_taken_as_it_is(content: dict[str, Any]) -> None:
+def test_values_within_the_bounds_are_accepted_unchanged(content: dict[str, Any]) -> None:
     assert read(content) == content
     jsonschema.validate(content, schema("job"))
 

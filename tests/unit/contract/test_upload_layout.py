@@ -1,4 +1,4 @@
-"""What a key in the upload bucket means, and the names that come of it."""
+"""Tests of the upload contract: the meaning of keys, and the names made from them."""
 
 import re
 
@@ -161,7 +161,7 @@ def test_the_default_prefix_is_written_down_in_two_places() -> None:
 
 
 @given(st.text(st.sampled_from("aé/. \n+posejn"), max_size=40))
-def test_what_is_taken_is_found_again_in_its_folder(rest: str) -> None:
+def test_an_accepted_key_is_found_again_in_its_folder(rest: str) -> None:
     key = f"incoming/{rest}"
     try:
         upload = LAYOUT.parse(key)
@@ -216,7 +216,7 @@ def test_near_misses_are_named(missing: list[str], strangers: list[str], expecte
     assert hint(missing, strangers) == expected
 
 
-def test_a_folder_is_looked_for_in_every_spelling() -> None:
+def test_a_folder_is_searched_in_every_spelling() -> None:
     nfc, nfd, mixed = "Zo\u00eb\u00e9", "Zoe\u0308e\u0301", "Zo\u00ebe\u0301"
     folder = LAYOUT.folder(nfc)
     assert folder.spellings() == [f"incoming/{nfc}/", f"incoming/{nfd}/"]
@@ -225,7 +225,7 @@ def test_a_folder_is_looked_for_in_every_spelling() -> None:
     assert LAYOUT.folder("hero").spellings("incoming/hero/face.png") == ["incoming/hero/"]
 
 
-def test_keys_of_events_are_taken_as_they_are() -> None:
+def test_keys_of_events_are_not_decoded() -> None:
     message = parse_message(load_event("intake-unusual-key.json")["Records"][0]["body"])
     assert isinstance(message, UploadMessage)
     assert LAYOUT.parse(message.upload.key) == Upload(FileKind.POSE, "Kundin Ä/held + heldin", "geh langsam+weit ü")

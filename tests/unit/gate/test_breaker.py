@@ -1,4 +1,4 @@
-"""The breaker, as values: which responses open it, for how long, and who may try again."""
+"""Tests of the breaker's state: which responses open it, for how long, and which job is the probe."""
 
 from collections.abc import Callable
 

@@ -102,7 +102,7 @@ def test_a_job_is_never_forgotten_and_rarely_asked_for_in_vain(start: float) -> 
     assert all(gap >= min(60, 0.1 * time) for time, gap in zip(times, gaps, strict=False) if time > 10 * start)
 
 
-def test_looks_first_a_little_before_the_typical_time() -> None:
+def test_polls_first_a_little_before_the_typical_time() -> None:
     assert 24 <= first_wait(Latency.typical(31)) <= 31
     assert polls(Latency.typical(31), 31)[:2] == pytest.approx([26, 31], abs=2)
     assert first_wait(Latency.typical(1)) <= 2
@@ -203,7 +203,7 @@ def test_optimum_of_small_cases() -> None:
     assert optimum([90.0]).cost == pytest.approx(2)  # a wait is at most 60 s
 
 
-def test_evaluate_counts_looks_and_delays() -> None:
+def test_evaluate_counts_polls_and_delays() -> None:
     result = evaluate(Fixed(5), [99.0, 1.0, 5.0, 6.0], skip=1)
     assert (result.delay_p50, result.delay_p95) == (4, 4)
     assert [result.polls, result.delay] == pytest.approx([4 / 3, 8 / 3])

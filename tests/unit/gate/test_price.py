@@ -1,4 +1,4 @@
-"""What a job costs by its samples and size: learned, and bounded from above where it is not known yet."""
+"""The price of a job by its samples and size: learned, and estimated from above while it is unknown."""
 
 import random
 from typing import Any

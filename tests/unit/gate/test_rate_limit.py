@@ -1,4 +1,4 @@
-"""The plan's limit: permits, pauses, and which calls count. Without a clock or a table of AWS."""
+"""The plan's limit: permits, pauses, and which calls count. Without a clock or DynamoDB."""
 
 from itertools import pairwise
 

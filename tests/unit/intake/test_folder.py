@@ -1,4 +1,4 @@
-"""The settle rule: to whose event a job is left while its folder still arrives."""
+"""The settle rule: which event handles a job while the files of its folder still arrive."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -60,7 +60,7 @@ def test_to_whose_event_a_job_is_left(
 
 
 @pytest.mark.parametrize("ages", list(product([0, 1, 60], repeat=4)))
-def test_one_event_of_a_folder_always_goes_on(ages: tuple[float, ...]) -> None:
+def test_one_event_of_a_folder_always_handles_the_job(ages: tuple[float, ...]) -> None:
     folder = dict(zip(("face", "pose", "job_file", "pose_file"), ages, strict=True))
     going_on = [name for name in folder if left_to(SourceUpload(name, f"{name}-1"), **folder) is None]
     assert going_on

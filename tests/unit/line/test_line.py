@@ -1,4 +1,4 @@
-"""The line and `dispatch`: who goes when, whatever happens beside it. Without a clock or AWS."""
+"""The line and `dispatch`: which job is sent when, also if other runs interfere. Without a clock or AWS."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -148,7 +148,7 @@ def test_a_job_whose_message_was_lost_gets_another_number_after_ten_minutes(line
     assert [message.number for message, _ in line.sent] == [1, 2]
 
 
-def test_what_is_due_and_does_not_go_yet_stands_in_line_at_its_old_rank(line: Line50) -> None:
+def test_a_due_job_that_is_not_sent_yet_is_in_line_at_its_old_rank(line: Line50) -> None:
     for number in range(100):
         line.add("hero", f"job-{number}")
     line.run()
@@ -183,7 +183,7 @@ def test_one_job_of_another_client_does_not_wait_for_two_thousand(line: Line50) 
     assert sent_at - asked < 2 * MINUTE
 
 
-def test_a_client_that_comes_late_begins_at_the_highest_rank_so_far(line: Line50) -> None:
+def test_a_late_client_begins_at_the_highest_rank_so_far(line: Line50) -> None:
     for number in range(10):
         line.add("big", f"big-{number}")
     line.run()
@@ -276,7 +276,7 @@ def test_no_more_jobs_are_dispatched_than_the_budget_pays_for() -> None:
     assert line.run().sent == 2
 
 
-def test_a_spent_day_goes_on_at_midnight() -> None:
+def test_after_a_spent_day_jobs_are_sent_at_midnight() -> None:
     line = Line50(budget=Budget(daily=2 * FIRST_PRICE))
     midnight = (NOW // 86400 + 1) * 86400
     line.now = midnight - 200

@@ -1,4 +1,4 @@
-"""The invariants of a chaos run: what is sound passes, and each broken promise is named."""
+"""The invariants of a chaos run: a correct run passes, and each broken promise is reported."""
 
 import hashlib
 from collections import Counter
@@ -89,7 +89,7 @@ def charged(found: Evidence, *requests: dict[str, Any]) -> Evidence:
     return replace(found, records=[{**found.records[0], "requests": list(requests)}], budgets=budgets)
 
 
-def test_what_is_sound_passes() -> None:
+def test_a_correct_run_passes() -> None:
     assert check(scenario(), sound(), ASKED).violations == []
 
 
@@ -269,7 +269,7 @@ def waiting(**changes: Any) -> Evidence:
     )
 
 
-def test_a_job_that_is_always_answered_500_waits_with_a_reason_or_ends() -> None:
+def test_a_job_that_always_gets_500_waits_with_a_reason_or_ends() -> None:
     cursed = scenario(ALWAYS_500)
     assert check(cursed, waiting(), NOTHING).violations == []
     assert check(cursed, refused(8), NOTHING).violations == []
@@ -409,7 +409,7 @@ def test_a_day_that_is_not_in_its_month_is_named() -> None:
     ]
 
 
-def test_what_no_one_can_read_is_dead_lettered_and_nothing_else() -> None:
+def test_only_unreadable_messages_are_dead_lettered() -> None:
     asked = replace(ASKED, unreadable={"uploads": "{}"})
     letter = DeadLetter("{}", "uploads", "none of: an upload event")
     assert check(scenario(), replace(sound(), dead_letters=[letter, letter]), asked).violations == []

@@ -23,7 +23,7 @@ def test_each_pinned_package_is_counted_once() -> None:
     assert len(environment.REQUIREMENT.findall(text)) == 2
 
 
-def test_an_old_python_is_answered_with_which_one_is_needed(
+def test_an_old_python_gets_the_name_of_the_one_that_is_needed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.version_info", (3, 9, 2))

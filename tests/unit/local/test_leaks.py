@@ -1,4 +1,4 @@
-"""The search of the end-to-end tests' logs finds what it looks for."""
+"""The search for secrets in the logs of the end-to-end tests finds them."""
 
 import base64
 

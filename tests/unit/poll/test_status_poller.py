@@ -1,4 +1,4 @@
-"""What poll decides: every response and every fault of the provider, with a clock that stands still."""
+"""Tests of poll: its decision after every response and every fault of the provider, with a fixed clock."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -213,7 +213,7 @@ GONE = httpx.Response(410, json={"error": "expired"})
 
 
 def follow(times: int, *answers: httpx.Response, after: float) -> tuple[ExecutionState, float]:
-    """Give these answers in turn, at the times the waits say; return the state and when that was."""
+    """Give these responses in turn, each after the wait; return the last state and its time."""
     turns = cycle(answers)
     state = look(next(turns), after=after)
     for _ in range(times):
@@ -257,7 +257,7 @@ def test_another_fault_between_two_404_does_not_forget_the_first() -> None:
 # ---- the state -------------------------------------------------------------------------------------------------------
 
 
-def test_state_comes_back_from_its_event() -> None:
+def test_state_is_read_from_its_own_event() -> None:
     state = ExecutionState.of(load_event("poll.json"))
     assert (state.request_id, state.polls, state.faults) == ("2c7f59ea-4b5e-4a7c-9a35-8d5f0f6f1c11", 0, 0)
     assert ExecutionState.of(state.to_dict()) == state

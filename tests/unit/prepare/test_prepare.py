@@ -1,4 +1,4 @@
-"""What is made of a picture before it is sent: real bytes of every kind, decoded in a process of its own."""
+"""How a picture is prepared before it is sent: real files of every kind, decoded in a separate process."""
 
 import io
 import json

@@ -95,17 +95,17 @@ def test_404_and_410_say_that_the_request_is_gone(status: int) -> None:
     assert fault(httpx.Response(status)).gone is (status in (404, 410))
 
 
-def test_without_an_answer_nothing_is_gone() -> None:
+def test_without_a_response_nothing_is_gone() -> None:
     assert fault(httpx.ReadTimeout("slow")).gone is False
 
 
-# ---- whose answer it is ----------------------------------------------------------------------------------------------
+# ---- the response belongs to this request ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("request_id", [ID, None])
 @pytest.mark.parametrize(("status", "state"), [(200, "COMPLETED"), (200, "PROCESSING"), (422, "FAILED")])
-def test_an_answer_of_this_request(call: str, request_id: str | None, status: int, state: str) -> None:
+def test_a_response_of_this_request(call: str, request_id: str | None, status: int, state: str) -> None:
     answer = httpx.Response(status, json={"status": state, "request_id": request_id})
     assert getattr(client(answer)[0], call)(ID).state == state
 
@@ -113,7 +113,7 @@ def test_an_answer_of_this_request(call: str, request_id: str | None, status: in
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("request_id", ["another", ID.upper(), f"{ID} ", ID[:-1], "", "a/b", "x" * 10_000, 5, [ID], {}])
 @pytest.mark.parametrize(("status", "state"), [(200, "COMPLETED"), (200, "PROCESSING"), (422, "FAILED"), (422, None)])
-def test_an_answer_about_another_request_says_nothing(
+def test_a_response_about_another_request_says_nothing(
     call: str, request_id: object, status: int, state: str | None
 ) -> None:
     body = {"status": state, "request_id": request_id, "output": "https://x/another.png", "error": "blocked"}
@@ -142,7 +142,7 @@ def test_the_id_in_an_error_may_be_a_gateway_s_own(status: int) -> None:
         (httpx.Response(401, text=f"bad key {KEY}"), 401, "401: bad key SG_..."),
     ],
 )
-def test_what_is_no_answer(call: str, answer: httpx.Response, status: int, text: str) -> None:
+def test_unusable_responses(call: str, answer: httpx.Response, status: int, text: str) -> None:
     found = fault(answer, call)
     assert (found.status, str(found)) == (status, f"the provider answered {text}")
 
@@ -222,7 +222,7 @@ class Body(httpx.SyncByteStream):
 
 
 @pytest.mark.parametrize(("call", "limit"), [("status", SMALL_RESPONSE), ("result", RESULT_RESPONSE)])
-def test_an_answer_that_is_too_large_is_not_read_on(call: str, limit: int) -> None:
+def test_a_response_that_is_too_large_is_not_read_further(call: str, limit: int) -> None:
     body = Body(*[bytes(1024 * 1024)] * 100)
     assert "more than" in str(fault(httpx.Response(200, stream=body), call))
     assert body.read <= limit + 1024 * 1024
@@ -234,7 +234,7 @@ def test_a_result_may_have_32_mib() -> None:
     assert client(httpx.Response(200, content=body))[0].result(ID).state == "COMPLETED"
 
 
-def test_a_dripping_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dripping_response_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr("posedrop.segmind.client.time.monotonic", lambda: clock[0])
     body = Body(*[b" "] * 1000, passes=1.0, clock=clock)

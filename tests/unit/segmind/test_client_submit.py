@@ -28,7 +28,7 @@ TAKEN = {
 
 
 class Recorder:
-    """Records what is sent, and gives one answer."""
+    """Records the requests, and gives one response."""
 
     def __init__(self, answer: httpx.Response) -> None:
         self.answer = answer
@@ -56,7 +56,7 @@ def test_one_post_with_the_key_and_the_parameters(base_url: str) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
-def test_any_success_with_a_request_id_is_taken(status: int) -> None:
+def test_any_success_with_a_request_id_is_accepted(status: int) -> None:
     assert Recorder(httpx.Response(status, json={"request_id": "r"})).submit() == "r"
 
 
@@ -92,7 +92,7 @@ def test_a_request_id_that_cannot_be_used_is_reported_as_such(content: bytes) ->
         Recorder(httpx.Response(200, content=content)).submit()
 
 
-def test_an_answer_that_does_not_end_is_cut() -> None:
+def test_a_response_that_does_not_end_is_cut() -> None:
     with pytest.raises(SubmitOutcomeUnknown, match="more than"):
         Recorder(httpx.Response(200, content=b" " * (SMALL_RESPONSE + 1))).submit()
 
@@ -195,7 +195,7 @@ def test_a_connection_that_ends_after_the_request_leaves_the_outcome_unknown(ser
     assert len(server.peers) == 1
 
 
-def test_an_answer_that_trickles_is_over_in_time(server: Server) -> None:
+def test_a_response_that_trickles_is_over_in_time(server: Server) -> None:
     server.behaviour = "trickle"
     with pytest.raises(SubmitOutcomeUnknown, match="too long"):
         Segmind(server.url, lambda: KEY).submit(BODY, Timeouts(connect=0.1, write=0.1, read=0.4))

@@ -1,4 +1,4 @@
-"""Where outputs are fetched from, and from where not; every fault on the way."""
+"""From which addresses outputs are downloaded, from which not, and every fault on the way."""
 
 import gzip
 import inspect
@@ -277,7 +277,7 @@ def test_each_redirect_is_checked(location: str) -> None:
 
 
 @pytest.mark.parametrize("location", ["https://:x", "https://xn--a/", "https://[::1", "A:0"])
-def test_a_redirect_to_no_url_is_a_broken_answer(location: str) -> None:
+def test_a_redirect_to_no_url_is_a_broken_response(location: str) -> None:
     with pytest.raises(DeliveryFailed, match=r"RemoteProtocolError|Codepoint|InvalidURL"):
         Web(redirect(location)).fetch()
 
@@ -359,7 +359,7 @@ def test_a_declared_size_over_the_limit_is_not_read() -> None:
     assert body.taken == 0
 
 
-def test_the_limit_counts_what_comes() -> None:
+def test_the_limit_counts_received_bytes() -> None:
     body = Body([*[bytes(1_000_000)] * 256, b"x", b"never"])
     with pytest.raises(OutputInvalid, match="more than"):
         Web(httpx.Response(200, stream=body)).drain()
@@ -367,7 +367,7 @@ def test_the_limit_counts_what_comes() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 70_000])
-def test_a_slow_answer_ends_in_time(size: int) -> None:
+def test_a_slow_response_ends_in_time(size: int) -> None:
     web = Web()
 
     def second() -> None:
@@ -387,7 +387,7 @@ def test_pieces_are_handed_on_as_they_come() -> None:
         assert [body.taken for _ in chunks] == list(range(1, 51))
 
 
-# ---- packed, though that was not asked for -------------------------------------------------------------------------
+# ---- compressed, although that was not requested -------------------------------------------------------------------
 
 PICTURE = bytes(range(256)) * 4000
 PACKINGS = {
@@ -407,23 +407,23 @@ def packed(data: bytes, encoding: str, size: int = 1000) -> httpx.Response:
 
 @pytest.mark.parametrize("how", PACKINGS)
 @pytest.mark.parametrize("size", [7, 1000, 10**9])
-def test_a_packed_image_is_unpacked(how: str, size: int) -> None:
+def test_a_compressed_image_is_decompressed(how: str, size: int) -> None:
     assert Web(packed(*PACKINGS[how], size=size)).fetch() == PICTURE
 
 
 @pytest.mark.parametrize("keep", [1, 12, 2000, -8, -1])
-def test_a_packed_image_that_ends_early_is_fetched_again(keep: int) -> None:
+def test_a_compressed_image_that_ends_early_is_fetched_again(keep: int) -> None:
     with pytest.raises(DeliveryFailed):
         Web(packed(PACKINGS["gzip"][0][:keep], "gzip")).fetch()
 
 
 @pytest.mark.parametrize(("data", "encoding"), [(b"no gzip at all", "gzip"), (b"", "gzip"), (PICTURE, "br")])
-def test_what_cannot_be_unpacked_may_pass(data: bytes, encoding: str) -> None:
+def test_a_body_that_cannot_be_decompressed_is_fetched_again(data: bytes, encoding: str) -> None:
     with pytest.raises(DeliveryFailed, match="DecodingError"):
         Web(packed(data, encoding)).fetch()
 
 
-def test_the_limit_counts_what_is_unpacked_without_holding_it() -> None:
+def test_the_limit_counts_decompressed_bytes_without_holding_them() -> None:
     small = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = b"".join(small.compress(bytes(10**6)) for _ in range(OUTPUT_LIMIT // 10**6 + 1)) + small.flush()
     assert len(bomb) < OUTPUT_LIMIT // 900
@@ -434,7 +434,7 @@ def test_the_limit_counts_what_is_unpacked_without_holding_it() -> None:
     assert max(sizes) <= PIECE
 
 
-def test_a_packed_answer_with_a_length_is_not_taken_for_cut_off() -> None:
+def test_a_compressed_response_with_a_length_does_not_count_as_cut_off() -> None:
     data = PACKINGS["gzip"][0]
     answer = httpx.Response(
         200, headers={"content-encoding": "gzip", "content-length": str(len(data))}, stream=Body([data])

@@ -1,4 +1,4 @@
-"""The provider's request history: what is asked, which row is the job's, and that any fault means nothing is known."""
+"""The provider's request history: its requests, which row belongs to the job, and that an error means unknown."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def row(name: str, request_id: object = "found") -> dict[str, Any]:
 
 
 def find(answer: object, name: str = NAME, api_key: Callable[[], str] = lambda: KEY) -> str | None:
-    """Look for a request in a history that answers so."""
+    """Search for a request in a history with these responses."""
 
     def handle(request: httpx.Request) -> httpx.Response:
         if isinstance(answer, Exception):
@@ -91,7 +91,7 @@ def test_found_wherever_the_rows_are(key: str) -> None:
     ],
     ids=["object", "text", "nested", "decoded", "plus", "decoded-text"],
 )
-def test_found_however_the_body_looks(body: object) -> None:
+def test_found_in_a_body_of_any_shape(body: object) -> None:
     assert find([{"request_id": "found", "request_body": body}]) == "found"
 
 
@@ -174,7 +174,7 @@ def test_rows_without_a_time_are_read_to_the_end(created: object) -> None:
     assert history(handle).find(NAME, SINCE) == "found"
 
 
-def test_a_long_search_goes_on_where_it_stopped() -> None:
+def test_a_long_search_continues_where_it_stopped() -> None:
     now, asked = [0.0], []
 
     def slow(request: httpx.Request) -> httpx.Response:
@@ -194,7 +194,7 @@ def test_a_long_search_goes_on_where_it_stopped() -> None:
     assert sorted(set(asked)) == list(range(1, 12))
 
 
-def test_a_search_gets_on_though_each_page_takes_all_its_time() -> None:
+def test_a_search_advances_although_each_page_needs_all_its_time() -> None:
     now, asked = [0.0], []
 
     def slow(request: httpx.Request) -> httpx.Response:
@@ -311,7 +311,7 @@ def test_without_a_key_nothing_is_known() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0, 2.0], ids=["huge", "slow"])
-def test_an_endless_answer_is_given_up(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+def test_an_endless_response_is_given_up(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     with pytest.raises(HistoryUnavailable, match=r"more than|took too long"):

@@ -1,4 +1,4 @@
-"""Answers without an end, too slow, or unfolding to any size: each costs a bounded amount of memory and time."""
+"""Responses that are endless, slow or compression bombs: each costs a bounded amount of memory and time."""
 
 import gzip
 import tracemalloc
@@ -58,7 +58,7 @@ def peak(act: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize("part", [b"[],", b"{},", b'{"a":[]},'])
-def test_an_answer_of_millions_of_parts_is_no_answer(part: bytes) -> None:
+def test_a_response_with_millions_of_parts_is_unusable(part: bytes) -> None:
     body = b"[" + part * (RESULT_RESPONSE // len(part) - 1) + b"0]"
 
     def act() -> None:
@@ -68,7 +68,7 @@ def test_an_answer_of_millions_of_parts_is_no_answer(part: bytes) -> None:
 
 
 @calls
-def test_an_answer_without_an_end_is_given_up_at_its_limit(name: str) -> None:
+def test_an_endless_response_is_given_up_at_its_limit(name: str) -> None:
     call, error, limit = CALLS[name]
     stream = Endless(bytes(CHUNK))
 
@@ -81,7 +81,7 @@ def test_an_answer_without_an_end_is_given_up_at_its_limit(name: str) -> None:
 
 
 @calls
-def test_a_slow_answer_is_given_up_in_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_response_is_given_up_in_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     call, error, _ = CALLS[name]
     now = [0.0]
 
@@ -96,7 +96,7 @@ def test_a_slow_answer_is_given_up_in_time(name: str, monkeypatch: pytest.Monkey
 
 @calls
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "gzip, gzip"])
-def test_an_answer_that_unfolds_to_any_size_costs_no_more(name: str, encoding: str) -> None:
+def test_a_compression_bomb_costs_no_more_memory(name: str, encoding: str) -> None:
     call, error, limit = CALLS[name]
     packed = gzip.compress(bytes(60 * MIB))
     assert len(packed) < CHUNK
@@ -109,7 +109,7 @@ def test_an_answer_that_unfolds_to_any_size_costs_no_more(name: str, encoding: s
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate"])
-def test_a_packed_answer_is_read(encoding: str) -> None:
+def test_a_compressed_response_is_read(encoding: str) -> None:
     body = b'{"status": "COMPLETED"}'
     packed = zlib.compress(body) if encoding == "deflate" else gzip.compress(body)
     assert client(httpx.ByteStream(packed), **{"content-encoding": encoding}).status("id").state == "COMPLETED"

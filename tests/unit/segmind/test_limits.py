@@ -1,4 +1,4 @@
-"""The limits of what is read, as numbers, and what lies just within and just beyond each."""
+"""The limits of what is read: values just within and just beyond each limit."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Every shape of a completed answer's output, and any other JSON value."""
+"""Every form of output of a completed job, and any other JSON value."""
 
 import base64
 import itertools
@@ -237,7 +237,7 @@ def test_refused_with_a_reason(output: object, reason: str) -> None:
     assert len(str(caught.value)) < 160
 
 
-def test_32_mib_of_base64_are_taken() -> None:
+def test_32_mib_of_base64_are_accepted() -> None:
     (source,) = parse_output("A" * MAX_INLINE_CHARACTERS)
     assert isinstance(source, InlineSource)
     assert len(source.data) == MAX_INLINE_CHARACTERS // 4 * 3
@@ -266,6 +266,6 @@ def test_any_json_gives_sources_or_bad_output(output: object) -> None:
 
 
 @given(st.binary(min_size=1))
-def test_base64_comes_back_as_its_bytes(data: bytes) -> None:
+def test_base64_is_decoded(data: bytes) -> None:
     text = base64.b64encode(data).decode()
     assert parse_output({"image": [text]}) == [InlineSource(data)] or text == "null"

@@ -1,4 +1,4 @@
-"""Reading the provider's answers: every documented one, and any other bytes."""
+"""Parsing the provider's responses: every documented one, and any other bytes."""
 
 import json
 import math
@@ -115,7 +115,7 @@ def test_inference_seconds(metrics: bytes, seconds: float | None) -> None:
 
 
 @pytest.mark.parametrize("request_id", ["2c7f59ea-5d1b", "req_1:a.b", "x" * 128, "...", "a+b=c"])
-def test_request_id_is_taken(request_id: str) -> None:
+def test_a_usable_request_id_is_accepted(request_id: str) -> None:
     assert parse_response(200, body(request_id=request_id)).request_id == request_id
 
 
@@ -213,7 +213,7 @@ def test_redaction_keeps_what_a_person_needs() -> None:
     st.sampled_from([200, 422, 502]),
     st.binary() | st.text().map(lambda text: f"<html>{text}".encode("utf-8", "ignore")),
 )
-def test_any_bytes_give_an_answer(status_code: int, content: bytes) -> None:
+def test_any_bytes_give_a_response(status_code: int, content: bytes) -> None:
     check_invariants(parse_response(status_code, content))
 
 
@@ -221,7 +221,7 @@ KEYS = ("status", "error", "message", "detail", "metrics", "output", "request_id
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(KEYS, JSON_VALUES)) | JSON_VALUES)
-def test_any_json_gives_an_answer(value: object) -> None:
+def test_any_json_gives_a_response(value: object) -> None:
     answer = parse_response(422, json.dumps(value).encode())
     check_invariants(answer)
     if isinstance(value, dict) and value.get("output") == value.get("output"):  # not NaN

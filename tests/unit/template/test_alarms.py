@@ -1,4 +1,4 @@
-"""The alarms as they stand in the template, and the evaluator that judges them in tests."""
+"""The alarms in the template, and the evaluator that judges them in tests."""
 
 import json
 import re
@@ -97,7 +97,7 @@ def test_silence_is_no_alarm(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALARMS)
-def test_an_alarm_looks_at_a_metric_that_there_is(name: str) -> None:
+def test_an_alarm_watches_an_existing_metric(name: str) -> None:
     telemetry = (ROOT / "layers" / "posedrop" / "posedrop" / "aws" / "metrics.py").read_text(encoding="utf-8")
     for metric in metrics(ALARMS[name]):
         (dimension,) = metric["Dimensions"]

@@ -1,4 +1,4 @@
-"""The template's options: what a newcomer is asked, what a key or a retention changes, what is published."""
+"""The template's parameters: the questions, the effects of a key and of retentions, the outputs."""
 
 import re
 import tomllib

@@ -74,7 +74,7 @@ def fixed(value: Any, outcomes: Outcomes) -> Any:
 
 
 @pytest.mark.parametrize("outcomes", CASES, ids=lambda found: "+".join(name for name in found if found[name]) or "none")
-def test_the_template_is_sound_however_its_conditions_turn_out(outcomes: Outcomes, tmp_path: Any) -> None:
+def test_the_template_is_valid_for_all_pairs_of_conditions(outcomes: Outcomes, tmp_path: Any) -> None:
     template = copy.deepcopy(source())
     template["Resources"] = {
         name: {key: found for key, found in resource.items() if key != "Condition"}

@@ -1,4 +1,4 @@
-"""What each role may do: all that it uses, and nothing else."""
+"""The permissions of each role: everything that it uses, and nothing else."""
 
 import ast
 from fnmatch import fnmatchcase

@@ -188,7 +188,7 @@ def test_every_role_has_the_permissions_boundary() -> None:
 
 
 @pytest.mark.parametrize("name", ["UploadQueue", "SubmitQueue"])
-def test_what_is_deferred_waits_as_long_as_it_takes(name: str) -> None:
+def test_a_deferred_message_is_received_as_often_as_needed(name: str) -> None:
     queue = resources("AWS::SQS::Queue")[name]
     assert queue["RedrivePolicy"]["maxReceiveCount"] == 1000
     assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"GetAtt": "DeadLetterQueue.Arn"}
@@ -228,7 +228,7 @@ def test_events_that_cannot_be_delivered_are_kept(rule: str) -> None:
     assert target["DeadLetterConfig"]["Arn"] == {"GetAtt": "EventDeadLetterQueue.Arn"}
 
 
-def test_the_end_of_an_execution_that_no_one_reported_is_heard_of() -> None:
+def test_an_unreported_end_of_an_execution_invokes_deliver() -> None:
     pattern = resources("AWS::Events::Rule")["ExecutionEndRule"]["EventPattern"]
     assert set(pattern["detail"]["status"]) == {"FAILED", "TIMED_OUT", "ABORTED"}
     assert pattern["detail"]["stateMachineArn"] == [{"Ref": "JobStateMachine"}]

@@ -1,4 +1,4 @@
-"""Start the execution of an attempt. It polls until the job ends; if the job has ended already, it only notifies."""
+"""Start the execution of an attempt. It polls until the job ends, or only notifies if the job has already ended."""
 
 import json
 from collections.abc import Sequence

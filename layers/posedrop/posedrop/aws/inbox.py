@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 logger = Logger(child=True)
 
 LONGEST_VISIBILITY = 43200 - 900
-"""Seconds. The limit of SQS is twelve hours, counted from the receipt (API reference, ChangeMessageVisibility). The 900
-seconds less are the longest that a function runs."""
+"""Seconds. SQS allows twelve hours from the receipt (API reference, ChangeMessageVisibility), of which the function may
+have used 900 seconds already."""
 LAST_RECEIVED = 950
 """After this many receives a message is dead-lettered with a reason. The queue's own maxReceiveCount is 1000."""
 JOB_KEYS = ("message_id", "character", "pose", "job_id", "attempt", "execution")
@@ -46,7 +46,9 @@ class Inbox:
             try:
                 done = self._process(message, handle)
             except (BotoCoreError, ClientError) as exc:
-                logger.warning("left to the queue's visibility timeout", reason=f"{type(exc).__name__}: {exc}")
+                logger.warning(
+                    "not handled: SQS redelivers it after the visibility timeout", reason=f"{type(exc).__name__}: {exc}"
+                )
                 done = False
             finally:
                 logger.remove_keys(JOB_KEYS)
@@ -59,7 +61,7 @@ class Inbox:
         try:
             if received > LAST_RECEIVED:
                 raise UnreadableMessage(
-                    f"received {received} times: deferred for days, or each function that read it died"
+                    f"received {received} times: it was deferred for days, or the function died each time"
                 )
             handle(message, received)
         except UnreadableMessage as exc:

@@ -67,7 +67,7 @@ def incomplete(record: Record) -> Notification:
 def publish(sns: "SNSClient", topic_arn: str, message: Notification) -> None:
     """Publish a notification. Errors of SNS pass as botocore's ClientError.
 
-    If it is too large for SNS, its texts are cut.
+    The texts of a notification that is too large for SNS are cut.
     """
     request = _request(message)
     if size(request) > SIZE_LIMIT:

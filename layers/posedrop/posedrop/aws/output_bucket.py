@@ -108,7 +108,7 @@ class CheckedImage(io.RawIOBase):
         return self._digest.hexdigest()
 
     def readable(self) -> bool:
-        """Return True: io.RawIOBase asks."""
+        """Return True, because the file can be read."""
         return True
 
     def read(self, size: int | None = -1) -> bytes:

@@ -118,7 +118,7 @@ class Record:
 
     @property
     def rescuable(self) -> bool:
-        """Whether it failed, but the provider may have made the pictures. It keeps them for some days."""
+        """Whether it failed, but the provider may have the pictures, which it keeps for some days."""
         failed = (self.error or {}).get("type")
         made = failed in RESCUABLE or (failed == "SubmitOutcomeUnknown" and self.adopted)
         return self.status is Status.FAILED and self.request_id is not None and made

@@ -22,7 +22,8 @@ class WaitingUploads(RecordTable):
         values: dict[str, Any] = {"bucket": bucket, "character": character, "pose": pose, "missing": missing}
         values |= {"errors": None, "reason": reason and cut(reason, MESSAGE_LIMIT)}
         waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE, "updated_at": now}
-        # Only set once: the sweep's own message also ends here, and must not change when the sweep checks next.
+        # Set by the first write only. The sweep's own message also ends here, and must not change when the sweep checks
+        # next.
         first = {"day": rfc3339(now)[:10], "created_at": now, "unfinished_at": now}
         return self._update(waiting_id(character, pose), None, {**values, **waiting}, first)
 

@@ -7,7 +7,7 @@ LONGEST_BACKOFF = 900.0
 
 
 class Deferred(PosedropError):
-    """The job must wait `seconds`. If the gate is closed, the job goes back into the line instead."""
+    """The job must wait `seconds`. If the gate is closed, it also waits in line for its turn."""
 
     def __init__(self, code: ReasonCode, reason: str, seconds: float) -> None:
         super().__init__(reason)

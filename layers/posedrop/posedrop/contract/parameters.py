@@ -74,8 +74,8 @@ def _invalid(name: str, *problems: str) -> InvalidInput:
 def metadata_prompt(metadata: Mapping[str, str]) -> str:
     """Return the prompt in an object's metadata, or an empty text.
 
-    S3 returns metadata that is not ASCII encoded by RFC 2047 (Amazon S3 user guide, object metadata). It reads the
-    uploaded header as Latin-1. Most clients send UTF-8, so each byte comes back as one character, which is undone here.
+    S3 encodes metadata that is not ASCII by RFC 2047 (Amazon S3 user guide, object metadata). It reads the uploaded
+    header as Latin-1, although most clients send UTF-8. So the decoded text is converted back to UTF-8 if possible.
     """
     value = metadata.get("prompt", "")
     if "=?" not in value:

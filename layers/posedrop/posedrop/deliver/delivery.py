@@ -148,9 +148,9 @@ class Delivery:
 
 
 def _deferred(state: ExecutionState, seconds: float) -> dict[str, Any]:
-    """Return a state with which the execution waits some seconds, without a running function, and delivers again.
+    """Return the state with which the execution waits `seconds` and then delivers again. No function runs meanwhile.
 
-    As `completed` is set, `poll` does not poll the provider, and restores `wait_seconds` from `poll_wait_seconds`.
+    Because `completed` is set, `poll` makes no call, and restores `wait_seconds` from `poll_wait_seconds`.
     """
     waiting = replace(
         state,

@@ -1,4 +1,5 @@
-"""The circuit breaker. It stops submits while the provider refuses the account, or while retries may cost money. Pure.
+"""The circuit breaker. It stops submits while the provider refuses the account, or while requests may be billed in
+vain. Pure.
 
 A single refusal (403, 404, 406) may concern only one job, such as a prompt that a firewall blocks. Two refusals in a
 row, with no accepted request in between, show that the provider refuses the account. A refused job goes behind the
@@ -97,7 +98,7 @@ class Breaker:
         return counted._open(now, Cause.SERVER_FAULTS, reason, pause)
 
     def accepted(self, now: float) -> "Breaker":
-        """Close after an accepted request, and reset all counts. The state is unchanged if there are none."""
+        """Close after an accepted request, and reset all counts. If there are none, return the same state."""
         quiet = not (self.is_open or self.refusals or self.unknowns or self.faulted_jobs or self.refused_at)
         return self if quiet else Breaker(accepted_at=now)
 

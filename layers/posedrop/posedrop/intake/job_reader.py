@@ -57,7 +57,7 @@ class JobReader:
         self._clock = clock
 
     def read(self, message: PoseMessage) -> JobCandidate | None:
-        """Return the job that the files make, or None if they are not a job yet. Then record what is missing.
+        """Return the job that the files make. If they are not a job yet, record what is missing and return None.
 
         Raises FolderUnsteady.
         """

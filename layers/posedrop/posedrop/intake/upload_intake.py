@@ -150,13 +150,13 @@ class UploadIntake:
         return record
 
     def _count(self, message: PoseMessage, exc: Exception) -> Record:
-        """Count an unexpected error before there is a job. After the last one, return the record of a failed job."""
+        """Count an unexpected error before there is a job. After UNEXPECTED_ERRORS, return a failed job's record."""
         text = f"unexpected error: {type(exc).__name__}: {exc}"
         now = self._clock()
         waiting = self._ledger.count_unread(message.bucket, message.character, message.pose, text, now)
         if waiting.errors < UNEXPECTED_ERRORS:
             raise exc
-        logger.exception("the last unexpected error: the job ends")
+        logger.exception("too many unexpected errors: the job ends")
         upload = [message.upload.key, message.upload.etag] if message.upload else None
         content = {"unread": upload, "since": rfc3339(waiting.created_at)}
         name = job_id(message.bucket, message.character, message.pose, content)

@@ -7,12 +7,12 @@ from posedrop.aws.places import CLIENT_SECONDS, DUE, IN_LINE, LINE_INDEX, Entry,
 from posedrop.contract.times import rfc3339
 
 TRIES = 8
-NO_LONGER = ("send_at",)
+REMOVED_IN_LINE = ("send_at",)
 """The attributes that are removed when a job is put back in line."""
 
 
 class Line:
-    """The line. Errors of DynamoDB pass as botocore's ClientError."""
+    """Reads the line and moves jobs in it. Errors of DynamoDB pass as botocore's ClientError."""
 
     def __init__(self, items: Items) -> None:
         self._items = items
@@ -26,7 +26,7 @@ class Line:
         return self._entries(DUE, rfc3339(now), limit)
 
     def next_due(self) -> list[Entry]:
-        """Return the job that is due next, now or later, as a list of one. Return an empty list if there is none."""
+        """Return the job that is due next, now or later, in a list, which is empty if no job is due at any time."""
         return self._entries(DUE, None, 1)
 
     def is_empty(self) -> bool:
@@ -67,7 +67,7 @@ class Line:
 
     def _move(self, entry: Entry, values: Mapping[str, Value]) -> int | None:
         here = [Condition("stands", "=", entry.stands), Condition("place", "=", entry.place)]
-        remove = () if "send_at" in values else NO_LONGER
+        remove = () if "send_at" in values else REMOVED_IN_LINE
         try:
             item = self._items.update(entry.job_id, values=values, add={"dispatch_number": 1}, remove=remove, when=here)
         except Refused:

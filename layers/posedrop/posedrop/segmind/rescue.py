@@ -29,7 +29,7 @@ class CannotSay(PosedropError):
 
 @dataclass(frozen=True)
 class Found:
-    """What a request made. `sources` is empty if nothing can be fetched. None: the history does not have the value."""
+    """What a request made. `sources` is empty if nothing can be fetched. Values missing in the history are None."""
 
     sources: tuple[Source, ...] = ()
     inference_seconds: float | None = None

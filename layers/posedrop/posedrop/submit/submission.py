@@ -119,7 +119,7 @@ class Submission:
             return
         counted = self._ledger.count_error(current, text, self._clock())
         if counted.errors >= UNEXPECTED_ERRORS and counted.status is Status.QUEUED:
-            logger.exception("the last unexpected error: the job ends")
+            logger.exception("too many unexpected errors: the job ends")
             self._outcomes.fail(
                 counted, InternalError(f"{counted.errors} unexpected errors, the last: {type(exc).__name__}: {exc}")
             )
