@@ -271,7 +271,7 @@ def test_what_does_not_end_in_time_is_in_the_report(pipeline: Pipeline, run: Run
     done = run("forget", "hero", "--abandon", "--yes", "--json", "--timeout", "5s", code=6)
     (stay,) = [stay for stay in json.loads(done.stdout)["stays"] if stay["where"] == "under-way"]
     assert stay["items"] == [job_id]
-    assert "1 job had not ended in time: run it again when they have" in done.stderr
+    assert "1 job had not ended in time: run the command again later" in done.stderr
     assert pipeline.records() == {}
 
 
