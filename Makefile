@@ -26,13 +26,13 @@ help: ## list the targets
 		echo "$$text" | fold -s -w 58 | { read -r line; printf '  make %-14s %s\n' "$$name" "$$line"; \
 		while read -r line; do printf '%21s %s\n' '' "$$line"; done; }; done
 
-setup: .venv/.installed ## make .venv and install what is pinned (two minutes, once)
+setup: .venv/.installed ## create .venv and install the pinned packages (two minutes, once)
 
 .venv/.installed: requirements-dev.txt
 	@$(PYTHON) local/environment.py
 	@touch $@
 
-hooks: setup ## let git run what fits of make check before each commit
+hooks: setup ## let git run the affected parts of make check before each commit
 	$(BIN)/pre-commit install
 
 demo: setup ## run the whole pipeline once (half a minute); LATENCY=3, CONSOLE=1, or SEGMIND_API_KEY=SG_... for the real model
@@ -43,29 +43,29 @@ up: setup ## start the local stack and leave it running; SEGMIND_BASE_URL=http:/
 	@$(BIN)/python -m local up --segmind-base-url "$(SEGMIND_BASE_URL)" --params "$$LOCAL_PARAMS" \
 		--emulator "$$LOCAL_EMULATOR"
 
-env: ## say how to reach the local stack, for a shell to evaluate: docs/backends.md
+env: ## print shell variables to reach the local stack: docs/backends.md
 	@test -x $(BIN)/python || { echo "No stack is running: make up" >&2; echo false; exit 1; }
 	@$(BIN)/python -m local env
 
 down: setup ## stop the local stack
 	@$(BIN)/python -m local down
 
-outage: setup ## chaos with two hours without delivery, in compressed time; SEED=1
+outage: setup ## chaos: two hours without delivery, in compressed time; SEED=1
 	$(BIN)/python -m local.chaos.outage --seed $(or $(SEED),1)
 
-chaos: setup ## 200 jobs against a provider that misbehaves; SEED=1
+chaos: setup ## chaos: 200 jobs against a provider that misbehaves; SEED=1
 	$(BIN)/python -m local.chaos --seed $(or $(SEED),1)
 
-redrive: setup ## send dead letters round again; STACK=name for a stack on AWS
+redrive: setup ## redrive the dead letters; STACK=name for a stack on AWS
 	$(BIN)/python -m ops $(if $(STACK),--stack $(STACK),--local) redrive
 
 test: setup ## run every test but the large ones (minutes); PYTEST_WORKERS=4 on more than two cores
 	$(PYTEST) --durations 10 --cov
 
-test-fast: setup ## run the quick tests, for the work between commits (a minute or two)
+test-fast: setup ## run the quick tests, before a commit (a minute or two)
 	$(PYTEST) $(FAST)
 
-test-large: setup ## run the tests that are large by nature
+test-large: setup ## run the large tests
 	$(PYTEST) -m large
 
 check: lint types imports bandit template workflows pins ## all that CI checks besides the tests
@@ -104,7 +104,7 @@ pins: setup
 		! grep -q "^$${pin%%==*}==" requirements-dev.txt || grep -qF "$$pin " requirements-dev.txt \
 		|| { echo "requirements-mutate.txt pins $$pin, requirements-dev.txt another version: make lock"; exit 1; }; done
 
-audit: setup ## look the pinned requirements up in PyPI's advisories; SERVICE=osv asks osv.dev
+audit: setup ## check the pinned packages against PyPI's advisories; SERVICE=osv uses osv.dev
 	@# --strict: a package that could not be looked up is not taken for a sound one.
 	@for file in $(LAYERS) requirements-dev.txt requirements-mutate.txt; do \
 		echo "$$file:"; \
@@ -115,7 +115,7 @@ audit: setup ## look the pinned requirements up in PyPI's advisories; SERVICE=os
 			echo "The advisories cannot be reached from here: NOT audited. Try SERVICE=osv, or another network."; fi; \
 	done; rm -f .audit.log; test -z "$$failed"
 
-mutate: .venv/.mutate ## change the code of money and limits, see that a test fails; MODULES="polling.py", SECONDS=480
+mutate: .venv/.mutate ## mutation tests of the code of money and limits; MODULES="gate/budget.py", SECONDS=480
 	$(BIN)/python -m tests.mutate $(if $(SECONDS),--seconds $(SECONDS)) $(MODULES)
 
 .venv/.mutate: requirements-mutate.txt | setup
@@ -125,22 +125,22 @@ mutate: .venv/.mutate ## change the code of money and limits, see that a test fa
 bench: setup ## run the benchmarks (some minutes)
 	$(BIN)/python -m bench
 
-bench-limit: setup ## use of the plan's request limit (half an hour)
+bench-limit: setup ## measure the use of the plan's request limit (half an hour)
 	$(BIN)/python -m bench limit
 
-screenshot: setup ## renew the README's picture of the page, as a browser test sees it
+screenshot: setup ## update the README's picture of the page, with a browser test
 	@rm -f $(SCREENSHOT)
 	$(BIN)/python -m pytest -q tests/console/test_browser_readme.py
 	$(BIN)/python -c 'from PIL import Image; Image.open("$(SCREENSHOT)").save("docs/console.png", optimize=True)'
 
-lock: setup ## pin the requirements anew
+lock: setup ## update the pinned requirements
 	$(BIN)/python -m pip install --quiet uv
 	$(UV_COMPILE) requirements-dev.in --output-file requirements-dev.txt
 	$(UV_COMPILE) -c requirements-dev.txt requirements-mutate.in --output-file requirements-mutate.txt
 	for file in $(LAYERS:.txt=); do $(UV_COMPILE) -c requirements-dev.txt $$file.in --output-file $$file.txt; done
 
-release-notes: setup ## the notes of the release to be tagged TAG=v1.2.3, or what is not in order
+release-notes: setup ## print the release notes for TAG=v1.2.3, or the problems
 	@$(BIN)/python -m local.release "$(TAG)"
 
-clean: down ## stop the stack and remove all that was built
+clean: down ## stop the stack and delete all build results
 	rm -rf .aws-sam .local
