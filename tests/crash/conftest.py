@@ -15,7 +15,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from local.processes import Process, answers, free_port
+from local.processes import Process, free_port, responds
 from local.segmind.server import Emulator
 from posedrop.aws.record_items import is_record
 from tests.crash.worker import KILLED
@@ -57,7 +57,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     }
     process.start([sys.executable, "-m", "local.gateway"], ROOT, {**environment, **settings})
     try:
-        process.wait_until(partial(answers, f"{url}/_ministack/health"), "MiniStack", HANGS)
+        process.wait_until(partial(responds, f"{url}/_ministack/health"), "MiniStack", HANGS)
         yield url
     finally:
         process.stop()
