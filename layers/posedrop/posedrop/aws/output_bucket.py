@@ -117,9 +117,9 @@ class CheckedImage(io.RawIOBase):
         while self._info is None and (wanted < 0 or len(self._buffer) < wanted):
             self._pull()
         end = len(self._buffer) if wanted < 0 else wanted
-        taken = bytes(self._buffer[:end])
+        data = bytes(self._buffer[:end])
         del self._buffer[:end]
-        return taken
+        return data
 
     def _pull(self) -> None:
         chunk = next(self._chunks, None)

@@ -22,7 +22,7 @@ class Type(StrEnum):
 
 
 SENT = (Type.PNG, Type.JPEG, Type.WEBP)
-"""The types that the provider accepts. Pictures of other types are converted first."""
+"""The types that may be sent unchanged. Pictures of other types are converted first."""
 
 EXPORT = "save the picture as JPEG or PNG and upload that"
 UNPACK = "unpack it and upload the pictures"
