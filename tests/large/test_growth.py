@@ -20,6 +20,7 @@ from posedrop.aws.record import Status
 from posedrop.aws.record_items import to_item
 from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID
 from posedrop.aws.submit_queue import SubmitQueue
+from posedrop.contract.delivery_requests import ExecutionEnd, parse_request
 from posedrop.contract.times import rfc3339
 from posedrop.contract.upload_layout import UploadLayout
 from posedrop.gate.budget import Budget
@@ -31,6 +32,7 @@ from posedrop.intake.upload_intake import UploadIntake
 from posedrop.intake.waiting import Waiting
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from posedrop.sweep.sweeper import Ages, Sweep
 from tests.bucket import MemoryBucket
 from tests.items import MemoryItems
@@ -91,7 +93,9 @@ def test_fifty_thousand_poses_become_a_job_each(rate: float) -> None:
     s3: Any = MemoryBucket({**files, FACE: image("png", (9, 9))}, NOW - 3600)
     sqs: Any = Queues(lambda: chance.random() < rate)
     table, items = Table(), MemoryItems()
-    settings: Any = SimpleNamespace(upload_prefix="incoming/", settle_seconds=5.0, prepare_images=True)
+    settings: Any = SimpleNamespace(
+        upload_prefix="incoming/", settle_seconds=5.0, prepare_images=True, model=CONSISTENT_CHARACTER
+    )
     gate = Gate(items, RateLimit(50, "submits"), Budget(0, 0))
     ledger, layout = Ledger(table, "jobs"), UploadLayout()  # type: ignore[arg-type]
     waiting, images = Waiting(ledger, sqs, "uploads", lambda: NOW), ReadImages(items, lambda: NOW)
@@ -134,7 +138,7 @@ def test_fifty_thousand_poses_become_a_job_each(rate: float) -> None:
     assert deaths or sqs.calls == POSES // 10 + pages - 1
     assert deepest <= PAGE * 2 + 1
     assert s3.calls["get", FACE] == 1
-    assert lists == 2 * of_poses + 1 + pages  # and one for pose.png
+    assert lists == 2 * of_poses + 2 * pages  # the folder, for the spelling of poses/, and a page of that
 
 
 # ---- 100,000 records -------------------------------------------------------------------------------------------------
@@ -183,7 +187,9 @@ class Account(Table):
 
     def invoke(self, **request: Any) -> None:
         self.take("Invoke", 0.02)
-        self.done.append(json.loads(request["Payload"])["detail"]["name"].removesuffix("-1"))
+        event = parse_request(json.loads(request["Payload"]))
+        if isinstance(event, ExecutionEnd):  # the other asks for the credits
+            self.done.append(event.name.removesuffix("-1"))
 
     def publish(self, **_: Any) -> None:
         self.take("Publish", 0.02)
@@ -194,7 +200,7 @@ class Account(Table):
         status = KINDS[kind_of(name)][3]
         if not status:
             raise ClientError({"Error": {"Code": "ExecutionDoesNotExist"}}, "DescribeExecution")
-        return {"status": status, "input": "{}"}
+        return {"status": status, "input": json.dumps({"job_id": name.removesuffix("-1"), "attempt": 1})}
 
     def get_paginator(self, call: str) -> Any:
         return SimpleNamespace(paginate=self._unfinished if call == "query" else self._running)
