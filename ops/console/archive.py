@@ -66,7 +66,7 @@ def archive(stack: Stack, records: Iterable[Record]) -> Iterator[bytes]:
                 except ClientError as exc:
                     if exc.response["Error"]["Code"] not in GONE:
                         raise
-                    missing.append(f"{name}: {output['key']} is not there any more")
+                    missing.append(f"{name}: {output['key']} does not exist any more")
                     continue
                 files.append(name)
                 entry = zipfile.ZipInfo(name, _date(record))

@@ -153,7 +153,7 @@ class Pictures:
             answer = self._stack.client("s3").get_object(Bucket=source.bucket, Key=source.key, **which)
         except ClientError as exc:
             if exc.response["Error"]["Code"] in GONE:
-                raise NotFound(f"{source.key} is not there any more") from exc
+                raise NotFound(f"{source.key} does not exist any more") from exc
             raise
         with answer["Body"] as body:
             if answer["ContentLength"] > BYTE_LIMIT:

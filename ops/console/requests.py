@@ -32,7 +32,7 @@ async def read_body(request: Request) -> dict[str, Any]:
     except (ValueError, RecursionError) as exc:
         raise HTTPException(400, "the body is not JSON") from exc
     if not isinstance(body, dict):
-        raise HTTPException(400, "the body is no JSON object")
+        raise HTTPException(400, "the body is not a JSON object")
     return body
 
 

@@ -913,7 +913,7 @@ def test_a_selection_is_downloaded_as_one_file_that_says_what_is_missing(console
         files = {job["job_id"]: job["files"] for job in json.loads(found.read("jobs.json"))}
         assert files[gone.job_id] == []
         assert files[twin.job_id] == ["hero-2/pose-2-0000000000000000.png"]
-        assert b"outputs/none.png is not there any more" in found.read("missing.txt")
+        assert b"outputs/none.png does not exist any more" in found.read("missing.txt")
 
 
 def test_the_download_is_streamed(console: Console) -> None:

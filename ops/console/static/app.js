@@ -474,7 +474,7 @@ function stackState({ connected, error }) {
     }
   } else if (!away) {
     const text = `The stack cannot be reached. The page shows what was known at ${hourAndMinute(new Date())}.`;
-    notice("stack", text, { step: `${error ?? ""} It goes on by itself.`.trim() });
+    notice("stack", text, { step: `${error ?? ""} The page retries by itself.`.trim() });
   }
   if (away !== !connected) {
     away = !connected;

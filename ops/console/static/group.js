@@ -5,7 +5,7 @@ import { bytes, many, usd } from "./words.js";
 import { chosen, dropped, keep } from "./files.js";
 
 const IMAGES = "image/*,.heic,.heif,.hif,.avif,.tif,.tiff,.jfif";
-const OUTCOMES = { new: "New", known: "There already", waiting: "Will wait", refused: "Refused" };
+const OUTCOMES = { new: "New", known: "Existing", waiting: "Will wait", refused: "Refused" };
 const CHANGES = { turned: "turned upright", converted: "as JPEG or PNG", reduced: "smaller", cleaned: "without metadata" };
 let made = 0;
 

@@ -1,4 +1,4 @@
-"""Put together what `submit` needs."""
+"""Create the objects that `submit` works with."""
 
 import time
 from collections.abc import Callable

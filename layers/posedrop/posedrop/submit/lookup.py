@@ -1,7 +1,7 @@
-"""Before another request of a job is paid: does one of those that were sent before exist?
+"""Find out whether earlier requests of a job exist, before another one is paid.
 
-Each of them is resolved by itself and what was learned is kept in the record, so the look-up may take several
-invocations. The provider's history has three answers: found, not there, cannot say.
+Each request in the record's list is resolved on its own, and the result is stored in the record. So a lookup may take
+several invocations. The provider's history has three results: found, absent, or unavailable.
 """
 
 import time
@@ -27,26 +27,28 @@ logger = Logger(child=True)
 
 DAY = 86400.0
 HISTORY_DELAY = 60.0
-"""Seconds that a request may take to appear in the provider's history: it is not asked before."""
+"""Seconds that a request may take to appear in the provider's history. It is not searched earlier."""
 CANNOT_SAY = 600.0
-"""Seconds after a request for which a history that cannot say is asked again."""
+"""Seconds after a request during which an unavailable history is searched again."""
 ASK_AGAIN = 30.0
+"""Seconds between two tries of an unavailable history."""
 GONE_APART = 30.0
-"""Seconds between two polls, both answered 404 or 410, after which an earlier request is gone."""
+"""A request is gone if two polls, at least so many seconds apart, are answered 404 or 410."""
 LOOKUP_SECONDS = 25.0
-"""Seconds of the function's time that one look-up takes at most."""
+"""The longest that one step of a lookup takes, in seconds."""
 RESCUE_SECONDS = 10.0
-"""Seconds of them that the history is asked for the pictures of a request whose id is known."""
+"""The share of LOOKUP_SECONDS for finding the pictures of a known request id in the history."""
 MOST_FAULTS = 8
-"""So many requests of an attempt that were answered 5xx end it."""
+"""An attempt ends after so many requests that were answered 5xx."""
 MOST_UNRESOLVED = 3
-"""So many requests of an attempt may be sent again although the history could not say."""
+"""The most requests of an attempt that may stay unresolved because the history was unavailable."""
 
 
 class RequestLookup:
     """Resolves the requests in a record's list. `clock` is for tests.
 
-    `history` None: a request cannot be searched for by its job's name. `rescue` asks for one whose id is known.
+    `history` finds requests by their job's name; None if that is impossible. `rescue` finds the pictures of a request
+    id.
     """
 
     def __init__(
@@ -66,11 +68,11 @@ class RequestLookup:
         self._clock = clock
 
     def resolve(self, record: Record, remaining: Callable[[], float]) -> Record:
-        """Go through all requests of a queued job, the newest first.
+        """Resolve all requests of a queued job, the newest first.
 
-        Returns the record: SUBMITTED if one of them is resumed, else QUEUED with nothing left to resolve. Raises
-        Deferred; SubmitOutcomeUnknown where the history cannot say and nobody accepted to pay again; and that or
-        Rejected where the provider failed too often to send the job once more.
+        Returns the record: SUBMITTED if an earlier request is resumed, else QUEUED with nothing left to resolve. Raises
+        Deferred if the lookup has to continue later, SubmitOutcomeUnknown if the history is unavailable and paying
+        again was not accepted, and either that or Rejected if the provider failed too often.
         """
         while True:
             open_requests = [found for found in record.requests if found.fate in (*MAY_EXIST, Fate.ACCEPTED)]
@@ -78,7 +80,9 @@ class RequestLookup:
                 check_faults(record, self._clock())
                 return record
             if remaining() < LOOKUP_SECONDS:
-                raise Deferred(ReasonCode.EARLIER_REQUEST, "an earlier request is looked up in the next invocation", 1)
+                raise Deferred(
+                    ReasonCode.EARLIER_REQUEST, "the lookup of an earlier request continues in the next invocation", 1
+                )
             request = open_requests[-1]
             ask = self._poll if request.fate is Fate.ACCEPTED else self._search
             record = ask(record, request)
@@ -87,9 +91,9 @@ class RequestLookup:
                 return record
 
     def find(self, record: Record, request: Request) -> str | None:
-        """The id of a request of unknown outcome from the history, or None: it is not there.
+        """Search the history for a request of unknown outcome; return its id, or None if it is absent.
 
-        Raises Deferred while it is too early or the search is not finished, and HistoryUnavailable.
+        Raises Deferred if it is too early or the search is unfinished, and HistoryUnavailable.
         """
         if self._history is None:
             raise HistoryUnavailable("the history is turned off, or the images were in the request", final=True)
@@ -105,7 +109,7 @@ class RequestLookup:
             raise Deferred(ReasonCode.EARLIER_REQUEST, str(exc), 1) from exc
 
     def _search(self, record: Record, request: Request) -> Record:
-        """Ask the history for a request that may exist, and keep what it says."""
+        """Search the history for a request that may exist, and store the result."""
         own = request.attempt == record.attempt
         now = self._clock()
         try:
@@ -124,7 +128,7 @@ class RequestLookup:
         return self._ledger.learned(record, record.with_fate(request, Fate.ACCEPTED, request_id=request_id), now)
 
     def _wait_for_history(self, record: Record, request: Request, exc: HistoryUnavailable) -> None:
-        """Return once the look-up may go on without the history; raise Deferred or SubmitOutcomeUnknown before."""
+        """Return if the lookup may continue without the history, else raise Deferred or SubmitOutcomeUnknown."""
         now = self._clock()
         if request.attempt == record.attempt:
             left = request.sent_at + CANNOT_SAY - now
@@ -140,7 +144,7 @@ class RequestLookup:
             raise Deferred(ReasonCode.EARLIER_REQUEST, f"an earlier request may exist: {exc}", ASK_AGAIN) from exc
 
     def _poll(self, record: Record, request: Request) -> Record:
-        """Poll an earlier request whose id is known: if it lives or has ended well, the job goes on with it."""
+        """Poll an earlier request whose id is known, and resume it if it is running or has succeeded."""
         request_id = str(request.request_id)
         now = self._clock()
         try:
@@ -163,10 +167,10 @@ class RequestLookup:
         return self._ledger.adopt(record, request, request_id, now)
 
     def _gone(self, record: Record, request: Request, request_id: str, first: float) -> Record:
-        """Resume a request whose result is gone if the history leads to its pictures: `deliver` fetches them there."""
+        """Resume a request whose result is gone if the history has its pictures, which `deliver` then fetches."""
         now = self._clock()
         try:
-            # That there is one picture is enough to know: `deliver` looks for the others.
+            # One picture is enough to resume it. `deliver` searches for all of them.
             found = self._rescue.find(replace(request, request_id=request_id), 1, RESCUE_SECONDS)
         except CannotSay as exc:
             if now < first + CANNOT_SAY:

@@ -1,4 +1,4 @@
-"""What became of a request: it is written into ledger, budget and breaker, and the job is resumed, waits or ends."""
+"""Handle the response to a request: update the ledger, the budget and the breaker, then start, defer or end the job."""
 
 from collections.abc import Callable
 
@@ -32,11 +32,11 @@ from posedrop.submit.wait_loop import WaitLoop
 logger = Logger(child=True)
 
 BEHIND = 60.0
-"""Seconds that a refused job waits beyond the pause, so that another job is tried first."""
+"""Seconds that a refused job waits after the pause, so that another job is the probe."""
 
 
 class Outcomes:
-    """Writes down what became of requests. `pause_seconds` is the breaker's (AccountPauseSeconds)."""
+    """Handles responses. `pause_seconds` is how long the breaker pauses (AccountPauseSeconds)."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Outcomes:
         self._clock = clock
 
     def write(self, claimed: Record, request: Callable[[], str]) -> None:
-        """Make the request of a claimed job, once, and write down what came of it."""
+        """Send the request of a claimed job, once, and handle its response."""
         try:
             request_id = request()
         except Rejected as exc:
@@ -80,7 +80,7 @@ class Outcomes:
             self._close_breaker(lambda breaker: breaker.accepted(self._clock()))
 
     def _submitted(self, claimed: Record, request_id: str) -> None:
-        # First of all: should the ledger fail, the request id is known at least here.
+        # Log it first: if the ledger cannot be written, the request id is at least in the log.
         logger.info("submitted", request_id=request_id)
         if not self._ledger.own_request_id(claimed, request_id, self._clock()):
             text = "the provider gave the request id of another request"
@@ -92,7 +92,10 @@ class Outcomes:
         self._wait_loop.start(record)
 
     def _not_accepted(self, claimed: Record, exc: NotAccepted | TransientFault) -> None:
-        """The job is put back. Before all else the claim ends: one that stays would be an unknown outcome."""
+        """Put a job back whose request was not accepted.
+
+        The claim is released first: a claim that stays would be an unknown outcome.
+        """
         now = self._clock()
         seconds, changes = backoff(claimed.unavailable + 1), {}
         if isinstance(exc, RateLimited):
@@ -120,7 +123,7 @@ class Outcomes:
             self._wake_dispatch()
 
     def _refused(self, claimed: Record, exc: Refused) -> None:
-        """403, 404, 406: the job's own refusal if others were accepted since its last, or it lasts for a day."""
+        """Handle 403, 404 and 406: end the job if other jobs were accepted since its last refusal, or after a day."""
         now, pause = self._clock(), self._pause_seconds
         first = claimed.refused_at
         others_accepted = first is not None and self._gate.breaker.read().accepted_at > first
@@ -131,7 +134,7 @@ class Outcomes:
             return
         refused_at = now if first is None else first
         text = f"the provider refused this job: {exc}"
-        # A moment longer than the pause, so that another job is the probe where one waits.
+        # Longer than the pause, so that another waiting job is the probe.
         until = now + pause + BEHIND
         self._ledger.release(claimed, ReasonCode.REFUSED, text, until, now, refused_at=refused_at)
         self._give_back(claimed.claimed)
@@ -140,7 +143,7 @@ class Outcomes:
         self._trip(str(exc), lambda breaker: breaker.refused(now, str(exc), pause))
 
     def _server_fault(self, claimed: Record, exc: ServerFault) -> None:
-        """500, 502, 503: the request may exist. The history is asked before the job is sent again."""
+        """Handle 500, 502 and 503: the request may exist, so the history is searched before the job is sent again."""
         now, pause = self._clock(), self._pause_seconds
         wait = max(HISTORY_DELAY, backoff(len(claimed.sent_in_attempt)), exc.retry_after or 0.0)
         self._ledger.release_after_fault(claimed, str(exc), now + wait, now)
@@ -155,22 +158,22 @@ class Outcomes:
         self.look_up(marked, error)
 
     def _give_back(self, request: Request) -> None:
-        """Give the charge of a request back that was not accepted, once the ledger says so."""
+        """Return the charge of a request to the budget, after the ledger says that it was not accepted."""
         if request.charged_usd:
             self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
 
     def leave_probe(self) -> None:
-        """Leave the probe to the next request."""
+        """Let the next request be the probe."""
         self._gate.breaker.change(lambda breaker: (breaker.end_probe(), None))
 
     def _trip(self, reason: str, change: Callable[[Breaker], Breaker]) -> None:
-        """Let the breaker count a refusal or a fault."""
+        """Count a refusal or a fault in the breaker."""
         breaker = self._gate.breaker.change(lambda state: (changed := change(state), changed))
         if breaker.is_paused(self._clock()):
             logger.error("submitting is paused", reason=reason, until=breaker.open_until)
 
     def _close_breaker(self, change: Callable[[Breaker], Breaker]) -> None:
-        """After a response that shows a sound account. Where the breaker was open the line goes on at once."""
+        """Close the breaker after a response that shows that the account works. If it was open, dispatch at once."""
         if self._gate.breaker.change(lambda state: (change(state), state.is_open)):
             logger.info("submitting is resumed")
             self._wake_dispatch()
@@ -182,7 +185,7 @@ class Outcomes:
         return marked
 
     def look_up(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
-        """Ask the provider's history for a request of unknown outcome; resume it, or fail the job."""
+        """Search the history for a request of unknown outcome; resume it, or fail the job."""
         request, absent = claimed.claimed, None
         try:
             request_id = self._lookup.find(claimed, request)
@@ -193,7 +196,7 @@ class Outcomes:
             requests = claimed.with_fate(request, Fate.UNRESOLVED)
         else:
             if request_id:
-                # That the history has it does not say that requests get responses: the breaker stays as it is.
+                # Being in the history does not show that requests get responses, so the breaker is not changed.
                 self._submitted(claimed, request_id)
                 return
             requests, absent = claimed.with_fate(request, Fate.ABSENT, charged_usd=0.0), request
@@ -208,7 +211,7 @@ class Outcomes:
         *,
         give_back: Request | None = None,
     ) -> None:
-        """End a job. `requests` replaces its list; the charge of the request `give_back` is given back."""
+        """End a job. `requests` replaces its list; the charge of the request `give_back` returns to the budget."""
         logger.warning("failed", error_type=error.type, reason=str(error))
         ended = self._ledger.fail(record, error, self._clock(), requests=requests)
         if give_back:

@@ -20,15 +20,15 @@ from posedrop.submit.request_body import RequestBody
 from posedrop.submit.wait_loop import WaitLoop
 
 MARGIN = 1.0
-"""Seconds that are left for the ledger and the execution after the request."""
+"""Seconds reserved for the ledger and the execution after the request."""
 LONG_SLEEP = 1.0
-"""Seconds of waiting for a permit after which it is checked whether the gate has closed meanwhile."""
+"""After a wait of so many seconds for a permit, check whether the gate has closed meanwhile."""
 
 
 class Sending:
     """Sends queued jobs. `clock` and `sleep` are for tests.
 
-    `account`: what is left on it is asked for after a request, now and then; None never asks.
+    `account` reads the remaining credits after a request, every few minutes; None never does.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Sending:
             self._outcomes.fail(record, exc)
             return False
         if probe:
-            self._api_key.renew()  # perhaps there is a new one
+            self._api_key.renew()  # there may be a new key
         if remaining() < needed:
             raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
         claimed = self._claim(record, prepared)
@@ -102,7 +102,7 @@ class Sending:
                 return
 
     def _claim(self, record: Record, prepared: Mapping[str, Prepared]) -> Record:
-        """Charge the budget and claim the job, and write down what was prepared for it."""
+        """Charge the budget, claim the job, and record its prepared pictures."""
         now = self._clock()
         charge = self._gate.budgets.charge(now, record.parameters)
         if isinstance(charge, Closed):
@@ -115,6 +115,6 @@ class Sending:
             raise
 
     def _refresh_credits(self, remaining: Callable[[], float]) -> None:
-        """Ask for the credits that are left, now and then and if there is time."""
+        """Read the remaining credits if there is time."""
         if self._account and remaining() > GET_TIMEOUTS.total + MARGIN:
             self._account.refresh(self._segmind, self._gate.limiter.pause)

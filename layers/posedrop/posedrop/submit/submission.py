@@ -1,4 +1,4 @@
-"""From a job in the ledger to its request at the provider and its execution: the ledger's order, step by step."""
+"""Handle the messages of dispatched jobs: send, resolve a claim, or start an execution again."""
 
 from collections.abc import Callable
 
@@ -21,11 +21,11 @@ from posedrop.submit.wait_loop import WaitLoop
 logger = Logger(child=True)
 
 SHORT_WAIT = 60.0
-"""Seconds for which a job keeps its message; after a longer wait it is dispatched again."""
+"""The longest wait in seconds for which a job keeps its message. After a longer one it is dispatched again."""
 
 
 class Submission:
-    """Resumes jobs from where the ledger says they are. `clock` is for tests.
+    """Resumes jobs according to their status in the ledger. `clock` is for tests.
 
     `submit_timeout_seconds` is the function's (SubmitTimeoutSeconds).
     """
@@ -52,7 +52,7 @@ class Submission:
     def advance(
         self, record: Record, message: SubmitMessage, receive_count: int, remaining: Callable[[], float]
     ) -> None:
-        """Do what the record's status asks for next, if the message counts.
+        """Do the next step of a job, if the message is the current one.
 
         `receive_count` is how often the message was received, `remaining` gives the function's seconds left. Raises
         Deferred if the message must be redelivered. The fifth unexpected error in a row ends the job.
@@ -86,14 +86,14 @@ class Submission:
         elif record.notified_at:
             logger.info("duplicate: the job has ended", status=record.status)
         else:
-            # The execution may not have been started: its name makes starting it again harmless.
+            # The execution may not have been started. Its name makes it harmless to start it twice.
             logger.info("in progress, or not notified yet", status=record.status)
             self._wait_loop.start_again(record)
 
     def _put_back(self, record: Record, deferred: Deferred, *, probe: bool) -> bool:
-        """Write down why a queued job waits; return whether its message is done, because it is dispatched again.
+        """Record why a queued job waits; return whether its message is finished because the job is dispatched again.
 
-        The place of a probe that waits is for another job.
+        If the probe has to wait, another job becomes the probe.
         """
         now = self._clock()
         at_the_gate = deferred.code in AT_THE_GATE
@@ -104,11 +104,11 @@ class Submission:
             elif deferred.code is not ReasonCode.BUSY:
                 self._ledger.defer(record, deferred.code, str(deferred), now + deferred.seconds, now)
         except Conflict:
-            return False  # it is not queued as it was
+            return False  # the record has changed
         logger.info("put back", reason=str(deferred), code=deferred.code, seconds=deferred.seconds)
         if probe:
             self._outcomes.leave_probe()
-            if not at_the_gate:  # which would put back the next probe too
+            if not at_the_gate:  # a closed gate would put back the next probe too
                 self._wake_dispatch()
         return dispatched_again
 
@@ -125,7 +125,7 @@ class Submission:
             )
 
     def _resolve_claim(self, record: Record, remaining: Callable[[], float]) -> None:
-        """Resume a job that was claimed: its function has died, or no usable response came."""
+        """Resume a claimed job whose function died or got no usable response."""
         error = SubmitOutcomeUnknown(record.reason or "the function ended while it submitted the job")
         if record.claimed.fate is not Fate.UNKNOWN:
             left = record.claimed.sent_at + self._submit_timeout_seconds - self._clock()

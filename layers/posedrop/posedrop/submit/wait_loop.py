@@ -1,4 +1,4 @@
-"""Start the executions that wait for accepted jobs and notify the ends of all."""
+"""Start the executions, which wait for accepted jobs and notify all ends."""
 
 from posedrop.aws.executions import Executions
 from posedrop.aws.ledger import Ledger
