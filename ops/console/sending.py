@@ -64,7 +64,7 @@ def drops(staging: Staging, stack: Stack, body: Mapping[str, Any]) -> list[Drop]
     wanted = described(body)
     parameters = body.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise Refused("the parameters are no JSON object")
+        raise Refused("the parameters are not a JSON object")
     files = staging.get(name for each in wanted for name in each.hashes)
     return [lay_out(each, files, parameters, stack) for each in wanted]
 

@@ -445,7 +445,7 @@ def test_a_plan_knows_what_is_there_already(console: Console) -> None:
         ({"poses": []}, "choose a face or a pose"),
         ({"character": " "}, "name the character"),
         ({"parameters": []}, ""),
-        ({"parameters": [1]}, "no JSON object"),
+        ({"parameters": [1]}, "not a JSON object"),
         ({"poses": ["walk.png"]}, "is described by"),
         ({"poses": [{"file": "walk.png", "sha256": 7}]}, "is described by"),
         ({"poses": [{"file": "walk.png", "bytes": 7}]}, "is described by"),
@@ -835,7 +835,7 @@ def test_all_failed_jobs_among_some_are_tried_again_for_the_price_of_all(console
     body = {"jobs": [record.job_id for record in seeded]}
     asked = console.post("/api/retry", body)
     assert (asked["jobs"], asked["usd"]) == (2, 0.0588)
-    assert "lacks a face" in asked["refused"][0]  # its files are not there any more
+    assert "lacks a face" in asked["refused"][0]  # its files do not exist any more
     assert console.pipeline.receive(console.pipeline.queue_url) == []
     assert console.post("/api/retry", {**body, "confirm": True}, status=202)["jobs"] == 2
     retried = [json.loads(message["Body"])["retry"] for message in console.pipeline.receive(console.pipeline.queue_url)]
@@ -872,7 +872,7 @@ def test_pictures_come_by_the_client_that_gives_up_soon(stack: Stack) -> None:
     def client(service: str, config: Config | None = None) -> Any:
         return boto3.client(service) if config else None  # type: ignore[call-overload]
 
-    with pytest.raises(NotFound, match="not there any more"):
+    with pytest.raises(NotFound, match="does not exist any more"):
         App(replace(stack, client=client)).pictures.get(pictures.Source(OUTPUTS, "outputs/none.png"), "thumb")
 
 
