@@ -1,10 +1,6 @@
 """The console's page in a real browser, on the whole stack: what a person drops, sees, opens and tries again."""
 
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -15,7 +11,7 @@ from local.pipeline import drop
 from local.segmind.jobs import FAILED_TEXT
 from local.stack import LocalStack
 from tests.console.browser import data, drop_files, picture
-from tests.support import HANGS, ROOT
+from tests.console.served import Served, served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -64,33 +60,11 @@ def stack(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield running
 
 
-@dataclass(frozen=True)
-class Served:
-    """A console that runs."""
-
-    url: str
-
-
 @pytest.fixture(scope="module")
 def console(stack: LastingStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """`python -m ops console` in a process of its own. Ctrl-C ends it, though pages are open."""
-    argv = [sys.executable, "-m", "ops", "console", "--no-open", "--stack", str(stack.state_file)]
-    log = tmp_path_factory.mktemp("page") / "console.log"
-    with (
-        log.open("w") as errors,
-        subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
-    ):
-        try:
-            assert process.stdout
-            url = process.stdout.readline().strip()
-            assert url, log.read_text()
-            yield Served(url)
-            assert process.poll() is None, log.read_text()
-        finally:
-            process.send_signal(signal.SIGINT)
-            code = process.wait(HANGS)
-    assert code == 0
-    assert "Traceback" not in log.read_text()
+    """The console of the stack."""
+    with served(stack, tmp_path_factory.mktemp("page") / "console.log") as found:
+        yield found
 
 
 @pytest.fixture
