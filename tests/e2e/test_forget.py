@@ -75,7 +75,7 @@ def test_nothing_is_left_of_a_character(
     slow()
     drop(stack, f"incoming/{CHARACTER}/poses/bows.jpg", POSE + b"\0")  # another version, and so another job
     under_way = wait_for_record(CHARACTER, "bows", "SUBMITTED")
-    assert "has not ended" in forget(stack, CHARACTER, code=4)
+    assert "has 1 unfinished job" in forget(stack, CHARACTER, code=4)
 
     mine_are = records(stack, CHARACTER)
     ids = {str(record["job_id"]) for record in mine_are}
