@@ -43,8 +43,14 @@ FIRST_PAINT = 'performance.getEntriesByName("first-contentful-paint")[0].startTi
 LARGEST_PAINT = """() => new Promise((done) =>
     new PerformanceObserver((list) => done(list.getEntries().at(-1).startTime))
     .observe({ type: "largest-contentful-paint", buffered: true }))"""
-FIRST_CARDS = """() => Math.max(...performance.getEntriesByType("resource")
-    .filter(({ name }) => name.includes("/api/jobs?")).map(({ responseEnd }) => responseEnd))"""
+NOTE_FIRST_CARDS = """
+    new MutationObserver((_, observer) => {
+        if (!document.querySelector(".card")) return;
+        observer.disconnect();
+        requestAnimationFrame(() => (window.firstCards = performance.now()));
+    }).observe(document, { childList: true, subtree: true });
+"""
+"""Milliseconds from the beginning of the page until its first cards are drawn, as `window.firstCards`."""
 SCROLL = """async (frames) => {
     const times = [];
     scrollTo(0, 0);
@@ -67,9 +73,14 @@ def fill(local: LocalStack, jobs: int) -> list[Record]:
             s3.put_object(Bucket=bucket, Key=f"bench/{color}.png", Body=picture.getvalue())
     records = [_done(number, uploads, outputs) for number in range(jobs)]
     with ThreadPoolExecutor(8) as pool:
-        items = [to_item({name: value for name, value in vars(record).items() if value}) for record in records]
+        items = [_item(record) for record in records]
         list(pool.map(lambda item: dynamodb.put_item(TableName=local.outputs["JobsTableName"], Item=item), items))
     return records
+
+
+def _item(record: Record) -> dict[str, Any]:
+    values = {name: value for name, value in vars(record).items() if value}
+    return to_item({**values, "day": rfc3339(record.created_at)[:10]})
 
 
 def _done(number: int, uploads: str, outputs: str) -> Record:
@@ -132,6 +143,7 @@ def measure_reading(stack: Stack) -> dict[str, float]:
 
 def measure_page(page: Page, address: str, jobs: int) -> dict[str, float]:
     """Return the seconds until the page has painted, and those of a frame while it scrolls through all jobs."""
+    page.add_init_script(NOTE_FIRST_CARDS)
     page.goto(address)
     page.wait_for_selector(".card")
     page.goto("about:blank")
@@ -140,7 +152,7 @@ def measure_page(page: Page, address: str, jobs: int) -> dict[str, float]:
     page.wait_for_selector(".card")
     figures = {
         "first paint": page.evaluate(FIRST_PAINT),
-        "first cards": page.evaluate(FIRST_CARDS),
+        "first cards": page.evaluate("window.firstCards"),
         "largest paint": page.evaluate(LARGEST_PAINT),
     }
     while page.locator(".card").count() < jobs:
@@ -157,7 +169,7 @@ def measure_changes(page: Page, local: LocalStack, records: list[Record]) -> flo
     for record in records[:CHANGES]:
         error = {"type": "InferenceFailed", "message": "the benchmark"}
         changed = replace(record, status=Status.FAILED, error=error, outputs=[], updated_at=time.time())
-        item = to_item({name: value for name, value in vars(changed).items() if value})
+        item = _item(changed)
         card = page.locator(f'[data-job="{record.job_id}"][data-state="failed"]')
         unfinished = {**item, "unfinished": {"S": ENDED_UNSENT}, "unfinished_at": {"S": rfc3339(changed.updated_at)}}
         local.client("dynamodb").put_item(TableName=local.outputs["JobsTableName"], Item=unfinished)

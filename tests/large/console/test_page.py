@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.page import NOTE_FIRST_CARDS
 from posedrop.aws.record import Status
 from tests.console.browser import Studio
 from tests.console.conftest import Console
@@ -16,15 +17,6 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.console.browser"]
 pytestmark = pytest.mark.large
 JOBS = 2000
-FIRST_CARDS = """
-    new MutationObserver((_, observer) => {
-        if (!document.querySelector(".card")) return;
-        observer.disconnect();
-        requestAnimationFrame(() => (window.firstCards = performance.now()));
-    }).observe(document, { childList: true, subtree: true });
-"""
-"""Milliseconds from the beginning of the page until its first cards are drawn."""
-
 Visit = Callable[..., "Page"]
 
 
@@ -39,7 +31,7 @@ def test_two_thousand_jobs(
     console.seed(JOBS, states=("done", "done", "done", "failed"), characters=25)
     console.seed(2 * unfinished, characters=25)  # every second of these; they are the newest
     page = visit(console)
-    page.add_init_script(FIRST_CARDS)
+    page.add_init_script(NOTE_FIRST_CARDS)
     loads = []
     for _ in range(3):
         page.reload()
