@@ -140,9 +140,9 @@ class World:
         for event in events:
             self.queues.send(json.dumps(event))
 
-    def retry(self, wish: str) -> None:
+    def retry(self, message_id: str) -> None:
         """Request a new attempt."""
-        self.queues.send(json.dumps({"retry": self.record["job_id"]}), id=wish)
+        self.queues.send(json.dumps({"retry": self.record["job_id"]}), id=message_id)
 
     def cancel(self) -> None:
         """Request that the job is cancelled."""

@@ -99,7 +99,7 @@ def run(stack: ChaosStack, scenario: Scenario, console: Console, limit: float) -
         chaos.control("POST", "faults", {"faults": []})
         chaos.set_gateway_faults({})
         evidence = gather(stack, chaos.inbox.receive(), calls, chaos.gateway_struck)
-    asked = Asked(chaos.attempts_asked_for, chaos.wishes, chaos.forgotten, UNREADABLE)
+    asked = Asked(chaos.attempts_asked_for, chaos.retries, chaos.forgotten, UNREADABLE)
     findings = check(scenario, evidence, asked)
     findings.violations += _unproven(scenario, chaos, evidence)
     if not rested:

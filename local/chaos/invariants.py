@@ -32,12 +32,12 @@ PARTS = ('"rescue"', '"credits"')
 class Asked:
     """The requests besides the uploads, by the jobs' names.
 
-    `attempts`: new attempts. `wishes`: the messages and uploads that asked for them; each may make one.
+    `attempts`: new attempts. `retries`: the messages and uploads that asked for them; each may make one.
     `forgotten`: the records that expired before one of them. `unreadable`: messages that nobody can read, by queue.
     """
 
     attempts: Mapping[str, int] = field(default_factory=dict)
-    wishes: Mapping[str, int] = field(default_factory=dict)
+    retries: Mapping[str, int] = field(default_factory=dict)
     forgotten: Mapping[str, Record] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
@@ -146,7 +146,7 @@ class _Checks:
         numbers = sorted(notifications)
         late = [number for number in numbers if number > 1 and _rescued(notifications[number][0])]
         least = 1 + self._asked.attempts.get(job.name, 0)
-        most = 1 + self._asked.wishes.get(job.name, 0) + len(late)
+        most = 1 + self._asked.retries.get(job.name, 0) + len(late)
         if not least <= len(numbers) <= most:
             yield f"{len(numbers)} attempts were notified, {least} to {most} were asked for"
         if numbers and numbers[-1] != attempt:
@@ -167,7 +167,7 @@ class _Checks:
     def _payments(self, job: PlannedJob, record: Record) -> Iterator[str]:
         """Check that no request in the history is given up, and that none is paid for again without need."""
         job_id = record["job_id"]
-        unresolved = {int(sent["attempt"]) for sent in record.get("requests") or () if sent.get("fate") == UNRESOLVED}
+        unresolved = {int(sent["attempt"]) for sent in record.get("requests") or () if sent.get("status") == UNRESOLVED}
         ended = sorted(self._notifications[job_id].items())
         accepted = self._accepted[job_id]
         before = 0

@@ -51,7 +51,7 @@ def _outcome(scenario: Scenario, chaos: ChaosRun, evidence: Evidence) -> dict[st
     return {
         "jobs": _counts(states),
         "attempts": f"{len(scenario.all_jobs)} first, {chaos.attempts_asked_for.total()} asked for in "
-        f"{chaos.wishes.total()} wishes",
+        f"{chaos.retries.total()} retries",
         "submits accepted": f"{len(evidence.accepted)}, at most {max(paid.values(), default=0)} an attempt",
         "paid again": _counts(_paid_again(evidence)) or "none",
         "unknown outcomes": f"{len(unknown)}, {len(unknown & paid.keys())} of them had been accepted",

@@ -66,7 +66,7 @@ class ChaosRun:
     def __init__(self, stack: ChaosStack, scenario: Scenario, say: Callable[[str], None]) -> None:
         self.attempts_asked_for: Counter[str] = Counter()
         """The requested new attempts, by the job's name: by retries, and by an upload after a record expired."""
-        self.wishes: Counter[str] = Counter()
+        self.retries: Counter[str] = Counter()
         """The messages and uploads that requested them. If one is sent twice, it may make one attempt more."""
         self.forgotten: dict[str, Record] = {}
         """The expired records, by the jobs' names."""
@@ -245,8 +245,8 @@ class ChaosRun:
         if end.status != "FAILED" or self.seconds > LATEST_RETRY or self.attempts_asked_for[job.name] >= job.retries:
             return
         self.attempts_asked_for[job.name] += 1
-        for _ in range(2 if job.wished_twice else 1):
-            self.wishes[job.name] += 1
+        for _ in range(2 if job.retried_twice_over else 1):
+            self.retries[job.name] += 1
             self._send("uploads", json.dumps({"retry": end.job_id}))
 
     def _expires(self, job: PlannedJob, end: Ended) -> bool:
@@ -257,7 +257,7 @@ class ChaosRun:
         """Let a job's record expire, and upload the same content again, which makes a new attempt."""
         self.forgotten[job.name] = record
         self.attempts_asked_for[job.name] += 1
-        self.wishes[job.name] += 1
+        self.retries[job.name] += 1
         expire(self._stack, record["job_id"])
         prefix = f"{LAYOUT.folder(job.character).pose(job.pose)}."
         (upload,) = (

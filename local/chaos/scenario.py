@@ -29,7 +29,7 @@ KILLED = {"IntakeFunction": 3, "DispatchFunction": 3, "SubmitFunction": 4, "Poll
 SHARED_SHARE = 0.15
 FAULTY_SHARE, TWICE_SHARE = 0.6, 0.2
 REPEATED_EVENTS, REPEATED_UPLOADS = 0.12, 0.04
-RETRIED_SHARE, RETRIED_TWICE_SHARE, WISHED_TWICE_SHARE = 0.6, 0.3, 0.15
+RETRIED_SHARE, RETRIED_TWICE_SHARE, RETRY_TWICE_SHARE = 0.6, 0.3, 0.15
 BAD_INPUTS = 3
 REFUSED_JOBS = 2
 """Jobs that are always refused: of the first characters, so that others are accepted after each refusal."""
@@ -82,7 +82,7 @@ class Upload:
 class PlannedJob:
     """One job that the uploads make. `mark` is in its prompt, and in no other, unless the character's jobs share one.
 
-    `retries`: how many new attempts are requested if it fails. `wished_twice`: each of them by two messages.
+    `retries`: how many new attempts are requested if it fails. `retried_twice_over`: each of them by two messages.
     `forgotten`: after its end its record expires, and the same content is uploaded again.
     """
 
@@ -92,7 +92,7 @@ class PlannedJob:
     faults: tuple[JobFault, ...] = ()
     bad_input: bool = False
     retries: int = 0
-    wished_twice: bool = False
+    retried_twice_over: bool = False
     forgotten: bool = False
 
     @property
@@ -213,8 +213,8 @@ def _job(generator: random.Random, character: str, index: int, *, bad_input: boo
     retries = 0
     if not forgotten and generator.random() < RETRIED_SHARE:
         retries = 2 if generator.random() < RETRIED_TWICE_SHARE else 1
-    wished_twice = retries == 1 and generator.random() < WISHED_TWICE_SHARE
-    return PlannedJob(character, _pose(index), mark, tuple(faults), bad_input, retries, wished_twice, forgotten)
+    retried_twice_over = retries == 1 and generator.random() < RETRY_TWICE_SHARE
+    return PlannedJob(character, _pose(index), mark, tuple(faults), bad_input, retries, retried_twice_over, forgotten)
 
 
 def _draw_faults(generator: random.Random) -> list[JobFault]:

@@ -16,7 +16,7 @@ FIRST_PRICE_USD = 0.0294
 """The charge of the first jobs (docs/operations.md)."""
 EXACT = 1e-6
 HAS_ID = ("ACCEPTED", "FAILED", "GONE")
-"""The fates of a request with an id from the provider."""
+"""The statuses of a request with an id from the provider."""
 
 
 def spent(budgets: Mapping[str, Record]) -> float:
@@ -57,15 +57,15 @@ def check_charges(records: Iterable[Record], accepted: Iterable[Accepted]) -> It
     for record in records:
         for request in record.get("requests") or ():
             if _charged(request):
-                charged[f"{record['job_id']}-{int(request['attempt'])}"].append(str(request["fate"]))
+                charged[f"{record['job_id']}-{int(request['attempt'])}"].append(str(request["status"]))
     names = [found.name for found in accepted]
     for name in names:
         if not charged[name]:
             yield f"{name}: was accepted, but not charged"
-    for name, fates in charged.items():
-        if "ABSENT" in fates:
+    for name, statuses in charged.items():
+        if "ABSENT" in statuses:
             yield f"{name}: is charged, but the history does not have it"
-        if name not in names and any(fate in HAS_ID for fate in fates):
+        if name not in names and any(status in HAS_ID for status in statuses):
             yield f"{name}: is charged as accepted, but was not accepted"
 
 

@@ -16,7 +16,7 @@ from ops.inspect.timeline import seconds_to_result
 from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339
-from posedrop.segmind.requests import Fate
+from posedrop.segmind.requests import RequestStatus
 
 STATES = ("waiting", "queued", "submitting", "running", "delivering", "done", "failed")
 _STATUSES = {
@@ -151,7 +151,7 @@ def _headline(record: Record, situation: Situation, send_at: float | None) -> st
                 return "waits for its turn"
             return "deferred" if record.reason and deferred else "in line"
         case "submitting":
-            unknown = record.requests and record.requests[-1].fate is Fate.UNKNOWN
+            unknown = record.requests and record.requests[-1].status is RequestStatus.UNKNOWN
             return "no response yet" if unknown else "being sent"
         case "running":
             return "overdue" if explain_record(record, situation).reason is Reason.STUCK else "in the model"

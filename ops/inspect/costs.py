@@ -10,7 +10,7 @@ from ops.inspect.records import Records
 from ops.stack import Stack
 from posedrop.aws.record import Record
 from posedrop.contract.times import rfc3339
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Request, RequestStatus
 
 DIGITS = 6
 
@@ -70,7 +70,7 @@ def sum_costs(records: Iterable[Record], by: str, since: float) -> Costs:
     for record in records:
         names = set()
         for request in record.requests:
-            if request.sent_at < since or request.fate is Fate.ABSENT:
+            if request.sent_at < since or request.status is RequestStatus.ABSENT:
                 continue
             name = GROUPS[by](record, request)
             groups.setdefault(name, Sum(name)).add(request)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ops.errors import Refused
 from ops.formatting import usd
-from ops.inspect.plan import File, InMemory, Outcome, Plan, PlannedJob, Wish, job_file, place, plan_all, stem
+from ops.inspect.plan import CharacterUpload, File, InMemory, Outcome, Plan, PlannedJob, job_file, place, plan_all, stem
 from ops.stack import Stack
 from posedrop.contract.errors import InvalidInput
 from posedrop.contract.images import UPLOAD_LIMIT
@@ -151,9 +151,9 @@ def _check(name: str, file: File) -> None:
 
 def plan_drops(stack: Stack, wanted: Sequence[Drop]) -> list[Plan]:
     """Return the plan of each drop. Raises Refused; errors of AWS pass as botocore's."""
-    wishes = [Wish(drop.character, drop.files, list(drop.poses) or None) for drop in wanted]
-    found = iter(plan_all(stack, [wish for wish in wishes if wish.files]))
-    return [next(found) if wish.files else Plan("", []) for wish in wishes]
+    uploads = [CharacterUpload(drop.character, drop.files, list(drop.poses) or None) for drop in wanted]
+    found = iter(plan_all(stack, [upload for upload in uploads if upload.files]))
+    return [next(found) if upload.files else Plan("", []) for upload in uploads]
 
 
 def total(planned: Sequence[Plan]) -> float:

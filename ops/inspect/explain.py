@@ -135,7 +135,7 @@ class Explainer:
         return self._without_record(key, own, upload, pose, files, found)
 
     def _missing(self, character: str, pose: str, files: JobFiles) -> Explanation:
-        return missing(self._layout.folder(character), pose, files.missing, hint(files.missing, files.strangers))
+        return missing(self._layout.folder(character), pose, files.missing, hint(files.missing, files.unknown_names))
 
     def _of_record(self, record: Record, found: JobCandidate, own: Listed, kind: FileKind) -> Explanation:
         """Explain a file whose content is a known job; it may have been uploaded again since."""

@@ -10,7 +10,7 @@ from posedrop.aws.places import IN_LINE
 from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import BUDGETS, InputFault, ReasonCode
 from posedrop.contract.upload_layout import Folder, UploadLayout
-from posedrop.segmind.requests import Fate
+from posedrop.segmind.requests import RequestStatus
 
 LATE = 120.0
 """Seconds after JobTimeoutSeconds within which a job is normally notified."""
@@ -153,7 +153,7 @@ def _refused(record: Record, left: float, situation: Situation) -> Explanation:
 
 def _submitting(record: Record, situation: Situation) -> Explanation:
     claim = record.requests[-1] if record.requests else None
-    if claim and claim.fate is Fate.UNKNOWN:
+    if claim and claim.status is RequestStatus.UNKNOWN:
         sentence = (
             f"{_job(record, situation)} was sent and got no usable response ({clause(record.reason)}), "
             "and the provider's history is being searched for it."

@@ -208,7 +208,7 @@ class Overlay(UploadBucket):
 
 
 @dataclass(frozen=True)
-class Wish:
+class CharacterUpload:
     """Files of one character to upload, by their keys, and the poses to plan; None: all."""
 
     character: str
@@ -221,14 +221,16 @@ def plan(stack: Stack, character: str, files: Mapping[str, bytes], asked: Sequen
 
     `asked` are the poses to plan, None for all. Errors of S3 pass as botocore's ClientError.
     """
-    (found,) = plan_all(stack, [Wish(character, {key: InMemory(data) for key, data in files.items()}, asked)])
+    (found,) = plan_all(
+        stack, [CharacterUpload(character, {key: InMemory(data) for key, data in files.items()}, asked)]
+    )
     return found
 
 
-def plan_all(stack: Stack, wishes: Sequence[Wish]) -> list[Plan]:
+def plan_all(stack: Stack, uploads: Sequence[CharacterUpload]) -> list[Plan]:
     """Return the plans of several characters, in order. Errors of S3 pass as botocore's ClientError."""
     with ThreadPoolExecutor(READERS, "plan") as pool:
-        read = list(pool.map(lambda wish: _read(stack, wish), wishes))
+        read = list(pool.map(lambda upload: _read(stack, upload), uploads))
     ids = {job.job_id for plan in read for job in plan.jobs if job.job_id}
     known, prices = Records(stack).get(ids), stack.prices()
     return [replace(plan, jobs=[_priced(job, known, prices) for job in plan.jobs]) for plan in read]
@@ -241,17 +243,17 @@ def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
     return _priced(job, {known.job_id: known} if known else {}, stack.prices())
 
 
-def _read(stack: Stack, wish: Wish) -> Plan:
+def _read(stack: Stack, upload: CharacterUpload) -> Plan:
     """Return a plan before the ledger is checked for existing jobs."""
-    bucket = Overlay(stack, wish.files)
+    bucket = Overlay(stack, upload.files)
     url = f"{stack.parameter('SegmindBaseUrl')}{stack.model.path}"
-    asked = wish.asked
-    poses = list(bucket.poses(wish.character))
+    asked = upload.asked
+    poses = list(bucket.poses(upload.character))
     # Only a face or a job file is shared: without a new one, the other poses keep their jobs.
-    shared = [key for key in wish.files if stack.layout.parse(key).kind in (FileKind.FACE, FileKind.JOB_FILE)]
+    shared = [key for key in upload.files if stack.layout.parse(key).kind in (FileKind.FACE, FileKind.JOB_FILE)]
     if asked and bucket.unchanged.issuperset(shared):
         poses = sorted(asked)
-    jobs = [_job(stack, bucket, wish.character, pose, asked is None or pose in asked) for pose in poses]
+    jobs = [_job(stack, bucket, upload.character, pose, asked is None or pose in asked) for pose in poses]
     return Plan(url, jobs, frozenset(bucket.unchanged))
 
 

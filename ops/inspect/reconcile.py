@@ -20,7 +20,7 @@ from posedrop.contract.delivery_requests import HistoryRequest
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import rfc3339
 from posedrop.segmind.history_rows import PastRequest, merged
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Request, RequestStatus
 
 DAY = 86400.0
 WINDOW = 7 * DAY
@@ -184,7 +184,7 @@ class Comparison:
         requests = [
             known.request
             for known in self._known
-            if self._since <= known.request.sent_at <= self._until and known.request.fate is not Fate.ABSENT
+            if self._since <= known.request.sent_at <= self._until and known.request.status is not RequestStatus.ABSENT
         ]
         return _side([request.cost_usd for request in requests])
 

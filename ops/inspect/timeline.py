@@ -16,17 +16,17 @@ from posedrop.aws.notifier import incomplete, notification
 from posedrop.aws.record import Record, Status
 from posedrop.aws.stored_uploads import GONE
 from posedrop.contract.times import epoch, rfc3339
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Request, RequestStatus
 
-FATES = {
-    Fate.SENT: "no response yet",
-    Fate.ACCEPTED: "accepted",
-    Fate.SERVER_FAULT: "got a 5xx; the provider's history will be searched",
-    Fate.UNKNOWN: "got no usable response; the provider's history will be searched",
-    Fate.ABSENT: "the provider's history does not have it",
-    Fate.UNRESOLVED: "the provider's history cannot say whether it exists",
-    Fate.FAILED: "failed at the provider",
-    Fate.GONE: "the provider does not have it any more",
+REQUEST_WORDS = {
+    RequestStatus.SENT: "no response yet",
+    RequestStatus.ACCEPTED: "accepted",
+    RequestStatus.SERVER_FAULT: "got a 5xx; the provider's history will be searched",
+    RequestStatus.UNKNOWN: "got no usable response; the provider's history will be searched",
+    RequestStatus.ABSENT: "the provider's history does not have it",
+    RequestStatus.UNRESOLVED: "the provider's history cannot say whether it exists",
+    RequestStatus.FAILED: "failed at the provider",
+    RequestStatus.GONE: "the provider does not have it any more",
 }
 """The outcome of a request, in words."""
 
@@ -134,7 +134,7 @@ def _request(request: Request) -> list[tuple[float | None, str, str]]:
     known = f" ({request.request_id})" if request.request_id else ""
     known += f", {usd(request.cost_usd)}" if request.cost_usd is not None else ""
     return [
-        (request.sent_at, "sent", f"{attempt}: {FATES[request.fate]}{known}"),
+        (request.sent_at, "sent", f"{attempt}: {REQUEST_WORDS[request.status]}{known}"),
         (request.not_found_at, "not found", f"{attempt}: the provider did not know the request"),
     ]
 

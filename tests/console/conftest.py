@@ -26,7 +26,7 @@ from posedrop.aws.record_table import INCOMPLETE, PAID
 from posedrop.contract.job import waiting_id
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import rfc3339
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Request, RequestStatus
 from tests.integration import conftest as integration
 from tests.integration.conftest import BUCKET, OUTPUTS, TABLE, Clock, Pipeline, environment, pipeline, provider
 from tests.ops.conftest import account, notifications, stack
@@ -288,7 +288,7 @@ def _record(
         return Record(waiting_id(character, pose), Status.WAITING, character, pose, BUCKET, missing=["face"], **times)
     values: dict[str, Any] = {}
     if state in ("running", "delivering", "done", "failed"):
-        accepted = Request(1, at - 41, Fate.ACCEPTED, f"request-{index}")
+        accepted = Request(1, at - 41, RequestStatus.ACCEPTED, f"request-{index}")
         values |= {"request_id": accepted.request_id, "submitted_at": at - 40, "requests": [accepted]}
     if state == "running":
         values |= {"submitted_at": at}

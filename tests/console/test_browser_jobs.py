@@ -13,7 +13,7 @@ from posedrop.aws.places import dispatched
 from posedrop.aws.record import Status
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import rfc3339
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Request, RequestStatus
 from tests.console.browser import FAILURES, RULES_OF_COLOUR, Studio, axe, data, drop_files, hang_up, scroll_down
 from tests.console.conftest import TOKEN, Console
 from tests.console.test_server_events import listening
@@ -441,7 +441,7 @@ def test_costs_are_shown_by_character_and_month(console: Console, studio: Studio
 
     for number, character in enumerate(("astrid", "astrid", "client-a/hero")):
         sent_at = time.time() - 100
-        paid = Request(1, sent_at, Fate.ACCEPTED, f"request-{number}", cost_usd=0.03, charged_usd=0.03)
+        paid = Request(1, sent_at, RequestStatus.ACCEPTED, f"request-{number}", cost_usd=0.03, charged_usd=0.03)
         studio.job("done", character, "wide", age=100 * (number + 1), requests=[paid])
     page = visit(console)
     page.get_by_role("button", name="Spent today").click()

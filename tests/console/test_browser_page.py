@@ -8,7 +8,7 @@ import pytest
 
 from ops.console.app import STATIC
 from posedrop.contract.times import rfc3339
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Request, RequestStatus
 from tests.console.browser import RULES_OF_COLOUR, Studio, axe, drop_files, drop_folder, picture, scroll_down
 from tests.console.browser import data as image_data
 from tests.console.conftest import Console
@@ -99,7 +99,12 @@ def test_what_it_looks_like(console: Console, studio: Studio, visit: Visit, scen
 def test_what_many_look_like(console: Console, studio: Studio, visit: Visit, width: int) -> None:
     for number, name in enumerate(("wide", "dusk", "portrait", "close-up")):
         paid = Request(
-            1, rfc3339(time.time() - 100), Fate.ACCEPTED, f"request-{number}", cost_usd=0.0294, charged_usd=0.0294
+            1,
+            rfc3339(time.time() - 100),
+            RequestStatus.ACCEPTED,
+            f"request-{number}",
+            cost_usd=0.0294,
+            charged_usd=0.0294,
         )
         studio.job("done", "astrid", name, age=100 * (number + 1), requests=[paid])
     page = visit(console, width=width, height=800 if width < 500 else 900)

@@ -102,7 +102,7 @@ def test_5xx_without_a_history_is_sent_again_three_times(pipeline: Pipeline, sta
     assert len(sent) == 4
     assert all(later - earlier >= 600 for earlier, later in pairwise(sent))
     assert pipeline.record()["error"]["type"] == "SubmitOutcomeUnknown"
-    assert [request["fate"] for request in pipeline.record()["requests"]] == ["UNRESOLVED"] * 4
+    assert [request["status"] for request in pipeline.record()["requests"]] == ["UNRESOLVED"] * 4
 
 
 def test_5xx_that_passes_is_sent_again_and_delivered(pipeline: Pipeline) -> None:
@@ -360,7 +360,7 @@ def test_a_face_that_cannot_be_read_is_one_failure_that_names_it_and_retry_reads
     assert sorted(record["status"] for record in pipeline.records().values()) == ["FAILED", "SUBMITTED"]
 
 
-# ---- wishes ----------------------------------------------------------------------------------------------------------
+# ---- retries ---------------------------------------------------------------------------------------------------------
 
 
 def test_each_wish_makes_one_attempt(pipeline: Pipeline) -> None:
@@ -368,8 +368,8 @@ def test_each_wish_makes_one_attempt(pipeline: Pipeline) -> None:
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
     job_id = str(pipeline.record()["job_id"])
-    for wish in ("wish-1", "wish-2", "wish-1", "wish-2", "wish-1"):
-        deliver_message(pipeline, wish, {"retry": job_id})
+    for retry in ("retry-1", "retry-2", "retry-1", "retry-2", "retry-1"):
+        deliver_message(pipeline, retry, {"retry": job_id})
         pipeline.run(last(pipeline))
     assert (pipeline.record()["attempt"], len(pipeline.provider.posts)) == (3, 3)
 

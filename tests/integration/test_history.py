@@ -97,7 +97,7 @@ def test_not_found(pipeline: Pipeline, provider: WithHistory) -> None:
     assert message["error"]["type"] == "SubmitOutcomeUnknown"
     assert "no response" in message["error"]["message"]
     assert (len(provider.posts), len(provider.looks)) == (1, 1)
-    assert [request["fate"] for request in pipeline.record()["requests"]] == ["ABSENT"]
+    assert [request["status"] for request in pipeline.record()["requests"]] == ["ABSENT"]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_history_that_cannot_say_is_asked_again_for_ten_minutes(
     assert go_on(pipeline, job_id, 30)
     assert notified(pipeline)["error"]["type"] == "SubmitOutcomeUnknown"
     assert (len(provider.posts), len(provider.looks)) == (1, 3)
-    assert [request["fate"] for request in pipeline.record()["requests"]] == ["UNRESOLVED"]
+    assert [request["status"] for request in pipeline.record()["requests"]] == ["UNRESOLVED"]
 
 
 @pytest.mark.parametrize("fault", FINAL, ids=["404", "redirect"])
@@ -271,7 +271,7 @@ def test_two_requests_are_looked_up_in_two_invocations(pipeline: Pipeline, provi
     pipeline.clock.now += 1
     go_on(pipeline, job_id, 60)
     pipeline.run(list(pipeline.executions().values())[-1])
-    assert [request["fate"] for request in pipeline.record()["requests"]] == ["ABSENT", "ABSENT"]
+    assert [request["status"] for request in pipeline.record()["requests"]] == ["ABSENT", "ABSENT"]
     assert len(provider.posts) == 2
     provider.submits = [httpx.Response(200, json={"request_id": "request-3"})]
     looks = len(provider.looks)
@@ -361,5 +361,5 @@ def test_the_charge_of_a_request_that_two_functions_find_absent_is_given_back_on
     pipeline.hook("dynamodb", "UpdateItem", another)
     pipeline.handle({"submit": job_id, "number": number})
     assert inner
-    assert pipeline.record()["requests"][0]["fate"] == "ABSENT"
+    assert pipeline.record()["requests"][0]["status"] == "ABSENT"
     assert pipeline.gate().budgets.read(pipeline.clock.now).day == spent

@@ -409,7 +409,7 @@ def test_a_retry_buys_what_is_lost(job: Rescued, why: str) -> None:
     job.pipeline.handle({"retry": job.pipeline.record()["job_id"]})
     job.pipeline.live(20 * MINUTE)
     assert len(job.provider.posts) == 2
-    assert [request["fate"] for request in job.pipeline.record()["requests"]] == ["GONE", "ACCEPTED"]
+    assert [request["status"] for request in job.pipeline.record()["requests"]] == ["GONE", "ACCEPTED"]
 
 
 def test_a_week_later_the_history_is_not_asked(job: Rescued) -> None:

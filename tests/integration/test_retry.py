@@ -198,11 +198,11 @@ def test_a_job_that_has_not_failed_gets_no_new_attempt(pipeline: Pipeline, ended
 def test_the_same_wish_delivered_again_makes_no_third_attempt(pipeline: Pipeline) -> None:
     job_id = end(pipeline, FAILED)
     for _ in range(3):
-        deliver_message(pipeline, "wish-1", {"retry": job_id})
+        deliver_message(pipeline, "retry-1", {"retry": job_id})
     pipeline.run(last_execution(pipeline))  # attempt 2 fails as well
-    deliver_message(pipeline, "wish-1", {"retry": job_id})
+    deliver_message(pipeline, "retry-1", {"retry": job_id})
     assert (pipeline.record()["attempt"], len(pipeline.provider.posts)) == (2, 2)
-    deliver_message(pipeline, "wish-2", {"retry": job_id})
+    deliver_message(pipeline, "retry-2", {"retry": job_id})
     assert (pipeline.record()["attempt"], len(pipeline.provider.posts)) == (3, 3)
 
 
@@ -210,17 +210,17 @@ def test_a_retry_message_that_finds_another_one_at_work_is_redelivered(
     pipeline: Pipeline, logs: Callable[[], list[dict[str, Any]]]
 ) -> None:
     job_id = end(pipeline, FAILED)
-    others = ["another wish"]
+    others = ["another retry"]
 
     def first(params: dict[str, Any], **_: Any) -> None:
-        if b"a wish" in params["body"] and others:
+        if b"a retry" in params["body"] and others:
             deliver_message(pipeline, others.pop(), {"retry": job_id})
 
     pipeline.hook("dynamodb", "UpdateItem", first)
-    deliver_message(pipeline, "a wish", {"retry": job_id})
+    deliver_message(pipeline, "a retry", {"retry": job_id})
     assert [delay for _, delay in pipeline.messages] == [5]
     assert not [line for line in logs() if line["level"] == "ERROR"]
-    deliver_message(pipeline, "a wish", {"retry": job_id})
+    deliver_message(pipeline, "a retry", {"retry": job_id})
     assert (pipeline.record()["attempt"], len(pipeline.provider.posts)) == (2, 2)
 
 
@@ -243,9 +243,9 @@ def test_bad_input_is_not_sent_though_its_end_could_not_be_notified_at_first(pip
     pipeline.run_all()
     before = len(pipeline.provider.posts)
     pipeline.break_call("stepfunctions", "StartExecution")
-    deliver_message(pipeline, "wish", {"retry": job_id})
+    deliver_message(pipeline, "retry", {"retry": job_id})
     pipeline.hooks.pop()()
-    deliver_message(pipeline, "wish", {"retry": job_id})
+    deliver_message(pipeline, "retry", {"retry": job_id})
     pipeline.run(last_execution(pipeline))
     assert pipeline.records()[job_id]["attempt"] == 2
     assert len(pipeline.provider.posts) == before

@@ -286,7 +286,12 @@ def claim(pipeline: Pipeline, seconds_ago: float) -> None:
             ":status": "SUBMITTING",
             ":owner": "other",
             ":requests": [
-                {"attempt": 1, "sent_at": rfc3339(pipeline.clock.now - seconds_ago), "fate": "SENT", "history_page": 1}
+                {
+                    "attempt": 1,
+                    "sent_at": rfc3339(pipeline.clock.now - seconds_ago),
+                    "status": "SENT",
+                    "history_page": 1,
+                }
             ],
         },
     )

@@ -11,7 +11,7 @@ import pytest
 from ops.inspect.costs import as_csv, sum_costs
 from posedrop.aws.record import Record, Status
 from posedrop.contract.times import epoch
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Request, RequestStatus
 from tests.integration.conftest import BASE_URL, Pipeline
 from tests.ops.conftest import FACE, SIT, WALK, Run
 
@@ -23,15 +23,17 @@ def record(character: str, *requests: Request) -> Record:
     return Record("job", Status.SUCCEEDED, character, "walk", requests=list(requests))
 
 
-def request(at: float, cost: float | None, *, charged: float = 0.0294, fate: Fate = Fate.ACCEPTED) -> Request:
-    return Request(1, at, fate, cost_usd=cost, charged_usd=charged)
+def request(
+    at: float, cost: float | None, *, charged: float = 0.0294, status: RequestStatus = RequestStatus.ACCEPTED
+) -> Request:
+    return Request(1, at, status, cost_usd=cost, charged_usd=charged)
 
 
 RECORDS = [
     record("shop/hero", request(NOON, 0.05), request(NOON + DAY, None)),
     record("shop/villain", request(NOON, 0.1)),
     record("hero", request(NOON, 0.0)),
-    record("hero", request(NOON, None, charged=0.0, fate=Fate.ABSENT)),
+    record("hero", request(NOON, None, charged=0.0, status=RequestStatus.ABSENT)),
     record("hero"),
     record("old", request(NOON - 30 * DAY, 1.0)),
 ]

@@ -20,7 +20,7 @@ from posedrop.gate.budget import Budget, Spending
 from posedrop.gate.gate import Gate
 from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import RateLimit, RateLimitState
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Request, RequestStatus
 from tests.integration.conftest import BUCKET, Pipeline
 from tests.items import MemoryItems
 from tests.ops.conftest import FACE, SIT, WALK, Run
@@ -381,7 +381,7 @@ def refused(code: InputFault) -> dict[str, str]:
         (
             {
                 "status": Status.SUBMITTING,
-                "requests": [Request(1, NOW, Fate.UNKNOWN)],
+                "requests": [Request(1, NOW, RequestStatus.UNKNOWN)],
                 "reason": "no response",
             },
             Reason.OUTCOME_UNKNOWN,

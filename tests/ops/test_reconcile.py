@@ -20,7 +20,7 @@ from posedrop.contract.job import Input, Job
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import rfc3339
 from posedrop.segmind.history_rows import PastRequest
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Request, RequestStatus
 from tests.integration.conftest import BASE_URL, TABLE, Pipeline, Provider
 from tests.ops.conftest import Run
 from tests.support import Context
@@ -41,8 +41,8 @@ def record(job: str, *requests: Request, status: Status = Status.SUCCEEDED, erro
     return Record(job, status, "hero", "walk", requests=list(requests), request_id=paid, error=ended)
 
 
-def sent(request_id: str | None, fate: Fate = Fate.ACCEPTED, cost: float | None = COST) -> Request:
-    return Request(1, NOW - HOUR, fate, request_id, cost_usd=cost)
+def sent(request_id: str | None, status: RequestStatus = RequestStatus.ACCEPTED, cost: float | None = COST) -> Request:
+    return Request(1, NOW - HOUR, status, request_id, cost_usd=cost)
 
 
 def past(request_id: str, job: str | None = None, cost: float | None = COST, **changes: Any) -> PastRequest:
@@ -56,7 +56,7 @@ def kinds(records: list[Record], history: list[PastRequest], kept_since: float =
     return [difference.kind for difference in found.differences]
 
 
-UNKNOWN = record("late", sent(None, Fate.UNRESOLVED, None), status=Status.FAILED, error="SubmitOutcomeUnknown")
+UNKNOWN = record("late", sent(None, RequestStatus.UNRESOLVED, None), status=Status.FAILED, error="SubmitOutcomeUnknown")
 CASES: dict[str, tuple[list[Record], list[PastRequest], list[Kind]]] = {
     "both agree": ([record("a", sent("1"))], [past("1", "a")], []),
     "billed by nobody here": ([], [past("1")], [Kind.FOREIGN]),
@@ -91,7 +91,7 @@ def test_a_record_that_has_expired_as_it_was_meant_to_is_not_lost() -> None:
 
 
 def test_both_sides_are_summed_a_request_once() -> None:
-    records = [record("a", sent("1"), sent(None, Fate.ABSENT, None)), UNKNOWN]
+    records = [record("a", sent("1"), sent(None, RequestStatus.ABSENT, None)), UNKNOWN]
     found, _ = compare(records, [past("1", "a")], NOW - 7 * DAY, NOW)
     assert (found.ledger.requests, found.ledger.usd, found.ledger.unknown) == (2, COST, 1)
     assert (found.history.requests, found.history.usd, found.history.unknown) == (1, COST, 0)
@@ -173,11 +173,11 @@ class Books:
         record = self.ledger.claim(self.ledger.queue(job, in_line(1, at), at), "me", COST, at)
         request_id = f"request-of-{name}"
         if unknown:
-            requests = record.with_fate(record.claimed, Fate.ABSENT, charged_usd=0.0)
+            requests = record.with_status(record.claimed, RequestStatus.ABSENT, charged_usd=0.0)
             record = self.ledger.fail(record, SubmitOutcomeUnknown("no response"), at + 60, requests=requests)
         else:
             record = self.ledger.submitted(record, request_id, at + 1)
-            requests = record.with_fate(record.requests[0], Fate.ACCEPTED, cost_usd=COST)
+            requests = record.with_status(record.requests[0], RequestStatus.ACCEPTED, cost_usd=COST)
             outputs = [{"uri": f"s3://o/{name}", "bytes": 1}]
             record = self.ledger.succeed(record, outputs, {"total_seconds": 1.0}, at + 40, requests=requests)
         self.ledger.notified(record, at + 61)
@@ -264,7 +264,7 @@ def test_a_job_that_has_changed_meanwhile_is_not_adopted(
     original = Ledger.own_request_id
 
     def retried_first(self: Ledger, record: Record, request_id: str, now: float) -> bool:
-        self.new_attempt(record, "wish", now, place=in_line(1, now))
+        self.new_attempt(record, "retry", now, place=in_line(1, now))
         return original(self, record, request_id, now)
 
     monkeypatch.setattr(Ledger, "own_request_id", retried_first)

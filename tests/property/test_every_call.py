@@ -59,7 +59,7 @@ def test_a_process_that_ends_at_any_point_of_a_new_attempt(in_memory: MemoryPipe
         world.work()
         assert world.record["error"]["type"] == "InferenceFailed"
         with DeathAt(world, [number]) as points:
-            world.retry(f"wish-{number}")
+            world.retry(f"retry-{number}")
             world.work()
         assert check(world, paid=2)["attempt"] == 2
         if points.points < number:
@@ -113,14 +113,14 @@ def test_a_reply_that_is_lost_at_any_write(in_memory: MemoryPipeline, provider: 
 @given(
     st.data(),
     st.sampled_from(sorted(STORIES)),
-    st.lists(st.sampled_from(["wish-1", "wish-2"]), min_size=2, max_size=5),
+    st.lists(st.sampled_from(["retry-1", "retry-2"]), min_size=2, max_size=5),
     st.sampled_from([0, 1, 6]),
 )
 @settings(max_examples=100)
 def test_messages_in_any_order_and_twice(
-    in_memory: MemoryPipeline, provider: Account, data: st.DataObject, story: str, wishes: list[str], failures: int
+    in_memory: MemoryPipeline, provider: Account, data: st.DataObject, story: str, retries: list[str], failures: int
 ) -> None:
-    """Each wish makes one attempt at most, each attempt is paid once, and once one has succeeded no wish does (P12)."""
+    """Each retry makes one attempt at most, each attempt is paid once, and after a success no retry does (P12)."""
     copies = iter(range(12))
     world = begin(in_memory, provider, story)
     world.choose = lambda things: data.draw(st.integers(0, things - 1))
@@ -128,14 +128,14 @@ def test_messages_in_any_order_and_twice(
     provider.ends = ["FAILED"] * failures
     world.upload()
     world.work()
-    for wish in wishes:
-        world.retry(wish)
+    for retry in retries:
+        world.retry(retry)
         if data.draw(st.sampled_from([True, True, False])):
             world.work()
     world.work()
     notified = world.notifications()
     attempts = int(check_end(world)["attempt"])
-    assert attempts <= 1 + min(len(set(wishes)), failures)
+    assert attempts <= 1 + min(len(set(retries)), failures)
     assert len(provider.exist) == attempts
     assert [notified[attempt]["status"] for attempt in notified] == [
         "FAILED" if attempt <= failures else "SUCCEEDED" for attempt in notified

@@ -31,7 +31,7 @@ from posedrop.contract.job import Job
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import rfc3339
 from posedrop.line.line import Line
-from posedrop.segmind.requests import Fate as RequestFate
+from posedrop.segmind.requests import RequestStatus as RequestStatus
 from tests.table import Table
 
 JOB = "hero-walk-0123456789abcdef"
@@ -154,7 +154,7 @@ class Concurrent(RuleBasedStateMachine):
         if claimed.owner in self.posted:
             released = self.ledger.release_after_fault(claimed, "500", self.now, self.now)
             request = released.requests[-1]
-            self.ledger.learned(released, released.with_fate(request, RequestFate.ABSENT), self.now)
+            self.ledger.learned(released, released.with_status(request, RequestStatus.ABSENT), self.now)
             self.paid[claimed.attempt] -= 1
 
     def rejected(self, claimed: Record) -> None:
@@ -212,12 +212,12 @@ class Concurrent(RuleBasedStateMachine):
 
     def retry_in_vain(self, record: Record) -> None:
         """A new attempt whose files are bad."""
-        wish, error = f"wish {record.attempt}", InvalidInput("bad")
-        self.ledger.new_attempt(record, wish, self.now, place={}, error=error)
+        retry, error = f"retry {record.attempt}", InvalidInput("bad")
+        self.ledger.new_attempt(record, retry, self.now, place={}, error=error)
 
     def retry(self, record: Record) -> None:
         place = self.place(record.dispatch_number + 1)
-        self.ledger.new_attempt(record, f"wish {record.attempt}", self.now, place=place)
+        self.ledger.new_attempt(record, f"retry {record.attempt}", self.now, place=place)
 
     # ---- what must hold after each ---------------------------------------------------------------------------------
 
@@ -248,7 +248,7 @@ class Concurrent(RuleBasedStateMachine):
             assert (before.status, after.status) == (Status.FAILED, new)
             assert after.request_id is after.owner is after.notified_at is None
             assert (after.error is None) == (new is Status.QUEUED)
-            assert after.wishes == [*before.wishes, f"wish {record.attempt}"]
+            assert after.retry_messages == [*before.retry_messages, f"retry {record.attempt}"]
 
     def keys(self, action: Callable[[Record], object], before: Record, after: Record) -> tuple[str, str] | None:
         """What the index of unfinished records has after an action: paid from the claim on, ended without a claim."""

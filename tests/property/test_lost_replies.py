@@ -19,7 +19,7 @@ from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Budget, Charge
 from posedrop.gate.gate import Gate
 from posedrop.gate.rate_limit import Permit, RateLimit
-from posedrop.segmind.requests import Fate
+from posedrop.segmind.requests import RequestStatus
 from tests.support import FIRST_PRICE
 from tests.table import Table
 
@@ -71,8 +71,8 @@ class Story:
             ],
             Status.SUCCEEDED: [lambda: ledger.notified(record, now)],
             Status.FAILED: [
-                lambda: ledger.new_attempt(record, f"wish-{now}", now, place=again),
-                lambda: ledger.new_attempt(record, f"wish-{now}", now, place={}, error=InvalidInput("bad"), inputs={}),
+                lambda: ledger.new_attempt(record, f"retry-{now}", now, place=again),
+                lambda: ledger.new_attempt(record, f"retry-{now}", now, place={}, error=InvalidInput("bad"), inputs={}),
                 lambda: ledger.notified(record, now),
             ],
         }
@@ -117,7 +117,7 @@ def test_who_comes_in_between_a_write_and_its_repeat_is_seen() -> None:
         story.ledger.claim(story.records[0], "slow", 0.03, NOW)
     record = other.get(JOB.job_id)
     assert record
-    assert record.claimed.fate is Fate.UNKNOWN
+    assert record.claimed.status is RequestStatus.UNKNOWN
 
 
 def test_an_attempt_s_number_is_kept_though_the_reply_is_lost() -> None:
@@ -139,7 +139,7 @@ def test_a_record_that_expires_and_comes_back_never_reuses_a_number(lost: set[in
         record = ledger.queue(JOB, PLACE, now)
         for number in range(retries + 1):
             if number:
-                record = ledger.new_attempt(record, f"wish-{now}", now, place=PLACE)
+                record = ledger.new_attempt(record, f"retry-{now}", now, place=PLACE)
             now += 86400
             record = ledger.claim(record, f"owner-{now}", 0.03, now)
             used.append(record.attempt)

@@ -32,16 +32,16 @@ class Group:
 def grouped(window: Iterable[Listed], layout: UploadLayout) -> tuple[list[Group], int]:
     """Group files by character and pose; return the groups, and how many files are outside the contract. Pure."""
     groups: dict[str, Group] = {}
-    strangers = 0
+    outside_contract = 0
     for listed in window:
         try:
             upload = layout.parse(listed.key)
         except InvalidUploadKey:
-            strangers += 1
+            outside_contract += 1
             continue
         group = groups.setdefault(upload.character, Group(upload.character, listed.key))
         group.poses[upload.pose][upload.kind].append(listed)
-    return list(groups.values()), strangers
+    return list(groups.values()), outside_contract
 
 
 class Files:

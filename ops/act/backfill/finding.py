@@ -71,7 +71,7 @@ class Seen:
     """Counters: keys of the listing, keys outside the contract, poses that have a job."""
 
     keys: int = 0
-    strangers: int = 0
+    outside_contract: int = 0
     known: int = 0
 
 
@@ -100,9 +100,9 @@ class Finder:
             for spelled in spellings(under_prefix(prefix, self._bucket)):
                 listed = (files for files, _ in pages(self._s3, self._bucket.name, spelled))
                 for window in windows(listed, self._window):
-                    groups, strangers = grouped(window, self._bucket.layout)
+                    groups, outside_contract = grouped(window, self._bucket.layout)
                     self.seen.keys += len(window)
-                    self.seen.strangers += strangers
+                    self.seen.outside_contract += outside_contract
                     for known, found in pool.map(self._look_up, groups):
                         self.seen.known += known
                         yield from found

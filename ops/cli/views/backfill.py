@@ -36,7 +36,7 @@ def backfill_head(prefix: str, finder: Finder, spool: Spool, sent: int) -> dict[
     return {
         "prefix": prefix,
         "keys": seen.keys,
-        "outside_contract": seen.strangers,
+        "outside_contract": seen.outside_contract,
         "with_jobs": seen.known,
         "counts": {str(outcome): summary.counts[outcome] for outcome in Outcome},
         "usd": summary.usd,
@@ -47,9 +47,9 @@ def backfill_head(prefix: str, finder: Finder, spool: Spool, sent: int) -> dict[
 def backfill(finder: Finder, spool: Spool) -> list[Part]:
     """Return the findings: the number of uploads with each outcome, and the first of them."""
     seen, summary = finder.seen, spool.summary
-    strangers = f", {seen.strangers:,} of them outside the contract" if seen.strangers else ""
+    outside_contract = f", {seen.outside_contract:,} of them outside the contract" if seen.outside_contract else ""
     parts: list[Part] = [
-        text(f"{many(seen.keys, 'file')}{strangers}; {many(seen.known, 'pose')} with a job.", "dim"),
+        text(f"{many(seen.keys, 'file')}{outside_contract}; {many(seen.known, 'pose')} with a job.", "dim"),
     ]
     firsts: dict[Outcome, list[Found]] = {outcome: [] for outcome in Outcome}
     for found in spool:

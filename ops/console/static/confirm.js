@@ -90,8 +90,8 @@ export async function moreSeeds(card) {
     const text = `The same face, pose and parameters with other seeds, each for about ${usd(asked.usd)}.${note}`;
     if (!(await ask({ title: `More seeds of ${card.pose}?`, text, yes: yes(1), field, made }))) return;
     const n = number();
-    const wish = n === 1 && seed.value.trim() ? { seed: BigInt(seed.value) } : { count: n };
-    const begun = await post(path, { ...wish, confirm: true, usd: n * asked.usd + 1e-9 });
+    const seeds = n === 1 && seed.value.trim() ? { seed: BigInt(seed.value) } : { count: n };
+    const begun = await post(path, { ...seeds, confirm: true, usd: n * asked.usd + 1e-9 });
     toast(n === 1 ? `${begun.jobs[0].character} / ${begun.jobs[0].pose} is on its way.` : `${n} more of ${card.pose} are on their way.`);
     return begun;
   } catch (problem) {

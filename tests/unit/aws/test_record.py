@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from posedrop.aws.record import ENDED, OF_ONE_ATTEMPT, Record, Status
 from posedrop.aws.record_items import from_item, is_record, to_item
 from posedrop.contract.reasons import ReasonCode
-from posedrop.segmind.requests import MAY_EXIST, Fate, Request
+from posedrop.segmind.requests import MAY_EXIST, Request, RequestStatus
 
 times = st.integers(1_700_000_000_000, 2_100_000_000_000).map(lambda milliseconds: milliseconds / 1000)
 floats = st.floats(1.7e9, 2.1e9).map(lambda seconds: round(seconds, 6))
@@ -27,7 +27,7 @@ requests = st.builds(
     Request,
     attempt=st.integers(1, 99),
     sent_at=times,
-    fate=st.sampled_from(Fate),
+    status=st.sampled_from(RequestStatus),
     request_id=st.none() | texts,
     not_found_at=st.none() | times,
     history_page=st.integers(1, 1000),
@@ -54,7 +54,7 @@ records = st.builds(
     requests=st.lists(requests, max_size=4),
     outputs=st.lists(st.dictionaries(names, leaves, max_size=4), max_size=2),
     queued_at=times,
-    wishes=st.lists(texts, max_size=3),
+    retry_messages=st.lists(texts, max_size=3),
     buy_again=st.booleans(),
     refused_at=st.none() | times,
     errors=st.integers(0, 9),
@@ -80,7 +80,7 @@ def test_times_are_texts_to_the_millisecond() -> None:
 def test_what_is_none_is_no_attribute() -> None:
     item = to_item({**values_of(Record("a", Status.QUEUED, "hero", "walk", requests=[Request(1, 5)]))})
     assert "owner" not in item
-    assert set(item["requests"]["L"][0]["M"]) == {"attempt", "sent_at", "fate", "history_page", "charged_usd"}
+    assert set(item["requests"]["L"][0]["M"]) == {"attempt", "sent_at", "status", "history_page", "charged_usd"}
 
 
 def test_a_context_nested_deeper_than_dynamodb_allows() -> None:
@@ -103,12 +103,12 @@ def test_other_items_of_the_table_are_no_records(name: str) -> None:
     assert is_record(to_item({"job_id": "a", "status": Status.QUEUED}))
 
 
-@given(st.lists(requests, min_size=1, max_size=5), st.sampled_from(Fate))
-def test_what_is_learned_of_a_request_changes_no_other(found: list[Request], fate: Fate) -> None:
+@given(st.lists(requests, min_size=1, max_size=5), st.sampled_from(RequestStatus))
+def test_what_is_learned_of_a_request_changes_no_other(found: list[Request], status: RequestStatus) -> None:
     numbered = [dataclasses.replace(request, attempt=number) for number, request in enumerate(found)]
     record = Record("a", Status.QUEUED, "hero", "walk", requests=numbered)
-    changed = record.with_fate(numbered[0], fate, request_id="new")
-    assert changed[0] == dataclasses.replace(numbered[0], fate=fate, request_id="new")
+    changed = record.with_status(numbered[0], status, request_id="new")
+    assert changed[0] == dataclasses.replace(numbered[0], status=status, request_id="new")
     assert changed[1:] == numbered[1:]
     assert record.requests == numbered
 
@@ -122,8 +122,18 @@ def test_the_requests_of_the_own_attempt() -> None:
 
 def test_the_lists_of_states() -> None:
     assert [status for status in Status if Record("a", status, "hero", "walk").ended] == list(ENDED)
-    assert set(MAY_EXIST) == {Fate.SENT, Fate.SERVER_FAULT, Fate.UNKNOWN}
-    kept = {"requests", "wishes", "inputs", "parameters", "context", "created_at", "attempt", "queued_at", "buy_again"}
+    assert set(MAY_EXIST) == {RequestStatus.SENT, RequestStatus.SERVER_FAULT, RequestStatus.UNKNOWN}
+    kept = {
+        "requests",
+        "retry_messages",
+        "inputs",
+        "parameters",
+        "context",
+        "created_at",
+        "attempt",
+        "queued_at",
+        "buy_again",
+    }
     assert not kept & set(OF_ONE_ATTEMPT)
     assert {"expires_at", "notified_at", "errors", "owner", "request_id", "refused_at"} <= set(OF_ONE_ATTEMPT)
 

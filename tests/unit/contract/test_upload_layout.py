@@ -189,7 +189,7 @@ def test_side_files_are_distinguished(folder: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "strangers", "expected"),
+    ("missing", "unknown_names", "expected"),
     [
         (["face"], ["front.jpg"], "front.jpg is no face: name it face.jpg"),
         (["face"], ["face.jpeg.jpg"], "face.jpeg.jpg is no face: name it face.jpg"),
@@ -212,8 +212,8 @@ def test_side_files_are_distinguished(folder: str, name: str) -> None:
         (["face"], [], None),
     ],
 )
-def test_near_misses_are_named(missing: list[str], strangers: list[str], expected: str | None) -> None:
-    assert hint(missing, strangers) == expected
+def test_near_misses_are_named(missing: list[str], unknown_names: list[str], expected: str | None) -> None:
+    assert hint(missing, unknown_names) == expected
 
 
 def test_a_folder_is_searched_in_every_spelling() -> None:

@@ -22,7 +22,7 @@ Change = Callable[[Evidence], Evidence]
 JOB = "hero-walk-0123456789abcdef"
 FOLDER = f"outputs/hero/walk/{JOB}/2"
 IMAGE = hashlib.sha256(b"image").hexdigest()
-ASKED = Asked(attempts={"hero/walk": 1}, wishes={"hero/walk": 1})
+ASKED = Asked(attempts={"hero/walk": 1}, retries={"hero/walk": 1})
 NOTHING = Asked()
 
 
@@ -44,9 +44,9 @@ def notification(attempt: int, error: str | None = None, **more: Any) -> dict[st
     return {"job_id": JOB, "attempt": attempt, "status": status, "error": found, "outputs": [], **more}
 
 
-def request(attempt: int, fate: str = "ACCEPTED", charged_usd: float = COST_USD, **more: Any) -> dict[str, Any]:
+def request(attempt: int, status: str = "ACCEPTED", charged_usd: float = COST_USD, **more: Any) -> dict[str, Any]:
     """A request in a record's list."""
-    return {"attempt": attempt, "fate": fate, "charged_usd": charged_usd, **more}
+    return {"attempt": attempt, "status": status, "charged_usd": charged_usd, **more}
 
 
 REQUESTS = [request(1, request_id="a"), request(2, request_id="b")]
@@ -203,8 +203,8 @@ def test_an_attempt_number_that_was_never_accepted_may_be_skipped() -> None:
     assert check(scenario(), found, ASKED).violations == []
 
 
-def test_a_wish_that_is_sent_twice_may_make_one_attempt_more() -> None:
-    twice = Asked(attempts={"hero/walk": 0}, wishes={"hero/walk": 1})
+def test_a_retry_that_is_sent_twice_may_make_one_attempt_more() -> None:
+    twice = Asked(attempts={"hero/walk": 0}, retries={"hero/walk": 1})
     assert check(scenario(), sound(), twice).violations == []
     assert check(scenario(), sound(), NOTHING).violations == [
         f"hero/walk ({JOB}): 2 attempts were notified, 1 to 1 were asked for"
@@ -461,7 +461,7 @@ def test_each_of_five_seeds_has_all_kinds(seed: int) -> None:
     assert len(held) == len(expiring) > 0
     assert all(upload.again_at for upload in drawn.uploads if upload.expires)
     assert any(job.forgotten for job in drawn.jobs)
-    assert any(job.wished_twice for job in drawn.jobs)
+    assert any(job.retried_twice_over for job in drawn.jobs)
     hidden = [struck for struck in faults if struck.name.endswith(", accepted") and struck.name[:10] == "submit 500"]
     assert hidden
     assert not any(job.retries for job in drawn.jobs if job.forgotten or job.endless)

@@ -18,7 +18,7 @@ from posedrop.aws.record_table import (
 from posedrop.contract.errors import JobError
 from posedrop.contract.job import Input
 from posedrop.contract.times import rfc3339
-from posedrop.segmind.requests import MAY_EXIST, Fate, Request
+from posedrop.segmind.requests import MAY_EXIST, Request, RequestStatus
 
 
 class EndedJobs(RecordTable):
@@ -86,7 +86,7 @@ class EndedJobs(RecordTable):
 
         The sweep then fetches its pictures. Raises Conflict if the job has changed, or has another request's id.
         """
-        requests = record.with_fate(request, Fate.ACCEPTED, request_id=request_id, not_found_at=None)
+        requests = record.with_status(request, RequestStatus.ACCEPTED, request_id=request_id, not_found_at=None)
         expected = {"status": Status.FAILED, "attempt": record.attempt, "requests": record.requests, "request_id": None}
         index = {"unfinished": RESCUE, "unfinished_at": now}
         values = {"requests": requests, "request_id": request_id, "adopted": True, **index}
@@ -131,7 +131,7 @@ class EndedJobs(RecordTable):
     def new_attempt(
         self,
         record: Record,
-        wish: str,
+        message_id: str,
         now: float,
         *,
         place: Mapping[str, Any],
@@ -142,16 +142,16 @@ class EndedJobs(RecordTable):
         """Begin the next attempt of a failed job: queue it at a `place` (aws/places.py), or end it at once with
         `error`.
 
-        `wish` is the id of the message that asked for the attempt; each message makes one attempt. `inputs` replaces
-        the record's inputs. Requests that the history did not have or could not decide are searched for again. Raises
+        `message_id` names the message that asked for the attempt. Each message makes one attempt. `inputs` replaces the
+        record's inputs. Requests that the history did not have or could not decide are searched for again. Raises
         Conflict if another attempt has begun.
         """
         status = Status.FAILED if error else Status.QUEUED
         unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": now}
         end = {"error": error_of(error), "completed_at": now, **unsent} if error else {**FINISHED, **place}
         asked_again = [
-            replace(found, fate=Fate.UNKNOWN, history_page=1)
-            if found.fate in (*MAY_EXIST, Fate.ABSENT, Fate.UNRESOLVED)
+            replace(found, status=RequestStatus.UNKNOWN, history_page=1)
+            if found.status in (*MAY_EXIST, RequestStatus.ABSENT, RequestStatus.UNRESOLVED)
             else found
             for found in record.requests
         ]
@@ -165,7 +165,7 @@ class EndedJobs(RecordTable):
                 "status": status,
                 "attempt": max(record.attempt, self._highest_attempt(record.job_id)) + 1,
                 "requests": asked_again or None,
-                "wishes": [*record.wishes, wish],
+                "retry_messages": [*record.retry_messages, message_id],
                 "buy_again": buy_again or None,
                 "updated_at": now,
             },

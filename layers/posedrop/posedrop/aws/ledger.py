@@ -41,7 +41,7 @@ from posedrop.contract.errors import InvalidInput, JobError
 from posedrop.contract.job import Input, Job
 from posedrop.contract.reasons import AT_THE_GATE, InputFault, Problem, ReasonCode
 from posedrop.contract.times import rfc3339
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Request, RequestStatus
 
 UNEXPECTED_ERRORS = 5
 """A job ends after this many unexpected errors in a row."""
@@ -163,7 +163,7 @@ class Ledger(WaitingUploads, EndedJobs):
 
     def release_after_fault(self, claimed: Record, reason: str, until: float, now: float) -> Record:
         """Put a claimed job back in the queue after a 5xx. Its request may exist, so it stays in the list."""
-        requests = claimed.with_fate(claimed.claimed, Fate.SERVER_FAULT)
+        requests = claimed.with_status(claimed.claimed, RequestStatus.SERVER_FAULT)
         code = ReasonCode.SERVER_FAULT
         return self._release(claimed, requests, {**_moved(claimed, code, until), **_deferral(code, reason, until, now)})
 
@@ -173,18 +173,18 @@ class Ledger(WaitingUploads, EndedJobs):
 
     def mark_outcome_unknown(self, claimed: Record, reason: str, now: float) -> Record:
         """Record that the provider may have accepted the request. The history is checked before the job fails."""
-        requests = claimed.with_fate(claimed.claimed, Fate.UNKNOWN)
+        requests = claimed.with_status(claimed.claimed, RequestStatus.UNKNOWN)
         values = {"requests": requests, "reason": reason, "updated_at": now}
         return self._update(claimed.job_id, _claim(claimed), values)
 
     def submitted(self, claimed: Record, request_id: str, now: float) -> Record:
         """Record the request id of a claimed job."""
-        requests = claimed.with_fate(claimed.claimed, Fate.ACCEPTED, request_id=request_id)
+        requests = claimed.with_status(claimed.claimed, RequestStatus.ACCEPTED, request_id=request_id)
         return self._submitted(claimed.job_id, _claim(claimed), requests, request_id, now)
 
     def adopt(self, record: Record, request: Request, request_id: str, now: float) -> Record:
         """Record that a queued job continues with an earlier request."""
-        requests = record.with_fate(request, Fate.ACCEPTED, request_id=request_id, not_found_at=None)
+        requests = record.with_status(request, RequestStatus.ACCEPTED, request_id=request_id, not_found_at=None)
         expected = {"status": Status.QUEUED, "attempt": record.attempt, "requests": record.requests}
         return self._submitted(record.job_id, expected, requests, request_id, now, **_paid(now))
 
@@ -197,7 +197,7 @@ class Ledger(WaitingUploads, EndedJobs):
         """Record that the provider does not know the request id. Return when this was first seen."""
         request = next(found for found in reversed(record.requests) if found.request_id == record.request_id)
         if request.not_found_at is None:
-            self.learned(record, record.with_fate(request, request.fate, not_found_at=now), now)
+            self.learned(record, record.with_status(request, request.status, not_found_at=now), now)
         return now if request.not_found_at is None else request.not_found_at
 
     def own_request_id(self, record: Record, request_id: str, now: float) -> bool:

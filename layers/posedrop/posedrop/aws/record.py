@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from posedrop.segmind.requests import Fate, Request, cost_of
+from posedrop.segmind.requests import Request, RequestStatus, cost_of
 
 
 class Status(StrEnum):
@@ -49,7 +49,7 @@ class Record:
     queued_at: since when the attempt is queued. rank, stands, place, send_at, dispatch_number: the place of a queued
     job (aws/places.py); `send_at` is its reserved time if it was dispatched.
     requests: the requests of all attempts that may exist at the provider, oldest first, without those not accepted.
-    wishes: the ids of the messages that asked for a new attempt; each made one.
+    retry_messages: the ids of the messages that asked for a new attempt; each made one.
     buy_again: the last of these messages allows paying again even if an earlier request may have been accepted.
     refused_at: when the provider first refused this attempt (403, 404, 406).
     cancelled: the attempt failed because somebody cancelled it.
@@ -88,7 +88,7 @@ class Record:
     error: dict[str, str] | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     notified_at: float | None = None
-    wishes: list[str] = field(default_factory=list)
+    retry_messages: list[str] = field(default_factory=list)
     buy_again: bool = False
     refused_at: float | None = None
     adopted: bool = False
@@ -113,7 +113,7 @@ class Record:
     @property
     def can_be_cancelled(self) -> bool:
         """Whether it waits, and no request of this attempt may have been paid."""
-        unpaid = all(request.fate is Fate.ABSENT for request in self.sent_in_attempt)
+        unpaid = all(request.status is RequestStatus.ABSENT for request in self.sent_in_attempt)
         return self.status is Status.WAITING or (self.status is Status.QUEUED and unpaid)
 
     @property
@@ -149,6 +149,6 @@ class Record:
         """The requests of the current attempt, oldest first."""
         return [request for request in self.requests if request.attempt == self.attempt]
 
-    def with_fate(self, request: Request, fate: Fate, **changes: Any) -> list[Request]:
-        """Return the list of requests, with a new fate and other changes for one of them."""
-        return [replace(other, fate=fate, **changes) if other == request else other for other in self.requests]
+    def with_status(self, request: Request, status: RequestStatus, **changes: Any) -> list[Request]:
+        """Return the list of requests, with a new status and other changes for one of them."""
+        return [replace(other, status=status, **changes) if other == request else other for other in self.requests]

@@ -10,7 +10,7 @@ from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
 from posedrop.aws.record import TIMES, Record, Status
 from posedrop.contract.times import epoch, rfc3339
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Request, RequestStatus
 
 _serializer = TypeSerializer()
 _deserializer = TypeDeserializer()
@@ -44,7 +44,10 @@ def from_item(item: Mapping[str, Any]) -> Record:
         values["context"] = json.loads(values["context"])
     known = {key: value for key, value in values.items() if key in Record.__dataclass_fields__}
     known["status"] = Status(known.get("status", Status.WAITING))
-    requests = [Request(**{**_with_times(found), "fate": Fate(found["fate"])}) for found in known.get("requests", [])]
+    requests = [
+        Request(**{**_with_times(found), "status": RequestStatus(found["status"])})
+        for found in known.get("requests", [])
+    ]
     return Record(**{**_with_times(known), "requests": requests})
 
 

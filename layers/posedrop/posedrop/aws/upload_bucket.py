@@ -63,8 +63,8 @@ class JobFiles:
     """The files of one job. A missing file is None.
 
     face, pose: the newest file of each stem. older_faces, older_poses: the other files of the stem, newest first; any
-    of them may be the picture. strangers: names in the character's folder that the upload contract does not know; names
-    of folders end with a slash.
+    of them may be the picture. unknown_names: names in the character's folder that the upload contract does not know;
+    names of folders end with a slash.
     """
 
     face: Listed | None
@@ -73,7 +73,7 @@ class JobFiles:
     pose_file: Listed | None
     older_faces: tuple[Listed, ...] = ()
     older_poses: tuple[Listed, ...] = ()
-    strangers: tuple[str, ...] = ()
+    unknown_names: tuple[str, ...] = ()
 
     def present(self) -> list[Listed]:
         """Return the files that exist."""
@@ -102,7 +102,7 @@ class UploadBucket:
     def files(self, character: str, pose: str, key: str = "") -> JobFiles:
         """Return the files of one job. `key`, one of them, is needed if the folder's name is neither NFC nor NFD."""
         found: dict[str, Listed] = {}
-        strangers: list[str] = []
+        unknown_names: list[str] = []
         # Listings are the most expensive requests, so do only two: one of the folder, and one of the pose.
         for prefix in self.layout.folder(character).spellings(key):
             listed, folders = self._list_folder(prefix)
@@ -111,7 +111,7 @@ class UploadBucket:
                     for name in spellings(pose, self._own_stem(key)):
                         listed += self._list(f"{folder}{name}")
             found |= {entry.key: entry for entry in listed}
-            strangers += self._strangers(listed, folders)
+            unknown_names += self._unknown_names(listed, folders)
         by_kind: dict[FileKind, list[Listed]] = {kind: [] for kind in FileKind}
         for entry in sorted(found.values(), key=lambda entry: (entry.modified, entry.key), reverse=True):
             kind = self._kind(entry.key, character, pose)
@@ -125,7 +125,7 @@ class UploadBucket:
             newest[FileKind.POSE_FILE],
             tuple(by_kind[FileKind.FACE][1:]),
             tuple(by_kind[FileKind.POSE][1:]),
-            tuple(sorted(strangers)),
+            tuple(sorted(unknown_names)),
         )
 
     def poses(self, character: str) -> dict[str, datetime]:
@@ -241,7 +241,7 @@ class UploadBucket:
                 changed[upload.pose] = max(changed.get(upload.pose, entry.modified), entry.modified)
         return dict(sorted(changed.items()))
 
-    def _strangers(self, listed: Iterable[Listed], folders: Iterable[str]) -> list[str]:
+    def _unknown_names(self, listed: Iterable[Listed], folders: Iterable[str]) -> list[str]:
         """Return the names that the upload contract does not know. Names of folders end with a slash."""
         found = [f"{_last(folder)}/" for folder in folders if not is_poses_folder(_last(folder))]
         for entry in listed:

@@ -232,15 +232,15 @@ def _own_folder(key: str) -> str:
 # ---- hints for misnamed files ----------------------------------------------------------------------------------------
 
 
-def hint(missing: Sequence[str], strangers: Iterable[str]) -> str | None:
+def hint(missing: Sequence[str], unknown_names: Iterable[str]) -> str | None:
     """Return a hint about files that may be a misnamed face or pose (`missing`), or None.
 
-    `strangers` are the names in the folder that the upload contract does not know. Names of folders end with a slash.
+    `unknown_names` are names in the folder that the upload contract does not know. Names of folders end with a slash.
     """
     wanted = [what for what in (FACE, SINGLE_POSE) if what in missing]
     if not wanted:
         return None
-    hints = [_hint(wanted, name) for name in sorted(strangers, key=lambda name: (not _looks_meant(name), name))]
+    hints = [_hint(wanted, name) for name in sorted(unknown_names, key=lambda name: (not _looks_meant(name), name))]
     return "; ".join([text for text in hints if text][:MOST_HINTS]) or None
 
 

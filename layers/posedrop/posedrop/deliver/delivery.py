@@ -25,7 +25,7 @@ from posedrop.contract.errors import (
 from posedrop.contract.execution import ExecutionState, TaskFault
 from posedrop.deliver.ending import Ending
 from posedrop.deliver.fetching import Fetching
-from posedrop.segmind.rescue import CannotSay
+from posedrop.segmind.rescue import RescueDeferred
 
 logger = Logger(child=True)
 
@@ -130,7 +130,7 @@ class Delivery:
         if error.type in RESCUABLE and record.request_id is not None:
             try:
                 made = self._fetching.rescue(record, remaining)
-            except (CannotSay, DeliveryFailed, OutputInvalid) as exc:
+            except (RescueDeferred, DeliveryFailed, OutputInvalid) as exc:
                 logger.warning("not rescued", reason=str(exc))
             else:
                 if made.outputs:

@@ -127,7 +127,7 @@ class Ending:
         paid = record.paid
         if cost_usd is None or paid is None:
             return record.requests
-        return record.with_fate(paid, paid.fate, cost_usd=cost_usd)
+        return record.with_status(paid, paid.status, cost_usd=cost_usd)
 
     def _learn(self, record: Record, state: ExecutionState, inference_seconds: float | None) -> None:
         """Learn how long jobs take. Later attempts are skipped: they may have adopted an earlier request."""

@@ -91,7 +91,7 @@ class Fetching:
     def rescue(self, record: Record, remaining: Callable[[], float], attempt: int | None = None) -> Made:
         """Fetch and store the images of a request through the provider's history. No outputs if it has no images.
 
-        They are stored under the record's attempt, or under `attempt`. Raises CannotSay, DeliveryFailed and
+        They are stored under the record's attempt, or under `attempt`. Raises RescueDeferred, DeliveryFailed and
         OutputInvalid.
         """
         images = self._segmind.model.images_made(record.parameters)

@@ -14,7 +14,7 @@ from posedrop.contract.errors import DeliveryFailed, OutputInvalid
 from posedrop.deliver.delivery import RecordMissing
 from posedrop.deliver.ending import Ending
 from posedrop.deliver.fetching import Fetching
-from posedrop.segmind.rescue import CannotSay
+from posedrop.segmind.rescue import RescueDeferred
 
 logger = Logger(child=True)
 
@@ -54,7 +54,7 @@ class Rescuing:
         try:
             made = self._fetching.rescue(record, remaining, attempt)
             rescued = self._ending.succeed_later(record, attempt, made) if made.outputs else None
-        except (CannotSay, DeliveryFailed) as exc:
+        except (RescueDeferred, DeliveryFailed) as exc:
             logger.warning("not rescued yet", reason=str(exc))
             self._try_again(record)
             return False

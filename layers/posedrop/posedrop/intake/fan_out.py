@@ -47,7 +47,7 @@ class FanOut:
                 self._waiting.stop(message)
                 return
             missing = ["pose"] if found.face else ["face", "pose"]
-            self._waiting.record(message, missing, hint(missing, found.strangers))
+            self._waiting.record(message, missing, hint(missing, found.unknown_names))
             poses, after = bucket.some_poses(message.character, "", PAGE, own)  # a pose may have arrived meanwhile
         delays = {pose: self._delay(modified, message.done_at) for pose, modified in poses.items()}
         messages = [(replace(message, pose=pose, after=""), delay) for pose, delay in delays.items()]

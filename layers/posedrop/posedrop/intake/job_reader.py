@@ -76,7 +76,7 @@ class JobReader:
                 logger.info("ignored: the upload was deleted meanwhile")
                 self._waiting.stop(message)
                 return None
-            missing, reason = files.missing, hint(files.missing, files.strangers)
+            missing, reason = files.missing, hint(files.missing, files.unknown_names)
             if not missing:
                 try:
                     found = self._candidate(bucket, message, files)

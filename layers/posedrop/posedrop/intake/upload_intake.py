@@ -85,22 +85,22 @@ class UploadIntake:
             return self._count(message, exc)
         return self._record(message, found) if found else None
 
-    def retry(self, record: Record, wish: str, *, buy_again: bool) -> Record | None:
-        """Begin a new attempt of a failed job, and return its record. Each `wish` (a message's id) makes one attempt.
+    def retry(self, record: Record, message_id: str, *, buy_again: bool) -> Record | None:
+        """Begin a new attempt of a failed job, and return its record. Each message makes one attempt.
 
         If the job failed because of its files or before it was sent, the folder is read again. If its content has
         changed, it is another job. Raises Deferred while the previous attempt is not notified.
         """
-        if record.status is not Status.FAILED or wish in record.wishes:
+        if record.status is not Status.FAILED or message_id in record.retry_messages:
             logger.info("no new attempt: the job has not failed, or this message made one", status=record.status)
             return record
         if not record.notified_at:
             raise Deferred(ReasonCode.BUSY, "the previous attempt is not notified yet", NOTIFIED_SOON)
         if record.failed_unsent:
-            return self._retry_unsent(record, wish)
-        return self._new_attempt(record, wish, buy_again=buy_again)
+            return self._retry_unsent(record, message_id)
+        return self._new_attempt(record, message_id, buy_again=buy_again)
 
-    def _retry_unsent(self, record: Record, wish: str) -> Record | None:
+    def _retry_unsent(self, record: Record, message_id: str) -> Record | None:
         message = PoseMessage(record.bucket, record.character, record.pose, None)
         found = self._reader.read(message)
         if found is None:
@@ -108,14 +108,14 @@ class UploadIntake:
         if found.job.job_id != record.job_id:
             logger.info("the files have changed, so they are another job", other=found.job.job_id)
             return self._record(message, found)
-        return self._new_attempt(record, wish, inputs=found.job.inputs, error=found.error)
+        return self._new_attempt(record, message_id, inputs=found.job.inputs, error=found.error)
 
-    def _new_attempt(self, record: Record, wish: str, *, error: JobError | None = None, **changes: Any) -> Record:
+    def _new_attempt(self, record: Record, message_id: str, *, error: JobError | None = None, **changes: Any) -> Record:
         """Begin the next attempt of a failed job, and give it a place."""
         place = {}
         if error is None:
             place = self._entrance.place(record.character, record.dispatch_number)
-        started = self._ledger.new_attempt(record, wish, self._clock(), place=place, error=error, **changes)
+        started = self._ledger.new_attempt(record, message_id, self._clock(), place=place, error=error, **changes)
         self._entrance.send(started, place)
         logger.info("a new attempt", attempt=started.attempt)
         return started

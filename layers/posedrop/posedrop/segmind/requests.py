@@ -8,7 +8,7 @@ IMAGES_KEPT = 7 * 86400
 """Seconds for which the provider keeps the images (its documentation, logging). A rescue is possible until then."""
 
 
-class Fate(StrEnum):
+class RequestStatus(StrEnum):
     """The outcome of a request, as far as it is known."""
 
     SENT = "SENT"
@@ -29,7 +29,7 @@ class Fate(StrEnum):
     """The provider no longer knows the request's id."""
 
 
-MAY_EXIST = (Fate.SENT, Fate.SERVER_FAULT, Fate.UNKNOWN)
+MAY_EXIST = (RequestStatus.SENT, RequestStatus.SERVER_FAULT, RequestStatus.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Request:
 
     attempt: int
     sent_at: float
-    fate: Fate = Fate.SENT
+    status: RequestStatus = RequestStatus.SENT
     request_id: str | None = None
     not_found_at: float | None = None
     history_page: int = 1
@@ -61,7 +61,7 @@ def cost_of(requests: Iterable[Request]) -> float | None:
 
     A request that the history does not have costs nothing.
     """
-    costs = [0.0 if request.fate is Fate.ABSENT else request.cost_usd for request in requests]
+    costs = [0.0 if request.status is RequestStatus.ABSENT else request.cost_usd for request in requests]
     known = [cost for cost in costs if cost is not None]
     return round(sum(known), 6) if len(known) == len(costs) else None
 

@@ -23,7 +23,7 @@ LONGEST = 60.0
 SHORTEST = 5.0
 
 
-class CannotSay(PosedropError):
+class RescueDeferred(PosedropError):
     """The history could not be read for now. A later try may find the pictures."""
 
 
@@ -72,7 +72,7 @@ class Rescue:
         return self._history is not None
 
     def find(self, request: Request | None, images: int, seconds: float) -> Found:
-        """Return what an accepted request made. It takes about `seconds` at most. Raises CannotSay.
+        """Return what an accepted request made. It takes about `seconds` at most. Raises RescueDeferred.
 
         `images` is how many images the request should have made.
         """
@@ -81,14 +81,14 @@ class Rescue:
         if self._clock() >= request.kept_until:
             return Found()
         if seconds < SHORTEST:
-            raise CannotSay("too little time is left to read the provider's history")
+            raise RescueDeferred("too little time is left to read the provider's history")
         try:
             past = self._history.get(request.request_id, request.sent_at, images, min(seconds, LONGEST))
         except HistoryUnavailable as exc:
             if exc.final:
                 logger.warning("nothing to rescue: the history cannot be read", reason=str(exc))
                 return Found()
-            raise CannotSay(str(exc)) from exc
+            raise RescueDeferred(str(exc)) from exc
         if past is None:
             return Found()
         sources = past.sources if past.state in (None, "COMPLETED") else ()

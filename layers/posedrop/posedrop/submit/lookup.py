@@ -20,8 +20,8 @@ from posedrop.gate.budget import Charge
 from posedrop.gate.gate import Gate
 from posedrop.segmind.client import FAILED, Segmind
 from posedrop.segmind.history import History, HistoryUnavailable, HistoryUnfinished
-from posedrop.segmind.requests import MAY_EXIST, Fate, Request
-from posedrop.segmind.rescue import CannotSay, Found, Rescue
+from posedrop.segmind.requests import MAY_EXIST, Request, RequestStatus
+from posedrop.segmind.rescue import Found, Rescue, RescueDeferred
 
 logger = Logger(child=True)
 
@@ -75,7 +75,7 @@ class RequestLookup:
         again was not accepted, and either that or Rejected if the provider failed too often.
         """
         while True:
-            open_requests = [found for found in record.requests if found.fate in (*MAY_EXIST, Fate.ACCEPTED)]
+            open_requests = [found for found in record.requests if found.status in (*MAY_EXIST, RequestStatus.ACCEPTED)]
             if not open_requests:
                 check_faults(record, self._clock())
                 return record
@@ -84,7 +84,7 @@ class RequestLookup:
                     ReasonCode.EARLIER_REQUEST, "the lookup of an earlier request continues in the next invocation", 1
                 )
             request = open_requests[-1]
-            ask = self._poll if request.fate is Fate.ACCEPTED else self._search
+            ask = self._poll if request.status is RequestStatus.ACCEPTED else self._search
             record = ask(record, request)
             if record.request_id:
                 logger.info("an earlier request is resumed", request_id=record.request_id)
@@ -104,7 +104,7 @@ class RequestLookup:
         try:
             return self._history.find(name, request.sent_at, request.history_page)
         except HistoryUnfinished as exc:
-            requests = record.with_fate(request, request.fate, history_page=exc.page)
+            requests = record.with_status(request, request.status, history_page=exc.page)
             self._ledger.learned(record, requests, self._clock())
             raise Deferred(ReasonCode.EARLIER_REQUEST, str(exc), 1) from exc
 
@@ -117,15 +117,19 @@ class RequestLookup:
         except HistoryUnavailable as exc:
             logger.warning("the history cannot say", reason=str(exc))
             self._wait_for_history(record, request, exc)
-            return self._ledger.learned(record, record.with_fate(request, Fate.UNRESOLVED), now)
+            return self._ledger.learned(record, record.with_status(request, RequestStatus.UNRESOLVED), now)
         if request_id is None:
-            learned = self._ledger.learned(record, record.with_fate(request, Fate.ABSENT, charged_usd=0.0), now)
+            learned = self._ledger.learned(
+                record, record.with_status(request, RequestStatus.ABSENT, charged_usd=0.0), now
+            )
             if request.charged_usd:  # not before: another function may have learned it first
                 self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
             return learned
         if own:
             return self._ledger.adopt(record, request, request_id, now)
-        return self._ledger.learned(record, record.with_fate(request, Fate.ACCEPTED, request_id=request_id), now)
+        return self._ledger.learned(
+            record, record.with_status(request, RequestStatus.ACCEPTED, request_id=request_id), now
+        )
 
     def _wait_for_history(self, record: Record, request: Request, exc: HistoryUnavailable) -> None:
         """Return if the lookup may continue without the history, else raise Deferred or SubmitOutcomeUnknown."""
@@ -157,13 +161,13 @@ class RequestLookup:
             first = now if request.not_found_at is None else request.not_found_at
             gone_at = max(first + GONE_APART, request.sent_at + HISTORY_DELAY)
             if now < gone_at:
-                seen = record.with_fate(request, request.fate, not_found_at=first)
+                seen = record.with_status(request, request.status, not_found_at=first)
                 self._ledger.learned(record, seen, now)
                 left = gone_at - now + 1
                 raise Deferred(ReasonCode.EARLIER_REQUEST, "an earlier request is polled once more", left) from exc
             return self._gone(record, request, request_id, first)
         if state == FAILED:
-            return self._ledger.learned(record, record.with_fate(request, Fate.FAILED), now)
+            return self._ledger.learned(record, record.with_status(request, RequestStatus.FAILED), now)
         return self._ledger.adopt(record, request, request_id, now)
 
     def _gone(self, record: Record, request: Request, request_id: str, first: float) -> Record:
@@ -172,7 +176,7 @@ class RequestLookup:
         try:
             # One picture is enough to resume it. `deliver` searches for all of them.
             found = self._rescue.find(replace(request, request_id=request_id), 1, RESCUE_SECONDS)
-        except CannotSay as exc:
+        except RescueDeferred as exc:
             if now < first + CANNOT_SAY:
                 text = f"the pictures of an earlier request may still be at the provider: {exc}"
                 raise Deferred(ReasonCode.EARLIER_REQUEST, text, ASK_AGAIN) from exc
@@ -181,13 +185,13 @@ class RequestLookup:
         if found.sources:
             return self._ledger.adopt(record, request, request_id, now)
         cost_usd = request.cost_usd if found.cost_usd is None else found.cost_usd
-        return self._ledger.learned(record, record.with_fate(request, Fate.GONE, cost_usd=cost_usd), now)
+        return self._ledger.learned(record, record.with_status(request, RequestStatus.GONE, cost_usd=cost_usd), now)
 
 
 def check_faults(record: Record, now: float) -> None:
     """Raise Rejected or SubmitOutcomeUnknown if the provider failed an attempt too often, or for too long. Pure."""
     faults = record.sent_in_attempt
-    unresolved = sum(request.fate is Fate.UNRESOLVED for request in faults)
+    unresolved = sum(request.status is RequestStatus.UNRESOLVED for request in faults)
     old = bool(faults) and now - faults[0].sent_at >= DAY
     if len(faults) < MOST_FAULTS and unresolved <= MOST_UNRESOLVED and not old:
         return

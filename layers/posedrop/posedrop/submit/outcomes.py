@@ -25,7 +25,7 @@ from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Charge
 from posedrop.gate.gate import Gate
 from posedrop.segmind.history import HistoryUnavailable
-from posedrop.segmind.requests import Fate, Request
+from posedrop.segmind.requests import Request, RequestStatus
 from posedrop.submit.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, RequestLookup
 from posedrop.submit.wait_loop import WaitLoop
 
@@ -85,7 +85,9 @@ class Outcomes:
         if not self._ledger.own_request_id(claimed, request_id, self._clock()):
             text = "the provider gave the request id of another request"
             logger.error(text, request_id=request_id)
-            self.fail(claimed, SubmitOutcomeUnknown(text), claimed.with_fate(claimed.claimed, Fate.UNRESOLVED))
+            self.fail(
+                claimed, SubmitOutcomeUnknown(text), claimed.with_status(claimed.claimed, RequestStatus.UNRESOLVED)
+            )
             return
         record = self._ledger.submitted(claimed, request_id, self._clock())
         count("Submitted")
@@ -193,13 +195,13 @@ class Outcomes:
             logger.warning("the history cannot say", reason=str(exc))
             if not exc.final and self._clock() < request.sent_at + CANNOT_SAY:
                 raise Deferred(ReasonCode.EARLIER_REQUEST, f"{error}; {exc}", ASK_AGAIN) from exc
-            requests = claimed.with_fate(request, Fate.UNRESOLVED)
+            requests = claimed.with_status(request, RequestStatus.UNRESOLVED)
         else:
             if request_id:
                 # Being in the history does not show that requests get responses, so the breaker is not changed.
                 self._submitted(claimed, request_id)
                 return
-            requests, absent = claimed.with_fate(request, Fate.ABSENT, charged_usd=0.0), request
+            requests, absent = claimed.with_status(request, RequestStatus.ABSENT, charged_usd=0.0), request
         logger.error("the outcome of a request is unknown", reason=str(error))
         self.fail(claimed, error, requests, give_back=absent)
 

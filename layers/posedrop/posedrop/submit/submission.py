@@ -12,7 +12,7 @@ from posedrop.aws.record_table import Conflict
 from posedrop.contract.deferral import Deferred, backoff
 from posedrop.contract.errors import InternalError, PosedropError, SubmitOutcomeUnknown
 from posedrop.contract.reasons import AT_THE_GATE, ReasonCode
-from posedrop.segmind.requests import Fate
+from posedrop.segmind.requests import RequestStatus
 from posedrop.submit.lookup import LOOKUP_SECONDS
 from posedrop.submit.outcomes import Outcomes
 from posedrop.submit.sending import Sending
@@ -127,7 +127,7 @@ class Submission:
     def _resolve_claim(self, record: Record, remaining: Callable[[], float]) -> None:
         """Resume a claimed job whose function died or got no usable response."""
         error = SubmitOutcomeUnknown(record.reason or "the function ended while it submitted the job")
-        if record.claimed.fate is not Fate.UNKNOWN:
+        if record.claimed.status is not RequestStatus.UNKNOWN:
             left = record.claimed.sent_at + self._submit_timeout_seconds - self._clock()
             if left >= 0:
                 raise Deferred(ReasonCode.BUSY, "another function is submitting the job", left + 1)
