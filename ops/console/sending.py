@@ -16,7 +16,7 @@ from ops.inspect.plan import Outcome, Plan, PlannedJob, job_file
 from ops.inspect.records import Records
 from ops.inspect.situation import Situation
 from ops.stack import Stack
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Status
 from posedrop.aws.stored_uploads import UploadChanged, read_stored
 from posedrop.contract.errors import InvalidInput
 from posedrop.contract.images import UPLOAD_LIMIT
@@ -150,7 +150,7 @@ class Pair:
     note: str = ""
 
 
-def pair(stack: Stack, staging: Staging, record: Record) -> Pair:
+def pair(stack: Stack, staging: Staging, record: AnyRecord) -> Pair:
     """Keep a job's face and pose for a new upload.
 
     Where the character has another face by now they are uploaded for a character of their own: under its name the old
@@ -170,8 +170,8 @@ def pair(stack: Stack, staging: Staging, record: Record) -> Pair:
     return Pair(character, face, pose, note)
 
 
-def _kept(stack: Stack, staging: Staging, record: Record, kind: FileKind) -> Named | None:
-    stored = record.inputs.get(kind)
+def _kept(stack: Stack, staging: Staging, record: AnyRecord, kind: FileKind) -> Named | None:
+    stored = None if record.status is Status.WAITING else record.inputs.get(kind)
     try:
         if stored:
             key, data = stored["key"], read_stored(stack.client("s3"), stored)
@@ -186,7 +186,7 @@ def _kept(stack: Stack, staging: Staging, record: Record, kind: FileKind) -> Nam
     return Named(PurePath(key).name, staging.put(data).sha256, record.pose if kind is FileKind.POSE else "")
 
 
-def once_more(stack: Stack, staging: Staging, record: Record, seeds: Sequence[int]) -> list[dict[str, Any]]:
+def once_more(stack: Stack, staging: Staging, record: AnyRecord, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Describe the same face and pose with other seeds, as the page describes what is chosen.
 
     Each is a pose of its own, so that the old job stays what it is. Raises Refused; errors of AWS pass as botocore's.
@@ -194,7 +194,7 @@ def once_more(stack: Stack, staging: Staging, record: Record, seeds: Sequence[in
     found = pair(stack, staging, record)
     if not found.face or not found.pose:
         raise Refused(f"{found.note}: choose the pictures again")
-    base = record.pose.removesuffix(f"-{record.parameters.get('seed')}")
+    base = record.pose.removesuffix(f"-{_all_parameters(record).get('seed')}")
     poses = [_variant(staging, record, found.pose, f"{base}-{seed}", {"seed": seed}) for seed in seeds]
     return [{"character": found.character, "face": vars(found.face), "poses": poses}]
 
@@ -206,7 +206,7 @@ def check_new(planned: Plan) -> None:
             raise Refused(why_not_new(job) or "it makes no new job")
 
 
-def edit(stack: Stack, staging: Staging, records: Sequence[Record], names: Mapping[str, set[str]]) -> dict[str, Any]:
+def edit(stack: Stack, staging: Staging, records: Sequence[AnyRecord], names: Mapping[str, set[str]]) -> dict[str, Any]:
     """Describe jobs as the page describes what is chosen, so that they can be changed and sent again.
 
     `names` are the poses that each character has. What was made keeps its name: a changed job gets the next free one.
@@ -223,7 +223,7 @@ def edit(stack: Stack, staging: Staging, records: Sequence[Record], names: Mappi
         if found.pose:
             taken = {pose["pose"] for pose in there["poses"]}
             name = record.pose
-            if not record.error and not record.missing:
+            if record.status is not Status.WAITING and not record.error:
                 taken |= names.get(found.character, set())
                 name = record.pose.removesuffix(f"-{record.parameters.get('seed')}")
             there["poses"].append(_variant(staging, record, found.pose, _free(name, taken), {}))
@@ -231,13 +231,15 @@ def edit(stack: Stack, staging: Staging, records: Sequence[Record], names: Mappi
     return {"characters": list(characters.values()), "parameters": parameters, "notes": list(dict.fromkeys(notes))}
 
 
-def _variant(staging: Staging, record: Record, pose: Named, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+def _variant(staging: Staging, record: AnyRecord, pose: Named, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     parameters = {**_all_parameters(record), **changes}
     kept = staging.put(job_file(parameters)).sha256 if parameters else ""
     return {**vars(pose), "pose": name, "parameters": kept}
 
 
-def _all_parameters(record: Record) -> dict[str, Any]:
+def _all_parameters(record: AnyRecord) -> dict[str, Any]:
+    if record.status is Status.WAITING:
+        return {}
     context = {} if record.context is None else {"context": record.context}
     return {**record.parameters, **context}
 

@@ -8,7 +8,7 @@ from ops.act.contact_sheet import Row, draw
 from ops.console.pictures import NoPicture, Pictures
 from ops.errors import NotFound
 from ops.inspect.records import newest
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status
 
 ROWS = 40
 """The most outputs on a sheet: it is one picture in memory. A character's newest come first."""
@@ -17,14 +17,14 @@ DETAIL = 110
 TITLE = 60
 
 
-def sheet(pictures: Pictures, records: Iterable[Record], character: str) -> bytes:
+def sheet(pictures: Pictures, records: Iterable[AnyRecord], character: str) -> bytes:
     """A character's sheet as PNG. Raises NotFound if there is nothing to show; errors of S3 pass."""
     title = textwrap.shorten(character, TITLE, placeholder="...") or character[:TITLE]
     found = sorted((record for record in records if record.character == character), key=newest, reverse=True)
     return sheet_of(pictures, found, title)
 
 
-def sheet_of(pictures: Pictures, records: Iterable[Record], title: str) -> bytes:
+def sheet_of(pictures: Pictures, records: Iterable[AnyRecord], title: str) -> bytes:
     """A sheet of the results of some jobs, in their order, as PNG. Raises NotFound if there is nothing to show."""
     done = [record for record in records if record.status is Status.SUCCEEDED]
     one = len({record.character for record in done}) <= 1

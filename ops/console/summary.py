@@ -11,7 +11,7 @@ from ops.inspect.health import pause_of, rate_of
 from ops.inspect.records import is_refused
 from ops.inspect.situation import Situation
 from ops.inspect.timeline import seconds_to_result
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status
 from posedrop.contract.times import epoch
 from posedrop.gate.poll_schedule import Latency, next_wait
 
@@ -21,7 +21,7 @@ LATE = 0.95
 
 
 def summary(
-    records: Iterable[Record], situation: Situation, queue: int = 0, counted: Mapping[str, int] | None = None
+    records: Iterable[AnyRecord], situation: Situation, queue: int = 0, counted: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
     """What the page shows above the cards. Durations are seconds, amounts USD.
 
@@ -35,6 +35,8 @@ def summary(
     done: list[Record] = []
     for record in records:
         states[cards.state(record)] += 1
+        if record.status is Status.WAITING:
+            continue
         refused += is_refused(record)
         if record.error:
             failures[record.error["type"]] += 1

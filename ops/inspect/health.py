@@ -13,7 +13,7 @@ from ops.inspect.deployment import deployment_problems
 from ops.inspect.problem import Problem
 from ops.inspect.records import Counts, Records
 from ops.stack import Stack
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import JobStatus, Record, Status
 from posedrop.contract.reasons import BUDGETS
 from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker, Cause
@@ -253,7 +253,7 @@ def _late(stack: Stack, waited: float | None) -> list[Problem]:
 def _stuck(stack: Stack, sent: list[Record], now: float) -> list[Problem]:
     """Return a problem if sent jobs have not changed for longer than any step takes."""
     ages = Ages()
-    limits = {
+    limits: dict[JobStatus, float] = {
         Status.SUBMITTING: ages.submitting,
         # A job at the provider has its timeout, plus the delivery's retries.
         Status.SUBMITTED: stack.seconds("JobTimeoutSeconds") + ages.ended,

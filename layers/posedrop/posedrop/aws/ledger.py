@@ -24,7 +24,7 @@ from botocore.exceptions import ClientError
 from posedrop.aws.ended_jobs import EndedJobs
 from posedrop.aws.places import due, in_line
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_items import from_item, to_item
+from posedrop.aws.record_items import job_of, to_item
 from posedrop.aws.record_table import (
     DAY,
     ENDED_UNSENT,
@@ -93,7 +93,7 @@ class Ledger(WaitingUploads, EndedJobs):
             if record is None:
                 raise Conflict(job.job_id) from exc
             return record
-        return from_item(to_item(item))
+        return job_of(to_item(item))
 
     def renew_inputs(self, record: Record, inputs: Mapping[str, Input], now: float) -> Record:
         """Replace a queued job's inputs by newer versions with the same content, because old versions may expire."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_items import deserialize, from_item, serialize, to_item
+from posedrop.aws.record_items import deserialize, job_of, serialize, to_item
 from posedrop.contract.errors import JobError, PosedropError
 from posedrop.contract.job import Input
 from posedrop.segmind.responses import cut
@@ -50,9 +50,9 @@ class RecordTable:
         self._retention_days = retention_days
 
     def get(self, job_id: str) -> Record | None:
-        """Return the record of a job, or None. The read is consistent."""
+        """Return the record of a job, or None. The read is consistent. Waiting uploads have `get_waiting`."""
         item = self._get(job_id)
-        return from_item(item) if item else None
+        return job_of(item) if item else None
 
     def use_attempt(self, record: Record) -> None:
         """Record the attempt number as used, so that it is never reused, even after the record has expired."""
@@ -95,11 +95,23 @@ class RecordTable:
     def _update(
         self,
         job_id: str,
-        expected: Mapping[str, Any] | None,
+        expected: Mapping[str, Any],
         values: Mapping[str, Any],
         defaults: Mapping[str, Any] | None = None,
     ) -> Record:
-        """Do one conditional write. A value of None removes the attribute; an expected None means no such attribute."""
+        """Do one conditional write to a job's record, and return the record. The arguments are those of `_write`."""
+        return job_of(self._write(job_id, expected, values, defaults))
+
+    def _write(
+        self,
+        record_id: str,
+        expected: Mapping[str, Any] | None,
+        values: Mapping[str, Any],
+        defaults: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Do one conditional write, and return the item. A value of None removes the attribute, an expected None means
+        that there is none. `defaults` are set only where the item has no such attribute.
+        """
         names: dict[str, str] = {}
         arguments: dict[str, Any] = {}
 
@@ -127,7 +139,7 @@ class RecordTable:
         try:
             response = self._dynamodb.update_item(
                 TableName=self._table,
-                Key={"job_id": {"S": job_id}},
+                Key={"job_id": {"S": record_id}},
                 UpdateExpression=expression.strip(),
                 ExpressionAttributeNames=names,
                 ExpressionAttributeValues=arguments,
@@ -137,11 +149,11 @@ class RecordTable:
         except ClientError as exc:
             if not is_conflict(exc):
                 raise
-            item = self._get(job_id)
+            item = self._get(record_id)
             if not item or not _is_applied(item, values):
-                raise Conflict(job_id) from exc
-            return from_item(item)
-        return from_item(response["Attributes"])
+                raise Conflict(record_id) from exc
+            return item
+        return dict(response["Attributes"])
 
 
 def _is_applied(item: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
