@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from local.segmind.render import Order, compose
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status, WaitingRecord
 from posedrop.contract.job import waiting_id
 from posedrop.segmind.requests import Request
 from tests.console.conftest import Console
@@ -193,7 +193,7 @@ class Studio:
 
     def job(
         self, state: str, character: str = "astrid", name: str = "portrait", age: float = 0.0, **values: Any
-    ) -> Record:
+    ) -> AnyRecord:
         """Write a job in a state (see ops.console.cards.STATES) that last changed `age` seconds ago."""
         self.made += 1
         at = time.time() - age
@@ -201,11 +201,11 @@ class Studio:
         if state == "waiting":
             self._put(BUCKET, f"incoming/{character}/poses/{name}.png", "pose", name)
             missing = values.pop("missing", ["face"])
-            record = Record(
+            uploads = WaitingRecord(
                 waiting_id(character, name), Status.WAITING, character, name, BUCKET, missing=missing, **times, **values
             )
-            self.console.write([record])
-            return record
+            self.console.write([uploads])
+            return uploads
         number = CHARACTERS.index(character) if character in CHARACTERS else 0
         keys = {"face": f"studio/{character}/face.png", "pose": f"studio/{character}/poses/{name}.png"}
         tags = {

@@ -6,7 +6,7 @@ The status says which kind a record is, so a check of the status is enough to re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from posedrop.segmind.requests import Request, RequestStatus, cost_of
 
@@ -83,8 +83,11 @@ class WaitingRecord(BaseRecord):
     status: Literal[Status.WAITING]
     missing: list[str] = field(default_factory=list)
     alerted_at: float | None = None
-    attempt: ClassVar[int] = 1
-    """The attempt in notifications and messages about them."""
+
+    @property
+    def attempt(self) -> int:
+        """The attempt in notifications and messages about them: always 1."""
+        return 1
 
     @property
     def can_be_cancelled(self) -> bool:
