@@ -102,7 +102,17 @@ def _of_waiting(waiting: WaitingRecord, explanation: Explanation) -> Timeline:
     if waiting.alerted_at:
         events.append(TimelineEvent(rfc3339(waiting.alerted_at), "notified", "INCOMPLETE"))
         message = incomplete(waiting).to_dict()
-    return Timeline(waiting, explanation, events, {}, [], None, message, [], cost_of(()))
+    return Timeline(
+        record=waiting,
+        explanation=explanation,
+        events=events,
+        inputs={},
+        outputs=[],
+        execution=None,
+        notification=message,
+        unread=[],
+        cost_usd=cost_of(()),
+    )
 
 
 def seconds_to_result(record: Record) -> float | None:

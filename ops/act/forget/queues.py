@@ -17,7 +17,7 @@ from posedrop.aws.messages import (
     UploadMessage,
     parse_message,
 )
-from posedrop.contract.job import JOB_ID, WAITING, is_waiting_id
+from posedrop.contract.job import JOB_ID, is_waiting_id, waiting_id
 from posedrop.contract.upload_layout import UploadLayout, is_poses_folder, normal
 
 QUEUES = ("UploadQueueUrl", "SubmitQueueUrl", "DeadLetterQueueUrl")
@@ -57,7 +57,8 @@ class About:
 
     def _is_id(self, job_id: str) -> bool:
         if is_waiting_id(job_id):
-            return job_id.removeprefix(WAITING).rpartition("/")[0] == self.character
+            folder, slash, _ = job_id.rpartition("/")
+            return folder + slash == waiting_id(self.character, "")
         return self.is_job(job_id)
 
     def _mentions(self, body: str) -> bool:

@@ -5,6 +5,9 @@
                   ├────────────┘ not accepted, or a 5xx         │
                   └─────────────────────────────────────────────┘ `retry` asks for a new attempt
 
+WAITING are uploads that are not a job yet: they have a key and a class (WaitingRecord) of their own. All other records
+are those of jobs (Record).
+
 Every change is one conditional write. Writes after a claim check the claim's owner or the attempt, so a function that
 is late cannot overwrite a newer state. If a reply is lost, botocore repeats a write that was already applied, and the
 condition fails. Then the item is compared with the write: if it has the written values, the write has succeeded.

@@ -13,9 +13,9 @@ from posedrop.segmind.responses import cut
 class WaitingUploads(RecordTable):
     """The records of uploads that are not a job yet. Their ids begin with `waiting/`."""
 
-    def get_waiting(self, waiting_id: str) -> WaitingRecord | None:
+    def get_waiting(self, record_id: str) -> WaitingRecord | None:
         """Return the record of waiting uploads, or None. The read is consistent."""
-        item = self._get(waiting_id)
+        item = self._get(record_id)
         return waiting_of(item) if item else None
 
     def wait(
