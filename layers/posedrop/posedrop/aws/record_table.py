@@ -109,42 +109,17 @@ class RecordTable:
         values: Mapping[str, Any],
         defaults: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Do one conditional write, and return the item. A value of None removes the attribute, an expected None means
-        that there is none. `defaults` are set only where the item has no such attribute.
+        """Do one conditional write, and return the item.
+
+        A value of None removes the attribute, an expected None means that there is none. `defaults` are set only where
+        the item has no such attribute.
         """
-        names: dict[str, str] = {}
-        arguments: dict[str, Any] = {}
-
-        def name(attribute: str) -> str:
-            names[f"#{attribute}"] = attribute
-            return f"#{attribute}"
-
-        def argument(kind: str, attribute: str, value: object) -> str:
-            arguments[f":{kind}_{attribute}"] = serialize(attribute, value)
-            return f":{kind}_{attribute}"
-
-        sets = [f"{name(key)} = {argument('set', key, value)}" for key, value in values.items() if value is not None]
-        sets += [
-            f"{name(key)} = if_not_exists({name(key)}, {argument('default', key, value)})"
-            for key, value in (defaults or {}).items()
-        ]
-        removes = [name(key) for key, value in values.items() if value is None]
-        expression = f"SET {', '.join(sets)}" if sets else ""
-        expression += f" REMOVE {', '.join(removes)}" if removes else ""
-        conditions = [
-            f"attribute_not_exists({name(key)})" if value is None else f"{name(key)} = {argument('is', key, value)}"
-            for key, value in (expected or {}).items()
-        ]
-        request: dict[str, Any] = {"ConditionExpression": " AND ".join(conditions)} if conditions else {}
         try:
             response = self._dynamodb.update_item(
                 TableName=self._table,
                 Key={"job_id": {"S": record_id}},
-                UpdateExpression=expression.strip(),
-                ExpressionAttributeNames=names,
-                ExpressionAttributeValues=arguments,
                 ReturnValues="ALL_NEW",
-                **request,
+                **_update_request(expected or {}, values, defaults or {}),
             )
         except ClientError as exc:
             if not is_conflict(exc):
@@ -154,6 +129,41 @@ class RecordTable:
                 raise Conflict(record_id) from exc
             return item
         return dict(response["Attributes"])
+
+
+def _update_request(
+    expected: Mapping[str, Any], values: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the expressions of UpdateItem, with their names and values."""
+    names: dict[str, str] = {}
+    arguments: dict[str, Any] = {}
+
+    def name(attribute: str) -> str:
+        names[f"#{attribute}"] = attribute
+        return f"#{attribute}"
+
+    def argument(kind: str, attribute: str, value: object) -> str:
+        arguments[f":{kind}_{attribute}"] = serialize(attribute, value)
+        return f":{kind}_{attribute}"
+
+    sets = [f"{name(key)} = {argument('set', key, value)}" for key, value in values.items() if value is not None]
+    sets += [
+        f"{name(key)} = if_not_exists({name(key)}, {argument('default', key, value)})"
+        for key, value in defaults.items()
+    ]
+    removes = [name(key) for key, value in values.items() if value is None]
+    expression = f"SET {', '.join(sets)}" if sets else ""
+    expression += f" REMOVE {', '.join(removes)}" if removes else ""
+    conditions = [
+        f"attribute_not_exists({name(key)})" if value is None else f"{name(key)} = {argument('is', key, value)}"
+        for key, value in expected.items()
+    ]
+    return {
+        "UpdateExpression": expression.strip(),
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": arguments,
+        **({"ConditionExpression": " AND ".join(conditions)} if conditions else {}),
+    }
 
 
 def _is_applied(item: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
