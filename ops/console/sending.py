@@ -223,7 +223,7 @@ def edit(stack: Stack, staging: Staging, records: Sequence[AnyRecord], names: Ma
         if found.pose:
             taken = {pose["pose"] for pose in there["poses"]}
             name = record.pose
-            if record.status is not Status.WAITING and not record.error:
+            if not (record.missing if record.status is Status.WAITING else record.error):
                 taken |= names.get(found.character, set())
                 name = record.pose.removesuffix(f"-{record.parameters.get('seed')}")
             there["poses"].append(_variant(staging, record, found.pose, _free(name, taken), {}))
