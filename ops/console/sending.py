@@ -194,7 +194,7 @@ def once_more(stack: Stack, staging: Staging, record: AnyRecord, seeds: Sequence
     found = pair(stack, staging, record)
     if not found.face or not found.pose:
         raise Refused(f"{found.note}: choose the pictures again")
-    base = record.pose.removesuffix(f"-{_all_parameters(record).get('seed')}")
+    base = _without_seed(record)
     poses = [_variant(staging, record, found.pose, f"{base}-{seed}", {"seed": seed}) for seed in seeds]
     return [{"character": found.character, "face": vars(found.face), "poses": poses}]
 
@@ -225,7 +225,7 @@ def edit(stack: Stack, staging: Staging, records: Sequence[AnyRecord], names: Ma
             name = record.pose
             if not (record.missing if record.status is Status.WAITING else record.error):
                 taken |= names.get(found.character, set())
-                name = record.pose.removesuffix(f"-{record.parameters.get('seed')}")
+                name = _without_seed(record)
             there["poses"].append(_variant(staging, record, found.pose, _free(name, taken), {}))
     parameters = _all_parameters(records[0]) if len(records) == 1 else {}
     return {"characters": list(characters.values()), "parameters": parameters, "notes": list(dict.fromkeys(notes))}
@@ -242,6 +242,11 @@ def _all_parameters(record: AnyRecord) -> dict[str, Any]:
         return {}
     context = {} if record.context is None else {"context": record.context}
     return {**record.parameters, **context}
+
+
+def _without_seed(record: AnyRecord) -> str:
+    """The name of a pose, without the seed that a variant of it has at its end."""
+    return record.pose.removesuffix(f"-{_all_parameters(record).get('seed')}")
 
 
 def _free(name: str, taken: set[str]) -> str:
