@@ -335,7 +335,7 @@ def axe_in_all_colours(page: "Page") -> str:
 def test_axe_finds_nothing(console: Console, studio: Studio, visit: Visit, width: int) -> None:
     from playwright.sync_api import expect
 
-    studio.busy(failures=True)
+    studio.busy()
     page = visit(console, width=width, reduced_motion="reduce")
     assert axe_in_all_colours(page) == ""
     page.locator(".open").first.click()
