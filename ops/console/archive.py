@@ -1,4 +1,4 @@
-"""The results of jobs as one ZIP file, made while it is sent: memory does not grow with it."""
+"""The results of jobs as one ZIP file. It is streamed, so memory does not grow with its size."""
 
 import json
 import zipfile
@@ -14,12 +14,12 @@ from posedrop.contract.upload_layout import slug
 
 CHUNK = 1024 * 1024
 NAME = 80
-"""Characters of a name in the file."""
+"""The most characters of each part of a file name."""
 LIST, MISSING = "jobs.json", "missing.txt"
 
 
 class _Pipe:
-    """Takes what is written, until it is taken away. It cannot be sought: so the sizes stand behind each file."""
+    """Buffers written bytes until `take` returns them. It cannot seek, so `zipfile` writes each size after its file."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -34,21 +34,22 @@ class _Pipe:
         return self._written
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Do nothing: there is no other buffer."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is nothing to close."""
 
     def take(self) -> bytes:
+        """Return the bytes that were written since the last call."""
         taken = b"".join(self._parts)
         self._parts.clear()
         return taken
 
 
 def archive(stack: Stack, records: Iterable[Record]) -> Iterator[bytes]:
-    """Yield a ZIP of the images that some jobs have made, in folders by character, with a list of the jobs.
+    """Yield the bytes of a ZIP file with the jobs' images, in a folder for each character, and a list of the jobs.
 
-    What cannot be read is named in `missing.txt`. Errors of AWS other than that pass as botocore's.
+    Images that no longer exist are listed in `missing.txt`. Raises botocore's ClientError for other errors of S3.
     """
     pipe = _Pipe()
     listed: list[dict[str, object]] = []
@@ -83,7 +84,7 @@ def archive(stack: Stack, records: Iterable[Record]) -> Iterator[bytes]:
 
 
 def _name(record: Record, number: int, key: str, taken: set[str]) -> str:
-    """A name of its own in the ZIP that every system takes: character, pose and, where needed, more."""
+    """Return a unique, portable file name: character, pose and, if needed, a number and part of the job id."""
     folders = [slug(part, NAME) for part in record.character.split("/")]
     ending = key.rpartition(".")[2]
     stem = slug(record.pose, NAME) + (f"-{number}" if len(record.outputs) > 1 else "")

@@ -16,17 +16,18 @@ from posedrop.contract.times import epoch
 from posedrop.gate.poll_schedule import Latency, next_wait
 
 DURATIONS = 100
+"""How many of the last jobs' durations the page shows."""
 LATE = 0.95
-"""The share of the last jobs that were found sooner than one that takes longer than usual."""
+"""A job is late if it takes longer than this share of the last jobs."""
 
 
 def summary(
     records: Iterable[Record], situation: Situation, queue: int = 0, counted: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
-    """What the page shows above the cards. Durations are seconds, amounts USD.
+    """Return what the page shows above the cards. Durations are in seconds, amounts in USD.
 
-    `counted`: how many are in a state of which not all records are known. `queue`: how many messages the upload queue
-    has: uploads that are to be read.
+    `queue` is the number of messages on the upload queue: uploads that `intake` has not read. `counted` has the number
+    of jobs in each state of which not all records are known.
     """
     states: Counter[str] = Counter()
     failures: Counter[str] = Counter()
@@ -73,7 +74,7 @@ def summary(
 
 
 def late_seconds(latency: Latency) -> float:
-    """After how many seconds a job takes longer than usual: a job's end is seen at the next look only."""
+    """Return after how many seconds a job is late. One wait is added, because only a poll discovers a job's end."""
     lately = sorted(latency.tenths)
     seconds = lately[min(len(lately) - 1, int(len(lately) * LATE))] / 10
     return seconds + next_wait(seconds, latency)

@@ -117,7 +117,7 @@ class Sweep:
         return counts
 
     def _stuck(self, ages: Ages) -> Iterator[str]:
-        """Yield the ids of records that may be stuck: by kind, longest unchecked first. `dispatch` has queued jobs."""
+        """Yield the ids of records that may be stuck, by kind, longest unchecked first. `dispatch` resumes queued jobs."""
         now = self._clock()
         yield from self._ledger.unfinished(PAID, now - min(ages.submitting, ages.submitted, ages.ended))
         yield from self._ledger.unfinished(ENDED_UNSENT, now - ages.ended)
@@ -147,7 +147,7 @@ class Sweep:
         return [record.status] if done else []
 
     def _try_rescue(self, record: Record, now: float) -> list[Status]:
-        """Invoke `deliver` to fetch what an ended job lacks, as long as the provider keeps its pictures.
+        """Invoke `deliver` to fetch an ended job's images, as long as the provider keeps them.
 
         `deliver` schedules the next try. If its run is lost, the next sweep invokes it again.
         """
@@ -156,7 +156,7 @@ class Sweep:
         with suppress(Conflict):  # the record has changed
             self._ledger.rescue_at(record, now if kept else None)
         if not kept:
-            logger.info("the provider no longer keeps its pictures")
+            logger.info("the provider no longer keeps the images")
             return []
         self._invoke_deliver(RescueRequest(record.job_id, record.attempt).to_dict())
         return [record.status]
@@ -217,10 +217,10 @@ class Sweep:
         try:
             self._ledger.alerted(record, self._clock())
         except Conflict:
-            logger.info("the uploads have changed meanwhile")
+            logger.info("the uploads have changed")
 
     def _next_check(self, record: Record, now: float) -> float:
-        """Return when to check a record again. Uploads are checked ever less often: missing files have own events."""
+        """Return when to check a record again. Waiting uploads are checked less and less often, since new files have events."""
         if record.status is not Status.WAITING:
             return now
         created_at = record.created_at
