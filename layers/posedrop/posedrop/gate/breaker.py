@@ -106,7 +106,7 @@ class Breaker:
         return self if unchanged else Breaker(accepted_at=now)
 
     def rejected(self) -> "Breaker":
-        """Close after a request was refused for its content (400, 422), and reset all counts, because the account works.
+        """Close after a request was refused for its content (400, 422), and reset all counts: the account works.
 
         `refused_at` is kept, because no request was accepted.
         """

@@ -22,8 +22,12 @@ DEPTH = 4
 class PastRequest:
     """What the history says about one request. Unknown fields are None or empty.
 
-    state: in upper case (COMPLETED, FAILED, PENDING). sources: where its pictures are, each once. names: the file names
-    in its image URLs. created_at: seconds since the epoch. cost_usd: of the whole request.
+    - state: in upper case (COMPLETED, FAILED, PENDING).
+    - sources: where its pictures are, each once.
+    - names: the file names in the URLs of its input images.
+    - created_at: seconds since the epoch.
+    - cost_usd: of the whole request.
+    - seconds: how long the model took.
     """
 
     request_id: str

@@ -22,13 +22,13 @@ from posedrop.submit.wait_loop import WaitLoop
 MARGIN = 1.0
 """Seconds reserved for the ledger and the execution after the request."""
 LONG_SLEEP = 1.0
-"""After a wait of so many seconds for a permit, check whether the gate has closed meanwhile."""
+"""After waiting this many seconds for a permit, check again whether the gate has closed."""
 
 
 class Sending:
     """Sends queued jobs. `clock` and `sleep` are for tests.
 
-    `account` reads the remaining credits after a request, every few minutes; None never does.
+    `account` reads the remaining credits after a request, every few minutes. Without it they are never read.
     """
 
     def __init__(

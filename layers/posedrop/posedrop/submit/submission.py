@@ -91,7 +91,7 @@ class Submission:
             self._wait_loop.start_again(record)
 
     def _put_back(self, record: Record, deferred: Deferred, *, probe: bool) -> bool:
-        """Record why a queued job waits; return whether its message is finished because the job is dispatched again.
+        """Record why a queued job waits. Return whether its message is void, because the job is dispatched again.
 
         If the probe has to wait, another job becomes the probe.
         """

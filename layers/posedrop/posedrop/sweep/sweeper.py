@@ -117,7 +117,10 @@ class Sweep:
         return counts
 
     def _stuck(self, ages: Ages) -> Iterator[str]:
-        """Yield the ids of records that may be stuck, by kind, longest unchecked first. `dispatch` resumes queued jobs."""
+        """Yield the ids of records that may be stuck: by kind, the longest unchecked first.
+
+        Queued jobs are left to `dispatch`.
+        """
         now = self._clock()
         yield from self._ledger.unfinished(PAID, now - min(ages.submitting, ages.submitted, ages.ended))
         yield from self._ledger.unfinished(ENDED_UNSENT, now - ages.ended)
@@ -220,7 +223,10 @@ class Sweep:
             logger.info("the uploads have changed")
 
     def _next_check(self, record: Record, now: float) -> float:
-        """Return when to check a record again. Waiting uploads are checked less and less often, since new files have events."""
+        """Return when to check a record again.
+
+        Waiting uploads are checked less and less often, because each new file has an event of its own.
+        """
         if record.status is not Status.WAITING:
             return now
         created_at = record.created_at
