@@ -51,11 +51,11 @@ class Execution:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Everything about a job. `notification` is what was published, or will be; None before the end.
+    """Everything about a job.
 
-    `cost_usd` is the cost of all its requests, None if one of them is unknown.
-
-    `unread` lists the missing information, with the reasons.
+    - notification: what was published, or will be. None before the end.
+    - unread: what could not be read, with the reasons.
+    - cost_usd: the cost of all its requests, or None if one of them is unknown.
     """
 
     record: Record
