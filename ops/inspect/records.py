@@ -131,7 +131,7 @@ class Records:
         self._reader = stack.reader(unreadable)
 
     def page(self, wanted: Wanted, limit: int, cursor: str | None = None) -> Page:
-        """Return one page of matching records, after the previous page's `cursor`. Raises ValueError if it is invalid."""
+        """Return one page of matching records. It begins after `cursor`. Raises ValueError if that is invalid."""
         keys = self._newest_keys(wanted, parse_cursor(cursor) if cursor else None)
         step = BATCH if wanted.chooses else min(BATCH, limit + 1)
         found: list[Record] = []

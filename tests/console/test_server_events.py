@@ -193,7 +193,7 @@ def test_an_upload_that_stopped_can_be_given_up(console: Console) -> None:
         console.post(f"/api/uploads/{upload}/discard")
         page.wait("upload", upload=upload, state="discarded")
     assert console.get("/api/uploads") == []
-    assert "no such upload" in console.post(f"/api/uploads/{upload}/resume", status=404)["error"]
+    assert "is over or was discarded" in console.post(f"/api/uploads/{upload}/resume", status=404)["error"]
 
 
 def test_a_job_that_is_refused_at_once_is_reported(console: Console) -> None:

@@ -262,7 +262,7 @@ def test_status_says_the_use_of_the_limit(
     ("requests", "counts_all", "submits", "functions"),
     [
         *((5, False, 2, 10), (50, False, 2, 11), (600, False, 10, 32), (601, False, 16, 39), (6000, False, 150, 307)),
-        *((50, True, 2, 10), (600, True, 10, 22), (6000, True, 100, 156)),
+        *((50, True, 2, 10), (600, True, 10, 22), (6000, True, 100, 152)),
     ],
 )
 def test_functions_that_a_plan_needs(requests: float, counts_all: bool, submits: int, functions: int) -> None:
