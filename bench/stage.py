@@ -162,8 +162,8 @@ def histories(stack: LocalStack) -> dict[str, list[dict[str, Any]]]:
     return {
         execution["name"]: [
             event
-            for answer in events.paginate(executionArn=execution["executionArn"], includeExecutionData=False)
-            for event in answer["events"]
+            for page in events.paginate(executionArn=execution["executionArn"], includeExecutionData=False)
+            for event in page["events"]
         ]
         for page in pages
         for execution in page["executions"]

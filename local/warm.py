@@ -66,10 +66,10 @@ class Origin:
         with self._lock:
             socket.send_fds(self._orders, [len(order).to_bytes(8)], list(fds))
             self._orders.sendall(order)
-            answer = self._orders.recv(8, socket.MSG_WAITALL)
-        if len(answer) < 8:
+            reply = self._orders.recv(8, socket.MSG_WAITALL)
+        if len(reply) < 8:
             raise OSError("the process that is copied has ended")
-        return int.from_bytes(answer)
+        return int.from_bytes(reply)
 
 
 class Popen:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image, ImageOps
 
-from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, HELD, JOB_FAULTS, JobFault
+from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, JOB_FAULTS, KEPT_WAITING, JobFault
 from posedrop.contract.upload_layout import UploadLayout
 
 POSES = 5
@@ -207,7 +207,7 @@ def _job(generator: random.Random, character: str, index: int, *, bad_input: boo
         draw = generator.random()
         forgotten = draw < FORGOTTEN_SHARE
         if FORGOTTEN_SHARE <= draw < FORGOTTEN_SHARE + EXPIRING_SHARE:
-            faults = [HELD]
+            faults = [KEPT_WAITING]
         elif not forgotten and generator.random() < FAULTY_SHARE:
             faults = _draw_faults(generator)
     retries = 0
@@ -263,7 +263,7 @@ def _folder(
     if not silent:
         files.append((face_key, face, {}))
     generator.shuffle(files)
-    expiring = {folder.pose(job.pose) for job in jobs if HELD in job.faults}
+    expiring = {folder.pose(job.pose) for job in jobs if KEPT_WAITING in job.faults}
     for key, body, metadata in files:
         expires = key.rpartition(".")[0] in expiring and not key.endswith(".json")
         yield _upload(generator, at, key, body, metadata, expires=expires)

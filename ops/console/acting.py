@@ -159,7 +159,7 @@ class Acting:
 
     async def under_way(self, _request: Request) -> Response:
         """Return the uploads that are not done: running or stopped."""
-        # An upload is "done" for a moment before it is removed from this list.
+        # An upload is "done" shortly before it is removed from this list.
         return JSONResponse([upload.standing() for upload in self.uploads.values() if upload.state != "done"])
 
     def _upload(self, request: Request) -> Upload:

@@ -41,9 +41,9 @@ class _Pipe:
 
     def take(self) -> bytes:
         """Return the bytes that were written since the last call."""
-        taken = b"".join(self._parts)
+        data = b"".join(self._parts)
         self._parts.clear()
-        return taken
+        return data
 
 
 def archive(stack: Stack, records: Iterable[Record]) -> Iterator[bytes]:
@@ -63,7 +63,7 @@ def archive(stack: Stack, records: Iterable[Record]) -> Iterator[bytes]:
             for number, output in enumerate(record.outputs, 1):
                 name = _name(record, number, str(output["key"]), taken)
                 try:
-                    answer = stack.client("s3").get_object(Bucket=output["bucket"], Key=output["key"])
+                    response = stack.client("s3").get_object(Bucket=output["bucket"], Key=output["key"])
                 except ClientError as exc:
                     if exc.response["Error"]["Code"] not in GONE:
                         raise
@@ -71,8 +71,8 @@ def archive(stack: Stack, records: Iterable[Record]) -> Iterator[bytes]:
                     continue
                 files.append(name)
                 entry = zipfile.ZipInfo(name, _date(record))
-                entry.file_size = answer["ContentLength"]
-                with answer["Body"] as body, target.open(entry, "w") as file:
+                entry.file_size = response["ContentLength"]
+                with response["Body"] as body, target.open(entry, "w") as file:
                     while chunk := body.read(CHUNK):
                         file.write(chunk)
                         yield pipe.take()

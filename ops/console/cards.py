@@ -45,7 +45,7 @@ _DEFERRALS: dict[str | None, str] = {
     ReasonCode.SERVER_FAULT: "the provider failed",
     ReasonCode.EARLIER_REQUEST: "looked up before it is paid",
     ReasonCode.UNAVAILABLE: "the provider cannot be reached",
-    ReasonCode.AWS: "AWS cannot answer",
+    ReasonCode.AWS: "AWS is unavailable",
 }
 """The headline of a job that is deferred alone, by its reason code."""
 
@@ -142,7 +142,11 @@ def _step(send_at: float | None) -> int | None:
 def _headline(record: Record, situation: Situation, send_at: float | None) -> str:
     match state(record):
         case "waiting":
-            return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "held up"
+            return (
+                f"waits for {' and '.join(f'a {what}' for what in record.missing)}"
+                if record.missing
+                else "cannot be read yet"
+            )
         case "queued":
             deferred = record.deferred_until is not None and record.deferred_until > situation.now
             if deferred and record.reason_code in _DEFERRALS and not situation.gate.breaker.is_open:

@@ -121,7 +121,7 @@ class Feed:
             self._publish(known)
             self._whole_due = whole_due
         except TimeoutError:
-            self._publish_error(f"the stack did not answer within {READ_DEADLINE:g} seconds")
+            self._publish_error(f"the stack did not respond within {READ_DEADLINE:g} seconds")
         except AWS_ERRORS as exc:
             self._publish_error(sentence(exc))
         except Exception as exc:

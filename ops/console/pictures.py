@@ -153,14 +153,14 @@ class Pictures:
         if source.etag:
             which["IfMatch"] = f'"{source.etag.strip(chr(34))}"'
         try:
-            answer = self._stack.client("s3").get_object(Bucket=source.bucket, Key=source.key, **which)
+            response = self._stack.client("s3").get_object(Bucket=source.bucket, Key=source.key, **which)
         except ClientError as exc:
             if exc.response["Error"]["Code"] in GONE:
                 raise NotFound(f"{source.key} does not exist any more") from exc
             raise
-        with answer["Body"] as body:
-            if answer["ContentLength"] > BYTE_LIMIT:
-                raise NoPicture(f"{source.key} has {answer['ContentLength']} bytes, more than are shown")
+        with response["Body"] as body:
+            if response["ContentLength"] > BYTE_LIMIT:
+                raise NoPicture(f"{source.key} has {response['ContentLength']} bytes, more than are shown")
             return checked(source.key, body.read())
 
 

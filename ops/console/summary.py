@@ -59,7 +59,11 @@ def summary(
         "running": states["submitting"] + states["running"] + states["delivering"],
         "waiting": states["waiting"],
         "refused": refused,
-        "use": {"taken": rate.taken, "limit": limit, "percent": round(100 * rate.taken / limit, 1) if limit else 0.0},
+        "use": {
+            "taken": rate.reserved,
+            "limit": limit,
+            "percent": round(100 * rate.reserved / limit, 1) if limit else 0.0,
+        },
         "pause": paused,
         "typical_seconds": situation.typical_seconds,
         "late_seconds": late_seconds(situation.latency),

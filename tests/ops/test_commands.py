@@ -254,7 +254,7 @@ def test_status_says_the_use_of_the_limit(
     pipeline.upload(FACE, WALK, SIT)
     rate = ask("status")["rate"]
     assert (rate["requests_per_minute"], rate["counting"]) == (2, "submits")
-    assert rate["taken"] == 2
+    assert rate["reserved"] == 2
     assert 60 < rate["next_free_seconds"] <= 62.2  # two times 60 s / 2 / 0.97 / 0.995
 
 
@@ -380,7 +380,7 @@ def test_jobs_as_a_table(run: Run) -> None:
 # ---- show ------------------------------------------------------------------------------------------------------------
 
 
-def test_show_says_a_job_s_life(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+def test_show_says_a_job_s_timeline(pipeline: Pipeline, ask: Ask, run: Run) -> None:
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
     record = pipeline.record()
@@ -699,8 +699,8 @@ def answer_invoke(pipeline: Pipeline, expected: object, **more: str) -> list[Any
 
 def test_bars_on_a_terminal() -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=100)
-    looks = [[Standing("a", "settling", 0.05)], [Standing("a", "failed", 1.0)]]
-    assert display.follow(screen, {"a": "walk [bold]\x1b"}, iter(looks)) == looks[-1]
+    reads = [[Standing("a", "settling", 0.05)], [Standing("a", "failed", 1.0)]]
+    assert display.follow(screen, {"a": "walk [bold]\x1b"}, iter(reads)) == reads[-1]
     drawn = screen.file.getvalue()
     assert "walk [bold]\\x1b" in drawn
     assert "\x1b[31m failed " in drawn

@@ -70,7 +70,7 @@ class Submission:
             raise Deferred(ReasonCode.BUSY, "another function went ahead with the job", 5) from exc
         except Exception as exc:
             if is_transient(exc):
-                reason = f"AWS could not answer just now: {type(exc).__name__}: {exc}"
+                reason = f"an AWS service failed for now: {type(exc).__name__}: {exc}"
                 raise Deferred(ReasonCode.AWS, reason, backoff(receive_count)) from exc
             if not isinstance(exc, PosedropError):
                 self._count(record, exc)
