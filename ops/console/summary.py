@@ -52,6 +52,7 @@ def summary(
         seconds = round(max(0.0, epoch(pause.until) - situation.now), 1)
         paused = {"reason": pause.reason, "seconds": seconds, "step": pause.next_step, "account": bool(pause.cause)}
     limit = rate.requests_per_minute
+    percent = round(100 * rate.reserved / limit, 1) if limit else 0.0
     return {
         "backlog": states["queued"],
         "arriving": queue,
@@ -59,11 +60,7 @@ def summary(
         "running": states["submitting"] + states["running"] + states["delivering"],
         "waiting": states["waiting"],
         "refused": refused,
-        "use": {
-            "taken": rate.reserved,
-            "limit": limit,
-            "percent": round(100 * rate.reserved / limit, 1) if limit else 0.0,
-        },
+        "use": {"taken": rate.reserved, "limit": limit, "percent": percent},
         "pause": paused,
         "typical_seconds": situation.typical_seconds,
         "late_seconds": late_seconds(situation.latency),
