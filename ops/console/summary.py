@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ops.console import cards
-from ops.inspect.health import pause_of, rate_of
+from ops.inspect.health import Rate, pause_of, rate_of
 from ops.inspect.records import is_refused
 from ops.inspect.situation import Situation
 from ops.inspect.timeline import seconds_to_result
@@ -51,8 +51,6 @@ def summary(
     if pause:
         seconds = round(max(0.0, epoch(pause.until) - situation.now), 1)
         paused = {"reason": pause.reason, "seconds": seconds, "step": pause.next_step, "account": bool(pause.cause)}
-    limit = rate.requests_per_minute
-    percent = round(100 * rate.reserved / limit, 1) if limit else 0.0
     return {
         "backlog": states["queued"],
         "arriving": queue,
@@ -60,7 +58,7 @@ def summary(
         "running": states["submitting"] + states["running"] + states["delivering"],
         "waiting": states["waiting"],
         "refused": refused,
-        "use": {"taken": rate.reserved, "limit": limit, "percent": percent},
+        "use": _use(rate),
         "pause": paused,
         "typical_seconds": situation.typical_seconds,
         "late_seconds": late_seconds(situation.latency),
@@ -72,6 +70,13 @@ def summary(
         "failures": [{"type": kind, "count": count} for kind, count in failures.most_common()],
         "durations": [seconds_to_result(record) for record in reversed(newest)],
     }
+
+
+def _use(rate: Rate) -> dict[str, float]:
+    """Return the use of the rate limit in the coming minute: the reserved calls, the limit, and the percentage."""
+    limit = rate.requests_per_minute
+    percent = round(100 * rate.reserved / limit, 1) if limit else 0.0
+    return {"taken": rate.reserved, "limit": limit, "percent": percent}
 
 
 def late_seconds(latency: Latency) -> float:
