@@ -75,8 +75,8 @@ def summary(
 def _use(rate: Rate) -> dict[str, float]:
     """Return the use of the rate limit in the coming minute: the reserved calls, the limit, and the percentage."""
     limit = rate.requests_per_minute
-    percent = round(100 * rate.reserved / limit, 1) if limit else 0.0
-    return {"taken": rate.reserved, "limit": limit, "percent": percent}
+    percent = round(100 * rate.taken / limit, 1) if limit else 0.0
+    return {"taken": rate.taken, "limit": limit, "percent": percent}
 
 
 def late_seconds(latency: Latency) -> float:

@@ -71,7 +71,7 @@ class Rate:
 
     requests_per_minute: float
     counting: str
-    reserved: int
+    taken: int
     next_free_seconds: float
 
 
@@ -213,7 +213,7 @@ def rate_of(state: GateState, opening: Opening, limit: RateLimit, now: float) ->
     return Rate(
         requests_per_minute=limit.requests_per_minute,
         counting="calls" if state.limit.counts_all(limit, now) else "submits",
-        reserved=round(reserved / limit.interval),
+        taken=round(reserved / limit.interval),
         next_free_seconds=max(0.0, round(max(state.until, opening.at) - now, 1)),
     )
 

@@ -254,7 +254,7 @@ def test_status_says_the_use_of_the_limit(
     pipeline.upload(FACE, WALK, SIT)
     rate = ask("status")["rate"]
     assert (rate["requests_per_minute"], rate["counting"]) == (2, "submits")
-    assert rate["reserved"] == 2
+    assert rate["taken"] == 2
     assert 60 < rate["next_free_seconds"] <= 62.2  # two times 60 s / 2 / 0.97 / 0.995
 
 

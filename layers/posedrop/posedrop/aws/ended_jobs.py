@@ -183,5 +183,5 @@ class EndedJobs(RecordTable):
                 yield item["job_id"]["S"]
 
     def check_later(self, record: Record, at: float) -> None:
-        """Set when the sweep checks an unfinished record next (seconds since the epoch)."""
+        """Move an unfinished record back in the sweep's order, to the time `at` (seconds since the epoch)."""
         self._update(record.job_id, {"status": record.status, "notified_at": None}, {"unfinished_at": at})

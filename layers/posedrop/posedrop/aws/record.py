@@ -46,17 +46,16 @@ OF_ONE_ATTEMPT = (
 class Record:
     """One job's record. Times are seconds since the epoch here, and RFC 3339 in the table.
 
-    - queued_at: since when the attempt is queued.
-    - rank, stands, place, send_at, dispatch_number: the place of a queued job (aws/places.py). `send_at` is its
-      reserved time if it was dispatched.
-    - requests: the requests of all attempts, oldest first, without those that the provider did not accept.
-    - retry_messages: the ids of the messages that asked for a new attempt. Each made one attempt.
-    - buy_again: the last of these messages allows paying again, even if an earlier request may have been accepted.
-    - refused_at: when the provider first refused this attempt (403, 404, 406).
-    - cancelled: the attempt failed because somebody cancelled it.
-    - published: the channels (aws/channels.py) that have published the notification, until all of them have.
-    - adopted: the attempt's request had an unknown outcome and was found later.
-    - unfinished: the record's key in the index `unfinished`.
+    queued_at: since when the attempt is queued. rank, stands, place, send_at, dispatch_number: the place of a queued
+    job (aws/places.py); `send_at` is its reserved time if it was dispatched.
+    requests: the requests of all attempts that may exist at the provider, oldest first, without those not accepted.
+    retry_messages: the ids of the messages that asked for a new attempt; each made one.
+    buy_again: the last of these messages allows paying again even if an earlier request may have been accepted.
+    refused_at: when the provider first refused this attempt (403, 404, 406).
+    cancelled: the attempt failed because somebody cancelled it.
+    published: the channels (aws/channels.py) that have published the attempt's notification, while others have not.
+    adopted: the attempt's request had an unknown outcome and was found later.
+    unfinished: the record's key in the index `unfinished`.
     """
 
     job_id: str

@@ -1,4 +1,4 @@
-"""The exception that defers a job or a message, and the growing wait between tries."""
+"""Defer a job or a message."""
 
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.reasons import ReasonCode
@@ -7,7 +7,7 @@ LONGEST_BACKOFF = 900.0
 
 
 class Deferred(PosedropError):
-    """The job must wait `seconds`. If `code` says that the gate is closed, it also waits for its turn in line."""
+    """The job must wait `seconds`. If the gate is closed, it also waits in line for its turn."""
 
     def __init__(self, code: ReasonCode, reason: str, seconds: float) -> None:
         super().__init__(reason)
@@ -16,5 +16,5 @@ class Deferred(PosedropError):
 
 
 def backoff(tries: int) -> float:
-    """Return the seconds until the next try: 15, doubled with each try, up to LONGEST_BACKOFF."""
+    """Return the seconds until the next try. They double with each try."""
     return min(15.0 * 2.0 ** min(tries - 1, 10), LONGEST_BACKOFF)

@@ -40,8 +40,8 @@ class JobCandidate:
 def later_upload(files: JobFiles, upload: SourceUpload | None, settle_seconds: float, now: float) -> Listed | None:
     """Return a newer file whose own event should handle the job, or None if the job can be handled now.
 
-    Such a file is younger than `settle_seconds` at `now` (seconds since the epoch), and newer than the upload of this
-    event. The event of the newest file is never left to another one, so one event of a folder always handles the job.
+    Such a file is younger than `settle_seconds` at `now` (seconds since the epoch), and newer than this event's own
+    upload. The event of the newest file never waits, so one event of a folder always handles the job.
     """
     own = next((f for f in files.present() if upload and (f.key, f.etag.strip('"')) == (upload.key, upload.etag)), None)
     younger = [

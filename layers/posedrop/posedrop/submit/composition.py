@@ -17,7 +17,7 @@ from posedrop.submit.submission import Submission
 from posedrop.submit.wait_loop import WaitLoop
 
 LONGEST_REQUEST = 36.0
-"""The most seconds for a request. It is also limited to half of the function's timeout."""
+"""Seconds for a request, and at most half of the function's time."""
 
 
 def make_submission(
@@ -35,7 +35,7 @@ def make_submission(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Submission:
-    """Return the handler of dispatched jobs' messages. Without an `account`, the remaining credits are never read."""
+    """Return what handles the messages of dispatched jobs. `account` None never asks for the remaining credits."""
     outcomes = Outcomes(
         ledger=ledger,
         gate=gate,

@@ -124,7 +124,7 @@ class RequestLookup:
             learned = self._ledger.learned(
                 record, record.with_status(request, RequestStatus.ABSENT, charged_usd=0.0), now
             )
-            if request.charged_usd:  # only after the write, so that two functions do not both give it back
+            if request.charged_usd:  # not before: another function may have learned it first
                 self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
             return learned
         if own:

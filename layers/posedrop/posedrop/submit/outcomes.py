@@ -181,7 +181,6 @@ class Outcomes:
             self._wake_dispatch()
 
     def mark_unknown(self, claimed: Record, reason: str) -> Record:
-        """Record that the outcome of the claimed request is unknown, and return the record."""
         marked = self._ledger.mark_outcome_unknown(claimed, reason, self._clock())
         count("OutcomeUnknown")
         count("EstimatedSpend", claimed.claimed.charged_usd)  # it may be billed

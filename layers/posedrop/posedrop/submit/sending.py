@@ -28,7 +28,7 @@ LONG_SLEEP = 1.0
 class Sending:
     """Sends queued jobs. `clock` and `sleep` are for tests.
 
-    `account` reads the remaining credits after a request, every few minutes. Without it they are never read.
+    `account` reads the remaining credits after a request, every few minutes; None never does.
     """
 
     def __init__(

@@ -220,13 +220,10 @@ class Sweep:
         try:
             self._ledger.alerted(record, self._clock())
         except Conflict:
-            logger.info("the uploads have changed")
+            logger.info("the uploads have changed meanwhile")
 
     def _next_check(self, record: Record, now: float) -> float:
-        """Return when to check a record again.
-
-        Waiting uploads are checked less and less often, because each new file has an event of its own.
-        """
+        """Return when to check a record again. Uploads are checked ever less often: missing files have own events."""
         if record.status is not Status.WAITING:
             return now
         created_at = record.created_at
