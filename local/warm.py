@@ -95,11 +95,11 @@ class Popen:
             os.close(self._handle)  # type: ignore[arg-type]
 
     def poll(self) -> int | None:
-        """Return None while the process lives, then 0: what it ended with is not known here."""
+        """Return None while the process runs, then 0, because its exit code is not known here."""
         return 0 if self._ended(0) else None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end. Raises subprocess.TimeoutExpired after so many seconds."""
+        """Wait for the end. Raises subprocess.TimeoutExpired after `timeout` seconds."""
         if not self._ended(timeout):
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
         return 0

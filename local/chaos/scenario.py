@@ -62,7 +62,7 @@ RETENTION_SWITCHES: tuple[tuple[float, int], ...] = ((20, 7), (75, 0), (110, 7))
 
 @dataclass(frozen=True)
 class Upload:
-    """One file, uploaded `at` seconds after the beginning. `event_again`: its event is repeated so many seconds later.
+    """One file, uploaded `at` seconds after the beginning. `event_again`: after how many seconds its event is repeated.
 
     `again_at`: when the same file is uploaded again. `expires`: the previous version is deleted soon afterwards.
     `event_lost`: no event is sent for it.
@@ -154,7 +154,7 @@ class Scenario:
 
 
 def draw_scenario(seed: int, jobs: int) -> Scenario:
-    """Draw a run with so many jobs, five per character, and the lone job."""
+    """Draw a run with a number of jobs, five per character, and the lone job."""
     generator = random.Random(seed)  # nosec B311 # the same each time
     characters = [_character_name(number) for number in range(-(-jobs // POSES))]
     always = {number * POSES: ALWAYS_REFUSED for number in range(REFUSED_JOBS)} | {1: ALWAYS_500}

@@ -113,7 +113,7 @@ def cancel(stack: Stack, chosen: Chosen) -> None:
     with ThreadPoolExecutor(SENDERS) as pool:
         refused = sum(pool.map(send, batches))
     if refused:
-        raise OpsError(f"the queue refused {many(refused, 'message')}: cancel once more")
+        raise OpsError(f"the queue refused {many(refused, 'message')}: cancel again")
 
 
 def outcome(stack: Stack, chosen: Chosen, timeout: float) -> Outcome:

@@ -40,7 +40,7 @@ class Known:
     - `queue`: the number of messages on the upload queue.
     - `cut`: whether the table has more records than were read.
     - `unreadable`: the ids of records that this version cannot read.
-    - `counted`: the number of jobs in each state of which not all were read.
+    - `counted`: the number of jobs in each state that was not read completely.
     - `forgotten`: ids of records that exist but are too old to be kept here.
     """
 

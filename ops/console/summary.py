@@ -27,7 +27,7 @@ def summary(
     """Return what the page shows above the cards. Durations are in seconds, amounts in USD.
 
     `queue` is the number of messages on the upload queue: uploads that `intake` has not read. `counted` has the number
-    of jobs in each state of which not all records are known.
+    of jobs in each state that was not read completely.
     """
     states: Counter[str] = Counter()
     failures: Counter[str] = Counter()

@@ -38,7 +38,7 @@ RECORD_KEYS = ("job_id", "attempt", "character", "pose", "execution")
 
 @dataclass(frozen=True)
 class Ages:
-    """A record counts as stuck after so many seconds without a change, by its status."""
+    """How many seconds without a change make a record count as stuck, by its status."""
 
     waiting: float = 600.0
     submitting: float = 600.0
