@@ -76,7 +76,7 @@ class Measured:
 
 
 def watch(setting: Setting, jobs: int, most: float) -> Measured:
-    """Let so many jobs wait, and simulate until `most` are sent, or all."""
+    """Let a number of jobs wait, and simulate until `most` of them are sent, or all."""
     with closing(Stack(setting)) as stack:
         stack.let_wait(LARGE, jobs - UPLOADED)
         stack.upload(LARGE, UPLOADED)
@@ -84,7 +84,7 @@ def watch(setting: Setting, jobs: int, most: float) -> Measured:
 
 
 def burst(setting: Setting, jobs: int) -> Measured:
-    """Upload so many poses at once to a stack without waiting jobs."""
+    """Upload a number of poses at once to a stack without waiting jobs."""
     with closing(Stack(setting)) as stack:
         stack.upload(LARGE, jobs)
         return _to_the_end(stack, jobs)

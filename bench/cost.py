@@ -122,9 +122,8 @@ def fixed_loop(batch: Batch, polls: Sequence[float]) -> Batch:
 def waiting_function(batch: Batch) -> Batch:
     """Return the same batch in one function that submits, waits with the official SDK and delivers.
 
-    The function is billed all the time.
-
-    It has submit's memory. On average it waits half an interval until it sees the end. There is no state machine.
+    The function is billed all the time, with the memory of `submit`. After a job has ended, it waits half a polling
+    interval on average until it sees the end. There is no state machine.
     """
     usage = batch.usage
     submit = usage.functions["submit"]

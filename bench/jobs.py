@@ -113,8 +113,8 @@ def last_poll(history: Sequence[Mapping[str, Any]]) -> float:
         for event in history
         if event["type"] == "TaskStateEntered" and event["stateEnteredEventDetails"]["name"] == "CheckStatus"
     ]
-    moment: float = polls[-1].timestamp()
-    return moment
+    began: float = polls[-1].timestamp()
+    return began
 
 
 def folder(stack: LocalStack, inbox: Notifications, jobs: int) -> cost.Batch:

@@ -90,7 +90,7 @@ class Notifications(Inbox):
         return self.messages
 
     def wait(self, number: int, timeout: float) -> list[dict[str, Any]]:
-        """Wait until so many jobs are notified. Raises LocalError after `timeout` seconds."""
+        """Wait until this many jobs are notified. Raises LocalError after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while self.receive() is not None and len(self.sent) < number:
             if time.monotonic() > deadline:
@@ -162,8 +162,8 @@ def histories(stack: LocalStack) -> dict[str, list[dict[str, Any]]]:
     return {
         execution["name"]: [
             event
-            for answer in events.paginate(executionArn=execution["executionArn"], includeExecutionData=False)
-            for event in answer["events"]
+            for page in events.paginate(executionArn=execution["executionArn"], includeExecutionData=False)
+            for event in page["events"]
         ]
         for page in pages
         for execution in page["executions"]

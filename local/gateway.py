@@ -22,8 +22,8 @@ Without three of them a job would end otherwise than on AWS, or later:
   after its visibility. Lambda lets them finish. Here they end when they are idle.
 
 And three make it faster:
-- MiniStack starts each process of a function anew. Here, on Linux, it is a copy of a process that has imported what all
-  functions import (local/warm.py).
+- MiniStack starts each process of a function from scratch. Here, on Linux, it is a copy of a process that has imported
+  what all functions import (local/warm.py).
 - MiniStack unpacks the layers for each process that it starts, and Python compiles them there. Here the processes share
   one directory per archive, and so the compiled modules.
 - A demo or a test would wait for a rule that runs each minute. Here such a rule runs every two seconds. `dispatch` may

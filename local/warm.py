@@ -66,10 +66,10 @@ class Origin:
         with self._lock:
             socket.send_fds(self._orders, [len(order).to_bytes(8)], list(fds))
             self._orders.sendall(order)
-            answer = self._orders.recv(8, socket.MSG_WAITALL)
-        if len(answer) < 8:
+            reply = self._orders.recv(8, socket.MSG_WAITALL)
+        if len(reply) < 8:
             raise OSError("the process that is copied has ended")
-        return int.from_bytes(answer)
+        return int.from_bytes(reply)
 
 
 class Popen:
@@ -95,11 +95,11 @@ class Popen:
             os.close(self._handle)  # type: ignore[arg-type]
 
     def poll(self) -> int | None:
-        """Return None while the process lives, then 0: what it ended with is not known here."""
+        """Return None while the process runs, then 0, because its exit code is not known here."""
         return 0 if self._ended(0) else None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end. Raises subprocess.TimeoutExpired after so many seconds."""
+        """Wait for the end. Raises subprocess.TimeoutExpired after `timeout` seconds."""
         if not self._ended(timeout):
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
         return 0

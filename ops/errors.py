@@ -16,7 +16,7 @@ from posedrop.contract.errors import PosedropError
 from posedrop.segmind.responses import redact
 
 AWS_ERRORS = (ClientError, BotoCoreError, Boto3Error, PosedropError, OSError)
-"""The errors of connections to AWS."""
+"""The errors that calls to AWS raise."""
 
 
 class OpsError(Exception):
@@ -71,7 +71,7 @@ def sentence(error: Exception) -> str:
     return " ".join(redact(str(error) or type(error).__name__).split())
 
 
-def passes(error: Exception) -> bool:
+def is_temporary(error: Exception) -> bool:
     """Return whether an error is temporary: there is no connection, or AWS is busy."""
     if isinstance(error, ClientError):
         return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) >= 500

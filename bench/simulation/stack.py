@@ -85,7 +85,7 @@ class Stack:
     # ---- events ----------------------------------------------------------------------------------------------------
 
     def upload(self, character: str, poses: int) -> list[str]:
-        """Upload so many poses at once; return their job ids."""
+        """Upload a number of poses at once, and return their job ids."""
         made = []
         for _ in range(poses):
             number = len(self.jobs)
@@ -98,7 +98,7 @@ class Stack:
         return made
 
     def let_wait(self, character: str, poses: int) -> None:
-        """Put so many jobs of one client in line.
+        """Put a number of jobs of one client in line.
 
         The ledger writes the first one; the others are copies with their own keys.
         """

@@ -140,5 +140,5 @@ ALWAYS_REFUSED = JobFault(
 """A firewall in front of the provider, which rejects this job's prompt."""
 ALWAYS_500 = JobFault("always 500", {"fault": "500", "on": "submit"}, times=None)
 ALONE_REFUSED = JobFault("refused alone", {"fault": "403", "on": "submit"}, times=REFUSED_ALONE)
-HELD = JobFault("held in the backlog", {"fault": "503", "on": "submit"})
+KEPT_WAITING = JobFault("kept waiting in the backlog", {"fault": "503", "on": "submit"})
 """Keeps a job waiting, so that its upload's version can expire meanwhile."""

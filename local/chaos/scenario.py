@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image, ImageOps
 
-from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, HELD, JOB_FAULTS, JobFault
+from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, JOB_FAULTS, KEPT_WAITING, JobFault
 from posedrop.contract.upload_layout import UploadLayout
 
 POSES = 5
@@ -62,7 +62,7 @@ RETENTION_SWITCHES: tuple[tuple[float, int], ...] = ((20, 7), (75, 0), (110, 7))
 
 @dataclass(frozen=True)
 class Upload:
-    """One file, uploaded `at` seconds after the beginning. `event_again`: its event is repeated so many seconds later.
+    """One file, uploaded `at` seconds after the beginning. `event_again`: after how many seconds its event is repeated.
 
     `again_at`: when the same file is uploaded again. `expires`: the previous version is deleted soon afterwards.
     `event_lost`: no event is sent for it.
@@ -154,7 +154,7 @@ class Scenario:
 
 
 def draw_scenario(seed: int, jobs: int) -> Scenario:
-    """Draw a run with so many jobs, five per character, and the lone job."""
+    """Draw a run with a number of jobs, five per character, and the lone job."""
     generator = random.Random(seed)  # nosec B311 # the same each time
     characters = [_character_name(number) for number in range(-(-jobs // POSES))]
     always = {number * POSES: ALWAYS_REFUSED for number in range(REFUSED_JOBS)} | {1: ALWAYS_500}
@@ -207,7 +207,7 @@ def _job(generator: random.Random, character: str, index: int, *, bad_input: boo
         draw = generator.random()
         forgotten = draw < FORGOTTEN_SHARE
         if FORGOTTEN_SHARE <= draw < FORGOTTEN_SHARE + EXPIRING_SHARE:
-            faults = [HELD]
+            faults = [KEPT_WAITING]
         elif not forgotten and generator.random() < FAULTY_SHARE:
             faults = _draw_faults(generator)
     retries = 0
@@ -263,7 +263,7 @@ def _folder(
     if not silent:
         files.append((face_key, face, {}))
     generator.shuffle(files)
-    expiring = {folder.pose(job.pose) for job in jobs if HELD in job.faults}
+    expiring = {folder.pose(job.pose) for job in jobs if KEPT_WAITING in job.faults}
     for key, body, metadata in files:
         expires = key.rpartition(".")[0] in expiring and not key.endswith(".json")
         yield _upload(generator, at, key, body, metadata, expires=expires)

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from local.segmind.faults import FIREWALL, STATUSES, Fault
 from local.segmind.history import row, rows, visible
 from local.segmind.jobs import COMPLETED, FAILED, MODEL, Job
-from local.segmind.misbehaviour import Hangup, Reset, bad_media, status_answer
+from local.segmind.misbehaviour import Hangup, Reset, bad_media, status_response
 from local.segmind.outputs import MISSING, beside
 from local.segmind.provider import ApiError, Provider
 
@@ -211,7 +211,7 @@ class Api:
             case "reset":
                 return Reset()
             case name if name in (*STATUSES, FIREWALL):
-                return status_answer(fault)
+                return status_response(fault)
         return response
 
     def _urls(self, job: Job) -> dict[str, str]:

@@ -8,8 +8,8 @@ A plan is JSON, `{"faults": [...]}`. Each fault is an object with these keys; al
     nth          a list: exactly the n-th of those calls, counted from 1
     times        strike no more than so often
     match        only jobs whose prompt contains this text
-    after        not in the first so many seconds of the plan
-    until        only in the first so many seconds of the plan
+    after        only after this many seconds of the plan
+    until        only in the first seconds of the plan, this many
     accepted     on a submit: true if the job is accepted (and costs a credit) although the response is bad
     seconds      how long it lasts
     retry_after  429, 503: the value of the header; without it the header is not sent

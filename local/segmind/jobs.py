@@ -144,6 +144,6 @@ def describe(source: Source) -> dict[str, object]:
     return {"kind": "url", "sha256": None, "host": parts.netloc.rpartition("@")[2], "path": parts.path}
 
 
-def timestamp(moment: datetime) -> str:
+def timestamp(at: datetime) -> str:
     """RFC 3339 in UTC."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

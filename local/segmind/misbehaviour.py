@@ -69,7 +69,7 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-def status_answer(fault: Fault) -> Response:
+def status_response(fault: Fault) -> Response:
     """Return the response of a fault that is an HTTP status, or the firewall's."""
     if fault.fault == FIREWALL:
         return Response(HTML.format("403 Forbidden"), 403, media_type="text/html")

@@ -48,7 +48,7 @@ class Provider:
         self.jobs: dict[str, Job] = {}
         self.key_leaks = 0
         self.refuse: Callable[[float], Awaitable[None]]
-        """Closes the listening socket for so many seconds; the server sets it."""
+        """Closes the listening socket for a number of seconds. The server sets it."""
         self._limiter = RateLimiter()
         self._latencies = random.Random(f"{settings.seed}/latency")  # nosec B311 # the same each time
         self._inputs = Inputs(directory, executor)

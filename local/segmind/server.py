@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
     """A uvicorn server that can close its listening socket for a while, and ends without waiting for connections."""
 
     def __init__(self, settings: Settings, plan: Plan, listener: socket.socket) -> None:
-        """`listener` is bound; the server closes it at the end."""
+        """Take the emulator, its settings and a bound socket. The server closes the socket at the end."""
         self._listener = listener
         self._address = listener.getsockname()[:2]
         self._family = listener.family

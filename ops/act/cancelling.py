@@ -16,7 +16,7 @@ from posedrop.aws.record_reader import BATCH
 from posedrop.intake.cancellation import cancelled_upload_id
 
 MOST = 100_000
-"""The most jobs that one call cancels: their ids are in memory."""
+"""The most jobs that one call cancels, because their ids are in memory."""
 MESSAGES = 10
 """Messages in one SQS call (API reference, SendMessageBatch)."""
 SENDERS = 8
@@ -24,7 +24,7 @@ SENDERS = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 3.0
 """Seconds between two reads of the jobs' records."""
 CANCELLED, GONE = "cancelled", "gone"
-"""Outcomes besides a status. Uploads that are gone have become a job, or were deleted."""
+"""Outcomes besides a status. GONE: the waiting uploads have become a job, or were deleted."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Chosen:
 class Outcome:
     """The outcome of cancelling.
 
-    left_alone: the status of each job that was sent or ended before it could be cancelled, or GONE. open: jobs that are
-    not decided yet; their messages are still to be handled.
+    - left_alone: jobs that were not cancelled, because they were sent or had ended before: their status, or GONE.
+    - open: jobs that are not decided yet, because their messages are not handled yet.
     """
 
     cancelled: int
@@ -82,7 +82,7 @@ def _named(stack: Stack, records: Records, job_ids: Sequence[str]) -> Iterable[A
 def _why(record: AnyRecord) -> str:
     if record.status is Status.QUEUED:
         return "it was sent, and it is not known yet whether it is billed"
-    return f"it is not waiting any more, it is {record.status}"
+    return f"it no longer waits: it is {record.status}"
 
 
 def _chosen(records: Iterable[AnyRecord]) -> Chosen:
@@ -113,7 +113,7 @@ def cancel(stack: Stack, chosen: Chosen) -> None:
     with ThreadPoolExecutor(SENDERS) as pool:
         refused = sum(pool.map(send, batches))
     if refused:
-        raise OpsError(f"the queue refused {many(refused, 'message')}: cancel once more")
+        raise OpsError(f"the queue refused {many(refused, 'message')}: cancel again")
 
 
 def outcome(stack: Stack, chosen: Chosen, timeout: float) -> Outcome:

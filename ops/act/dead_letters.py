@@ -18,13 +18,13 @@ from posedrop.aws.messages import (
 from posedrop.contract.job import JOB_ID
 
 MOST = 200
-"""Messages that are listed."""
-HELD_SECONDS = 20
+"""The most messages that are listed."""
+HIDDEN_SECONDS = 20
 """Seconds for which a listed message is hidden, so that the next call receives other messages."""
 BATCH = 10
 """Messages in one SQS call (API reference, ReceiveMessage)."""
 SHOWN = 400
-"""Characters of a body."""
+"""The most characters of a body that are shown."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _hide(stack: Stack, most: int) -> Iterator[dict[str, Any]]:
             QueueUrl=stack.output("DeadLetterQueueUrl"),
             MaxNumberOfMessages=BATCH,
             MessageAttributeNames=["All"],
-            VisibilityTimeout=HELD_SECONDS,
+            VisibilityTimeout=HIDDEN_SECONDS,
             WaitTimeSeconds=1,  # a short poll may miss messages
         )
         found = [message for message in response.get("Messages", []) if message["MessageId"] not in seen]

@@ -1,4 +1,4 @@
-"""Uploads to S3: several files at a time, resumed after a break, one event for all of them."""
+"""Upload files to S3: several at a time, resumed after a failure, with progress reports."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from uuid import uuid4
 from boto3.s3.transfer import TransferConfig
 
 from ops.act.uploading import content_type
-from ops.errors import passes, sentence
+from ops.errors import is_temporary, sentence
 from ops.inspect.plan import File
 from ops.stack import Stack
 from posedrop.contract.contents import HEAD_BYTES
@@ -25,20 +25,20 @@ REPORT_SECONDS = 0.25
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0)
 """Seconds before a file is sent again after S3 could not be reached. After the last one, the upload stops."""
 WHOLE = TransferConfig(multipart_threshold=UPLOAD_LIMIT + 1, use_threads=False)
-"""Bytes. Files are sent in one part: then S3's ETag is the MD5, which shows that a file is in the bucket already."""
+"""Each file is sent in one part. Then its ETag in S3 is its MD5, so a later plan sees that it is already there."""
 
 Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass
 class Upload:
-    """Files that are being uploaded, by their keys. `errors`: files that could not be sent, and why."""
+    """Files that are being uploaded, by their keys. `uploaded`: the finished keys. `errors`: why other keys failed."""
 
     files: Mapping[str, File]
     hashes: list[str]
     layout: UploadLayout
     upload_id: str = field(default_factory=lambda: uuid4().hex[:12])
-    went: set[str] = field(default_factory=set)
+    uploaded: set[str] = field(default_factory=set)
     errors: dict[str, str] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
     state: str = "running"
@@ -49,18 +49,18 @@ class Upload:
         return {
             "upload": self.upload_id,
             "files": len(self.files),
-            "done": len(self.went),
+            "done": len(self.uploaded),
             "bytes": sum(file.size for file in self.files.values()),
             "sent": sum(self.sent.values()),
             "state": self.state,
             "note": self.note,
-            "keys": [key for key in self.files if key not in self.went][:5],
+            "keys": [key for key in self.files if key not in self.uploaded][:5],
             "errors": [{"file": self.layout.below(key), "error": error} for key, error in list(self.errors.items())],
         }
 
 
 class Sender:
-    """Sends uploads to one stack's bucket; `report` is called from several threads."""
+    """Sends uploads to one stack's bucket. `report` is called from several threads."""
 
     def __init__(self, stack: Stack, report: Report) -> None:
         self._stack = stack
@@ -72,10 +72,10 @@ class Sender:
         self._stopping.set()
 
     def send(self, upload: Upload) -> None:
-        """Send the files that are not sent yet; return when all are sent. After a failure no further file is begun."""
+        """Send the files that are not sent yet, and wait for them. After a failure, no further file is begun."""
         upload.state, upload.note = "running", ""
         upload.errors.clear()
-        upload.sent = {key: file.size if key in upload.went else 0 for key, file in upload.files.items()}
+        upload.sent = {key: file.size if key in upload.uploaded else 0 for key, file in upload.files.items()}
         progress = _Progress(upload, self._report)
         progress.report()
         # Job files and faces are sent before all poses, so that a pose finds what it needs.
@@ -94,7 +94,7 @@ class Sender:
                 self._put(key, upload.files[key], progress)
             except Exception as exc:  # noqa: BLE001 - the page must be informed of any error
                 upload.sent[key] = 0
-                if pause is None or not passes(exc):
+                if pause is None or not is_temporary(exc):
                     upload.errors[key] = sentence(exc)
                     return
                 upload.note = f"{sentence(exc)} The upload continues by itself."
@@ -103,12 +103,12 @@ class Sender:
             else:
                 upload.note = ""
                 upload.sent[key] = upload.files[key].size
-                upload.went.add(key)
+                upload.uploaded.add(key)
                 progress.add(key, 0)
                 return
 
     def _put(self, key: str, file: File, progress: "_Progress") -> None:
-        """Send one file in pieces: six whole files at a time would need too much memory."""
+        """Send one file in pieces, because six whole files at a time would need too much memory."""
         with file.open() as body:
             kind = content_type(key, body.read(HEAD_BYTES))
             body.seek(0)
@@ -124,7 +124,7 @@ class Sender:
 
 def _groups(upload: Upload) -> list[list[str]]:
     """Return the keys that are not sent yet, in groups by order: shared files first, then the poses."""
-    keys = [key for key in upload.files if key not in upload.went]
+    keys = [key for key in upload.files if key not in upload.uploaded]
     last = [key for key in keys if upload.layout.parse(key).kind is FileKind.POSE]
     first = [key for key in keys if key not in set(last)]
     return [first, last]

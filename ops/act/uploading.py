@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.errors import AWS_ERRORS, OpsError, passes, sentence
+from ops.errors import AWS_ERRORS, OpsError, is_temporary, sentence
 from ops.inspect.records import Records
 from ops.inspect.situation import Situation
 from ops.stack import Stack
@@ -79,7 +79,7 @@ def follow(
             open_ = [job_id for job_id in attempts if job_id not in found or not found[job_id].ended]
             records = Records(stack).jobs(open_)
         except AWS_ERRORS as exc:
-            if not found or not passes(exc):
+            if not found or not is_temporary(exc):
                 raise
             if not unwell:
                 on_error(f"{sentence(exc)} The read is repeated until it succeeds.")

@@ -132,10 +132,10 @@ def redrive(shell: Shell, yes: bool) -> None:
     wanted += [f"Handle {events}?"] if undelivered else []
     shell.confirm(f"{' '.join(wanted)} Jobs that result are paid for.", yes=yes)
     moved = actions.redrive(shell.stack) if found.count else 0
-    seen_to = actions.redrive_events(shell.stack) if undelivered else 0
+    handled = actions.redrive_events(shell.stack) if undelivered else 0
     lines = [f"{letters}: {moved} moved."] if found.count else []
-    lines += [f"{events}: {seen_to} handled."] if undelivered else []
-    shell.show({**asdict(found), "moved": moved, "undelivered": seen_to}, lambda: [screen.text(line) for line in lines])
+    lines += [f"{events}: {handled} handled."] if undelivered else []
+    shell.show({**asdict(found), "moved": moved, "undelivered": handled}, lambda: [screen.text(line) for line in lines])
 
 
 @click.command("dead-letters")

@@ -55,7 +55,7 @@ def watch_jobs(
 
 
 def images_of(stack: Stack, record: Record, output: Path | None) -> list[str]:
-    """Download a job's images into a directory and return their paths; without a directory, return their addresses."""
+    """Download a job's images into a directory, and return their paths. Without a directory, return their S3 URIs."""
     if output:
         return [str(path) for path in uploading.download(stack, record, output)]
     return [str(found["uri"]) for found in record.outputs]

@@ -1,4 +1,4 @@
-"""The commands that only read; `reconcile --adopt` also fetches images that are paid."""
+"""The commands that only read. `reconcile --adopt` also lets the sweep fetch paid images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict

@@ -209,7 +209,7 @@ def shorten(content: str, width: int) -> str:
 
 
 def _first(content: str, width: int) -> str:
-    """Return the first characters that fit into so many columns."""
+    """Return the first characters that fit into `width` columns."""
     used = 0
     for number, char in enumerate(content):
         used += cell_len(char)

@@ -208,7 +208,7 @@ def _send(shell: Shell, prepared: batch.Prepared, *, quiet: bool) -> dict[str, s
         send(lambda standing: None)
     else:
         uploads.sending(shell.err, len(prepared.files), size, send)
-    return {key: going.errors.get(key, STOPPED) for key in prepared.files if key not in going.went}
+    return {key: going.errors.get(key, STOPPED) for key in prepared.files if key not in going.uploaded}
 
 
 def _finish(

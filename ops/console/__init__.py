@@ -1,8 +1,11 @@
 """The console: a page for new jobs, their progress and their results, on the operator's own machine.
 
-`app` has the routes that read; `acting` those that send, `choosing` those of a selection, `attending` what is asked
-of a person; `auth` keeps everybody else out. `feed` follows the table through `known`, and sends the pages what
-changes as `events`; `cards`, `send_times` and `summary` say what they show. `staging` keeps chosen files, `sending`
-plans them, and `ops.act.sender` brings them to S3; `pictures`, `sheet` and `archive` read the buckets. It acts with
-the operator's credentials; nothing here is deployed.
+- Routes: `app` has those that read, `acting` those that upload and retry, `choosing` those of a selection, `attending`
+  those of dead letters, pauses and costs. `auth` refuses requests from anybody but the operator's own browser.
+- What the page shows: `feed` reads the table through `known` and publishes changes as `events`. `cards`, `send_times`
+  and `summary` compute what is shown.
+- Uploads: `staging` keeps the chosen files, `sending` plans them, and `ops.act.sender` uploads them to S3.
+- Images: `pictures`, `sheet` and `archive` read the buckets.
+
+The console acts with the operator's credentials. Nothing here is deployed.
 """

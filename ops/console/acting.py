@@ -1,4 +1,4 @@
-"""The routes that do something: files, plans, uploads, and jobs once more."""
+"""The routes that change something: chosen files, plans, uploads, retries, and variants of jobs."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,15 +28,16 @@ from ops.stack import Stack
 from posedrop.aws.record import AnyRecord
 
 MOST_PATHS = 20_000
+"""The most paths in one request."""
 MOST_JOBS = 1000
-"""Jobs that are acted on at once."""
+"""The most jobs in one request."""
 CLOSELY_WATCHED = 3
-"""Characters that are watched as a whole after an upload."""
+"""After an upload of at most this many characters, all jobs of these characters are read again for a while."""
 IMMUTABLE = "private, max-age=31536000, immutable"
 
 
 class Acting:
-    """The routes of one stack's console that send something. `patient` is the stack by clients that wait long."""
+    """The routes of one stack's console that change something. `patient` is the stack with clients of long timeouts."""
 
     def __init__(self, stack: Stack, patient: Stack, feed: Feed, pictures: Pictures) -> None:
         self._stack = stack
@@ -53,7 +54,7 @@ class Acting:
         self._planner = anyio.CapacityLimiter(1)
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all of these routes."""
         post = ["POST"]
         return [
             Route("/api/arrange", self.arrange, methods=post),
@@ -71,14 +72,14 @@ class Acting:
         ]
 
     def close(self) -> None:
-        """Send nothing more, and remove what was kept."""
+        """Stop the uploads, and remove the staged files."""
         self._sender.stop()
         self.staging.close()
 
     # ---- new jobs ----------------------------------------------------------------------------------------------------
 
     async def arrange(self, request: Request) -> Response:
-        """Which characters some files make, by their paths."""
+        """Arrange files into characters, by their paths."""
         paths = texts(await read_body(request), "paths", MOST_PATHS)
         found = arrange(paths, self._stack.layout)
         return JSONResponse(
@@ -98,7 +99,7 @@ class Acting:
         )
 
     async def file(self, request: Request) -> Response:
-        """Keep a file that was chosen: what is made of it is asked for by its hash."""
+        """Stage a chosen file, and return its SHA-256. Later requests name the file by this hash."""
         try:
             path = await self.staging.receive(request.stream())
         except TooLarge as exc:
@@ -107,7 +108,7 @@ class Acting:
         return JSONResponse({"sha256": kept.sha256, "bytes": kept.size})
 
     async def thumbnail(self, request: Request) -> Response:
-        """A file that was chosen, small, as it will be sent."""
+        """Return a staged file as a small picture, upright."""
         sha256 = request.path_params["sha256"]
         staged = self.staging.get([sha256])[sha256]
         size = "large" if request.query_params.get("size") == "large" else "thumb"
@@ -115,14 +116,14 @@ class Acting:
         return Response(made.data, media_type=made.content_type, headers={"Cache-Control": IMMUTABLE})
 
     async def plan(self, request: Request) -> Response:
-        """What would become of the files. Nothing is sent."""
+        """Plan an upload: return its jobs, their cost and the refused files. Nothing is uploaded."""
         wanted, planned = await self._plan(await read_body(request))
         refused = [refused for drop in wanted for refused in drop.refused]
         jobs = sending.summary(planned, self._stack.layout)
         return JSONResponse({"jobs": jobs, "usd": total(planned), "refused": refused})
 
     async def upload(self, request: Request) -> Response:
-        """Upload files for the price that was agreed to; how far it is, the events say."""
+        """Start an upload at the agreed price. `upload` events report its progress."""
         body = await read_body(request)
         wanted, planned = await self._plan(body)
         return self._begin(wanted, planned, agreed_price(body))
@@ -152,23 +153,23 @@ class Acting:
             self.staging.release(upload.hashes)
 
     def _report(self, standing: dict[str, Any]) -> None:
-        # The sender's threads call this; the loop may have ended meanwhile.
+        # The sender's threads call this; the event loop may have ended by then.
         with suppress(RuntimeError, anyio.RunFinishedError):
             anyio.from_thread.run_sync(self._feed.events.publish, "upload", standing, token=self._token)
 
     async def under_way(self, _request: Request) -> Response:
-        """The uploads that did not end."""
-        # One that has just ended is announced before it is forgotten.
+        """Return the uploads that are not done: running or stopped."""
+        # An upload is "done" shortly before it is removed from this list.
         return JSONResponse([upload.standing() for upload in self.uploads.values() if upload.state != "done"])
 
     def _upload(self, request: Request) -> Upload:
         found = self.uploads.get(request.path_params["upload_id"])
         if found is None:
-            raise NotFound("there is no such upload any more")
+            raise NotFound("this upload is over or was discarded")
         return found
 
     async def resume(self, request: Request) -> Response:
-        """Go on with an upload that stopped, where it stopped."""
+        """Resume a stopped upload where it stopped."""
         upload = self._upload(request)
         if upload.state == "stopped":
             upload.state = "running"
@@ -176,7 +177,7 @@ class Acting:
         return JSONResponse(upload.standing(), 202)
 
     async def discard(self, request: Request) -> Response:
-        """Give up an upload that stopped. What went stays in the bucket."""
+        """Discard a stopped upload. The files that were already uploaded stay in the bucket."""
         upload = self._upload(request)
         if upload.state != "stopped":
             raise HTTPException(409, "the upload is under way")
@@ -188,10 +189,10 @@ class Acting:
         wanted = sending.drops(self.staging, self._stack, body)
         return wanted, await to_thread.run_sync(partial(plan_drops, self._stack, wanted), limiter=self._planner)
 
-    # ---- once more ---------------------------------------------------------------------------------------------------
+    # ---- retries and variants ----------------------------------------------------------------------------------------
 
     async def retry(self, request: Request) -> Response:
-        """Begin a new attempt of a failed job, once it is confirmed."""
+        """Retry a failed job. Without `confirm`, only return the question to ask and the cost."""
         body = await read_body(request)
         wanted, asks = await in_thread(sending.ask_retry, self._stack, request.path_params["job_id"])
         if body.get("confirm") is not True:
@@ -200,7 +201,7 @@ class Acting:
         return JSONResponse({"job_id": wanted.job_id, "attempt": wanted.attempt}, 202)
 
     async def retry_all(self, request: Request) -> Response:
-        """Begin new attempts of all failed jobs among some, once it is confirmed."""
+        """Retry the failed jobs among the given ones. Without `confirm`, only return their number and cost."""
         body = await read_body(request)
         found = await in_thread(sending.plan_retries, self._stack, texts(body, "jobs", MOST_JOBS))
         if body.get("confirm") is not True:
@@ -209,7 +210,7 @@ class Acting:
         return JSONResponse({"jobs": len(found.retries)}, 202)
 
     async def again(self, request: Request) -> Response:
-        """Make a job's pair with other seeds, once it is confirmed."""
+        """Make a job's face and pose with other seeds. Without `confirm`, only return the seeds and the cost."""
         body = await read_body(request)
         seeds = sending.seeds_of(body)
         if seeds is None:
@@ -227,7 +228,7 @@ class Acting:
         return self._begin(wanted, planned, agreed)
 
     async def edit(self, request: Request) -> Response:
-        """Describe jobs as what is chosen is described, so that they can be changed and sent again."""
+        """Describe jobs in the form that `plan` and `upload` take, so that they can be changed and sent again."""
         wanted = texts(await read_body(request), "jobs", MOST_JOBS)
         records = [await self._record(job_id) for job_id in wanted]
         names: dict[str, set[str]] = {}

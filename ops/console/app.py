@@ -43,8 +43,9 @@ STATIC = Path(__file__).parent / "static"
 PAGE_LIMIT = 200
 STATUS = {NotFound: 404, Refused: 409, NoPicture: 415, Unreachable: 503}
 HASTY = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
-"""For what the page waits for, pictures too. A browser has six connections to the console: pictures of a stack that
-hangs must not keep them. The times are for one read of the socket: a large picture may take as long as it does."""
+"""Short timeouts (seconds), for all that the page waits for. A browser opens six connections to the console: if the
+stack hangs, requests for pictures must not block all six. A timeout limits one read of the socket, so a large picture
+may take longer."""
 
 R = TypeVar("R")
 
@@ -53,10 +54,10 @@ class Console:
     """The routes of one stack's console."""
 
     def __init__(self, stack: Stack) -> None:
-        self._patient = stack  # for uploads
+        self._patient = stack  # with boto3's own timeouts, for uploads and the sweep
         self.stack = replace(stack, client=cache(partial(stack.client, config=HASTY)))
         for service in ("dynamodb", "s3", "sqs", "stepfunctions", "cloudformation"):
-            self.stack.client(service)  # boto3 makes clients in one thread only
+            self.stack.client(service)  # here, because creating clients in boto3 is not thread-safe
         for service in ("s3", "sqs", "lambda", "cloudformation"):
             self._patient.client(service)
         self.feed = Feed(self.stack)
@@ -64,12 +65,12 @@ class Console:
         self.acting = Acting(self.stack, self._patient, self.feed, self.pictures)
         self.choosing = Choosing(self.stack, self.feed, self.pictures)
         self._decoders = anyio.CapacityLimiter(4)
-        # A page is two dozen small files: to read each in a thread would be most of the time until its first card.
+        # In memory: reading two dozen small files, each in a thread, would delay the page's first card.
         self._files = {file.name: file.read_bytes() for file in STATIC.iterdir()}
 
     @asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        """Watch the stack, and upload, as long as the server runs."""
+        """Run the feed and the uploads as long as the server runs."""
         async with anyio.create_task_group() as watching, anyio.create_task_group() as self.acting.tasks:
             watching.start_soon(self.feed.run)
             yield
@@ -78,7 +79,7 @@ class Console:
             watching.cancel_scope.cancel()
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all routes."""
         return [
             Route("/", self.index),
             Route("/static/{name:str}", self.static),
@@ -94,16 +95,16 @@ class Console:
             Route("/api/sheet/{character:path}.png", self.sheet),
         ]
 
-    # ---- looking -----------------------------------------------------------------------------------------------------
+    # ---- reading -----------------------------------------------------------------------------------------------------
 
     async def index(self, request: Request) -> Response:
-        """The page."""
+        """Return the page."""
         if request.url.query:
-            return RedirectResponse("/", 303)  # no old token stays in the address
+            return RedirectResponse("/", 303)  # so that an old token does not stay in the address bar
         return self._file("index.html")
 
     async def static(self, request: Request) -> Response:
-        """One file of the page."""
+        """Return one static file of the page."""
         return self._file(request.path_params["name"])
 
     def _file(self, name: str) -> Response:
@@ -112,7 +113,7 @@ class Console:
         return Response(self._files[name], media_type=mimetypes.guess_type(name)[0])
 
     async def about(self, _request: Request) -> Response:
-        """What the page must know of the stack."""
+        """Return what the page needs about the stack: its name, region, parameter schema and price."""
         stack = self.stack
         return JSONResponse(
             {
@@ -128,19 +129,19 @@ class Console:
         )
 
     async def summary(self, _request: Request) -> Response:
-        """The state of the whole stack."""
+        """Return the summary of the whole stack."""
         return JSONResponse((await self.feed.known()).summary())
 
     async def jobs(self, request: Request) -> Response:
-        """One page of cards."""
+        """Return one page of cards."""
         query = request.query_params
         limit = int(number_of(query.get("limit") or "60", "limit", 1, PAGE_LIMIT))
         wanted = filter_of(request, self.stack.clock())
         known, begins = await self.feed.known(), query.get("cursor") or None
-        event = self.feed.events.last  # of which the effects are known
+        event = self.feed.events.last  # the cards include the effects of this event
         back_to, total = None, None
         try:
-            # Where not all records are known, the indexes lead from page to page, and nobody counts them all.
+            # If the table has more records than were read, pages come from the indexes, without a total.
             if "/" not in (begins or "/") or (known.cut and begins is None):
                 page = await self.feed.page(wanted.wanted(), limit, begins)
                 found, cursor, back_to = page.records, page.cursor, page.back_to
@@ -161,7 +162,7 @@ class Console:
         )
 
     async def job(self, request: Request) -> Response:
-        """The timeline of one job."""
+        """Return one job's card, timeline and explanation."""
         found = await in_thread(timeline, self.stack, request.path_params["job_id"])
         known = await self.feed.known()
         explanation = found.explanation
@@ -179,7 +180,7 @@ class Console:
         )
 
     async def events(self, request: Request) -> Response:
-        """What changes, as it changes."""
+        """Stream changes as server-sent events."""
         last = re.fullmatch(r"\d{1,15}", request.headers.get("last-event-id", ""))
         return EventSourceResponse(self._events(int(last[0]) if last else None), ping=15)
 
@@ -192,7 +193,7 @@ class Console:
     # ---- pictures ----------------------------------------------------------------------------------------------------
 
     async def picture(self, request: Request) -> Response:
-        """One image of a job."""
+        """Return one image of a job."""
         query = request.query_params
         what, size = query.get("what", "output"), query.get("size", "thumb")
         if size not in (*SIZES, "original"):
@@ -211,7 +212,7 @@ class Console:
         return Response(picture.data, media_type=picture.content_type, headers=headers)
 
     async def sheet(self, request: Request) -> Response:
-        """A character's contact sheet."""
+        """Return a character's contact sheet."""
         character, known = request.path_params["character"], await self.feed.known()
         records = list(known.records.values())
         if known.cut:
@@ -219,7 +220,7 @@ class Console:
         data = await self._decode(sheet, self.pictures, records, character)
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
 
-    # ---- what several share ------------------------------------------------------------------------------------------
+    # ---- helpers -----------------------------------------------------------------------------------------------------
 
     async def _record(self, job_id: str) -> AnyRecord:
         record = (await self.feed.known()).records.get(job_id) or await in_thread(self.stack.record, job_id)
@@ -235,7 +236,7 @@ class Console:
 
 
 def _error(_request: Request, exc: Exception) -> Response:
-    """Every error is one clear sentence."""
+    """Return the response for an error: a JSON object with one sentence in `error`."""
     if isinstance(exc, HTTPException):
         return JSONResponse({"error": exc.detail}, exc.status_code, headers=exc.headers)
     if isinstance(exc, Lost):
@@ -248,7 +249,7 @@ def _error(_request: Request, exc: Exception) -> Response:
 
 
 def create_app(console: Console, token: str, port: int, code: str = "") -> ASGIApp:
-    """A console on a port of this machine, for whoever has the token; `code` is good for it once."""
+    """Return the console's ASGI app for a port of this machine. `Auth` explains `token` and `code`."""
     kinds: tuple[type[Exception], ...] = (HTTPException, OpsError, *AWS_ERRORS, Exception)
     app = Starlette(routes=console.routes(), lifespan=console.lifespan, exception_handlers=dict.fromkeys(kinds, _error))
     return Auth(app, token, port, code)

@@ -1,4 +1,4 @@
-"""The results of jobs as one ZIP file, made while it is sent: memory does not grow with it."""
+"""The results of jobs as one ZIP file. It is streamed, so memory does not grow with its size."""
 
 import json
 import zipfile
@@ -14,12 +14,12 @@ from posedrop.contract.upload_layout import slug
 
 CHUNK = 1024 * 1024
 NAME = 80
-"""Characters of a name in the file."""
+"""The most characters of each part of a file name."""
 LIST, MISSING = "jobs.json", "missing.txt"
 
 
 class _Pipe:
-    """Takes what is written, until it is taken away. It cannot be sought: so the sizes stand behind each file."""
+    """Buffers written bytes until `take` returns them. It cannot seek, so `zipfile` writes each size after its file."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -34,21 +34,22 @@ class _Pipe:
         return self._written
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Do nothing: there is no other buffer."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is nothing to close."""
 
     def take(self) -> bytes:
-        taken = b"".join(self._parts)
+        """Return the bytes that were written since the last call."""
+        data = b"".join(self._parts)
         self._parts.clear()
-        return taken
+        return data
 
 
 def archive(stack: Stack, records: Iterable[AnyRecord]) -> Iterator[bytes]:
-    """Yield a ZIP of the images that some jobs have made, in folders by character, with a list of the jobs.
+    """Yield the bytes of a ZIP file with the jobs' images, in a folder for each character, and a list of the jobs.
 
-    What cannot be read is named in `missing.txt`. Errors of AWS other than that pass as botocore's.
+    Images that no longer exist are listed in `missing.txt`. Raises botocore's ClientError for other errors of S3.
     """
     pipe = _Pipe()
     listed: list[dict[str, object]] = []
@@ -62,7 +63,7 @@ def archive(stack: Stack, records: Iterable[AnyRecord]) -> Iterator[bytes]:
             for number, output in enumerate(record.outputs, 1):
                 name = _name(record, number, str(output["key"]), taken)
                 try:
-                    answer = stack.client("s3").get_object(Bucket=output["bucket"], Key=output["key"])
+                    response = stack.client("s3").get_object(Bucket=output["bucket"], Key=output["key"])
                 except ClientError as exc:
                     if exc.response["Error"]["Code"] not in GONE:
                         raise
@@ -70,8 +71,8 @@ def archive(stack: Stack, records: Iterable[AnyRecord]) -> Iterator[bytes]:
                     continue
                 files.append(name)
                 entry = zipfile.ZipInfo(name, _date(record))
-                entry.file_size = answer["ContentLength"]
-                with answer["Body"] as body, target.open(entry, "w") as file:
+                entry.file_size = response["ContentLength"]
+                with response["Body"] as body, target.open(entry, "w") as file:
                     while chunk := body.read(CHUNK):
                         file.write(chunk)
                         yield pipe.take()
@@ -83,7 +84,7 @@ def archive(stack: Stack, records: Iterable[AnyRecord]) -> Iterator[bytes]:
 
 
 def _name(record: Record, number: int, key: str, taken: set[str]) -> str:
-    """A name of its own in the ZIP that every system takes: character, pose and, where needed, more."""
+    """Return a unique, portable file name: character, pose and, if needed, a number and part of the job id."""
     folders = [slug(part, NAME) for part in record.character.split("/")]
     ending = key.rpartition(".")[2]
     stem = slug(record.pose, NAME) + (f"-{number}" if len(record.outputs) > 1 else "")

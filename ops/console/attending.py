@@ -1,4 +1,4 @@
-"""The routes of what is asked of a person: dead letters, undelivered events, pauses; and what was paid."""
+"""The routes for problems that need a person (dead letters, undelivered events, pauses), and for costs."""
 
 from dataclasses import asdict
 from typing import Any
@@ -23,9 +23,9 @@ ACTIONS = {"redrive": redrive_letters, "discard": discard_letters}
 
 
 class Attending:
-    """The routes of one stack's console that say and do what is asked of a person.
+    """The routes of one stack's console that list problems and act on them.
 
-    `patient` is the stack by clients that wait long: the sweep takes minutes.
+    `patient` is the stack with clients of long timeouts, because the sweep takes minutes.
     """
 
     def __init__(self, stack: Stack, patient: Stack, feed: Feed) -> None:
@@ -34,7 +34,7 @@ class Attending:
         self._feed = feed
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all of these routes."""
         post = ["POST"]
         return [
             Route("/api/problems", self.problems),
@@ -46,18 +46,18 @@ class Attending:
         ]
 
     async def problems(self, _request: Request) -> Response:
-        """What somebody must see to; a pause is part of the summary."""
+        """Return the problems that need a person. A pause is not listed: the summary has it."""
         found = await in_thread(problems, self._stack)
         return JSONResponse(
             [{"what": problem.what, "step": problem.next_step, "action": problem.action} for problem in found]
         )
 
     async def dead_letters(self, _request: Request) -> Response:
-        """The dead letters, each with what it is and whether it helps to send it again."""
+        """Return the dead letters, each with what it is and whether redriving will help."""
         return JSONResponse([asdict(letter) for letter in await in_thread(list_letters, self._stack)])
 
     async def act_on_letters(self, request: Request) -> Response:
-        """Send some dead letters again, or discard them."""
+        """Redrive or discard some dead letters."""
         act = ACTIONS.get(request.path_params["action"])
         if act is None:
             raise HTTPException(404, "there is no such action")
@@ -65,11 +65,11 @@ class Attending:
         return JSONResponse({"messages": await in_thread(act, self._stack, wanted)})
 
     async def redrive_events(self, _request: Request) -> Response:
-        """See to the events that could not be delivered."""
+        """Redrive the events that could not be delivered."""
         return JSONResponse({"events": await in_thread(actions.redrive_events, self._patient)})
 
     async def resume(self, _request: Request) -> Response:
-        """End a pause of the whole account before its time: the next job is the probe."""
+        """End a pause of the account early. The next job is the probe."""
         await in_thread(self._resume)
         return JSONResponse({})
 
@@ -81,7 +81,7 @@ class Attending:
         breaker.change(lambda state: (state.resumed(now), None))
 
     async def costs(self, _request: Request) -> Response:
-        """What the jobs that are known cost, by character and by month, the dearest and the newest first."""
+        """Return what the known jobs cost: by character, the most expensive first, and by month, the newest first."""
         known = await self._feed.known()
         records = list(known.records.values())
         found: dict[str, Any] = {name: sum_costs(only_jobs(records), name, 0.0) for name in GROUPS}

@@ -1,4 +1,4 @@
-"""Keeps everybody else out: the console acts with the operator's credentials, and any page may send it requests."""
+"""Authenticates requests. The console acts with the operator's credentials, and any web page can send it requests."""
 
 import secrets
 from http.cookies import CookieError, SimpleCookie
@@ -23,11 +23,12 @@ READS = ("GET", "HEAD")
 
 
 class Auth:
-    """Lets only those requests through that the operator's own browser makes from this page.
+    """Passes on only requests that the operator's own browser makes from the console's page.
 
-    A page elsewhere that a browser has open may send requests here, under a name of its own that leads to this
-    machine too: so the Host and the Origin count, and the token of this start that only the operator has. A
-    browser that is opened is given `code` instead, which is good once: everybody here may read its command line.
+    Other pages in the same browser can send requests to this port, even under a domain that resolves to 127.0.0.1
+    (DNS rebinding). Therefore Host and Origin are checked, and a cookie must hold `token`, which is new at each start.
+    A browser that the console opens gets `code` instead of the token. It works once, because other users of the machine
+    can read the browser's command line.
     """
 
     def __init__(self, app: ASGIApp, token: str, port: int, code: str = "") -> None:
@@ -38,32 +39,32 @@ class Auth:
         self._cookie = f"posedrop-{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer or pass on one request (ASGI 3)."""
+        """Refuse, redirect or pass on one request (ASGI 3)."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            answer = self._refusal(scope) or self._entrance(scope) or self._app
-            await answer(scope, receive, _secured(send))
+            respond = self._refusal(scope) or self._sign_in(scope) or self._app
+            await respond(scope, receive, _secured(send))
         else:
             await send({"type": "websocket.close", "code": 1008})
 
     def _refusal(self, scope: Scope) -> Response | None:
-        """The response to what comes from elsewhere; None if nothing speaks against it."""
+        """Return a refusal if the request comes from another site, or None."""
         headers = Headers(scope=scope)
         if headers.getlist("host") not in ([host] for host in self._hosts):
             return _refuse(scope, "This address is not the console's.")
         origin = headers.getlist("origin")
         if origin and origin != [f"http://{headers['host']}"]:
-            return _refuse(scope, "Another page asked for this.")
+            return _refuse(scope, "The request comes from another page.")
         if scope["method"] not in READS and not origin and headers.get("sec-fetch-site") != "same-origin":
-            return _refuse(scope, "It is not said which page asked for this.")
+            return _refuse(scope, "The request does not say which page it comes from.")
         return None
 
-    def _entrance(self, scope: Scope) -> Response | None:
-        """Take the token, or what is good for it, from the address into a cookie; refuse the others. None: come in."""
+    def _sign_in(self, scope: Scope) -> Response | None:
+        """Set the cookie if the URL has the token or the code. Return None if the cookie is valid, or a refusal."""
         query = parse_qs(scope["query_string"].decode("latin-1"))
-        atop = scope["path"] == "/" and scope["method"] == "GET"
-        if atop and (
+        is_page = scope["path"] == "/" and scope["method"] == "GET"
+        if is_page and (
             any(map(self._is_token, query.get("token", []))) or any(map(self._is_code, query.get("code", [])))
         ):
             response = RedirectResponse("/", 303)
@@ -85,7 +86,7 @@ class Auth:
 
 def _cookie(headers: Headers, name: str) -> str:
     for header in headers.getlist("cookie"):
-        # One foreign cookie that cannot be read must not hide ours.
+        # Each by itself: another site's malformed cookie must not hide ours.
         for part in header.split(";"):
             try:
                 found = SimpleCookie(part.strip()).get(name)
@@ -103,7 +104,7 @@ def _refuse(scope: Scope, why: str) -> Response:
 
 
 def _secured(send: Send) -> Send:
-    """Every response carries the headers, errors too."""
+    """Return a `send` that adds the security headers to every response, errors included."""
 
     async def secured(message: Message) -> None:
         if message["type"] == "http.response.start":

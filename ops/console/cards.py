@@ -1,4 +1,4 @@
-"""A record as the page shows it, and which of them it asks for. Pure."""
+"""Cards: a job as the page shows it, and which jobs a page of cards has. Pure."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ _STATUSES = {
     "failed": Status.FAILED,
 }
 ETA_STEP = 10
-"""Seconds: an expected time that moves by less makes no new version of a card."""
+"""Seconds. A card is sent again only if its expected send time moves by about this much."""
 
 _FAILURES = {
     "InvalidInput": "refused before sending",
@@ -45,16 +45,16 @@ _DEFERRALS: dict[str | None, str] = {
     ReasonCode.SERVER_FAULT: "the provider failed",
     ReasonCode.EARLIER_REQUEST: "looked up before it is paid",
     ReasonCode.UNAVAILABLE: "the provider cannot be reached",
-    ReasonCode.AWS: "AWS cannot answer",
+    ReasonCode.AWS: "AWS is unavailable",
 }
-"""Why one job alone is deferred."""
+"""The headline of a job that is deferred alone, by its reason code."""
 
 
 # ---- one card --------------------------------------------------------------------------------------------------------
 
 
 def state(record: AnyRecord) -> str:
-    """Where a record stands, one of STATES. A job that succeeded is delivering until it is notified."""
+    """Return a record's state, one of STATES. A job that succeeded is `delivering` until it is notified."""
     match record.status:
         case Status.SUBMITTED:
             return "running"
@@ -65,14 +65,14 @@ def state(record: AnyRecord) -> str:
 
 
 def can_retry(record: AnyRecord) -> bool:
-    """Whether a new attempt may be asked for. One that would be in vain is refused with the reason."""
+    """Return whether the page offers a retry. A retry that cannot work is refused later, with the reason."""
     return record.status is Status.FAILED
 
 
 def card(record: AnyRecord, situation: Situation, send_at: float | None = None) -> dict[str, Any]:
-    """All that a card shows; `send_at` is when a queued job is sent (seconds since the epoch), as far as that is known.
+    """Return all that a card shows. `send_at` is when a queued job will be sent (seconds since the epoch), if known.
 
-    What moves all of them at once, how long jobs take and a pause, is in the summary and not here.
+    The typical duration and a pause change all cards at once. Therefore they are in the summary, not in the cards.
     """
     why = _explained(record, situation)
     found: dict[str, Any] = {
@@ -96,7 +96,7 @@ def card(record: AnyRecord, situation: Situation, send_at: float | None = None) 
 
 def _explained(record: AnyRecord, situation: Situation) -> Explanation | None:
     """Why a job waits or failed; None where the card says enough."""
-    # The sentence on a queued job is read where it is shown alone: each time it would ask for its place.
+    # A card of a queued job has no sentence, because that would query its place in line. The job's view has it.
     if record.status is Status.SUCCEEDED or (record.status is Status.QUEUED and not is_refused(record)):
         return None
     why = explain_record(record, replace(situation, subject="It"))
@@ -106,7 +106,7 @@ def _explained(record: AnyRecord, situation: Situation) -> Explanation | None:
 
 
 def _of_waiting(waiting: WaitingRecord) -> dict[str, Any]:
-    """What only waiting uploads have on a card, and for the rest what a job has that does not know it yet."""
+    """Return the part of a card that only waiting uploads have, with a new job's values for the rest."""
     unknown = ("submitted_at", "completed_at", "width", "height", "prompt", "seed", "seconds", "error", "metrics")
     return {
         **dict.fromkeys(unknown),
@@ -119,7 +119,7 @@ def _of_waiting(waiting: WaitingRecord) -> dict[str, Any]:
 
 
 def _of_job(record: Record) -> dict[str, Any]:
-    """What only a job has on a card."""
+    """Return the part of a card that only a job has."""
     first = record.outputs[0] if record.outputs else {}
     return {
         "missing": [],
@@ -140,13 +140,13 @@ def _of_job(record: Record) -> dict[str, Any]:
 
 
 def prepared(record: Record) -> dict[str, list[str]]:
-    """What was done to a job's images before they were sent, by "face" and "pose", where anything was."""
+    """Return what `prepare` changed in a job's images, by "face" and "pose". Unchanged images are left out."""
     found = {name: stored.get("prepared") for name, stored in record.inputs.items()}
     return {name: list(prepared["what"]) for name, prepared in found.items() if prepared}
 
 
 def stack_of(record: Record) -> str:
-    """What the variants of a pose have in common: the picture of the pose, or its name where that is not known."""
+    """Return the key under which the page stacks variants: character and the SHA-256 or else the name of the pose."""
     pose = record.inputs.get("pose", {}).get("sha256")
     seed = record.parameters.get("seed")
     return f"{record.character}/{pose or record.pose.removesuffix(f'-{seed}')}"
@@ -157,7 +157,7 @@ def _text_of(time: float | None) -> str | None:
 
 
 def aspect(record: AnyRecord, situation: Situation, send_at: float | None = None) -> tuple[str, int | None]:
-    """What of a card may change by itself: where it differs, the card is another one."""
+    """Return the part of a card that changes while its record does not. If it differs, the card is sent again."""
     return _headline(record, situation, send_at), _step(send_at)
 
 
@@ -167,7 +167,11 @@ def _step(send_at: float | None) -> int | None:
 
 def _headline(record: AnyRecord, situation: Situation, send_at: float | None) -> str:
     if record.status is Status.WAITING:
-        return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "held up"
+        return (
+            f"waits for {' and '.join(f'a {what}' for what in record.missing)}"
+            if record.missing
+            else "cannot be read yet"
+        )
     match state(record):
         case "queued":
             deferred = record.deferred_until is not None and record.deferred_until > situation.now
@@ -200,8 +204,10 @@ def _digest(value: object) -> str:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which jobs are asked for; what is empty does not matter. `since`: of the last change, in seconds since
-    the epoch."""
+    """Which jobs a page shows. Empty fields do not filter.
+
+    `since`: the earliest time of the last change, in seconds since the epoch.
+    """
 
     character: str = ""
     states: frozenset[str] = field(default_factory=frozenset)
@@ -209,14 +215,14 @@ class Filter:
     since: float = ALWAYS
 
     def wanted(self) -> Wanted:
-        """What to ask the indexes for, where not all records are known."""
+        """Return the query to the table's indexes, used when not all records are known."""
         statuses = [status for name, status in _STATUSES.items() if name in self.states]
         unfinished = bool(self.states) and not self.states & {"done", "failed"}
         also = self.fits if self.states or self.text else None
         return Wanted(self.character, statuses, self.since, unfinished=unfinished, also=also)
 
     def fits(self, record: AnyRecord) -> bool:
-        """Whether a job is asked for."""
+        """Return whether a job passes the filter."""
         return (
             record.updated_at >= self.since
             and (not self.character or record.character == self.character)
@@ -235,23 +241,23 @@ def _text(record: AnyRecord) -> str:
 def page(
     records: Iterable[AnyRecord], wanted: Filter, limit: int, cursor: str | None = None
 ) -> tuple[list[AnyRecord], str | None, int]:
-    """One page of the records that are asked for, the newest first, the next page's cursor, and how many fit in all.
+    """Return one page of the records that pass the filter, the next page's cursor, and how many pass in all.
 
-    Raises ValueError if the cursor is none.
+    The newest records come first. Raises ValueError if the cursor is malformed.
     """
     before = parse_cursor(cursor) if cursor else None
-    fitting = sorted((record for record in records if wanted.fits(record)), key=newest, reverse=True)
-    rest = [record for record in fitting if before is None or newest(record) < before]
-    return rest[:limit], cursor_after(rest[limit - 1]) if len(rest) > limit else None, len(fitting)
+    passing = sorted((record for record in records if wanted.fits(record)), key=newest, reverse=True)
+    rest = [record for record in passing if before is None or newest(record) < before]
+    return rest[:limit], cursor_after(rest[limit - 1]) if len(rest) > limit else None, len(passing)
 
 
 def cursor_after(record: AnyRecord) -> str:
-    """The cursor of the page that begins after a record."""
+    """Return the cursor of the page that begins after a record."""
     return f"{rfc3339(record.updated_at)}/{record.job_id}"
 
 
 def parse_cursor(cursor: str) -> tuple[float, str]:
-    """The time and the id of the record that a page begins after. Raises ValueError if it is no cursor."""
+    """Return the time and the id in a cursor: of the record that the page begins after. Raises ValueError."""
     updated_at, slash, job_id = cursor.partition("/")
     if not slash or not updated_at or not job_id:
         raise ValueError(f"no page begins at {cursor}")
@@ -259,6 +265,6 @@ def parse_cursor(cursor: str) -> tuple[float, str]:
 
 
 def characters(records: Iterable[AnyRecord]) -> list[dict[str, Any]]:
-    """All characters by their names, and how many jobs each has."""
+    """Return all characters, sorted by name, with their numbers of jobs."""
     counts = Counter(record.character for record in records)
     return [{"name": name, "jobs": counts[name]} for name in sorted(counts, key=str.casefold)]

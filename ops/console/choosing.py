@@ -1,4 +1,4 @@
-"""The routes of a selection: which jobs fit, their results as a ZIP, their contact sheet."""
+"""The routes of a selection of jobs: its cards, its results as a ZIP file, and its contact sheet."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ from ops.stack import Stack
 from posedrop.aws.record import AnyRecord, only_jobs
 
 MOST = 1000
-"""Jobs of a selection."""
+"""The most jobs of a selection."""
 KEPT = 50
-"""Selections that are remembered."""
+"""How many selections are remembered."""
 INDEX_PAGE = 200
 
 
 def filter_of(request: Request, now: float) -> cards.Filter:
-    """Which jobs a query asks for. Raises HTTPException."""
+    """Return the filter that a request's query describes. Raises HTTPException."""
     query = request.query_params
     states = frozenset(name for name in query.get("state", "").split(",") if name)
     if not states <= set(cards.STATES):
@@ -44,7 +44,7 @@ def filter_of(request: Request, now: float) -> cards.Filter:
 
 
 class Choosing:
-    """The routes of one stack's console that act on many jobs and send nothing."""
+    """The routes of one stack's console that read many jobs at once."""
 
     def __init__(self, stack: Stack, feed: Feed, pictures: Pictures) -> None:
         self._stack = stack
@@ -54,7 +54,7 @@ class Choosing:
         self._decoders = anyio.CapacityLimiter(2)
 
     def routes(self) -> list[Route]:
-        """All of them."""
+        """Return all of these routes."""
         return [
             Route("/api/ids", self.ids),
             Route("/api/selection", self.select, methods=["POST"]),
@@ -63,7 +63,7 @@ class Choosing:
         ]
 
     async def ids(self, request: Request) -> Response:
-        """The cards of all jobs that fit, the newest MOST of them."""
+        """Return the cards of the jobs that pass the filter, the newest MOST of them."""
         wanted, known = filter_of(request, self._stack.clock()), await self._feed.known()
         if known.cut:
             found: list[AnyRecord] = []
@@ -79,7 +79,7 @@ class Choosing:
         return JSONResponse([known.card(record) for record in found])
 
     async def select(self, request: Request) -> Response:
-        """Remember a selection: an address cannot hold hundreds of ids."""
+        """Store a selection and return its id, because a URL cannot hold hundreds of job ids."""
         selection = uuid4().hex
         self._selections[selection] = texts(await read_body(request), "jobs", MOST)
         while len(self._selections) > KEPT:
@@ -89,12 +89,12 @@ class Choosing:
     async def _records(self, request: Request) -> Sequence[AnyRecord]:
         chosen = self._selections.get(request.path_params["selection"])
         if chosen is None:
-            raise NotFound("this selection is not known any more: select the jobs again")
+            raise NotFound("this selection was forgotten: select the jobs again")
         found = await in_thread(Records(self._stack).get, chosen)
         return [found[job_id] for job_id in chosen if job_id in found]
 
     async def zip(self, request: Request) -> Response:
-        """The results as a ZIP file, while it is made."""
+        """Stream the results as a ZIP file."""
         records = await self._records(request)
         if not any(record.outputs for record in only_jobs(records)):
             raise NotFound("none of these jobs has a result")
@@ -102,7 +102,7 @@ class Choosing:
         return StreamingResponse(archive(self._stack, records), media_type="application/zip", headers=headers)
 
     async def sheet(self, request: Request) -> Response:
-        """A contact sheet of the selection."""
+        """Return a contact sheet of the selection."""
         records = await self._records(request)
         title = many(len(records), "job")
         make: Any = partial(sheet_of, self._pictures, records, title)

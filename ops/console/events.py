@@ -1,4 +1,4 @@
-"""Numbered events for every page that is open."""
+"""Numbered events, sent to all open pages."""
 
 import json
 from collections import deque
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import anyio
 
 KEPT = 4000
-"""Events for pages that come back."""
+"""How many events are kept for pages that reconnect."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One event as the pages get it: `data` is JSON."""
+    """One server-sent event. `data` is JSON."""
 
     id: int
     name: str
@@ -21,7 +21,7 @@ class Event:
 
 
 class Events:
-    """Numbered events, the last ones kept, so that a page that was away gets what it missed. For one event loop."""
+    """Publishes numbered events. The last ones are kept for pages that reconnect. Use it in one event loop."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept: deque[Event] = deque(maxlen=kept)
@@ -32,19 +32,19 @@ class Events:
         self.on_open: Callable[[], None] = lambda: None
 
     def publish(self, name: str, data: object) -> None:
-        """Send an event to all pages."""
+        """Send an event to all open pages."""
         self.last += 1
         self._kept.append(Event(self.last, name, json.dumps(data, ensure_ascii=False)))
         self._news.set()
         self._news = anyio.Event()
 
     def close(self) -> None:
-        """Let all pages go."""
+        """End all streams."""
         self._closed = True
         self._news.set()
 
     async def follow(self, after: int | None = None) -> AsyncIterator[Event]:
-        """All events after one, as they come, until it is closed; `reset` where some of them are not kept any more."""
+        """Yield all events after `after`, until `close`. Yield `reset` if some of them are no longer kept."""
         self.pages += 1
         self.on_open()
         try:

@@ -1,6 +1,6 @@
-"""What changes, as it changes: what is known of the stack, and an event for every page that is open.
+"""Keeps what is known of the stack up to date, and publishes each change to all open pages.
 
-While no page is open nothing is read.
+While no page is open, nothing is read.
 """
 
 import logging
@@ -18,32 +18,33 @@ from ops.inspect.records import Page, Wanted
 from ops.stack import Stack
 
 READ_SECONDS = 1.0
-"""From the beginning of a reading of what changed to that of the next, while a page is open."""
+"""From the start of one reading to the start of the next, while a page is open."""
 REST_SECONDS = 0.2
-"""Between two readings at least, however long one takes."""
+"""The shortest pause between two readings."""
 WHOLE_SECONDS = 30.0
+"""The shortest time from one whole reading to the next."""
 WHOLE_SHARE = 0.05
-"""Of the time at most, spent on reading a large table as a whole."""
+"""The largest share of the time that whole readings may take. With a large table they are therefore rarer."""
 SUMMARY_SECONDS = 2.0
-"""Between two summaries that differ: some of it is nothing but the time."""
+"""The shortest time between two summaries, because part of a summary changes with the clock alone."""
 WATCH_SECONDS = 120.0
-"""How long a character is watched after an upload: a job that is refused ends too soon for the index to show it."""
+"""How long a character is watched after an upload. A refused job ends too soon to be seen in the sparse indexes."""
 EXPECT_SECONDS = 600.0
-"""How long the jobs of an upload are read by their ids: a large one takes as long."""
+"""How long the jobs of an upload are read by their ids: as long as a large upload takes."""
 READ_DEADLINE = 8.0
-"""Seconds after which a reading is given up: the stack hangs."""
+"""Seconds after which a reading is abandoned because the stack hangs."""
 PATIENCE = 1.0
-"""Seconds that a request waits for a new reading before it is answered with what is known."""
+"""Seconds that a request waits for a new reading. After that it gets what is known."""
 
 log = logging.getLogger(__name__)
 
 
 class Unreachable(OpsError):
-    """The stack does not answer, and nothing was ever read of it."""
+    """The stack does not respond, and nothing of it was read yet."""
 
 
 class Feed:
-    """Keeps what is known of a stack up to date while a page is open, and sends the pages what changes."""
+    """Reads a stack while a page is open, and publishes changes as events."""
 
     def __init__(self, stack: Stack, clock: Callable[[], float] = time.monotonic) -> None:
         self._stack = stack
@@ -51,7 +52,7 @@ class Feed:
         self._clock = clock
         self._known: Known | None = None
         self._read_at = self._summarized_at = self._whole_due = -1e9
-        self._took = 0.0  # seconds of the last reading
+        self._took = 0.0  # duration of the last reading, in seconds
         self._reading = False
         self._wanted, self._done = anyio.Event(), anyio.Event()
         self._characters: dict[str, float] = {}
@@ -63,23 +64,26 @@ class Feed:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Whether the stack answers."""
+        """Whether the stack responds, and the error if it does not."""
         return {"connected": self.error is None, "error": self.error}
 
     async def page(self, wanted: Wanted, limit: int, cursor: str | None) -> Page:
-        """One page of all records that there are. Raises ValueError if the cursor is none; errors of AWS pass."""
+        """Return one page of records from the indexes.
+
+        Raises ValueError if the cursor is malformed, and botocore's errors.
+        """
         return await to_thread.run_sync(self._reader.page, wanted, limit, cursor)
 
     def expect(self, job_ids: Iterable[str]) -> None:
-        """Read these jobs by their ids for a while: they were uploaded."""
+        """Read these jobs by their ids for EXPECT_SECONDS, after an upload."""
         self._expected |= dict.fromkeys(job_ids, self._stack.clock())
 
     def watch(self, character: str) -> None:
-        """Read a character's newest jobs for a while: something was uploaded."""
+        """Read a character's newest jobs for WATCH_SECONDS, after an upload."""
         self._characters[character] = self._stack.clock()
 
     async def run(self) -> None:
-        """Read while a page is open, and when somebody asks. Endless: whatever goes wrong is published."""
+        """Read in a loop while a page is open, or when a request asks. Never ends: errors are published as events."""
         while True:
             self._reading, self._wanted = True, anyio.Event()
             began = self._clock()
@@ -93,17 +97,17 @@ class Feed:
                 await self._wanted.wait()
 
     async def known(self) -> Known:
-        """Return what is known, two readings old at most if the stack answers. Raises Unreachable if it never did."""
+        """Return what is known, at most two readings old if the stack responds. Raises Unreachable if it never did."""
         if self._clock() - self._read_at > 2 * max(READ_SECONDS, self._took):
             self._want()
             with anyio.move_on_after(PATIENCE if self._known else None):
                 await self._done.wait()
         if self._known is None:
-            raise Unreachable(self.error or "the stack was not read yet")
+            raise Unreachable(self.error or "the stack was not read yet: try again")
         return self._known
 
     def _want(self) -> None:
-        """Read now; a reading that is under way is new enough."""
+        """Start a reading, unless one is running."""
         if not self._reading:
             self._wanted.set()
 
@@ -117,16 +121,16 @@ class Feed:
             self._publish(known)
             self._whole_due = whole_due
         except TimeoutError:
-            self._publish_error(f"the stack did not answer within {READ_DEADLINE:g} seconds")
+            self._publish_error(f"the stack did not respond within {READ_DEADLINE:g} seconds")
         except AWS_ERRORS as exc:
             self._publish_error(sentence(exc))
         except Exception as exc:
-            # Nothing that one record holds may end the feed.
+            # The content of one record must not end the feed.
             log.exception("the stack could not be read")
             self._publish_error(f"a fault of the console: {type(exc).__name__}; its terminal says more.")
 
     def _read(self) -> tuple[Known, float]:
-        """Return what is known now, and when to read the whole again."""
+        """Read, and return what is known and when the next whole reading is due."""
         began = self._clock()
         if self._known is None or began >= self._whole_due:
             known = self._reader.whole(self._known)
@@ -134,19 +138,21 @@ class Feed:
         return self._reader.changes(self._known, dict(self._characters), list(self._expected)), self._whole_due
 
     def _publish_error(self, what: str) -> None:
-        # What happens in the meantime is in no index any more.
+        # Jobs that end during the outage leave the sparse indexes, so only a whole reading finds them.
         self._whole_due = self._clock()
         self._publish_state(what)
 
     def _publish_state(self, error: str | None) -> None:
-        news = (error is None) != (self.error is None)
+        changed = (error is None) != (self.error is None)
         self.error = error
-        if news:
+        if changed:
             self.events.publish("state", self.state)
 
     def _publish(self, known: Known) -> None:
-        # All that may go wrong is done before anything is published.
-        news = self._news(self._known, known) if self._known else []  # at first no page can have seen anything
+        # The events are made first: if that fails, nothing is published.
+        news = (
+            self._news(self._known, known) if self._known else []
+        )  # after the first reading there is nothing to compare
         self._known = known
         self._publish_state(None)
         for name, data in news:

@@ -1,8 +1,8 @@
-"""What a page can be shown: the newest records of the table, read as a whole or as they change.
+"""What the console knows of the table: the newest records, read as a whole or only what changed.
 
-To read the whole takes long, so it is rare. In between the sparse indexes say which records stand elsewhere than
-before. Those that are paid for stand where they are until they are notified: they are read each time. However many
-records there are, some thousands are read at most; the page asks the indexes for the older ones.
+A whole reading takes long, so it is rare. Between two of them, the sparse indexes show which records changed their
+place. A record that is paid for keeps its place until it is notified; such records are read every time. At most a few
+thousand records are kept, whatever the table's size. The page reads older ones from the indexes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,19 +23,25 @@ from posedrop.aws.record_reader import BATCH
 from posedrop.aws.record_table import PAID
 
 WATCHED = 100
-"""Jobs of a watched character that are read, the newest."""
+"""How many jobs of a watched character are read, the newest first."""
 QUEUE_SECONDS = 5.0
-"""Between two counts of the upload queue's messages."""
+"""From one count of the upload queue's messages to the next."""
 UNFINISHED = (*QUEUED, *SENT, *WAITING)
 
 
 @dataclass(frozen=True)
 class Known:
-    """What was read, all of it at one time. `send_times` of queued jobs: seconds since the epoch.
+    """The result of one reading.
 
-    `aspects`: what of the cards may change by itself. `queue`: how many messages the upload queue has. `cut`: there are
-    more records than were read. `unreadable`: the ids of those that this version cannot read. `counted`: how many there
-    are in states of which not all were read. `forgotten`: ids that are not known any more, though they are there.
+    - `records`: the records that were read, by job id.
+    - `unfinished`: the places of unfinished jobs in the sparse indexes, by job id.
+    - `send_times`: when queued jobs will be sent, in seconds since the epoch.
+    - `aspects`: the part of each card that changes while its record does not.
+    - `queue`: the number of messages on the upload queue.
+    - `cut`: whether the table has more records than were read.
+    - `unreadable`: the ids of records that this version cannot read.
+    - `counted`: the number of jobs in each state that was not read completely.
+    - `forgotten`: ids of records that exist but are too old to be kept here.
     """
 
     situation: Situation
@@ -50,11 +56,11 @@ class Known:
     forgotten: frozenset[str] = frozenset()
 
     def card(self, record: AnyRecord) -> dict[str, Any]:
-        """The card of a record."""
+        """Return the card of a record."""
         return cards.card(record, self.situation, self.send_times.get(record.job_id))
 
     def summary(self) -> dict[str, Any]:
-        """The summary of all of them."""
+        """Return the summary of all records."""
         return {
             **summary(self.records.values(), self.situation, self.queue, self.counted),
             "cut": len(self.records) if self.cut else None,
@@ -63,7 +69,7 @@ class Known:
 
 
 class TableReader:
-    """Reads a stack's table. Its methods wait for AWS: they belong in a thread. AWS's errors pass."""
+    """Reads a stack's table. Its methods block, so call them in a thread. They raise botocore's errors."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -74,12 +80,12 @@ class TableReader:
         self._queue, self._queue_due = 0, 0.0
 
     def page(self, wanted: Wanted, limit: int, cursor: str | None) -> Page:
-        """One page of the records that are wanted, of all that there are. Raises ValueError if the cursor is none."""
+        """Return one page of the wanted records from the indexes. Raises ValueError if the cursor is malformed."""
         return self._records.page(wanted, limit, cursor)
 
     def whole(self, known: Known | None) -> Known:
-        """Read the newest records, and what is unfinished."""
-        unfinished = self._unfinished()  # before the records: what changes in between is seen by the next reading
+        """Read the newest records and all unfinished ones."""
+        unfinished = self._unfinished()  # before the records, so that the next reading sees what changes in between
         self._unreadable.clear()
         found, cut = self._records.recent()
         records = {record.job_id: record for record in found}
@@ -87,7 +93,7 @@ class TableReader:
         self._count(unfinished)
         forgotten: frozenset[str] = frozenset()
         if known and cut:
-            # What was removed from the newest ones is gone; what is older is not known any more.
+            # A record that is missing was deleted, or is older than the newest ones and only forgotten.
             oldest = found[WINDOW // 2 - 1].created_at if len(found) >= WINDOW // 2 else ALWAYS
             lost = {job_id for job_id in known.records if job_id not in records}
             forgotten = frozenset(job_id for job_id in lost if known.records[job_id].created_at < oldest)
@@ -95,7 +101,7 @@ class TableReader:
         return self._known(records, unfinished, cut, forgotten)
 
     def _count(self, unfinished: Mapping[str, str]) -> None:
-        """Count what is too many to be read."""
+        """Count the queued and the waiting jobs, where they are too many to be read."""
         self._counted = {
             state: self._records.count(places)
             for state, places in (("queued", QUEUED), ("waiting", WAITING))
@@ -103,9 +109,10 @@ class TableReader:
         }
 
     def changes(self, known: Known, characters: Mapping[str, float], expected: Iterable[str] = ()) -> Known:
-        """Read what changed. `characters` are read beside the index, each since a time (seconds).
+        """Read only what changed.
 
-        `expected` are jobs that an upload will make: they are read by their ids.
+        `characters` are watched: their jobs that changed since the given time (seconds since the epoch) are read, too.
+        `expected` are the ids of jobs that an upload will make; they are read by their ids.
         """
         unfinished = self._unfinished()
         changed = {
@@ -118,14 +125,14 @@ class TableReader:
         records = {job_id: record for job_id, record in known.records.items() if job_id not in changed} | read
         for character, since in characters.items():
             for record in self._records.page(Wanted(character), WATCHED).records:
-                # This index may be behind the table.
+                # This index is eventually consistent: it may have an older version of the record.
                 before = records.get(record.job_id)
                 if record.updated_at >= since and (before is None or before.updated_at < record.updated_at):
                     records[record.job_id] = record
         return self._known(records, unfinished, known.cut)
 
     def _get(self, job_ids: Iterable[str]) -> dict[str, AnyRecord]:
-        """Read records by their ids, a few batches at a time: hundreds may be in flight."""
+        """Read records by their ids, a few batches at a time, because there may be hundreds."""
         ids = list(job_ids)
         batches = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
         return {
@@ -171,19 +178,19 @@ class TableReader:
 
 
 def _is_over(record: AnyRecord | None) -> bool:
-    """Whether nothing more happens to a job by itself."""
+    """Return whether a job has ended and is notified."""
     if record is None or record.status is Status.WAITING:
         return False
     return record.ended and record.notified_at is not None
 
 
 def _number(unfinished: Mapping[str, str], key: str) -> int:
-    """How many stand at a place."""
+    """Return how many jobs an index key has."""
     return sum(place.startswith(f"{key} ") for place in unfinished.values())
 
 
 def differences(before: Known, after: Known) -> tuple[list[AnyRecord], list[str]]:
-    """The records whose cards are other ones now, the oldest change first, and the ids of those that are gone."""
+    """Return the records whose cards changed, the oldest change first, and the ids of the deleted records."""
     changed = [
         record
         for job_id, record in after.records.items()

@@ -1,4 +1,4 @@
-"""The images of jobs: read from the buckets, checked before they are served, made smaller once."""
+"""The images of jobs: read from the buckets, checked before they are served, and reduced once."""
 
 import io
 import threading
@@ -27,23 +27,23 @@ SIZES = {"thumb": 480, "large": 1600}
 BYTE_LIMIT = 128 * 1024 * 1024
 CACHE_BYTES = 128 * 1024 * 1024
 FAILURE_BYTES = 4096
-"""Of the cache, for what cannot be shown: it is not read and decoded again and again."""
+"""What an image that cannot be shown counts in the cache. It is cached, so that it is not decoded again."""
 LARGE = 4_000_000
-"""Pixels of which one image is decoded at a time: its bytes may be a thousandth of what it takes in memory."""
+"""Images with more pixels are decoded one at a time, because decoding may need a thousand times the file's size."""
 WEBP_PIXELS = 40_000_000
-"""Its decoder takes 16 bytes for each."""
+"""The most pixels of a WebP: its decoder needs 16 bytes of memory for each."""
 QUALITY = 82
 SENT = {"face-sent": "face", "pose-sent": "pose"}
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "BMP")
 
 
 class NoPicture(OpsError):
-    """What is stored is no whole picture within the limits: it is not served."""
+    """The stored object is no complete picture within the limits, so it is not served."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """One stored image. `version` is its version id, or, where the bucket keeps none, empty."""
+    """One stored image. `version` is its version id, or empty if the bucket is not versioned."""
 
     bucket: str
     key: str
@@ -53,7 +53,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that was checked. The type is of its bytes."""
+    """An image that was checked. The content type was read from its bytes."""
 
     data: bytes
     content_type: str
@@ -62,7 +62,7 @@ class Picture:
 
 
 class Pictures:
-    """The images of one stack. Its methods read from S3 and decode: they belong in a thread.
+    """The images of one stack. Its methods read from S3 and decode, so call them in a thread.
 
     Raises NotFound and NoPicture; other errors of S3 pass as botocore's ClientError.
     """
@@ -75,7 +75,7 @@ class Pictures:
         self._bytes = 0
 
     def source(self, record: AnyRecord, what: str, number: int = 1) -> Source:
-        """Where a job's face, pose or output (counted from 1) lies; face-sent and pose-sent are as they were sent.
+        """Return where a job's face, pose or output (counted from 1) is stored. face-sent and pose-sent are as sent.
 
         Waiting uploads have a face or a pose only.
         """
@@ -92,7 +92,7 @@ class Pictures:
         return found
 
     def _present(self, waiting: WaitingRecord, what: str) -> Source | None:
-        """Where the face or pose of waiting uploads lies in the bucket now: no job has read it yet."""
+        """Return where the face or pose of waiting uploads is in the bucket now, because no job has read it yet."""
         if what not in ("face", "pose"):
             return None
         files = self._stack.uploads.files(waiting.character, waiting.pose)
@@ -100,13 +100,13 @@ class Pictures:
         return Source(self._stack.uploads.name, listed.key, listed.etag) if listed else None
 
     def get(self, source: Source, size: str) -> Picture:
-        """The image, made smaller unless `size` is original. Whoever asks for what is being made waits for it."""
+        """Return the image, reduced unless `size` is "original". Simultaneous calls for one image make it once."""
         if size not in SIZES:
             return self._read(source)
         return self._made_once((source, size), lambda: self._smaller(self._read(source), SIZES[size]))
 
     def staged(self, staged: LocalFile, size: str) -> Picture:
-        """The same of a file that is not uploaded yet: upright, as it will be sent."""
+        """Return a file that is not uploaded yet, reduced and upright."""
 
         def make() -> Picture:
             return self._smaller(checked("the file", staged.read()), SIZES[size])
@@ -157,22 +157,22 @@ class Pictures:
         if source.etag:
             which["IfMatch"] = f'"{source.etag.strip(chr(34))}"'
         try:
-            answer = self._stack.client("s3").get_object(Bucket=source.bucket, Key=source.key, **which)
+            response = self._stack.client("s3").get_object(Bucket=source.bucket, Key=source.key, **which)
         except ClientError as exc:
             if exc.response["Error"]["Code"] in GONE:
                 raise NotFound(f"{source.key} does not exist any more") from exc
             raise
-        with answer["Body"] as body:
-            if answer["ContentLength"] > BYTE_LIMIT:
-                raise NoPicture(f"{source.key} has {answer['ContentLength']} bytes, more than are shown")
+        with response["Body"] as body:
+            if response["ContentLength"] > BYTE_LIMIT:
+                raise NoPicture(f"{source.key} has {response['ContentLength']} bytes, more than are shown")
             return checked(source.key, body.read())
 
 
 def checked(name: str, data: bytes) -> Picture:
-    """The picture in these bytes. Raises NoPicture if they are no whole image within the limits."""
+    """Check an image's bytes and return the picture. Raises NoPicture if it is incomplete or beyond the limits."""
     content = contents.content_of(data[: contents.HEAD_BYTES], name)
     if content.type and content.type not in contents.SENT:
-        return _other(name, data, content.type)
+        return _convertible(name, data, content.type)
     try:
         info = images.check(data)
     except BadImage as exc:
@@ -182,8 +182,8 @@ def checked(name: str, data: bytes) -> Picture:
     return Picture(data, info.content_type, info.extension, info.width * info.height)
 
 
-def _other(name: str, data: bytes, kind: contents.Type) -> Picture:
-    """A picture of a type that is converted before it is sent."""
+def _convertible(name: str, data: bytes, kind: contents.Type) -> Picture:
+    """Return a picture of a type that is converted before it is sent. Raises NoPicture."""
     try:
         with _open(data) as image:
             size = image.size
@@ -195,9 +195,9 @@ def _other(name: str, data: bytes, kind: contents.Type) -> Picture:
 
 
 def _open(data: bytes) -> Image.Image:
-    """Open a picture of any type that is taken; HEIC where its decoder is installed."""
+    """Open a picture of any accepted type; HEIC only if its decoder is installed."""
     try:
-        import pi_heif  # type: ignore[import-untyped]  # here: it may be missing where only this page runs
+        import pi_heif  # type: ignore[import-untyped]  # imported here, because it is optional
     except ImportError:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     pi_heif.register_heif_opener(thumbnails=False)
@@ -205,7 +205,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def file_name(record: AnyRecord, what: str, number: int, picture: Picture) -> str:
-    """What a downloaded image is called, in ASCII."""
+    """Return the file name of a downloaded image, in ASCII."""
     counted = f"{what}-{number}" if what == "output" else what
     return f"{slug(record.job_id, 100)}-{counted}.{picture.extension}"
 
@@ -215,11 +215,11 @@ def _stored(stored: Mapping[str, Any]) -> Source:
 
 
 def _smaller(picture: Picture, side: int) -> Picture:
-    """A WebP of at most `side` pixels; an animation is still."""
+    """Return a WebP of at most `side` pixels a side: of an animation, the first frame."""
     try:
         with _open(picture.data) as image:
-            image.draft("RGB", (side, side))  # a large JPEG is not decoded whole
-            # Before anything copies it; what has no colours of its own or is transparent would be copied for that, too.
+            image.draft("RGB", (side, side))  # decodes a large JPEG at a lower resolution
+            # Reduce first: `convert` copies the image, and so does LANCZOS if it is transparent. NEAREST does not.
             if image.mode in ("RGB", "L"):
                 image.thumbnail((side, side), Image.Resampling.LANCZOS)
             else:

@@ -1,4 +1,4 @@
-"""What several routes share: reading a request's body and numbers, and calling what waits in a thread."""
+"""Helpers of several routes: they read a request's body and query, and call blocking functions in a thread."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,18 +10,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 BODY_BYTES = 4 * 1024 * 1024
-"""Of a request in JSON: it may describe thousands of files."""
+"""The most bytes of a request's JSON. It may describe thousands of files."""
 
 R = TypeVar("R")
 
 
 async def in_thread(function: Callable[..., R], *arguments: Any) -> R:
-    """Call what waits for AWS or for the disk."""
+    """Call a function that blocks (AWS, disk) in a thread, and return its result."""
     return await to_thread.run_sync(partial(function, *arguments))
 
 
 async def read_body(request: Request) -> dict[str, Any]:
-    """The JSON object that a request holds. Raises HTTPException."""
+    """Return the JSON object in a request's body. Raises HTTPException."""
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
@@ -37,15 +37,15 @@ async def read_body(request: Request) -> dict[str, Any]:
 
 
 def agreed_price(body: Mapping[str, Any]) -> float:
-    """The price in USD that a request agrees to. Raises HTTPException."""
+    """Return the price in USD that a request agrees to. Raises HTTPException."""
     usd = body.get("usd")
     if not isinstance(usd, int | float) or isinstance(usd, bool):
-        raise HTTPException(400, "it is not said at which price")
+        raise HTTPException(400, "usd is the price that was agreed to, a number")
     return usd
 
 
 def texts(body: Mapping[str, Any], name: str, most: int) -> list[str]:
-    """A list of texts in a body, each once. Raises HTTPException."""
+    """Return a list of texts in a body, without duplicates. Raises HTTPException."""
     found = body.get(name)
     if not isinstance(found, list) or not found or not all(isinstance(text, str) for text in found):
         raise HTTPException(400, f"{name} is a list of texts")
@@ -55,7 +55,7 @@ def texts(body: Mapping[str, Any], name: str, most: int) -> list[str]:
 
 
 def number_of(text: str, name: str, least: float, most: float) -> float:
-    """A number of a query. Raises HTTPException."""
+    """Return a number of a query. Raises HTTPException if it is out of range or not a number."""
     try:
         found = float(text)
     except ValueError:

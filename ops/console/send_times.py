@@ -1,4 +1,4 @@
-"""When each queued job is probably sent. Pure."""
+"""Estimates when each queued job will be sent. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -11,15 +11,15 @@ from posedrop.aws.record import AnyRecord, Status
 def send_times(
     records: Iterable[AnyRecord], situation: Situation, line: Sequence[str] = (), *, whole: bool = True
 ) -> dict[str, float]:
-    """When queued jobs are sent (seconds since the epoch), by their ids; one of which that is not known is left out.
+    """Return when queued jobs will be sent (seconds since the epoch), by job id. Jobs without an estimate are left out.
 
-    `line` are the first places in line, in their order; `whole`: there are no others. A dispatched job has its time.
-    The jobs in line follow in their order, one interval after the other, from where the gate has a free time. A
-    deferred job stands in line again at its time, and goes then or later.
+    A dispatched job has its reserved time. Jobs in line get the gate's free times in their order, one interval apart. A
+    deferred job returns to the line at the end of its deferral, and is sent then or later. `line` has the first places
+    in line, in order; `whole` says that these are all.
     """
     queued = [record for record in records if record.status is Status.QUEUED]
     found = {record.job_id: record.send_at for record in queued if record.send_at}
-    # A job may have come that the index does not show yet.
+    # The index is eventually consistent: add the places of new records.
     places = sorted({*line, *(str(record.place) for record in queued if record.stands == IN_LINE)} if whole else line)
     for record in queued:
         number = bisect_left(places, str(record.place))

@@ -1,4 +1,4 @@
-"""What the page sends: characters with their plans, new attempts, and jobs once more with other parameters."""
+"""Reads what the page asks for: new jobs and their plans, retries, and existing jobs with other parameters."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -30,11 +30,11 @@ MOST_SEEDS = 8
 UNKNOWN = "SubmitOutcomeUnknown"
 
 
-# ---- what is asked for -----------------------------------------------------------------------------------------------
+# ---- the request -----------------------------------------------------------------------------------------------------
 
 
 def described(body: Mapping[str, Any]) -> list[Described]:
-    """The characters that the page describes: one, or a list of them. Raises Refused."""
+    """Return the characters that a request describes: one, or a list of them. Raises Refused."""
     given = body.get("characters", [body])
     if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
         raise Refused("the characters are a list of objects")
@@ -60,7 +60,7 @@ def _described(given: Mapping[str, Any]) -> Described:
 
 
 def drops(staging: Staging, stack: Stack, body: Mapping[str, Any]) -> list[Drop]:
-    """What is asked for, laid out. Raises Lost and Refused."""
+    """Return the requested characters with their files and object keys. Raises Lost and Refused."""
     wanted = described(body)
     parameters = body.get("parameters") or {}
     if not isinstance(parameters, dict):
@@ -69,11 +69,11 @@ def drops(staging: Staging, stack: Stack, body: Mapping[str, Any]) -> list[Drop]
     return [lay_out(each, files, parameters, stack) for each in wanted]
 
 
-# ---- what would become of it -----------------------------------------------------------------------------------------
+# ---- the plan --------------------------------------------------------------------------------------------------------
 
 
 def summary(planned: Sequence[Plan], layout: UploadLayout) -> list[dict[str, Any]]:
-    """The planned jobs as the page shows them; those that nobody asked for only if they are made again."""
+    """Return the requested jobs for the page, and other jobs of the characters if the upload makes them again."""
     return [
         {
             "character": job.character,
@@ -94,7 +94,7 @@ def summary(planned: Sequence[Plan], layout: UploadLayout) -> list[dict[str, Any
 
 
 def _problems(job: PlannedJob, layout: UploadLayout) -> str:
-    """What is wrong with a pose's files. The row is the pose's: only of other files it is said which they are."""
+    """Return what is wrong with a pose's files. The row names the pose, so only other files are named here."""
 
     def shown(problem: Problem) -> str:
         own = problem.file and layout.parse(problem.file).kind in (FileKind.POSE, FileKind.POSE_FILE)
@@ -103,17 +103,17 @@ def _problems(job: PlannedJob, layout: UploadLayout) -> str:
     return "; ".join(map(shown, job.problems))
 
 
-# ---- once more -------------------------------------------------------------------------------------------------------
+# ---- retries and variants --------------------------------------------------------------------------------------------
 
 
 def ask_retry(stack: Stack, job_id: str) -> tuple[actions.Retry, str]:
-    """The new attempt that would begin, and what to ask before. Raises NotFound and Refused."""
+    """Return the new attempt that would begin, and the question to ask first. Raises NotFound and Refused."""
     (wanted,) = actions.plan_retries(stack, [job_id])
     record = stack.record(job_id)
-    said = explain_record(record, Situation.of(stack)).sentence if record else ""
+    explained = explain_record(record, Situation.of(stack)).sentence if record else ""
     return wanted, (
-        f"{said} Begin attempt {wanted.attempt}? It costs {usd(wanted.usd)} at most: a result that is still at the "
-        "provider is not paid for again."
+        f"{explained} Begin attempt {wanted.attempt}? It costs {usd(wanted.usd)} at most: a result that the provider "
+        "still has is not paid for again."
     )
 
 
@@ -127,7 +127,7 @@ class Retries:
 
 
 def plan_retries(stack: Stack, job_ids: Sequence[str]) -> Retries:
-    """The new attempts of all jobs among some that have failed; of the others nothing is said."""
+    """Plan new attempts of the failed jobs among the given ones. Other jobs are ignored."""
     retries: list[actions.Retry] = []
     refused: list[str] = []
     for record in Records(stack).get(job_ids).values():
@@ -142,7 +142,7 @@ def plan_retries(stack: Stack, job_ids: Sequence[str]) -> Retries:
 
 @dataclass(frozen=True)
 class Pair:
-    """The pictures of a job, as far as they can be read, and the character that they would be uploaded for."""
+    """The readable pictures of a job, and the character under which they would be uploaded."""
 
     character: str
     face: Named | None
@@ -151,10 +151,10 @@ class Pair:
 
 
 def pair(stack: Stack, staging: Staging, record: AnyRecord) -> Pair:
-    """Keep a job's face and pose for a new upload.
+    """Stage a job's face and pose for a new upload.
 
-    Where the character has another face by now they are uploaded for a character of their own: under its name the old
-    face would make all its poses again. Errors of AWS pass as botocore's.
+    If the character has another face now, the pair is uploaded under a new character. Under the old name, the old face
+    would make all of the character's poses again. Raises botocore's errors.
     """
     found = {kind: _kept(stack, staging, record, kind) for kind in (FileKind.FACE, FileKind.POSE)}
     face, pose = found[FileKind.FACE], found[FileKind.POSE]
@@ -166,7 +166,7 @@ def pair(stack: Stack, staging: Staging, record: AnyRecord) -> Pair:
         data = stack.uploads.read(now, UPLOAD_LIMIT).data
         if staging.get([face.sha256])[face.sha256].read() != data:
             character = f"{record.character}-{face.sha256[:4]}"
-            note = f"{record.character} has another face by now: this is made as {character}"
+            note = f"{record.character} has another face now: this is made as {character}"
     return Pair(character, face, pose, note)
 
 
@@ -187,9 +187,9 @@ def _kept(stack: Stack, staging: Staging, record: AnyRecord, kind: FileKind) -> 
 
 
 def once_more(stack: Stack, staging: Staging, record: AnyRecord, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Describe the same face and pose with other seeds, as the page describes what is chosen.
+    """Describe a job's face and pose with other seeds, in the form of a request's `characters`.
 
-    Each is a pose of its own, so that the old job stays what it is. Raises Refused; errors of AWS pass as botocore's.
+    Each seed gets a pose name of its own, so that the old job does not change. Raises Refused, and botocore's errors.
     """
     found = pair(stack, staging, record)
     if not found.face or not found.pose:
@@ -200,17 +200,17 @@ def once_more(stack: Stack, staging: Staging, record: AnyRecord, seeds: Sequence
 
 
 def check_new(planned: Plan) -> None:
-    """Raise Refused unless all jobs that were asked for are new ones."""
+    """Raise Refused unless all requested jobs are new."""
     for job in planned.asked:
         if job.outcome is not Outcome.NEW:
-            raise Refused(why_not_new(job) or "it makes no new job")
+            raise Refused(why_not_new(job) or "this makes no new job")
 
 
 def edit(stack: Stack, staging: Staging, records: Sequence[AnyRecord], names: Mapping[str, set[str]]) -> dict[str, Any]:
-    """Describe jobs as the page describes what is chosen, so that they can be changed and sent again.
+    """Describe jobs in the form of a request's `characters`, so that the page can change them and send them again.
 
-    `names` are the poses that each character has. What was made keeps its name: a changed job gets the next free one.
-    Errors of AWS pass as botocore's.
+    `names` are the pose names of each character. A job that has a result keeps its name, and its changed copy gets the
+    next free one. Raises botocore's errors.
     """
     characters: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
@@ -245,7 +245,7 @@ def _all_parameters(record: AnyRecord) -> dict[str, Any]:
 
 
 def _without_seed(record: AnyRecord) -> str:
-    """The name of a pose, without the seed that a variant of it has at its end."""
+    """Return a pose's name, without the seed at the end of a variant's name."""
     return record.pose.removesuffix(f"-{_all_parameters(record).get('seed')}")
 
 
@@ -257,7 +257,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def seeds_of(body: Mapping[str, Any]) -> list[int] | None:
-    """The seeds that a request names, or new ones as many as it asks for; None if it is not clear."""
+    """Return the seed that a request names, or `count` random ones. Return None if either value is invalid."""
     seed, number = body.get("seed"), body.get("count", 1)
     if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_SEEDS:
         return None

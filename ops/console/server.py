@@ -1,4 +1,4 @@
-"""Serves the console on this machine."""
+"""Serves the console on 127.0.0.1."""
 
 import os
 import secrets
@@ -16,7 +16,7 @@ from ops.stack import Stack
 
 
 class Server(uvicorn.Server):
-    """Serves a stack's console on a port of this machine: quietly, since its log would hold the token."""
+    """Serves a stack's console on a local port. There is no access log, because it would contain the token."""
 
     def __init__(self, stack: Stack, token: str, port: int, code: str = "") -> None:
         self.console = Console(stack)
@@ -28,18 +28,18 @@ class Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop at the first Ctrl-C. A second one changes nothing: uvicorn would leave out the orderly end."""
+        """Stop at the first Ctrl-C. Ignore a second one, which would make uvicorn skip the shutdown."""
         if not self.should_exit:
             super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams of events, which have no end of their own, and then all else."""
+        """End the event streams, which never end by themselves, then shut down."""
         self.console.feed.events.close()
         await super().shutdown(sockets)
 
 
 def serve(stack: Stack, port: int = 0, *, open_browser: bool = True, say: Callable[[str], None] = print) -> None:
-    """Serve the console on 127.0.0.1 until it is interrupted; `say` is called with the address. Raises OSError."""
+    """Serve the console on 127.0.0.1 until it is interrupted. Calls `say` with the URL. Raises OSError if it cannot."""
     token, code = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     with closing(socket.socket()) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -47,7 +47,7 @@ def serve(stack: Stack, port: int = 0, *, open_browser: bool = True, say: Callab
         port = listener.getsockname()[1]
         address = f"http://127.0.0.1:{port}/"
         server = Server(stack, token, port, code)
-        listener.listen()  # the browser may be faster than the server
+        listener.listen()  # now, because the browser may connect before the server runs
         say(f"{address}?token={token}")
         if open_browser and _has_screen():
             webbrowser.open(f"{address}?code={code}")
@@ -56,5 +56,5 @@ def serve(stack: Stack, port: int = 0, *, open_browser: bool = True, say: Callab
 
 
 def _has_screen() -> bool:
-    """Whether a browser would open a window: one in the terminal would take its place."""
+    """Return whether a browser would open in a window. A text browser would block the terminal."""
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

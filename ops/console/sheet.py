@@ -1,4 +1,4 @@
-"""Contact sheets: face, pose and each output of the jobs that are done."""
+"""Contact sheets: face, pose and each output of the jobs that succeeded."""
 
 import io
 import textwrap
@@ -11,21 +11,21 @@ from ops.inspect.records import newest
 from posedrop.aws.record import AnyRecord, Record, Status
 
 ROWS = 40
-"""The most outputs on a sheet: it is one picture in memory. A character's newest come first."""
+"""The most outputs on a sheet, because a sheet is one picture in memory. A character's newest come first."""
 DETAIL = 110
 """Characters of a prompt that fit on a line."""
 TITLE = 60
 
 
 def sheet(pictures: Pictures, records: Iterable[AnyRecord], character: str) -> bytes:
-    """A character's sheet as PNG. Raises NotFound if there is nothing to show; errors of S3 pass."""
+    """Draw a character's sheet as PNG. Raises NotFound if there is nothing to show, and botocore's errors."""
     title = textwrap.shorten(character, TITLE, placeholder="...") or character[:TITLE]
     found = sorted((record for record in records if record.character == character), key=newest, reverse=True)
     return sheet_of(pictures, found, title)
 
 
 def sheet_of(pictures: Pictures, records: Iterable[AnyRecord], title: str) -> bytes:
-    """A sheet of the results of some jobs, in their order, as PNG. Raises NotFound if there is nothing to show."""
+    """Draw the results of some jobs, in their order, as PNG. Raises NotFound if there is nothing to show."""
     done = [record for record in records if record.status is Status.SUCCEEDED]
     one = len({record.character for record in done}) <= 1
     rows: list[Row] = []
@@ -48,7 +48,7 @@ def _both(record: Record) -> str:
 
 
 def _row(pictures: Pictures, record: Record, number: int, name: str) -> Row | None:
-    """One output; None if one of the three images is not there, or none."""
+    """Return the row of one output, or None if one of its three images is missing or invalid."""
     try:
         face, pose, output = (
             io.BytesIO(pictures.get(pictures.source(record, what, number), "thumb").data)

@@ -1,4 +1,4 @@
-"""What the page sent, kept on disk until it is uploaded: so that each file comes once, however often it is planned."""
+"""Files from the page, kept on disk until they are uploaded. Thus the page sends each file once, for all plans."""
 
 import shutil
 import tempfile
@@ -14,25 +14,25 @@ from posedrop.contract.images import UPLOAD_LIMIT
 
 STAGED_BYTES = 20 * 1024**3
 DISK_SHARE = 0.5
-"""Of the free disk, that staged files may take."""
+"""The share of the free disk space that staged files may take."""
 
 
 class Lost(OpsError):
-    """Files of a drop are not kept any more: the page has to send them again."""
+    """Staged files were removed, so the page must send them again."""
 
     def __init__(self, hashes: list[str]) -> None:
-        super().__init__("the files are not kept any more: choose them again")
+        super().__init__("the console no longer has these files: choose them again")
         self.hashes = hashes
 
 
 class TooLarge(OpsError):
-    """A file has more bytes than an upload may have."""
+    """A file is larger than an upload may be."""
 
 
 class Staging:
-    """Files by the SHA-256 of their bytes, in a directory of its own; where they grow too many, the oldest go.
+    """Stores files by their SHA-256 in a temporary directory. Over the limit, the oldest files are removed.
 
-    What is pinned is being uploaded, and stays.
+    Files that are being uploaded are pinned, and are not removed.
     """
 
     def __init__(self, limit: int = STAGED_BYTES) -> None:
@@ -49,7 +49,7 @@ class Staging:
         self._directory.cleanup()
 
     async def receive(self, chunks: AsyncIterator[bytes]) -> Path:
-        """Write a file as it comes, and return where it is. Raises TooLarge; the memory does not grow with it."""
+        """Stream a file to disk, and return its path. Raises TooLarge."""
         size = 0
         with tempfile.NamedTemporaryFile(dir=self._root, delete=False) as file:
             path = Path(file.name)
@@ -65,13 +65,13 @@ class Staging:
         return path
 
     def put(self, data: bytes) -> LocalFile:
-        """Keep a file that is in memory."""
+        """Store a file that is in memory."""
         with tempfile.NamedTemporaryFile(dir=self._root, delete=False) as file:
             file.write(data)
         return self.keep(Path(file.name))
 
     def keep(self, path: Path) -> LocalFile:
-        """Take over a file of the directory, and say what is in it. Reads it once: this belongs in a thread."""
+        """Store a file that `receive` wrote, and return its description. Reads the file, so call it in a thread."""
         staged = examine(path)
         kept = self._root / staged.sha256
         path.replace(kept)
@@ -88,7 +88,7 @@ class Staging:
         return found
 
     def get(self, hashes: Iterable[str]) -> dict[str, LocalFile]:
-        """The files with these hashes. Raises Lost."""
+        """Return the files with these hashes. Raises Lost."""
         with self._lock:
             wanted = list(dict.fromkeys(hashes))
             lost = [name for name in wanted if name not in self._files]
@@ -97,12 +97,12 @@ class Staging:
             return {name: self._files[name] for name in wanted}
 
     def pin(self, hashes: Iterable[str]) -> None:
-        """Keep files until they are released."""
+        """Protect files from removal until they are released."""
         with self._lock:
             self._pinned.update(hashes)
 
     def release(self, hashes: Iterable[str]) -> None:
-        """Let files go that were pinned, unless another upload has them."""
+        """Remove pinned files, unless another upload has pinned them, too."""
         with self._lock:
             for name in hashes:
                 self._pinned[name] -= 1

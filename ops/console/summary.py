@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ops.console import cards
-from ops.inspect.health import pause_of, rate_of
+from ops.inspect.health import Rate, pause_of, rate_of
 from ops.inspect.records import is_refused
 from ops.inspect.situation import Situation
 from ops.inspect.timeline import seconds_to_result
@@ -16,17 +16,18 @@ from posedrop.contract.times import epoch
 from posedrop.gate.poll_schedule import Latency, next_wait
 
 DURATIONS = 100
+"""How many of the last jobs' durations the page shows."""
 LATE = 0.95
-"""The share of the last jobs that were found sooner than one that takes longer than usual."""
+"""A job is late if it takes longer than this share of the last jobs."""
 
 
 def summary(
     records: Iterable[AnyRecord], situation: Situation, queue: int = 0, counted: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
-    """What the page shows above the cards. Durations are seconds, amounts USD.
+    """Return what the page shows above the cards. Durations are in seconds, amounts in USD.
 
-    `counted`: how many are in a state of which not all records are known. `queue`: how many messages the upload queue
-    has: uploads that are to be read.
+    `queue` is the number of messages on the upload queue: uploads that `intake` has not read. `counted` has the number
+    of jobs in each state that was not read completely.
     """
     every = list(records)
     states = Counter(map(cards.state, every))
@@ -50,7 +51,6 @@ def summary(
     if pause:
         seconds = round(max(0.0, epoch(pause.until) - situation.now), 1)
         paused = {"reason": pause.reason, "seconds": seconds, "step": pause.next_step, "account": bool(pause.cause)}
-    limit = rate.requests_per_minute
     return {
         "backlog": states["queued"],
         "arriving": queue,
@@ -58,7 +58,7 @@ def summary(
         "running": states["submitting"] + states["running"] + states["delivering"],
         "waiting": states["waiting"],
         "refused": refused,
-        "use": {"taken": rate.taken, "limit": limit, "percent": round(100 * rate.taken / limit, 1) if limit else 0.0},
+        "use": _use(rate),
         "pause": paused,
         "typical_seconds": situation.typical_seconds,
         "late_seconds": late_seconds(situation.latency),
@@ -72,8 +72,15 @@ def summary(
     }
 
 
+def _use(rate: Rate) -> dict[str, float]:
+    """Return the use of the rate limit in the coming minute: the reserved calls, the limit, and the percentage."""
+    limit = rate.requests_per_minute
+    percent = round(100 * rate.taken / limit, 1) if limit else 0.0
+    return {"taken": rate.taken, "limit": limit, "percent": percent}
+
+
 def late_seconds(latency: Latency) -> float:
-    """After how many seconds a job takes longer than usual: a job's end is seen at the next look only."""
+    """Return after how many seconds a job is late. One wait is added, because only a poll discovers a job's end."""
     lately = sorted(latency.tenths)
     seconds = lately[min(len(lately) - 1, int(len(lately) * LATE))] / 10
     return seconds + next_wait(seconds, latency)

@@ -1,5 +1,6 @@
-"""Plan an upload of local files, from folders, a list, or single names: what each file would become, what is wrong
-with it, and which files would be uploaded. Nothing is sent here.
+"""Plan an upload of local files, which are named singly, by folders or by a list. Nothing is sent here.
+
+The plan says which job each picture would make, what is wrong with it, and which files would be uploaded.
 """
 
 import os
@@ -24,7 +25,7 @@ from posedrop.contract.upload_layout import FileKind, UploadLayout
 
 READERS = 4
 """Files that are read at the same time."""
-LEFT = (Outcome.REFUSED, Outcome.KNOWN, Outcome.WAITING)
+NOT_UPLOADED = (Outcome.REFUSED, Outcome.KNOWN, Outcome.WAITING)
 """Outcomes that are not uploaded: jobs that would be refused or wait, and jobs that exist already."""
 
 
@@ -43,8 +44,10 @@ class Problem:
 class Batch:
     """Characters with their pictures, and the files that make no job.
 
-    files: by the names that `characters` uses. parameters: override those in job files. left_out: files that are not
-    used as a pose. side: the number of files that programs leave beside others.
+    - files: by the names that `characters` uses.
+    - parameters: they override those in job files.
+    - left_out: files that are not used as a pose.
+    - side: the number of side files, which programs leave beside others.
     """
 
     characters: list[Described] = field(default_factory=list)
@@ -248,7 +251,7 @@ def _files(drops: Sequence[Drop], planned: Sequence[Plan]) -> dict[str, File]:
     ]
     if not making:
         return {}
-    return accepted([drop for drop, _ in making], [plan for _, plan in making], float("inf"), LEFT)
+    return accepted([drop for drop, _ in making], [plan for _, plan in making], float("inf"), NOT_UPLOADED)
 
 
 def _item(job: PlannedJob, described: Described, drop: Drop) -> Item:

@@ -22,7 +22,7 @@ class Cursor:
 
 
 def cursor_after(places: Sequence[Place] | None, key: dict[str, Any]) -> str:
-    """Return the cursor of the page that begins after a key of an index; `places` None: of the index of days."""
+    """Return the cursor of the page that begins after a key of an index. Without `places` it is the index of days."""
     index, name, _ = places[0] if places else (DAY_INDEX, "day", "")
     if places:
         index, name, _ = next(place for place in places if key.get(place[1], {}).get("S") == place[2])

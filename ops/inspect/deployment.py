@@ -21,8 +21,8 @@ def _old(stack: Stack) -> list[Problem]:
     deployed = stack.outputs.get("Version")
     if deployed is not None and numbers(deployed) >= numbers(VERSION):
         return []
-    said = f"version {deployed}" if deployed else "a version without a number"
-    return [Problem(f"the stack is {said}, this clone is {VERSION}", "sam build && sam deploy")]
+    running = f"version {deployed}" if deployed else "a version without a number"
+    return [Problem(f"the stack is {running}, this clone is {VERSION}", "sam build && sam deploy")]
 
 
 def numbers(version: str) -> tuple[int, ...]:

@@ -60,8 +60,9 @@ class Described:
 class Drop:
     """The chosen files of one character, laid out as an upload: by their keys, in order.
 
-    `rules`: the schema of its job files. `poses`: keys by pose names. `refused`: the files that have no place, and
-    why.
+    - rules: the schema of its job files.
+    - poses: keys by pose names.
+    - refused: the files that cannot be uploaded, and why.
     """
 
     folder: Folder
@@ -162,6 +163,7 @@ def total(planned: Sequence[Plan]) -> float:
 
 
 def why_not_new(job: PlannedJob) -> str | None:
+    """Return why a planned job is not a new one, or None."""
     match job.outcome:
         case Outcome.KNOWN:
             text = f"the same job exists already: {(job.status or '').lower()}"

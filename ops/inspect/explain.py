@@ -164,7 +164,7 @@ class Explainer:
         return explained
 
     def _earlier(self, character: str, pose: str, files: JobFiles, found: JobCandidate) -> Record | None:
-        """Return the newest job with the same images if no file is newer: then no further event comes. Else None."""
+        """Return the newest job with the same images, if no file is newer than the job, so that no event will come."""
         read = {kind: image.sha256 for kind, image in found.job.inputs.items()}
         newest = max(listed.modified.timestamp() for listed in files.present())
         for record in self._records.of_pose(character, pose):
@@ -189,7 +189,7 @@ class Explainer:
     def _without_record(
         self, key: str, own: Listed, upload: Upload, pose: str, files: JobFiles, found: JobCandidate
     ) -> Explanation:
-        """Explain complete files without a job: the job is not made yet, or never will be."""
+        """Explain complete files without a job: it is not made yet, or something went wrong."""
         settle, now = self._stack.seconds("SettleSeconds"), self._situation.now
         younger = later_upload(files, SourceUpload(key, own.etag.strip('"')), settle, now) or own
         left = younger.modified.timestamp() + settle - now
@@ -231,8 +231,6 @@ class Explainer:
         sentence = f"{key} is complete, but there was no event of it: it may be older than the stack."
         return Explanation(Reason.NOT_SEEN, sentence, "Upload it again.")
 
-    """Explain a key that its job does not use: another `picture` is used, or the key does not exist (any more)."""
-
     def _not_chosen(self, key: str, upload: Upload, pose: str, files: JobFiles, picture: str = "") -> Explanation:
         """Explain a key that its job does not use.
 
@@ -273,7 +271,7 @@ class Explainer:
         return str(response.get("VersionId") or "null")
 
     def _made_of(self, upload: Upload, pose: str, key: str, version: str | None) -> Record | None:
-        """Return the newest job that used an image; if the file exists, that used its present version."""
+        """Return the newest job that used an image: in its present version, if the file exists."""
         if upload.kind not in (FileKind.FACE, FileKind.POSE):
             return None
         for record in self._records.of_pose(upload.character, pose):

@@ -17,7 +17,7 @@ LATE = 120.0
 
 
 def explain_record(record: AnyRecord, situation: Situation) -> Explanation:
-    """Explain the state of a job or of waiting uploads. Reads only, through the situation, a job's place in line."""
+    """Explain the state of a job or of waiting uploads. The only thing it reads is a job's place in line."""
     match record.status:
         case Status.WAITING:
             found = _waiting(record, situation.layout)
@@ -239,9 +239,10 @@ def _job(record: Record, situation: Situation) -> str:
 
 
 def ago(time: float | None, now: float) -> str:
+    """Return ` 3 min ago`, or an empty text if the time is unknown."""
     return f" {span(now - time)} ago" if time else ""
 
 
 def clause(text: str | None) -> str:
-    """Return a foreign text as part of a sentence."""
+    """Return a text from elsewhere as part of a sentence: on one line, without its full stop."""
     return " ".join((text or "no reason was recorded").split()).rstrip(".")

@@ -32,8 +32,9 @@ _POSE_PREFIX = re.compile(r"^pose[-_. ]+", re.IGNORECASE)
 class CharacterFiles:
     """The files of one character, each as its number in the given list.
 
-    face: None if no name shows which picture is the face. poses: the pose names by the numbers of their pictures.
-    parameters: the job files by their pose; the empty name means all poses.
+    - face: None if no name shows which picture is the face.
+    - poses: the pose names, by the numbers of their pictures.
+    - parameters: the job files, by their poses. The empty name means all poses.
     """
 
     name: str

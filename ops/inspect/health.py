@@ -21,7 +21,7 @@ from posedrop.gate.breaker import Breaker, Cause
 from posedrop.gate.budget import Budget
 from posedrop.gate.credits import Credits
 from posedrop.gate.gate import GateState, Opening
-from posedrop.gate.rate_limit import RateLimit
+from posedrop.gate.rate_limit import CALLS_A_JOB, RateLimit
 from posedrop.sweep.sweeper import Ages
 
 MINUTE = 60.0
@@ -41,13 +41,11 @@ STEPS: dict[str, str] = {
 }
 """What to do for each cause of an open breaker."""
 SMALL_PLAN = 600.0
-"""Requests a minute up to which one second of a function each is enough; above it, 1.5 seconds are needed."""
+"""Requests a minute. Up to this plan, a request needs about one second of `submit`; above it, 1.5 seconds."""
 INTAKES, OTHERS = 5, 2
 """The most concurrent functions of intake, and those of dispatch and sweep."""
-CALLS_A_JOB = 3.1
-"""Calls of a job if all calls count: a submit, its polls and the result."""
 AFTER_SUBMIT_SECONDS = 1.5
-"""Seconds of poll and deliver per job, about."""
+"""About how many seconds `poll` and `deliver` run for a job."""
 CONCURRENCY_QUOTA = "L-B99A9384"
 """Lambda's concurrent executions, in Service Quotas."""
 LARGER_BUDGET = "Nothing: the job continues by itself, or within two minutes after you deploy a larger budget."
@@ -100,10 +98,12 @@ class CreditsLeft:
 
 @dataclass(frozen=True)
 class Health:
-    """The state of a whole stack. Times are RFC 3339, durations seconds. `uploads`: messages of uploads not read yet.
+    """The state of a whole stack. Times are RFC 3339, durations are in seconds.
 
-    credits: None if the provider has not reported them. alarms: the alarms that are on; None if they cannot be read.
-    version: the deployed version; None if it is older than that output.
+    - version: the deployed version, or None if the stack is too old to have that output.
+    - uploads: the number of messages about uploads that `intake` has not handled.
+    - credits: None if the provider has not reported them.
+    - alarms: the alarms that are on, or None if they cannot be read.
     """
 
     stack: str

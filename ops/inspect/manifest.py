@@ -34,7 +34,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake in a line, counted from 1; `field` is empty if it concerns the whole line."""
+    """A mistake in a line, counted from 1. `field` is empty if it concerns the whole line."""
 
     line: int
     field: str

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import PurePath
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import IO, Any, Protocol
 
 from ops.errors import Refused
 from ops.inspect.records import Records
@@ -23,9 +23,6 @@ from posedrop.contract.job import Job
 from posedrop.contract.reasons import Problem
 from posedrop.contract.upload_layout import FileKind, Folder, InvalidUploadKey, Upload, UploadLayout
 from posedrop.intake.folder import read_candidate
-
-if TYPE_CHECKING:
-    pass
 
 READERS = 8
 """Characters whose folders are read at the same time."""
@@ -44,9 +41,11 @@ class Outcome(StrEnum):
 class PlannedJob:
     """The plan of one pose: a new job, an existing job (with its status), or one that would wait or be refused.
 
-    asked: the pose was named; others share its face. problems: problems of its files, each with a code. usd: the cost.
-    request: the request to the provider, with the images by their names. changes: what is done to "face" and "pose"
-    before they are sent.
+    - asked: whether the user named the pose. Other poses share its face or job file.
+    - problems: the problems of its files, each with a code.
+    - request: the request to the provider, with the images' names in place of the images.
+    - changes: what is done to "face" and "pose" before they are sent.
+    - usd: the cost.
     """
 
     character: str
@@ -110,7 +109,7 @@ class File(Protocol):
         """Open the file, to read it in pieces."""
 
     def examined(self, key: str) -> Examined:
-        """Return its format, if it had this key."""
+        """Return what the file would be under this key."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class InMemory:
         return io.BytesIO(self.data)
 
     def examined(self, key: str) -> Examined:
-        """Return its format, if it had this key."""
+        """Return what the file would be under this key."""
         examiner = Examiner(key, self.size)
         if examiner.wants_more:
             examiner.feed(self.data)

@@ -37,7 +37,7 @@ class Kind(StrEnum):
     FOREIGN = "foreign"
     """Billed, but its images are not from this stack: another application uses the account or the key."""
     LOST_RECORD = "lost record"
-    """Billed for a job whose record does not exist any more, or has another request."""
+    """Billed for a job whose record no longer exists, or has another request."""
     BILLED_TWICE = "billed twice"
     """One attempt has several billed requests."""
     NOT_IN_HISTORY = "not in the history"
@@ -228,7 +228,7 @@ class Comparison:
         failed = (record.error or {}).get("type")
         adoptable = record.request_id is None and failed == "SubmitOutcomeUnknown" and request.attempt == record.attempt
         if past.state == "FAILED" or (not adoptable and not past.billed):
-            return None  # it failed at the provider too: nothing was paid
+            return None  # it failed at the provider, so nothing was paid
         if adoptable and (record.job_id, request.attempt) not in self._late_attempts:
             self.adoptable.append((record, request, past.request_id))
         text = f"attempt {request.attempt} had an unknown outcome; the history has it: {(past.state or '?').lower()}"

@@ -37,8 +37,8 @@ MOST_PLACES = 1_000
 QUEUED = ((LINE_INDEX, "stands", IN_LINE), (LINE_INDEX, "stands", DUE))
 SENT = ((UNFINISHED_INDEX, "unfinished", PAID), (UNFINISHED_INDEX, "unfinished", ENDED_UNSENT))
 WAITING = ((UNFINISHED_INDEX, "unfinished", INCOMPLETE),)
-"""The index places of unfinished records: an index, the name of its key, and the key. SENT: claimed jobs, and failed
-jobs that are not notified."""
+"""Where unfinished records are: an index, the name of its partition key, and the key. SENT: claimed jobs, and jobs that
+ended without a claim and are not notified."""
 PLACES: dict[str, tuple[tuple[str, str, str], ...]] = {
     **dict.fromkeys(Status, SENT),
     Status.WAITING: WAITING,
@@ -52,10 +52,11 @@ newest = attrgetter("updated_at", "job_id")
 
 @dataclass(frozen=True)
 class Wanted:
-    """A filter for records; empty fields match all. Times are seconds since the epoch, compared with
-    the last change.
+    """A filter for records. Empty fields match all records.
 
-    unfinished: only jobs that are not notified. also: a further condition.
+    - since, until: bounds of the last change, in seconds since the epoch.
+    - unfinished: only jobs that are not notified.
+    - also: a further condition.
     """
 
     character: str = ""
@@ -79,7 +80,7 @@ class Wanted:
 
     @property
     def chooses(self) -> bool:
-        """Return whether a record at those places may fail to match."""
+        """Return whether some records at these places may not match."""
         return bool(self.statuses or self.also) or (self.since, self.until) != (ALWAYS, NEVER)
 
     def fits(self, record: AnyRecord) -> bool:
@@ -130,7 +131,7 @@ class Records:
         self._reader = stack.reader(unreadable)
 
     def page(self, wanted: Wanted, limit: int, cursor: str | None = None) -> Page:
-        """Return one page of matching records after the previous page's `cursor`. Raises ValueError if it is none."""
+        """Return one page of matching records. It begins after `cursor`. Raises ValueError if that is invalid."""
         keys = self._newest_keys(wanted, parse_cursor(cursor) if cursor else None)
         step = BATCH if wanted.chooses else min(BATCH, limit + 1)
         found: list[AnyRecord] = []
@@ -164,7 +165,7 @@ class Records:
     def recent(self) -> tuple[list[AnyRecord], bool]:
         """Return the WINDOW newest records, and whether there are more.
 
-        Behind a backlog, half of them are older than it.
+        If a backlog fills them all, half of the records returned are older than the backlog.
         """
         head = next(self._walk(QUEUED[0], forward=True), None)
         found, more = self.newest(WINDOW)

@@ -1,4 +1,4 @@
-"""What explains a record, besides itself: the gate, the line, and how long jobs take."""
+"""What a job's explanation needs besides its record: the gate, the line, and how long jobs take."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,9 +19,13 @@ MOST_COUNTED = 1000
 class Situation:
     """The state that a job's explanation depends on, besides its record. `now` is in seconds since the epoch.
 
-    gate: the gate's state. opening: when the gate next lets jobs through. command: builds a command line for the
-    same stack. before: counts the jobs in line before a place, up to MOST_COUNTED. credits: the provider's remaining
-    credits, None if unknown. layout: where uploads are. subject: the beginning of sentences, if not the job's id.
+    - gate: the gate's state.
+    - opening: when the next jobs may be sent.
+    - command: builds a command line for the same stack.
+    - before: counts the jobs in line before a place, up to MOST_COUNTED.
+    - credits: the provider's remaining credits, or None if they are unknown.
+    - layout: where uploads are.
+    - subject: how a sentence calls the job, if not by its id.
     """
 
     gate: GateState
@@ -57,10 +61,7 @@ class Situation:
         )
 
     def send_time_after(self, jobs: int) -> float | None:
-        """Return when the job with so many jobs before it is sent.
-
-        None if the budget does not pay for so many.
-        """
+        """Return when a job with this many jobs before it is sent, or None if the budget does not pay for so many."""
         if jobs >= self.opening.most:
             return None
         return max(self.gate.until, self.opening.at) + jobs * self.opening.interval

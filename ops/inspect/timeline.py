@@ -53,11 +53,9 @@ class Execution:
 class Timeline:
     """Everything about a job, or about waiting uploads.
 
-    `notification` is what was published, or will be. It is None before a job's end, and before uploads are reported.
-
-    `cost_usd` is the cost of all its requests, None if one of them is unknown.
-
-    `unread` lists the missing information, with the reasons.
+    - notification: what was published, or will be. None before a job's end, and before uploads are reported.
+    - unread: what could not be read, with the reasons.
+    - cost_usd: the cost of all its requests, or None if one of them is unknown.
     """
 
     record: AnyRecord

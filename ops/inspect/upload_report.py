@@ -18,10 +18,13 @@ NOT_SENT, SENT, LEFT_OUT = "NOT_SENT", "SENT", "LEFT_OUT"
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one job. `picture`: the pose as it was named. `status`: a record's, or NOT_SENT, SENT or LEFT_OUT.
+    """The result of one job.
 
-    known: the job existed already, so it cost nothing again. cost_usd: None if unknown. images: paths, or addresses if
-    the images were not downloaded.
+    - picture: the local file of the pose, as the user named it.
+    - status: the record's status, or NOT_SENT, SENT or LEFT_OUT.
+    - known: whether the job existed already, so that it cost nothing again.
+    - cost_usd: None if it is unknown.
+    - images: paths, or S3 URIs if the images were not downloaded.
     """
 
     character: str

@@ -278,7 +278,7 @@ def test_a_stack_that_hangs_is_reported_while_the_page_goes_on(
     console.answering.clear()
     away = page.get_by_text("The stack cannot be reached.")
     expect(away).to_be_visible()
-    expect(page.get_by_text("did not answer within 3 seconds")).to_be_visible()
+    expect(page.get_by_text("did not respond within 3 seconds")).to_be_visible()
     page.get_by_role("button", name="Failed").click()
     expect(page.locator(".card")).to_have_count(1)
     expect(page.locator("#link")).to_have_attribute("data-link", "live")
@@ -286,7 +286,7 @@ def test_a_stack_that_hangs_is_reported_while_the_page_goes_on(
     expect(away).to_be_hidden()
 
 
-def test_a_new_start_is_reported_from_one_that_does_not_answer(console: Console, studio: Studio, visit: Visit) -> None:
+def test_a_new_start_is_reported_from_one_that_does_not_respond(console: Console, studio: Studio, visit: Visit) -> None:
     from playwright.sync_api import expect
 
     studio.job("queued")
@@ -303,7 +303,7 @@ def test_a_new_start_is_reported_from_one_that_does_not_answer(console: Console,
     expect(page.locator("#notices")).to_be_empty()
 
 
-def test_what_somebody_must_see_to_goes_once_it_is_seen_to(console: Console, studio: Studio, visit: Visit) -> None:
+def test_a_problem_goes_once_it_is_fixed(console: Console, studio: Studio, visit: Visit) -> None:
     from playwright.sync_api import expect
 
     studio.job("queued")

@@ -115,7 +115,7 @@ def test_files_are_chosen_by_keyboard_alone(console: Console, visit: Visit) -> N
     from playwright.sync_api import FilePayload, expect
 
     page = visit(console)
-    # Only with a listener from here on are choosers held back in time: else that begins with the key press.
+    # With a listener, choosers are intercepted from here on. Without one, interception begins with the key press.
     page.on("filechooser", lambda _: None)
     for _ in range(4):
         page.keyboard.press("Tab")

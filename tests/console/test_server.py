@@ -195,7 +195,7 @@ def test_a_refused_job_is_one_of_all_while_the_account_is_paused(console: Consol
     assert "this job itself was refused" in found["explanation"]["sentence"]
 
 
-def test_no_answer_says_a_key(console: Console) -> None:
+def test_no_response_contains_a_key(console: Console) -> None:
     seeded = console.seed(10)
     texts = [
         console.request("GET", path).data.decode()

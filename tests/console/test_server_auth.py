@@ -105,7 +105,7 @@ def test_localhost_is_this_machine_too(console: Console) -> None:
         ("/nothing", 404),
     ],
 )
-def test_every_answer_carries_the_headers(console: Console, path: str, status: int) -> None:
+def test_every_response_carries_the_headers(console: Console, path: str, status: int) -> None:
     answers = [console.request("GET", path), console.request("GET", path, headers={"Cookie": None})]
     assert [answer.status for answer in answers] == [status, 403]
     for answer in answers:

@@ -88,7 +88,7 @@ def listening(console: Console, last: int | None = None) -> Iterator[Page]:
 # ---- over a connection -----------------------------------------------------------------------------------------------
 
 
-def test_two_looks_take_no_longer_than_two_seconds() -> None:
+def test_two_readings_take_no_longer_than_two_seconds() -> None:
     assert READ_SECONDS <= 1
 
 
@@ -193,7 +193,7 @@ def test_an_upload_that_stopped_can_be_given_up(console: Console) -> None:
         console.post(f"/api/uploads/{upload}/discard")
         page.wait("upload", upload=upload, state="discarded")
     assert console.get("/api/uploads") == []
-    assert "no such upload" in console.post(f"/api/uploads/{upload}/resume", status=404)["error"]
+    assert "is over or was discarded" in console.post(f"/api/uploads/{upload}/resume", status=404)["error"]
 
 
 def test_a_job_that_is_refused_at_once_is_reported(console: Console) -> None:
@@ -266,7 +266,7 @@ def test_a_record_of_an_unknown_form_is_left_out_and_reported(console: Console) 
         assert all(data["connected"] for _, name, data in page.events if name == "state")
 
 
-def test_a_fault_of_a_look_is_reported_and_ends_nothing(
+def test_a_fault_of_a_reading_is_reported_and_ends_nothing(
     console: Console, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with listening(console) as page:
@@ -361,7 +361,7 @@ def test_a_long_line_is_counted_and_its_head_has_turns(console: Console, monkeyp
     assert times[0] >= now - 1
 
 
-def test_uploads_that_nobody_looked_at_yet_are_seen(console: Console) -> None:
+def test_uploads_that_were_not_read_yet_are_seen(console: Console) -> None:
     console.seed(5)
     for number in range(12):
         console.pipeline.sqs.send_message(QueueUrl=console.pipeline.queue_url, MessageBody=str(number), DelaySeconds=0)
@@ -418,7 +418,7 @@ def test_events_that_are_kept(after: int | None, expected: list[tuple[int, str]]
     assert [(event.id, event.name) for event in found] == expected
 
 
-def test_a_look_reads_only_what_is_paid_for_or_stands_elsewhere(console: Console) -> None:
+def test_a_reading_reads_only_what_is_paid_for_or_has_moved(console: Console) -> None:
     seeded = console.seed(30)
     paid = {record.job_id for record in only_jobs(seeded) if record.requests and not record.notified_at}
     reader = TableReader(console.stack)
@@ -477,7 +477,7 @@ def test_what_moves_all_cards_is_reported_once(console: Console) -> None:
         assert [data["job_id"] for _, name, data in page.events if name == "job"] == [seeded[0].job_id]
 
 
-def test_the_sentence_on_a_queued_job_is_where_it_is_looked_at(console: Console) -> None:
+def test_the_sentence_on_a_queued_job_is_in_its_own_view(console: Console) -> None:
     queued = console.seed(5)[4]
     console.refuse_account("it answered 406")
     found = console.get(f"/api/jobs/{queued.job_id}")

@@ -83,7 +83,7 @@ def test_a_job_that_cannot_be_reported_has_no_time() -> None:
     assert card(odd, situation())["headline"] == "in line"
 
 
-def test_longer_than_usual_begins_where_few_jobs_end_and_after_the_look_for_it() -> None:
+def test_longer_than_usual_begins_where_few_jobs_end_and_after_the_poll_for_it() -> None:
     latency = Latency(tuple(range(300, 340)))
     assert late_seconds(latency) > 33
     assert late_seconds(latency) > sorted(latency.tenths)[-3] / 10

@@ -31,14 +31,14 @@ INTAKE: dict[str, Crash | None] = {
     "message sent": ("intake", "after", SEND, 1),
 }
 SUBMIT: dict[str, Crash | None] = {
-    "permit taken": ("submit", "after", PERMIT, 1),
+    "permit reserved": ("submit", "after", PERMIT, 1),
     "before the claim": ("submit", "before", f"{LEDGER}.claim", 1),
     "sent": ("submit", "at", "http11.receive_response_headers.complete", 1),
     "request id written": ("submit", "after", f"{LEDGER}.submitted", 1),
     "execution started": ("submit", "after", START, 1),
 }
 LOOP: dict[str, Crash | None] = {
-    "after the look": ("poll", "after", "posedrop.segmind.client:Segmind.status", 1),
+    "after the poll": ("poll", "after", "posedrop.segmind.client:Segmind.status", 1),
 }
 DELIVER: dict[str, Crash | None] = {
     "before the result": ("deliver", "before", "posedrop.segmind.client:Segmind.result", 1),
@@ -234,7 +234,7 @@ WHILE_UNKNOWN: dict[str, Crash | None] = {
 
 
 @points(WHILE_UNKNOWN)
-def test_a_request_without_an_answer_is_found(world: World, crash: Crash) -> None:
+def test_a_request_without_a_response_is_found(world: World, crash: Crash) -> None:
     world.emulator.faults([{"fault": "reset", "on": "submit", "accepted": True, "times": 1}])
     world.upload()
     drive(world, crash)

@@ -336,7 +336,7 @@ def test_figures_are_those_of_the_code(doc: str, words: str, value: float, meant
 # ---- the log query ---------------------------------------------------------------------------------------------------
 
 
-def test_the_query_finds_a_job_s_whole_life(pipeline: Pipeline, logs: Any) -> None:
+def test_the_query_finds_a_job_s_whole_timeline(pipeline: Pipeline, logs: Any) -> None:
     (query,) = [block.text for block in named("operations").blocks if block.text.startswith("fields @timestamp")]
     fields = {field.strip() for field in query.splitlines()[0].removeprefix("fields @timestamp,").split(",")}
     assert set(re.findall(r"(\w+) = ", query)) == {"job_id", "character", "pose"}

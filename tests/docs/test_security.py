@@ -81,7 +81,7 @@ def used(stack: Any) -> Iterator[Callable[[], set[str]]]:
         client.meta.events.unregister("provide-client-params", note)
 
 
-def look_at_the_page(stack: Stack) -> None:
+def open_the_page(stack: Stack) -> None:
     """What the console reads: the records, the problems, and pictures as they were read."""
     assert problems(stack) == []
     records, _ = Records(stack).recent()
@@ -92,7 +92,7 @@ def look_at_the_page(stack: Stack) -> None:
     assert pictures.get(pictures.source(record, "face"), "original").data == FACE[1]
 
 
-def test_looking_needs_what_the_document_names(pipeline: Pipeline, stack: Stack, run: Any, used: Any) -> None:
+def test_reading_needs_what_the_document_names(pipeline: Pipeline, stack: Stack, run: Any, used: Any) -> None:
     pipeline.provider.results = [httpx.Response(422, json={"status": "FAILED", "error": "blocked"})]
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
@@ -108,7 +108,7 @@ def test_looking_needs_what_the_document_names(pipeline: Pipeline, stack: Stack,
     run("explain", "incoming/other/face.png")
     run("show", job_id)
     run("dry-run", "hero")
-    look_at_the_page(stack)
+    open_the_page(stack)
     assert used() | {FOUND_BY_NAME} == READS
 
 

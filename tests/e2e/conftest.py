@@ -71,11 +71,11 @@ def wait_for_record(stack: LocalStack) -> Callable[[str, str, str], Record]:
     """Wait until a pose has a record of a status: `wait_for_record("hero", "walk", "SUCCEEDED")`."""
 
     def wait(character: str, pose: str, status: str) -> Record:
-        def look() -> Record | None:
+        def read() -> Record | None:
             found = (record for record in records(stack, character) if record["pose"] == pose)
             return next((record for record in found if record["status"] == status), None)
 
-        return wait_for(look, f"{status} of {character}/{pose}", HANGS)
+        return wait_for(read, f"{status} of {character}/{pose}", HANGS)
 
     return wait
 

@@ -87,7 +87,7 @@ def cards(page: "Page", state: str) -> "Locator":
     return page.locator(f'.card[data-state="{state}"]')
 
 
-def look_on(page: "Page") -> None:
+def watch_jobs(page: "Page") -> None:
     """Note the states of all cards from now on, as they change on the page."""
     page.evaluate(
         """() => {
@@ -134,7 +134,7 @@ def test_from_the_drop_to_the_results_and_a_failure_that_is_tried_again(
     )
     page, other = visit(console), visit(console)
     for each in (page, other):
-        look_on(each)
+        watch_jobs(each)
 
     drop_files(page, "body", {f"{name}.png": data("pose", name) for name in POSES})
     page.locator(".composer").get_by_role("combobox", name="Character").fill("astrid")

@@ -87,11 +87,11 @@ def statuses(stack: LocalStack, character: str) -> list[str]:
 def wait_for_all(stack: LocalStack, inbox: Inbox, character: str, poses: int) -> list[Record]:
     """Wait until each job of a character has been notified; return the notifications."""
 
-    def look() -> list[Record] | None:
+    def read() -> list[Record] | None:
         notified = [message for message in inbox.receive() if message["character"] == character]
         return notified if len({message["job_id"] for message in notified}) == poses else None
 
-    return wait_for(look, f"{poses} notifications of {character}", HANGS)
+    return wait_for(read, f"{poses} notifications of {character}", HANGS)
 
 
 def dispatch_log(stack: LocalStack) -> str:

@@ -156,12 +156,12 @@ def test_a_queue_brings_every_event(stack: LocalStack, bus: EventBus, deploy: De
             sqs.delete_message(**given)
 
     def consumed(bad: set[str], left: int) -> Any:
-        def look() -> bool | None:
+        def read() -> bool | None:
             for _ in range(20):
                 consume(bad)
             return (len(received) == len(SENT) - left and length(stack, dead) == left) or None
 
-        return look
+        return read
 
     send(bus)
     wait_for(consumed(BAD, len(BAD)), "all but those that fail each time", HANGS)

@@ -21,7 +21,7 @@ def test_submit_answers_with_the_id_and_its_urls(emulator: Any, client: Any) -> 
     }
 
 
-def test_states_follow_each_other_and_the_answers_grow(start: Callable[..., Any], clock: Any) -> None:
+def test_states_follow_each_other_and_the_responses_grow(start: Callable[..., Any], clock: Any) -> None:
     _, client = start(latency=1.0)
     request_id = client.submitted()
     running = client.status(request_id).json()

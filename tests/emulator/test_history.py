@@ -59,7 +59,7 @@ def test_a_busy_account_has_thousands_of_rows_a_day_newest_first(start: Callable
     assert (times[0] - times[-1]).total_seconds() == pytest.approx(199 * 17.28, abs=0.01)
 
 
-def test_each_request_of_others_is_the_same_in_each_answer(start: Callable[..., Any]) -> None:
+def test_each_request_of_others_is_the_same_in_each_response(start: Callable[..., Any]) -> None:
     _, client = start(history_others=5000)
     query = {"from_date": day(2), "to_date": day(2)}
     falling = page(client, 50, **query)["generations"]

@@ -104,7 +104,7 @@ def _as_service(service: str, handler: Callable[..., Any], monkeypatch: pytest.M
     return handle
 
 
-def answer(status: int) -> httpx.Response:
+def respond_with(status: int) -> httpx.Response:
     """A refusal of the provider."""
     return httpx.Response(status, json={"error": "because"})
 
@@ -186,7 +186,7 @@ def test_a_job_that_waits_for_six_hours(watched: Watched) -> None:
 
 
 def test_a_new_attempt_is_not_as_old_as_its_job(watched: Watched) -> None:
-    watched.pipeline.provider.submits = [answer(400), NO_CONNECTION]
+    watched.pipeline.provider.submits = [respond_with(400), NO_CONNECTION]
     watched.pose(1)
     watched.pipeline.run_all()
     watched.pipeline.clock.now += 100 * HOUR
@@ -231,7 +231,7 @@ def test_a_budget_that_is_spent(watched: Watched) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404, 406])
 def test_a_refused_account(watched: Watched, status: int) -> None:
-    watched.pipeline.provider.submits = [answer(status)]
+    watched.pipeline.provider.submits = [respond_with(status)]
     watched.pose(1)
     watched.live(MINUTE)
     assert watched.alarms() == ({"AccountPausedAlarm"} if status == 401 else set())
@@ -249,7 +249,7 @@ def test_two_requests_without_a_response_pause_as_well(watched: Watched) -> None
 
 
 def test_one_refused_job_is_no_pause(watched: Watched) -> None:
-    watched.pipeline.provider.submits = [answer(400), accepted(1)]
+    watched.pipeline.provider.submits = [respond_with(400), accepted(1)]
     watched.pose(1)
     watched.pose(2)
     watched.live(MINUTE)
@@ -257,7 +257,7 @@ def test_one_refused_job_is_no_pause(watched: Watched) -> None:
 
 
 def test_a_pause_is_alarming_until_it_is_over(watched: Watched) -> None:
-    watched.pipeline.provider.submits = [answer(401)] * 3 + [accepted(1)]
+    watched.pipeline.provider.submits = [respond_with(401)] * 3 + [accepted(1)]
     watched.pose(1)
     for _ in range(35):  # a pause of 15 minutes, and a longer one
         watched.live(MINUTE)
@@ -342,7 +342,7 @@ def test_a_job_that_waits_without_any_success(watched: Watched) -> None:
 
 
 def test_a_job_that_waits_while_others_succeed(watched: Watched) -> None:
-    watched.pipeline.provider.submits = [answer(403), accepted(1), answer(403)]
+    watched.pipeline.provider.submits = [respond_with(403), accepted(1), respond_with(403)]
     watched.pose(1)
     watched.pose(2)
     watched.live(10 * MINUTE, step=5 * MINUTE)
@@ -352,7 +352,7 @@ def test_a_job_that_waits_while_others_succeed(watched: Watched) -> None:
 
 
 def test_a_closed_gate_is_no_lack_of_success(watched: Watched) -> None:
-    watched.pipeline.provider.submits = [answer(401)]
+    watched.pipeline.provider.submits = [respond_with(401)]
     watched.pose(1)
     watched.live(3 * HOUR, step=5 * MINUTE)
     assert "NoSuccessAlarm" not in watched.alarms()

@@ -12,7 +12,7 @@ from boto3.dynamodb.types import TypeDeserializer
 from posedrop.aws.record_table import attempts_id
 from tests.integration.conftest import BUCKET, Pipeline
 from tests.integration.test_retry import deliver_message
-from tests.integration.test_submit_errors import FACE, REFUSED, RUN, SIT, WALK, answer, statuses
+from tests.integration.test_submit_errors import FACE, REFUSED, RUN, SIT, WALK, respond_with, statuses
 from tests.support import Context, image
 
 DAY = 86400.0
@@ -35,7 +35,7 @@ def last(pipeline: Pipeline) -> dict[str, Any]:
 # ---- refusals --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("refusal", [FIREWALL, answer(404), answer(406)], ids=["403 HTML", "404", "406"])
+@pytest.mark.parametrize("refusal", [FIREWALL, respond_with(404), respond_with(406)], ids=["403 HTML", "404", "406"])
 def test_a_job_that_is_refused_while_others_are_accepted_is_its_own_fault(
     pipeline: Pipeline, refusal: httpx.Response
 ) -> None:
@@ -61,7 +61,7 @@ def test_a_job_that_is_refused_while_others_are_accepted_is_its_own_fault(
 
 
 def test_two_jobs_refused_in_a_row_are_the_account(pipeline: Pipeline) -> None:
-    pipeline.provider.submits = [answer(406), answer(406), ACCEPTED]
+    pipeline.provider.submits = [respond_with(406), respond_with(406), ACCEPTED]
     pipeline.put(*FACE)
     pipeline.upload(WALK)
     pipeline.upload(SIT)
@@ -91,7 +91,7 @@ def test_a_lone_job_that_is_always_refused_ends_after_a_day(pipeline: Pipeline) 
 
 @pytest.mark.parametrize("status", [500, 502, 503])
 def test_5xx_without_a_history_is_sent_again_three_times(pipeline: Pipeline, status: int) -> None:
-    pipeline.provider.submits = [answer(status)]
+    pipeline.provider.submits = [respond_with(status)]
     pipeline.upload(FACE, WALK)
     sent = [pipeline.clock.now]
     while pipeline.record()["status"] != "FAILED":
@@ -106,7 +106,7 @@ def test_5xx_without_a_history_is_sent_again_three_times(pipeline: Pipeline, sta
 
 
 def test_5xx_that_passes_is_sent_again_and_delivered(pipeline: Pipeline) -> None:
-    pipeline.provider.submits = [answer(503, retry_after="70"), ACCEPTED]
+    pipeline.provider.submits = [respond_with(503, retry_after="70"), ACCEPTED]
     pipeline.upload(FACE, WALK)
     assert pipeline.record()["reason_code"] == "SERVER_FAULT"
     while pipeline.record()["status"] == "QUEUED":
@@ -268,7 +268,7 @@ def test_a_job_whose_upload_was_gone_runs_once_it_is_there_again(pipeline: Pipel
 
 def test_a_job_that_the_provider_rejected_is_not_sent_again_by_the_same_files(pipeline: Pipeline) -> None:
     """Same content, same job: only `retry` asks for another attempt."""
-    pipeline.provider.submits = [answer(400)]
+    pipeline.provider.submits = [respond_with(400)]
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
     assert pipeline.upload(WALK)
@@ -363,7 +363,7 @@ def test_a_face_that_cannot_be_read_is_one_failure_that_names_it_and_retry_reads
 # ---- retries ---------------------------------------------------------------------------------------------------------
 
 
-def test_each_wish_makes_one_attempt(pipeline: Pipeline) -> None:
+def test_each_retry_message_makes_one_attempt(pipeline: Pipeline) -> None:
     pipeline.provider.statuses = [httpx.Response(422, json={"status": "FAILED", "error": "out of luck"})]
     pipeline.upload(FACE, WALK)
     pipeline.run_all()

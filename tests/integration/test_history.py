@@ -17,7 +17,7 @@ FOLDER = (
     ("incoming/hero/poses/walk.png", image("png", (12, 8), "black")),
 )
 NO_ANSWER = httpx.ReadTimeout("no response")
-TAKEN = httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})
+ACCEPTED = httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})
 
 
 class WithHistory(Provider):
@@ -27,12 +27,12 @@ class WithHistory(Provider):
         super().__init__()
         self.visible: Callable[[], bool] = lambda: True
         self.fault: Reply | None = None
-        self.looks: list[httpx.Request] = []
+        self.searches: list[httpx.Request] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.host != HISTORY_HOST:
             return super().__call__(request)
-        self.looks.append(request)
+        self.searches.append(request)
         if isinstance(self.fault, Exception):
             raise self.fault
         if self.fault:
@@ -64,7 +64,7 @@ def submit(pipeline: Pipeline) -> str:
 
 
 def go_on(pipeline: Pipeline, job_id: str, seconds: float = 15.0) -> bool:
-    """Let the job's own message come back."""
+    """Redeliver the job's own message."""
     pipeline.clock.now += seconds
     return pipeline.dispatch_one(job_id)
 
@@ -78,25 +78,25 @@ def notified(pipeline: Pipeline) -> dict[str, Any]:
 
 def test_found_after_a_minute(pipeline: Pipeline, provider: WithHistory) -> None:
     job_id = submit(pipeline)
-    assert not provider.looks  # a request may take a minute to appear
+    assert not provider.searches  # a request may take a minute to appear
     assert [delay for _, delay in pipeline.later] == [60]
     assert pipeline.resume()
     assert list(pipeline.executions()) == [f"{job_id}-1"]
     message = notified(pipeline)
     assert (message["status"], message["request_id"]) == ("SUCCEEDED", "request-1")
-    assert len(provider.posts) == len(provider.looks) == 1
+    assert len(provider.posts) == len(provider.searches) == 1
 
 
 def test_not_found(pipeline: Pipeline, provider: WithHistory) -> None:
     provider.visible = lambda: False
     job_id = submit(pipeline)
     assert go_on(pipeline, job_id, 30) is False  # too early
-    assert not provider.looks
+    assert not provider.searches
     assert go_on(pipeline, job_id, 31)
     message = notified(pipeline)
     assert message["error"]["type"] == "SubmitOutcomeUnknown"
     assert "no response" in message["error"]["message"]
-    assert (len(provider.posts), len(provider.looks)) == (1, 1)
+    assert (len(provider.posts), len(provider.searches)) == (1, 1)
     assert [request["status"] for request in pipeline.record()["requests"]] == ["ABSENT"]
 
 
@@ -111,7 +111,7 @@ def test_without_a_history_it_is_notified_at_once(
     pipeline: Pipeline = request.getfixturevalue("pipeline")
     submit(pipeline)
     assert notified(pipeline)["error"]["type"] == "SubmitOutcomeUnknown"
-    assert (len(provider.posts), len(provider.looks)) == (1, 0)
+    assert (len(provider.posts), len(provider.searches)) == (1, 0)
 
 
 PASSING: list[Reply] = [
@@ -138,7 +138,7 @@ def test_a_history_that_cannot_say_is_asked_again_for_ten_minutes(
     assert pipeline.executions() == {}
     assert go_on(pipeline, job_id, 30)
     assert notified(pipeline)["error"]["type"] == "SubmitOutcomeUnknown"
-    assert (len(provider.posts), len(provider.looks)) == (1, 3)
+    assert (len(provider.posts), len(provider.searches)) == (1, 3)
     assert [request["status"] for request in pipeline.record()["requests"]] == ["UNRESOLVED"]
 
 
@@ -148,7 +148,7 @@ def test_where_there_is_no_history_it_is_asked_once(pipeline: Pipeline, provider
     job_id = submit(pipeline)
     assert go_on(pipeline, job_id, 60)
     assert notified(pipeline)["error"]["type"] == "SubmitOutcomeUnknown"
-    assert (len(provider.posts), len(provider.looks)) == (1, 1)
+    assert (len(provider.posts), len(provider.searches)) == (1, 1)
 
 
 def test_a_history_that_can_be_read_again_is_used(pipeline: Pipeline, provider: WithHistory) -> None:
@@ -176,10 +176,10 @@ def test_the_key_goes_to_the_history_and_to_the_provider_only(pipeline: Pipeline
     submit(pipeline)
     assert pipeline.resume()
     pipeline.run_all()
-    with_key = {(r.url.host, r.url.path) for r in [*provider.requests, *provider.looks] if "x-api-key" in r.headers}
+    with_key = {(r.url.host, r.url.path) for r in [*provider.requests, *provider.searches] if "x-api-key" in r.headers}
     assert {host for host, _ in with_key} == {"segmind.test", HISTORY_HOST}
     assert not [path for host, path in with_key if path.startswith("/media")]
-    assert all(API_KEY not in str(look.url) for look in provider.looks)
+    assert all(API_KEY not in str(search.url) for search in provider.searches)
 
 
 def test_a_new_attempt_searches_for_the_request_of_the_previous_one(pipeline: Pipeline, provider: WithHistory) -> None:
@@ -232,7 +232,7 @@ def test_a_retry_without_a_history_says_how_to_pay_again(pipeline: Pipeline, pro
     assert (message["attempt"], message["error"]["type"]) == (2, "SubmitOutcomeUnknown")
     assert "--buy-again" in message["error"]["message"]
     assert len(provider.posts) == 1
-    provider.submits = [TAKEN]
+    provider.submits = [ACCEPTED]
     assert pipeline.handle({"retry": job_id, "buy_again": True})
     pipeline.run(list(pipeline.executions().values())[-1])
     (message,) = pipeline.notifications()
@@ -274,13 +274,13 @@ def test_two_requests_are_looked_up_in_two_invocations(pipeline: Pipeline, provi
     assert [request["status"] for request in pipeline.record()["requests"]] == ["ABSENT", "ABSENT"]
     assert len(provider.posts) == 2
     provider.submits = [httpx.Response(200, json={"request_id": "request-3"})]
-    looks = len(provider.looks)
+    searches = len(provider.searches)
     pipeline.close_breaker()  # two unknown outcomes in a row have opened it
     assert not pipeline.handle({"retry": job_id}, seconds=26)
-    assert len(provider.looks) == looks + 2
+    assert len(provider.searches) == searches + 2
     assert len(provider.posts) == 2
     assert pipeline.dispatch_one(job_id)
-    assert len(provider.looks) == looks + 2
+    assert len(provider.searches) == searches + 2
     assert len(provider.posts) == 3
 
 
@@ -324,7 +324,7 @@ def short_pause(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) ->
 def test_a_job_that_needs_no_request_now_leaves_the_probe_to_the_next_one(
     short_pause: float, pipeline: Pipeline, provider: WithHistory, history: str
 ) -> None:
-    provider.submits = [httpx.Response(500), httpx.Response(401), TAKEN]
+    provider.submits = [httpx.Response(500), httpx.Response(401), ACCEPTED]
     provider.fault = httpx.Response(503) if history == "is down" else None
     pipeline.put(*FOLDER[0])
     pipeline.upload(FOLDER[1], *((f"incoming/hero/poses/{name}.png", FOLDER[1][1]) for name in ("sit", "run")))
@@ -332,7 +332,7 @@ def test_a_job_that_needs_no_request_now_leaves_the_probe_to_the_next_one(
     pipeline.pass_time(short_pause + 1)
     assert pipeline.run_dispatch()["sent"] == 1  # the probe is the job that was answered 500
     assert pipeline.drain()
-    assert len(provider.looks) == 1
+    assert len(provider.searches) == 1
     assert len(provider.posts) == 4
     found = {record["pose"]: record["status"] for record in pipeline.records().values()}
     assert found == {"walk": "QUEUED" if provider.fault else "SUBMITTED", "sit": "SUBMITTED", "run": "SUBMITTED"}
@@ -344,7 +344,7 @@ def test_the_charge_of_a_request_that_two_functions_find_absent_is_given_back_on
     pipeline: Pipeline, provider: WithHistory, response: Reply, spent: float
 ) -> None:
     provider.visible = lambda: False
-    provider.submits = [response, TAKEN]
+    provider.submits = [response, ACCEPTED]
     pipeline.put(*FOLDER[0])
     pipeline.upload(FOLDER[1])
     job_id = str(pipeline.record()["job_id"])

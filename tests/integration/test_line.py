@@ -9,7 +9,7 @@ import pytest
 
 from posedrop.aws.places import client_item
 from tests.integration.conftest import Pipeline
-from tests.integration.test_submit_errors import FACE, REFUSED, RUN, SIT, WALK, answer, statuses
+from tests.integration.test_submit_errors import FACE, REFUSED, RUN, SIT, WALK, respond_with, statuses
 from tests.support import FIRST_PRICE, Context, image, load_event
 
 MINUTE = 60.0
@@ -197,7 +197,7 @@ def test_a_message_that_meets_a_closed_gate_puts_its_job_back_at_its_old_rank(sm
 
 
 def test_the_job_that_closes_the_breaker_wakes_the_line(pipeline: Pipeline) -> None:
-    pipeline.provider.submits = [answer(401), httpx.Response(200, json={"request_id": "request-1"})]
+    pipeline.provider.submits = [respond_with(401), httpx.Response(200, json={"request_id": "request-1"})]
     pipeline.upload(FACE, WALK, SIT, RUN)
     assert set(statuses(pipeline).values()) == {"QUEUED"}
     pipeline.resume()  # the probe, and at once all others
@@ -206,7 +206,7 @@ def test_the_job_that_closes_the_breaker_wakes_the_line(pipeline: Pipeline) -> N
 
 
 def test_a_new_key_is_used_within_two_minutes_though_the_pause_is_longer(pipeline: Pipeline) -> None:
-    pipeline.provider.submits = [answer(401), httpx.Response(200, json={"request_id": "request-1"})]
+    pipeline.provider.submits = [respond_with(401), httpx.Response(200, json={"request_id": "request-1"})]
     pipeline.upload(FACE, WALK, SIT)
     pipeline.pass_time(MINUTE)
     assert pipeline.run_dispatch() == {"sent": 0, "returned": 0}
@@ -282,7 +282,7 @@ def test_dispatch_writes_its_metrics_each_time(pipeline: Pipeline, capsys: pytes
 
     pipeline.run_dispatch()
     assert written() == {"OldestJobSeconds": 0, "NoSuccessSeconds": 0, "Paused": 0, "WaitingForBudget": 0}
-    pipeline.provider.submits = [answer(401)]
+    pipeline.provider.submits = [respond_with(401)]
     pipeline.upload(FACE, WALK)
     pipeline.pass_time(100)
     capsys.readouterr()

@@ -273,7 +273,7 @@ def test_the_job_is_known_by_the_uploaded_bytes(pipeline: Pipeline) -> None:
     assert len(pipeline.records()) == len(pipeline.provider.posts) == 2
 
 
-def test_a_prepared_picture_that_expired_is_made_anew(pipeline: Pipeline) -> None:
+def test_a_prepared_picture_that_expired_is_made_again(pipeline: Pipeline) -> None:
     pipeline.upload((f"{HERO}face.jpg", SIDEWAYS), WALK)
     first = sent(pipeline, "face")
     pipeline.upload((f"{HERO}poses/a.png", image("png", (9, 9))))
@@ -408,13 +408,13 @@ def test_an_upload_over_20_mib_is_never_held_whole(pipeline: Pipeline) -> None:
     taken: list[int] = []
     large = encode(picture(), "JPEG") + bytes(30 * 2**20)  # a film behind a photograph
 
-    def look(parsed: dict[str, Any], **_: Any) -> None:
+    def count_reads(parsed: dict[str, Any], **_: Any) -> None:
         parsed["Body"]._raw_stream = Counted(parsed["Body"]._raw_stream, taken)
 
     pipeline.put(f"{HERO}face.jpg", large)
     events = pipeline.s3.meta.events
-    events.register("after-call.s3.GetObject", look)
-    pipeline.hooks.append(lambda: events.unregister("after-call.s3.GetObject", look))
+    events.register("after-call.s3.GetObject", count_reads)
+    pipeline.hooks.append(lambda: events.unregister("after-call.s3.GetObject", count_reads))
     pipeline.upload(WALK)
     assert max(taken) <= 2**20
     assert sum(taken) >= 2 * len(large)  # by intake, and by prepare

@@ -118,7 +118,7 @@ class Rescued:
         return [self.pipeline.deliver.handler(each, Context(300))["rescued"] for each in asked]
 
     def notified(self) -> list[dict[str, Any]]:
-        """The notifications since the last look; each fits its schema."""
+        """The notifications since the last call; each fits its schema."""
         found = self.pipeline.notifications()
         for each in found:
             jsonschema.validate(each, schema("notification"), cls=jsonschema.Draft7Validator)

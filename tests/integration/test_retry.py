@@ -195,7 +195,7 @@ def test_a_job_that_has_not_failed_gets_no_new_attempt(pipeline: Pipeline, ended
     assert len(pipeline.provider.posts) == len(pipeline.executions()) == 1
 
 
-def test_the_same_wish_delivered_again_makes_no_third_attempt(pipeline: Pipeline) -> None:
+def test_the_same_message_delivered_again_makes_no_third_attempt(pipeline: Pipeline) -> None:
     job_id = end(pipeline, FAILED)
     for _ in range(3):
         deliver_message(pipeline, "retry-1", {"retry": job_id})
@@ -264,7 +264,7 @@ def test_an_attempt_is_notified_before_the_next_begins(pipeline: Pipeline) -> No
 
 
 @pytest.mark.parametrize("body", [{"retry": "hero-walk-0123456789abcdef"}, {"retry": "waiting/hero/walk"}])
-def test_a_wish_for_no_known_job_is_set_aside(pipeline: Pipeline, body: dict[str, Any]) -> None:
+def test_a_retry_of_an_unknown_job_is_dead_lettered(pipeline: Pipeline, body: dict[str, Any]) -> None:
     pipeline.upload(FOLDER[1])  # it waits for its face
     pipeline.handle(body)
     (message,) = pipeline.receive(pipeline.dead_letter_url)

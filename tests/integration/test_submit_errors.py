@@ -19,11 +19,11 @@ WALK = ("incoming/hero/poses/walk.png", image("png", (12, 8), "black"))
 SIT = ("incoming/hero/poses/sit.png", image("png", (9, 9), "gray"))
 RUN = ("incoming/hero/poses/run.png", image("png", (7, 7), "gray"))
 
-TAKEN = httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})
+ACCEPTED = httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})
 REFUSED = httpx.ConnectError("connection refused")
 
 
-def answer(status: int, text: str = "because", **headers: str) -> httpx.Response:
+def respond_with(status: int, text: str = "because", **headers: str) -> httpx.Response:
     return httpx.Response(status, json={"error": text}, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 
@@ -57,7 +57,7 @@ def check_failed(pipeline: Pipeline, error_type: str, text: str) -> None:
 
 @pytest.mark.parametrize("status", [400, 402, 409, 413, 418, 422, 451])
 def test_a_rejected_job_ends_with_the_provider_s_text(pipeline: Pipeline, walk: object, status: int) -> None:
-    pipeline.provider.submits = [answer(status, "the prompt is " + "too " * 1000)]
+    pipeline.provider.submits = [respond_with(status, "the prompt is " + "too " * 1000)]
     assert pipeline.handle(walk)
     check_failed(pipeline, "Rejected", f"the provider answered {status}: the prompt is too too")
     assert len(pipeline.record()["error"]["message"].encode()) <= 1024
@@ -71,10 +71,10 @@ UNKNOWN = [
     pytest.param(httpx.WriteError("broken pipe"), "WriteError", id="write error"),
     pytest.param(httpx.WriteTimeout("slow"), "WriteTimeout", id="write timeout"),
     pytest.param(httpx.RemoteProtocolError("closed"), "RemoteProtocolError", id="closed"),
-    pytest.param(answer(504), "504", id="504"),
-    pytest.param(answer(408), "408", id="408"),
-    pytest.param(answer(501), "501", id="501"),
-    pytest.param(answer(302, location="http://elsewhere.test/"), "302", id="302"),
+    pytest.param(respond_with(504), "504", id="504"),
+    pytest.param(respond_with(408), "408", id="408"),
+    pytest.param(respond_with(501), "501", id="501"),
+    pytest.param(respond_with(302, location="http://elsewhere.test/"), "302", id="302"),
     pytest.param(httpx.Response(200, json={"status": "QUEUED"}), "without a request id", id="no request id"),
     pytest.param(httpx.Response(200, content=b"<html></html>"), "without a request id", id="no JSON"),
 ]
@@ -84,7 +84,7 @@ UNKNOWN = [
 def test_an_unknown_outcome_is_notified_and_never_sent_again(
     pipeline: Pipeline, walk: object, fault: httpx.Response | Exception, text: str
 ) -> None:
-    pipeline.provider.submits = [fault, TAKEN]
+    pipeline.provider.submits = [fault, ACCEPTED]
     assert pipeline.handle(walk)
     assert pipeline.handle(walk)
     check_failed(pipeline, "SubmitOutcomeUnknown", text)
@@ -102,7 +102,7 @@ NOT_ACCEPTED = [
 def test_what_was_not_accepted_is_sent_later(
     pipeline: Pipeline, walk: object, fault: httpx.Response | Exception, text: str
 ) -> None:
-    pipeline.provider.submits = [fault, TAKEN]
+    pipeline.provider.submits = [fault, ACCEPTED]
     assert pipeline.handle(walk)
     record = pipeline.record()
     assert record["status"] == "QUEUED"
@@ -132,7 +132,7 @@ def test_an_outage_is_waited_out_later_and_later(pipeline: Pipeline, walk: objec
 
 @pytest.mark.parametrize(("header", "seconds"), [(None, 10), ("42", 42), ("9999", 300), ("soon", 10)])
 def test_a_429_pauses_for_retry_after(pipeline: Pipeline, walk: object, header: str | None, seconds: float) -> None:
-    pipeline.provider.submits = [answer(429, **({"retry_after": header} if header else {})), TAKEN]
+    pipeline.provider.submits = [respond_with(429, **({"retry_after": header} if header else {})), ACCEPTED]
     assert pipeline.handle(walk)
     assert [delay for _, delay in pipeline.later] == [seconds]
     assert pipeline.handle(pipeline.put(*SIT))
@@ -144,7 +144,7 @@ def test_a_429_pauses_for_retry_after(pipeline: Pipeline, walk: object, header: 
     assert len(pipeline.provider.posts) == 3
 
 
-@pytest.mark.parametrize("fault", [answer(429), answer(400), answer(401), answer(403), REFUSED])
+@pytest.mark.parametrize("fault", [respond_with(429), respond_with(400), respond_with(401), respond_with(403), REFUSED])
 def test_what_was_not_accepted_is_not_charged(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -153,7 +153,7 @@ def test_what_was_not_accepted_is_not_charged(
 ) -> None:
     monkeypatch.setenv("DAILY_BUDGET", "0.03")  # of one job
     pipeline: Pipeline = request.getfixturevalue("pipeline")
-    pipeline.provider.submits = [fault, TAKEN]
+    pipeline.provider.submits = [fault, ACCEPTED]
     pipeline.clock.now = (pipeline.clock.now // 86400 + 1.5) * 86400  # noon
     pipeline.upload(FACE, WALK, SIT)
     while len(pipeline.provider.posts) < 2:
@@ -162,7 +162,7 @@ def test_what_was_not_accepted_is_not_charged(
     assert pipeline.gate().budgets.read(pipeline.clock.now).day == FIRST_PRICE
 
 
-@pytest.mark.parametrize("fault", [answer(500), httpx.ReadTimeout("")])
+@pytest.mark.parametrize("fault", [respond_with(500), httpx.ReadTimeout("")])
 def test_what_may_be_billed_is_charged(pipeline: Pipeline, walk: object, fault: httpx.Response | Exception) -> None:
     pipeline.provider.submits = [fault]
     pipeline.handle(walk)
@@ -192,7 +192,7 @@ def test_a_job_that_another_function_claims_first_is_charged_once(pipeline: Pipe
 def test_a_refused_key_pauses_and_resumes_by_itself_with_one_probe(
     pipeline: Pipeline, logs: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    pipeline.provider.submits = [answer(401), answer(401), TAKEN]
+    pipeline.provider.submits = [respond_with(401), respond_with(401), ACCEPTED]
     assert pipeline.upload(FACE, WALK, SIT, RUN)
     assert set(statuses(pipeline).values()) == {"QUEUED"}
     assert len(pipeline.provider.posts) == 1
@@ -211,7 +211,7 @@ def test_a_refused_key_pauses_and_resumes_by_itself_with_one_probe(
 
 
 def test_a_rotated_key_is_used_at_once(pipeline: Pipeline, walk: object) -> None:
-    pipeline.provider.submits = [TAKEN, answer(401), TAKEN]
+    pipeline.provider.submits = [ACCEPTED, respond_with(401), ACCEPTED]
     pipeline.handle(walk)
     boto3.client("secretsmanager").put_secret_value(SecretId="segmind", SecretString="SG_new\n")
     pipeline.handle(pipeline.put(*SIT))
@@ -237,7 +237,7 @@ def test_a_secret_that_cannot_be_read_pauses_and_costs_no_job(
     pipeline: Pipeline, walk: object, after_401: bool
 ) -> None:
     if after_401:
-        pipeline.provider.submits = [TAKEN, answer(401), TAKEN]
+        pipeline.provider.submits = [ACCEPTED, respond_with(401), ACCEPTED]
         pipeline.upload(RUN)
     end = pipeline.hook("secretsmanager", "GetSecretValue", denied)
     pipeline.handle(walk)
@@ -249,7 +249,7 @@ def test_a_secret_that_cannot_be_read_pauses_and_costs_no_job(
 
 
 def test_two_unknown_outcomes_in_a_row_pause_then_one_probe(pipeline: Pipeline) -> None:
-    pipeline.provider.submits = [httpx.ReadTimeout(""), answer(504), TAKEN]
+    pipeline.provider.submits = [httpx.ReadTimeout(""), respond_with(504), ACCEPTED]
     pipeline.upload(FACE, WALK, SIT)
     assert set(statuses(pipeline).values()) == {"FAILED"}
     pipeline.upload(RUN)
@@ -264,7 +264,7 @@ def test_two_unknown_outcomes_in_a_row_pause_then_one_probe(pipeline: Pipeline) 
 
 
 def test_a_response_between_two_unknown_outcomes_pauses_nothing(pipeline: Pipeline) -> None:
-    pipeline.provider.submits = [httpx.ReadTimeout(""), TAKEN, httpx.ReadTimeout(""), TAKEN]
+    pipeline.provider.submits = [httpx.ReadTimeout(""), ACCEPTED, httpx.ReadTimeout(""), ACCEPTED]
     pipeline.upload(FACE, RUN, SIT, WALK)
     assert sorted(statuses(pipeline).values()) == ["FAILED", "FAILED", "SUBMITTED"]
     pipeline.upload((WALK[0], RUN[1]))
@@ -299,7 +299,7 @@ def claim(pipeline: Pipeline, seconds_ago: float) -> None:
 
 def queued(pipeline: Pipeline, walk: object) -> None:
     """Bring the job to QUEUED, with no message on its way."""
-    pipeline.provider.submits = [REFUSED, TAKEN]
+    pipeline.provider.submits = [REFUSED, ACCEPTED]
     pipeline.handle(walk)
     pipeline.messages.clear()
     pipeline.provider.requests.clear()
@@ -447,11 +447,11 @@ def test_a_response_that_cannot_be_written_down_is_an_unknown_outcome(
     assert len(pipeline.provider.posts) == 1
 
 
-@pytest.mark.parametrize("fault", [answer(500), answer(429), answer(403), REFUSED, answer(400)])
+@pytest.mark.parametrize("fault", [respond_with(500), respond_with(429), respond_with(403), REFUSED, respond_with(400)])
 def test_a_claim_is_given_back_though_the_schedule_is_broken(
     pipeline: Pipeline, walk: object, fault: httpx.Response | Exception
 ) -> None:
-    pipeline.provider.submits = [fault, TAKEN]
+    pipeline.provider.submits = [fault, ACCEPTED]
     end = breaking_schedule(pipeline)
     pipeline.handle(walk)
     end()
@@ -485,7 +485,7 @@ def test_an_execution_that_did_not_start_is_started_later_without_a_second_post(
 
 
 def test_a_failure_whose_execution_did_not_start_is_notified_later(pipeline: Pipeline, walk: object) -> None:
-    pipeline.provider.submits = [answer(400)]
+    pipeline.provider.submits = [respond_with(400)]
     pipeline.break_call("stepfunctions", "StartExecution", "ServiceUnavailable", times=1)
     assert not pipeline.handle(walk)
     while pipeline.later:
@@ -619,10 +619,10 @@ def test_no_key_and_no_signature_is_ever_logged_or_notified(
 ) -> None:
     echo = httpx.Response(400, text=f"key {API_KEY} https://b.s3.amazonaws.com/k?X-Amz-Signature=0123&X-Amz-Date=1")
     pipeline.provider.submits = [
-        TAKEN,
+        ACCEPTED,
         echo,
         httpx.ReadTimeout(f"https://b.s3.amazonaws.com/k?X-Amz-Signature=0123 {API_KEY}"),
-        TAKEN,
+        ACCEPTED,
     ]
     pipeline.upload(FACE, WALK, SIT, RUN)
     pipeline.break_call("s3", "ListObjectsV2", times=1)

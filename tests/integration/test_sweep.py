@@ -104,8 +104,8 @@ def test_uploads_that_wait_too_long_are_notified_once(
 def test_waiting_uploads_are_checked_less_and_less_often(sweep: Swept) -> None:
     sweep.pipeline.clock.now = float(int(sweep.pipeline.clock.now))  # the ledger's times have milliseconds
     sweep.pipeline.upload(WALK)
-    looks = [hour for hour in range(6, 1500, 6) if sweep(after=6 * HOUR)]
-    assert looks == [6, 12, ALERT_HOURS, 48, 96, 192, 384, 768, 768 + 30 * 24]
+    checks = [hour for hour in range(6, 1500, 6) if sweep(after=6 * HOUR)]
+    assert checks == [6, 12, ALERT_HOURS, 48, 96, 192, 384, 768, 768 + 30 * 24]
 
 
 def test_a_thousand_uploads_that_stay_incomplete_cost_cents_a_month(sweep: Swept) -> None:

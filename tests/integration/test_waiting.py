@@ -9,10 +9,10 @@ import pytest
 
 from posedrop.gate.rate_limit import Permit
 from tests.integration.conftest import BUCKET, Pipeline
-from tests.integration.test_submit_errors import FACE, REFUSED, RUN, SIT, WALK, answer
+from tests.integration.test_submit_errors import FACE, REFUSED, RUN, SIT, WALK, respond_with
 from tests.support import Context
 
-TAKEN = httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})
+ACCEPTED = httpx.Response(200, json={"request_id": "request-1", "status": "QUEUED"})
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def metrics(text: str) -> dict[str, float]:
 
 
 def test_only_an_outage_of_the_provider_makes_a_job_wait_ever_longer(pipeline: Pipeline, walk: object) -> None:
-    pipeline.provider.submits = [answer(429), answer(406), REFUSED, REFUSED, REFUSED, TAKEN]
+    pipeline.provider.submits = [respond_with(429), respond_with(406), REFUSED, REFUSED, REFUSED, ACCEPTED]
     pipeline.handle(walk)
     waits = []
     while pipeline.record()["status"] == "QUEUED":
@@ -57,7 +57,7 @@ def test_only_an_outage_of_the_provider_makes_a_job_wait_ever_longer(pipeline: P
 
 
 def test_a_503_is_waited_out_for_as_long_as_it_asks_for(pipeline: Pipeline, walk: object) -> None:
-    pipeline.provider.submits = [answer(503, retry_after="70"), TAKEN]
+    pipeline.provider.submits = [respond_with(503, retry_after="70"), ACCEPTED]
     assert pipeline.handle(walk)
     assert [delay for _, delay in pipeline.later] == [70]
 
@@ -93,7 +93,7 @@ def test_own_events_go_before_what_other_files_say_of_the_same_poses(
     assert pipeline.records() == {}
     assert [delay for _, delay in pipeline.later] == [60, 60, 60]
     assert [(line["poses"], line["later"]) for line in logs() if line["message"] == "expanded"] == [(3, 3)]
-    # Their own events are lost: the net under them holds.
+    # Their own events are lost, so the messages of the face are what reads them.
     for _ in range(3):
         assert pipeline.resume()
     assert {record["status"] for record in pipeline.records().values()} == {"SUBMITTED"}
@@ -186,7 +186,7 @@ def test_a_permit_that_is_too_far_puts_the_job_back_in_line(pipeline: Pipeline, 
 def test_a_breaker_that_is_too_busy_costs_no_job(
     pipeline: Pipeline, walk: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline.provider.submits = [answer(403), TAKEN]
+    pipeline.provider.submits = [respond_with(403), ACCEPTED]
     monkeypatch.setattr("posedrop.gate.shared_item.TRIES", 0)
     assert not pipeline.handle(walk)
     assert pipeline.record()["reason_code"] == "REFUSED"
@@ -197,7 +197,7 @@ def test_a_breaker_that_is_too_busy_costs_no_job(
 
 
 def test_a_version_that_has_expired_while_its_job_waited_is_not_paid_for(pipeline: Pipeline, walk: object) -> None:
-    pipeline.provider.submits = [REFUSED, TAKEN]
+    pipeline.provider.submits = [REFUSED, ACCEPTED]
     assert pipeline.handle(walk)
     version = pipeline.record()["inputs"]["face"]["version_id"]
     pipeline.s3.delete_object(Bucket=BUCKET, Key=FACE[0], VersionId=version)
@@ -211,7 +211,7 @@ def test_a_version_that_has_expired_while_its_job_waited_is_not_paid_for(pipelin
 
 
 def test_only_a_response_to_a_submit_closes_the_breaker(pipeline: Pipeline) -> None:
-    pipeline.provider.submits = [TAKEN]
+    pipeline.provider.submits = [ACCEPTED]
     pipeline.provider.statuses = [httpx.Response(200, json={"status": "PROCESSING"})]
     pipeline.upload(FACE, WALK)
     (execution,) = pipeline.executions().values()

@@ -208,7 +208,7 @@ def test_names_with_two_spellings_and_folders_of_any_case(pipeline: Pipeline, as
     assert ask("backfill", f"{nfd}/", "--dry-run")["with_jobs"] == 1
 
 
-def test_a_prefix_is_taken_in_each_of_its_forms(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+def test_a_prefix_is_accepted_in_each_of_its_forms(pipeline: Pipeline, ask: Ask, run: Run) -> None:
     lose(pipeline, FACE, WALK, ("incoming/other/face.png", FACE[1]), ("incoming/other/pose.png", WALK[1]))
     for prefix in ("hero", "incoming/hero/", f"s3://{BUCKET}/incoming/hero/poses/w"):
         assert outcomes(ask("backfill", prefix, "--dry-run")) == {"walk": "to-send"}

@@ -82,7 +82,7 @@ def test_cancel_what_fits(pipeline: Pipeline, ask: Ask, options: list[str], left
 def test_cancel_of_what_does_not_wait(pipeline: Pipeline, run: Run) -> None:
     pipeline.upload(FACE, WALK)
     job_id = str(pipeline.record()["job_id"])
-    assert f"{job_id} cannot be cancelled: it is not waiting any more, it is SUBMITTED" in (
+    assert f"{job_id} cannot be cancelled: it no longer waits: it is SUBMITTED" in (
         run("cancel", job_id, "--yes", code=4).stderr
     )
     assert "there is no job nothing" in run("cancel", "nothing", "--yes", code=3).stderr

@@ -275,7 +275,7 @@ def test_status_says_the_use_of_the_limit(
     ("requests", "counts_all", "submits", "functions"),
     [
         *((5, False, 2, 10), (50, False, 2, 11), (600, False, 10, 32), (601, False, 16, 39), (6000, False, 150, 307)),
-        *((50, True, 2, 10), (600, True, 10, 22), (6000, True, 100, 156)),
+        *((50, True, 2, 10), (600, True, 10, 22), (6000, True, 100, 152)),
     ],
 )
 def test_functions_that_a_plan_needs(requests: float, counts_all: bool, submits: int, functions: int) -> None:
@@ -393,7 +393,7 @@ def test_jobs_as_a_table(run: Run) -> None:
 # ---- show ------------------------------------------------------------------------------------------------------------
 
 
-def test_show_says_a_job_s_life(pipeline: Pipeline, ask: Ask, run: Run) -> None:
+def test_show_says_a_job_s_timeline(pipeline: Pipeline, ask: Ask, run: Run) -> None:
     pipeline.upload(FACE, WALK)
     pipeline.run_all()
     record = pipeline.record()
@@ -712,8 +712,8 @@ def answer_invoke(pipeline: Pipeline, expected: object, **more: str) -> list[Any
 
 def test_bars_on_a_terminal() -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=100)
-    looks = [[Standing("a", "settling", 0.05)], [Standing("a", "failed", 1.0)]]
-    assert display.follow(screen, {"a": "walk [bold]\x1b"}, iter(looks)) == looks[-1]
+    reads = [[Standing("a", "settling", 0.05)], [Standing("a", "failed", 1.0)]]
+    assert display.follow(screen, {"a": "walk [bold]\x1b"}, iter(reads)) == reads[-1]
     drawn = screen.file.getvalue()
     assert "walk [bold]\\x1b" in drawn
     assert "\x1b[31m failed " in drawn

@@ -128,7 +128,7 @@ def test_sentences_wrap_between_words(jobs: dict[str, str], draw: Callable[..., 
     draw(*words).check()
 
 
-def test_a_job_s_life_wraps_between_words(jobs: dict[str, str], draw: Callable[..., Screen]) -> None:
+def test_a_job_s_timeline_wraps_between_words(jobs: dict[str, str], draw: Callable[..., Screen]) -> None:
     for job_id in jobs.values():
         screen = draw("show", job_id)
         screen.check()

@@ -141,7 +141,7 @@ def test_any_json(content: object) -> None:
 
 @given(right)
 @settings(max_examples=150)
-def test_what_is_right_is_taken(content: dict[str, Any]) -> None:
+def test_what_is_right_is_accepted(content: dict[str, Any]) -> None:
     if "context" in content:
         try:
             content["context"] = json.loads(json.dumps(content["context"], allow_nan=False))

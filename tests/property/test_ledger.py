@@ -52,7 +52,7 @@ class Concurrent(RuleBasedStateMachine):
         self.posted: set[str | None] = set()
         """The owners that have sent their request."""
         self.paid: Counter[int] = Counter()
-        """Requests by attempt that the provider has taken, or may have."""
+        """Requests by attempt that the provider has accepted, or may have."""
         self.unfinished: tuple[str, str] | None = None
         """The keys that the record has in the index of that name."""
         self.line = Line(Items(self.table, "jobs"))  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ class Concurrent(RuleBasedStateMachine):
         read = self.known
         usual = {
             Status.QUEUED: self.send,
-            Status.SUBMITTING: self.taken,
+            Status.SUBMITTING: self.accepted,
             Status.SUBMITTED: self.fail,
             Status.FAILED: self.retry,
         }
@@ -87,7 +87,7 @@ class Concurrent(RuleBasedStateMachine):
                 *(self.cancel, self.bad_input),
             ],
             Status.SUBMITTING: [
-                *(self.post, self.taken, self.not_taken, self.fault, self.rejected, self.found, self.not_found),
+                *(self.post, self.accepted, self.not_accepted, self.fault, self.rejected, self.found, self.not_found),
             ],
             Status.SUBMITTED: [self.succeed, self.fail, self.seen_404, self.sweep],
             Status.FAILED: [self.notify, self.retry, self.retry_in_vain, self.sweep],
@@ -140,10 +140,10 @@ class Concurrent(RuleBasedStateMachine):
             self.posted.add(claimed.owner)
             self.paid[claimed.attempt] += 1
 
-    def taken(self, claimed: Record) -> None:
+    def accepted(self, claimed: Record) -> None:
         self.ledger.submitted(claimed, f"of {claimed.owner}", self.now)
 
-    def not_taken(self, claimed: Record) -> None:
+    def not_accepted(self, claimed: Record) -> None:
         """The provider said that it took nothing: only then is the attempt sent again."""
         if claimed.owner in self.posted:
             self.ledger.release(claimed, ReasonCode.RATE_LIMIT, "429", self.now, self.now)

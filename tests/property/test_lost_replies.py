@@ -128,7 +128,7 @@ def test_an_attempt_s_number_is_kept_though_the_reply_is_lost() -> None:
 
 
 @given(st.sets(st.integers(1, 8)), st.lists(st.integers(0, 3), min_size=1, max_size=4))
-def test_a_record_that_expires_and_comes_back_never_reuses_a_number(lost: set[int], lives: list[int]) -> None:
+def test_a_record_that_expires_and_is_created_again_never_reuses_a_number(lost: set[int], lives: list[int]) -> None:
     """Each life is claimed and retried so many times, then its record expires (P6)."""
     table = Table()
     ledger = Ledger(table, "jobs", 7)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Find uploads that made no job, the outcome of sending each, and its cost."""
+"""Find uploads that made no job: whether each can be sent, why not, and what its job costs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ Price = Callable[[Mapping[str, Any]], float]
 
 
 class Outcome(StrEnum):
-    """The outcome of an upload that made no job."""
+    """What `backfill` does with an upload that made no job."""
 
     TO_SEND = "to-send"
     HAS_OUTPUTS = "has-outputs"
@@ -51,8 +51,10 @@ WHY = {
 class Found:
     """A pose without a job, or (with an empty pose) the files of a character that has no pose.
 
-    key, etag, size: its newest file. uploaded_at: the upload time of its newest file, or of a newer face or job file
-    (RFC 3339). detail: what is missing or wrong. usd: the job's cost at the learned price.
+    - key, etag, size: its newest file.
+    - uploaded_at: when its newest file, or a newer face or job file, was uploaded (RFC 3339).
+    - detail: what is missing or wrong.
+    - usd: the job's cost at the learned price.
     """
 
     outcome: Outcome

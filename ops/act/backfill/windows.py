@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 WINDOW = 10_000
-"""Keys in memory at a time, about. A character's jobs are read once for each window that has files of it."""
+"""About how many keys are in memory at a time. A character's jobs are read once for each window with files of it."""
 
 
 def pages(s3: "S3Client", bucket: str, prefix: str, delimiter: str = "") -> Iterator[tuple[list[Listed], list[str]]]:
@@ -38,15 +38,15 @@ def windows(found: Iterable[Sequence[Listed]], size: int = WINDOW) -> Iterator[l
     for page in found:
         window += page
         if len(window) >= size:
-            held = _may_go_on(window)
-            done, window = [entry for entry in window if entry not in held], [*filter(held.__contains__, window)]
+            kept = _may_continue(window)
+            done, window = [entry for entry in window if entry not in kept], [*filter(kept.__contains__, window)]
             yield done
             del done  # the reader has finished with it
     if window:
         yield window
 
 
-def _may_go_on(window: Sequence[Listed]) -> set[Listed]:
+def _may_continue(window: Sequence[Listed]) -> set[Listed]:
     """Return the files of a window whose pose may have further files after the window's last key.
 
     The key of such a file is the stem, a dot and an ending. So it can follow only if the last key begins with the stem.

@@ -75,7 +75,7 @@ def _folders(s3: "S3Client", bucket: str, root: str, character: str) -> list[str
 def _spelled(s3: "S3Client", bucket: str, folder: str, segment: str) -> list[str]:
     if segment.isascii():
         return [f"{folder}{segment}/"]
-    # Each letter may be in NFC or NFD: so all names that begin with the same plain letters are compared.
+    # Each letter may be in NFC or NFD, so compare all names that begin with the same ASCII letters.
     plain = unicodedata.normalize("NFD", segment)
     same = next(number for number, letter in enumerate(plain) if not letter.isascii())
     start = plain[: max(0, same - 1)]  # a mark may be combined with the letter before it

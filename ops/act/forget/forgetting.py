@@ -61,7 +61,7 @@ class Gone:
 
 @dataclass(frozen=True)
 class Left:
-    """What was left: messages that were hidden, prepared images and a rank that others use, attempt numbers."""
+    """What was not deleted: hidden messages, prepared images and a rank that others use, and attempt numbers."""
 
     unseen_messages: int
     shared_images: list[str]

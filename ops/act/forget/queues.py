@@ -22,13 +22,13 @@ from posedrop.contract.upload_layout import UploadLayout, is_poses_folder, norma
 
 QUEUES = ("UploadQueueUrl", "SubmitQueueUrl", "DeadLetterQueueUrl")
 WAIT_SECONDS = 1
-"""Seconds. A receive that waits asks all servers of a queue; one that does not may miss messages."""
+"""Seconds. A receive that waits asks all servers of a queue. One that does not wait may miss messages."""
 LEAST_HIDDEN, MOST_HIDDEN = 30, 900
 """Seconds for which messages are hidden while a queue is searched."""
 SEARCHED_A_SECOND = 200
-"""Messages that are searched in a second, at least."""
+"""How many messages are searched in a second, at least."""
 MOST_GIVEN_BACK = 100_000
-"""Other messages that are hidden at a time, before they are made visible again."""
+"""The most messages about others that are hidden at a time, before they are made visible again."""
 _IDS = re.compile(JOB_ID.pattern)
 
 

@@ -19,8 +19,8 @@ from posedrop.gate.breaker import Breaker
 class Jobs:
     """What a character's records say: the items to delete with them, and the data outside the stack.
 
-    under_way: the jobs that have not ended or are not notified, by their ids. executions: the names of all that may
-    have been started. sent_at: when the last request was sent (seconds since the epoch), 0 if none was.
+    - under_way: the jobs that have not ended or are not notified, by their ids.
+    - sent_at: when the last request was sent (seconds since the epoch), 0 if none was.
     """
 
     ids: list[str] = field(default_factory=list)

@@ -32,7 +32,7 @@ class _State(ProgressColumn):
 
 
 class _Elapsed(ProgressColumn):
-    """The seconds for which a job is followed, or was until its end."""
+    """How long a job has been followed, or was followed until its end."""
 
     def render(self, task: Task) -> Text:
         """Return the seconds."""

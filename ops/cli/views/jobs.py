@@ -55,7 +55,7 @@ class JobList(Grid):
 
 
 def _second(record: AnyRecord, now: float, width: int) -> Iterator[Text]:
-    """Yield the time of a job's last change, its result and its prompt, in so many columns."""
+    """Yield the time of a job's last change, its result and its prompt, within a number of columns."""
     changed = Text(_changed(record, now), "dim")
     yield changed
     left = width - changed.cell_len

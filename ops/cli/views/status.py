@@ -39,7 +39,7 @@ def health(found: Health) -> list[Part]:
         ("Dead letters", Text(dead, "red" if found.dead_letters or found.undelivered_events else "")),
         (
             "Limit",
-            f"{rate.requests_per_minute:g} {rate.counting} a minute; {rate.taken} taken of the coming minute, {free}",
+            f"{rate.requests_per_minute:g} {rate.counting} a minute; {rate.taken} reserved of the next minute, {free}",
         ),
         ("Submitting", _pause(found)),
         ("Alarms", _alarms(found)),

@@ -70,8 +70,13 @@ def test_its_own_execution_again_is_a_duplicate(record: Record) -> None:
 def test_another_request_under_the_name_is_an_error() -> None:
     """A record that expired, from a time when numbers were used again (P6)."""
     sfn = StepFunctions()
-    sfn.inputs[NAME] = {"job_id": SUBMITTED.job_id, "attempt": 2, "request_id": "of an earlier life", "finished": False}
-    with pytest.raises(ExecutionNameTaken, match="of an earlier life"):
+    sfn.inputs[NAME] = {
+        "job_id": SUBMITTED.job_id,
+        "attempt": 2,
+        "request_id": "of an earlier record",
+        "finished": False,
+    }
+    with pytest.raises(ExecutionNameTaken, match="of an earlier record"):
         start(sfn, SUBMITTED)
 
 

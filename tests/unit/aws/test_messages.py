@@ -21,7 +21,7 @@ from posedrop.aws.messages import (
 )
 from tests.support import load_event
 
-ORIGIN = SourceUpload("incoming/hero/face.png", "d41d8cd98f00b204e9800998ecf8427e")
+SOURCE = SourceUpload("incoming/hero/face.png", "d41d8cd98f00b204e9800998ecf8427e")
 DONE_AT = datetime(2026, 11, 23, 10, 15, 30, tzinfo=UTC).timestamp()
 JOB_ID = "hero-walk-0123456789abcdef"
 
@@ -33,16 +33,16 @@ def body(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("intake-face.json", UploadMessage("posedrop-uploads", ORIGIN, DONE_AT)),
+        ("intake-face.json", UploadMessage("posedrop-uploads", SOURCE, DONE_AT)),
         (
             "intake-unusual-key.json",
             UploadMessage(
                 "posedrop-uploads",
-                SourceUpload("incoming/Kundin Ä/held + heldin/poses/geh langsam+weit ü.png", ORIGIN.etag),
+                SourceUpload("incoming/Kundin Ä/held + heldin/poses/geh langsam+weit ü.png", SOURCE.etag),
                 DONE_AT,
             ),
         ),
-        ("intake-pose-message.json", PoseMessage("posedrop-uploads", "hero", "walk", ORIGIN)),
+        ("intake-pose-message.json", PoseMessage("posedrop-uploads", "hero", "walk", SOURCE)),
     ],
 )
 def test_the_sample_events_are_read(name: str, message: Message) -> None:
@@ -52,16 +52,16 @@ def test_the_sample_events_are_read(name: str, message: Message) -> None:
 @pytest.mark.parametrize("time", [None, 7, "", "yesterday", {}])
 def test_an_upload_without_a_time_is_read(time: object) -> None:
     event = {**json.loads(body("intake-face.json")), "time": time}
-    assert parse_message(json.dumps(event)) == UploadMessage("posedrop-uploads", ORIGIN)
+    assert parse_message(json.dumps(event)) == UploadMessage("posedrop-uploads", SOURCE)
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        PoseMessage("bucket", "client ä/hero", "walk + run", ORIGIN),
+        PoseMessage("bucket", "client ä/hero", "walk + run", SOURCE),
         PoseMessage("bucket", "hero", "walk", None),
-        PoseMessage("bucket", "hero", "", ORIGIN),
-        PoseMessage("bucket", "hero", "", ORIGIN, 1700000000.0, "incoming/hero/poses/ä.png"),
+        PoseMessage("bucket", "hero", "", SOURCE),
+        PoseMessage("bucket", "hero", "", SOURCE, 1700000000.0, "incoming/hero/poses/ä.png"),
         PoseMessage("bucket", "hero", "", None, None, "incoming/hero/poses/walk.png"),
         PoseMessage("bucket", "hero", "walk", SourceUpload("incoming/hero/face.png", "")),
         SubmitMessage(JOB_ID),

@@ -69,6 +69,6 @@ def test_one_event_of_a_folder_always_handles_the_job(ages: tuple[float, ...]) -
 
 
 @pytest.mark.parametrize("missing", [{"pose": 60}, {"face": 60}])
-def test_a_draft_needs_both_images(missing: dict[str, float]) -> None:
+def test_a_candidate_needs_both_images(missing: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="both images"):
         read_candidate(UploadBucket(None, "bucket", UploadLayout()), "hero", "walk", files(**missing), "")  # type: ignore[arg-type]

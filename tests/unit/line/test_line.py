@@ -354,7 +354,7 @@ def test_overlapping_runs_that_die_anywhere_lose_nothing_and_send_nothing_twice(
     deaths = data.draw(st.lists(st.integers(0, 200), max_size=4))
     calls = [0]
 
-    def troubled(*arguments: Any, **named: Any) -> Any:
+    def failing(*arguments: Any, **named: Any) -> Any:
         calls[0] += 1
         if calls[0] in deaths:
             raise Death
@@ -366,7 +366,7 @@ def test_overlapping_runs_that_die_anywhere_lose_nothing_and_send_nothing_twice(
                 beside[0] = False
         return update(*arguments, **named)
 
-    line.items.update = troubled  # type: ignore[method-assign]
+    line.items.update = failing  # type: ignore[method-assign]
     accepted: list[str] = []
     for _ in range(40):
         try:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local.chaos.evidence import Accepted, DeadLetter, Evidence, Stored
-from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, COST_USD, HELD, JOB_FAULTS, JobFault
+from local.chaos.faults import ALONE_REFUSED, ALWAYS_500, ALWAYS_REFUSED, COST_USD, JOB_FAULTS, KEPT_WAITING, JobFault
 from local.chaos.gateway import BUDGET_REPLIES
 from local.chaos.invariants import Asked, check
 from local.chaos.run import LOST_SECONDS, lost_jobs
@@ -456,9 +456,9 @@ def test_each_of_five_seeds_has_all_kinds(seed: int) -> None:
     faults = [struck for _, struck in drawn.striking()]
     assert faults.count(ALWAYS_REFUSED) == 2
     assert faults.count(ALWAYS_500) == faults.count(ALONE_REFUSED) == 1
-    held = {job.name for job in drawn.jobs if HELD in job.faults}
+    waiting = {job.name for job in drawn.jobs if KEPT_WAITING in job.faults}
     expiring = {upload.key for upload in drawn.uploads if upload.expires}
-    assert len(held) == len(expiring) > 0
+    assert len(waiting) == len(expiring) > 0
     assert all(upload.again_at for upload in drawn.uploads if upload.expires)
     assert any(job.forgotten for job in drawn.jobs)
     assert any(job.retried_twice_over for job in drawn.jobs)

@@ -1,4 +1,4 @@
-"""Processes that are copies of one that has imported already: they behave as if each had been started anew."""
+"""Processes that are copies of one that has imported already: they behave as if each had been started from scratch."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 from local.warm import Origin, Popen
 from tests.support import HANGS, until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process is started anew")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each process is started from scratch")
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ class PassedOn:
             raise self.fault
 
 
-def look(
+def poll_once(
     answer: httpx.Response | Exception,
     *,
     after: float = 40.0,
@@ -71,14 +71,14 @@ def look(
     )
 
 
-def answers(status: int, body: Any = None, **headers: str) -> httpx.Response:
+def respond_with(status: int, body: Any = None, **headers: str) -> httpx.Response:
     return httpx.Response(status, json=body, headers={name.replace("_", "-"): text for name, text in headers.items()})
 
 
 @pytest.mark.parametrize("state", ["QUEUED", "PROCESSING", "queued", "WARMING_UP"])
 @pytest.mark.parametrize("after", [0.1, 20.7, 31.0, 300.0, 2999.5])
 def test_unfinished_waits_whole_seconds(state: str, after: float) -> None:
-    found = look(answers(200, {"status": state}), after=after)
+    found = poll_once(respond_with(200, {"status": state}), after=after)
     assert not found.finished
     assert found.error is None
     assert isinstance(found.wait_seconds, int)
@@ -87,12 +87,14 @@ def test_unfinished_waits_whole_seconds(state: str, after: float) -> None:
 
 
 def test_completed_goes_to_deliver_without_an_error() -> None:
-    found = look(answers(200, {"status": "COMPLETED", "metrics": {}}), state=replace(STATE, polls=4, faults=2))
+    found = poll_once(
+        respond_with(200, {"status": "COMPLETED", "metrics": {}}), state=replace(STATE, polls=4, faults=2)
+    )
     assert (found.finished, found.error, found.polls, found.faults) == (True, None, 5, 0)
 
 
 def test_completed_after_the_deadline_is_still_a_success() -> None:
-    assert look(answers(200, {"status": "COMPLETED"}), after=TIMEOUT + 100).error is None
+    assert poll_once(respond_with(200, {"status": "COMPLETED"}), after=TIMEOUT + 100).error is None
 
 
 @pytest.mark.parametrize("status", [200, 422])
@@ -105,7 +107,7 @@ def test_completed_after_the_deadline_is_still_a_success() -> None:
     ],
 )
 def test_failed_ends_the_job_with_the_providers_text(status: int, body: dict[str, Any], message: str) -> None:
-    found = look(answers(status, body))
+    found = poll_once(respond_with(status, body))
     assert found.finished
     assert found.error == {"type": "InferenceFailed", "message": message}
 
@@ -137,34 +139,36 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_no_error_of_a_get_is_the_end_before_the_deadline(fault: httpx.Response | Exception) -> None:
-    found = look(fault, after=TIMEOUT - 0.5)
+    found = poll_once(fault, after=TIMEOUT - 0.5)
     assert (found.finished, found.error, found.faults) == (False, None, 1)
 
 
 @pytest.mark.parametrize("answer", [*FAULTS, RUNNING, NOT_FOUND], ids=str)
 def test_the_deadline_ends_it(answer: httpx.Response | Exception) -> None:
-    found = look(answer, after=TIMEOUT)
+    found = poll_once(answer, after=TIMEOUT)
     assert found.finished
     assert found.error
     assert found.error["type"] == "TimedOut"
     assert "3000 s" in found.error["message"]
 
 
-@pytest.mark.parametrize("answer", [RUNNING, NOT_FOUND, answers(429, retry_after="300"), answers(500)], ids=str)
+@pytest.mark.parametrize(
+    "answer", [RUNNING, NOT_FOUND, respond_with(429, retry_after="300"), respond_with(500)], ids=str
+)
 @pytest.mark.parametrize("left", [0.2, 1.0, 3.5])
 def test_no_wait_goes_beyond_the_deadline(answer: httpx.Response, left: float) -> None:
-    found = look(answer, after=TIMEOUT - left, state=replace(STATE, faults=20))
+    found = poll_once(answer, after=TIMEOUT - left, state=replace(STATE, faults=20))
     assert left <= found.wait_seconds < left + 1
 
 
 def test_faults_in_a_row_wait_longer_and_longer() -> None:
     state, waits = STATE, []
     for _ in range(9):
-        state = look(answers(503), after=5, state=state)
+        state = poll_once(respond_with(503), after=5, state=state)
         waits.append(state.wait_seconds)
     assert waits == sorted(waits)
     assert waits[0] < waits[-1] == LONGEST_WAIT
-    assert look(RUNNING, state=state).faults == 0
+    assert poll_once(RUNNING, state=state).faults == 0
 
 
 @pytest.mark.parametrize(
@@ -172,28 +176,28 @@ def test_faults_in_a_row_wait_longer_and_longer() -> None:
     [("17", 17, 60), ("120.5", 121, 121), ("86400", 300, 300), ("soon", 1, 60), ("-5", 1, 60), ("nan", 1, 60)],
 )
 def test_retry_after_is_honoured_and_capped(header: str, least: int, most: int) -> None:
-    assert least <= look(answers(429, retry_after=header)).wait_seconds <= most
-    assert least <= look(answers(503, retry_after=header)).wait_seconds <= most
+    assert least <= poll_once(respond_with(429, retry_after=header)).wait_seconds <= most
+    assert least <= poll_once(respond_with(503, retry_after=header)).wait_seconds <= most
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 @pytest.mark.parametrize("skew", [-3600, 0, 3600])
 def test_a_date_40_s_ahead_waits_40_s(status: int, skew: float) -> None:
     sent, until = (format_datetime(datetime.fromtimestamp(1.8e9 + skew + s, UTC), usegmt=True) for s in (0, 40))
-    assert look(answers(status, date=sent, retry_after=until), after=5).wait_seconds == 40
+    assert poll_once(respond_with(status, date=sent, retry_after=until), after=5).wait_seconds == 40
 
 
 @pytest.mark.parametrize(("header", "seconds"), [({"retry_after": "7"}, 7.0), ({}, None)])
 def test_a_429_says_the_limiter(header: dict[str, str], seconds: float | None) -> None:
     passed_on = PassedOn()
-    look(answers(429, **header), passed_on=passed_on)
+    poll_once(respond_with(429, **header), passed_on=passed_on)
     assert (passed_on.rate_limits, passed_on.refused_keys) == ([seconds], 0)
 
 
 @pytest.mark.parametrize(("status", "renewed"), [(401, 1), (403, 0), (500, 0), (404, 0)])
 def test_only_a_401_renews_the_key(status: int, renewed: int) -> None:
     passed_on = PassedOn()
-    look(answers(status), passed_on=passed_on)
+    poll_once(respond_with(status), passed_on=passed_on)
     assert (passed_on.refused_keys, passed_on.rate_limits) == (renewed, [])
 
 
@@ -202,7 +206,7 @@ def test_only_a_401_renews_the_key(status: int, renewed: int) -> None:
     "fault", [AccountRefused("no secret", 0), ClientError({"Error": {"Code": "Throttling"}}, "PutItem")], ids=str
 )
 def test_a_fault_of_the_receiver_is_not_the_jobs(status: int, fault: Exception) -> None:
-    found = look(answers(status), passed_on=PassedOn(fault))
+    found = poll_once(respond_with(status), passed_on=PassedOn(fault))
     assert (found.finished, found.faults) == (False, 1)
 
 
@@ -215,12 +219,12 @@ GONE = httpx.Response(410, json={"error": "expired"})
 def follow(times: int, *answers: httpx.Response, after: float) -> tuple[ExecutionState, float]:
     """Give these responses in turn, each after the wait; return the last state and its time."""
     turns = cycle(answers)
-    state = look(next(turns), after=after)
+    state = poll_once(next(turns), after=after)
     for _ in range(times):
         if state.finished:
             break
         after += state.wait_seconds
-        state = look(next(turns), after=after, state=state)
+        state = poll_once(next(turns), after=after, state=state)
     return state, after
 
 
@@ -237,21 +241,21 @@ def test_a_lasting_404_or_410_ends_as_result_expired_soon_after_it_may(
 
 @pytest.mark.parametrize(("first", "second"), [(40.0, 69.9), (0.0, 59.9)])
 def test_404_twice_too_early_is_not_the_end(first: float, second: float) -> None:
-    state = look(NOT_FOUND, after=second, state=look(NOT_FOUND, after=first))
+    state = poll_once(NOT_FOUND, after=second, state=poll_once(NOT_FOUND, after=first))
     assert not state.finished
     assert state.not_found_at == SUBMITTED_AT + first
 
 
 def test_found_again_forgets_the_404() -> None:
-    state = look(NOT_FOUND, after=100)
-    state = look(RUNNING, after=120, state=state)
+    state = poll_once(NOT_FOUND, after=100)
+    state = poll_once(RUNNING, after=120, state=state)
     assert state.not_found_at is None
-    assert not look(NOT_FOUND, after=200, state=state).finished
+    assert not poll_once(NOT_FOUND, after=200, state=state).finished
 
 
 def test_another_fault_between_two_404_does_not_forget_the_first() -> None:
-    state = look(answers(502), after=120, state=look(NOT_FOUND, after=100))
-    assert look(NOT_FOUND, after=131, state=state).error
+    state = poll_once(respond_with(502), after=120, state=poll_once(NOT_FOUND, after=100))
+    assert poll_once(NOT_FOUND, after=131, state=state).error
 
 
 # ---- the state -------------------------------------------------------------------------------------------------------

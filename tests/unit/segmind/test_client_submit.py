@@ -18,7 +18,7 @@ from posedrop.segmind.client import SMALL_RESPONSE, Segmind, Timeouts
 KEY = "SG_0123456789abcdef"
 TIMEOUTS = Timeouts(connect=1, write=1, read=1)
 BODY = {"prompt": "im Büro 歩", "samples": 2, "base_64": False, "face_image": "https://x/?a=1&b=2", "seed": 2778725438}
-TAKEN = {
+ACCEPTED = {
     "request_id": "2c7f59ea-1",
     "status": "QUEUED",
     "poll_url": "https://elsewhere.example/v1/requests/2c7f59ea-1",
@@ -44,7 +44,7 @@ class Recorder:
 
 @pytest.mark.parametrize("base_url", ["https://api.segmind.test", "https://api.segmind.test/"])
 def test_one_post_with_the_key_and_the_parameters(base_url: str) -> None:
-    recorder = Recorder(httpx.Response(200, json=TAKEN))
+    recorder = Recorder(httpx.Response(200, json=ACCEPTED))
     assert recorder.submit(base_url) == "2c7f59ea-1"
     (request,) = recorder.requests
     assert (request.method, str(request.url)) == ("POST", "https://api.segmind.test/v2/consistent-character-with-pose")
@@ -101,7 +101,7 @@ def test_a_key_that_cannot_be_read_sends_nothing() -> None:
     def no_key() -> str:
         raise AccountRefused("no key", 0)
 
-    recorder = Recorder(httpx.Response(200, json=TAKEN))
+    recorder = Recorder(httpx.Response(200, json=ACCEPTED))
     with pytest.raises(AccountRefused):
         Segmind("https://api.segmind.test", no_key, httpx.MockTransport(recorder)).submit(BODY, TIMEOUTS)
     assert recorder.requests == []
@@ -109,7 +109,7 @@ def test_a_key_that_cannot_be_read_sends_nothing() -> None:
 
 def test_the_key_is_asked_for_each_time() -> None:
     keys = iter(["SG_old", "SG_new"])
-    recorder = Recorder(httpx.Response(200, json=TAKEN))
+    recorder = Recorder(httpx.Response(200, json=ACCEPTED))
     client = Segmind("https://api.segmind.test", lambda: next(keys), httpx.MockTransport(recorder))
     client.submit(BODY, TIMEOUTS)
     client.submit(BODY, TIMEOUTS)
@@ -151,7 +151,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.behaviour == "hang up":
             self.close_connection = True
             return
-        content = json.dumps(TAKEN).encode()
+        content = json.dumps(ACCEPTED).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(content)))
         self.end_headers()
@@ -199,7 +199,7 @@ def test_a_response_that_trickles_is_over_in_time(server: Server) -> None:
     server.behaviour = "trickle"
     with pytest.raises(SubmitOutcomeUnknown, match="too long"):
         Segmind(server.url, lambda: KEY).submit(BODY, Timeouts(connect=0.1, write=0.1, read=0.4))
-    assert server.sent < len(json.dumps(TAKEN))
+    assert server.sent < len(json.dumps(ACCEPTED))
 
 
 def test_a_refused_connection_sent_nothing() -> None:

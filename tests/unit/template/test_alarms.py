@@ -131,7 +131,7 @@ def dashboard() -> dict[str, list[Any]]:
 
 def test_the_dashboard_draws_metrics_that_there_are() -> None:
     telemetry = (ROOT / "layers" / "posedrop" / "posedrop" / "aws" / "metrics.py").read_text(encoding="utf-8")
-    functions = re.findall(r"^(\w+)(?: \([^)]*\))?: ([^.]+)\.", telemetry, re.MULTILINE)
+    functions = re.findall(r"^- (\w+)[^:\n]*: (.+?)(?=^- |^$)", telemetry, re.MULTILINE | re.DOTALL)
     named = {name: re.findall(r"\w+", text) for name, text in functions}
     drawn = [row for rows in dashboard().values() for row in rows if isinstance(row[0], str)]
     assert drawn

@@ -268,7 +268,7 @@ def test_each_bucket_has_its_own_retention(parameter: str, bucket: str, other: s
     assert not any("ExpirationInDays" in rule for rule in rules(stack, other).values())
 
 
-def test_prepared_pictures_go_after_30_days_and_are_made_anew_before_that() -> None:
+def test_prepared_pictures_go_after_30_days_and_are_made_again_before_that() -> None:
     for days in (0, 7):
         found = Stack(OutputRetentionDays=days).properties("OutputBucket")["LifecycleConfiguration"]["Rules"]
         (rule,) = [rule for rule in found if rule["Id"] == "prepared"]

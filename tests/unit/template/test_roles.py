@@ -290,7 +290,7 @@ def test_roles_lack_what_they_do_not_need(role: str, action: str, resource: str)
 
 
 @pytest.mark.parametrize("role", ["IntakeRole", "DispatchRole", "SubmitRole", "PollRole", "DeliverRole", "SweepRole"])
-def test_no_function_may_change_what_guards_it(role: str) -> None:
+def test_no_function_may_change_its_own_limits(role: str) -> None:
     services = {action.split(":")[0] for action in granted(role, KEY_ARN)}
     assert not services & {"iam", "sts", "cloudformation", "events", "cloudwatch"}
     assert "secretsmanager:PutSecretValue" not in granted(role)

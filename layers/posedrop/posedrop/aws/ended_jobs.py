@@ -77,7 +77,7 @@ class EndedJobs(RecordTable):
         self._update(record.job_id, expected, {"published": channels})
 
     def rescue_at(self, record: Record, at: float | None) -> None:
-        """Schedule when the sweep fetches what an ended job lacks (seconds since the epoch), or None for never."""
+        """Schedule the sweep's next try to rescue an ended job (seconds since the epoch). None means never."""
         index = FINISHED if at is None else {"unfinished": RESCUE, "unfinished_at": at}
         self._update(record.job_id, {"status": record.status, "attempt": record.attempt}, index)
 
@@ -139,12 +139,11 @@ class EndedJobs(RecordTable):
         error: JobError | None = None,
         buy_again: bool = False,
     ) -> Record:
-        """Begin the next attempt of a failed job: queue it at a `place` (aws/places.py), or end it at once with
-        `error`.
+        """Begin the next attempt of a failed job: at a `place` in the queue (aws/places.py), or ended with `error`.
 
         `message_id` names the message that asked for the attempt. Each message makes one attempt. `inputs` replaces the
-        record's inputs. Requests that the history did not have or could not decide are searched for again. Raises
-        Conflict if another attempt has begun.
+        record's inputs. Requests without a known outcome are searched for again, and so are those that the history did
+        not have. Raises Conflict if another attempt has begun.
         """
         status = Status.FAILED if error else Status.QUEUED
         unsent = {"unfinished": ENDED_UNSENT, "unfinished_at": now}

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 logger = Logger(child=True)
 
 LONGEST_VISIBILITY = 43200 - 900
-"""Seconds. SQS allows twelve hours from the receipt (API reference, ChangeMessageVisibility), of which the function may
-have used 900 seconds already."""
+"""Seconds. SQS hides a message for at most twelve hours from its receipt (API reference, ChangeMessageVisibility). The
+function may have used 900 seconds of them."""
 LAST_RECEIVED = 950
-"""After this many receives a message is dead-lettered with a reason. The queue's own maxReceiveCount is 1000."""
+"""A message that was received more often is dead-lettered with a reason. The queue's own maxReceiveCount is 1000."""
 JOB_KEYS = ("message_id", "character", "pose", "job_id", "attempt", "execution")
 """The log keys that are set for one message and removed after it."""
 

@@ -138,10 +138,10 @@ class Items:
     def query(
         self, index: str, partition: tuple[str, str], below: tuple[str, str] | None = None, limit: int | None = None
     ) -> Iterator[Item]:
-        """Yield items of an index in the order of its sort key, at most `limit`. An index may be slightly behind its
-        table.
+        """Yield items of an index in the order of its sort key, at most `limit`.
 
         `partition` is the name and value of the partition key. `below` is the name of the sort key and its upper bound.
+        An index may be slightly behind its table.
         """
         expression = "#p = :p AND #s < :s" if below else "#p = :p"
         names, arguments = {"#p": partition[0]}, {":p": {"S": partition[1]}}

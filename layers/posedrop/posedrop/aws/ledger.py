@@ -1,4 +1,4 @@
-"""The ledger (JobsTable): what was queued, claimed, submitted, delivered.
+"""The ledger (JobsTable): the record of each job, and its changes from status to status.
 
     WAITING ──▶ QUEUED ──▶ SUBMITTING ──▶ SUBMITTED ──▶ SUCCEEDED | FAILED
     (own key)     ▲            │                                │
@@ -104,11 +104,11 @@ class Ledger(WaitingUploads, EndedJobs):
         return self._update(record.job_id, expected, {"inputs": inputs_of(inputs), "updated_at": now})
 
     def defer(self, record: Record, code: ReasonCode, reason: str, until: float, now: float) -> None:
-        """Record why a queued job is deferred, and until when (seconds since the epoch). Its message stays valid."""
+        """Record why a queued job is deferred, and until when (seconds since the epoch). The job keeps its message."""
         self._update(record.job_id, _dispatched(record), {**_deferral(code, reason, until, now), "errors": None})
 
     def put_back(self, record: Record, code: ReasonCode, reason: str, until: float, now: float) -> None:
-        """Record why a dispatched job is not sent. Put it back in line or make it due at `until`; void its message."""
+        """Record why a dispatched job is not sent. Put it back in line, or make it due at `until`. Void its message."""
         values = {**_moved(record, code, until), **_deferral(code, reason, until, now), "errors": None}
         self._update(record.job_id, _dispatched(record), values)
 

@@ -14,7 +14,7 @@ class UnreadableMessage(ValueError):
 
 @dataclass(frozen=True)
 class SourceUpload:
-    """The upload that caused a message. It counts as settled when its own event is handled."""
+    """The upload that caused a message. Its own event does not wait for it to settle."""
 
     key: str
     etag: str
@@ -31,10 +31,11 @@ class UploadMessage:
 
 @dataclass(frozen=True)
 class PoseMessage:
-    """Check one pose of a character, or all of its poses if `pose` is empty, after a face or a job file was uploaded.
+    """Read one pose of a character. If `pose` is empty, read all poses, because a face or a job file was uploaded.
 
-    upload: the uploaded file, or None. The other two are used if `pose` is empty. done_at: when that upload ended
-    (seconds since the epoch), or None if it is unknown. after: the listing of the poses continues after this key.
+    - upload: the uploaded file, or None.
+    - done_at, only without a pose: when the upload ended (seconds since the epoch), or None if that is unknown.
+    - after, only without a pose: the key after which the listing of the poses continues.
     """
 
     bucket: str

@@ -1,15 +1,15 @@
 """Emit the metrics in CloudWatch's embedded metric format, which is part of the logs and needs no API call.
 
-intake: Waiting.
-dispatch (each minute, also if zero): OldestJobSeconds (how long the next job has waited), NoSuccessSeconds (how long a
-job has waited without any delivery while the gate is open), Paused and WaitingForBudget (1 or 0), and once they are
-known RemainingCredits (USD) and JobsPaidFor (how many jobs the credits can pay for).
-submit: Submitted, EstimatedSpend (USD), Refused, RateLimited, OutcomeUnknown.
-poll: RateLimited.
-deliver: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionWithoutNotification, RateLimited,
-Rescued (jobs whose images came from the history), Spend (USD, the real cost of requests), Polls (of each job),
-InferenceSeconds (the model's time), DetectionDelaySeconds (from submission to the poll that saw the end, minus
-InferenceSeconds), EndToEndSeconds (from the record's creation to the end, for first attempts), OutputBytes.
+- intake: Waiting.
+- dispatch, each minute, also if zero: OldestJobSeconds (how long the next job has waited), NoSuccessSeconds (how long a
+  job has waited without any delivery while the gate is open), Paused and WaitingForBudget (1 or 0). Once the credits
+  are known: RemainingCredits (USD), JobsPaidFor (how many jobs they can pay for).
+- submit: Submitted, EstimatedSpend (USD), Refused, RateLimited, OutcomeUnknown.
+- poll: RateLimited.
+- deliver: Succeeded, Failed, EndedBadly (1 or 0 for each job), FailedByType, ExecutionWithoutNotification, RateLimited,
+  Rescued (jobs whose images came from the history), Spend (USD, the real cost of requests), Polls (of each job),
+  InferenceSeconds (the model's time), DetectionDelaySeconds (from submission to the poll that saw the end, minus
+  InferenceSeconds), EndToEndSeconds (from the record's creation to the end, for first attempts), OutputBytes.
 
 The namespace is in POWERTOOLS_METRICS_NAMESPACE, one for each stack.
 """

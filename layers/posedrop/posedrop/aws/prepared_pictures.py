@@ -23,7 +23,7 @@ logger = Logger(child=True)
 LONGEST_SECONDS = 70.0
 """The longest wait for the response of `prepare`: more than its timeout of 60 seconds."""
 MARGIN = 5.0
-"""Seconds that `submit` has left after the longest wait for `prepare`."""
+"""Seconds that are left of `submit` after the longest wait for `prepare`."""
 STILL_RUNNING = 15.0
 """Seconds until the next try, if a picture was not ready in time."""
 THROTTLED = 5.0
@@ -94,7 +94,7 @@ class PreparedPictures:
         except ClientError as exc:
             if exc.response["Error"]["Code"] != "TooManyRequestsException":
                 raise
-            # The account's concurrency is used up, partly by functions that wait for `prepare`. So stop waiting here.
+            # The account's concurrency is used up, in part by functions that wait for `prepare`. So do not wait here.
             raise Deferred(
                 ReasonCode.BUSY, "Lambda's concurrency is used up, so no picture can be prepared now", THROTTLED
             ) from exc

@@ -28,7 +28,7 @@ ENDED = (Status.SUCCEEDED, Status.FAILED)
 
 
 RESCUABLE = frozenset({"ResultExpired", "TimedOut", "OutputInvalid", "InternalError"})
-"""The error types after which the provider may still have the pictures, so that they can be fetched later."""
+"""The error types after which the provider may still have the pictures, so that the sweep can fetch them later."""
 
 
 TIMES = frozenset(

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 DAY = 86400
 UNFINISHED_INDEX = "unfinished"
 PAID, ENDED_UNSENT, INCOMPLETE, RESCUE = "paid", "ended", "waiting", "rescue"
-"""The partition keys of the index `unfinished`. PAID: from a job's claim until its end is notified. ENDED_UNSENT: ended
-without a claim, and not notified yet. INCOMPLETE: uploads that are not a job yet. RESCUE: ended and notified, but the
-pictures or result.json may still be fetched. `unfinished_at` is since when; for INCOMPLETE and RESCUE it is when the
-sweep checks the record next. A queued job is not in this index, but in the index `line`."""
+"""The partition keys of the index `unfinished`:
+
+- PAID: from a job's claim until its end is notified.
+- ENDED_UNSENT: the job ended without a claim, and is not notified yet.
+- INCOMPLETE: uploads that are not a job yet.
+- RESCUE: the end is notified, but the pictures or result.json may still be fetched.
+
+The sort key `unfinished_at` is since when the record is there, or for INCOMPLETE and RESCUE, when the sweep checks it
+next. A queued job is not in this index, but in the index `line`."""
 FINISHED = dict.fromkeys(("unfinished", "unfinished_at"))
 NOT_QUEUED = dict.fromkeys(("reason", "reason_code", "deferred_until", "stands", "place", "send_at"))
 """The attributes that are removed when a record is claimed or ends."""

@@ -62,9 +62,10 @@ class Blob:
 class JobFiles:
     """The files of one job. A missing file is None.
 
-    face, pose: the newest file of each stem. older_faces, older_poses: the other files of the stem, newest first; any
-    of them may be the picture. unknown_names: names in the character's folder that the upload contract does not know;
-    names of folders end with a slash.
+    - face, pose: the newest file of each stem.
+    - older_faces, older_poses: the other files of the stem, newest first. Any of them may be the picture.
+    - unknown_names: names in the character's folder that the upload contract does not know. Names of folders end with a
+      slash.
     """
 
     face: Listed | None
@@ -169,9 +170,8 @@ class UploadBucket:
         """
         with translated(listed.key, InputFault.IMAGE):
             response = self._s3.head_object(Bucket=self.name, Key=listed.key, IfMatch=listed.etag)
-        return (
-            None if "StorageClass" in response else version_of(response)
-        )  # S3 names each class but Standard (HeadObject)
+        # S3 names every storage class except Standard (API reference, HeadObject).
+        return None if "StorageClass" in response else version_of(response)
 
     def read(self, listed: Listed, limit: int) -> Blob:
         """Read a listed file, at most `limit` bytes of it.

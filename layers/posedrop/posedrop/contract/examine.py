@@ -12,7 +12,8 @@ from posedrop.contract.images import IMAGE_LIMIT, PIXEL_LIMIT, UPLOAD_LIMIT, Cha
 class Examined:
     """What was found in a file. `digest` is its SHA-256 in hex, or None if the file was not read to its end.
 
-    problem: why a picture cannot be used, or None. changes: what must be done to the picture before it is sent.
+    - problem: why a picture cannot be used, or None.
+    - changes: what must be done to the picture before it is sent.
     """
 
     key: str

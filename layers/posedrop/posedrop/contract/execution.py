@@ -22,12 +22,18 @@ class TaskFault:
 class ExecutionState:
     """The state that goes from task to task. Times are seconds since the epoch here, and RFC 3339 in the state machine.
 
-    faults: failed GETs in a row. not_found_at: when the provider first did not know the request id. tenths: the latency
-    (gate/latency.py) when the job was submitted. completed: the provider has finished, and the job waits only for a
-    permit to fetch the result. poll_wait_seconds: the wait before the poll that found it completed. elapsed_seconds:
-    the time from submission until the end was seen. cost_usd: the cost of a failed job, or None if it is unknown.
-    poll_fault, deliver_fault: why a task was given up. A job that ended before it was sent has only an id and an
-    attempt.
+    A job that ended before it was sent has only an id and an attempt.
+
+    - wait_seconds: the seconds until the next task.
+    - finished: whether `deliver` is next.
+    - faults: failed GETs in a row.
+    - not_found_at: when the provider first did not know the request id.
+    - tenths: the latency (gate/poll_schedule.py) when the job was submitted.
+    - completed: the provider has finished, and the job only waits to fetch the result.
+    - poll_wait_seconds: the wait before the poll that found the job completed.
+    - elapsed_seconds: the time from submission until the end was seen.
+    - cost_usd: the cost of a failed job, or None if it is unknown.
+    - poll_fault, deliver_fault: the error after which Step Functions stopped retrying the task.
     """
 
     job_id: str

@@ -46,9 +46,9 @@ class Change(StrEnum):
 class ImageInfo:
     """What the file's structure says about the image. `bytes` is the whole file, with any data after the image's end.
 
-    orientation: from EXIF, 1 (upright) to 8. converts: the image must be converted, because it is not a still picture
-    in sRGB with 8 bits a sample. metadata_bytes: the bytes that are not picture, such as EXIF, colour profiles and data
-    after the image's end.
+    - orientation: from EXIF, 1 (upright) to 8.
+    - converts: the image must be converted, because it is not a still picture in sRGB with 8 bits a sample.
+    - metadata_bytes: the bytes that are not part of the picture, such as EXIF, colour profiles and data after its end.
     """
 
     format: Format

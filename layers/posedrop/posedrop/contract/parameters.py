@@ -53,7 +53,7 @@ def read_job_file(name: str, data: bytes, rules: str = "job") -> dict[str, Any]:
     problems = [problem for field, value in content.items() for problem in _problems(field, value, rules)]
     if problems:
         raise _invalid(name, *problems[:10])
-    # In JSON Schema 1.0 is an integer. The provider may not accept it as one.
+    # For JSON Schema, 1.0 is an integer. The provider may not accept it as one.
     return {
         field: int(value) if isinstance(value, float) and value.is_integer() else value
         for field, value in content.items()
@@ -129,7 +129,7 @@ def _problems(field: str, value: object, rules: str) -> list[str]:
 
 def _unknown(field: str, known: list[str]) -> str:
     shown = field[:60]
-    if field.endswith("_image"):  # the models name their image fields so
+    if field.endswith("_image"):  # as in face_image: an image field of a model
         return f"{shown} cannot be set in a job file: upload the image itself"
     near = difflib.get_close_matches(shown, known, n=1)
     return f"{_printable(shown)} is not a parameter of the model" + (f"; did you mean {near[0]}?" if near else "")

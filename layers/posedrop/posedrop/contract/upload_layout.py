@@ -133,7 +133,7 @@ def spellings(text: str, own: str = "") -> list[str]:
 
 
 def is_poses_folder(name: str) -> bool:
-    """Return whether a segment of a key names the folder of poses."""
+    """Return whether a key's segment names the folder of poses."""
     return name.casefold() == POSES
 
 

@@ -33,7 +33,7 @@ logger = Logger(child=True)
 _ERROR_MESSAGE = re.compile(r'\s*\{\s*"errorMessage":\s*("(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*")')
 
 DEFERRALS = 10
-"""A delivery waits at most this many times for a Retry-After. After that it is retried as after any other fault."""
+"""How often a delivery waits for a Retry-After. After that, Step Functions retries it as after any other fault."""
 
 
 class RecordMissing(PosedropError):
@@ -55,9 +55,9 @@ class Delivery:
     def deliver(self, state: ExecutionState, remaining: Callable[[], float]) -> dict[str, Any]:
         """End the attempt of an execution, notify, and return the result of the execution.
 
-        A second call changes nothing. If a server asks to wait, the state to continue with after the wait is returned
-        instead. `remaining` returns the function's seconds left. Raises DeliveryFailed if a retry may succeed, and
-        RecordMissing.
+        A second call changes nothing. If a server asks to wait, the result is the state with which the execution
+        continues after the wait. `remaining` returns the function's seconds left. Raises DeliveryFailed if a retry may
+        succeed, and RecordMissing.
         """
         try:
             record = self._record(state.job_id, state.attempt)

@@ -68,7 +68,7 @@ class Ending:
     def succeed_later(self, record: Record, attempt: int, made: Made) -> Record:
         """Record the success of a failed job as its next attempt, and return the record.
 
-        Raises Conflict if the job has changed meanwhile.
+        Raises Conflict if the job has changed.
         """
         requests = self._with_cost(record, made.cost_usd)
         metrics = self._metrics(replace(record, attempt=attempt, requests=requests), None, made.inference_seconds)

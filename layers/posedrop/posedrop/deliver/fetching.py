@@ -35,7 +35,7 @@ logger = Logger(child=True)
 RESERVE = 30.0
 """Seconds of the function's time that are reserved for storing and notifying."""
 NOT_AN_END = (401, 403, 404, 408, 410, 429)
-"""The 4xx statuses that may be temporary or mean that the result is gone. After any other 4xx the job has failed."""
+"""The 4xx statuses that may be temporary, or that mean that the result is gone. Any other 4xx fails the job."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class Fetching:
         return self._rescue.possible
 
     def rescue(self, record: Record, remaining: Callable[[], float], attempt: int | None = None) -> Made:
-        """Fetch and store the images of a request through the provider's history. No outputs if it has no images.
+        """Fetch the images of a request through the provider's history, and store them. It may have no images.
 
-        They are stored under the record's attempt, or under `attempt`. Raises RescueDeferred, DeliveryFailed and
+        The images are stored under the record's attempt, or under `attempt`. Raises RescueDeferred, DeliveryFailed and
         OutputInvalid.
         """
         images = self._segmind.model.images_made(record.parameters)

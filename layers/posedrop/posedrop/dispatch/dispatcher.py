@@ -1,8 +1,8 @@
 """Dispatch jobs: take those for the next HORIZON seconds out of the line, each with a reserved time.
 
-Runs may be repeated, and may overlap: a job moves only from the place where this run has read it, and times are
-reserved by a conditional write. The record is written first, with a new dispatch number. Then the message with that
-number is sent. So if a run dies, each job is still in line or due.
+Runs may be repeated, and may overlap: a job moves only from the place where this run has read it, and a conditional
+write reserves the times. The record is written first, with a new dispatch number, and then the message with that number
+is sent. So if a run dies, each job is still in line or due.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,9 +35,11 @@ RESERVE_SECONDS = 10.0
 class Dispatched:
     """The result of one run.
 
-    sent: jobs dispatched. returned: jobs put back in line. closed: why the gate is closed, or None. oldest_seconds: how
-    long the oldest of the next jobs has waited. idle_seconds: how long jobs have waited without any delivery, while the
-    gate is open.
+    - sent: the number of dispatched jobs.
+    - returned: the number of jobs put back in line.
+    - closed: why the gate is closed, or None.
+    - oldest_seconds: how long the oldest of the next jobs has waited.
+    - idle_seconds: how long jobs have waited without any delivery, while the gate is open.
     """
 
     sent: int

@@ -3,9 +3,8 @@ vain. Pure.
 
 A single refusal (403, 404, 406) may concern only one job, such as a prompt that a firewall blocks. Two refusals in a
 row, with no accepted request in between, show that the provider refuses the account. A refused job goes behind the
-others in line, so the next request is another job's if there is one. While the breaker is open, only one request at a
-time is
-sent: the probe.
+others in line, so the next request is for another job if there is one. While the breaker is open, only one request at a
+time is sent: the probe.
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ LONGEST_PAUSE = 3600.0
 REFUSALS = 2
 UNKNOWNS = 2
 FAULTED_JOBS = 3
+"""Each of these counts opens the breaker: refusals, unknown outcomes, or jobs with a 5xx response, in a row."""
 
 
 class Cause(StrEnum):
@@ -32,12 +32,15 @@ class Cause(StrEnum):
 class Breaker:
     """The state of the breaker. Times are seconds since the epoch.
 
-    opened_at, open_until: the pause, in which nothing is sent. cause, reason: why it is open, as a code and as text;
-    both are empty while it is closed. openings: how often it has opened in a row. probe_until: a probe is running until
-    then.
-    refusals: consecutive requests refused with 403, 404 or 406. unknowns: consecutive unknown outcomes. faulted_jobs:
-    the different jobs of consecutive 5xx responses. refused_at: the last refusal, unless a request was accepted since.
-    accepted_at: the last accepted request that reset one of these counts.
+    - opened_at, open_until: the pause, in which nothing is sent.
+    - cause, reason: why it is open, as a code and as text. Both are empty while it is closed.
+    - openings: how often it has opened in a row.
+    - probe_until: a probe may be running until then.
+    - refusals: consecutive requests refused with 403, 404 or 406.
+    - unknowns: consecutive unknown outcomes.
+    - faulted_jobs: the different jobs of consecutive 5xx responses.
+    - refused_at: the last refusal, unless a request was accepted since.
+    - accepted_at: the last accepted request that reset one of these counts.
     """
 
     opened_at: float = 0.0
@@ -72,7 +75,7 @@ class Breaker:
         return replace(self, probe_until=0.0)
 
     def key_refused(self, now: float, reason: str, pause: float) -> "Breaker":
-        """Open after a 401 with a key that was read again, or without a usable key: for `pause` seconds or longer."""
+        """Open for at least `pause` seconds: there is no usable key, or the newly read key got a 401."""
         return self._open(now, Cause.KEY_REFUSED, reason, pause)
 
     def refused(self, now: float, reason: str, pause: float) -> "Breaker":
@@ -99,11 +102,11 @@ class Breaker:
 
     def accepted(self, now: float) -> "Breaker":
         """Close after an accepted request, and reset all counts. If there are none, return the same state."""
-        quiet = not (self.is_open or self.refusals or self.unknowns or self.faulted_jobs or self.refused_at)
-        return self if quiet else Breaker(accepted_at=now)
+        unchanged = not (self.is_open or self.refusals or self.unknowns or self.faulted_jobs or self.refused_at)
+        return self if unchanged else Breaker(accepted_at=now)
 
     def rejected(self) -> "Breaker":
-        """Close after a request refused for its content (400, 422), and reset all counts: the account works.
+        """Close after a request was refused for its content (400, 422), and reset all counts: the account works.
 
         `refused_at` is kept, because no request was accepted.
         """

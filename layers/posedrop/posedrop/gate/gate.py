@@ -44,8 +44,9 @@ class GateState:
 class Opening:
     """When the next jobs may be sent (`at`), and at most how many (`most`).
 
-    interval: seconds between two jobs. probe: the next job is the breaker's probe. closed: why the gate is closed, or
-    None.
+    - interval: seconds between two jobs.
+    - probe: whether the next job is the breaker's probe.
+    - closed: why the gate is closed, or None.
     """
 
     at: float
@@ -121,7 +122,7 @@ class Gate:
             count = min(len(ranks), self.free(state, opening, now))
             if count <= 0:
                 break
-            if opening.probe:  # only one probe is sent at a time, so no time is reserved
+            if opening.probe:  # one probe at a time: the breaker reserves it
                 return [opening.at] * self.breaker.change(lambda breaker: breaker.begin_probe(opening.at)), state
             start = max(state.until, opening.at)
             until, highest = start + count * opening.interval, max(*ranks[:count], state.highest_rank)

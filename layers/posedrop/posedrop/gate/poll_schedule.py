@@ -1,9 +1,15 @@
-"""Decide when to poll a job's status, from the durations of the last jobs. Pure.
+"""Decide how long to wait before the next poll of a job, from the durations of the last jobs. Pure.
 
-The first poll is at the time by which a fifth of the last jobs had ended. After that, the step between polls is the
-square root of the spread of the durations in seconds. This step has the lowest total cost if jobs end evenly over the
-spread and a poll costs as much as a second of delay. A job that takes longer than nine tenths of the others is polled
-less and less often.
+A poll that comes too early is wasted, and a poll that comes too late delays the result. So there are three rules:
+
+1. The first poll is when a fifth of the last jobs had ended.
+2. The next polls follow in equal steps. The step is the square root of the spread of the durations, both in seconds.
+3. A job that takes longer than nine tenths of the last jobs is late. It is polled less and less often: each wait is
+   15% of the elapsed time, but at least one step.
+
+Rule 2 assumes that a job ends at any time within the spread with the same probability, and that a poll costs as much
+as one second of delay. A step of s seconds in a spread of w seconds then costs w / 2s polls and s / 2 seconds of delay
+on average. The sum is lowest for s = sqrt(w).
 """
 
 import math
@@ -16,13 +22,13 @@ LONGEST_JOB = 3600  # seconds; the provider keeps a result for an hour
 
 MEMORY = 32  # jobs: with more, a real change shows too slowly; with fewer, chance looks like a change
 PRIOR_SPREAD = 0.25  # the assumed spread of the logarithm of the duration, before the first job
-EARLY = 0.2  # the share of the last jobs that had ended at the first poll
-LATE = 0.9  # the share after which a job counts as late
-SPREAD = 1.2  # the spread of all jobs, as a multiple of the time between EARLY and LATE
-LATE_SHARE = 0.15  # the wait until the next poll of a late job, as a share of the elapsed time
+EARLY = 0.2  # the first poll is when this share of the last jobs had ended
+LATE = 0.9  # a job is late when this share of the last jobs had ended
+SPREAD = 1.2  # the spread of the durations, as a multiple of the time from EARLY to LATE
+LATE_SHARE = 0.15  # the wait of a late job, as a share of the elapsed time
 
 NORMAL_SCORES = (-1.534, -0.887, -0.489, -0.157, 0.157, 0.489, 0.887, 1.534)
-"""The middles of eight equal parts of a normal distribution."""
+"""The medians of eight equally likely parts of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Latency:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return the latency from the data of `to_dict`, with numbers of any type. Raises ValueError if it has none."""
+        """Return the latency from the data of `to_dict`. Values may also be texts or decimals. Raises ValueError."""
         try:
             tenths = tuple(min(max(int(value), 1), LONGEST_JOB * 10) for value in data["tenths"])[-MEMORY:]
         except (KeyError, TypeError, ArithmeticError) as exc:
@@ -64,14 +70,14 @@ def first_wait(latency: Latency) -> int:
 
 
 def next_wait(elapsed_seconds: float, latency: Latency) -> int:
-    """Return the seconds until the next poll, 1 to 60, of a job not finished `elapsed_seconds` after its submission.
+    """Return the seconds until the next poll, 1 to 60, of a job that is not finished after `elapsed_seconds`.
 
     An empty latency counts as jobs with a duration of 0.
     """
     durations = sorted(tenth / 10 for tenth in latency.tenths) or [0.0]
     early, late = (durations[int(share * len(durations))] for share in (EARLY, LATE))
     step = max(1.0, math.sqrt((late - early) * SPREAD))
-    if elapsed_seconds < math.ceil(early) - 0.5:  # 0.5: a slow clock must not cause two first polls
+    if elapsed_seconds < math.ceil(early) - 0.5:  # 0.5: a first poll that came slightly early is not repeated
         wait = early - elapsed_seconds
     elif elapsed_seconds < late:
         wait = step

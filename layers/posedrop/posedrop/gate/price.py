@@ -1,8 +1,8 @@
 """Estimate the price of a job from the costs of earlier jobs, by number and size of the images. Pure.
 
-The provider does not document whether more or larger images cost more. So each class of jobs has its own price, once a
-job of the class was paid. Until then its price is estimated in proportion to a known class. The estimate is rather too
-high than too low, and the charge is later replaced by the real cost.
+The provider does not document whether more or larger images cost more. So each class of jobs has its own price, learned
+from the first paid job of the class. Until then its price is estimated in proportion to a known class. The estimate is
+meant to be too high rather than too low, and the real cost later replaces the charge.
 """
 
 import math
@@ -48,7 +48,7 @@ class PriceClass:
         return f"usd_{self.samples}_" + ("input" if self.size is None else f"p{self.size}")
 
     def factor(self, other: "PriceClass") -> float:
-        """Return the highest factor from the price of `other` to this class's, if prices are at most proportional."""
+        """Return how many times the price of `other` this class costs at most, if prices are at most proportional."""
         size, known = self.size or 0, other.size or 0
         return max(1.0, self.samples / other.samples) * max(1.0, math.ldexp(1.0, size - known))
 
@@ -59,7 +59,7 @@ def price_of(item: Mapping[str, Any], parameters: Mapping[str, Any], model: Mode
     if wanted.attribute in item:
         return float(item[wanted.attribute])
     bounds = [usd * wanted.factor(known) for known, usd in _known(item)]
-    if OVERALL in item:  # learned before prices had classes
+    if OVERALL in item:  # the average price, if no class is known
         bounds = bounds or [float(item[OVERALL]) * wanted.factor(PriceClass())]
     return round(min(bounds, default=model.first_price), DIGITS)
 

@@ -1,9 +1,9 @@
 """Keep the plan's request limit: decide when the next call to the provider may be made.
 
 The algorithm is GCRA, the generic cell rate algorithm. It has one value, the theoretical arrival time `tat`, in one
-item of the table. Each permit moves `tat` forward by the interval between two calls. If the time of a call is near, its
-function waits for it. If it is far, the call is deferred. If all calls count, polls of running jobs may wait longer
-than new submits, so polls go first when the limit is reached.
+item of the table: the time of the next free call. Each permit moves `tat` forward by the interval between two calls. If
+the time of a call is near, its function waits for it. If it is far, the call is deferred. If all calls count, polls of
+running jobs may wait longer than new submits, so polls go first when the limit is reached.
 """
 
 import math
@@ -69,9 +69,12 @@ class RateLimit:
 class RateLimitState:
     """The state of the rate limit. Times are seconds since the epoch, 0 for never.
 
-    tat: when the next call may be made. interval: the interval of the last permits. limit_changed_at: when the interval
-    last changed. paused_until: no calls before this time. pauses: consecutive pauses after a 429. all_since: when a 429
-    showed that all calls count.
+    - tat: when the next call may be made.
+    - interval: the interval of the last permits, in seconds.
+    - limit_changed_at: when the interval last changed.
+    - paused_until: no calls before this time.
+    - pauses: consecutive pauses after a 429.
+    - all_since: when a 429 showed that all calls count.
     """
 
     tat: float = 0.0

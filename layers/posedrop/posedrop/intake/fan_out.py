@@ -35,7 +35,8 @@ class FanOut:
     def expand(self, message: PoseMessage) -> None:
         """Send a message for each pose on a page of the listing, and one for the next page.
 
-        So the queue never has much more than one page of a character. If the function dies, the page is done again.
+        So the queue never has many more messages than one page of a character. If the function dies, the page is done
+        again.
         """
         bucket = UploadBucket(self._s3, message.bucket, self._layout)
         own = message.upload.key if message.upload else ""
@@ -60,8 +61,8 @@ class FanOut:
     def _delay(self, modified: datetime, done_at: float | None) -> int:
         """Return the delay in seconds of the message for a pose, after a face or job file was uploaded at `done_at`.
 
-        A pose that was still settling then, or arrived later, has its own event, which sees the file and should handle
-        the pose first.
+        A pose that was settled by then is handled at once. A younger pose has an event of its own, which sees the new
+        file. That event should handle the pose first, so this message is delayed.
         """
         # + 1: S3 truncates its times to seconds.
         settled_before = (done_at or math.inf) + 1 - self._settle_seconds

@@ -23,8 +23,8 @@ KEY_LIMIT = 1024
 class JobCandidate:
     """A job made from its files. `error` says why it cannot be sent, or is None. Without a prompt it is not a job yet.
 
-    pending: by "face" and "pose", a file that a picture may still replace or join, and its content: an empty file, or
-    the newest file of a stem without a picture.
+    pending: by "face" and "pose", a file in whose place a picture may still arrive, and its content. It is an empty
+    file, or the newest file of a stem that has no picture.
     """
 
     job: Job
@@ -33,7 +33,7 @@ class JobCandidate:
 
     @property
     def lacks_prompt(self) -> bool:
-        """Whether there is no prompt."""
+        """Whether the job has no prompt, so that it is not a job yet."""
         return self.error is None and "prompt" not in self.job.parameters
 
 
@@ -133,7 +133,7 @@ class _Image:
 
 
 def _read_image(bucket: UploadBucket, candidates: Sequence[Listed], known: ReadImages | None, prepares: bool) -> _Image:
-    """Read the newest file of a stem that is a picture by its first bytes."""
+    """Read the newest of several files with one stem that is a picture, by its first bytes."""
     others: list[tuple[Listed, Content]] = []
     for listed in candidates:
         if listed.size == 0:

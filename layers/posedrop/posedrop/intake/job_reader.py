@@ -26,8 +26,8 @@ logger = Logger(child=True)
 LONGEST_DELAY = 900
 """The longest delay of a message in seconds (SQS API reference, SendMessage)."""
 MAY_COME = 120.0
-"""Seconds to wait for a picture after an empty file or another file of its stem. Some gateways write an empty file
-first, and a phone's video may arrive before its picture."""
+"""Seconds to wait for a picture after an empty file, or after another file with its stem. Some gateways write an empty
+file first, and a phone's video may arrive before its picture."""
 READS = 5
 """How often a folder is read if it keeps changing."""
 
@@ -93,7 +93,7 @@ class JobReader:
             if files == before:
                 return None
             self._waiting.record(message, missing, reason)
-            before = files  # read once more: a file may have arrived meanwhile
+            before = files  # read again, because a file may have arrived before the waiting record was written
         raise FolderUnsteady("the files keep changing")
 
     def _candidate(self, bucket: UploadBucket, message: PoseMessage, files: JobFiles) -> JobCandidate:
@@ -109,12 +109,12 @@ class JobReader:
         )
 
     def _coming(self, found: JobCandidate) -> dict[str, tuple[Listed, Content]]:
-        """Return the recent files that a picture may still replace or join, by "face" and "pose"."""
+        """Return the recent files in whose place a picture may still arrive, by "face" and "pose"."""
         since = self._clock() - MAY_COME
         return {what: pair for what, pair in found.pending.items() if pair[0].modified.timestamp() > since}
 
     def _read_again(self, message: PoseMessage, seconds: float) -> None:
-        """Send the message again with a delay, because the own event of a recent file may be lost."""
+        """Send the message again with a delay, because a recent file's own event may be lost."""
         self._waiting.send([(message, min(max(1, math.ceil(seconds)), LONGEST_DELAY))])
 
 

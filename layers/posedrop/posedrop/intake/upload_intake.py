@@ -66,9 +66,9 @@ class UploadIntake:
         return self.pose(PoseMessage(message.bucket, upload.character, pose, message.upload, message.done_at))
 
     def pose(self, message: PoseMessage) -> Record | None:
-        """Handle one pose, and return the record of its job or None; or send a message for each pose if none is named.
+        """Handle one pose, and return the record of its job, or None if there is none.
 
-        Raises FolderUnsteady.
+        If the message names no pose, a message is sent for each pose of the character. Raises FolderUnsteady.
         """
         logger.append_keys(character=message.character, pose=message.pose)
         found = None

@@ -35,12 +35,12 @@ def check(
     on_rate_limit: Callable[[float | None], object],
     on_refused_key: Callable[[], object],
 ) -> ExecutionState:
-    """Poll once, and return the new state: either finished, or with whole seconds to wait.
+    """Poll once, and return the new state: finished, or with the whole seconds until the next poll.
 
     A failed GET does not end the job until `timeout_seconds` after its submission. `on_rate_limit` is called after a
     429 with the seconds of its Retry-After or None, `on_refused_key` after a 401. Their errors are logged.
     """
-    asked = replace(state, polls=state.polls + 1)
+    polled = replace(state, polls=state.polls + 1)
     try:
         response = segmind.status(state.request_id or "")
     except StatusUnavailable as exc:
@@ -52,15 +52,15 @@ def check(
                 on_refused_key()
         except (PosedropError, BotoCoreError, ClientError) as fault:
             logger.warning("the pause or the new key was not recorded", reason=str(fault))
-        return _without_status(asked, exc, latency, timeout_seconds, clock())
+        return _without_status(polled, exc, latency, timeout_seconds, clock())
     if response.state == COMPLETED:
-        return replace(asked, finished=True, faults=0)
+        return replace(polled, finished=True, faults=0)
     if response.state == FAILED:
-        failed = replace(asked, cost_usd=response.cost_usd)
+        failed = replace(polled, cost_usd=response.cost_usd)
         return _ended(failed, InferenceFailed(response.error or "the provider gave no reason"))
     if response.state not in ("QUEUED", "PROCESSING"):
         logger.warning("unknown state", state=response.state)
-    known = replace(asked, faults=0, not_found_at=None)
+    known = replace(polled, faults=0, not_found_at=None)
     return _wait(known, next_wait(clock() - state.submitted_at, latency), timeout_seconds, clock())
 
 

@@ -1,8 +1,7 @@
-"""Decode one picture and convert it for the provider: `python -m posedrop.prepare.decode`, with a JSON request on
-stdin.
+"""Decode one picture and convert it for the provider.
 
-It runs in its own process with limits of memory and time, because a decoder may have to read a hostile file. It writes
-JSON to stdout: what was done, or what is wrong with the picture.
+`python -m posedrop.prepare.decode` reads a JSON request from stdin. It writes JSON to stdout: what was done, or what is
+wrong with the picture. It runs in its own process with limits of memory and time, because the file may be hostile.
 """
 
 import io
@@ -75,8 +74,8 @@ def main() -> int:
 def convert(source: Path, target: Path, kind: Type, orientation: int, changes: set[str]) -> dict[str, Any]:
     """Write a picture that can be sent. Return its extension and what was done. Raises BadImage.
 
-    `orientation` is from the container, or 0 if only the decoder can find it. `changes` are those that the container
-    requires.
+    `orientation` is the one in the container, or 0 if only the decoder can read it. `changes` are those that the
+    container requires.
     """
     image = _open(source, kind)
     before = image.size

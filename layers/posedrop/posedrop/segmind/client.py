@@ -99,9 +99,10 @@ class Segmind:
     def submit(self, body: dict[str, Any], timeouts: Timeouts) -> str:
         """Submit one job, once, and return its request id.
 
-        Raises Rejected or NotAccepted (AccountRefused, Refused, RateLimited, ProviderUnavailable) if the provider did
-        not accept it, ServerFault after 500, 502 and 503, and SubmitOutcomeUnknown in every other case. After the last
-        two the job may exist and be billed.
+        Raises:
+        - Rejected or NotAccepted (AccountRefused, Refused, RateLimited, ProviderUnavailable): it was not accepted.
+        - ServerFault, after 500, 502 and 503: it may exist and be billed.
+        - SubmitOutcomeUnknown, in every other case: it may exist and be billed.
         """
         headers = {"x-api-key": self._api_key()}
         url = f"{self._base_url}{self.model.path}"

@@ -1,7 +1,7 @@
-"""Search the provider's request history: does a request of unknown outcome exist, and what did it make?
+"""Search the provider's request history for requests of unknown outcome, and for the images of a request.
 
-The endpoint is not part of the documented API (the official SDK 1.3.0 uses it). So an error here ends no job: it only
-means that the history could not be searched.
+The endpoint is not part of the documented API (the official SDK 1.3.0 uses it). So an error here never ends a job. It
+only means that the history could not be searched.
 """
 
 import time
@@ -24,13 +24,13 @@ PAGE = 100
 PAGE_BYTES = 8 * 1024 * 1024
 TIMEOUT = httpx.Timeout(5)
 SECONDS = 15.0
-"""The time for all pages of one search. The function has little time left."""
+"""The time for all pages of one search, because the function has little time left."""
 LAST_PAGE = 1000
 """Pages after this one are not read. It would take 100,000 requests within two days to have more."""
 MOST_PAGES = 100
 """The most pages that are read for one response of the function, because Lambda limits the response's size."""
 MARGIN = 300.0
-"""The search reads rows until they are this many seconds older than the request, because clocks differ."""
+"""Rows are read until they are this many seconds older than the request, because clocks differ."""
 
 
 class HistoryUnavailable(PosedropError):
@@ -89,9 +89,9 @@ class History:
     def get(self, request_id: str, sent_at: float, outputs: int = 1, seconds: float = SECONDS) -> PastRequest | None:
         """Return what the history says about a request id, or None if the history does not have it.
 
-        The request is first read by its id. If that gives fewer than `outputs` pictures, the response may be only one
-        of several rows, so the list is read too, from `sent_at` (seconds since the epoch) on. Takes about `seconds` at
-        most. Raises HistoryUnavailable.
+        The request is first read by its id. A row is one picture, and the response may have only one of several rows.
+        So if it has fewer than `outputs` pictures, the list is read, too, from `sent_at` (seconds since the epoch) on.
+        Takes about `seconds` at most. Raises HistoryUnavailable.
         """
         deadline = self._clock() + seconds
         found = self._by_id(request_id, deadline)

@@ -22,8 +22,12 @@ DEPTH = 4
 class PastRequest:
     """What the history says about one request. Unknown fields are None or empty.
 
-    state: in upper case (COMPLETED, FAILED, PENDING). sources: where its pictures are, each once. names: the file names
-    in its image URLs. created_at: seconds since the epoch. cost_usd: of the whole request.
+    - state: in upper case (COMPLETED, FAILED, PENDING).
+    - sources: where its pictures are, each once.
+    - names: the file names in the URLs of its input images.
+    - created_at: seconds since the epoch.
+    - cost_usd: of the whole request.
+    - seconds: how long the model took.
     """
 
     request_id: str
@@ -77,7 +81,7 @@ def row_time(value: object) -> float | None:
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
-def served_names(request_body: object) -> frozenset[str]:
+def image_file_names(request_body: object) -> frozenset[str]:
     """Return the file names in a request's image URLs. Only these names identify a request.
 
     Other fields are not searched, because a user may write any name into them, such as into the prompt.
@@ -106,7 +110,7 @@ def _read(request_id: str, row: Mapping[str, Any]) -> PastRequest:
         request_id,
         state.strip().upper()[:64] if isinstance(state, str) and state.strip() else None,
         _sources(row.get("generation_url")),
-        served_names(row.get("request_body")),
+        image_file_names(row.get("request_body")),
         row_time(row.get("model_created")),
         _number(row.get("credits_deduction"), HIGHEST_COST),
         None if milliseconds is None else round(milliseconds / 1000, 3),

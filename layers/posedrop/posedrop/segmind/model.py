@@ -17,9 +17,10 @@ MAX_IMAGES = 4
 class ModelSpec:
     """One model of the provider.
 
-    name: as in the URL and in the provider's history. schema: the name of its job file schema in contract/schemas.
-    image_fields: the request's fields for the images, by "face" and "pose". first_price: the assumed price of a request
-    (USD) until the first real cost is known.
+    - name: as in the URL and in the provider's history.
+    - schema: the name of its job file schema in contract/schemas.
+    - image_fields: the request's fields for the images, by "face" and "pose".
+    - first_price: the assumed price of a request (USD) until the first real cost is known.
     """
 
     name: str
@@ -33,7 +34,7 @@ class ModelSpec:
         return f"/v2/{self.name}"
 
     def request(self, parameters: Mapping[str, Any], images: Mapping[str, str]) -> dict[str, Any]:
-        """Return the body of a request; `images` are URLs or base64, by "face" and "pose"."""
+        """Return the body of a request. `images` are URLs or base64, by "face" and "pose"."""
         return {**parameters, **{self.image_fields[kind]: image for kind, image in images.items()}}
 
     def images_made(self, parameters: Mapping[str, Any]) -> int:

@@ -1,8 +1,8 @@
 """Find the images in the `output` of a completed job: as URLs, or as base64.
 
-The provider's documentation says "media URL". Its SDK and public users have seen more forms: lists, objects, either of
-them as JSON in a string, and base64 with or without a data: prefix. All of these are read, to a limited depth and
-number, and each image once.
+The provider's documentation says "media URL". Other forms were seen in its SDK and by public users: lists, objects,
+either of them as JSON in a string, and base64 with or without a data: prefix. All of these are read, to a limited depth
+and number, and each image once.
 """
 
 import binascii

@@ -36,9 +36,11 @@ MAY_EXIST = (RequestStatus.SENT, RequestStatus.SERVER_FAULT, RequestStatus.UNKNO
 class Request:
     """A request that may exist at the provider.
 
-    sent_at: when its job was claimed. not_found_at: when the provider first did not know its id. Both are seconds since
-    the epoch. history_page: the page of the provider's history at which the next search begins. charged_usd: the amount
-    charged to the budget, 0 after it was given back. cost_usd: the cost that the provider reported, or None.
+    - sent_at: when its job was claimed (seconds since the epoch).
+    - not_found_at: when the provider first did not know its id (seconds since the epoch), or None.
+    - history_page: the page of the provider's history at which the next search begins.
+    - charged_usd: the amount charged to the budget, 0 after it was given back.
+    - cost_usd: the cost that the provider reported, or None.
     """
 
     attempt: int

@@ -34,9 +34,14 @@ _REQUEST_ID = re.compile(r"(?!\.{1,2}$)[!-~]{1,128}")
 class ProviderResponse:
     """A parsed response of the provider. A field is None if the body has no usable value for it.
 
-    state: the body's status in upper case. error: at most 1 KiB of UTF-8, redacted. inference_seconds: from 0 to
-    LONGEST_SECONDS. cost_usd: from 0 to HIGHEST_COST. remaining_credits: in USD. output: unchanged. request_id: safe as
-    a segment of a URL path. named_id: the body's request id, usable or not.
+    - state: the body's status in upper case.
+    - error: at most 1 KiB of UTF-8, redacted.
+    - inference_seconds: from 0 to LONGEST_SECONDS.
+    - cost_usd: from 0 to HIGHEST_COST.
+    - remaining_credits: in USD.
+    - output: unchanged.
+    - request_id: safe as a segment of a URL path.
+    - named_id: the body's request id, usable or not.
     """
 
     state: str | None = None

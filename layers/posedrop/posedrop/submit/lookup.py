@@ -33,13 +33,13 @@ CANNOT_SAY = 600.0
 ASK_AGAIN = 30.0
 """Seconds between two tries of an unavailable history."""
 GONE_APART = 30.0
-"""A request is gone if two polls, at least so many seconds apart, are answered 404 or 410."""
+"""A request is gone if two polls, at least this many seconds apart, get 404 or 410."""
 LOOKUP_SECONDS = 25.0
 """The longest that one step of a lookup takes, in seconds."""
 RESCUE_SECONDS = 10.0
 """The share of LOOKUP_SECONDS for finding the pictures of a known request id in the history."""
 MOST_FAULTS = 8
-"""An attempt ends after so many requests that were answered 5xx."""
+"""An attempt ends after this many requests with a 5xx response."""
 MOST_UNRESOLVED = 3
 """The most requests of an attempt that may stay unresolved because the history was unavailable."""
 
@@ -47,8 +47,8 @@ MOST_UNRESOLVED = 3
 class RequestLookup:
     """Resolves the requests in a record's list. `clock` is for tests.
 
-    `history` finds requests by their job's name; None if that is impossible. `rescue` finds the pictures of a request
-    id.
+    `history` finds requests by their job's name. It is None if that is impossible. `rescue` finds the pictures of a
+    request id.
     """
 
     def __init__(
@@ -70,9 +70,11 @@ class RequestLookup:
     def resolve(self, record: Record, remaining: Callable[[], float]) -> Record:
         """Resolve all requests of a queued job, the newest first.
 
-        Returns the record: SUBMITTED if an earlier request is resumed, else QUEUED with nothing left to resolve. Raises
-        Deferred if the lookup has to continue later, SubmitOutcomeUnknown if the history is unavailable and paying
-        again was not accepted, and either that or Rejected if the provider failed too often.
+        Returns the record: SUBMITTED if an earlier request is resumed, or else QUEUED with nothing left to resolve.
+
+        Raises Deferred if the lookup must continue later. Raises SubmitOutcomeUnknown if the history is unavailable and
+        nobody has agreed to pay again. If the provider failed too often, raises Rejected, or SubmitOutcomeUnknown if
+        some of the requests are unresolved.
         """
         while True:
             open_requests = [found for found in record.requests if found.status in (*MAY_EXIST, RequestStatus.ACCEPTED)]

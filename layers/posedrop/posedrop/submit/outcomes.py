@@ -32,7 +32,7 @@ from posedrop.submit.wait_loop import WaitLoop
 logger = Logger(child=True)
 
 BEHIND = 60.0
-"""Seconds that a refused job waits after the pause, so that another job is the probe."""
+"""Seconds after the pause before a refused job is sent again, so that another job is the probe."""
 
 
 class Outcomes:
@@ -96,7 +96,7 @@ class Outcomes:
     def _not_accepted(self, claimed: Record, exc: NotAccepted | TransientFault) -> None:
         """Put a job back whose request was not accepted.
 
-        The claim is released first: a claim that stays would be an unknown outcome.
+        The claim is released first, because a claim that stays would later count as an unknown outcome.
         """
         now = self._clock()
         seconds, changes = backoff(claimed.unavailable + 1), {}
@@ -165,7 +165,7 @@ class Outcomes:
             self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
 
     def leave_probe(self) -> None:
-        """Let the next request be the probe."""
+        """Free the probe, so that the next request is the probe."""
         self._gate.breaker.change(lambda breaker: (breaker.end_probe(), None))
 
     def _trip(self, reason: str, change: Callable[[Breaker], Breaker]) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 URL_SECONDS = 3600
 FRESH = 3600.0
-"""Seconds for which a version that was read is assumed to be there: buckets expire theirs after days."""
+"""Seconds for which an object version that was read is assumed to exist. Buckets expire old versions after days."""
 
 
 class RequestBody:
@@ -38,19 +38,19 @@ class RequestBody:
         self._clock = clock
 
     def prepare(self, record: Record, remaining: Callable[[], float]) -> dict[str, Prepared]:
-        """Return the prepared pictures of a job by "face" and "pose", those that are sent in the uploads' place.
+        """Return the prepared pictures that are sent in place of a job's uploads, by "face" and "pose".
 
         Raises InvalidInput, Deferred and TransientFault.
         """
         if not self._settings.prepare_images:
             return {}
-        # Records of before there was anything to prepare do not say what is to be done.
+        # A picture without `changes` is sent as it was uploaded. Old records do not have this field.
         wanted = {name: stored for name, stored in record.inputs.items() if stored.get("changes")}
         with _gone_is_invalid():
             return {name: self._pictures.get(stored, remaining) for name, stored in wanted.items()}
 
     def make(self, record: Record, prepared: Mapping[str, Prepared]) -> dict[str, Any]:
-        """Return the body for a job and what was prepared for it. Raises InvalidInput."""
+        """Return the request body for a job and its prepared pictures. Raises InvalidInput."""
         with _gone_is_invalid():
             images = {name: self._image(record, name, prepared.get(name)) for name in ("face", "pose")}
         return self._settings.model.request(record.parameters, images)
@@ -60,15 +60,15 @@ class RequestBody:
         if self._settings.image_transport == "base64":
             return base64.b64encode(read_stored(self._s3, stored)).decode()
         if not prepared and (not stored["version_id"] or self._clock() - record.created_at > FRESH):
-            # What has gone would be paid for in vain. Without versions the URL serves what is there then: at least it
-            # is what was read until now.
+            # If the object is gone, the request would be paid in vain. Without versioning, the provider gets whatever
+            # the key has when it fetches the URL. This check shows at least that nothing has changed until now.
             check_stored(self._s3, stored)
         return presigned_url(self._s3, stored, execution_name(record.job_id, record.attempt), URL_SECONDS)
 
 
 @contextmanager
 def _gone_is_invalid() -> Iterator[None]:
-    """End the job where S3 no longer has the image that was read."""
+    """Turn UploadChanged into InvalidInput: S3 no longer has the image that was read."""
     try:
         yield
     except UploadChanged as exc:

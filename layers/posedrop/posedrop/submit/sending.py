@@ -22,7 +22,7 @@ from posedrop.submit.wait_loop import WaitLoop
 MARGIN = 1.0
 """Seconds reserved for the ledger and the execution after the request."""
 LONG_SLEEP = 1.0
-"""After a wait of so many seconds for a permit, check whether the gate has closed meanwhile."""
+"""After waiting this many seconds for a permit, check again whether the gate has closed."""
 
 
 class Sending:
@@ -92,10 +92,10 @@ class Sending:
     def _wait_for_permit(self, wait: float, *, probe: bool) -> None:
         while True:
             now = self._clock()
-            taken = self._gate.permit(now, wait, probe=probe)
-            if isinstance(taken, Closed):
-                raise Deferred(taken.code, taken.reason, taken.until - now)
-            seconds = max(0.0, taken.at - self._clock())
+            permit = self._gate.permit(now, wait, probe=probe)
+            if isinstance(permit, Closed):
+                raise Deferred(permit.code, permit.reason, permit.until - now)
+            seconds = max(0.0, permit.at - self._clock())
             self._sleep(seconds)
             wait -= seconds
             if seconds < LONG_SLEEP or not self._gate.has_closed(self._clock()):

@@ -70,7 +70,7 @@ class Submission:
             raise Deferred(ReasonCode.BUSY, "another function went ahead with the job", 5) from exc
         except Exception as exc:
             if is_transient(exc):
-                reason = f"AWS could not answer just now: {type(exc).__name__}: {exc}"
+                reason = f"an AWS service failed for now: {type(exc).__name__}: {exc}"
                 raise Deferred(ReasonCode.AWS, reason, backoff(receive_count)) from exc
             if not isinstance(exc, PosedropError):
                 self._count(record, exc)
@@ -91,7 +91,7 @@ class Submission:
             self._wait_loop.start_again(record)
 
     def _put_back(self, record: Record, deferred: Deferred, *, probe: bool) -> bool:
-        """Record why a queued job waits; return whether its message is finished because the job is dispatched again.
+        """Record why a queued job waits. Return whether its message is void, because the job is dispatched again.
 
         If the probe has to wait, another job becomes the probe.
         """

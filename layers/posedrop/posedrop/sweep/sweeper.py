@@ -35,7 +35,7 @@ RECORD_KEYS = ("job_id", "attempt", "character", "pose", "execution")
 
 @dataclass(frozen=True)
 class Ages:
-    """A record counts as stuck after so many seconds without a change, by its status."""
+    """How many seconds without a change make a record count as stuck, by its status."""
 
     waiting: float = 600.0
     submitting: float = 600.0
@@ -110,7 +110,10 @@ class Sweep:
         return counts
 
     def _stuck(self, ages: Ages) -> Iterator[str]:
-        """Yield the ids of records that may be stuck: by kind, longest unchecked first. `dispatch` has queued jobs."""
+        """Yield the ids of records that may be stuck: by kind, the longest unchecked first.
+
+        Queued jobs are left to `dispatch`.
+        """
         now = self._clock()
         yield from self._ledger.unfinished(PAID, now - min(ages.submitting, ages.submitted, ages.ended))
         yield from self._ledger.unfinished(ENDED_UNSENT, now - ages.ended)
@@ -139,7 +142,7 @@ class Sweep:
         return [record.status] if done else []
 
     def _try_rescue(self, record: Record, now: float) -> list[Status]:
-        """Invoke `deliver` to fetch what an ended job lacks, as long as the provider keeps its pictures.
+        """Invoke `deliver` to fetch an ended job's images, as long as the provider keeps them.
 
         `deliver` schedules the next try. If its run is lost, the next sweep invokes it again.
         """
@@ -148,7 +151,7 @@ class Sweep:
         with suppress(Conflict):  # the record has changed
             self._ledger.rescue_at(record, now if kept else None)
         if not kept:
-            logger.info("the provider no longer keeps its pictures")
+            logger.info("the provider no longer keeps the images")
             return []
         self._invoke_deliver(RescueRequest(record.job_id, record.attempt).to_dict())
         return [record.status]

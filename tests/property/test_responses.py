@@ -1,4 +1,4 @@
-"""Any bytes, status and headers as a provider's answer make a result, or an error of the tree."""
+"""Any bytes, status and headers as the provider's response make a result, or an error of the tree."""
 
 import json
 from typing import Any
