@@ -15,7 +15,7 @@ from posedrop.aws.executions import Executions
 from posedrop.aws.inbox import Inbox
 from posedrop.aws.messages import SubmitMessage, parse_message
 from posedrop.aws.parallel import WORKERS
-from posedrop.contract.deferral import Deferred
+from posedrop.contract.errors import Deferred
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line

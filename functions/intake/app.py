@@ -26,10 +26,9 @@ from posedrop.aws.messages import (
 from posedrop.aws.metrics import flush
 from posedrop.aws.read_images import ReadImages
 from posedrop.aws.record import Record
-from posedrop.aws.record_table import Conflict
 from posedrop.aws.s3 import s3_client
 from posedrop.aws.submit_queue import SubmitQueue
-from posedrop.contract.deferral import Deferred
+from posedrop.contract.errors import Conflict, Deferred
 from posedrop.contract.naming import execution_name
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.upload_layout import UploadLayout

@@ -21,8 +21,9 @@ from ops.inspect.suggestions import no_job
 from ops.stack import Stack
 from posedrop.aws.messages import SourceUpload
 from posedrop.aws.record import Record
-from posedrop.aws.stored_uploads import GONE, UploadChanged
+from posedrop.aws.stored_uploads import GONE
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
+from posedrop.contract.errors import UploadChanged
 from posedrop.contract.job import waiting_id
 from posedrop.contract.upload_layout import (
     JOB_FILE,

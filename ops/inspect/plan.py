@@ -16,8 +16,8 @@ from ops.errors import Refused
 from ops.inspect.records import Records
 from ops.stack import Stack
 from posedrop.aws.record import Record
-from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import Blob, Listed, UploadBucket
+from posedrop.contract.errors import UploadChanged
 from posedrop.contract.examine import Examined, Examiner
 from posedrop.contract.job import Job
 from posedrop.contract.reasons import Problem

@@ -15,8 +15,8 @@ from ops.errors import NotFound, OpsError
 from ops.inspect.records import Records
 from ops.stack import Stack
 from posedrop.aws.record import Record
-from posedrop.aws.record_table import Conflict
 from posedrop.contract.delivery_requests import HistoryRequest
+from posedrop.contract.errors import Conflict
 from posedrop.contract.naming import execution_name
 from posedrop.contract.times import rfc3339
 from posedrop.segmind.history_rows import PastRequest, merged

@@ -12,9 +12,9 @@ from moto import mock_aws
 from bench.simulation.dynamodb import Client, Meter, Table
 from bench.simulation.engine import Simulation
 from bench.simulation.template import indexes
-from posedrop.aws.items import Condition, Items, Refused
+from posedrop.aws.items import Condition, Items
 from posedrop.aws.places import DUE, IN_LINE, LINE_INDEX, due, in_line
-from posedrop.contract.errors import TransientFault
+from posedrop.contract.errors import TransientFault, WriteRefused
 from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Budget, BudgetStore, Charge
@@ -68,7 +68,7 @@ def items(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def refused(items: Any, key: str, **change: Any) -> Any:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(WriteRefused) as caught:
         items.update(key, **change)
     return caught.value.item
 

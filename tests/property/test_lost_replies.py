@@ -11,8 +11,8 @@ from posedrop.aws.items import Items
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.places import dispatched
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_table import Conflict, attempts_id
-from posedrop.contract.errors import InferenceFailed, InvalidInput, Rejected
+from posedrop.aws.record_table import attempts_id
+from posedrop.contract.errors import Conflict, InferenceFailed, InvalidInput, Rejected
 from posedrop.contract.job import Job
 from posedrop.contract.reasons import ReasonCode
 from posedrop.gate.breaker import Breaker

@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from posedrop.aws.record import Record, Status
-from posedrop.contract.errors import PosedropError
+from posedrop.contract.errors import ExecutionNameTaken
 from posedrop.contract.execution import ExecutionState
 from posedrop.contract.naming import execution_arn, execution_name
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
-
-
-class ExecutionNameTaken(PosedropError):
-    """An execution with this attempt's name exists for another request. A name cannot be reused for 90 days."""
 
 
 class Executions:

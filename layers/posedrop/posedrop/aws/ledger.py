@@ -25,19 +25,9 @@ from posedrop.aws.ended_jobs import EndedJobs
 from posedrop.aws.places import due, in_line
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_items import from_item, to_item
-from posedrop.aws.record_table import (
-    DAY,
-    ENDED_UNSENT,
-    FINISHED,
-    NOT_QUEUED,
-    PAID,
-    Conflict,
-    error_of,
-    inputs_of,
-    is_conflict,
-)
+from posedrop.aws.record_table import DAY, ENDED_UNSENT, FINISHED, NOT_QUEUED, PAID, error_of, inputs_of, is_conflict
 from posedrop.aws.waiting_uploads import WaitingUploads
-from posedrop.contract.errors import InvalidInput, JobError
+from posedrop.contract.errors import Conflict, InvalidInput, JobError
 from posedrop.contract.job import Input, Job
 from posedrop.contract.reasons import AT_THE_GATE, InputFault, Problem, ReasonCode
 from posedrop.contract.times import rfc3339

@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_items import deserialize, from_item, serialize, to_item
-from posedrop.contract.errors import JobError, PosedropError
+from posedrop.contract.errors import Conflict, JobError
 from posedrop.contract.job import Input
 from posedrop.segmind.responses import cut
 
@@ -27,10 +27,6 @@ NOT_QUEUED = dict.fromkeys(("reason", "reason_code", "deferred_until", "stands",
 """The attributes that are removed when a record is claimed or ends."""
 MESSAGE_LIMIT = 1024
 """The most bytes of an error's message."""
-
-
-class Conflict(PosedropError):
-    """The record is not in the state that the write expects. Usually another function has changed it."""
 
 
 def attempts_id(job_id: str) -> str:

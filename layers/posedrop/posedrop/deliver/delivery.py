@@ -12,20 +12,21 @@ from aws_lambda_powertools import Logger
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import count
 from posedrop.aws.record import RESCUABLE, Record
-from posedrop.aws.record_table import Conflict
 from posedrop.contract.delivery_requests import ExecutionEnd
 from posedrop.contract.errors import (
     JOB_ERRORS,
+    Conflict,
     DeliveryFailed,
     InternalError,
     JobError,
     OutputInvalid,
-    PosedropError,
+    RecordMissing,
+    RescueDeferred,
+    Superseded,
 )
 from posedrop.contract.execution import ExecutionState, TaskFault
 from posedrop.deliver.ending import Ending
 from posedrop.deliver.fetching import Fetching
-from posedrop.segmind.rescue import RescueDeferred
 
 logger = Logger(child=True)
 
@@ -34,14 +35,6 @@ _ERROR_MESSAGE = re.compile(r'\s*\{\s*"errorMessage":\s*("(?:[^"\\\x00-\x1f]|\\(
 
 DEFERRALS = 10
 """A delivery waits at most this many times for a Retry-After. After that it is retried as after any other fault."""
-
-
-class RecordMissing(PosedropError):
-    """The ledger has no record of the job."""
-
-
-class Superseded(PosedropError):
-    """A later attempt of the job has begun, so this one must not end it."""
 
 
 class Delivery:

@@ -8,13 +8,11 @@ from aws_lambda_powertools import Logger
 
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_table import DAY, RESCUE, Conflict
+from posedrop.aws.record_table import DAY, RESCUE
 from posedrop.contract.delivery_requests import RescueRequest
-from posedrop.contract.errors import DeliveryFailed, OutputInvalid
-from posedrop.deliver.delivery import RecordMissing
+from posedrop.contract.errors import Conflict, DeliveryFailed, OutputInvalid, RecordMissing, RescueDeferred
 from posedrop.deliver.ending import Ending
 from posedrop.deliver.fetching import Fetching
-from posedrop.segmind.rescue import RescueDeferred
 
 logger = Logger(child=True)
 

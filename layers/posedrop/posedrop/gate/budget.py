@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from posedrop.aws.items import Condition, Item, Items, Refused
+from posedrop.aws.items import Condition, Item, Items
+from posedrop.contract.errors import WriteRefused
 from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.gate.price import DIGITS, OVERALL, PRICE_ITEM, learned, price_of
 from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
@@ -103,7 +104,7 @@ class BudgetStore:
         ]
         try:
             self._add(now, price, when)
-        except Refused as refused:
+        except WriteRefused as refused:
             over = self._budget.exceeded(spending(refused.item, {"usd": price}, now, self._model), now)
             return over or Closed(now + 1, ReasonCode.DAILY_BUDGET, "the budget is in use")
         return Charge(price, now)

@@ -12,8 +12,8 @@ from typing import Protocol
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
-from posedrop.aws.items import Condition, Item, Items, Refused
-from posedrop.contract.errors import PosedropError, StatusUnavailable
+from posedrop.aws.items import Condition, Item, Items
+from posedrop.contract.errors import PosedropError, StatusUnavailable, WriteRefused
 from posedrop.gate.price import OVERALL, PRICE_ITEM
 from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
@@ -95,7 +95,7 @@ class CreditsStore:
         try:
             self._items.update(ITEM, values={"asked_at": now}, when=[due])
             self.note(account.credits())
-        except Refused:
+        except WriteRefused:
             logger.debug("the credits were read recently")
         except StatusUnavailable as exc:
             logger.warning("the credits are unknown", reason=str(exc))

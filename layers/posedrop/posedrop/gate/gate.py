@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from posedrop.aws.items import Condition, Items, Refused
+from posedrop.aws.items import Condition, Items
+from posedrop.contract.errors import WriteRefused
 from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.gate import rate_limit
 from posedrop.gate.breaker import Breaker
@@ -128,7 +129,7 @@ class Gate:
             try:
                 unchanged = Condition("until", "=", state.until, or_absent=not state.until)
                 self._items.update(ITEM, values={"until": until, "rank": highest}, when=[unchanged])
-            except Refused as refused:
+            except WriteRefused as refused:
                 state = replace(state, until=float(refused.item["until"]), highest_rank=int(refused.item["rank"]))
                 continue
             times = [start + number * opening.interval for number in range(count)]

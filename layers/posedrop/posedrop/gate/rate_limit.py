@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from posedrop.aws.items import Condition, Item, Items, Refused
+from posedrop.aws.items import Condition, Item, Items
+from posedrop.contract.errors import WriteRefused
 from posedrop.contract.reasons import Closed, ReasonCode
 
 ITEM = "rate-limit"
@@ -138,7 +139,7 @@ class RateLimiter:
             unchanged = Condition("paused_until", "=", state.paused_until, or_absent=not state.paused_until)
             try:
                 self._items.update(ITEM, values=changes, when=[unchanged])
-            except Refused:
+            except WriteRefused:
                 continue  # another function has paused just now: try again with its state
             return changes["paused_until"]
         return self.read().paused_until
@@ -155,7 +156,7 @@ class RateLimiter:
             try:
                 item = self._items.update(ITEM, add={"tat": interval}, when=[*within, *allowed])
                 return Permit(max(now, float(item["tat"]) - interval))
-            except Refused as refused:
+            except WriteRefused as refused:
                 state = RateLimitState.of(refused.item)
             if state.paused_until > now:
                 return paused(state)
@@ -168,7 +169,7 @@ class RateLimiter:
                     ITEM, values={"tat": now + interval}, when=[Condition("tat", "<", now, or_absent=True), *allowed]
                 )
                 return Permit(now)
-            except Refused:
+            except WriteRefused:
                 continue  # another function has reserved this permit: try the next one
         return _far(now + 1)
 

@@ -9,10 +9,9 @@ from aws_lambda_powertools import Logger
 
 from posedrop.aws.messages import PoseMessage
 from posedrop.aws.read_images import ReadImages
-from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.contents import Content
-from posedrop.contract.errors import PosedropError
+from posedrop.contract.errors import FolderUnsteady, UploadChanged
 from posedrop.contract.upload_layout import UploadLayout, hint
 from posedrop.intake.folder import JobCandidate, later_upload, read_candidate
 from posedrop.intake.waiting import Waiting
@@ -30,10 +29,6 @@ MAY_COME = 120.0
 first, and a phone's video may arrive before its picture."""
 READS = 5
 """How often a folder is read if it keeps changing."""
-
-
-class FolderUnsteady(PosedropError):
-    """The files of a job kept changing while they were being read."""
 
 
 class JobReader:

@@ -10,8 +10,7 @@ from posedrop.aws.errors import is_transient
 from posedrop.aws.ledger import UNEXPECTED_ERRORS, Ledger
 from posedrop.aws.messages import PoseMessage, UploadMessage
 from posedrop.aws.record import Record, Status
-from posedrop.contract.deferral import Deferred
-from posedrop.contract.errors import InternalError, JobError, PosedropError, TransientFault
+from posedrop.contract.errors import Deferred, InternalError, JobError, PosedropError, TransientFault
 from posedrop.contract.job import Job, job_id
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import rfc3339

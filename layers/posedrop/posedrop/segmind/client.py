@@ -14,6 +14,7 @@ import httpx
 
 from posedrop.contract.errors import (
     AccountRefused,
+    BodyTooLarge,
     PosedropError,
     ProviderUnavailable,
     RateLimited,
@@ -23,7 +24,7 @@ from posedrop.contract.errors import (
     StatusUnavailable,
     SubmitOutcomeUnknown,
 )
-from posedrop.segmind.bodies import BodyTooLarge, read_body
+from posedrop.segmind.bodies import read_body
 from posedrop.segmind.http import http_client
 from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 from posedrop.segmind.responses import ProviderResponse, cut, parse_credits, parse_response, redact

@@ -12,16 +12,23 @@ from aws_lambda_powertools import Logger
 
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.record import Record
-from posedrop.contract.deferral import Deferred
-from posedrop.contract.errors import Rejected, StatusUnavailable, SubmitOutcomeUnknown
+from posedrop.contract.errors import (
+    Deferred,
+    HistoryUnavailable,
+    HistoryUnfinished,
+    Rejected,
+    RescueDeferred,
+    StatusUnavailable,
+    SubmitOutcomeUnknown,
+)
 from posedrop.contract.naming import execution_name
 from posedrop.contract.reasons import ReasonCode
 from posedrop.gate.budget import Charge
 from posedrop.gate.gate import Gate
 from posedrop.segmind.client import FAILED, Segmind
-from posedrop.segmind.history import History, HistoryUnavailable, HistoryUnfinished
+from posedrop.segmind.history import History
 from posedrop.segmind.requests import MAY_EXIST, Request, RequestStatus
-from posedrop.segmind.rescue import Found, Rescue, RescueDeferred
+from posedrop.segmind.rescue import Found, Rescue
 
 logger = Logger(child=True)
 

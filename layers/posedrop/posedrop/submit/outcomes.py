@@ -8,9 +8,10 @@ from posedrop.aws.api_key import ApiKey
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import count
 from posedrop.aws.record import Record
-from posedrop.contract.deferral import Deferred, backoff
 from posedrop.contract.errors import (
     AccountRefused,
+    Deferred,
+    HistoryUnavailable,
     JobError,
     NotAccepted,
     RateLimited,
@@ -20,11 +21,10 @@ from posedrop.contract.errors import (
     SubmitOutcomeUnknown,
     TransientFault,
 )
-from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.reasons import ReasonCode, backoff
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Charge
 from posedrop.gate.gate import Gate
-from posedrop.segmind.history import HistoryUnavailable
 from posedrop.segmind.requests import Request, RequestStatus
 from posedrop.submit.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, RequestLookup
 from posedrop.submit.wait_loop import WaitLoop

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from posedrop.aws.prepared_pictures import PreparedPictures
 from posedrop.aws.record import Record
-from posedrop.aws.stored_uploads import UploadChanged, check_stored, presigned_url, read_stored
-from posedrop.contract.errors import InvalidInput
+from posedrop.aws.stored_uploads import check_stored, presigned_url, read_stored
+from posedrop.contract.errors import InvalidInput, UploadChanged
 from posedrop.contract.naming import execution_name
 from posedrop.contract.prepared import Prepared
 from posedrop.contract.reasons import InputFault, Problem

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from posedrop.aws.api_key import ApiKey
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_table import Conflict
-from posedrop.contract.deferral import Deferred
-from posedrop.contract.errors import InvalidInput, Rejected, SubmitOutcomeUnknown
+from posedrop.contract.errors import Conflict, Deferred, InvalidInput, Rejected, SubmitOutcomeUnknown
 from posedrop.contract.prepared import Prepared
 from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.gate.credits import CreditsStore

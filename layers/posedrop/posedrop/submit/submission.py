@@ -8,10 +8,8 @@ from posedrop.aws.errors import is_transient
 from posedrop.aws.ledger import UNEXPECTED_ERRORS, Ledger
 from posedrop.aws.messages import SubmitMessage
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_table import Conflict
-from posedrop.contract.deferral import Deferred, backoff
-from posedrop.contract.errors import InternalError, PosedropError, SubmitOutcomeUnknown
-from posedrop.contract.reasons import AT_THE_GATE, ReasonCode
+from posedrop.contract.errors import Conflict, Deferred, InternalError, PosedropError, SubmitOutcomeUnknown
+from posedrop.contract.reasons import AT_THE_GATE, ReasonCode, backoff
 from posedrop.segmind.requests import RequestStatus
 from posedrop.submit.lookup import LOOKUP_SECONDS
 from posedrop.submit.outcomes import Outcomes

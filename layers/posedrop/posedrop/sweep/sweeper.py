@@ -15,9 +15,9 @@ from posedrop.aws.ledger import Ledger
 from posedrop.aws.messages import PoseMessage, SubmitMessage
 from posedrop.aws.notifier import incomplete
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict
+from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE
 from posedrop.contract.delivery_requests import CreditsRequest, RescueRequest
-from posedrop.contract.errors import PosedropError
+from posedrop.contract.errors import Conflict, SweepIncomplete
 from posedrop.contract.naming import execution_arn, execution_name
 
 if TYPE_CHECKING:
@@ -50,10 +50,6 @@ class Ages:
         """Return the age for a status. An ended job counts as stuck while it is not notified."""
         named: float = getattr(self, "ended" if status in (Status.SUCCEEDED, Status.FAILED) else status.lower())
         return named
-
-
-class SweepIncomplete(PosedropError):
-    """Some records could not be resumed. The others were."""
 
 
 class Sweep:
