@@ -35,7 +35,8 @@ from posedrop.contract.upload_layout import (
     UploadLayout,
     hint,
 )
-from posedrop.intake.folder import JobCandidate, later_upload, read_candidate
+from posedrop.intake.folder import JobCandidate, read_candidate
+from posedrop.intake.job_reader import later_upload
 
 PROBABLY_LOST = 60.0
 """Seconds after settling within which an upload's event is normally handled, if the queue is empty."""
@@ -125,7 +126,7 @@ class Explainer:
             return Explanation(Reason.SETTLING, f"{exc} is being replaced right now.", "Wait a moment and ask again.")
         if upload.kind in (FileKind.FACE, FileKind.POSE) and found.job.inputs[upload.kind].key != key:
             return self._not_chosen(key, upload, pose, files, found.job.inputs[upload.kind].key)
-        record = self._stack.ledger.get(found.job.job_id)
+        record = self._stack.table.ledger.get(found.job.job_id)
         if record:
             return self._of_record(record, found, own, upload.kind)
         earlier = self._earlier(upload.character, pose, files, found)
@@ -205,7 +206,7 @@ class Explainer:
             return Explanation(
                 bad_input(found.error.code), sentence, "Upload the corrected file: that makes a new job."
             )
-        waiting = self._stack.ledger.get(waiting_id(upload.character, pose))
+        waiting = self._stack.table.ledger.get(waiting_id(upload.character, pose))
         if waiting and waiting.errors:
             return explain_record(waiting, self._situation)
         problem = elsewhere(self._stack) or no_events(self._stack)

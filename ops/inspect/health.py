@@ -149,7 +149,7 @@ def health(stack: Stack) -> Health:
         pause=pause,
         typical_seconds=tenths[len(tenths) // 2] / 10,
         spend=spend_of(state, stack.budget),
-        credits=credits_of(stack.credits.read()),
+        credits=credits_of(stack.gate.credits.read()),
         alarms=None if alarms is None else sorted(alarms),
         problems=[
             *_problems(stack, pause, dead, undelivered),

@@ -239,7 +239,7 @@ def plan_all(stack: Stack, uploads: Sequence[CharacterUpload]) -> list[Plan]:
 def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
     """Return the plan of one pose with its present files. Raises Refused; errors of AWS pass as botocore's."""
     job = _job(stack, stack.uploads, character, pose, asked=True)
-    known = stack.ledger.get(job.job_id) if job.job_id else None
+    known = stack.table.ledger.get(job.job_id) if job.job_id else None
     return _priced(job, {known.job_id: known} if known else {}, stack.prices())
 
 

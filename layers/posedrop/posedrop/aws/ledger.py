@@ -25,12 +25,21 @@ from posedrop.aws.ended_jobs import EndedJobs
 from posedrop.aws.places import due, in_line
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_items import from_item, to_item
-from posedrop.aws.record_table import DAY, ENDED_UNSENT, FINISHED, NOT_QUEUED, PAID, error_of, inputs_of, is_conflict
+from posedrop.aws.record_table import (
+    DAY,
+    ENDED_UNSENT,
+    FINISHED,
+    NOT_QUEUED,
+    PAID,
+    created,
+    error_of,
+    inputs_of,
+    is_conflict,
+)
 from posedrop.aws.waiting_uploads import WaitingUploads
 from posedrop.contract.errors import Conflict, InvalidInput, JobError
 from posedrop.contract.job import Input, Job
 from posedrop.contract.reasons import AT_THE_GATE, InputFault, Problem, ReasonCode
-from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import Request, RequestStatus
 
 UNEXPECTED_ERRORS = 5
@@ -64,8 +73,7 @@ class Ledger(WaitingUploads, EndedJobs):
             "character": job.character,
             "pose": job.pose,
             "attempt": self._highest_attempt(job.job_id) + 1,
-            "day": rfc3339(now)[:10],
-            "created_at": now,
+            **created(now),
             "updated_at": now,
             "inputs": inputs_of(job.inputs),
             "parameters": job.parameters,

@@ -10,6 +10,7 @@ from posedrop.aws.record import Record, Status
 from posedrop.aws.record_items import deserialize, from_item, serialize, to_item
 from posedrop.contract.errors import Conflict, JobError
 from posedrop.contract.job import Input
+from posedrop.contract.times import rfc3339
 from posedrop.segmind.responses import cut
 
 if TYPE_CHECKING:
@@ -145,6 +146,11 @@ def _is_applied(item: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     wanted = to_item(values)
     # Compare values, not texts: DynamoDB removes trailing zeros of numbers (developer guide, data types).
     return all(deserialize(item.get(key)) == deserialize(wanted.get(key)) for key in values)
+
+
+def created(now: float) -> dict[str, Any]:
+    """Return the attributes of a new record that say when it was created. `day` is the key of the index by-day."""
+    return {"day": rfc3339(now)[:10], "created_at": now}
 
 
 def inputs_of(inputs: Mapping[str, Input]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from posedrop.contract.errors import (
 from posedrop.contract.execution import ExecutionState, TaskFault
 from posedrop.deliver.ending import Ending
 from posedrop.deliver.fetching import Fetching
+from posedrop.deliver.notifying import Notifying
 
 logger = Logger(child=True)
 
@@ -40,10 +41,11 @@ DEFERRALS = 10
 class Delivery:
     """Ends the attempts of executions."""
 
-    def __init__(self, ledger: Ledger, fetching: Fetching, ending: Ending) -> None:
+    def __init__(self, ledger: Ledger, fetching: Fetching, ending: Ending, notifying: Notifying) -> None:
         self._ledger = ledger
         self._fetching = fetching
         self._ending = ending
+        self._notifying = notifying
 
     def deliver(self, state: ExecutionState, remaining: Callable[[], float]) -> dict[str, Any]:
         """End the attempt of an execution, notify, and return the result of the execution.
@@ -65,7 +67,7 @@ class Delivery:
                 raise
             logger.warning("deferred", reason=str(exc), seconds=exc.retry_after)
             return _deferred(state, exc.retry_after)
-        self._ending.notify(record, state, last=state.deliver_fault is not None)
+        self._notifying.notify(record, state, last=state.deliver_fault is not None)
         return {
             "job_id": record.job_id,
             "attempt": record.attempt,
@@ -88,7 +90,7 @@ class Delivery:
             return
         logger.error("the execution did not notify its job's end", status=end.status)
         count("ExecutionWithoutNotification")
-        self._ending.notify(record, None, last=True)
+        self._notifying.notify(record, None, last=True)
 
     def _record(self, job_id: str, attempt: int) -> Record:
         record = self._ledger.get(job_id)

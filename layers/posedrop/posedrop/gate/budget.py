@@ -19,6 +19,7 @@ from posedrop.contract.errors import WriteRefused
 from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.gate.price import DIGITS, OVERALL, PRICE_ITEM, learned, price_of
 from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
+from posedrop.segmind.requests import Request
 
 DAY = 86400
 
@@ -112,6 +113,11 @@ class BudgetStore:
     def give_back(self, charge: Charge) -> None:
         """Give a charge back after the provider did not accept the request."""
         self._add(charge.at, -charge.usd)
+
+    def refund(self, request: Request) -> None:
+        """Give back what a request was charged. Call it after the ledger says that it was not accepted."""
+        if request.charged_usd:
+            self.give_back(Charge(request.charged_usd, request.sent_at))
 
     def settle(
         self,

@@ -21,9 +21,7 @@ from posedrop.contract.errors import (
     StatusUnavailable,
     SubmitOutcomeUnknown,
 )
-from posedrop.contract.naming import execution_name
 from posedrop.contract.reasons import ReasonCode
-from posedrop.gate.budget import Charge
 from posedrop.gate.gate import Gate
 from posedrop.segmind.client import FAILED, Segmind
 from posedrop.segmind.history import History
@@ -107,7 +105,7 @@ class RequestLookup:
         age = self._clock() - request.sent_at
         if age < HISTORY_DELAY:
             raise Deferred(ReasonCode.EARLIER_REQUEST, "the provider's history is asked next", HISTORY_DELAY - age)
-        name = execution_name(record.job_id, request.attempt)
+        name = record.execution_name_of(request)
         try:
             return self._history.find(name, request.sent_at, request.history_page)
         except HistoryUnfinished as exc:
@@ -129,8 +127,7 @@ class RequestLookup:
             learned = self._ledger.learned(
                 record, record.with_status(request, RequestStatus.ABSENT, charged_usd=0.0), now
             )
-            if request.charged_usd:  # not before: another function may have learned it first
-                self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
+            self._gate.budgets.refund(request)  # not before: another function may have learned it first
             return learned
         if own:
             return self._ledger.adopt(record, request, request_id, now)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from aws_lambda_powertools import Logger
 
-from posedrop.aws.api_key import ApiKey
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import count
 from posedrop.aws.record import Record
@@ -23,10 +22,9 @@ from posedrop.contract.errors import (
 )
 from posedrop.contract.reasons import ReasonCode, backoff
 from posedrop.gate.breaker import Breaker
-from posedrop.gate.budget import Charge
 from posedrop.gate.gate import Gate
 from posedrop.segmind.requests import Request, RequestStatus
-from posedrop.submit.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, RequestLookup
+from posedrop.submit.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, LOOKUP_SECONDS, RequestLookup
 from posedrop.submit.wait_loop import WaitLoop
 
 logger = Logger(child=True)
@@ -36,7 +34,11 @@ BEHIND = 60.0
 
 
 class Outcomes:
-    """Handles responses. `pause_seconds` is how long the breaker pauses (AccountPauseSeconds)."""
+    """Handles responses, and claims without a response.
+
+    `pause_seconds` is how long the breaker pauses (AccountPauseSeconds). `submit_timeout_seconds` is the function's
+    timeout (SubmitTimeoutSeconds).
+    """
 
     def __init__(
         self,
@@ -44,18 +46,20 @@ class Outcomes:
         ledger: Ledger,
         gate: Gate,
         lookup: RequestLookup,
-        api_key: ApiKey,
+        renew_key: Callable[[], bool],
         wait_loop: WaitLoop,
         pause_seconds: float,
+        submit_timeout_seconds: float,
         wake_dispatch: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._ledger = ledger
         self._gate = gate
         self._lookup = lookup
-        self._api_key = api_key
+        self._renew_key = renew_key
         self._wait_loop = wait_loop
         self._pause_seconds = pause_seconds
+        self._submit_timeout_seconds = submit_timeout_seconds
         self._wake_dispatch = wake_dispatch
         self._clock = clock
 
@@ -78,6 +82,22 @@ class Outcomes:
             count("EstimatedSpend", claimed.claimed.charged_usd)
             self._submitted(claimed, request_id)
             self._close_breaker(lambda breaker: breaker.accepted(self._clock()))
+
+    def resolve_claim(self, record: Record, remaining: Callable[[], float]) -> None:
+        """Resume a claimed job whose function died or got no usable response."""
+        error = SubmitOutcomeUnknown(record.reason or "the function ended while it submitted the job")
+        if record.claimed.status is not RequestStatus.UNKNOWN:
+            left = record.claimed.sent_at + self._submit_timeout_seconds - self._clock()
+            if left >= 0:
+                raise Deferred(ReasonCode.BUSY, "another function is submitting the job", left + 1)
+            record = self._mark_unknown(record, str(error))
+        if remaining() < LOOKUP_SECONDS:
+            raise Deferred(ReasonCode.BUSY, "too little time is left to ask the provider's history", 1)
+        self._look_up(record, error)
+
+    def resume(self, record: Record) -> None:
+        """Start the wait loop of a job that continues with an earlier request."""
+        self._wait_loop.start(record)
 
     def _submitted(self, claimed: Record, request_id: str) -> None:
         # Log it first: if the ledger cannot be written, the request id is at least in the log.
@@ -109,12 +129,12 @@ class Outcomes:
         else:
             code, changes = ReasonCode.UNAVAILABLE, {"unavailable": claimed.unavailable + 1}
         self._ledger.release(claimed, code, str(exc), now + seconds, now, **changes)
-        self._give_back(claimed.claimed)
+        self._gate.budgets.refund(claimed.claimed)
         logger.warning("not accepted", reason=str(exc), code=code)
         if isinstance(exc, RateLimited):
             self._gate.limiter.pause(now, exc.retry_after)
             count("RateLimited")
-        renewed = isinstance(exc, AccountRefused) and exc.status == 401 and self._api_key.renew()
+        renewed = isinstance(exc, AccountRefused) and exc.status == 401 and self._renew_key()
         if isinstance(exc, AccountRefused) and not renewed:
             pause = self._pause_seconds
             self._trip(str(exc), lambda breaker: breaker.key_refused(now, str(exc), pause))
@@ -139,7 +159,7 @@ class Outcomes:
         # Longer than the pause, so that another waiting job is the probe.
         until = now + pause + BEHIND
         self._ledger.release(claimed, ReasonCode.REFUSED, text, until, now, refused_at=refused_at)
-        self._give_back(claimed.claimed)
+        self._gate.budgets.refund(claimed.claimed)
         count("Refused")
         logger.warning("refused", reason=str(exc), first_refused_at=refused_at)
         self._trip(str(exc), lambda breaker: breaker.refused(now, str(exc), pause))
@@ -154,15 +174,10 @@ class Outcomes:
         self._trip(str(exc), lambda breaker: breaker.server_fault(now, claimed.job_id, str(exc), pause))
 
     def _outcome_unknown(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
-        marked = self.mark_unknown(claimed, str(error))
+        marked = self._mark_unknown(claimed, str(error))
         now, pause = self._clock(), self._pause_seconds
         self._trip(str(error), lambda breaker: breaker.outcome_unknown(now, pause))
-        self.look_up(marked, error)
-
-    def _give_back(self, request: Request) -> None:
-        """Return the charge of a request to the budget, after the ledger says that it was not accepted."""
-        if request.charged_usd:
-            self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
+        self._look_up(marked, error)
 
     def leave_probe(self) -> None:
         """Let the next request be the probe."""
@@ -180,13 +195,13 @@ class Outcomes:
             logger.info("submitting is resumed")
             self._wake_dispatch()
 
-    def mark_unknown(self, claimed: Record, reason: str) -> Record:
+    def _mark_unknown(self, claimed: Record, reason: str) -> Record:
         marked = self._ledger.mark_outcome_unknown(claimed, reason, self._clock())
         count("OutcomeUnknown")
         count("EstimatedSpend", claimed.claimed.charged_usd)  # it may be billed
         return marked
 
-    def look_up(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
+    def _look_up(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
         """Search the history for a request of unknown outcome; resume it, or fail the job."""
         request, absent = claimed.claimed, None
         try:
@@ -217,5 +232,5 @@ class Outcomes:
         logger.warning("failed", error_type=error.type, reason=str(error))
         ended = self._ledger.fail(record, error, self._clock(), requests=requests)
         if give_back:
-            self._give_back(give_back)
+            self._gate.budgets.refund(give_back)
         self._wait_loop.start_again(ended)

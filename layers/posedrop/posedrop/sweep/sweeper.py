@@ -18,7 +18,7 @@ from posedrop.aws.record import Record, Status
 from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE
 from posedrop.contract.delivery_requests import CreditsRequest, RescueRequest
 from posedrop.contract.errors import Conflict, SweepIncomplete
-from posedrop.contract.naming import execution_arn, execution_name
+from posedrop.contract.naming import execution_arn
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -132,7 +132,7 @@ class Sweep:
             return []
         logger.append_keys(character=record.character, pose=record.pose)
         if record.status is not Status.WAITING:  # waiting uploads are not a job yet
-            logger.append_keys(attempt=record.attempt, execution=execution_name(record.job_id, record.attempt))
+            logger.append_keys(attempt=record.attempt, execution=record.execution_name)
         check_at = now  # if it cannot be resumed, the next sweep tries again
         try:
             done = self._resume_record(record)
@@ -172,7 +172,7 @@ class Sweep:
 
     def _check_execution(self, record: Record) -> bool:
         """Resume a job without an execution. Report an execution that ended without notifying."""
-        name = execution_name(record.job_id, record.attempt)
+        name = record.execution_name
         if name in self._running_executions():
             return False
         try:
