@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from ops.errors import NotFound
-from ops.formatting import DAY, many, span
+from ops.formatting import many, span
 from ops.inspect.bucket import elsewhere, no_events
 from ops.inspect.explain_record import ago, bad_input, clause, explain_record, missing
 from ops.inspect.explanation import Explanation, Reason
@@ -25,6 +25,7 @@ from posedrop.aws.stored_uploads import GONE
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.errors import UploadChanged
 from posedrop.contract.job import waiting_id
+from posedrop.contract.times import DAY
 from posedrop.contract.upload_layout import (
     JOB_FILE,
     SINGLE_POSE,

@@ -15,7 +15,7 @@ from ops.inspect.records import Counts, Records
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import BUDGETS
-from posedrop.contract.times import rfc3339
+from posedrop.contract.times import MINUTE, rfc3339
 from posedrop.gate.breaker import Breaker, Cause
 from posedrop.gate.budget import Budget
 from posedrop.gate.credits import Credits
@@ -23,7 +23,6 @@ from posedrop.gate.gate import GateState, Opening
 from posedrop.gate.rate_limit import RateLimit
 from posedrop.sweep.sweeper import Ages
 
-MINUTE = 60.0
 LONG_WAIT = 6 * 3600.0
 """Seconds that a job may wait, as in OldestJobAlarm."""
 STEPS: dict[str, str] = {

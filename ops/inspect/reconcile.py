@@ -17,11 +17,10 @@ from ops.stack import Stack
 from posedrop.aws.record import Record
 from posedrop.contract.delivery_requests import HistoryRequest
 from posedrop.contract.errors import Conflict
-from posedrop.contract.times import rfc3339
+from posedrop.contract.times import DAY, rfc3339
 from posedrop.segmind.history_rows import PastRequest, merged
 from posedrop.segmind.requests import Request, RequestStatus
 
-DAY = 86400.0
 WINDOW = 7 * DAY
 """Seconds of one query: the history returns at most 31 days, and a busy account has many rows."""
 SETTLED = 900.0

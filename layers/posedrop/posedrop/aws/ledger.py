@@ -26,7 +26,6 @@ from posedrop.aws.places import due, in_line
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_items import from_item, to_item
 from posedrop.aws.record_table import (
-    DAY,
     ENDED_UNSENT,
     FINISHED,
     NOT_QUEUED,
@@ -40,7 +39,7 @@ from posedrop.aws.waiting_uploads import WaitingUploads
 from posedrop.contract.errors import Conflict, InvalidInput, JobError
 from posedrop.contract.job import Input, Job
 from posedrop.contract.reasons import AT_THE_GATE, InputFault, Problem, ReasonCode
-from posedrop.segmind.requests import Request, RequestStatus
+from posedrop.segmind.requests import IDS_KEPT, Request, RequestStatus
 
 UNEXPECTED_ERRORS = 5
 """A job ends after this many unexpected errors in a row."""
@@ -207,7 +206,7 @@ class Ledger(WaitingUploads, EndedJobs):
         try:
             self._dynamodb.put_item(
                 TableName=self._table,
-                Item=to_item({"job_id": f"request/{request_id}", "owner": owner, "expires_at": int(now + 30 * DAY)}),
+                Item=to_item({"job_id": f"request/{request_id}", "owner": owner, "expires_at": int(now + IDS_KEPT)}),
                 ConditionExpression="attribute_not_exists(job_id) OR #owner = :owner",
                 ExpressionAttributeNames={"#owner": "owner"},
                 ExpressionAttributeValues={":owner": {"S": owner}},

@@ -7,6 +7,8 @@ from typing import Any
 from posedrop.contract.job import JOB_ID, waiting_id
 from posedrop.contract.times import epoch, rfc3339
 
+LONGEST_DELAY = 900
+"""The longest delay of a message in seconds (SQS API reference, SendMessage)."""
 WAITING = waiting_id("", "").removesuffix("/")
 """The prefix of the ids of uploads that are not a job yet."""
 

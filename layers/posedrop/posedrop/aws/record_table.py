@@ -16,7 +16,6 @@ from posedrop.segmind.responses import cut
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-DAY = 86400
 UNFINISHED_INDEX = "unfinished"
 PAID, ENDED_UNSENT, INCOMPLETE, RESCUE = "paid", "ended", "waiting", "rescue"
 """The partition keys of the index `unfinished`. PAID: from a job's claim until its end is notified. ENDED_UNSENT: ended

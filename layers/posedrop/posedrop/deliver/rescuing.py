@@ -8,9 +8,10 @@ from aws_lambda_powertools import Logger
 
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_table import DAY, RESCUE
+from posedrop.aws.record_table import RESCUE
 from posedrop.contract.delivery_requests import RescueRequest
 from posedrop.contract.errors import Conflict, DeliveryFailed, OutputInvalid, RecordMissing, RescueDeferred
+from posedrop.contract.times import DAY
 from posedrop.deliver.ending import Ending
 from posedrop.deliver.fetching import Fetching
 from posedrop.deliver.notifying import Notifying

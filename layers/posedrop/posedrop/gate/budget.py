@@ -17,11 +17,10 @@ from typing import Any
 from posedrop.aws.items import Condition, Item, Items
 from posedrop.contract.errors import WriteRefused
 from posedrop.contract.reasons import Closed, ReasonCode
+from posedrop.contract.times import DAY
 from posedrop.gate.price import DIGITS, OVERALL, PRICE_ITEM, learned, price_of
 from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 from posedrop.segmind.requests import Request
-
-DAY = 86400
 
 
 @dataclass(frozen=True)

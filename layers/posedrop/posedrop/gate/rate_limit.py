@@ -13,6 +13,7 @@ from typing import Literal
 from posedrop.aws.items import Condition, Item, Items
 from posedrop.contract.errors import WriteRefused
 from posedrop.contract.reasons import Closed, ReasonCode
+from posedrop.contract.times import DAY, MINUTE
 
 LIMIT_ITEM = "rate-limit"
 USE_OF_LIMIT = 0.97
@@ -35,8 +36,6 @@ FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 320.0
 """...up to this many seconds. The limit may be a daily quota."""
 LONGEST_RETRY_AFTER = 3600.0
-MINUTE = 60.0
-DAY = 86400.0
 TRIES = 8
 
 Counting = Literal["submits", "all", "auto"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
 
-from posedrop.aws.messages import PoseMessage, SourceUpload
+from posedrop.aws.messages import LONGEST_DELAY, PoseMessage, SourceUpload
 from posedrop.aws.read_images import ReadImages
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.contents import Content
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 logger = Logger(child=True)
 
-LONGEST_DELAY = 900
-"""The longest delay of a message in seconds (SQS API reference, SendMessage)."""
 MAY_COME = 120.0
 """Seconds to wait for a picture after an empty file or another file of its stem. Some gateways write an empty file
 first, and a phone's video may arrive before its picture."""

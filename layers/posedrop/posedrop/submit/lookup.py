@@ -22,6 +22,7 @@ from posedrop.contract.errors import (
     SubmitOutcomeUnknown,
 )
 from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.times import DAY
 from posedrop.gate.gate import Gate
 from posedrop.segmind.client import FAILED, Segmind
 from posedrop.segmind.history import History
@@ -30,7 +31,8 @@ from posedrop.segmind.rescue import Found, Rescue
 
 logger = Logger(child=True)
 
-DAY = 86400.0
+LONGEST_TRIED = DAY
+"""Seconds after which an attempt ends that still meets the same refusal or fault."""
 HISTORY_DELAY = 60.0
 """Seconds that a request may take to appear in the provider's history. It is not searched earlier."""
 CANNOT_SAY = 600.0
@@ -144,7 +146,7 @@ class RequestLookup:
                 seconds = left if exc.final else min(left, ASK_AGAIN)
                 raise Deferred(ReasonCode.EARLIER_REQUEST, f"the last request may exist: {exc}", seconds) from exc
         elif not record.buy_again:
-            if exc.final or now - record.queued_at > DAY:
+            if exc.final or now - record.queued_at > LONGEST_TRIED:
                 raise SubmitOutcomeUnknown(
                     f"attempt {request.attempt} may have been billed, and the provider's history cannot say: {exc}. "
                     f"To pay again all the same: retry --buy-again"
@@ -196,7 +198,7 @@ def check_faults(record: Record, now: float) -> None:
     """Raise Rejected or SubmitOutcomeUnknown if the provider failed an attempt too often, or for too long. Pure."""
     faults = record.sent_in_attempt
     unresolved = sum(request.status is RequestStatus.UNRESOLVED for request in faults)
-    old = bool(faults) and now - faults[0].sent_at >= DAY
+    old = bool(faults) and now - faults[0].sent_at >= LONGEST_TRIED
     if len(faults) < MOST_FAULTS and unresolved <= MOST_UNRESOLVED and not old:
         return
     text = f"the provider failed {len(faults)} times: {record.reason or 'no reason'}"

@@ -24,7 +24,7 @@ from posedrop.contract.reasons import ReasonCode, backoff
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.gate import Gate
 from posedrop.segmind.requests import Request, RequestStatus
-from posedrop.submit.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, LOOKUP_SECONDS, RequestLookup
+from posedrop.submit.lookup import ASK_AGAIN, CANNOT_SAY, HISTORY_DELAY, LONGEST_TRIED, LOOKUP_SECONDS, RequestLookup
 from posedrop.submit.wait_loop import WaitLoop
 
 logger = Logger(child=True)
@@ -149,7 +149,7 @@ class Outcomes:
         now, pause = self._clock(), self._pause_seconds
         first = claimed.refused_at
         others_accepted = first is not None and self._gate.breaker.read().accepted_at > first
-        if first is not None and (others_accepted or now - first >= DAY):
+        if first is not None and (others_accepted or now - first >= LONGEST_TRIED):
             why = "again, while other jobs were accepted" if others_accepted else "for a day"
             self.fail(claimed, Rejected(f"{exc} ({why})"), claimed.requests[:-1], give_back=claimed.claimed)
             self.leave_probe()

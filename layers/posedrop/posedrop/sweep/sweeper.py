@@ -19,6 +19,7 @@ from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE
 from posedrop.contract.delivery_requests import CreditsRequest, RescueRequest
 from posedrop.contract.errors import Conflict, SweepIncomplete
 from posedrop.contract.naming import execution_arn
+from posedrop.contract.times import DAY, HOUR
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
 
 logger = Logger(child=True)
 
-HOUR = 3600.0
 RESERVE = 30.0
 """No further record is begun if the function has fewer seconds left than this."""
-LONGEST_BETWEEN = 30 * 24 * HOUR
+LONGEST_BETWEEN = 30 * DAY
 """The longest time between two checks of incomplete uploads, in seconds."""
 RECORD_KEYS = ("job_id", "attempt", "character", "pose", "execution")
 """The log keys that are set for one record and removed after it."""
