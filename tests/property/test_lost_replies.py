@@ -169,7 +169,7 @@ def test_permits_charges_and_times_whose_writes_are_repeated_count_once(lost: se
         assert isinstance(taken, Permit)
         charge = gate.budgets.charge(NOW)
         assert isinstance(charge, Charge)
-        gate.budgets.give_back(charge)
+        gate.budgets.give_back(charge.usd, charge.at)
         assert isinstance(gate.budgets.charge(NOW), Charge)
         state = gate.read(NOW)
         times, _ = gate.reserve(state, gate.opening(state, NOW), NOW, [7])

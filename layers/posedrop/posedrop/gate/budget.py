@@ -20,7 +20,6 @@ from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.contract.times import DAY
 from posedrop.gate.price import DIGITS, OVERALL, PRICE_ITEM, learned, price_of
 from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
-from posedrop.segmind.requests import Request
 
 
 @dataclass(frozen=True)
@@ -109,14 +108,13 @@ class BudgetStore:
             return over or Closed(now + 1, ReasonCode.DAILY_BUDGET, "the budget is in use")
         return Charge(price, now)
 
-    def give_back(self, charge: Charge) -> None:
-        """Give a charge back after the provider did not accept the request."""
-        self._add(charge.at, -charge.usd)
+    def give_back(self, usd: float, at: float) -> None:
+        """Give back what a request was charged (USD) on the day of `at`, after the provider did not accept it.
 
-    def refund(self, request: Request) -> None:
-        """Give back what a request was charged. Call it after the ledger says that it was not accepted."""
-        if request.charged_usd:
-            self.give_back(Charge(request.charged_usd, request.sent_at))
+        Write the ledger first: then no other function gives it back too.
+        """
+        if usd:
+            self._add(at, -usd)
 
     def settle(
         self,

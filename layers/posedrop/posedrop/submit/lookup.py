@@ -129,7 +129,8 @@ class RequestLookup:
             learned = self._ledger.learned(
                 record, record.with_status(request, RequestStatus.ABSENT, charged_usd=0.0), now
             )
-            self._gate.budgets.refund(request)  # not before: another function may have learned it first
+            # Not before: another function may have learned it first.
+            self._gate.budgets.give_back(request.charged_usd, request.sent_at)
             return learned
         if own:
             return self._ledger.adopt(record, request, request_id, now)

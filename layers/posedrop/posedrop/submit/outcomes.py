@@ -129,7 +129,7 @@ class Outcomes:
         else:
             code, changes = ReasonCode.UNAVAILABLE, {"unavailable": claimed.unavailable + 1}
         self._ledger.release(claimed, code, str(exc), now + seconds, now, **changes)
-        self._gate.budgets.refund(claimed.claimed)
+        self._give_back(claimed.claimed)
         logger.warning("not accepted", reason=str(exc), code=code)
         if isinstance(exc, RateLimited):
             self._gate.limiter.pause(now, exc.retry_after)
@@ -159,7 +159,7 @@ class Outcomes:
         # Longer than the pause, so that another waiting job is the probe.
         until = now + pause + BEHIND
         self._ledger.release(claimed, ReasonCode.REFUSED, text, until, now, refused_at=refused_at)
-        self._gate.budgets.refund(claimed.claimed)
+        self._give_back(claimed.claimed)
         count("Refused")
         logger.warning("refused", reason=str(exc), first_refused_at=refused_at)
         self._trip(str(exc), lambda breaker: breaker.refused(now, str(exc), pause))
@@ -178,6 +178,10 @@ class Outcomes:
         now, pause = self._clock(), self._pause_seconds
         self._trip(str(error), lambda breaker: breaker.outcome_unknown(now, pause))
         self._look_up(marked, error)
+
+    def _give_back(self, request: Request) -> None:
+        """Return the charge of a request to the budget, after the ledger says that it was not accepted."""
+        self._gate.budgets.give_back(request.charged_usd, request.sent_at)
 
     def leave_probe(self) -> None:
         """Let the next request be the probe."""
@@ -232,5 +236,5 @@ class Outcomes:
         logger.warning("failed", error_type=error.type, reason=str(error))
         ended = self._ledger.fail(record, error, self._clock(), requests=requests)
         if give_back:
-            self._gate.budgets.refund(give_back)
+            self._give_back(give_back)
         self._wait_loop.start_again(ended)

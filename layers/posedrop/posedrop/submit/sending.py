@@ -106,5 +106,5 @@ class Sending:
             summary = {name: picture.summary() for name, picture in prepared.items()}
             return self._ledger.claim(record, uuid.uuid4().hex, charge.usd, now, summary)
         except Conflict:
-            self._gate.budgets.give_back(charge)
+            self._gate.budgets.give_back(charge.usd, charge.at)
             raise
