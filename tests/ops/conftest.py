@@ -13,6 +13,8 @@ from click.testing import CliRunner, Result
 from ops.cli import commands as cli
 from ops.stack import Stack
 from posedrop.contract.version import VERSION
+from posedrop.intake.composition import default_prompt
+from posedrop.settings import IntakeSettings, from_environment
 from tests.integration.conftest import BUCKET, OUTPUTS, REGION, TABLE, Pipeline, environment, pipeline, provider
 from tests.support import image
 
@@ -91,7 +93,7 @@ def stack(
             **{name: os.environ[variable] for name, variable in PARAMETERS.items()},
             "SubmitConcurrency": "10",
             "LogRetentionDays": "14",
-            "DefaultPrompt": pipeline.intake.default_prompt(),
+            "DefaultPrompt": default_prompt(from_environment(IntakeSettings))(),
         },
         client=boto3.client,
         created_at=pipeline.clock() - 3 * 86400,
