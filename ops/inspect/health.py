@@ -12,6 +12,7 @@ from ops.inspect.bucket import bucket_problems
 from ops.inspect.deployment import deployment_problems
 from ops.inspect.problem import Problem
 from ops.inspect.records import Counts, Records
+from ops.inspect.triggers import trigger_problems
 from ops.stack import Stack
 from posedrop.aws.record import Record, Status
 from posedrop.contract.reasons import BUDGETS
@@ -156,6 +157,7 @@ def health(stack: Stack) -> Health:
             *_stuck(stack, sent, now),
             *(Problem(f"the alarm {name} is on", text) for name, text in sorted((alarms or {}).items())),
             *capacity_problems(stack, counts_all=state.limit.counts_all(stack.limit, now)),
+            *trigger_problems(stack),
             *bucket_problems(stack),
             *deployment_problems(stack),
         ],
@@ -170,6 +172,7 @@ def problems(stack: Stack) -> list[Problem]:
     return [
         *_problems(stack, None, dead, _undelivered(stack)),
         *capacity,
+        *trigger_problems(stack),
         *bucket_problems(stack),
         *deployment_problems(stack),
     ]

@@ -29,10 +29,10 @@ from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import Request, RequestStatus
 from tests.integration import conftest as integration
 from tests.integration.conftest import BUCKET, OUTPUTS, TABLE, Clock, Pipeline, environment, pipeline, provider
-from tests.ops.conftest import account, notifications, stack
+from tests.ops.conftest import account, notifications, stack, triggers
 from tests.support import HANGS, image
 
-__all__ = ["account", "environment", "notifications", "pipeline", "provider", "stack"]
+__all__ = ["account", "environment", "notifications", "pipeline", "provider", "stack", "triggers"]
 
 TOKEN = "token-of-this-start"
 CODE = "code-for-the-browser"
