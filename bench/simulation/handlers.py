@@ -12,7 +12,7 @@ from bench.simulation.parts import Parts
 from bench.simulation.samples import sample_job
 from bench.simulation.template import parameter, submit_settings
 from posedrop.aws.parallel import WORKERS
-from posedrop.aws.resources import Resources
+from posedrop.aws.queue_resources import QueueResources
 from posedrop.contract.errors import Deferred
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.line.entrance import Entrance
@@ -82,7 +82,7 @@ def submit(
         "lambda": None,  # the simulation's pictures need no preparation
     }
     settings = submit_settings(parts.setting)
-    aws = Resources(settings, lambda service, config=None: clients[service])
+    aws = QueueResources(settings, lambda service, config=None: clients[service])
     submission = make_submission(
         settings,
         aws,

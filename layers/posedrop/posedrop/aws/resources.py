@@ -5,17 +5,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from posedrop.aws.api_key import ApiKey
-from posedrop.aws.executions import Executions
-from posedrop.aws.inbox import Inbox
 from posedrop.aws.jobs_table import JobsTable
-from posedrop.aws.read_images import ReadImages
 from posedrop.aws.s3 import s3_client
-from posedrop.aws.submit_queue import SubmitQueue
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_sqs import SQSClient
 
 
 class TableSettings(Protocol):
@@ -49,32 +44,10 @@ class Resources:
         return s3_client(self.make_client)
 
     @cached_property
-    def sqs(self) -> "SQSClient":
-        """The client of SQS."""
-        made: SQSClient = self.make_client("sqs")
-        return made
-
-    @cached_property
     def table(self) -> JobsTable:
         """The table of jobs."""
         return JobsTable(self.dynamodb, self._settings.jobs_table, self._settings.record_retention_days)
 
-    def read_images(self, clock: Callable[[], float]) -> ReadImages:
-        """Return the images that were read in the last day."""
-        return ReadImages(self.table.items, clock)
-
     def api_key(self, secret_id: str) -> ApiKey:
         """Return the provider's API key."""
         return ApiKey(secret_id)
-
-    def executions(self, state_machine_arn: str) -> Executions:
-        """Return the executions of the state machine."""
-        return Executions(self.make_client("stepfunctions"), state_machine_arn)
-
-    def inbox(self, url: str, dead_letter_url: str, source: str) -> Inbox:
-        """Return the queue that the function reads. Its dead letters have `source` as an attribute."""
-        return Inbox(self.sqs, url, dead_letter_url, source)
-
-    def submit_queue(self, url: str) -> SubmitQueue:
-        """Return the queue of dispatched jobs, to send to."""
-        return SubmitQueue(self.sqs, url)

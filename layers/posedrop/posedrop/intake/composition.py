@@ -5,7 +5,7 @@ from typing import Any
 
 from aws_lambda_powertools.utilities import parameters
 
-from posedrop.aws.resources import Resources
+from posedrop.aws.queue_resources import QueueResources
 from posedrop.contract.upload_layout import UploadLayout
 from posedrop.intake.fan_out import FanOut
 from posedrop.intake.intake import Intake
@@ -21,7 +21,7 @@ class IntakeFunction:
     """The function: its queue, and what handles its messages. `make_client` makes the boto3 client of a service."""
 
     def __init__(self, settings: IntakeSettings, make_client: Callable[..., Any], clock: Callable[[], float]) -> None:
-        aws = Resources(settings, make_client)
+        aws = QueueResources(settings, make_client)
         ledger, layout = aws.table.ledger, UploadLayout(settings.upload_prefix)
         waiting = Waiting(ledger, aws.sqs, settings.upload_queue_url, clock)
         entrance = Entrance.of(settings, aws.table.items, aws.submit_queue(settings.submit_queue_url), clock)

@@ -6,7 +6,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
-from posedrop.aws.resources import Resources
+from posedrop.aws.queue_resources import QueueResources
 from posedrop.gate.gate import Gate
 from posedrop.segmind.provider import Provider
 from posedrop.settings import SubmitSettings
@@ -30,7 +30,7 @@ class SubmitFunction:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
-        aws = Resources(settings, make_client)
+        aws = QueueResources(settings, make_client)
         key = aws.api_key(settings.segmind_secret_id)
         provider = Provider.of(settings.segmind_base_url, settings.segmind_history_url, key, settings.model, clock)
         gate = Gate(aws.table.items, settings.limit, settings.budget, settings.model)
@@ -55,7 +55,7 @@ class SubmitFunction:
 
 def make_submission(
     settings: SubmitSettings,
-    aws: Resources,
+    aws: QueueResources,
     gate: Gate,
     provider: Provider,
     *,

@@ -1,7 +1,7 @@
 """Start the executions, which wait for accepted jobs and notify all ends."""
 
+from posedrop.aws.queue_resources import QueueResources
 from posedrop.aws.record import Record
-from posedrop.aws.resources import Resources
 from posedrop.gate.latency import LatencyStore
 from posedrop.gate.poll_schedule import first_wait
 from posedrop.settings import SubmitSettings
@@ -10,7 +10,7 @@ from posedrop.settings import SubmitSettings
 class WaitLoop:
     """Starts executions. Their names make it harmless to start one twice."""
 
-    def __init__(self, settings: SubmitSettings, aws: Resources) -> None:
+    def __init__(self, settings: SubmitSettings, aws: QueueResources) -> None:
         self._ledger = aws.table.ledger
         self._executions = aws.executions(settings.state_machine_arn)
         self._latency = LatencyStore(aws.dynamodb, settings.jobs_table, settings.typical_inference_seconds)
