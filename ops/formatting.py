@@ -2,7 +2,8 @@
 
 import shlex
 
-MINUTE, HOUR, DAY = 60, 3600, 86400
+from posedrop.contract.times import DAY, MINUTE
+
 COMMAND = (".venv/bin/python", "-m", "ops")
 """The command line of the operator's command in a clone."""
 

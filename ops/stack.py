@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -16,22 +16,16 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from ops.errors import NotFound, OpsError, UnclearTarget
 from ops.formatting import command
-from posedrop.aws.items import Items
-from posedrop.aws.ledger import Ledger
+from ops.template import Template
+from posedrop.aws.jobs_table import JobsTable
 from posedrop.aws.record import AnyRecord, Record
-from posedrop.aws.record_reader import RecordReader
 from posedrop.aws.upload_bucket import UploadBucket
 from posedrop.contract.job import JOB_ID, is_waiting_id
-from posedrop.contract.naming import execution_arn, execution_name
-from posedrop.contract.upload_layout import UploadLayout
-from posedrop.gate.budget import Budget
-from posedrop.gate.credits import CreditsStore
+from posedrop.contract.naming import execution_arn
 from posedrop.gate.gate import Gate
 from posedrop.gate.latency import LatencyStore
 from posedrop.gate.poll_schedule import Latency
-from posedrop.gate.rate_limit import Counting, RateLimit
 from posedrop.line.line import Line
-from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL_STATE = ROOT / ".local" / "stack.json"
@@ -84,13 +78,9 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Stack:
+class Stack(Template):
     """A deployed stack. `client` returns the boto3 client of a service; `clock` and `sleep` are for tests."""
 
-    name: str
-    region: str
-    outputs: Mapping[str, str]
-    parameters: Mapping[str, str]
     client: Client
     account: str = ""
     endpoint: str | None = None  # None: AWS's own
@@ -98,49 +88,6 @@ class Stack:
     created_at: float = 0.0  # seconds since the epoch; no record is older
     clock: Callable[[], float] = field(default=time.time, compare=False)
     sleep: Callable[[float], None] = field(default=time.sleep, compare=False)
-
-    # ---- its template ------------------------------------------------------------------------------------------------
-
-    def output(self, name: str) -> str:
-        """Return an output of the template. Raises OpsError if the stack has no such output."""
-        if name not in self.outputs:
-            raise OpsError(f"the stack {self.name} has no output {name}: is it posedrop, and up to date?")
-        return self.outputs[name]
-
-    def parameter(self, name: str) -> str:
-        """Return a parameter's deployed value. Raises OpsError if the stack has no such parameter."""
-        if name not in self.parameters:
-            raise OpsError(f"the stack {self.name} has no parameter {name}: is it posedrop, and up to date?")
-        return self.parameters[name]
-
-    def seconds(self, parameter: str) -> float:
-        """Return a parameter that is a number."""
-        return float(self.parameter(parameter))
-
-    @cached_property
-    def limit(self) -> RateLimit:
-        """Return the rate limit."""
-        return RateLimit(self.seconds("SegmindRequestsPerMinute"), cast("Counting", self.parameter("LimitCounts")))
-
-    @cached_property
-    def budget(self) -> Budget:
-        """Return the budget."""
-        return Budget(self.seconds("DailyBudget"), self.seconds("MonthlyBudget"))
-
-    @property
-    def prepares(self) -> bool:
-        """Return whether pictures are prepared before they are sent."""
-        return self.parameter("PrepareImages") == "true"
-
-    @property
-    def model(self) -> ModelSpec:
-        """Return the provider's model that the stack uses."""
-        return CONSISTENT_CHARACTER
-
-    @cached_property
-    def layout(self) -> UploadLayout:
-        """Return where uploads are in the upload bucket."""
-        return UploadLayout(self.parameter("UploadPrefix"))
 
     def resource(self, logical_id: str) -> str | None:
         """Return the physical id of a resource that is not an output; None if AWS does not report it."""
@@ -156,33 +103,19 @@ class Stack:
     # ---- its state ---------------------------------------------------------------------------------------------------
 
     @cached_property
-    def ledger(self) -> Ledger:
-        """Return the ledger."""
-        return Ledger(self.client("dynamodb"), self.output("JobsTableName"))
-
-    def reader(self, unreadable: Callable[[str], object] | None = None) -> RecordReader:
-        """Return a reader of many records; see RecordReader."""
-        return RecordReader(self.client("dynamodb"), self.output("JobsTableName"), unreadable)
+    def table(self) -> JobsTable:
+        """Return the table of jobs."""
+        return JobsTable(self.client("dynamodb"), self.output("JobsTableName"))
 
     @cached_property
     def gate(self) -> Gate:
         """Return the gate: the rate limit, the breaker and the budget."""
-        return Gate(self.items, self.limit, self.budget, self.model)
-
-    @cached_property
-    def credits(self) -> CreditsStore:
-        """Return the store of the provider's credits."""
-        return CreditsStore(self.items, model=self.model)
+        return Gate(self.table.items, self.limit, self.budget, self.model)
 
     @cached_property
     def line(self) -> Line:
         """Return the line of queued jobs."""
-        return Line(self.items)
-
-    @cached_property
-    def items(self) -> Items:
-        """Return access to the single items of the table."""
-        return Items(self.client("dynamodb"), self.output("JobsTableName"))
+        return Line(self.table.items)
 
     def prices(self) -> Callable[[Mapping[str, Any]], float]:
         """Read the learned prices; return a function from a job's parameters to its cost (USD)."""
@@ -196,8 +129,8 @@ class Stack:
     def record(self, job_id: str) -> AnyRecord | None:
         """Return the record of a job or of waiting uploads; None if there is none with this id."""
         if is_waiting_id(job_id):
-            return self.ledger.get_waiting(job_id)
-        return self.ledger.get(job_id) if JOB_ID.fullmatch(job_id) else None
+            return self.table.ledger.get_waiting(job_id)
+        return self.table.ledger.get(job_id) if JOB_ID.fullmatch(job_id) else None
 
     def latency(self) -> Latency:
         """Return how long the last jobs took."""
@@ -206,7 +139,7 @@ class Stack:
 
     def execution_arn(self, record: Record) -> str:
         """Return the ARN of the execution of a record's attempt."""
-        return self.execution_named(execution_name(record.job_id, record.attempt))
+        return self.execution_named(record.execution_name)
 
     def execution_named(self, name: str) -> str:
         """Return the ARN of an execution by its name."""

@@ -3,7 +3,8 @@
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 
-from posedrop.aws.items import KEY, Condition, Item, Items, Refused, Value
+from posedrop.aws.items import KEY, Condition, Item, Items, Value
+from posedrop.contract.errors import WriteRefused
 
 COMPARISONS = {"=": operator.eq, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
@@ -34,7 +35,7 @@ class MemoryItems(Items):
         self.writes += 1
         if not all(_holds(item, condition) for condition in when):
             self.refused += 1
-            raise Refused(key, dict(item))
+            raise WriteRefused(key, dict(item))
         added = {name: float(item.get(name, 0)) + value for name, value in (add or {}).items()}
         changed: Item = {**(values or {}), **added}
         kept = {name: value for name, value in item.items() if name not in remove}

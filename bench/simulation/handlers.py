@@ -1,30 +1,26 @@
 """The handlers of `intake`, `dispatch`, `submit` and `poll` in the simulated stack: the project's own code."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from aws_lambda_powertools.metrics import Metrics
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 
 from bench.simulation.functions import Handler
-from bench.simulation.outside import Key, Workflows
+from bench.simulation.outside import Workflows
 from bench.simulation.parts import Parts
 from bench.simulation.samples import sample_job
 from bench.simulation.template import parameter, submit_settings
-from posedrop.aws.executions import Executions
-from posedrop.aws.inbox import Inbox
-from posedrop.aws.messages import SubmitMessage, parse_message
 from posedrop.aws.parallel import WORKERS
-from posedrop.contract.deferral import Deferred
+from posedrop.aws.queue_resources import QueueResources
+from posedrop.contract.errors import Deferred
 from posedrop.dispatch.dispatcher import Dispatched, Dispatcher
 from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
 from posedrop.poll.status_poller import StatusPoller
+from posedrop.segmind.provider import Provider
 from posedrop.segmind.rescue import Rescue
 from posedrop.submit.composition import make_submission
-from posedrop.submit.lookup import RequestLookup
-from posedrop.submit.request_body import RequestBody
-from posedrop.submit.wait_loop import WaitLoop
 
 INTAKE_SECONDS = 0.35
 """Seconds of intake for one pose, without the line and the ledger: two listings, reading face, pose and job file (a few
@@ -78,33 +74,31 @@ def submit(
     unexpected: Callable[[Exception], None],
 ) -> Handler:
     """Return the handler of `submit`. `unexpected` is called with each unexpected error."""
-    simulation, ledger, gate = parts.simulation, parts.ledger("submit"), parts.gate(parts.client("submit"))
+    clients = {
+        "dynamodb": parts.client("submit"),
+        "s3": parts.objects,
+        "sqs": parts.submit_queue,
+        "stepfunctions": workflows,
+        "lambda": None,  # the simulation's pictures need no preparation
+    }
     settings = submit_settings(parts.setting)
-    pictures = cast(Any, None)  # the simulation's pictures need no preparation
-    executions = Executions(cast(Any, workflows), "arn:stateMachine:jobs")
+    aws = QueueResources(settings, lambda service, config=None: clients[service])
     submission = make_submission(
         settings,
-        ledger=ledger,
-        gate=gate,
-        segmind=parts.provider,
-        lookup=RequestLookup(ledger, parts.provider, gate, None, Rescue(None), clock=simulation.clock),
-        api_key=Key(),
-        body=RequestBody(settings, cast(Any, parts.objects), pictures, simulation.clock),
-        wait_loop=WaitLoop(ledger, executions, parts.latency("submit")),
+        aws,
+        parts.gate(parts.client("submit")),
+        Provider(parts.provider, None, Rescue(None)),
         wake_dispatch=wake_dispatch,
-        clock=simulation.clock,
-        sleep=simulation.sleep,
+        refresh_credits=lambda: None,
+        clock=parts.simulation.clock,
+        sleep=parts.simulation.sleep,
     )
-    inbox = Inbox(cast(Any, parts.submit_queue), "submits", "dead letters", "submits")
+    inbox = aws.inbox(settings.submit_queue_url, settings.dead_letter_queue_url, "submits")
 
     def handler(event: Any, remaining: Callable[[], float]) -> dict[str, Any]:
         def handle(message: SQSRecord, received: int) -> None:
-            found = parse_message(message.body)
-            assert isinstance(found, SubmitMessage)
-            record = ledger.get(found.job_id)
-            assert record is not None, found.job_id
             try:
-                submission.advance(record, found, received, remaining)
+                submission.handle(message.body, received, remaining)
             except Exception as exc:
                 if not isinstance(exc, Deferred):
                     unexpected(exc)
@@ -122,7 +116,6 @@ def poll(parts: Parts) -> Handler:
     poller = StatusPoller(
         parts.provider,
         parts.gate(parts.client("poll")).limiter,
-        Key(),
         timeout_seconds=parameter("JobTimeoutSeconds"),
         typical_seconds=parameter("TypicalInferenceSeconds"),
         clock=parts.simulation.clock,

@@ -5,12 +5,12 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from bench.simulation.engine import Simulation
 from bench.simulation.functions import MINUTE
-from posedrop.aws.api_key import ApiKey
 from posedrop.contract.errors import AccountRefused, RateLimited, StatusUnavailable
 from posedrop.gate.rate_limit import Counting
 from posedrop.segmind.client import COMPLETED, Segmind, Timeouts
@@ -101,6 +101,10 @@ class Provider(Segmind):
         self.status(request_id)
         return ProviderResponse(state=COMPLETED, inference_seconds=self.forget(request_id)[1], cost_usd=JOB_COST)
 
+    def renew_key(self) -> bool:
+        """Return that the key has not changed."""
+        return False
+
     def forget(self, request_id: str) -> tuple[float, float]:
         """Return when a job ends, and its duration in seconds; then forget the job."""
         return self._ends.pop(request_id)
@@ -118,23 +122,10 @@ class Provider(Segmind):
         return True
 
 
-class Key(ApiKey):
-    """Simulates the API key, which is always the same."""
-
-    def __init__(self) -> None:
-        super().__init__("key")
-
-    def __call__(self) -> str:
-        """Return the key."""
-        return "SG_0"
-
-    def renew(self) -> bool:
-        """Return that the key has not changed."""
-        return False
-
-
 class ObjectStore:
     """Simulates S3, in which every object exists. `heads` counts the calls."""
+
+    meta = SimpleNamespace(endpoint_url="https://s3.eu-central-1.amazonaws.com")
 
     def __init__(self, simulation: Simulation) -> None:
         self.heads = 0

@@ -11,7 +11,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from posedrop.aws.api_key import ApiKey
 from posedrop.aws.items import Items
 from posedrop.contract.execution import ExecutionState
-from posedrop.contract.naming import execution_name
 from posedrop.gate.rate_limit import RateLimiter
 from posedrop.poll.status_poller import StatusPoller
 from posedrop.segmind.client import Segmind
@@ -28,7 +27,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         attempt=state.attempt,
         character=state.character,
         pose=state.pose,
-        execution=execution_name(state.job_id, state.attempt),
+        execution=state.execution_name,
     )
     try:
         response = status_poller().poll(state)
@@ -46,9 +45,8 @@ def status_poller() -> StatusPoller:
     settings: PollSettings = from_environment(PollSettings)
     api_key = ApiKey(settings.segmind_secret_id)
     return StatusPoller(
-        Segmind(settings.segmind_base_url, api_key, clock=time.time, model=settings.model),
+        Segmind(settings.segmind_base_url, api_key, clock=time.time, model=settings.model, renew_key=api_key.renew),
         RateLimiter(Items(boto3.client("dynamodb"), settings.jobs_table), settings.limit),
-        api_key,
         timeout_seconds=settings.job_timeout_seconds,
         typical_seconds=settings.typical_inference_seconds,
         clock=time.time,

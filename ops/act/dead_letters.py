@@ -123,7 +123,7 @@ def _what(stack: Stack, body: str) -> tuple[str, bool]:
             return f"The poses of {found.character}" if not found.pose else f"{found.character} / {found.pose}", True
         case SubmitMessage(job_id) | RetryMessage(job_id) | CancelMessage(job_id):
             verb = {SubmitMessage: "send", RetryMessage: "retry", CancelMessage: "cancel"}[type(found)]
-            known = not JOB_ID.fullmatch(job_id) or stack.ledger.get(job_id) is not None
+            known = not JOB_ID.fullmatch(job_id) or stack.table.ledger.get(job_id) is not None
             if known:
                 return f"A request to {verb} {job_id}", True
             return f"A request to {verb} {job_id}, which does not exist. It will fail again: discard it", False

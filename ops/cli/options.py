@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from posedrop.contract.times import epoch
+from posedrop.contract.times import DAY, HOUR, MINUTE, epoch
 
 
 class Duration(click.ParamType):
@@ -27,7 +27,7 @@ class Duration(click.ParamType):
 
 def _seconds(text: str) -> float | None:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text)
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]] if found else None
+    return float(found[1]) * {"": 1, "s": 1, "m": MINUTE, "h": HOUR, "d": DAY}[found[2]] if found else None
 
 
 class Since(click.ParamType):

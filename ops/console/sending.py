@@ -17,8 +17,8 @@ from ops.inspect.records import Records
 from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.record import AnyRecord, Status
-from posedrop.aws.stored_uploads import UploadChanged, read_stored
-from posedrop.contract.errors import InvalidInput
+from posedrop.aws.stored_uploads import read_stored
+from posedrop.contract.errors import InvalidInput, UploadChanged
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.job import waiting_id
 from posedrop.contract.reasons import Problem

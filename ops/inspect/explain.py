@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from ops.errors import NotFound
-from ops.formatting import DAY, many, span
+from ops.formatting import many, span
 from ops.inspect.bucket import elsewhere, no_events
 from ops.inspect.explain_record import ago, bad_input, clause, explain_record, missing
 from ops.inspect.explanation import Explanation, Reason
@@ -21,9 +21,11 @@ from ops.inspect.suggestions import no_job
 from ops.stack import Stack
 from posedrop.aws.messages import SourceUpload
 from posedrop.aws.record import Record
-from posedrop.aws.stored_uploads import GONE, UploadChanged
+from posedrop.aws.stored_uploads import GONE
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
+from posedrop.contract.errors import UploadChanged
 from posedrop.contract.job import is_waiting_id, waiting_id
+from posedrop.contract.times import DAY
 from posedrop.contract.upload_layout import (
     JOB_FILE,
     SINGLE_POSE,
@@ -34,7 +36,8 @@ from posedrop.contract.upload_layout import (
     UploadLayout,
     hint,
 )
-from posedrop.intake.folder import JobCandidate, later_upload, read_candidate
+from posedrop.intake.folder import JobCandidate, read_candidate
+from posedrop.intake.job_reader import later_upload
 
 PROBABLY_LOST = 60.0
 """Seconds after settling within which an upload's event is normally handled, if the queue is empty."""
@@ -124,7 +127,7 @@ class Explainer:
             return Explanation(Reason.SETTLING, f"{exc} is being replaced right now.", "Wait a moment and ask again.")
         if upload.kind in (FileKind.FACE, FileKind.POSE) and found.job.inputs[upload.kind].key != key:
             return self._not_chosen(key, upload, pose, files, found.job.inputs[upload.kind].key)
-        record = self._stack.ledger.get(found.job.job_id)
+        record = self._stack.table.ledger.get(found.job.job_id)
         if record:
             return self._of_record(record, found, own, upload.kind)
         earlier = self._earlier(upload.character, pose, files, found)
@@ -204,7 +207,7 @@ class Explainer:
             return Explanation(
                 bad_input(found.error.code), sentence, "Upload the corrected file: that makes a new job."
             )
-        waiting = self._stack.ledger.get_waiting(waiting_id(upload.character, pose))
+        waiting = self._stack.table.ledger.get_waiting(waiting_id(upload.character, pose))
         if waiting and waiting.errors:
             return explain_record(waiting, self._situation)
         problem = elsewhere(self._stack) or no_events(self._stack)

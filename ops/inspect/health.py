@@ -16,7 +16,7 @@ from ops.inspect.triggers import trigger_problems
 from ops.stack import Stack
 from posedrop.aws.record import JobStatus, Record, Status
 from posedrop.contract.reasons import BUDGETS
-from posedrop.contract.times import rfc3339
+from posedrop.contract.times import MINUTE, rfc3339
 from posedrop.gate.breaker import Breaker, Cause
 from posedrop.gate.budget import Budget
 from posedrop.gate.credits import Credits
@@ -24,7 +24,6 @@ from posedrop.gate.gate import GateState, Opening
 from posedrop.gate.rate_limit import CALLS_A_JOB, RateLimit
 from posedrop.sweep.sweeper import Ages
 
-MINUTE = 60.0
 LONG_WAIT = 6 * 3600.0
 """Seconds that a job may wait, as in OldestJobAlarm."""
 STEPS: dict[str, str] = {
@@ -150,7 +149,7 @@ def health(stack: Stack) -> Health:
         pause=pause,
         typical_seconds=tenths[len(tenths) // 2] / 10,
         spend=spend_of(state, stack.budget),
-        credits=credits_of(stack.credits.read()),
+        credits=credits_of(stack.gate.credits.read()),
         alarms=None if alarms is None else sorted(alarms),
         problems=[
             *_problems(stack, pause, dead, undelivered),

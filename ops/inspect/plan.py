@@ -16,8 +16,8 @@ from ops.errors import Refused
 from ops.inspect.records import Records
 from ops.stack import Stack
 from posedrop.aws.record import Record
-from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import Blob, Listed, UploadBucket
+from posedrop.contract.errors import UploadChanged
 from posedrop.contract.examine import Examined, Examiner
 from posedrop.contract.job import Job
 from posedrop.contract.reasons import Problem
@@ -238,7 +238,7 @@ def plan_all(stack: Stack, uploads: Sequence[CharacterUpload]) -> list[Plan]:
 def plan_pose(stack: Stack, character: str, pose: str) -> PlannedJob:
     """Return the plan of one pose with its present files. Raises Refused; errors of AWS pass as botocore's."""
     job = _job(stack, stack.uploads, character, pose, asked=True)
-    known = stack.ledger.get(job.job_id) if job.job_id else None
+    known = stack.table.ledger.get(job.job_id) if job.job_id else None
     return _priced(job, {known.job_id: known} if known else {}, stack.prices())
 
 

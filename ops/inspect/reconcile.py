@@ -15,14 +15,12 @@ from ops.errors import NotFound, OpsError
 from ops.inspect.records import Records
 from ops.stack import Stack
 from posedrop.aws.record import Record
-from posedrop.aws.record_table import Conflict
 from posedrop.contract.delivery_requests import HistoryRequest
-from posedrop.contract.naming import execution_name
-from posedrop.contract.times import rfc3339
+from posedrop.contract.errors import Conflict
+from posedrop.contract.times import DAY, rfc3339
 from posedrop.segmind.history_rows import PastRequest, merged
 from posedrop.segmind.requests import Request, RequestStatus
 
-DAY = 86400.0
 WINDOW = 7 * DAY
 """Seconds of one query: the history returns at most 31 days, and a busy account has many rows."""
 SETTLED = 900.0
@@ -163,7 +161,7 @@ class Comparison:
             for request in record.requests:
                 known = _Known(record, request)
                 self._known.append(known)
-                self._names[execution_name(record.job_id, request.attempt)].append(known)
+                self._names[record.execution_name_of(request)].append(known)
                 if request.request_id:
                     self._ids[request.request_id] = known
         self.adoptable: list[tuple[Record, Request, str]] = []
@@ -281,12 +279,12 @@ def adopt(stack: Stack, wanted: Sequence[tuple[Record, Request, str]]) -> list[s
     """
     adopted = []
     for listed, request, request_id in wanted:
-        record = stack.ledger.get(listed.job_id)
+        record = stack.table.ledger.get(listed.job_id)
         if record is None or request not in record.requests or record.attempt != listed.attempt:
             continue
         try:
-            if stack.ledger.own_request_id(record, request_id, stack.clock()):
-                stack.ledger.adopt_late(record, request, request_id, stack.clock())
+            if stack.table.ledger.own_request_id(record, request_id, stack.clock()):
+                stack.table.ledger.adopt_late(record, request, request_id, stack.clock())
                 adopted.append(record.job_id)
         except Conflict:
             continue

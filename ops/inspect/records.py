@@ -128,7 +128,7 @@ class Records:
 
     def __init__(self, stack: Stack, unreadable: Callable[[str], object] | None = None) -> None:
         self._stack = stack
-        self._reader = stack.reader(unreadable)
+        self._reader = stack.table.reader(unreadable)
 
     def page(self, wanted: Wanted, limit: int, cursor: str | None = None) -> Page:
         """Return one page of matching records. It begins after `cursor`. Raises ValueError if that is invalid."""

@@ -56,7 +56,7 @@ class Situation:
             now,
             stack.command,
             lambda place: stack.line.before(place, MOST_COUNTED),
-            stack.credits.read(),
+            stack.gate.credits.read(),
             layout=stack.layout,
         )
 

@@ -68,7 +68,7 @@ def test_a_waiting_card_says_what_is_missing_and_goes_when_it_is_there(
     card = page.locator('.card[data-state="waiting"]')
     expect(card).to_contain_text("The pose dusk of night shoot waits for a face")
     expect(card.locator(".lacks")).to_have_text("no face")
-    console.stack.ledger.stop_waiting("night shoot", "dusk")
+    console.stack.table.ledger.stop_waiting("night shoot", "dusk")
     expect(card).to_have_count(0)
 
 

@@ -111,7 +111,7 @@ def test_what_waits_no_more_is_gone(console: Console) -> None:
     waiting = console.seed(6)[5]
     with listening(console) as page:
         page.wait("hello")
-        console.stack.ledger.stop_waiting(waiting.character, waiting.pose)
+        console.stack.table.ledger.stop_waiting(waiting.character, waiting.pose)
         page.wait("gone", job_id=waiting.job_id)
 
 

@@ -197,16 +197,16 @@ def test_a_new_attempt_is_not_as_old_as_its_job(watched: Watched) -> None:
 
 
 def test_credits_that_pay_for_few_jobs(watched: Watched) -> None:
-    store = CreditsStore(Items(boto3.client("dynamodb"), TABLE), watched.pipeline.clock)
+    store = CreditsStore(Items(boto3.client("dynamodb"), TABLE))
     watched.live(5 * MINUTE)
     assert watched.alarms() == set()  # what is left is not known
-    store.note(50 * FIRST_PRICE)
+    store.note(50 * FIRST_PRICE, watched.pipeline.clock())
     watched.live(5 * MINUTE)
     assert watched.alarms() == set()
-    store.note(49.9 * FIRST_PRICE)
+    store.note(49.9 * FIRST_PRICE, watched.pipeline.clock())
     watched.live(MINUTE)
     assert watched.alarms() == {"CreditsLowAlarm"}
-    store.note(100.0)
+    store.note(100.0, watched.pipeline.clock())
     watched.live(6 * MINUTE)
     assert watched.alarms() == set()
 

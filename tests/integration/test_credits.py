@@ -147,8 +147,8 @@ def test_how_the_account_is_read(body: bytes, usd: float | None) -> None:
 
 def test_the_jobs_that_are_paid_for_follow_the_learned_price() -> None:
     items = MemoryItems()
-    store = CreditsStore(items, lambda: 100.0)
-    store.note(0.147)
+    store = CreditsStore(items)
+    store.note(0.147, 100.0)
     first = store.read()
     items.update("price", values={"usd": 0.049})
     second = store.read()

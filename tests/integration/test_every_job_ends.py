@@ -299,7 +299,7 @@ def test_after_a_record_expired_the_job_gets_an_unused_attempt_number(
     pipeline.dynamodb.delete_item(Key={"job_id": job_id})
     assert "Item" in pipeline.dynamodb.get_item(Key={"job_id": attempts_id(job_id)})
     monkeypatch.setenv("RECORD_RETENTION_DAYS", str(again))
-    pipeline.submit.ledger.cache_clear()
+    pipeline.restarted()
     pipeline.upload(WALK)
     pipeline.run(last(pipeline))
     assert [(m["attempt"], m["status"]) for m in pipeline.notifications()] == [(1, "SUCCEEDED"), (2, "SUCCEEDED")]

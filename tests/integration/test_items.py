@@ -12,9 +12,9 @@ from moto import mock_aws
 from bench.simulation.dynamodb import Client, Meter, Table
 from bench.simulation.engine import Simulation
 from bench.simulation.template import indexes
-from posedrop.aws.items import Condition, Items, Refused
+from posedrop.aws.items import Condition, Items
 from posedrop.aws.places import DUE, IN_LINE, LINE_INDEX, due, in_line
-from posedrop.contract.errors import TransientFault
+from posedrop.contract.errors import TransientFault, WriteRefused
 from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Budget, BudgetStore, Charge
@@ -68,7 +68,7 @@ def items(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def refused(items: Any, key: str, **change: Any) -> Any:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(WriteRefused) as caught:
         items.update(key, **change)
     return caught.value.item
 
@@ -118,7 +118,7 @@ def test_the_budget_is_kept(items: Any) -> None:
     store = BudgetStore(items, Budget(daily=4 * FIRST_PRICE, monthly=5 * FIRST_PRICE))
     charges = [store.charge(NOW) for _ in range(5)]
     assert [isinstance(charge, Charge) for charge in charges] == [True] * 4 + [False]
-    store.give_back(Charge(FIRST_PRICE, NOW))
+    store.give_back(FIRST_PRICE, NOW)
     assert isinstance(store.charge(NOW), Charge)
     store.settle(Charge(FIRST_PRICE, NOW), 0.01, NOW)
     assert store.read(NOW).day == store.read(NOW).month == pytest.approx(3 * FIRST_PRICE + 0.01)
@@ -180,7 +180,7 @@ def test_a_write_that_is_repeated_counts_once(items: Any) -> None:
     charge = store.charge(NOW)
     assert isinstance(charge, Charge)
     assert store.read(NOW).day == FIRST_PRICE
-    store.give_back(charge)
+    store.give_back(charge.usd, charge.at)
     assert store.read(NOW).day == 0
     limiter = RateLimiter(line._items, LIMIT)
     limiter.permit_submit(NOW)

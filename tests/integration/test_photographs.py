@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 from PIL import Image
 
-from posedrop.contract.prepared import DAY
+from posedrop.contract.times import DAY
 from tests.corpus import SECRET, encode, exif, picture
 from tests.integration.conftest import BUCKET, OUTPUTS, Pipeline
 from tests.support import Context, image

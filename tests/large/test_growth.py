@@ -28,6 +28,7 @@ from posedrop.gate.gate import Gate
 from posedrop.gate.rate_limit import RateLimit
 from posedrop.intake.fan_out import PAGE, FanOut
 from posedrop.intake.job_reader import JobReader
+from posedrop.intake.job_recorder import JobRecorder
 from posedrop.intake.upload_intake import UploadIntake
 from posedrop.intake.waiting import Waiting
 from posedrop.line.entrance import Entrance
@@ -100,13 +101,12 @@ def test_fifty_thousand_poses_become_a_job_each(rate: float) -> None:
     gate = Gate(items, RateLimit(50, "submits"), Budget(0, 0))
     ledger, layout = Ledger(table, "jobs"), UploadLayout()  # type: ignore[arg-type]
     waiting, images = Waiting(ledger, sqs, "uploads", lambda: NOW), ReadImages(items, lambda: NOW)
+    entrance = Entrance(gate, Line(items), SubmitQueue(sqs, "submits"), lambda: NOW)
     upload_intake = UploadIntake(
         layout,
-        ledger=ledger,
         reader=JobReader(settings, lambda: "a walk in the rain", s3, images, waiting, lambda: NOW),
         fan_out=FanOut(s3, layout, waiting, settle_seconds=5.0),
-        entrance=Entrance(gate, Line(items), SubmitQueue(sqs, "submits"), lambda: NOW),
-        clock=lambda: NOW,
+        recorder=JobRecorder(ledger, entrance, lambda: NOW),
     )
     upload = SourceUpload(FACE, s3.etag(FACE).strip('"'))
     sqs.uploads.append(PoseMessage("bucket", "hero", "", upload).to_json())

@@ -14,6 +14,8 @@ from ops.cli import commands as cli
 from ops.inspect.triggers import MAPPINGS, RULES
 from ops.stack import Stack
 from posedrop.contract.version import VERSION
+from posedrop.intake.composition import default_prompt
+from posedrop.settings import IntakeSettings, from_environment
 from tests.integration.conftest import BUCKET, OUTPUTS, REGION, TABLE, Pipeline, environment, pipeline, provider
 from tests.support import image
 
@@ -119,7 +121,7 @@ def stack(
             **{name: os.environ[variable] for name, variable in PARAMETERS.items()},
             "SubmitConcurrency": "10",
             "LogRetentionDays": "14",
-            "DefaultPrompt": pipeline.intake.default_prompt(),
+            "DefaultPrompt": default_prompt(from_environment(IntakeSettings))(),
         },
         client=boto3.client,
         created_at=pipeline.clock() - 3 * 86400,

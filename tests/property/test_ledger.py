@@ -25,8 +25,8 @@ from posedrop.aws.items import Items
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.places import Entry, dispatched
 from posedrop.aws.record import ENDED, Record, Status
-from posedrop.aws.record_table import ENDED_UNSENT, PAID, Conflict
-from posedrop.contract.errors import InferenceFailed, InvalidInput, Rejected, SubmitOutcomeUnknown
+from posedrop.aws.record_table import ENDED_UNSENT, PAID
+from posedrop.contract.errors import Conflict, InferenceFailed, InvalidInput, Rejected, SubmitOutcomeUnknown
 from posedrop.contract.job import Job
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import rfc3339

@@ -11,8 +11,8 @@ from posedrop.aws.items import Items
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.places import dispatched
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_table import Conflict, attempts_id
-from posedrop.contract.errors import InferenceFailed, InvalidInput, Rejected
+from posedrop.aws.record_table import attempts_id
+from posedrop.contract.errors import Conflict, InferenceFailed, InvalidInput, Rejected
 from posedrop.contract.job import Job
 from posedrop.contract.reasons import ReasonCode
 from posedrop.gate.breaker import Breaker
@@ -169,7 +169,7 @@ def test_permits_charges_and_times_whose_writes_are_repeated_count_once(lost: se
         assert isinstance(taken, Permit)
         charge = gate.budgets.charge(NOW)
         assert isinstance(charge, Charge)
-        gate.budgets.give_back(charge)
+        gate.budgets.give_back(charge.usd, charge.at)
         assert isinstance(gate.budgets.charge(NOW), Charge)
         state = gate.read(NOW)
         times, _ = gate.reserve(state, gate.opening(state, NOW), NOW, [7])

@@ -15,6 +15,8 @@ PACKAGE = "layers/posedrop/posedrop"
         (":execution:", f"{PACKAGE}/contract/naming.py"),
         ("consistent-character-with-pose", f"{PACKAGE}/segmind/model.py"),
         ('"face_image"', f"{PACKAGE}/segmind/model.py"),
+        ("86400", f"{PACKAGE}/contract/times.py"),
+        ("LONGEST_DELAY = ", f"{PACKAGE}/aws/messages.py"),
         ('self.client("dynamodb")', "ops/stack.py"),
         ('stack.client("dynamodb")', ""),  # the commands read through the ledger's reader
     ],

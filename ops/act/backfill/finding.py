@@ -14,11 +14,9 @@ from ops.act.backfill.windows import WINDOW, pages, windows
 from ops.errors import Refused
 from ops.inspect.records import Records
 from ops.stack import Stack
-from posedrop.aws.record_table import DAY
-from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
-from posedrop.contract.errors import InvalidInput
-from posedrop.contract.times import rfc3339
+from posedrop.contract.errors import InvalidInput, UploadChanged
+from posedrop.contract.times import DAY, rfc3339
 from posedrop.contract.upload_layout import normal, spellings
 
 WORKERS = 16

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ops.inspect.records import Records
 from posedrop.aws.record import Record
 from posedrop.aws.record_reader import BATCH
-from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.contents import HEAD_BYTES, content_of
-from posedrop.contract.errors import InvalidInput
+from posedrop.contract.errors import InvalidInput, UploadChanged
 from posedrop.contract.job import JOB_ID, SLUG_LIMIT
 from posedrop.contract.parameters import JOB_FILE_LIMIT, check_prompt, merge, metadata_prompt, read_job_file
 from posedrop.contract.upload_layout import FileKind, slug

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from ops.act.forget.forgetting import Found, Gone, Left
 from ops.formatting import many
 from ops.stack import Stack
-from posedrop.aws.record_table import DAY
 from posedrop.contract.naming import execution_name
-from posedrop.contract.times import rfc3339
+from posedrop.contract.times import DAY, rfc3339
 from posedrop.segmind.requests import IMAGES_KEPT as KEPT
 
 FUNCTIONS = ("intake", "dispatch", "prepare", "submit", "poll", "deliver", "sweep")

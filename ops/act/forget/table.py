@@ -65,8 +65,8 @@ class Table:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        self._items = stack.items
-        self._reader = stack.reader()
+        self._items = stack.table.items
+        self._reader = stack.table.reader()
         self._unread: list[str] = []
         self._records = Records(stack, unreadable=self._unread.append)
 

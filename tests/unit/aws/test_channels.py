@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from posedrop.aws.channels import BUS, TOPIC, Channels, EventBus, EventRejected
+from posedrop.aws.channels import BUS, TOPIC, Channels, EventBus
 from posedrop.aws.notifier import SIZE_LIMIT
+from posedrop.contract.errors import EventRejected
 from posedrop.contract.notification import Notification
 from tests.support import load_event
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from posedrop.aws.executions import ExecutionNameTaken, Executions
+from posedrop.aws.executions import Executions
 from posedrop.aws.record import Record, Status
+from posedrop.contract.errors import ExecutionNameTaken
 from posedrop.gate.poll_schedule import Latency
 
 ARN = "arn:aws:states:eu-central-1:123456789012:stateMachine:job"

@@ -3,6 +3,7 @@
 import inspect
 import re
 from http import HTTPStatus
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +26,9 @@ from posedrop.contract.errors import (
 )
 from posedrop.contract.reasons import InputFault, Problem
 from posedrop.segmind.client import Segmind, Timeouts
+from tests.support import ROOT
+
+PACKAGE = ROOT / "layers" / "posedrop" / "posedrop"
 
 NEVER_SENT = {
     httpx.ConnectError,
@@ -56,6 +60,15 @@ def class_tree(module: ModuleType) -> set[tuple[str, str]]:
 
 def test_the_drawing_is_the_tree() -> None:
     assert drawn_tree(errors.__doc__ or "") == class_tree(errors)
+
+
+def test_every_error_of_the_package_is_in_the_tree() -> None:
+    modules = [path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.py")]
+    for module in modules:
+        import_module(".".join(module.parts).removesuffix(".__init__"))
+    found = {error for error in subclasses(PosedropError) if error.__module__.startswith("posedrop")}
+    assert {error.__name__ for error in found if error.__module__ != errors.__name__} == set()
+    assert len(found) == len(drawn_tree(errors.__doc__ or ""))
 
 
 def test_the_types_are_those_of_the_contract() -> None:

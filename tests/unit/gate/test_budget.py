@@ -73,9 +73,15 @@ def test_a_charge_is_given_back_to_the_day_it_was_made() -> None:
     found = store(daily=0.03)
     charge = found.charge(NOW)
     assert isinstance(charge, Charge)
-    found.give_back(charge)
+    found.give_back(charge.usd, charge.at)
     assert found.read(NOW).day == found.read(NOW).month == 0
     assert isinstance(found.charge(NOW), Charge)
+
+
+def test_giving_back_nothing_writes_nothing() -> None:
+    items = MemoryItems()
+    store(items=items).give_back(0.0, NOW)
+    assert items.writes == 0
 
 
 def test_a_delivered_job_is_settled_on_the_day_of_its_claim_and_teaches_the_price() -> None:

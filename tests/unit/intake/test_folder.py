@@ -8,7 +8,8 @@ import pytest
 from posedrop.aws.messages import SourceUpload
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.upload_layout import UploadLayout
-from posedrop.intake.folder import later_upload, read_candidate
+from posedrop.intake.folder import read_candidate
+from posedrop.intake.job_reader import later_upload
 
 NOW = datetime(2026, 11, 23, 10, 15, 30, tzinfo=UTC)
 SETTLE = 5.0

@@ -9,10 +9,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from posedrop.contract.errors import AccountRefused
+from posedrop.contract.errors import AccountRefused, HistoryUnavailable, HistoryUnfinished
 from posedrop.contract.version import VERSION
 from posedrop.segmind import history as module
-from posedrop.segmind.history import LAST_PAGE, MARGIN, PAGE, SECONDS, History, HistoryUnavailable, HistoryUnfinished
+from posedrop.segmind.history import LAST_PAGE, MARGIN, PAGE, SECONDS, History
 
 KEY = "SG_0123456789abcdef"
 MODEL = "consistent-character-with-pose"

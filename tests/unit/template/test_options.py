@@ -8,7 +8,8 @@ import pytest
 from samcli.commands.deploy import guided_context
 from samcli.commands.deploy.guided_context import GuidedContext
 
-from posedrop.contract.prepared import DAY, LIFETIME, PREFIX
+from posedrop.contract.prepared import LIFETIME, PREFIX
+from posedrop.contract.times import DAY
 from tests.cloudformation import ACCOUNT, REGION, Stack, source
 from tests.support import ROOT
 

@@ -8,7 +8,7 @@ from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.aws.notifier import SIZE_LIMIT, publish, shortened
-from posedrop.contract.errors import PosedropError
+from posedrop.contract.errors import EventRejected
 from posedrop.contract.notification import Notification
 
 if TYPE_CHECKING:
@@ -19,10 +19,6 @@ logger = Logger(child=True)
 TOPIC, BUS = "topic", "bus"
 SOURCE = "posedrop"
 DETAIL_TYPES = {"SUCCEEDED": "Job Succeeded", "FAILED": "Job Failed", "INCOMPLETE": "Uploads Incomplete"}
-
-
-class EventRejected(PosedropError):
-    """The event bus rejected an event."""
 
 
 class EventBus:

@@ -6,7 +6,6 @@ from typing import Any
 
 from posedrop.aws.record import OF_ONE_ATTEMPT, AnyRecord, Record, Status
 from posedrop.aws.record_table import (
-    DAY,
     ENDED_UNSENT,
     FINISHED,
     RESCUE,
@@ -17,7 +16,7 @@ from posedrop.aws.record_table import (
 )
 from posedrop.contract.errors import JobError
 from posedrop.contract.job import Input
-from posedrop.contract.times import rfc3339
+from posedrop.contract.times import DAY, rfc3339
 from posedrop.segmind.requests import MAY_EXIST, Request, RequestStatus
 
 

@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from posedrop.aws.record import Record, Status
-from posedrop.contract.errors import PosedropError
+from posedrop.contract.errors import ExecutionNameTaken
 from posedrop.contract.execution import ExecutionState
-from posedrop.contract.naming import execution_arn, execution_name
+from posedrop.contract.naming import execution_arn
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
-
-
-class ExecutionNameTaken(PosedropError):
-    """An execution with this attempt's name exists for another request. A name cannot be reused for 90 days."""
 
 
 class Executions:
@@ -40,7 +36,7 @@ class Executions:
         self._start(record, first_state(record, first_wait, tenths))
 
     def _start(self, record: Record, state: ExecutionState) -> None:
-        name = execution_name(record.job_id, record.attempt)
+        name = record.execution_name
         try:
             self._sfn.start_execution(
                 stateMachineArn=self._state_machine_arn, name=name, input=json.dumps(state.to_dict())

@@ -10,7 +10,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from posedrop.aws.errors import is_transient
 from posedrop.aws.messages import UnreadableMessage
-from posedrop.contract.deferral import Deferred, backoff
+from posedrop.contract.errors import Deferred
+from posedrop.contract.reasons import backoff
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

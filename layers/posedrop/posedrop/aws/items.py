@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import ClientError
 
-from posedrop.contract.errors import PosedropError
+from posedrop.contract.errors import WriteRefused
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -59,14 +59,6 @@ class Placeholders:
         return f"(attribute_not_exists({name}) OR {compared})" if found.or_absent else compared
 
 
-class Refused(PosedropError):
-    """A condition of a write was false. `item` is the existing item, or empty if there is none."""
-
-    def __init__(self, key: str, item: Item) -> None:
-        super().__init__(f"the item {key} is not as the write expects it")
-        self.item = item
-
-
 class Items:
     """The items of one table. Errors of DynamoDB pass as botocore's ClientError."""
 
@@ -100,7 +92,7 @@ class Items:
         """Change one item, or create it if there is none. Return the changed attributes with their new values.
 
         `values` are set. `add` is added to numbers (a missing one counts as 0). `remove` names attributes to remove.
-        Raises Refused if one of the conditions `when` is false.
+        Raises WriteRefused if one of the conditions `when` is false.
 
         If a reply is lost, botocore repeats a write that was already applied. So each write stores its own id in the
         item. A repeated write finds its own id and is not applied again, unless another write happened in between.
@@ -131,7 +123,7 @@ class Items:
                 raise
             item = _item(exc)
             if item.get(WRITER, {}).get("S") != writer:
-                raise Refused(key, _plain(item)) from exc
+                raise WriteRefused(key, _plain(item)) from exc
             return _plain(item)
         return _plain(response.get("Attributes", {}))
 

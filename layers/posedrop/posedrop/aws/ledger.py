@@ -29,22 +29,20 @@ from posedrop.aws.places import due, in_line
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_items import job_of, to_item
 from posedrop.aws.record_table import (
-    DAY,
     ENDED_UNSENT,
     FINISHED,
     NOT_QUEUED,
     PAID,
-    Conflict,
+    created,
     error_of,
     inputs_of,
     is_conflict,
 )
 from posedrop.aws.waiting_uploads import WaitingUploads
-from posedrop.contract.errors import InvalidInput, JobError
+from posedrop.contract.errors import Conflict, InvalidInput, JobError
 from posedrop.contract.job import Input, Job
 from posedrop.contract.reasons import AT_THE_GATE, InputFault, Problem, ReasonCode
-from posedrop.contract.times import rfc3339
-from posedrop.segmind.requests import Request, RequestStatus
+from posedrop.segmind.requests import IDS_KEPT, Request, RequestStatus
 
 UNEXPECTED_ERRORS = 5
 """A job ends after this many unexpected errors in a row."""
@@ -77,8 +75,7 @@ class Ledger(WaitingUploads, EndedJobs):
             "character": job.character,
             "pose": job.pose,
             "attempt": self._highest_attempt(job.job_id) + 1,
-            "day": rfc3339(now)[:10],
-            "created_at": now,
+            **created(now),
             "updated_at": now,
             "inputs": inputs_of(job.inputs),
             "parameters": job.parameters,
@@ -212,7 +209,7 @@ class Ledger(WaitingUploads, EndedJobs):
         try:
             self._dynamodb.put_item(
                 TableName=self._table,
-                Item=to_item({"job_id": f"request/{request_id}", "owner": owner, "expires_at": int(now + 30 * DAY)}),
+                Item=to_item({"job_id": f"request/{request_id}", "owner": owner, "expires_at": int(now + IDS_KEPT)}),
                 ConditionExpression="attribute_not_exists(job_id) OR #owner = :owner",
                 ExpressionAttributeNames={"#owner": "owner"},
                 ExpressionAttributeValues={":owner": {"S": owner}},

@@ -7,6 +7,9 @@ from typing import Any
 from posedrop.contract.job import JOB_ID, is_waiting_id
 from posedrop.contract.times import epoch, rfc3339
 
+LONGEST_DELAY = 900
+"""The longest delay of a message in seconds (SQS API reference, SendMessage)."""
+
 
 class UnreadableMessage(ValueError):
     """The message cannot be handled, now or later. The text says why."""

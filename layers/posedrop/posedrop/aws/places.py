@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from posedrop.aws.items import Item
-from posedrop.contract.times import epoch, rfc3339
+from posedrop.contract.times import DAY, epoch, rfc3339
 
 LINE_INDEX = "line"
 IN_LINE, DUE = "in line", "due"
 LOST_AFTER = 600.0
 """Seconds after its reserved time at which a dispatched job counts as lost, and is put back in line."""
-CLIENT_SECONDS = 90 * 86400
+CLIENT_SECONDS = 90 * DAY
 """Seconds for which a client's rank is remembered after its last job."""
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from posedrop.aws.stored_uploads import GONE, UploadChanged
-from posedrop.contract.deferral import Deferred
-from posedrop.contract.errors import InvalidInput, TransientFault
+from posedrop.aws.stored_uploads import GONE
+from posedrop.contract.errors import Deferred, InvalidInput, TransientFault, UploadChanged
 from posedrop.contract.prepared import CHANGES, LIFETIME, REFUSED, SHA256, TYPES, Prepared, PrepareRequest, prefix
 from posedrop.contract.reasons import InputFault, Problem, ReasonCode
 

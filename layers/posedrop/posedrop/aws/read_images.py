@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from posedrop.aws.items import Item, Items
 from posedrop.contract.job import Input
-
-DAY = 86400
+from posedrop.contract.times import DAY
 
 
 class ReadImages:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
-from posedrop.segmind.requests import Request, RequestStatus, cost_of
+from posedrop.contract.job import output_folder
+from posedrop.contract.naming import execution_name
+from posedrop.segmind.requests import Request, RequestStatus, cost_of, cost_of_attempt
 
 
 class Status(StrEnum):
@@ -144,6 +146,20 @@ class Record(BaseRecord):
         return self.status in ENDED
 
     @property
+    def execution_name(self) -> str:
+        """The name of the current attempt's execution."""
+        return execution_name(self.job_id, self.attempt)
+
+    def execution_name_of(self, request: Request) -> str:
+        """Return the name of the execution of the attempt in which a request was sent."""
+        return execution_name(self.job_id, request.attempt)
+
+    @property
+    def output_folder(self) -> str:
+        """The key prefix of the current attempt's outputs in the output bucket, without a trailing slash."""
+        return output_folder(self.character, self.pose, self.job_id, self.attempt)
+
+    @property
     def failed_unsent(self) -> bool:
         """Whether it failed because of its files, or before a request was sent. A new attempt re-reads the folder."""
         failed = (self.error or {}).get("type")
@@ -179,6 +195,11 @@ class Record(BaseRecord):
         return cost_of(self.requests)
 
     @property
+    def cost_of_attempt(self) -> float | None:
+        """The cost of the current attempt's requests (USD), or None if the cost of any of them is unknown."""
+        return cost_of_attempt(self.requests, self.attempt)
+
+    @property
     def claimed(self) -> Request:
         """The request for which a SUBMITTING record was claimed."""
         return self.requests[-1]
@@ -191,6 +212,13 @@ class Record(BaseRecord):
     def with_status(self, request: Request, status: RequestStatus, **changes: Any) -> list[Request]:
         """Return the list of requests, with a new status and other changes for one of them."""
         return [replace(other, status=status, **changes) if other == request else other for other in self.requests]
+
+    def with_cost(self, cost_usd: float | None) -> list[Request]:
+        """Return the list of requests, with a cost (USD) for the one in `paid`. None: the cost is unknown."""
+        paid = self.paid
+        if cost_usd is None or paid is None:
+            return self.requests
+        return self.with_status(paid, paid.status, cost_usd=cost_usd)
 
 
 AnyRecord = Record | WaitingRecord

@@ -8,14 +8,14 @@ from botocore.exceptions import ClientError
 
 from posedrop.aws.record import Record, Status
 from posedrop.aws.record_items import deserialize, job_of, serialize, to_item
-from posedrop.contract.errors import JobError, PosedropError
+from posedrop.contract.errors import Conflict, JobError
 from posedrop.contract.job import Input
+from posedrop.contract.times import rfc3339
 from posedrop.segmind.responses import cut
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-DAY = 86400
 UNFINISHED_INDEX = "unfinished"
 PAID, ENDED_UNSENT, INCOMPLETE, RESCUE = "paid", "ended", "waiting", "rescue"
 """The partition keys of the index `unfinished`:
@@ -32,10 +32,6 @@ NOT_QUEUED = dict.fromkeys(("reason", "reason_code", "deferred_until", "stands",
 """The attributes that are removed when a record is claimed or ends."""
 MESSAGE_LIMIT = 1024
 """The most bytes of an error's message."""
-
-
-class Conflict(PosedropError):
-    """The record is not in the state that the write expects. Usually another function has changed it."""
 
 
 def attempts_id(job_id: str) -> str:
@@ -176,6 +172,11 @@ def _is_applied(item: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
     wanted = to_item(values)
     # Compare values, not texts: DynamoDB removes trailing zeros of numbers (developer guide, data types).
     return all(deserialize(item.get(key)) == deserialize(wanted.get(key)) for key in values)
+
+
+def created(now: float) -> dict[str, Any]:
+    """Return the attributes of a new record that say when it was created. `day` is the key of the index by-day."""
+    return {"day": rfc3339(now)[:10], "created_at": now}
 
 
 def inputs_of(inputs: Mapping[str, Input]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Make S3 clients. All S3 clients of the functions are made here."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -16,8 +17,10 @@ def s3_config(addressing_style: str) -> Config:
     return Config(signature_version="s3v4", s3={"addressing_style": style, "us_east_1_regional_endpoint": "regional"})
 
 
-def s3_client() -> "S3Client":
+def s3_client(make: Callable[..., Any] | None = None) -> "S3Client":
     """Return a client for the environment's region whose presigned URLs use the regional endpoint.
+
+    `make` makes the client of a service. None is boto3's own.
 
     By default botocore's presigned URLs use the global endpoint. For a new bucket outside us-east-1, that endpoint
     answers 307 or 400 for up to a day, until DNS knows the bucket (S3 user guide, virtual hosting). With the virtual
@@ -25,7 +28,6 @@ def s3_client() -> "S3Client":
     because S3's certificate does not cover such a host. An endpoint that is not AWS's, such as the local stack, gets
     all buckets in the path, because it has no subdomains.
     """
-    client: S3Client = boto3.client("s3", config=s3_config("virtual"))
-    if ".amazonaws." in client.meta.endpoint_url:
-        return client
-    return boto3.client("s3", config=s3_config("path"))
+    make = make or boto3.client
+    client: S3Client = make("s3", config=s3_config("virtual"))
+    return client if ".amazonaws." in client.meta.endpoint_url else make("s3", config=s3_config("path"))

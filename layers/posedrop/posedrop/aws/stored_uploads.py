@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from posedrop.aws.errors import is_transient
-from posedrop.contract.errors import InvalidInput
+from posedrop.contract.errors import InvalidInput, UploadChanged
 from posedrop.contract.reasons import InputFault, Problem
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ UNREADABLE = {
     "403": FORBIDDEN,
 }
 """What to do about a file that exists but cannot be read, by S3's error code (API reference, GetObject)."""
-
-
-class UploadChanged(Exception):
-    """A file was replaced or deleted after it was listed."""
 
 
 def presigned_url(s3: "S3Client", stored: Mapping[str, Any], name: str, seconds: int) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
 
-from posedrop.aws.messages import SubmitMessage
+from posedrop.aws.messages import LONGEST_DELAY, SubmitMessage
 from posedrop.aws.parallel import Parallel, in_threads
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ logger = Logger(child=True)
 
 BATCH = 10
 """The most messages of one SendMessageBatch (SQS API reference)."""
-LONGEST_DELAY = 900
-"""The longest delay of a message in seconds (SQS API reference, SendMessage)."""
 
 
 class SubmitQueue:

@@ -4,9 +4,8 @@ from typing import Any
 
 from posedrop.aws.record import Status, WaitingRecord
 from posedrop.aws.record_items import waiting_of
-from posedrop.aws.record_table import INCOMPLETE, MESSAGE_LIMIT, RecordTable
+from posedrop.aws.record_table import INCOMPLETE, MESSAGE_LIMIT, RecordTable, created
 from posedrop.contract.job import waiting_id
-from posedrop.contract.times import rfc3339
 from posedrop.segmind.responses import cut
 
 
@@ -30,7 +29,7 @@ class WaitingUploads(RecordTable):
         waiting = {"status": Status.WAITING, "unfinished": INCOMPLETE, "updated_at": now}
         # Set by the first write only. The sweep's own message also ends here, and must not change when the sweep checks
         # next.
-        first = {"day": rfc3339(now)[:10], "created_at": now, "unfinished_at": now}
+        first = {**created(now), "unfinished_at": now}
         return waiting_of(self._write(waiting_id(character, pose), None, {**values, **waiting}, first))
 
     def stop_waiting(self, character: str, pose: str) -> None:
@@ -44,7 +43,7 @@ class WaitingUploads(RecordTable):
         errors = known.errors if known else 0
         values = {"bucket": bucket, "character": character, "pose": pose, "missing": []}
         waiting: dict[str, Any] = {"status": Status.WAITING, "unfinished": INCOMPLETE}
-        waiting |= {"day": rfc3339(now)[:10], "created_at": now, "unfinished_at": now}
+        waiting |= {**created(now), "unfinished_at": now}
         changes = {"updated_at": now, "reason": text, "errors": errors + 1}
         return waiting_of(self._write(name, {"errors": errors or None}, changes, {**values, **waiting}))
 

@@ -19,10 +19,27 @@ PosedropError
 ├── TransientFault            an AWS service failed for now: try again later, count nothing against the job
 ├── StatusUnavailable         a GET gave no usable status: poll again later
 ├── DeliveryFailed            an output could not be fetched or stored for now: deliver again later
+├── Deferred                  a job or a message must wait, with a reason and for how long
+├── HistoryUnavailable        the provider's history could not be searched
+├── HistoryUnfinished         the time for one search of the history is over: it continues later
+├── RescueDeferred            the history could not be read for now: rescue the job later
+├── BodyTooLarge              the body of a response exceeds its limit
+├── UploadChanged             a file was replaced or deleted after it was listed
+├── FolderUnsteady            a job's files kept changing while they were read
+├── Conflict                  a record is not in the state that a write expects: another function was faster
+├── WriteRefused              a condition of a write to another item of the table was false
+├── ExecutionNameTaken        the attempt's execution exists for another request
+├── RecordMissing             the ledger has no record of an execution's job
+├── Superseded                a later attempt of the job has begun
+├── EventRejected             the event bus rejected a notification
+├── SweepIncomplete           some records could not be resumed
 └── SettingsError             the function's environment is incomplete or wrong
+
+What cannot be parsed is a ValueError of its parser, which the parser's caller handles: InvalidUploadKey, BadImage,
+BadOutput, UnreadableMessage.
 """
 
-from posedrop.contract.reasons import InputFault, Problem
+from posedrop.contract.reasons import InputFault, Problem, ReasonCode
 
 
 class PosedropError(Exception):
@@ -174,6 +191,79 @@ class DeliveryFailed(PosedropError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Deferred(PosedropError):
+    """The job must wait `seconds`. If the gate is closed, it also waits in line for its turn."""
+
+    def __init__(self, code: ReasonCode, reason: str, seconds: float) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.seconds = max(1.0, seconds)
+
+
+class HistoryUnavailable(PosedropError):
+    """The history could not be searched. `final`: a later try will fail too."""
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+
+class HistoryUnfinished(PosedropError):
+    """The time for one search is over. The next search should begin at `page`."""
+
+    def __init__(self, page: int) -> None:
+        super().__init__("the provider's history is long: the search continues later")
+        self.page = page
+
+
+class RescueDeferred(PosedropError):
+    """The history could not be read for now. A later try may find the pictures."""
+
+
+class BodyTooLarge(PosedropError):
+    """A body exceeds its limit."""
+
+
+class UploadChanged(PosedropError):
+    """A file was replaced or deleted after it was listed."""
+
+
+class FolderUnsteady(PosedropError):
+    """The files of a job kept changing while they were being read."""
+
+
+class Conflict(PosedropError):
+    """The record is not in the state that the write expects. Usually another function has changed it."""
+
+
+class WriteRefused(PosedropError):
+    """A condition of a write was false. `item` is the existing item, or empty if there is none."""
+
+    def __init__(self, key: str, item: dict[str, str | int | float]) -> None:
+        super().__init__(f"the item {key} is not as the write expects it")
+        self.item = item
+
+
+class ExecutionNameTaken(PosedropError):
+    """An execution with this attempt's name exists for another request. A name cannot be reused for 90 days."""
+
+
+class RecordMissing(PosedropError):
+    """The ledger has no record of the job."""
+
+
+class Superseded(PosedropError):
+    """A later attempt of the job has begun, so this one must not end it."""
+
+
+class EventRejected(PosedropError):
+    """The event bus rejected an event."""
+
+
+class SweepIncomplete(PosedropError):
+    """Some records could not be resumed. The others were."""
 
 
 class SettingsError(PosedropError):

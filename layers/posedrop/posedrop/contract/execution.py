@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from posedrop.contract.naming import execution_name
 from posedrop.contract.times import epoch, rfc3339
 
 FAULTS = ("poll_fault", "deliver_fault")
@@ -65,6 +66,11 @@ class ExecutionState:
                 values[key] = TaskFault(**values[key])
         values |= {key: epoch(values[key]) if values.get(key) else getattr(cls, key) for key in TIMES}
         return cls(**values)
+
+    @property
+    def execution_name(self) -> str:
+        """The execution's name."""
+        return execution_name(self.job_id, self.attempt)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as JSON for the state machine. Faults that are None are left out: Catch adds them."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from posedrop.contract.contents import Type
 from posedrop.contract.images import EXTENSIONS
+from posedrop.contract.times import DAY
 
 RECIPE = "1"
 """Part of the keys. Raise it when the same upload gives another picture: then all pictures are prepared again."""
@@ -13,7 +14,6 @@ PREFIX = "prepared/"
 TYPES = {f".{extension}": f"image/{kind}" for kind, extension in EXTENSIONS.items()}
 REFUSED = ".json"
 """The extension of an object that says why a picture cannot be prepared."""
-DAY = 86400.0
 LIFETIME = 29 * DAY
 """Seconds after which a picture is prepared again. The bucket deletes it after 30 days (template.yaml)."""
 SHA256, CHANGES = "sha256", "changes"

@@ -1,4 +1,4 @@
-"""Codes for why a job waits or is refused. Programs read the codes, people read the messages."""
+"""Codes for why a job waits or is refused, and how long it waits. Programs read the codes, people the messages."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -68,3 +68,11 @@ class Closed:
     until: float
     code: ReasonCode
     reason: str
+
+
+LONGEST_BACKOFF = 900.0
+
+
+def backoff(tries: int) -> float:
+    """Return the seconds until the next try. They double with each try."""
+    return min(15.0 * 2.0 ** min(tries - 1, 10), LONGEST_BACKOFF)

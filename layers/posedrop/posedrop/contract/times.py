@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime
 
+MINUTE, HOUR, DAY = 60, 3600, 86400
+"""In seconds."""
+
 
 def rfc3339(seconds: float) -> str:
     """Return a time (seconds since the epoch) as RFC 3339 in UTC, with milliseconds."""

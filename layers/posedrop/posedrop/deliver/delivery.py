@@ -12,20 +12,22 @@ from aws_lambda_powertools import Logger
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import count
 from posedrop.aws.record import RESCUABLE, Record
-from posedrop.aws.record_table import Conflict
 from posedrop.contract.delivery_requests import ExecutionEnd
 from posedrop.contract.errors import (
     JOB_ERRORS,
+    Conflict,
     DeliveryFailed,
     InternalError,
     JobError,
     OutputInvalid,
-    PosedropError,
+    RecordMissing,
+    RescueDeferred,
+    Superseded,
 )
 from posedrop.contract.execution import ExecutionState, TaskFault
 from posedrop.deliver.ending import Ending
 from posedrop.deliver.fetching import Fetching
-from posedrop.segmind.rescue import RescueDeferred
+from posedrop.deliver.notifying import Notifying
 
 logger = Logger(child=True)
 
@@ -36,21 +38,14 @@ DEFERRALS = 10
 """How often a delivery waits for a Retry-After. After that, Step Functions retries it as after any other fault."""
 
 
-class RecordMissing(PosedropError):
-    """The ledger has no record of the job."""
-
-
-class Superseded(PosedropError):
-    """A later attempt of the job has begun, so this one must not end it."""
-
-
 class Delivery:
     """Ends the attempts of executions."""
 
-    def __init__(self, ledger: Ledger, fetching: Fetching, ending: Ending) -> None:
+    def __init__(self, ledger: Ledger, fetching: Fetching, ending: Ending, notifying: Notifying) -> None:
         self._ledger = ledger
         self._fetching = fetching
         self._ending = ending
+        self._notifying = notifying
 
     def deliver(self, state: ExecutionState, remaining: Callable[[], float]) -> dict[str, Any]:
         """End the attempt of an execution, notify, and return the result of the execution.
@@ -72,7 +67,7 @@ class Delivery:
                 raise
             logger.warning("deferred", reason=str(exc), seconds=exc.retry_after)
             return _deferred(state, exc.retry_after)
-        self._ending.notify(record, state, last=state.deliver_fault is not None)
+        self._notifying.notify(record, state, last=state.deliver_fault is not None)
         return {
             "job_id": record.job_id,
             "attempt": record.attempt,
@@ -95,7 +90,7 @@ class Delivery:
             return
         logger.error("the execution did not notify its job's end", status=end.status)
         count("ExecutionWithoutNotification")
-        self._ending.notify(record, None, last=True)
+        self._notifying.notify(record, None, last=True)
 
     def _record(self, job_id: str, attempt: int) -> Record:
         record = self._ledger.get(job_id)

@@ -1,16 +1,13 @@
-"""Fetch the result of an attempt from the provider, and store its images in the output bucket."""
+"""Fetch the result of an attempt from the provider, and have its images stored."""
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from posedrop.aws.api_key import ApiKey
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import count
-from posedrop.aws.output_bucket import OutputBucket
 from posedrop.aws.record import Record
 from posedrop.contract.errors import (
     DeliveryFailed,
@@ -20,20 +17,15 @@ from posedrop.contract.errors import (
     ResultExpired,
     StatusUnavailable,
 )
-from posedrop.contract.job import output_folder
-from posedrop.gate.credits import CreditsStore
-from posedrop.gate.rate_limit import RateLimiter
+from posedrop.deliver.images import RESERVE, Images
+from posedrop.gate.gate import Gate
 from posedrop.segmind.client import COMPLETED, FAILED, Segmind
-from posedrop.segmind.downloads import Downloader
-from posedrop.segmind.model import MAX_IMAGES
-from posedrop.segmind.outputs import BadOutput, InlineSource, Source, parse_output
+from posedrop.segmind.outputs import BadOutput, Source, parse_output
 from posedrop.segmind.rescue import Rescue
 from posedrop.segmind.responses import result_gone
 
 logger = Logger(child=True)
 
-RESERVE = 30.0
-"""Seconds of the function's time that are reserved for storing and notifying."""
 NOT_AN_END = (401, 403, 404, 408, 410, 429)
 """The 4xx statuses that may be temporary, or that mean that the result is gone. Any other 4xx fails the job."""
 
@@ -48,29 +40,23 @@ class Made:
 
 
 class Fetching:
-    """Reads results and stores their images. `clock` is for tests."""
+    """Reads results. `clock` is for tests."""
 
     def __init__(
         self,
         *,
         ledger: Ledger,
         segmind: Segmind,
-        api_key: ApiKey,
-        downloader: Downloader,
-        outputs: OutputBucket,
-        limiter: RateLimiter,
-        account: CreditsStore,
         rescue: Rescue,
+        images: Images,
+        gate: Gate,
         clock: Callable[[], float],
     ) -> None:
         self._ledger = ledger
         self._segmind = segmind
-        self._api_key = api_key
-        self._downloader = downloader
-        self._outputs = outputs
-        self._limiter = limiter
-        self._account = account
         self._rescue = rescue
+        self._images = images
+        self._gate = gate
         self._clock = clock
 
     def fetch(self, record: Record, remaining: Callable[[], float]) -> Made:
@@ -81,7 +67,7 @@ class Fetching:
         if record.request_id is None:
             raise InternalError("the job has no request id")
         sources, inference_seconds, cost_usd = self._result(record, record.request_id)
-        return Made(self._store(record, sources, remaining), inference_seconds, cost_usd)
+        return Made(self._images.store(record, sources, remaining), inference_seconds, cost_usd)
 
     @property
     def can_rescue(self) -> bool:
@@ -96,28 +82,8 @@ class Fetching:
         """
         images = self._segmind.model.images_made(record.parameters)
         found = self._rescue.find(record.paid, images, remaining() - RESERVE)
-        outputs = self._store(replace(record, attempt=attempt or record.attempt), found.sources, remaining)
+        outputs = self._images.store(replace(record, attempt=attempt or record.attempt), found.sources, remaining)
         return Made(outputs, found.inference_seconds, found.cost_usd)
-
-    def _store(self, record: Record, sources: Sequence[Source], remaining: Callable[[], float]) -> list[dict[str, Any]]:
-        """Check and store the images of an attempt. Return their entries for the notification.
-
-        Raises OutputInvalid, and DeliveryFailed if a later try may succeed.
-        """
-        folder = output_folder(record.character, record.pose, record.job_id, record.attempt)
-        if len(sources) > MAX_IMAGES:
-            logger.warning("more outputs than expected: the first are delivered", expected=MAX_IMAGES)
-        outputs: list[dict[str, Any]] = []
-        for source in sources[:MAX_IMAGES]:
-            number = len(outputs) + 1
-            if isinstance(source, InlineSource):
-                if hashlib.sha256(source.data).hexdigest() in (output["sha256"] for output in outputs):
-                    continue  # the response had the image twice: as a URL, and in base64
-                outputs.append(self._outputs.store_image(folder, number, [source.data]))
-            else:
-                with self._downloader.open(source.url, remaining() - RESERVE) as chunks:
-                    outputs.append(self._outputs.store_image(folder, number, chunks))
-        return outputs
 
     def _result(self, record: Record, request_id: str) -> tuple[list[Source], float | None, float | None]:
         try:
@@ -126,14 +92,14 @@ class Fetching:
             if exc.gone:
                 self._not_found(record)
             if exc.status == 401:
-                self._api_key.renew()
+                self._segmind.renew_key()
             if exc.status == 429:
-                self._limiter.pause(self._clock(), exc.retry_after)
+                self._gate.limiter.pause(self._clock(), exc.retry_after)
                 count("RateLimited")
             if 400 <= (exc.status or 0) < 500 and exc.status not in NOT_AN_END:
                 raise InferenceFailed(str(exc)) from exc
             raise DeliveryFailed(f"the result cannot be fetched: {exc}", exc.retry_after) from exc
-        self._account.note(response.remaining_credits)
+        self._gate.credits.note(response.remaining_credits, self._clock())
         if response.state == FAILED:
             failed = InferenceFailed(response.error or "the provider gave no reason")
             failed.cost_usd = response.cost_usd

@@ -8,13 +8,13 @@ from aws_lambda_powertools import Logger
 
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_table import DAY, RESCUE, Conflict
+from posedrop.aws.record_table import RESCUE
 from posedrop.contract.delivery_requests import RescueRequest
-from posedrop.contract.errors import DeliveryFailed, OutputInvalid
-from posedrop.deliver.delivery import RecordMissing
+from posedrop.contract.errors import Conflict, DeliveryFailed, OutputInvalid, RecordMissing, RescueDeferred
+from posedrop.contract.times import DAY
 from posedrop.deliver.ending import Ending
 from posedrop.deliver.fetching import Fetching
-from posedrop.segmind.rescue import RescueDeferred
+from posedrop.deliver.notifying import Notifying
 
 logger = Logger(child=True)
 
@@ -22,10 +22,18 @@ logger = Logger(child=True)
 class Rescuing:
     """Delivers the pictures of failed jobs later. `clock` is for tests."""
 
-    def __init__(self, ledger: Ledger, fetching: Fetching, ending: Ending, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        fetching: Fetching,
+        ending: Ending,
+        notifying: Notifying,
+        clock: Callable[[], float],
+    ) -> None:
         self._ledger = ledger
         self._fetching = fetching
         self._ending = ending
+        self._notifying = notifying
         self._clock = clock
 
     def rescue(self, request: RescueRequest, remaining: Callable[[], float]) -> dict[str, Any]:
@@ -67,12 +75,12 @@ class Rescuing:
         if rescued is None:
             self._try_again(record, DAY)
             return False
-        self._ending.notify(rescued, None, last=True)
+        self._notifying.notify(rescued, None, last=True)
         return True
 
     def _add_result(self, record: Record) -> bool:
         """Store the result.json of a success that was notified without it."""
-        stored = self._ending.store_result(record, last=True)
+        stored = self._notifying.store_result(record, last=True)
         if stored:
             with suppress(Conflict):  # the job has changed
                 self._ledger.rescue_at(record, None)

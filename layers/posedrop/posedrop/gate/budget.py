@@ -14,12 +14,12 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from posedrop.aws.items import Condition, Item, Items, Refused
+from posedrop.aws.items import Condition, Item, Items
+from posedrop.contract.errors import WriteRefused
 from posedrop.contract.reasons import Closed, ReasonCode
+from posedrop.contract.times import DAY
 from posedrop.gate.price import DIGITS, OVERALL, PRICE_ITEM, learned, price_of
 from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
-
-DAY = 86400
 
 
 @dataclass(frozen=True)
@@ -103,14 +103,18 @@ class BudgetStore:
         ]
         try:
             self._add(now, price, when)
-        except Refused as refused:
+        except WriteRefused as refused:
             over = self._budget.exceeded(spending(refused.item, {"usd": price}, now, self._model), now)
             return over or Closed(now + 1, ReasonCode.DAILY_BUDGET, "the budget is in use")
         return Charge(price, now)
 
-    def give_back(self, charge: Charge) -> None:
-        """Give a charge back after the provider did not accept the request."""
-        self._add(charge.at, -charge.usd)
+    def give_back(self, usd: float, at: float) -> None:
+        """Give back what a request was charged (USD) on the day of `at`, after the provider did not accept it.
+
+        Write the ledger first: then no other function gives it back too.
+        """
+        if usd:
+            self._add(at, -usd)
 
     def settle(
         self,

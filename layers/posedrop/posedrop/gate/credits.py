@@ -4,7 +4,6 @@ Some results contain the number. Otherwise it is read from time to time with the
 metric, an alarm and the operator's commands, so it may be unknown.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,8 +11,8 @@ from typing import Protocol
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
-from posedrop.aws.items import Condition, Item, Items, Refused
-from posedrop.contract.errors import PosedropError, StatusUnavailable
+from posedrop.aws.items import Condition, Item, Items
+from posedrop.contract.errors import PosedropError, StatusUnavailable, WriteRefused
 from posedrop.gate.price import OVERALL, PRICE_ITEM
 from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
@@ -54,11 +53,8 @@ class Credits:
 class CreditsStore:
     """The item with the credits. Errors when writing it are only logged."""
 
-    def __init__(
-        self, items: Items, clock: Callable[[], float] = time.time, model: ModelSpec = CONSISTENT_CHARACTER
-    ) -> None:
+    def __init__(self, items: Items, model: ModelSpec = CONSISTENT_CHARACTER) -> None:
         self._items = items
-        self._clock = clock
         self._model = model
         self._tried_at = 0.0
 
@@ -66,22 +62,20 @@ class CreditsStore:
         """Read the credits, or None if they are unknown. Errors of DynamoDB pass as botocore's ClientError."""
         return Credits.of(*self._items.get(ITEM, PRICE_ITEM), model=self._model)
 
-    def note(self, usd: float | None) -> None:
+    def note(self, usd: float | None, now: float) -> None:
         """Store the credits (USD) from a result, and delay the next call. None is ignored."""
         if usd is None:
             return
-        now = self._clock()
         try:
             self._items.update(ITEM, values={"usd": usd, "at": now, "asked_at": now})
         except (BotoCoreError, ClientError, PosedropError) as exc:
             logger.warning("the credits were not stored", reason=str(exc))
 
-    def refresh(self, account: Account, pause: Callable[[float, float | None], object]) -> None:
-        """Read the credits from the provider, unless that was done within ASK_EVERY seconds.
+    def refresh(self, account: Account, pause: Callable[[float, float | None], object], now: float) -> None:
+        """Read the credits from the provider, unless that was done within ASK_EVERY seconds before `now`.
 
         `pause` is called after a 429 with the time now and the seconds of its Retry-After or None.
         """
-        now = self._clock()
         if now - self._tried_at < ASK_EVERY:
             return
         self._tried_at = now
@@ -94,8 +88,8 @@ class CreditsStore:
         due = Condition("asked_at", "<=", now - ASK_EVERY, or_absent=True)
         try:
             self._items.update(ITEM, values={"asked_at": now}, when=[due])
-            self.note(account.credits())
-        except Refused:
+            self.note(account.credits(), now)
+        except WriteRefused:
             logger.debug("the credits were read recently")
         except StatusUnavailable as exc:
             logger.warning("the credits are unknown", reason=str(exc))

@@ -9,13 +9,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from posedrop.aws.items import Condition, Items, Refused
+from posedrop.aws.items import Condition, Items
+from posedrop.contract.errors import WriteRefused
 from posedrop.contract.reasons import Closed, ReasonCode
-from posedrop.gate import rate_limit
 from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Budget, BudgetStore, Spending, month_item, spending
+from posedrop.gate.credits import CreditsStore
 from posedrop.gate.price import PRICE_ITEM
-from posedrop.gate.rate_limit import Permit, RateLimit, RateLimiter, RateLimitState
+from posedrop.gate.rate_limit import LIMIT_ITEM, Permit, RateLimit, RateLimiter, RateLimitState, paused
 from posedrop.gate.shared_item import SharedItem
 from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 
@@ -57,7 +58,10 @@ class Opening:
 
 
 class Gate:
-    """The rate limit, the breaker and the budget. Errors of DynamoDB pass as botocore's ClientError."""
+    """The rate limit, the breaker and the budget, and the credits that are left on the account.
+
+    Errors of DynamoDB pass as botocore's ClientError.
+    """
 
     def __init__(self, items: Items, limit: RateLimit, budget: Budget, model: ModelSpec = CONSISTENT_CHARACTER) -> None:
         self._items = items
@@ -67,6 +71,7 @@ class Gate:
         self.limiter = RateLimiter(items, limit)
         self.budgets = BudgetStore(items, budget, model)
         self.breaker = SharedItem(items, "breaker", Breaker)
+        self.credits = CreditsStore(items, model)
 
     def permit(self, now: float, wait: float, *, probe: bool) -> Permit | Closed:
         """Reserve a permit for a submit that can wait `wait` seconds, or return why there is none and until when.
@@ -80,13 +85,13 @@ class Gate:
 
     def has_closed(self, now: float) -> bool:
         """Return whether the gate has closed since a permit was reserved, because of a 429 or a refusal."""
-        limit, breaker = self._items.get(rate_limit.ITEM, self.breaker.key)
+        limit, breaker = self._items.get(LIMIT_ITEM, self.breaker.key)
         return RateLimitState.of(limit).paused_until > now or self.breaker.of(breaker).is_paused(now)
 
     def read(self, now: float) -> GateState:
         """Read the state of the gate with one call."""
         limit, breaker, month, price, dispatch = self._items.get(
-            rate_limit.ITEM, self.breaker.key, month_item(now), PRICE_ITEM, ITEM
+            LIMIT_ITEM, self.breaker.key, month_item(now), PRICE_ITEM, ITEM
         )
         return GateState(
             RateLimitState.of(limit),
@@ -101,7 +106,7 @@ class Gate:
         over = self._budget.exceeded(state.spending, now)
         closings = [over] if over else []
         if state.limit.paused_until > now:
-            closings.append(rate_limit.paused(state.limit))
+            closings.append(paused(state.limit))
         if state.breaker.is_open:
             closings.append(Closed(state.breaker.open_until, ReasonCode.PAUSED, state.breaker.reason))
         closed = max(closings, key=lambda closing: closing.until, default=None)
@@ -129,7 +134,7 @@ class Gate:
             try:
                 unchanged = Condition("until", "=", state.until, or_absent=not state.until)
                 self._items.update(ITEM, values={"until": until, "rank": highest}, when=[unchanged])
-            except Refused as refused:
+            except WriteRefused as refused:
                 state = replace(state, until=float(refused.item["until"]), highest_rank=int(refused.item["rank"]))
                 continue
             times = [start + number * opening.interval for number in range(count)]

@@ -10,10 +10,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from posedrop.aws.items import Condition, Item, Items, Refused
+from posedrop.aws.items import Condition, Item, Items
+from posedrop.contract.errors import WriteRefused
 from posedrop.contract.reasons import Closed, ReasonCode
+from posedrop.contract.times import DAY, MINUTE
 
-ITEM = "rate-limit"
+LIMIT_ITEM = "rate-limit"
 USE_OF_LIMIT = 0.97
 """Calls are spread evenly at this share of the limit. The rest is a reserve for calls that arrive late."""
 DISPATCHED = 0.995
@@ -34,8 +36,6 @@ FIRST_PAUSE = 10.0
 LONGEST_PAUSE = 320.0
 """...up to this many seconds. The limit may be a daily quota."""
 LONGEST_RETRY_AFTER = 3600.0
-MINUTE = 60.0
-DAY = 86400.0
 TRIES = 8
 
 Counting = Literal["submits", "all", "auto"]
@@ -118,7 +118,7 @@ class RateLimiter:
 
     def read(self) -> RateLimitState:
         """Read the state. The read is consistent."""
-        return RateLimitState.of(self._items.get(ITEM)[0])
+        return RateLimitState.of(self._items.get(LIMIT_ITEM)[0])
 
     def permit_submit(self, now: float, wait: float = SUBMIT_WAIT) -> Permit | Closed:
         """Reserve a permit for a submit that can wait `wait` seconds, or return why there is none and until when."""
@@ -140,8 +140,8 @@ class RateLimiter:
             changes = state.after_429(self._limit, now, retry_after)
             unchanged = Condition("paused_until", "=", state.paused_until, or_absent=not state.paused_until)
             try:
-                self._items.update(ITEM, values=changes, when=[unchanged])
-            except Refused:
+                self._items.update(LIMIT_ITEM, values=changes, when=[unchanged])
+            except WriteRefused:
                 continue  # another function has paused just now: try again with its state
             return changes["paused_until"]
         return self.read().paused_until
@@ -156,9 +156,9 @@ class RateLimiter:
         within = [Condition("tat", ">=", now), Condition("tat", "<=", now + wait)]
         for _ in range(TRIES):
             try:
-                item = self._items.update(ITEM, add={"tat": interval}, when=[*within, *allowed])
+                item = self._items.update(LIMIT_ITEM, add={"tat": interval}, when=[*within, *allowed])
                 return Permit(max(now, float(item["tat"]) - interval))
-            except Refused as refused:
+            except WriteRefused as refused:
                 state = RateLimitState.of(refused.item)
             if state.paused_until > now:
                 return paused(state)
@@ -167,11 +167,10 @@ class RateLimiter:
             try:
                 if not math.isclose(state.interval, interval):
                     self._change_limit(state, now)
-                self._items.update(
-                    ITEM, values={"tat": now + interval}, when=[Condition("tat", "<", now, or_absent=True), *allowed]
-                )
+                passed = Condition("tat", "<", now, or_absent=True)
+                self._items.update(LIMIT_ITEM, values={"tat": now + interval}, when=[passed, *allowed])
                 return Permit(now)
-            except Refused:
+            except WriteRefused:
                 continue  # another function has reserved this permit: try the next one
         return _far(now + 1)
 
@@ -179,7 +178,7 @@ class RateLimiter:
         """Record that the plan's limit has changed since the last permit."""
         values = {"interval": self._limit.interval, "limit_changed_at": now if state.interval else 0.0}
         unchanged = Condition("interval", "=", state.interval, or_absent=not state.interval)
-        self._items.update(ITEM, values=values, when=[unchanged])
+        self._items.update(LIMIT_ITEM, values=values, when=[unchanged])
 
 
 def _far(until: float) -> Closed:

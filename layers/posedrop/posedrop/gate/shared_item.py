@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from posedrop.aws.items import Condition, Item, Items, Refused
-from posedrop.contract.errors import TransientFault
+from posedrop.aws.items import Condition, Item, Items
+from posedrop.contract.errors import TransientFault, WriteRefused
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -54,7 +54,7 @@ class SharedItem(Generic[T]):
             unchanged = Condition("version", "=", version, or_absent=not version)
             try:
                 self._items.update(self.key, values=values, add={"version": 1}, when=[unchanged])
-            except Refused:
+            except WriteRefused:
                 # Full jitter: with many functions at once, about one succeeds at each try.
                 time.sleep(random.uniform(0, 0.01 * (attempt + 1)))  # nosec B311 # jitter need not be unpredictable
             else:

@@ -1,9 +1,8 @@
-"""Make a job from a folder: which files belong together, whether they are settled and valid, and what the job is."""
+"""Make a job from a folder: which files belong together, whether they are valid, and what the job is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from posedrop.aws.messages import SourceUpload
 from posedrop.aws.read_images import ReadImages
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.contents import EMPTY, Content
@@ -35,23 +34,6 @@ class JobCandidate:
     def lacks_prompt(self) -> bool:
         """Whether the job has no prompt, so that it is not a job yet."""
         return self.error is None and "prompt" not in self.job.parameters
-
-
-def later_upload(files: JobFiles, upload: SourceUpload | None, settle_seconds: float, now: float) -> Listed | None:
-    """Return a newer file whose own event should handle the job, or None if the job can be handled now.
-
-    Such a file is younger than `settle_seconds` at `now` (seconds since the epoch), and newer than this event's own
-    upload. The event of the newest file never waits, so one event of a folder always handles the job.
-    """
-    own = next((f for f in files.present() if upload and (f.key, f.etag.strip('"')) == (upload.key, upload.etag)), None)
-    younger = [
-        found
-        for found in files.present()
-        if found is not own
-        and now - found.modified.timestamp() < settle_seconds
-        and (own is None or found.modified > own.modified)
-    ]
-    return max(younger, key=lambda found: found.modified, default=None)
 
 
 def read_candidate(

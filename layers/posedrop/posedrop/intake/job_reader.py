@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools import Logger
 
-from posedrop.aws.messages import PoseMessage
+from posedrop.aws.messages import LONGEST_DELAY, PoseMessage, SourceUpload
 from posedrop.aws.read_images import ReadImages
-from posedrop.aws.stored_uploads import UploadChanged
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.contents import Content
-from posedrop.contract.errors import PosedropError
+from posedrop.contract.errors import FolderUnsteady, UploadChanged
 from posedrop.contract.upload_layout import UploadLayout, hint
-from posedrop.intake.folder import JobCandidate, later_upload, read_candidate
+from posedrop.intake.folder import JobCandidate, read_candidate
 from posedrop.intake.waiting import Waiting
 from posedrop.settings import IntakeSettings
 
@@ -23,17 +22,11 @@ if TYPE_CHECKING:
 
 logger = Logger(child=True)
 
-LONGEST_DELAY = 900
-"""The longest delay of a message in seconds (SQS API reference, SendMessage)."""
 MAY_COME = 120.0
 """Seconds to wait for a picture after an empty file, or after another file with its stem. Some gateways write an empty
 file first, and a phone's video may arrive before its picture."""
 READS = 5
 """How often a folder is read if it keeps changing."""
-
-
-class FolderUnsteady(PosedropError):
-    """The files of a job kept changing while they were being read."""
 
 
 class JobReader:
@@ -116,6 +109,23 @@ class JobReader:
     def _read_again(self, message: PoseMessage, seconds: float) -> None:
         """Send the message again with a delay, because a recent file's own event may be lost."""
         self._waiting.send([(message, min(max(1, math.ceil(seconds)), LONGEST_DELAY))])
+
+
+def later_upload(files: JobFiles, upload: SourceUpload | None, settle_seconds: float, now: float) -> Listed | None:
+    """Return a newer file whose own event should handle the job, or None if the job can be handled now.
+
+    Such a file is younger than `settle_seconds` at `now` (seconds since the epoch), and newer than this event's own
+    upload. The event of the newest file never waits, so one event of a folder always handles the job.
+    """
+    own = next((f for f in files.present() if upload and (f.key, f.etag.strip('"')) == (upload.key, upload.etag)), None)
+    younger = [
+        found
+        for found in files.present()
+        if found is not own
+        and now - found.modified.timestamp() < settle_seconds
+        and (own is None or found.modified > own.modified)
+    ]
+    return max(younger, key=lambda found: found.modified, default=None)
 
 
 def _pending_reason(pending: dict[str, tuple[Listed, Content]]) -> str | None:

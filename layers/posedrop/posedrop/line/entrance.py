@@ -1,8 +1,9 @@
 """Place new jobs. If the line is empty, the gate is open and a time is free, a job is sent at once; else it waits."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
+from posedrop.aws.items import Items
 from posedrop.aws.messages import SubmitMessage
 from posedrop.aws.places import dispatched, in_line
 from posedrop.aws.record import Record
@@ -10,6 +11,7 @@ from posedrop.aws.submit_queue import SubmitQueue
 from posedrop.contract.times import rfc3339
 from posedrop.gate.gate import Gate
 from posedrop.line.line import Line
+from posedrop.settings import Settings
 
 
 class Entrance:
@@ -20,6 +22,12 @@ class Entrance:
         self._line = line
         self._queue = queue
         self._clock = clock
+
+    @classmethod
+    def of(cls, settings: Settings, items: Items, queue: SubmitQueue, clock: Callable[[], float]) -> Self:
+        """Return the entrance of a stack with these settings."""
+        gate = Gate(items, settings.limit, settings.budget, settings.model)
+        return cls(gate, Line(items), queue, clock)
 
     def place(self, character: str, number: int = 0) -> dict[str, Any]:
         """Return the place of a new job or attempt, as attributes for its record.

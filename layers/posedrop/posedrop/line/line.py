@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from posedrop.aws.items import Condition, Items, Refused, Value
+from posedrop.aws.items import Condition, Items, Value
 from posedrop.aws.places import CLIENT_SECONDS, DUE, IN_LINE, LINE_INDEX, Entry, client_item, dispatched, in_line
+from posedrop.contract.errors import WriteRefused
 from posedrop.contract.times import rfc3339
 
 TRIES = 8
@@ -48,12 +49,12 @@ class Line:
             try:
                 behind_own = [Condition("rank", ">=", highest)]
                 return int(self._items.update(key, values=used, add={"rank": 1}, when=behind_own)["rank"])
-            except Refused:
+            except WriteRefused:
                 pass
             try:
                 first = [Condition("rank", "<", highest, or_absent=True)]
                 return int(self._items.update(key, values={**used, "rank": highest + 1}, when=first)["rank"])
-            except Refused:
+            except WriteRefused:
                 pass  # another job of this client got a rank meanwhile
         return highest + 1
 
@@ -70,7 +71,7 @@ class Line:
         remove = () if "send_at" in values else REMOVED_IN_LINE
         try:
             item = self._items.update(entry.job_id, values=values, add={"dispatch_number": 1}, remove=remove, when=here)
-        except Refused:
+        except WriteRefused:
             return None
         return int(item["dispatch_number"])
 

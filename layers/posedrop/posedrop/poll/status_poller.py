@@ -8,7 +8,6 @@ from dataclasses import replace
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
-from posedrop.aws.api_key import ApiKey
 from posedrop.contract.errors import PosedropError
 from posedrop.contract.execution import ExecutionState
 from posedrop.contract.reasons import Closed
@@ -27,7 +26,6 @@ class StatusPoller:
         self,
         segmind: Segmind,
         limiter: RateLimiter,
-        api_key: ApiKey,
         *,
         timeout_seconds: float,
         typical_seconds: float,
@@ -36,7 +34,6 @@ class StatusPoller:
     ) -> None:
         self._segmind = segmind
         self._limiter = limiter
-        self._api_key = api_key
         self._timeout_seconds = timeout_seconds
         self._typical_seconds = typical_seconds
         self._clock = clock
@@ -62,7 +59,7 @@ class StatusPoller:
             timeout_seconds=self._timeout_seconds,
             clock=self._clock,
             on_rate_limit=self._rate_limited,
-            on_refused_key=self._api_key.renew,
+            on_refused_key=self._segmind.renew_key,
         )
         if not polled.finished:
             return polled

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 
 from posedrop.aws.errors import is_transient
-from posedrop.aws.stored_uploads import UploadChanged, open_stored
+from posedrop.aws.stored_uploads import open_stored
 from posedrop.contract.container import BadImage, Patch
 from posedrop.contract.contents import SENT
-from posedrop.contract.errors import InvalidInput, TransientFault
+from posedrop.contract.errors import InvalidInput, TransientFault, UploadChanged
 from posedrop.contract.images import UPLOAD_LIMIT, Change, ImageChecker, ImageInfo, check, cleaned
 from posedrop.contract.prepared import CHANGES, REFUSED, SHA256, TYPES, Prepared, PrepareRequest, prefix
 

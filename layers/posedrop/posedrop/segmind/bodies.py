@@ -6,15 +6,11 @@ from collections.abc import Iterable, Iterator
 
 import httpx
 
-from posedrop.contract.errors import PosedropError
+from posedrop.contract.errors import BodyTooLarge
 
 PACKED = ("gzip", "x-gzip", "deflate")
 HEADER = 47
 """zlib's code for: expect a gzip or a zlib header."""
-
-
-class BodyTooLarge(PosedropError):
-    """A body exceeds its limit."""
 
 
 def read_body(response: httpx.Response, limit: int, deadline: float) -> bytes:

@@ -14,6 +14,7 @@ import httpx
 
 from posedrop.contract.errors import (
     AccountRefused,
+    BodyTooLarge,
     PosedropError,
     ProviderUnavailable,
     RateLimited,
@@ -23,7 +24,7 @@ from posedrop.contract.errors import (
     StatusUnavailable,
     SubmitOutcomeUnknown,
 )
-from posedrop.segmind.bodies import BodyTooLarge, read_body
+from posedrop.segmind.bodies import read_body
 from posedrop.segmind.http import http_client
 from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
 from posedrop.segmind.responses import ProviderResponse, cut, parse_credits, parse_response, redact
@@ -78,8 +79,8 @@ GET_TIMEOUTS = Timeouts.within(20)
 class Segmind:
     """The calls to the provider: submit a job, get its status or result, get the account's credits.
 
-    `api_key` is called for each request, so that a rotated key is used. `transport` and `clock` (seconds since the
-    epoch) are for tests.
+    `api_key` is called for each request, so that a rotated key is used. `renew_key` reads the key again, and returns
+    whether it has changed. `transport` and `clock` (seconds since the epoch) are for tests.
     """
 
     def __init__(
@@ -89,8 +90,10 @@ class Segmind:
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.time,
         model: ModelSpec = CONSISTENT_CHARACTER,
+        renew_key: Callable[[], bool] = lambda: False,
     ) -> None:
         self.model = model
+        self._renew_key = renew_key
         self._base_url = base_url.rstrip("/")
         self._api_key = api_key
         self._clock = clock
@@ -141,6 +144,10 @@ class Segmind:
         if found is None:
             raise StatusUnavailable("the provider's response has no credits", status)
         return found
+
+    def renew_key(self) -> bool:
+        """Read the API key again after the provider refused it. Return whether it has changed."""
+        return self._renew_key()
 
     def _get(self, request_id: str, path: str, limit: int) -> ProviderResponse:
         url = f"{self._base_url}/v2/requests/{quote(request_id, safe='')}{path}"

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
-from posedrop.contract.errors import PosedropError
+from posedrop.contract.errors import HistoryUnavailable, HistoryUnfinished, PosedropError
 from posedrop.segmind.bodies import read_body
 from posedrop.segmind.history_rows import PastRequest, past_requests, row_time, rows_of, rows_of_one
 from posedrop.segmind.http import http_client
@@ -31,22 +31,6 @@ MOST_PAGES = 100
 """The most pages that are read for one response of the function, because Lambda limits the response's size."""
 MARGIN = 300.0
 """Rows are read until they are this many seconds older than the request, because clocks differ."""
-
-
-class HistoryUnavailable(PosedropError):
-    """The history could not be searched. `final`: a later try will fail too."""
-
-    def __init__(self, message: str, *, final: bool = False) -> None:
-        super().__init__(message)
-        self.final = final
-
-
-class HistoryUnfinished(PosedropError):
-    """The time for one search is over. The next search should begin at `page`."""
-
-    def __init__(self, page: int) -> None:
-        super().__init__("the provider's history is long: the search continues later")
-        self.page = page
 
 
 class History:

@@ -1,7 +1,7 @@
 """The provider's models: the name, parameters, outputs and price of each. Pure.
 
 Everything that differs between two models is here and in the schema of its job files. A stack runs one model:
-`settings.py` selects it for the functions, `ops/stack.py` for the operator's commands.
+`settings.py` selects it for the functions, `ops/template.py` for the operator's commands.
 """
 
 import math

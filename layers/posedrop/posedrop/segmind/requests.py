@@ -4,7 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-IMAGES_KEPT = 7 * 86400
+from posedrop.contract.times import DAY
+
+IDS_KEPT = 30 * DAY
+"""Seconds for which a request id stays reserved for its job, much longer than the provider keeps the request."""
+IMAGES_KEPT = 7 * DAY
 """Seconds for which the provider keeps the images (its documentation, logging). A rescue is possible until then."""
 
 

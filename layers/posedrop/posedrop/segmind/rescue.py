@@ -11,8 +11,8 @@ from typing import Any
 
 from aws_lambda_powertools import Logger
 
-from posedrop.contract.errors import PosedropError
-from posedrop.segmind.history import History, HistoryUnavailable
+from posedrop.contract.errors import HistoryUnavailable, RescueDeferred
+from posedrop.segmind.history import History
 from posedrop.segmind.outputs import Source
 from posedrop.segmind.requests import Request
 
@@ -21,10 +21,6 @@ logger = Logger(child=True)
 LONGEST = 60.0
 """The most seconds to search the history. On a busy account it has many pages."""
 SHORTEST = 5.0
-
-
-class RescueDeferred(PosedropError):
-    """The history could not be read for now. A later try may find the pictures."""
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,27 @@ from aws_lambda_powertools import Logger
 
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.record import Record
-from posedrop.contract.deferral import Deferred
-from posedrop.contract.errors import Rejected, StatusUnavailable, SubmitOutcomeUnknown
-from posedrop.contract.naming import execution_name
+from posedrop.contract.errors import (
+    Deferred,
+    HistoryUnavailable,
+    HistoryUnfinished,
+    Rejected,
+    RescueDeferred,
+    StatusUnavailable,
+    SubmitOutcomeUnknown,
+)
 from posedrop.contract.reasons import ReasonCode
-from posedrop.gate.budget import Charge
+from posedrop.contract.times import DAY
 from posedrop.gate.gate import Gate
 from posedrop.segmind.client import FAILED, Segmind
-from posedrop.segmind.history import History, HistoryUnavailable, HistoryUnfinished
+from posedrop.segmind.history import History
 from posedrop.segmind.requests import MAY_EXIST, Request, RequestStatus
-from posedrop.segmind.rescue import Found, Rescue, RescueDeferred
+from posedrop.segmind.rescue import Found, Rescue
 
 logger = Logger(child=True)
 
-DAY = 86400.0
+LONGEST_TRIED = DAY
+"""Seconds after which an attempt ends that still meets the same refusal or fault."""
 HISTORY_DELAY = 60.0
 """Seconds that a request may take to appear in the provider's history. It is not searched earlier."""
 CANNOT_SAY = 600.0
@@ -102,7 +109,7 @@ class RequestLookup:
         age = self._clock() - request.sent_at
         if age < HISTORY_DELAY:
             raise Deferred(ReasonCode.EARLIER_REQUEST, "the provider's history is asked next", HISTORY_DELAY - age)
-        name = execution_name(record.job_id, request.attempt)
+        name = record.execution_name_of(request)
         try:
             return self._history.find(name, request.sent_at, request.history_page)
         except HistoryUnfinished as exc:
@@ -124,8 +131,8 @@ class RequestLookup:
             learned = self._ledger.learned(
                 record, record.with_status(request, RequestStatus.ABSENT, charged_usd=0.0), now
             )
-            if request.charged_usd:  # not before: another function may have learned it first
-                self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
+            # Not before: another function may have learned it first.
+            self._gate.budgets.give_back(request.charged_usd, request.sent_at)
             return learned
         if own:
             return self._ledger.adopt(record, request, request_id, now)
@@ -142,7 +149,7 @@ class RequestLookup:
                 seconds = left if exc.final else min(left, ASK_AGAIN)
                 raise Deferred(ReasonCode.EARLIER_REQUEST, f"the last request may exist: {exc}", seconds) from exc
         elif not record.buy_again:
-            if exc.final or now - record.queued_at > DAY:
+            if exc.final or now - record.queued_at > LONGEST_TRIED:
                 raise SubmitOutcomeUnknown(
                     f"attempt {request.attempt} may have been billed, and the provider's history cannot say: {exc}. "
                     f"To pay again all the same: retry --buy-again"
@@ -194,7 +201,7 @@ def check_faults(record: Record, now: float) -> None:
     """Raise Rejected or SubmitOutcomeUnknown if the provider failed an attempt too often, or for too long. Pure."""
     faults = record.sent_in_attempt
     unresolved = sum(request.status is RequestStatus.UNRESOLVED for request in faults)
-    old = bool(faults) and now - faults[0].sent_at >= DAY
+    old = bool(faults) and now - faults[0].sent_at >= LONGEST_TRIED
     if len(faults) < MOST_FAULTS and unresolved <= MOST_UNRESOLVED and not old:
         return
     text = f"the provider failed {len(faults)} times: {record.reason or 'no reason'}"

@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 from aws_lambda_powertools import Logger
 
-from posedrop.aws.api_key import ApiKey
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.metrics import count
 from posedrop.aws.record import Record
-from posedrop.contract.deferral import Deferred, backoff
 from posedrop.contract.errors import (
     AccountRefused,
+    Deferred,
+    HistoryUnavailable,
     JobError,
     NotAccepted,
     RateLimited,
@@ -20,13 +20,11 @@ from posedrop.contract.errors import (
     SubmitOutcomeUnknown,
     TransientFault,
 )
-from posedrop.contract.reasons import ReasonCode
+from posedrop.contract.reasons import ReasonCode, backoff
 from posedrop.gate.breaker import Breaker
-from posedrop.gate.budget import Charge
 from posedrop.gate.gate import Gate
-from posedrop.segmind.history import HistoryUnavailable
 from posedrop.segmind.requests import Request, RequestStatus
-from posedrop.submit.lookup import ASK_AGAIN, CANNOT_SAY, DAY, HISTORY_DELAY, RequestLookup
+from posedrop.submit.lookup import ASK_AGAIN, CANNOT_SAY, HISTORY_DELAY, LONGEST_TRIED, LOOKUP_SECONDS, RequestLookup
 from posedrop.submit.wait_loop import WaitLoop
 
 logger = Logger(child=True)
@@ -36,7 +34,11 @@ BEHIND = 60.0
 
 
 class Outcomes:
-    """Handles responses. `pause_seconds` is how long the breaker pauses (AccountPauseSeconds)."""
+    """Handles responses, and claims without a response.
+
+    `pause_seconds` is how long the breaker pauses (AccountPauseSeconds). `submit_timeout_seconds` is the function's
+    timeout (SubmitTimeoutSeconds).
+    """
 
     def __init__(
         self,
@@ -44,18 +46,20 @@ class Outcomes:
         ledger: Ledger,
         gate: Gate,
         lookup: RequestLookup,
-        api_key: ApiKey,
+        renew_key: Callable[[], bool],
         wait_loop: WaitLoop,
         pause_seconds: float,
+        submit_timeout_seconds: float,
         wake_dispatch: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._ledger = ledger
         self._gate = gate
         self._lookup = lookup
-        self._api_key = api_key
+        self._renew_key = renew_key
         self._wait_loop = wait_loop
         self._pause_seconds = pause_seconds
+        self._submit_timeout_seconds = submit_timeout_seconds
         self._wake_dispatch = wake_dispatch
         self._clock = clock
 
@@ -78,6 +82,22 @@ class Outcomes:
             count("EstimatedSpend", claimed.claimed.charged_usd)
             self._submitted(claimed, request_id)
             self._close_breaker(lambda breaker: breaker.accepted(self._clock()))
+
+    def resolve_claim(self, record: Record, remaining: Callable[[], float]) -> None:
+        """Resume a claimed job whose function died or got no usable response."""
+        error = SubmitOutcomeUnknown(record.reason or "the function ended while it submitted the job")
+        if record.claimed.status is not RequestStatus.UNKNOWN:
+            left = record.claimed.sent_at + self._submit_timeout_seconds - self._clock()
+            if left >= 0:
+                raise Deferred(ReasonCode.BUSY, "another function is submitting the job", left + 1)
+            record = self._mark_unknown(record, str(error))
+        if remaining() < LOOKUP_SECONDS:
+            raise Deferred(ReasonCode.BUSY, "too little time is left to ask the provider's history", 1)
+        self._look_up(record, error)
+
+    def resume(self, record: Record) -> None:
+        """Start the wait loop of a job that continues with an earlier request."""
+        self._wait_loop.start(record)
 
     def _submitted(self, claimed: Record, request_id: str) -> None:
         # Log it first: if the ledger cannot be written, the request id is at least in the log.
@@ -114,7 +134,7 @@ class Outcomes:
         if isinstance(exc, RateLimited):
             self._gate.limiter.pause(now, exc.retry_after)
             count("RateLimited")
-        renewed = isinstance(exc, AccountRefused) and exc.status == 401 and self._api_key.renew()
+        renewed = isinstance(exc, AccountRefused) and exc.status == 401 and self._renew_key()
         if isinstance(exc, AccountRefused) and not renewed:
             pause = self._pause_seconds
             self._trip(str(exc), lambda breaker: breaker.key_refused(now, str(exc), pause))
@@ -129,7 +149,7 @@ class Outcomes:
         now, pause = self._clock(), self._pause_seconds
         first = claimed.refused_at
         others_accepted = first is not None and self._gate.breaker.read().accepted_at > first
-        if first is not None and (others_accepted or now - first >= DAY):
+        if first is not None and (others_accepted or now - first >= LONGEST_TRIED):
             why = "again, while other jobs were accepted" if others_accepted else "for a day"
             self.fail(claimed, Rejected(f"{exc} ({why})"), claimed.requests[:-1], give_back=claimed.claimed)
             self.leave_probe()
@@ -154,15 +174,14 @@ class Outcomes:
         self._trip(str(exc), lambda breaker: breaker.server_fault(now, claimed.job_id, str(exc), pause))
 
     def _outcome_unknown(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
-        marked = self.mark_unknown(claimed, str(error))
+        marked = self._mark_unknown(claimed, str(error))
         now, pause = self._clock(), self._pause_seconds
         self._trip(str(error), lambda breaker: breaker.outcome_unknown(now, pause))
-        self.look_up(marked, error)
+        self._look_up(marked, error)
 
     def _give_back(self, request: Request) -> None:
         """Return the charge of a request to the budget, after the ledger says that it was not accepted."""
-        if request.charged_usd:
-            self._gate.budgets.give_back(Charge(request.charged_usd, request.sent_at))
+        self._gate.budgets.give_back(request.charged_usd, request.sent_at)
 
     def leave_probe(self) -> None:
         """Free the probe, so that the next request is the probe."""
@@ -180,13 +199,13 @@ class Outcomes:
             logger.info("submitting is resumed")
             self._wake_dispatch()
 
-    def mark_unknown(self, claimed: Record, reason: str) -> Record:
+    def _mark_unknown(self, claimed: Record, reason: str) -> Record:
         marked = self._ledger.mark_outcome_unknown(claimed, reason, self._clock())
         count("OutcomeUnknown")
         count("EstimatedSpend", claimed.claimed.charged_usd)  # it may be billed
         return marked
 
-    def look_up(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
+    def _look_up(self, claimed: Record, error: SubmitOutcomeUnknown) -> None:
         """Search the history for a request of unknown outcome; resume it, or fail the job."""
         request, absent = claimed.claimed, None
         try:

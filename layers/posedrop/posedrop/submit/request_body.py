@@ -3,19 +3,18 @@
 import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from posedrop.aws.prepared_pictures import PreparedPictures
+from botocore.config import Config
+
+from posedrop.aws.prepared_pictures import PreparedPictures, response_seconds
 from posedrop.aws.record import Record
-from posedrop.aws.stored_uploads import UploadChanged, check_stored, presigned_url, read_stored
-from posedrop.contract.errors import InvalidInput
-from posedrop.contract.naming import execution_name
+from posedrop.aws.resources import Resources
+from posedrop.aws.stored_uploads import check_stored, presigned_url, read_stored
+from posedrop.contract.errors import InvalidInput, UploadChanged
 from posedrop.contract.prepared import Prepared
 from posedrop.contract.reasons import InputFault, Problem
 from posedrop.settings import SubmitSettings
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 URL_SECONDS = 3600
 FRESH = 3600.0
@@ -25,16 +24,10 @@ FRESH = 3600.0
 class RequestBody:
     """Makes the bodies of requests."""
 
-    def __init__(
-        self,
-        settings: SubmitSettings,
-        s3: "S3Client",
-        pictures: PreparedPictures,
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, settings: SubmitSettings, aws: Resources, clock: Callable[[], float]) -> None:
         self._settings = settings
-        self._s3 = s3
-        self._pictures = pictures
+        self._s3 = aws.s3
+        self._pictures = _pictures(settings, aws, clock)
         self._clock = clock
 
     def prepare(self, record: Record, remaining: Callable[[], float]) -> dict[str, Prepared]:
@@ -63,7 +56,15 @@ class RequestBody:
             # If the object is gone, the request would be paid in vain. Without versioning, the provider gets whatever
             # the key has when it fetches the URL. This check shows at least that nothing has changed until now.
             check_stored(self._s3, stored)
-        return presigned_url(self._s3, stored, execution_name(record.job_id, record.attempt), URL_SECONDS)
+        return presigned_url(self._s3, stored, record.execution_name, URL_SECONDS)
+
+
+def _pictures(settings: SubmitSettings, aws: Resources, clock: Callable[[], float]) -> PreparedPictures:
+    """Return the prepared pictures. The client does not retry: without a response, SQS redelivers the message."""
+    seconds = response_seconds(settings.submit_timeout_seconds)
+    config = Config(connect_timeout=5, read_timeout=seconds, retries={"total_max_attempts": 1})
+    client = aws.make_client("lambda", config=config)
+    return PreparedPictures(aws.s3, client, settings.output_bucket, settings.prepare_function, seconds, clock)
 
 
 @contextmanager

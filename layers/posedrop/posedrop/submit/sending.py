@@ -3,22 +3,19 @@
 import uuid
 from collections.abc import Callable, Mapping
 
-from posedrop.aws.api_key import ApiKey
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_table import Conflict
-from posedrop.contract.deferral import Deferred
-from posedrop.contract.errors import InvalidInput, Rejected, SubmitOutcomeUnknown
+from posedrop.contract.errors import Conflict, Deferred, InvalidInput, Rejected, SubmitOutcomeUnknown
 from posedrop.contract.prepared import Prepared
 from posedrop.contract.reasons import Closed, ReasonCode
-from posedrop.gate.credits import CreditsStore
 from posedrop.gate.gate import Gate
 from posedrop.segmind.client import GET_TIMEOUTS, Segmind, Timeouts
 from posedrop.submit.lookup import RequestLookup
 from posedrop.submit.outcomes import Outcomes
 from posedrop.submit.request_body import RequestBody
-from posedrop.submit.wait_loop import WaitLoop
 
+LONGEST_REQUEST = 36.0
+"""Seconds for a request, and at most half of the function's time."""
 MARGIN = 1.0
 """Seconds reserved for the ledger and the execution after the request."""
 LONG_SLEEP = 1.0
@@ -28,7 +25,8 @@ LONG_SLEEP = 1.0
 class Sending:
     """Sends queued jobs. `clock` and `sleep` are for tests.
 
-    `account` reads the remaining credits after a request, every few minutes; None never does.
+    `refresh_credits` is called after a request, if there is time. `submit_timeout_seconds` is the function's timeout
+    (SubmitTimeoutSeconds).
     """
 
     def __init__(
@@ -37,26 +35,22 @@ class Sending:
         ledger: Ledger,
         gate: Gate,
         segmind: Segmind,
-        api_key: ApiKey,
         lookup: RequestLookup,
         body: RequestBody,
         outcomes: Outcomes,
-        wait_loop: WaitLoop,
-        timeouts: Timeouts,
-        account: CreditsStore | None,
+        submit_timeout_seconds: float,
+        refresh_credits: Callable[[], object],
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
         self._ledger = ledger
         self._gate = gate
         self._segmind = segmind
-        self._api_key = api_key
         self._lookup = lookup
         self._body = body
         self._outcomes = outcomes
-        self._wait_loop = wait_loop
-        self._timeouts = timeouts
-        self._account = account
+        self._timeouts = Timeouts.within(min(LONGEST_REQUEST, submit_timeout_seconds / 2))
+        self._refresh_credits = refresh_credits
         self._clock = clock
         self._sleep = sleep
 
@@ -68,7 +62,7 @@ class Sending:
             self._outcomes.fail(record, exc)
             return False
         if record.status is Status.SUBMITTED:
-            self._wait_loop.start(record)
+            self._outcomes.resume(record)
             return False
         needed = self._timeouts.total + MARGIN
         try:
@@ -81,12 +75,13 @@ class Sending:
             self._outcomes.fail(record, exc)
             return False
         if probe:
-            self._api_key.renew()  # there may be a new key
+            self._segmind.renew_key()  # there may be a new key
         if remaining() < needed:
             raise Deferred(ReasonCode.BUSY, "too little time is left for the request", 1)
         claimed = self._claim(record, prepared)
         self._outcomes.write(claimed, lambda: self._segmind.submit(body, self._timeouts))
-        self._refresh_credits(remaining)
+        if remaining() > GET_TIMEOUTS.total + MARGIN:
+            self._refresh_credits()
         return True
 
     def _wait_for_permit(self, wait: float, *, probe: bool) -> None:
@@ -111,10 +106,5 @@ class Sending:
             summary = {name: picture.summary() for name, picture in prepared.items()}
             return self._ledger.claim(record, uuid.uuid4().hex, charge.usd, now, summary)
         except Conflict:
-            self._gate.budgets.give_back(charge)
+            self._gate.budgets.give_back(charge.usd, charge.at)
             raise
-
-    def _refresh_credits(self, remaining: Callable[[], float]) -> None:
-        """Read the remaining credits if there is time."""
-        if self._account and remaining() > GET_TIMEOUTS.total + MARGIN:
-            self._account.refresh(self._segmind, self._gate.limiter.pause)

@@ -6,14 +6,10 @@ from aws_lambda_powertools import Logger
 
 from posedrop.aws.errors import is_transient
 from posedrop.aws.ledger import UNEXPECTED_ERRORS, Ledger
-from posedrop.aws.messages import SubmitMessage
+from posedrop.aws.messages import SubmitMessage, UnreadableMessage, parse_message
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_table import Conflict
-from posedrop.contract.deferral import Deferred, backoff
-from posedrop.contract.errors import InternalError, PosedropError, SubmitOutcomeUnknown
-from posedrop.contract.reasons import AT_THE_GATE, ReasonCode
-from posedrop.segmind.requests import RequestStatus
-from posedrop.submit.lookup import LOOKUP_SECONDS
+from posedrop.contract.errors import Conflict, Deferred, InternalError, PosedropError
+from posedrop.contract.reasons import AT_THE_GATE, ReasonCode, backoff
 from posedrop.submit.outcomes import Outcomes
 from posedrop.submit.sending import Sending
 from posedrop.submit.wait_loop import WaitLoop
@@ -25,10 +21,7 @@ SHORT_WAIT = 60.0
 
 
 class Submission:
-    """Resumes jobs according to their status in the ledger. `clock` is for tests.
-
-    `submit_timeout_seconds` is the function's (SubmitTimeoutSeconds).
-    """
+    """Resumes jobs according to their status in the ledger. `clock` is for tests."""
 
     def __init__(
         self,
@@ -38,7 +31,6 @@ class Submission:
         outcomes: Outcomes,
         wait_loop: WaitLoop,
         wake_dispatch: Callable[[], None],
-        submit_timeout_seconds: float,
         clock: Callable[[], float],
     ) -> None:
         self._ledger = ledger
@@ -46,8 +38,28 @@ class Submission:
         self._outcomes = outcomes
         self._wait_loop = wait_loop
         self._wake_dispatch = wake_dispatch
-        self._submit_timeout_seconds = submit_timeout_seconds
         self._clock = clock
+
+    def handle(self, body: str, receive_count: int, remaining: Callable[[], float]) -> None:
+        """Resume the job that a message is about. `remaining` gives the function's seconds left.
+
+        `receive_count` is how often the message was received. Raises UnreadableMessage if there is no such job, and
+        Deferred if the message must be redelivered.
+        """
+        message = parse_message(body)
+        if not isinstance(message, SubmitMessage):
+            raise UnreadableMessage("the message belongs to another queue")
+        record = self._ledger.get(message.job_id)
+        if record is None:
+            raise UnreadableMessage(f"no such job: {message.job_id}")
+        logger.append_keys(
+            job_id=record.job_id,
+            attempt=record.attempt,
+            character=record.character,
+            pose=record.pose,
+            execution=record.execution_name,
+        )
+        self.advance(record, message, receive_count, remaining)
 
     def advance(
         self, record: Record, message: SubmitMessage, receive_count: int, remaining: Callable[[], float]
@@ -82,7 +94,7 @@ class Submission:
                 self._outcomes.leave_probe()
                 self._wake_dispatch()
         elif record.status is Status.SUBMITTING:
-            self._resolve_claim(record, remaining)
+            self._outcomes.resolve_claim(record, remaining)
         elif record.notified_at:
             logger.info("duplicate: the job has ended", status=record.status)
         else:
@@ -123,15 +135,3 @@ class Submission:
             self._outcomes.fail(
                 counted, InternalError(f"{counted.errors} unexpected errors, the last: {type(exc).__name__}: {exc}")
             )
-
-    def _resolve_claim(self, record: Record, remaining: Callable[[], float]) -> None:
-        """Resume a claimed job whose function died or got no usable response."""
-        error = SubmitOutcomeUnknown(record.reason or "the function ended while it submitted the job")
-        if record.claimed.status is not RequestStatus.UNKNOWN:
-            left = record.claimed.sent_at + self._submit_timeout_seconds - self._clock()
-            if left >= 0:
-                raise Deferred(ReasonCode.BUSY, "another function is submitting the job", left + 1)
-            record = self._outcomes.mark_unknown(record, str(error))
-        if remaining() < LOOKUP_SECONDS:
-            raise Deferred(ReasonCode.BUSY, "too little time is left to ask the provider's history", 1)
-        self._outcomes.look_up(record, error)

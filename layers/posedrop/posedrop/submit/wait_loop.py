@@ -1,19 +1,19 @@
 """Start the executions, which wait for accepted jobs and notify all ends."""
 
-from posedrop.aws.executions import Executions
-from posedrop.aws.ledger import Ledger
+from posedrop.aws.queue_resources import QueueResources
 from posedrop.aws.record import Record
 from posedrop.gate.latency import LatencyStore
 from posedrop.gate.poll_schedule import first_wait
+from posedrop.settings import SubmitSettings
 
 
 class WaitLoop:
     """Starts executions. Their names make it harmless to start one twice."""
 
-    def __init__(self, ledger: Ledger, executions: Executions, latency: LatencyStore) -> None:
-        self._ledger = ledger
-        self._executions = executions
-        self._latency = latency
+    def __init__(self, settings: SubmitSettings, aws: QueueResources) -> None:
+        self._ledger = aws.table.ledger
+        self._executions = aws.executions(settings.state_machine_arn)
+        self._latency = LatencyStore(aws.dynamodb, settings.jobs_table, settings.typical_inference_seconds)
 
     def start(self, record: Record) -> None:
         """Start the wait loop of an accepted job."""

@@ -13,11 +13,11 @@ from botocore.exceptions import ClientError
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.messages import SubmitMessage
 from posedrop.aws.record import JobStatus, Record, Status
-from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict
+from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE
 from posedrop.contract.delivery_requests import CreditsRequest, RescueRequest
-from posedrop.contract.errors import PosedropError
+from posedrop.contract.errors import Conflict, SweepIncomplete
 from posedrop.contract.job import is_waiting_id
-from posedrop.contract.naming import execution_arn, execution_name
+from posedrop.contract.naming import execution_arn
 from posedrop.sweep.waiting_uploads import WaitingSweep
 
 if TYPE_CHECKING:
@@ -47,10 +47,6 @@ class Ages:
         """Return the age for a job's status. An ended job counts as stuck while it is not notified."""
         named: float = getattr(self, "ended" if status in (Status.SUCCEEDED, Status.FAILED) else status.lower())
         return named
-
-
-class SweepIncomplete(PosedropError):
-    """Some records could not be resumed. The others were."""
 
 
 class Sweep:
@@ -133,7 +129,7 @@ class Sweep:
         if record.updated_at > now - ages.of(record.status):
             return []
         logger.append_keys(character=record.character, pose=record.pose)
-        logger.append_keys(attempt=record.attempt, execution=execution_name(record.job_id, record.attempt))
+        logger.append_keys(attempt=record.attempt, execution=record.execution_name)
         try:
             done = self._resume_record(record)
         finally:
@@ -165,7 +161,7 @@ class Sweep:
 
     def _check_execution(self, record: Record) -> bool:
         """Resume a job without an execution. Report an execution that ended without notifying."""
-        name = execution_name(record.job_id, record.attempt)
+        name = record.execution_name
         if name in self._running_executions():
             return False
         try:

@@ -11,15 +11,15 @@ from posedrop.aws.ledger import Ledger
 from posedrop.aws.messages import PoseMessage
 from posedrop.aws.notifier import incomplete
 from posedrop.aws.record import WaitingRecord
-from posedrop.aws.record_table import Conflict
+from posedrop.contract.errors import Conflict
+from posedrop.contract.times import DAY, HOUR
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 logger = Logger(child=True)
 
-HOUR = 3600.0
-LONGEST_BETWEEN = 30 * 24 * HOUR
+LONGEST_BETWEEN = 30 * DAY
 """The longest time between two checks of incomplete uploads, in seconds."""
 
 
