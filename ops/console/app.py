@@ -31,6 +31,7 @@ from ops.console.pictures import SIZES, NoPicture, Pictures, file_name
 from ops.console.requests import in_thread, number_of
 from ops.console.sheet import ROWS, sheet
 from ops.console.staging import Lost
+from ops.console.steps import step_of
 from ops.errors import AWS_ERRORS, NotFound, OpsError, Refused, sentence
 from ops.inspect.records import Wanted
 from ops.inspect.timeline import timeline
@@ -173,7 +174,7 @@ class Console:
                 "explanation": {
                     "reason": str(explanation.reason),
                     "sentence": explanation.sentence,
-                    "step": explanation.next_step,
+                    "step": step_of(found.record, explanation),
                 },
             }
         )

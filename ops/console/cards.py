@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ops.console.steps import step_of
 from ops.formatting import span
 from ops.inspect.explain_record import explain_record
 from ops.inspect.explanation import Reason
@@ -109,7 +110,7 @@ def card(record: Record, situation: Situation, send_at: float | None = None) -> 
     }
     found["version"] = _digest({**found, "eta": _step(send_at)})
     found["sentence"] = why.sentence if why else None
-    found["step"] = why.next_step if why else None
+    found["step"] = step_of(record, why) if why else None
     return found
 
 

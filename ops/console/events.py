@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import anyio
 
 KEPT = 4000
-"""Events for pages that come back."""
+"""Events for pages, also for those that reconnect."""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def test_more_seeds_are_asked_about_before_they_are_paid(console: Console, studi
     question.get_by_role("radio", name="1").check()
     question.get_by_label("Seed").fill("17")
     question.get_by_role("button", name="Make 1 for $0.029").click()
-    expect(page.locator(".toast")).to_contain_text("astrid / portrait-17 is on its way")
+    expect(page.locator(".toast")).to_contain_text("astrid / portrait-17 is queued")
     expect(page.locator(".tray h2")).to_contain_text("Uploaded:")
     console.handle()
     assert console.pipeline.provider.posts[-1]["seed"] == 17
@@ -272,8 +272,8 @@ def test_jobs_are_selected_by_mouse_with_shift_and_all_that_failed_are_tried_aga
     bar.get_by_role("button", name="Select all").click()
     expect(bar.locator("strong")).to_have_text("5 jobs selected")
     bar.get_by_role("button", name="Retry 2").click()
-    page.get_by_role("button", name="Try again for $0.059").click()
-    expect(page.locator(".toast")).to_contain_text("2 jobs are tried again")
+    page.get_by_role("button", name="Retry for $0.059").click()
+    expect(page.locator(".toast")).to_contain_text("2 jobs are retried")
     assert len(console.pipeline.receive(console.pipeline.queue_url)) == 2
     page.keyboard.press("Escape")
     expect(bar).to_be_hidden()

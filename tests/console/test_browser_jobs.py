@@ -88,8 +88,8 @@ def test_a_failed_job_says_why_and_is_tried_again_once_the_price_is_agreed_to(
     assert not console.pipeline.receive(console.pipeline.queue_url)
 
     card.get_by_role("button", name="Retry").click()
-    page.get_by_role("button", name="Try again for $0.029").click()
-    expect(page.locator(".toast")).to_contain_text("is tried again")
+    page.get_by_role("button", name="Retry for $0.029").click()
+    expect(page.locator(".toast")).to_contain_text("is retried")
     console.handle()
     expect(card).not_to_have_attribute("data-state", "failed")
 

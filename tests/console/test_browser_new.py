@@ -379,7 +379,7 @@ def test_an_upload_that_stopped_goes_on_where_it_stopped(console: Console, visit
     page.get_by_role("button", name="Send 3 jobs").click()
     expect(page.locator(".tray h2")).to_contain_text("Not all was uploaded")
     expect(page.locator('.card[data-state="sending"] .state').first).to_have_text("Not uploaded")
-    page.locator(".tray").get_by_role("button", name="Go on").click()
+    page.locator(".tray").get_by_role("button", name="Resume").click()
     expect(page.locator(".tray h2")).to_have_text("Uploaded: 4 of 4 files")
     console.handle()
     expect(page.locator('.card[data-state="running"]')).to_have_count(3)

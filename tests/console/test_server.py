@@ -1,9 +1,12 @@
 """What the console answers, over a real connection."""
 
+import hashlib
 import io
 import json
 import os
+import random
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -474,6 +477,32 @@ def test_a_file_that_is_too_large_is_refused_without_being_sent(console: Console
     found = console.post("/api/plan", {**console.drop(FACE, pose("sit")), "poses": [{"file": "walk.png"}]})
     assert "more than 104857600 bytes" in found["refused"][0]["why"]
     assert "104857600" in console.post("/api/files", bytes(100 * 2**20 + 1), status=413)["error"]
+
+
+def test_a_file_whose_size_is_not_known_is_refused(console: Console) -> None:
+    chunked = console.request("POST", "/api/files", FACE[1], chunked=True)
+    assert chunked.status == 411
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 3 * 2**20 + 7])
+def test_a_file_of_any_size_is_known_by_its_content(console: Console, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    kept = console.post("/api/files", data)
+    assert kept == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": size}
+    staged = console.server.console.acting.staging.get([kept["sha256"]])[kept["sha256"]]  # type: ignore[union-attr]
+    assert staged.read() == data
+    assert staged.md5 == hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def test_a_response_is_sent_at_once(console: Console) -> None:
+    """Without TCP_NODELAY the body of each response waits 40 ms for the acknowledgement of its headers."""
+    with socket.create_connection(("127.0.0.1", int(console.base.rpartition(":")[2]))):
+        connections = until(lambda: list(console.server.server_state.connections))  # type: ignore[union-attr]
+        (option,) = {
+            connection.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for connection in connections
+        }
+    assert option
 
 
 def test_what_is_kept_is_bounded_on_disk() -> None:

@@ -39,7 +39,7 @@ def health(found: Health) -> list[Part]:
         ("Dead letters", Text(dead, "red" if found.dead_letters or found.undelivered_events else "")),
         (
             "Limit",
-            f"{rate.requests_per_minute:g} {rate.counting} a minute; {rate.taken} taken of the coming minute, {free}",
+            f"{rate.requests_per_minute:g} {rate.counting} a minute; {rate.taken} reserved of the next minute, {free}",
         ),
         ("Submitting", _pause(found)),
         ("Alarms", _alarms(found)),
@@ -52,7 +52,7 @@ def health(found: Health) -> list[Part]:
         failures = ", ".join(f"{count:,} {name}" for name, count in jobs.failures.items())
         facts.insert(1, ("Failed", text(failures)))
     if jobs.refused:
-        alone = "tried again later, behind the others, which continue"
+        alone = "deferred, and retried behind the others, which continue"
         facts.insert(1, ("Refused", Text(f"{many(jobs.refused, 'queued job')}: {alone}", "yellow")))
     if jobs.not_notified:
         facts.insert(1, ("Being notified", f"{many(jobs.not_notified, 'job')} ended, not notified yet"))

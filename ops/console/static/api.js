@@ -75,7 +75,7 @@ export const jobPath = (id) => `/api/jobs/${id.split("/").map(encodeURIComponent
 
 /** Where a picture of a job is. What waits may still get other files: its address changes with the card. */
 export function picture(card, what, { n = 1, size = "thumb", download = false } = {}) {
-  if (card.local) return `${card.local[what] ?? ""}${size === "large" ? "?size=large" : ""}`; // it is on its way
+  if (card.local) return `${card.local[what] ?? ""}${size === "large" ? "?size=large" : ""}`; // not uploaded yet
   const query = new URLSearchParams({ what, size });
   if (what === "output") query.set("n", n);
   if (card.state === "waiting") query.set("v", card.version);

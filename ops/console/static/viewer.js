@@ -191,7 +191,7 @@ function show(card) {
   keepFocus();
 }
 
-/** What was pressed may be gone: the keys go on working all the same. */
+/** Keep the focus in the dialog: the button that was pressed may be gone. */
 function keepFocus() {
   if (!ui.dialog.contains(document.activeElement)) ui.zoom.focus();
 }
