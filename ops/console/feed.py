@@ -16,7 +16,10 @@ from ops.console.known import Known, TableReader, differences
 from ops.errors import AWS_ERRORS, OpsError, sentence
 from ops.inspect.records import Page, Wanted
 from ops.stack import Stack
+from posedrop.aws.record import Record
 
+INDEX_PAGE = 200
+"""Records that are read from an index at a time."""
 READ_SECONDS = 1.0
 """From the beginning of a reading of what changed to that of the next, while a page is open."""
 REST_SECONDS = 0.2
@@ -69,6 +72,18 @@ class Feed:
     async def page(self, wanted: Wanted, limit: int, cursor: str | None) -> Page:
         """One page of all records that there are. Raises ValueError if the cursor is none; errors of AWS pass."""
         return await to_thread.run_sync(self._reader.page, wanted, limit, cursor)
+
+    async def newest(self, wanted: Wanted, most: int) -> list[Record]:
+        """The newest of all records that are wanted, at most so many. Errors of AWS pass."""
+        found: list[Record] = []
+        cursor: str | None = None
+        while len(found) < most:
+            page = await self.page(wanted, INDEX_PAGE, cursor)
+            found += page.records
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return found[:most]
 
     def expect(self, job_ids: Iterable[str]) -> None:
         """Read these jobs by their ids for a while: they were uploaded."""

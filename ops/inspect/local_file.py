@@ -30,7 +30,7 @@ class LocalFile:
 
         Reads the file again at the first use. Few files need it: only those whose key is in the bucket already.
         """
-        with self.open() as file:
+        with self.path.open("rb") as file:
             return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
     def read(self, limit: int = UPLOAD_LIMIT) -> bytes:

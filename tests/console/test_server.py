@@ -388,7 +388,20 @@ def test_a_contact_sheet_says_whose_it_is_and_what_it_leaves_out(
     for rows in (40, 3):
         monkeypatch.setattr("ops.console.sheet.ROWS", rows)
         sheet(pictures.Pictures(console.stack), records, "hero-1")
-    assert titles == ["hero-1", "hero-1: the first 3 of 5 pictures"]
+    assert titles == ["hero-1", "hero-1: pictures 1 to 3 of 5"]
+
+
+def test_many_pictures_stand_in_a_grid_that_a_screen_shows(console: Console) -> None:
+    console.seed(80, states=("done",), characters=1)
+    assert console.get("/api/sheet/hero-1.json") == {"pictures": 80}
+    shapes = []
+    for page in (1, 2, 3):
+        answer = console.request("GET", f"/api/sheet/hero-1.png?page={page}")
+        with Image.open(io.BytesIO(answer.data)) as drawn:
+            shapes.append(drawn.width / drawn.height)
+    assert all(1.2 < shape < 2.2 for shape in shapes)
+    assert "no pictures" in console.get("/api/sheet/hero-1.png?page=4", status=404)["error"]
+    assert console.get("/api/sheet/hero-1.png?page=0", status=400)["error"] == "page is a number from 1 to 1000"
 
 
 # ---- dropping --------------------------------------------------------------------------------------------------------

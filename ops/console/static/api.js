@@ -84,4 +84,5 @@ export function picture(card, what, { n = 1, size = "thumb", download = false } 
   return `/api/pictures/${card.job_id.split("/").map(encodeURIComponent).join("/")}?${query}`;
 }
 
-export const sheet = (character) => `/api/sheet/${character.split("/").map(encodeURIComponent).join("/")}.png`;
+/** Where a character's contact sheet is, without its ending. */
+export const sheet = (character) => `/api/sheet/${character.split("/").map(encodeURIComponent).join("/")}`;

@@ -10,6 +10,7 @@ import { Gallery } from "./gallery.js";
 import * as summary from "./summary.js";
 import { notice, announce, toast } from "./notices.js";
 import * as selection from "./selection.js";
+import { pageSize } from "./sheets.js";
 import * as tray from "./tray.js";
 import * as viewer from "./viewer.js";
 import { count, dateAndTime, hourAndMinute, many, naming } from "./words.js";
@@ -502,6 +503,7 @@ async function loadStack() {
     $("stack").textContent = `${stack.stack} · ${stack.local ? "local" : stack.region}`;
     document.title = `${stack.stack} · posedrop`;
     naming(stack.command);
+    pageSize(stack.sheet_pictures);
     composer.build(stack, { characters: () => characters, sent, unsent, uploaded });
     const edit = (ids) => composer.edit(ids);
     viewer.build({ cards: (id) => cards.get(id), find, order, variants, edit });
