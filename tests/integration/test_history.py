@@ -64,7 +64,7 @@ def submit(pipeline: Pipeline) -> str:
 
 
 def go_on(pipeline: Pipeline, job_id: str, seconds: float = 15.0) -> bool:
-    """Let the job's own message come back."""
+    """Let the job's own message be redelivered."""
     pipeline.clock.now += seconds
     return pipeline.dispatch_one(job_id)
 
