@@ -143,7 +143,7 @@ def _step(send_at: float | None) -> int | None:
 def _headline(record: Record, situation: Situation, send_at: float | None) -> str:
     match state(record):
         case "waiting":
-            return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "held up"
+            return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "deferred"
         case "queued":
             deferred = record.deferred_until is not None and record.deferred_until > situation.now
             if deferred and record.reason_code in _DEFERRALS and not situation.gate.breaker.is_open:

@@ -17,6 +17,7 @@ FAILED: dict[Reason, str] = {
     Reason.INTERNAL: "Retry begins a new attempt.",
 }
 """The next step for a failed job, which has the buttons Retry and Edit and send again."""
+INCOMPLETE = (Reason.MISSING_FACE, Reason.MISSING_POSE, Reason.NO_PROMPT)
 FIX_FIRST = "Nothing was sent. Fix the cause, then Retry reads the folder again."
 
 
@@ -24,6 +25,8 @@ def step_of(record: Record, explanation: Explanation) -> str:
     """Return the next step for a job, without a command where the page has a button."""
     if explanation.reason is Reason.RUNNING:
         return "Nothing: the job continues by itself."
+    if explanation.reason in INCOMPLETE:
+        return f"{explanation.next_step} Or add it here with Edit and send again."
     if record.status is not Status.FAILED:
         return explanation.next_step
     if explanation.reason is Reason.INTERNAL and record.failed_unsent:

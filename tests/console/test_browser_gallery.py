@@ -164,9 +164,7 @@ def test_on_a_telephone_they_are_swiped_and_each_is_large(console: Console, stud
     page.get_by_role("button", name="Face", exact=True).click()
     until(lambda: face.evaluate(IN_SIGHT))
     page.get_by_role("region", name="Side by side").focus()
-    for _ in range(20):
-        page.keyboard.press("ArrowRight")
-    until(lambda: output.evaluate(IN_SIGHT))
+    until(lambda: page.keyboard.press("ArrowRight") or output.evaluate(IN_SIGHT))
     expect(page.locator(".facts h2")).to_have_text("portrait")  # the keys scrolled, and went to no other job
     assert not axe(page)
 

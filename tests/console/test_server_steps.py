@@ -38,6 +38,14 @@ def test_a_failed_job_names_its_button_on_the_page_and_the_command_elsewhere(sta
     assert stack.command("retry") in explain_record(record, situation).next_step
 
 
+@pytest.mark.parametrize("missing", ["face", "pose", "prompt"])
+def test_what_is_missing_can_be_added_on_the_page(stack: Stack, missing: str) -> None:
+    waiting = Record("waiting/hero/walk", Status.WAITING, "hero", "walk", "uploads", missing=[missing])
+    shown = card(waiting, Situation.of(stack))
+    assert shown["step"].startswith("Upload ")
+    assert shown["step"].endswith("Or add it here with Edit and send again.")
+
+
 def test_a_cancelled_job_and_one_that_was_never_sent_name_it_too(stack: Stack) -> None:
     situation = Situation.of(stack)
     cancelled = replace(FAILED, error={"type": "InternalError", "message": "cancelled"}, cancelled=True)
