@@ -18,10 +18,10 @@ from ops.errors import NotFound, OpsError, UnclearTarget
 from ops.formatting import command
 from posedrop.aws.items import Items
 from posedrop.aws.ledger import Ledger
-from posedrop.aws.record import Record
+from posedrop.aws.record import AnyRecord, Record
 from posedrop.aws.record_reader import RecordReader
 from posedrop.aws.upload_bucket import UploadBucket
-from posedrop.contract.job import JOB_ID, waiting_id
+from posedrop.contract.job import JOB_ID, is_waiting_id
 from posedrop.contract.naming import execution_arn, execution_name
 from posedrop.contract.upload_layout import UploadLayout
 from posedrop.gate.budget import Budget
@@ -193,10 +193,11 @@ class Stack:
         """Return the upload bucket."""
         return UploadBucket(self.client("s3"), self.output("UploadBucketName"), self.layout)
 
-    def record(self, job_id: str) -> Record | None:
+    def record(self, job_id: str) -> AnyRecord | None:
         """Return the record of a job or of waiting uploads; None if there is none with this id."""
-        known = JOB_ID.fullmatch(job_id) or job_id.startswith(waiting_id("", "")[:-1])
-        return self.ledger.get(job_id) if known else None
+        if is_waiting_id(job_id):
+            return self.ledger.get_waiting(job_id)
+        return self.ledger.get(job_id) if JOB_ID.fullmatch(job_id) else None
 
     def latency(self) -> Latency:
         """Return how long the last jobs took."""

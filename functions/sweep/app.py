@@ -13,6 +13,7 @@ from posedrop.aws.channels import Channels
 from posedrop.aws.ledger import Ledger
 from posedrop.settings import SweepSettings, from_environment
 from posedrop.sweep.sweeper import Ages, Sweep
+from posedrop.sweep.waiting_uploads import WaitingSweep
 
 logger = Logger()
 
@@ -42,17 +43,17 @@ def dynamodb() -> Any:
 def sweep() -> Sweep:
     """Return the sweep of this process."""
     found = settings()
+    ledger, sqs = Ledger(dynamodb(), found.jobs_table, found.record_retention_days), boto3.client("sqs")
+    channels = Channels.of(found, boto3.client)
     return Sweep(
-        ledger=Ledger(dynamodb(), found.jobs_table, found.record_retention_days),
-        sqs=boto3.client("sqs"),
+        ledger=ledger,
+        sqs=sqs,
         # Adaptive: with very many records, the sweep slows down to the quotas of Step Functions.
         sfn=boto3.client("stepfunctions", config=Config(retries={"mode": "adaptive", "total_max_attempts": 5})),
-        channels=Channels.of(found, boto3.client),
+        waiting=WaitingSweep(ledger, sqs, found.upload_queue_url, channels, found.waiting_alert_hours, time.time),
         invoker=boto3.client("lambda"),
-        upload_queue_url=found.upload_queue_url,
         submit_queue_url=found.submit_queue_url,
         state_machine_arn=found.state_machine_arn,
         deliver_function=found.deliver_function,
-        alert_hours=found.waiting_alert_hours,
         clock=time.time,
     )

@@ -1,6 +1,6 @@
 """Cancel jobs that were not sent: choose them, and wait for the outcome. `intake` ends and notifies them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from ops.inspect.records import Records
 from ops.inspect.suggestions import no_job
 from ops.stack import Stack
 from posedrop.aws.messages import CancelMessage
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status, only_jobs
 from posedrop.aws.record_reader import BATCH
 from posedrop.intake.cancellation import cancelled_upload_id
 
@@ -68,7 +68,7 @@ def choose(stack: Stack, job_ids: Sequence[str] = (), character: str = "", statu
     return _chosen(records.unsent(character, statuses or (Status.QUEUED, Status.WAITING)))
 
 
-def _named(stack: Stack, records: Records, job_ids: Sequence[str]) -> Iterable[Record]:
+def _named(stack: Stack, records: Records, job_ids: Sequence[str]) -> Iterable[AnyRecord]:
     found = records.get(dict.fromkeys(job_ids))
     for job_id in job_ids:
         if job_id not in found:
@@ -79,13 +79,13 @@ def _named(stack: Stack, records: Records, job_ids: Sequence[str]) -> Iterable[R
     return found.values()
 
 
-def _why(record: Record) -> str:
+def _why(record: AnyRecord) -> str:
     if record.status is Status.QUEUED:
         return "it was sent, and it is not known yet whether it is billed"
     return f"it is not waiting any more, it is {record.status}"
 
 
-def _chosen(records: Iterable[Record]) -> Chosen:
+def _chosen(records: Iterable[AnyRecord]) -> Chosen:
     found = Chosen()
     for record in records:
         if not record.can_be_cancelled:
@@ -125,8 +125,12 @@ def outcome(stack: Stack, chosen: Chosen, timeout: float) -> Outcome:
         for first in range(0, len(open_), BATCH):
             ids = open_[first : first + BATCH]
             found = records.get({*ids, *(chosen.uploads[job_id] for job_id in ids if job_id in chosen.uploads)})
+            jobs = {record.job_id: record for record in only_jobs(found.values())}
             for job_id in ids:
-                became = _became(job_id, chosen, found)
+                if job_id in chosen.uploads:
+                    became = _uploads_became(job_id, chosen.uploads[job_id], found)
+                else:
+                    became = _job_became(jobs.get(job_id), chosen.attempts[job_id])
                 if became is None:
                     still.append(job_id)
                 elif became == CANCELLED:
@@ -140,15 +144,17 @@ def outcome(stack: Stack, chosen: Chosen, timeout: float) -> Outcome:
         pause = min(pause * 1.3, LONGEST_PAUSE)
 
 
-def _became(job_id: str, chosen: Chosen, found: Mapping[str, Record]) -> str | None:
+def _uploads_became(waiting_id: str, cancelled_id: str, found: Container[str]) -> str | None:
+    """Return CANCELLED, or GONE for uploads that are left alone; None if that is not known yet."""
+    if cancelled_id in found:
+        return CANCELLED
+    return None if waiting_id in found else GONE
+
+
+def _job_became(record: Record | None, attempt: int) -> str | None:
     """Return CANCELLED, or the status of a job that is left alone; None if that is not known yet."""
-    record = found.get(job_id)
-    if job_id in chosen.uploads:
-        if chosen.uploads[job_id] in found:
-            return CANCELLED
-        return None if record else GONE
     if record is None:
         return GONE
-    if record.attempt == chosen.attempts[job_id] and record.can_be_cancelled:
+    if record.attempt == attempt and record.can_be_cancelled:
         return None
     return CANCELLED if record.cancelled else str(record.status)

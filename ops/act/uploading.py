@@ -77,7 +77,7 @@ def follow(
         try:
             situation = Situation.of(stack)
             open_ = [job_id for job_id in attempts if job_id not in found or not found[job_id].ended]
-            records = Records(stack).get(open_)
+            records = Records(stack).jobs(open_)
         except AWS_ERRORS as exc:
             if not found or not passes(exc):
                 raise

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import click
 
 from ops.act import actions
 from ops.cli.options import Duration, since_option
 from ops.cli.screen import Part
-from ops.cli.shell import Shell, common, pass_shell
+from ops.cli.shell import Shell, common, pass_shell, with_texts
 from ops.cli.views import job
 from ops.cli.views import status as stack_status
 from ops.cli.views.jobs import jobs as job_list
@@ -22,7 +23,7 @@ from ops.inspect.reconcile import adopt, reconcile
 from ops.inspect.records import ALWAYS, NEVER, WINDOW, Records, Wanted
 from ops.inspect.suggestions import Words
 from ops.inspect.timeline import timeline
-from posedrop.aws.record import Status
+from posedrop.aws.record import AnyRecord, Record, Status, WaitingRecord
 
 
 @click.command()
@@ -98,7 +99,7 @@ def jobs(
         found = Records(shell.stack).page(wanted(now), limit, cursor)
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="--page") from exc
-    shell.show(found, lambda: job_list(found, now))
+    shell.show({**vars(found), "records": [_whole(each) for each in found.records]}, lambda: job_list(found, now))
     if found.cursor and not shell.json:
         shell.say(f"There are more: --page {found.cursor}", "dim")
     if found.back_to:
@@ -129,7 +130,14 @@ def show(shell: Shell, job_id: str, notification: bool) -> None:
     Shows its times, request, parameters, images, cost and execution.
     """
     found = timeline(shell.stack, job_id)
-    shell.show(found, lambda: job.timeline(found, with_notification=notification))
+    whole = {**vars(found), "record": _whole(found.record)}
+    shell.show(whole, lambda: job.timeline(found, with_notification=notification))
+
+
+def _whole(record: AnyRecord) -> dict[str, Any]:
+    """Return a record for JSON with the attributes of both kinds, so that all records have the same ones."""
+    blank = vars(Record("", Status.QUEUED, "", "")) | vars(WaitingRecord("", Status.WAITING, "", ""))
+    return with_texts([*(blank | vars(record)).items()])
 
 
 @click.command("costs")

@@ -132,14 +132,14 @@ def common(function: F) -> F:
     return function
 
 
-def _with_texts(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+def with_texts(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a dataclass as an object of JSON, a record's times as RFC 3339."""
     return {name: rfc3339(value) if name in TIMES and isinstance(value, float) else value for name, value in fields}
 
 
 def _plain(data: Any) -> Any:
     if is_dataclass(data) and not isinstance(data, type):
-        return asdict(data, dict_factory=_with_texts)
+        return asdict(data, dict_factory=with_texts)
     if isinstance(data, list):
         return [_plain(item) for item in data]
     if isinstance(data, dict):

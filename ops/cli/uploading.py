@@ -227,7 +227,7 @@ def _finish(
         if timeout:
             watch_jobs(shell, dict.fromkeys(job_ids, 1), job_ids, timeout, records)
         else:
-            records |= Records(stack).get(job_ids)
+            records |= Records(stack).jobs(job_ids)
     finally:
         # An interrupted upload gets its report too.
         images = {job_id: images_of(stack, record, output) for job_id, record in records.items() if record.outputs}

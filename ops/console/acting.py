@@ -25,7 +25,7 @@ from ops.inspect.drops import Drop, accepted, plan_drops, total
 from ops.inspect.folders import arrange
 from ops.inspect.plan import Plan
 from ops.stack import Stack
-from posedrop.aws.record import Record
+from posedrop.aws.record import AnyRecord
 
 MOST_PATHS = 20_000
 MOST_JOBS = 1000
@@ -236,7 +236,7 @@ class Acting:
             names.setdefault(record.character, set()).add(record.pose)
         return JSONResponse(await in_thread(sending.edit, self._stack, self.staging, records, names))
 
-    async def _record(self, job_id: str) -> Record:
+    async def _record(self, job_id: str) -> AnyRecord:
         record = (await self._feed.known()).records.get(job_id) or await in_thread(self._stack.record, job_id)
         if record is None:
             raise NotFound(f"there is no job {job_id}")

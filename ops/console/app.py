@@ -36,7 +36,7 @@ from ops.errors import AWS_ERRORS, NotFound, OpsError, Refused, sentence
 from ops.inspect.records import Wanted
 from ops.inspect.timeline import timeline
 from ops.stack import Stack
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.parameters import schema
 
@@ -172,7 +172,7 @@ class Console:
             {
                 "card": known.card(found.record),
                 "events": [{"at": each.at, "what": each.what, "detail": each.detail} for each in found.events],
-                "parameters": found.record.parameters,
+                "parameters": {} if found.record.status is Status.WAITING else found.record.parameters,
                 "explanation": {
                     "reason": str(explanation.reason),
                     "sentence": explanation.sentence,
@@ -206,7 +206,8 @@ class Console:
             raise NotFound(f"attempt {query['attempt']} of {record.job_id} is not the last one")
         source = await self._decode(self.pictures.source, record, what, number)
         picture = await self._decode(self.pictures.get, source, size)
-        headers = {"Cache-Control": IMMUTABLE if record.inputs and query.get("attempt") else "private, no-cache"}
+        kept = record.status is not Status.WAITING and record.inputs and query.get("attempt")
+        headers = {"Cache-Control": IMMUTABLE if kept else "private, no-cache"}
         if query.get("download"):
             name = file_name(record, what, number, picture)
             headers["Content-Disposition"] = f'attachment; filename="{name}"'
@@ -229,10 +230,10 @@ class Console:
     async def _results(self, character: str) -> list[Record]:
         known = await self.feed.known()
         if known.cut:
-            return await self.feed.newest(Wanted(character, [Status.SUCCEEDED]), MOST)
+            return results(await self.feed.newest(Wanted(character, [Status.SUCCEEDED]), MOST), character)
         return results(known.records.values(), character)
 
-    async def _record(self, job_id: str) -> Record:
+    async def _record(self, job_id: str) -> AnyRecord:
         record = (await self.feed.known()).records.get(job_id) or await in_thread(self.stack.record, job_id)
         if record is None:
             raise NotFound(f"there is no job {job_id}")

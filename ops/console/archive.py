@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from botocore.exceptions import ClientError
 
 from ops.stack import Stack
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status
 from posedrop.aws.stored_uploads import GONE
 from posedrop.contract.upload_layout import slug
 
@@ -45,7 +45,7 @@ class _Pipe:
         return taken
 
 
-def archive(stack: Stack, records: Iterable[Record]) -> Iterator[bytes]:
+def archive(stack: Stack, records: Iterable[AnyRecord]) -> Iterator[bytes]:
     """Yield a ZIP of the images that some jobs have made, in folders by character, with a list of the jobs.
 
     What cannot be read is named in `missing.txt`. Errors of AWS other than that pass as botocore's.

@@ -16,6 +16,7 @@ from ops.errors import Refused
 from ops.inspect.costs import sum_costs
 from ops.inspect.health import problems
 from ops.stack import Stack
+from posedrop.aws.record import only_jobs
 
 GROUPS = ("character", "month")
 ACTIONS = {"redrive": redrive_letters, "discard": discard_letters}
@@ -83,7 +84,7 @@ class Attending:
         """What the jobs that are known cost, by character and by month, the dearest and the newest first."""
         known = await self._feed.known()
         records = list(known.records.values())
-        found: dict[str, Any] = {name: sum_costs(records, name, 0.0) for name in GROUPS}
+        found: dict[str, Any] = {name: sum_costs(only_jobs(records), name, 0.0) for name in GROUPS}
         groups = {name: [asdict(group) for group in each.groups] for name, each in found.items()}
         groups["character"].sort(key=lambda group: -(group["known_usd"] + group["estimated_usd"]))
         groups["month"].reverse()

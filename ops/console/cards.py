@@ -10,14 +10,14 @@ from typing import Any
 from ops.console.steps import step_of
 from ops.formatting import span
 from ops.inspect.explain_record import explain_record
-from ops.inspect.explanation import Reason
+from ops.inspect.explanation import Explanation, Reason
 from ops.inspect.records import ALWAYS, Wanted, is_refused, newest
 from ops.inspect.situation import Situation
 from ops.inspect.timeline import seconds_to_result
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status, WaitingRecord
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import epoch, rfc3339
-from posedrop.segmind.requests import RequestStatus
+from posedrop.segmind.requests import RequestStatus, cost_of
 
 STATES = ("waiting", "queued", "submitting", "running", "delivering", "done", "failed")
 _STATUSES = {
@@ -54,8 +54,8 @@ _DEFERRALS: dict[str | None, str] = {
 # ---- one card --------------------------------------------------------------------------------------------------------
 
 
-def state(record: Record) -> str:
-    """Where a job stands, one of STATES. One that succeeded is delivering until it is notified."""
+def state(record: AnyRecord) -> str:
+    """Where a record stands, one of STATES. A job that succeeded is delivering until it is notified."""
     match record.status:
         case Status.SUBMITTED:
             return "running"
@@ -65,23 +65,17 @@ def state(record: Record) -> str:
             return status.lower()
 
 
-def can_retry(record: Record) -> bool:
+def can_retry(record: AnyRecord) -> bool:
     """Whether a new attempt may be asked for. One that would be in vain is refused with the reason."""
     return record.status is Status.FAILED
 
 
-def card(record: Record, situation: Situation, send_at: float | None = None) -> dict[str, Any]:
+def card(record: AnyRecord, situation: Situation, send_at: float | None = None) -> dict[str, Any]:
     """All that a card shows; `send_at` is when a queued job is sent (seconds since the epoch), as far as that is known.
 
     What moves all of them at once, how long jobs take and a pause, is in the summary and not here.
     """
-    # The sentence on a queued job is read where it is shown alone: each time it would ask for its place.
-    silent = record.status is Status.SUCCEEDED or (record.status is Status.QUEUED and not is_refused(record))
-    why = None if silent else explain_record(record, replace(situation, subject="It"))
-    queued = record.status is Status.QUEUED
-    if why and (why.reason is Reason.RUNNING or (queued and why.reason is not Reason.REFUSED)):
-        why = None
-    first = record.outputs[0] if record.outputs else {}
+    why = _explained(record, situation)
     found: dict[str, Any] = {
         "job_id": record.job_id,
         "attempt": record.attempt,
@@ -89,12 +83,49 @@ def card(record: Record, situation: Situation, send_at: float | None = None) -> 
         "pose": record.pose,
         "state": state(record),
         "headline": _headline(record, situation, send_at),
-        "missing": record.missing,
         "created_at": _text_of(record.created_at),
         "updated_at": _text_of(record.updated_at),
+        "eta": _text_of(send_at),
+        "can_retry": can_retry(record),
+        **(_of_waiting(record) if record.status is Status.WAITING else _of_job(record)),
+    }
+    found["version"] = _digest({**found, "eta": _step(send_at)})
+    found["sentence"] = why.sentence if why else None
+    found["step"] = step_of(record, why) if why else None
+    return found
+
+
+def _explained(record: AnyRecord, situation: Situation) -> Explanation | None:
+    """Why a job waits or failed; None where the card says enough."""
+    # The sentence on a queued job is read where it is shown alone: each time it would ask for its place.
+    if record.status is Status.SUCCEEDED or (record.status is Status.QUEUED and not is_refused(record)):
+        return None
+    why = explain_record(record, replace(situation, subject="It"))
+    if why.reason is Reason.RUNNING or (record.status is Status.QUEUED and why.reason is not Reason.REFUSED):
+        return None
+    return why
+
+
+def _of_waiting(waiting: WaitingRecord) -> dict[str, Any]:
+    """What only waiting uploads have on a card, and for the rest what a job has that does not know it yet."""
+    unknown = ("submitted_at", "completed_at", "width", "height", "prompt", "seed", "seconds", "error", "metrics")
+    return {
+        **dict.fromkeys(unknown),
+        "missing": waiting.missing,
+        "outputs": 0,
+        "prepared": {},
+        "stack": f"{waiting.character}/{waiting.pose}",
+        "cost_usd": cost_of(()),
+    }
+
+
+def _of_job(record: Record) -> dict[str, Any]:
+    """What only a job has on a card."""
+    first = record.outputs[0] if record.outputs else {}
+    return {
+        "missing": [],
         "submitted_at": _text_of(record.submitted_at),
         "completed_at": _text_of(record.completed_at),
-        "eta": _text_of(send_at),
         "outputs": len(record.outputs),
         "width": first.get("width"),
         "height": first.get("height"),
@@ -106,12 +137,7 @@ def card(record: Record, situation: Situation, send_at: float | None = None) -> 
         "error": {name: record.error.get(name) for name in ("type", "message")} if record.error else None,
         "metrics": record.metrics or None,
         "cost_usd": record.cost_usd,
-        "can_retry": can_retry(record),
     }
-    found["version"] = _digest({**found, "eta": _step(send_at)})
-    found["sentence"] = why.sentence if why else None
-    found["step"] = step_of(record, why) if why else None
-    return found
 
 
 def prepared(record: Record) -> dict[str, list[str]]:
@@ -131,7 +157,7 @@ def _text_of(time: float | None) -> str | None:
     return rfc3339(time) if time else None
 
 
-def aspect(record: Record, situation: Situation, send_at: float | None = None) -> tuple[str, int | None]:
+def aspect(record: AnyRecord, situation: Situation, send_at: float | None = None) -> tuple[str, int | None]:
     """What of a card may change by itself: where it differs, the card is another one."""
     return _headline(record, situation, send_at), _step(send_at)
 
@@ -140,10 +166,10 @@ def _step(send_at: float | None) -> int | None:
     return int(send_at // ETA_STEP) if send_at else None
 
 
-def _headline(record: Record, situation: Situation, send_at: float | None) -> str:
+def _headline(record: AnyRecord, situation: Situation, send_at: float | None) -> str:
+    if record.status is Status.WAITING:
+        return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "deferred"
     match state(record):
-        case "waiting":
-            return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "deferred"
         case "queued":
             deferred = record.deferred_until is not None and record.deferred_until > situation.now
             if deferred and record.reason_code in _DEFERRALS and not situation.gate.breaker.is_open:
@@ -190,7 +216,7 @@ class Filter:
         also = self.fits if self.states or self.text else None
         return Wanted(self.character, statuses, self.since, unfinished=unfinished, also=also)
 
-    def fits(self, record: Record) -> bool:
+    def fits(self, record: AnyRecord) -> bool:
         """Whether a job is asked for."""
         return (
             record.updated_at >= self.since
@@ -200,14 +226,16 @@ class Filter:
         )
 
 
-def _text(record: Record) -> str:
-    words = (record.job_id, record.character, record.pose, record.parameters.get("prompt", ""))
-    return "\n".join([*map(str, words), *map(str, (record.error or {}).values())]).casefold()
+def _text(record: AnyRecord) -> str:
+    words = [record.job_id, record.character, record.pose]
+    if record.status is not Status.WAITING:
+        words += [record.parameters.get("prompt", ""), *(record.error or {}).values()]
+    return "\n".join(map(str, words)).casefold()
 
 
 def page(
-    records: Iterable[Record], wanted: Filter, limit: int, cursor: str | None = None
-) -> tuple[list[Record], str | None, int]:
+    records: Iterable[AnyRecord], wanted: Filter, limit: int, cursor: str | None = None
+) -> tuple[list[AnyRecord], str | None, int]:
     """One page of the records that are asked for, the newest first, the next page's cursor, and how many fit in all.
 
     Raises ValueError if the cursor is none.
@@ -218,7 +246,7 @@ def page(
     return rest[:limit], cursor_after(rest[limit - 1]) if len(rest) > limit else None, len(fitting)
 
 
-def cursor_after(record: Record) -> str:
+def cursor_after(record: AnyRecord) -> str:
     """The cursor of the page that begins after a record."""
     return f"{rfc3339(record.updated_at)}/{record.job_id}"
 
@@ -231,7 +259,7 @@ def parse_cursor(cursor: str) -> tuple[float, str]:
     return epoch(updated_at), job_id
 
 
-def characters(records: Iterable[Record]) -> list[dict[str, Any]]:
+def characters(records: Iterable[AnyRecord]) -> list[dict[str, Any]]:
     """All characters by their names, and how many jobs each has."""
     counts = Counter(record.character for record in records)
     return [{"name": name, "jobs": counts[name]} for name in sorted(counts, key=str.casefold)]

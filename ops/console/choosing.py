@@ -23,7 +23,7 @@ from ops.errors import NotFound
 from ops.formatting import many
 from ops.inspect.records import Records
 from ops.stack import Stack
-from posedrop.aws.record import Record
+from posedrop.aws.record import AnyRecord, only_jobs
 
 MOST = 1000
 """Jobs of a selection."""
@@ -82,7 +82,7 @@ class Choosing:
             self._selections.popitem(last=False)
         return JSONResponse({"selection": selection})
 
-    async def _records(self, request: Request) -> Sequence[Record]:
+    async def _records(self, request: Request) -> Sequence[AnyRecord]:
         chosen = self._selections.get(request.path_params["selection"])
         if chosen is None:
             raise NotFound("this selection is not known any more: select the jobs again")
@@ -92,7 +92,7 @@ class Choosing:
     async def zip(self, request: Request) -> Response:
         """The results as a ZIP file, while it is made."""
         records = await self._records(request)
-        if not any(record.outputs for record in records):
+        if not any(record.outputs for record in only_jobs(records)):
             raise NotFound("none of these jobs has a result")
         headers = {"Content-Disposition": 'attachment; filename="posedrop.zip"'}
         return StreamingResponse(archive(self._stack, records), media_type="application/zip", headers=headers)

@@ -16,7 +16,7 @@ from ops.console.known import Known, TableReader, differences
 from ops.errors import AWS_ERRORS, OpsError, sentence
 from ops.inspect.records import Page, Wanted
 from ops.stack import Stack
-from posedrop.aws.record import Record
+from posedrop.aws.record import AnyRecord
 
 INDEX_PAGE = 200
 """Records that are read from an index at a time."""
@@ -73,9 +73,9 @@ class Feed:
         """One page of all records that there are. Raises ValueError if the cursor is none; errors of AWS pass."""
         return await to_thread.run_sync(self._reader.page, wanted, limit, cursor)
 
-    async def newest(self, wanted: Wanted, most: int) -> list[Record]:
+    async def newest(self, wanted: Wanted, most: int) -> list[AnyRecord]:
         """The newest of all records that are wanted, at most so many. Errors of AWS pass."""
-        found: list[Record] = []
+        found: list[AnyRecord] = []
         cursor: str | None = None
         while len(found) < most:
             page = await self.page(wanted, INDEX_PAGE, cursor)

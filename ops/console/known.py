@@ -18,7 +18,7 @@ from ops.inspect.records import ALWAYS, MOST_PLACES, QUEUED, SENT, WAITING, WIND
 from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.places import IN_LINE
-from posedrop.aws.record import Record
+from posedrop.aws.record import ENDED, AnyRecord, Status
 from posedrop.aws.record_reader import BATCH
 from posedrop.aws.record_table import PAID
 
@@ -39,7 +39,7 @@ class Known:
     """
 
     situation: Situation
-    records: Mapping[str, Record] = field(default_factory=dict)
+    records: Mapping[str, AnyRecord] = field(default_factory=dict)
     unfinished: Mapping[str, str] = field(default_factory=dict)
     send_times: Mapping[str, float] = field(default_factory=dict)
     aspects: Mapping[str, tuple[str, int | None]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Known:
     counted: Mapping[str, int] = field(default_factory=dict)
     forgotten: frozenset[str] = frozenset()
 
-    def card(self, record: Record) -> dict[str, Any]:
+    def card(self, record: AnyRecord) -> dict[str, Any]:
         """The card of a record."""
         return cards.card(record, self.situation, self.send_times.get(record.job_id))
 
@@ -124,7 +124,7 @@ class TableReader:
                     records[record.job_id] = record
         return self._known(records, unfinished, known.cut)
 
-    def _get(self, job_ids: Iterable[str]) -> dict[str, Record]:
+    def _get(self, job_ids: Iterable[str]) -> dict[str, AnyRecord]:
         """Read records by their ids, a few batches at a time: hundreds may be in flight."""
         ids = list(job_ids)
         batches = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
@@ -142,7 +142,7 @@ class TableReader:
 
     def _known(
         self,
-        records: Mapping[str, Record],
+        records: Mapping[str, AnyRecord],
         unfinished: Mapping[str, str],
         cut: bool,
         forgotten: frozenset[str] = frozenset(),
@@ -151,7 +151,7 @@ class TableReader:
         if situation.now >= self._queue_due:
             self._queue = depth(self._stack, self._stack.output("UploadQueueUrl"))
             self._queue_due = situation.now + QUEUE_SECONDS
-        moving = [record for record in records.values() if not record.ended]
+        moving = [record for record in records.values() if record.status not in ENDED]
         line = [place.removeprefix(f"{IN_LINE} ") for place in unfinished.values() if place.startswith(f"{IN_LINE} ")]
         times = send_times(moving, situation, line, whole=len(line) < MOST_PLACES)
         aspects = {record.job_id: cards.aspect(record, situation, times.get(record.job_id)) for record in moving}
@@ -170,9 +170,11 @@ class TableReader:
         )
 
 
-def _is_over(record: Record | None) -> bool:
+def _is_over(record: AnyRecord | None) -> bool:
     """Whether nothing more happens to a job by itself."""
-    return record is not None and record.ended and record.notified_at is not None
+    if record is None or record.status is Status.WAITING:
+        return False
+    return record.ended and record.notified_at is not None
 
 
 def _number(unfinished: Mapping[str, str], key: str) -> int:
@@ -180,7 +182,7 @@ def _number(unfinished: Mapping[str, str], key: str) -> int:
     return sum(place.startswith(f"{key} ") for place in unfinished.values())
 
 
-def differences(before: Known, after: Known) -> tuple[list[Record], list[str]]:
+def differences(before: Known, after: Known) -> tuple[list[AnyRecord], list[str]]:
     """The records whose cards are other ones now, the oldest change first, and the ids of those that are gone."""
     changed = [
         record

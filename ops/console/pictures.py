@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from ops.errors import NotFound, OpsError
 from ops.inspect.local_file import LocalFile
 from ops.stack import Stack
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Status, WaitingRecord
 from posedrop.aws.stored_uploads import GONE
 from posedrop.contract import contents, images
 from posedrop.contract.container import BadImage
@@ -74,23 +74,30 @@ class Pictures:
         self._made: OrderedDict[Hashable, Future[Picture]] = OrderedDict()
         self._bytes = 0
 
-    def source(self, record: Record, what: str, number: int = 1) -> Source:
-        """Where a job's face, pose or output (counted from 1) lies; face-sent and pose-sent are as they were sent."""
-        if what == "output":
-            if not 1 <= number <= len(record.outputs):
-                raise NotFound(f"{record.job_id} has no output {number}")
-            return _stored(record.outputs[number - 1])
-        if what in SENT and (prepared := record.inputs.get(SENT[what], {}).get("prepared")):
-            return Source(self._stack.output("OutputBucketName"), prepared["key"])
-        if what in record.inputs:
-            return _stored(record.inputs[what])
-        if what in ("face", "pose") and record.status is Status.WAITING:
-            # Not read by any job yet: as it lies in the bucket now.
-            files = self._stack.uploads.files(record.character, record.pose)
-            listed = files.face if what == "face" else files.pose
-            if listed:
-                return Source(self._stack.uploads.name, listed.key, listed.etag)
-        raise NotFound(f"{record.job_id} has no {what}")
+    def source(self, record: AnyRecord, what: str, number: int = 1) -> Source:
+        """Where a job's face, pose or output (counted from 1) lies; face-sent and pose-sent are as they were sent.
+
+        Waiting uploads have a face or a pose only.
+        """
+        if record.status is Status.WAITING:
+            found = self._present(record, what)
+        elif what == "output":
+            found = _stored(record.outputs[number - 1]) if 1 <= number <= len(record.outputs) else None
+        elif what in SENT and (prepared := record.inputs.get(SENT[what], {}).get("prepared")):
+            found = Source(self._stack.output("OutputBucketName"), prepared["key"])
+        else:
+            found = _stored(record.inputs[what]) if what in record.inputs else None
+        if found is None:
+            raise NotFound(f"{record.job_id} has no {what}{f' {number}' if what == 'output' else ''}")
+        return found
+
+    def _present(self, waiting: WaitingRecord, what: str) -> Source | None:
+        """Where the face or pose of waiting uploads lies in the bucket now: no job has read it yet."""
+        if what not in ("face", "pose"):
+            return None
+        files = self._stack.uploads.files(waiting.character, waiting.pose)
+        listed = files.face if what == "face" else files.pose
+        return Source(self._stack.uploads.name, listed.key, listed.etag) if listed else None
 
     def get(self, source: Source, size: str) -> Picture:
         """The image, made smaller unless `size` is original. Whoever asks for what is being made waits for it."""
@@ -197,7 +204,7 @@ def _open(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=(*FORMATS, "HEIF"))
 
 
-def file_name(record: Record, what: str, number: int, picture: Picture) -> str:
+def file_name(record: AnyRecord, what: str, number: int, picture: Picture) -> str:
     """What a downloaded image is called, in ASCII."""
     counted = f"{what}-{number}" if what == "output" else what
     return f"{slug(record.job_id, 100)}-{counted}.{picture.extension}"

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 
 from ops.inspect.situation import Situation
 from posedrop.aws.places import IN_LINE
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Status
 
 
 def send_times(
-    records: Iterable[Record], situation: Situation, line: Sequence[str] = (), *, whole: bool = True
+    records: Iterable[AnyRecord], situation: Situation, line: Sequence[str] = (), *, whole: bool = True
 ) -> dict[str, float]:
     """When queued jobs are sent (seconds since the epoch), by their ids; one of which that is not known is left out.
 

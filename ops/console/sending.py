@@ -15,7 +15,7 @@ from ops.inspect.plan import Outcome, Plan, PlannedJob, job_file
 from ops.inspect.records import Records
 from ops.inspect.situation import Situation
 from ops.stack import Stack
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Status
 from posedrop.aws.stored_uploads import UploadChanged, read_stored
 from posedrop.contract.errors import InvalidInput
 from posedrop.contract.images import UPLOAD_LIMIT
@@ -147,7 +147,7 @@ class Pair:
     note: str = ""
 
 
-def pair(stack: Stack, staging: Staging, record: Record) -> Pair:
+def pair(stack: Stack, staging: Staging, record: AnyRecord) -> Pair:
     """Keep a job's face and pose for a new upload.
 
     Where the character has another face by now they are uploaded for a character of their own: under its name the old
@@ -167,8 +167,8 @@ def pair(stack: Stack, staging: Staging, record: Record) -> Pair:
     return Pair(character, face, pose, note)
 
 
-def _kept(stack: Stack, staging: Staging, record: Record, kind: FileKind) -> Named | None:
-    stored = record.inputs.get(kind)
+def _kept(stack: Stack, staging: Staging, record: AnyRecord, kind: FileKind) -> Named | None:
+    stored = None if record.status is Status.WAITING else record.inputs.get(kind)
     try:
         if stored:
             key, data = stored["key"], read_stored(stack.client("s3"), stored)
@@ -183,7 +183,7 @@ def _kept(stack: Stack, staging: Staging, record: Record, kind: FileKind) -> Nam
     return Named(PurePath(key).name, staging.put(data).sha256, record.pose if kind is FileKind.POSE else "")
 
 
-def once_more(stack: Stack, staging: Staging, record: Record, seeds: Sequence[int]) -> list[dict[str, Any]]:
+def once_more(stack: Stack, staging: Staging, record: AnyRecord, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Describe the same face and pose with other seeds, as the page describes what is chosen.
 
     Each is a pose of its own, so that the old job stays what it is. Raises Refused; errors of AWS pass as botocore's.
@@ -191,7 +191,7 @@ def once_more(stack: Stack, staging: Staging, record: Record, seeds: Sequence[in
     found = pair(stack, staging, record)
     if not found.face or not found.pose:
         raise Refused(f"{found.note}: choose the pictures again")
-    base = record.pose.removesuffix(f"-{record.parameters.get('seed')}")
+    base = _without_seed(record)
     poses = [_variant(staging, record, found.pose, f"{base}-{seed}", {"seed": seed}) for seed in seeds]
     return [{"character": found.character, "face": vars(found.face), "poses": poses}]
 
@@ -203,7 +203,7 @@ def check_new(planned: Plan) -> None:
             raise Refused(why_not_new(job) or "it makes no new job")
 
 
-def edit(stack: Stack, staging: Staging, records: Sequence[Record], names: Mapping[str, set[str]]) -> dict[str, Any]:
+def edit(stack: Stack, staging: Staging, records: Sequence[AnyRecord], names: Mapping[str, set[str]]) -> dict[str, Any]:
     """Describe jobs as the page describes what is chosen, so that they can be changed and sent again.
 
     `names` are the poses that each character has. What was made keeps its name: a changed job gets the next free one.
@@ -220,23 +220,30 @@ def edit(stack: Stack, staging: Staging, records: Sequence[Record], names: Mappi
         if found.pose:
             taken = {pose["pose"] for pose in there["poses"]}
             name = record.pose
-            if not record.error and not record.missing:
+            if not (record.missing if record.status is Status.WAITING else record.error):
                 taken |= names.get(found.character, set())
-                name = record.pose.removesuffix(f"-{record.parameters.get('seed')}")
+                name = _without_seed(record)
             there["poses"].append(_variant(staging, record, found.pose, _free(name, taken), {}))
     parameters = _all_parameters(records[0]) if len(records) == 1 else {}
     return {"characters": list(characters.values()), "parameters": parameters, "notes": list(dict.fromkeys(notes))}
 
 
-def _variant(staging: Staging, record: Record, pose: Named, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+def _variant(staging: Staging, record: AnyRecord, pose: Named, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     parameters = {**_all_parameters(record), **changes}
     kept = staging.put(job_file(parameters)).sha256 if parameters else ""
     return {**vars(pose), "pose": name, "parameters": kept}
 
 
-def _all_parameters(record: Record) -> dict[str, Any]:
+def _all_parameters(record: AnyRecord) -> dict[str, Any]:
+    if record.status is Status.WAITING:
+        return {}
     context = {} if record.context is None else {"context": record.context}
     return {**record.parameters, **context}
+
+
+def _without_seed(record: AnyRecord) -> str:
+    """The name of a pose, without the seed that a variant of it has at its end."""
+    return record.pose.removesuffix(f"-{_all_parameters(record).get('seed')}")
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -8,7 +8,7 @@ from ops.act.contact_sheet import Row, draw
 from ops.console.pictures import NoPicture, Pictures
 from ops.errors import NotFound
 from ops.inspect.records import newest
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status
 
 ROWS = 30
 """The most pictures on one page of a sheet: a page is one picture in memory. A character's newest come first."""
@@ -17,19 +17,19 @@ DETAIL = 110
 TITLE = 60
 
 
-def results(records: Iterable[Record], character: str) -> list[Record]:
+def results(records: Iterable[AnyRecord], character: str) -> list[Record]:
     """A character's jobs that succeeded, the newest first."""
     found = (each for each in records if each.character == character and each.status is Status.SUCCEEDED)
     return sorted(found, key=newest, reverse=True)
 
 
-def sheet(pictures: Pictures, records: Iterable[Record], character: str, page: int = 1) -> bytes:
+def sheet(pictures: Pictures, records: Iterable[AnyRecord], character: str, page: int = 1) -> bytes:
     """A page of a character's sheet as PNG. Raises NotFound if there is nothing to show; errors of S3 pass."""
     title = textwrap.shorten(character, TITLE, placeholder="...") or character[:TITLE]
     return sheet_of(pictures, results(records, character), title, page)
 
 
-def sheet_of(pictures: Pictures, records: Iterable[Record], title: str, page: int = 1) -> bytes:
+def sheet_of(pictures: Pictures, records: Iterable[AnyRecord], title: str, page: int = 1) -> bytes:
     """A page of the results of some jobs, in their order, as PNG. Raises NotFound if there is nothing to show."""
     done = [record for record in records if record.status is Status.SUCCEEDED]
     one = len({record.character for record in done}) <= 1

@@ -1,7 +1,7 @@
 """Say the next step for a job as the page does: it names buttons, where the command line names commands."""
 
 from ops.inspect.explanation import Explanation, Reason
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Status
 
 BAD_INPUTS = (Reason.BAD_IMAGE, Reason.BAD_JOB_FILE, Reason.WRONG_NAME, Reason.DELETED)
 FAILED: dict[Reason, str] = {
@@ -21,7 +21,7 @@ INCOMPLETE = (Reason.MISSING_FACE, Reason.MISSING_POSE, Reason.NO_PROMPT)
 FIX_FIRST = "Nothing was sent. Fix the cause, then Retry reads the folder again."
 
 
-def step_of(record: Record, explanation: Explanation) -> str:
+def step_of(record: AnyRecord, explanation: Explanation) -> str:
     """Return the next step for a job, without a command where the page has a button."""
     if explanation.reason is Reason.RUNNING:
         return "Nothing: the job continues by itself."

@@ -11,7 +11,7 @@ from ops.inspect.health import pause_of, rate_of
 from ops.inspect.records import is_refused
 from ops.inspect.situation import Situation
 from ops.inspect.timeline import seconds_to_result
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status, only_jobs
 from posedrop.contract.times import epoch
 from posedrop.gate.poll_schedule import Latency, next_wait
 
@@ -21,20 +21,20 @@ LATE = 0.95
 
 
 def summary(
-    records: Iterable[Record], situation: Situation, queue: int = 0, counted: Mapping[str, int] | None = None
+    records: Iterable[AnyRecord], situation: Situation, queue: int = 0, counted: Mapping[str, int] | None = None
 ) -> dict[str, Any]:
     """What the page shows above the cards. Durations are seconds, amounts USD.
 
     `counted`: how many are in a state of which not all records are known. `queue`: how many messages the upload queue
     has: uploads that are to be read.
     """
-    states: Counter[str] = Counter()
+    every = list(records)
+    states = Counter(map(cards.state, every))
     failures: Counter[str] = Counter()
     queued: list[float] = []
     refused = 0
     done: list[Record] = []
-    for record in records:
-        states[cards.state(record)] += 1
+    for record in only_jobs(every):
         refused += is_refused(record)
         if record.error:
             failures[record.error["type"]] += 1

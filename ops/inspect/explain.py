@@ -23,7 +23,7 @@ from posedrop.aws.messages import SourceUpload
 from posedrop.aws.record import Record
 from posedrop.aws.stored_uploads import GONE, UploadChanged
 from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
-from posedrop.contract.job import waiting_id
+from posedrop.contract.job import is_waiting_id, waiting_id
 from posedrop.contract.upload_layout import (
     JOB_FILE,
     SINGLE_POSE,
@@ -65,7 +65,7 @@ class Explainer:
             record = self._stack.record(name)
             if record:
                 return explain_record(record, self._situation)
-            if name.startswith(waiting_id("", "")[:-1]):
+            if is_waiting_id(name):
                 raise NotFound(f"no uploads wait as {name}: they may be a job now")
             if "." not in name and "/" not in name:
                 raise no_job(self._stack, name)
@@ -204,7 +204,7 @@ class Explainer:
             return Explanation(
                 bad_input(found.error.code), sentence, "Upload the corrected file: that makes a new job."
             )
-        waiting = self._stack.ledger.get(waiting_id(upload.character, pose))
+        waiting = self._stack.ledger.get_waiting(waiting_id(upload.character, pose))
         if waiting and waiting.errors:
             return explain_record(waiting, self._situation)
         problem = elsewhere(self._stack) or no_events(self._stack)

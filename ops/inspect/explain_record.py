@@ -7,7 +7,7 @@ from ops.inspect.explanation import Explanation, Reason
 from ops.inspect.health import LARGER_BUDGET, breaker_step
 from ops.inspect.situation import MOST_COUNTED, Situation
 from posedrop.aws.places import IN_LINE
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status, WaitingRecord
 from posedrop.contract.reasons import BUDGETS, InputFault, ReasonCode
 from posedrop.contract.upload_layout import Folder, UploadLayout
 from posedrop.segmind.requests import RequestStatus
@@ -16,8 +16,8 @@ LATE = 120.0
 """Seconds after JobTimeoutSeconds within which a job is normally notified."""
 
 
-def explain_record(record: Record, situation: Situation) -> Explanation:
-    """Explain the state of a job. Reads nothing except, through the situation, its place in line."""
+def explain_record(record: AnyRecord, situation: Situation) -> Explanation:
+    """Explain the state of a job or of waiting uploads. Reads only, through the situation, a job's place in line."""
     match record.status:
         case Status.WAITING:
             found = _waiting(record, situation.layout)
@@ -36,11 +36,11 @@ def explain_record(record: Record, situation: Situation) -> Explanation:
     return replace(found, job_id=record.job_id)
 
 
-def _waiting(record: Record, layout: UploadLayout) -> Explanation:
-    if record.errors:
-        text = f"Handling the upload failed {many(record.errors, 'time')}: {clause(record.reason)}."
+def _waiting(waiting: WaitingRecord, layout: UploadLayout) -> Explanation:
+    if waiting.errors:
+        text = f"Handling the upload failed {many(waiting.errors, 'time')}: {clause(waiting.reason)}."
         return Explanation(Reason.INTERNAL, text, "Nothing: the stack tries again. The log of intake has the error.")
-    return missing(layout.folder(record.character), record.pose, record.missing, record.reason)
+    return missing(layout.folder(waiting.character), waiting.pose, waiting.missing, waiting.reason)
 
 
 def missing(folder: Folder, pose: str, what: list[str], hints: str | None = None) -> Explanation:

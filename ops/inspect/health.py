@@ -12,8 +12,9 @@ from ops.inspect.bucket import bucket_problems
 from ops.inspect.deployment import deployment_problems
 from ops.inspect.problem import Problem
 from ops.inspect.records import Counts, Records
+from ops.inspect.triggers import trigger_problems
 from ops.stack import Stack
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import JobStatus, Record, Status
 from posedrop.contract.reasons import BUDGETS
 from posedrop.contract.times import rfc3339
 from posedrop.gate.breaker import Breaker, Cause
@@ -157,6 +158,7 @@ def health(stack: Stack) -> Health:
             *_stuck(stack, sent, now),
             *(Problem(f"the alarm {name} is on", text) for name, text in sorted((alarms or {}).items())),
             *capacity_problems(stack, counts_all=state.limit.counts_all(stack.limit, now)),
+            *trigger_problems(stack),
             *bucket_problems(stack),
             *deployment_problems(stack),
         ],
@@ -171,6 +173,7 @@ def problems(stack: Stack) -> list[Problem]:
     return [
         *_problems(stack, None, dead, _undelivered(stack)),
         *capacity,
+        *trigger_problems(stack),
         *bucket_problems(stack),
         *deployment_problems(stack),
     ]
@@ -253,7 +256,7 @@ def _late(stack: Stack, waited: float | None) -> list[Problem]:
 def _stuck(stack: Stack, sent: list[Record], now: float) -> list[Problem]:
     """Return a problem if sent jobs have not changed for longer than any step takes."""
     ages = Ages()
-    limits = {
+    limits: dict[JobStatus, float] = {
         Status.SUBMITTING: ages.submitting,
         # A job at the provider has its timeout, plus the delivery's retries.
         Status.SUBMITTED: stack.seconds("JobTimeoutSeconds") + ages.ended,

@@ -233,7 +233,7 @@ def plan_all(stack: Stack, uploads: Sequence[CharacterUpload]) -> list[Plan]:
     with ThreadPoolExecutor(READERS, "plan") as pool:
         read = list(pool.map(lambda upload: _read(stack, upload), uploads))
     ids = {job.job_id for plan in read for job in plan.jobs if job.job_id}
-    known, prices = Records(stack).get(ids), stack.prices()
+    known, prices = Records(stack).jobs(ids), stack.prices()
     return [replace(plan, jobs=[_priced(job, known, prices) for job in plan.jobs]) for plan in read]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from ops.inspect.cursor import DATE, Cursor, cursor_after, day_of, parse_cursor
 from ops.stack import Stack
 from posedrop.aws.places import DUE, IN_LINE, LINE_INDEX
-from posedrop.aws.record import ENDED, Record, Status
+from posedrop.aws.record import ENDED, AnyRecord, Record, Status, only_jobs
 from posedrop.aws.record_reader import BATCH, CHARACTER_INDEX, DAY_INDEX, SORTED_BY, Key, Place
 from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, UNFINISHED_INDEX
 from posedrop.contract.job import SLUG_LIMIT
@@ -63,7 +63,7 @@ class Wanted:
     since: float = ALWAYS
     until: float = NEVER
     unfinished: bool = False
-    also: Callable[[Record], bool] | None = None
+    also: Callable[[AnyRecord], bool] | None = None
 
     @property
     def places(self) -> list[tuple[str, str, str]] | None:
@@ -82,7 +82,7 @@ class Wanted:
         """Return whether a record at those places may fail to match."""
         return bool(self.statuses or self.also) or (self.since, self.until) != (ALWAYS, NEVER)
 
-    def fits(self, record: Record) -> bool:
+    def fits(self, record: AnyRecord) -> bool:
         """Return whether a record matches."""
         return (
             (not self.character or record.character == self.character)
@@ -94,12 +94,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Page:
-    """Some records, the newest first. `cursor` leads to the next page.
+    """Some records of both kinds, the newest first. `cursor` leads to the next page.
 
     back_to: how far back records were read (RFC 3339, by creation), if not all were.
     """
 
-    records: list[Record]
+    records: list[AnyRecord]
     cursor: str | None = None
     back_to: str | None = None
 
@@ -133,7 +133,7 @@ class Records:
         """Return one page of matching records after the previous page's `cursor`. Raises ValueError if it is none."""
         keys = self._newest_keys(wanted, parse_cursor(cursor) if cursor else None)
         step = BATCH if wanted.chooses else min(BATCH, limit + 1)
-        found: list[Record] = []
+        found: list[AnyRecord] = []
         last = None
         for _ in range(MOST_READ // step):
             batch = list(islice(keys, step))
@@ -153,7 +153,7 @@ class Records:
                 return Page(found)
         return Page(found, cursor_after(wanted.places, batch[-1]), batch[-1].get("created_at", {}).get("S"))
 
-    def newest(self, limit: int, before: float = NEVER) -> tuple[list[Record], bool]:
+    def newest(self, limit: int, before: float = NEVER) -> tuple[list[AnyRecord], bool]:
         """Return the newest `limit` records that were created before a time, and whether there may be more."""
         keys = list(islice(self._newest_keys(Wanted(until=before), None), limit + 1))
         more = len(keys) > limit or (bool(keys) and "job_id" not in keys[-1])
@@ -161,7 +161,7 @@ class Records:
         found = self.get(ids)
         return [found[job_id] for job_id in ids if job_id in found], more
 
-    def recent(self) -> tuple[list[Record], bool]:
+    def recent(self) -> tuple[list[AnyRecord], bool]:
         """Return the WINDOW newest records, and whether there are more.
 
         Behind a backlog, half of them are older than it.
@@ -174,9 +174,13 @@ class Records:
             found = found[: WINDOW // 2] + self.newest(WINDOW // 2, queued_at)[0]
         return found, more
 
-    def get(self, job_ids: Iterable[str]) -> dict[str, Record]:
-        """Return the present records with these ids; deleted ones are left out."""
-        found: dict[str, Record] = {}
+    def jobs(self, job_ids: Iterable[str]) -> dict[str, Record]:
+        """Return the records of the jobs with these ids; deleted ones are left out."""
+        return {record.job_id: record for record in only_jobs(self.get(job_ids).values())}
+
+    def get(self, job_ids: Iterable[str]) -> dict[str, AnyRecord]:
+        """Return the records with these ids, of jobs and of waiting uploads; deleted ones are left out."""
+        found: dict[str, AnyRecord] = {}
         ids = iter(job_ids)
         while batch := list(islice(ids, BATCH)):
             records = self._reader.get(batch, consistent=True)
@@ -192,7 +196,7 @@ class Records:
         items = islice(self._walk(place, forward=place not in SENT), MOST_PLACES)
         return {item["job_id"]["S"]: item["place" if index == LINE_INDEX else "unfinished_at"]["S"] for item in items}
 
-    def unsent(self, character: str, statuses: Sequence[Status]) -> Iterator[Record]:
+    def unsent(self, character: str, statuses: Sequence[Status]) -> Iterator[AnyRecord]:
         """Yield the records with these statuses, QUEUED or WAITING, so that not all of them are in memory.
 
         A record has only the attributes that decide whether it may be cancelled. It may be yielded twice.
@@ -209,7 +213,7 @@ class Records:
         """Return all jobs of one pose, the newest first, without waiting uploads."""
         name = slug(f"{character}-{pose}", SLUG_LIMIT)
         keys = self._keys([(CHARACTER_INDEX, "character", character)])
-        found = self.get(key["job_id"]["S"] for key in keys if key["job_id"]["S"].rpartition("-")[0] == name)
+        found = self.jobs(key["job_id"]["S"] for key in keys if key["job_id"]["S"].rpartition("-")[0] == name)
         return sorted((record for record in found.values() if record.pose == pose), key=newest, reverse=True)
 
     def ids_of(self, character: str) -> Iterator[str]:
@@ -221,36 +225,37 @@ class Records:
         keys = self._keys(SENT)
         found: list[Record] = []
         while batch := list(islice(keys, BATCH)):
-            found += self._get(batch, ("job_id", "status", "character", "pose", "updated_at"))
+            found += only_jobs(self._get(batch, ("job_id", "status", "character", "pose", "updated_at")))
         return found
 
     def every(self) -> Iterator[Record]:
-        """Yield all records, without a limit.
+        """Yield the records of all jobs, without a limit.
 
         They have the requests and their costs, but not the outputs.
         """
         named = ("job_id", "status", "character", "pose", "attempt", "created_at", "request_id", "requests", "error")
-        return self._reader.every(named)
+        return only_jobs(self._reader.every(named))
 
     def counts(self, sent: Iterable[Record]) -> Counts:
         """Return the number of records with each status: the unfinished exactly, the ended among the newest.
 
         `sent` are the records that are not notified yet.
         """
-        unfinished = Counter(record.status for record in sent)
+        unfinished: Counter[Status] = Counter(record.status for record in sent)
         by_status = {
             **unfinished,
             Status.WAITING: self.count(WAITING),
             Status.QUEUED: self.count(QUEUED),
         }
         recent, cut = self.recent()
-        ended = Counter(record.status for record in recent if record.ended)
-        failures = Counter(record.error["type"] for record in recent if record.error)
+        jobs = list(only_jobs(recent))
+        ended: Counter[Status] = Counter(record.status for record in jobs if record.ended)
+        failures = Counter(record.error["type"] for record in jobs if record.error)
         return Counts(
             {str(status): ended[status] if status in ENDED else by_status.get(status, 0) for status in Status},
             dict(failures.most_common()),
             sum(unfinished[status] for status in ENDED),
-            sum(map(is_refused, recent)),
+            sum(map(is_refused, jobs)),
             cut,
         )
 
@@ -309,7 +314,7 @@ class Records:
         for place in places:
             yield from self._reader.keys(place)
 
-    def _get(self, keys: Sequence[Key], attributes: Sequence[str] = ()) -> list[Record]:
+    def _get(self, keys: Sequence[Key], attributes: Sequence[str] = ()) -> list[AnyRecord]:
         """Return the records with up to a hundred keys; deleted ones are left out."""
         return self._reader.get((key["job_id"]["S"] for key in keys), attributes)
 

@@ -13,10 +13,10 @@ from ops.inspect.situation import Situation
 from ops.inspect.suggestions import no_job
 from ops.stack import Stack
 from posedrop.aws.notifier import incomplete, notification
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status, WaitingRecord
 from posedrop.aws.stored_uploads import GONE
 from posedrop.contract.times import epoch, rfc3339
-from posedrop.segmind.requests import Request, RequestStatus
+from posedrop.segmind.requests import Request, RequestStatus, cost_of
 
 REQUEST_WORDS = {
     RequestStatus.SENT: "no response yet",
@@ -51,14 +51,16 @@ class Execution:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Everything about a job. `notification` is what was published, or will be; None before the end.
+    """Everything about a job, or about waiting uploads.
+
+    `notification` is what was published, or will be. It is None before a job's end, and before uploads are reported.
 
     `cost_usd` is the cost of all its requests, None if one of them is unknown.
 
     `unread` lists the missing information, with the reasons.
     """
 
-    record: Record
+    record: AnyRecord
     explanation: Explanation
     events: list[TimelineEvent]
     inputs: dict[str, str]
@@ -70,26 +72,46 @@ class Timeline:
 
 
 def timeline(stack: Stack, job_id: str) -> Timeline:
-    """Return the timeline of a job. Raises NotFound; other errors of AWS pass as botocore's ClientError."""
+    """Return the timeline of a job or of waiting uploads, by the id of the record.
+
+    Raises NotFound; other errors of AWS pass as botocore's ClientError.
+    """
     record = stack.record(job_id)
     if record is None:
         raise no_job(stack, job_id)
-    message = None
-    if record.ended:
-        message = notification(record)
-    elif record.status is Status.WAITING:
-        message = incomplete(record) if record.alerted_at else None
+    explanation = explain_record(record, Situation.of(stack))
+    if record.status is Status.WAITING:
+        return _of_waiting(record, explanation)
     uploads, unread = _uploads(stack, record)
     return Timeline(
         record=record,
-        explanation=explain_record(record, Situation.of(stack)),
+        explanation=explanation,
         events=sorted([*uploads, *_events(record)], key=lambda event: event.at),
         inputs={name: f"s3://{found['bucket']}/{found['key']}" for name, found in record.inputs.items()},
         outputs=[str(output["uri"]) for output in record.outputs],
         execution=_execution(stack, record),
-        notification=message.to_dict() if message else None,
+        notification=notification(record).to_dict() if record.ended else None,
         unread=unread,
         cost_usd=record.cost_usd,
+    )
+
+
+def _of_waiting(waiting: WaitingRecord, explanation: Explanation) -> Timeline:
+    events = [TimelineEvent(rfc3339(waiting.created_at), "waiting", ", ".join(waiting.missing))]
+    message = None
+    if waiting.alerted_at:
+        events.append(TimelineEvent(rfc3339(waiting.alerted_at), "notified", "INCOMPLETE"))
+        message = incomplete(waiting).to_dict()
+    return Timeline(
+        record=waiting,
+        explanation=explanation,
+        events=events,
+        inputs={},
+        outputs=[],
+        execution=None,
+        notification=message,
+        unread=[],
+        cost_usd=cost_of(()),
     )
 
 
@@ -105,16 +127,14 @@ def seconds_to_result(record: Record) -> float | None:
 
 
 def _events(record: Record) -> list[TimelineEvent]:
-    begins = "waiting" if record.status is Status.WAITING else "queued"
     found: list[tuple[float | None, str, str]] = [
-        (record.created_at, begins, ", ".join(record.missing)),
+        (record.created_at, "queued", ""),
         (record.queued_at if record.attempt > 1 else None, "queued again", f"attempt {record.attempt}"),
         *(event for request in record.requests for event in _request(request)),
         (record.refused_at, "refused", "for the first time in this attempt"),
         (record.submitted_at, "accepted", f"request {record.request_id}"),
         (record.completed_at, *_end(record)),
         (record.notified_at, "notified", "the notification was published"),
-        (record.alerted_at, "notified", "INCOMPLETE"),
     ]
     if record.status is Status.QUEUED and record.reason:
         until = f", until {rfc3339(record.deferred_until)}" if record.deferred_until else ""
@@ -156,7 +176,7 @@ def _uploads(stack: Stack, record: Record) -> tuple[list[TimelineEvent], list[st
 
 
 def _execution(stack: Stack, record: Record) -> Execution | None:
-    if record.status in (Status.WAITING, Status.QUEUED, Status.SUBMITTING):
+    if record.status in (Status.QUEUED, Status.SUBMITTING):
         return None
     arn = stack.execution_arn(record)
     url = (

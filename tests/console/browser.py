@@ -18,7 +18,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from local.segmind.render import Order, compose
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status, WaitingRecord
 from posedrop.contract.job import waiting_id
 from posedrop.segmind.requests import Request
 from tests.console.conftest import Console
@@ -163,14 +163,18 @@ def pose(name: str) -> Image.Image:
 
 
 @cache
-def data(kind: str, *which: Any) -> bytes:
-    """The bytes of `("face", number)`, `("pose", name)` or `("output", character, pose, seed)`."""
+def data(kind: str, *which: Any, full: bool = False) -> bytes:
+    """The bytes of `("face", number)`, `("pose", name)` or `("output", character, pose, seed)`.
+
+    They have half the side of the samples, which a browser draws in a quarter of the time, unless `full`.
+    """
+    factor = 1 if full else 2
     if kind == "output":
-        scene = pose(which[1])
+        scene = pose(which[1]).reduce(factor)
         order = Order(scene.width, scene.height, PROMPTS[which[2] % 3], which[2])
-        found = compose(face(CHARACTERS.index(which[0])), scene, order)
+        found = compose(face(CHARACTERS.index(which[0])).reduce(factor), scene, order)
     else:
-        found = face(*which) if kind == "face" else pose(*which)
+        found = (face(*which) if kind == "face" else pose(*which)).reduce(factor)
     buffer = io.BytesIO()
     found.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
@@ -186,14 +190,15 @@ FAILURES = (
 
 @dataclass
 class Studio:
-    """Fills a console's stack with jobs whose pictures look like some."""
+    """Fills a console's stack with jobs whose pictures look like some, of half their size unless `full`."""
 
     console: Console
     made: int = 0
+    full: bool = False
 
     def job(
         self, state: str, character: str = "astrid", name: str = "portrait", age: float = 0.0, **values: Any
-    ) -> Record:
+    ) -> AnyRecord:
         """Write a job in a state (see ops.console.cards.STATES) that last changed `age` seconds ago."""
         self.made += 1
         at = time.time() - age
@@ -201,11 +206,11 @@ class Studio:
         if state == "waiting":
             self._put(BUCKET, f"incoming/{character}/poses/{name}.png", "pose", name)
             missing = values.pop("missing", ["face"])
-            record = Record(
+            uploads = WaitingRecord(
                 waiting_id(character, name), Status.WAITING, character, name, BUCKET, missing=missing, **times, **values
             )
-            self.console.write([record])
-            return record
+            self.console.write([uploads])
+            return uploads
         number = CHARACTERS.index(character) if character in CHARACTERS else 0
         keys = {"face": f"studio/{character}/face.png", "pose": f"studio/{character}/poses/{name}.png"}
         tags = {
@@ -235,7 +240,7 @@ class Studio:
             drawn = CHARACTERS[number]
             key = f"outputs/{character}/{name}/{seed}/1.png"
             self._put(OUTPUTS, key, "output", drawn, name, seed)
-            width, height = pose(name).size
+            width, height = Image.open(io.BytesIO(data("pose", name, full=self.full))).size
             found |= {
                 "completed_at": at,
                 "metrics": {"inference_seconds": 31.06, "total_seconds": 36.2, "polls": 3},
@@ -254,8 +259,8 @@ class Studio:
         self.console.write([record])
         return record
 
-    def busy(self, failures: bool = False) -> None:
-        """A stack at work."""
+    def busy(self) -> None:
+        """A stack at work, with some failures."""
         names = list(POSES)
         for index in range(28):
             character = CHARACTERS[min(3, index % 7 // 2)]
@@ -267,14 +272,13 @@ class Studio:
         self.job("submitting", "astrid", "low-angle", age=1)
         self.job("delivering", "client-a/hero", "close-up", age=2)
         self.job("waiting", "night shoot", "dusk", age=30)
-        if failures:
-            for index in range(6):
-                self.job("failed", CHARACTERS[index % 3], names[index], age=4 + 9 * index)
-            self.job("waiting", "night shoot", "wide", age=5, missing=["prompt"])
+        for index in range(6):
+            self.job("failed", CHARACTERS[index % 3], names[index], age=4 + 9 * index)
+        self.job("waiting", "night shoot", "wide", age=5, missing=["prompt"])
 
     def _put(self, bucket: str, key: str, kind: str, *which: Any) -> str:
         """Store a picture; return its ETag."""
-        answer = self.console.pipeline.s3.put_object(Bucket=bucket, Key=key, Body=data(kind, *which))
+        answer = self.console.pipeline.s3.put_object(Bucket=bucket, Key=key, Body=data(kind, *which, full=self.full))
         return str(answer["ETag"]).strip('"')
 
 

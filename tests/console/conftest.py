@@ -19,7 +19,7 @@ from ops.console.app import HASTY
 from ops.console.server import Server, bind
 from ops.stack import Stack
 from posedrop.aws.places import in_line
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status, WaitingRecord
 from posedrop.aws.record_items import to_item
 from posedrop.aws.record_table import INCOMPLETE, PAID
 from posedrop.contract.job import waiting_id
@@ -28,10 +28,10 @@ from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import Request, RequestStatus
 from tests.integration import conftest as integration
 from tests.integration.conftest import BUCKET, OUTPUTS, TABLE, Clock, Pipeline, environment, pipeline, provider
-from tests.ops.conftest import account, notifications, stack
+from tests.ops.conftest import account, notifications, stack, triggers
 from tests.support import HANGS, image
 
-__all__ = ["account", "environment", "notifications", "pipeline", "provider", "stack"]
+__all__ = ["account", "environment", "notifications", "pipeline", "provider", "stack", "triggers"]
 
 TOKEN = "token-of-this-start"
 CODE = "code-for-the-browser"
@@ -178,7 +178,7 @@ class Console:
 
     # ---- what happens in the stack -------------------------------------------------------------------------------
 
-    def seed(self, count: int, states: tuple[str, ...] = CYCLE, characters: int = 4) -> list[Record]:
+    def seed(self, count: int, states: tuple[str, ...] = CYCLE, characters: int = 4) -> list[AnyRecord]:
         """Write so many jobs, the newest first, with their images (shared by all); return their records.
 
         To be called before the server starts: what has ended is read then, and every half minute.
@@ -210,7 +210,7 @@ class Console:
         self.write(records)
         return records
 
-    def write(self, records: list[Record]) -> None:
+    def write(self, records: list[AnyRecord]) -> None:
         """Put records into the table, over what is there."""
         for record in records:
             values = {name: value for name, value in vars(record).items() if value not in (None, [], {}, "")}
@@ -250,16 +250,16 @@ class Console:
                 self.pipeline.run(execution)
 
 
-def _standing(record: Record) -> dict[str, Any]:
+def _standing(record: AnyRecord) -> dict[str, Any]:
     """The keys of the sparse indexes: where a record stands until its end is notified."""
+    since = rfc3339(record.updated_at)
+    if record.status is Status.WAITING:
+        return {"unfinished": INCOMPLETE, "unfinished_at": since}
     if record.status is Status.QUEUED:
         return {} if record.stands else in_line(record.rank, record.queued_at)
     if record.ended and record.notified_at:
         return {}
-    return {
-        "unfinished": INCOMPLETE if record.status is Status.WAITING else PAID,
-        "unfinished_at": rfc3339(record.updated_at),
-    }
+    return {"unfinished": PAID, "unfinished_at": since}
 
 
 def _event(version: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,13 +278,14 @@ def _event(version: Mapping[str, Any]) -> dict[str, Any]:
 
 def _record(
     index: int, state: str, character: str, at: float, inputs: dict[str, Any], output: dict[str, Any]
-) -> Record:
+) -> AnyRecord:
     """One job in a state (see ops.console.cards.STATES), that last changed at a time (seconds)."""
     status = {"running": "SUBMITTED", "delivering": "SUCCEEDED", "done": "SUCCEEDED"}.get(state, state.upper())
     pose, at = f"pose-{index + 1}", round(at, 3)  # as the table keeps it
     times = {"created_at": at - 60, "updated_at": at}
     if state == "waiting":
-        return Record(waiting_id(character, pose), Status.WAITING, character, pose, BUCKET, missing=["face"], **times)
+        name = waiting_id(character, pose)
+        return WaitingRecord(name, Status.WAITING, character, pose, BUCKET, missing=["face"], **times)
     values: dict[str, Any] = {}
     if state in ("running", "delivering", "done", "failed"):
         accepted = Request(1, at - 41, RequestStatus.ACCEPTED, f"request-{index}")

@@ -14,7 +14,7 @@ from posedrop.aws.record import Status
 from posedrop.contract.reasons import ReasonCode
 from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import Request, RequestStatus
-from tests.console.browser import FAILURES, RULES_OF_COLOUR, Studio, axe, data, drop_files, hang_up, scroll_down
+from tests.console.browser import FAILURES, POSES, RULES_OF_COLOUR, Studio, axe, data, drop_files, hang_up, scroll_down
 from tests.console.conftest import TOKEN, Console
 from tests.console.test_server_events import listening
 
@@ -335,7 +335,8 @@ def axe_in_all_colours(page: "Page") -> str:
 def test_axe_finds_nothing(console: Console, studio: Studio, visit: Visit, width: int) -> None:
     from playwright.sync_api import expect
 
-    studio.busy(failures=True)
+    for number, state in enumerate(("submitting", "running", "delivering", "failed", "queued", "done", "waiting")):
+        studio.job(state, "astrid", list(POSES)[number % len(POSES)], age=number)
     page = visit(console, width=width, reduced_motion="reduce")
     assert axe_in_all_colours(page) == ""
     page.locator(".open").first.click()

@@ -45,6 +45,7 @@ def test_the_picture_for_the_readme(console: Console, studio: Studio, visit: Vis
     from playwright.sync_api import expect
 
     use_the_limit(console)
+    studio.full = True
     for index in range(EARLIER):
         at = time.time() - 130 - 37 * index
         studio.job("done", "astrid", "wide", age=130 + 37 * index, created_at=at - 38 - index * 11 % 17)

@@ -8,7 +8,7 @@ from ops.console.cards import card
 from ops.inspect.explain_record import explain_record
 from ops.inspect.situation import Situation
 from ops.stack import Stack
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import Record, Status, WaitingRecord
 
 FAILED = Record(
     "hero-walk-0123456789abcdef",
@@ -40,7 +40,7 @@ def test_a_failed_job_names_its_button_on_the_page_and_the_command_elsewhere(sta
 
 @pytest.mark.parametrize("missing", ["face", "pose", "prompt"])
 def test_what_is_missing_can_be_added_on_the_page(stack: Stack, missing: str) -> None:
-    waiting = Record("waiting/hero/walk", Status.WAITING, "hero", "walk", "uploads", missing=[missing])
+    waiting = WaitingRecord("waiting/hero/walk", Status.WAITING, "hero", "walk", "uploads", missing=[missing])
     shown = card(waiting, Situation.of(stack))
     assert shown["step"].startswith("Upload ")
     assert shown["step"].endswith("Or add it here with Edit and send again.")

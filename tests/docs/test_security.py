@@ -19,10 +19,10 @@ from ops.stack import Stack
 from posedrop.gate.breaker import Breaker
 from tests.docs.documents import aws_commands, call, document
 from tests.integration.conftest import API_KEY, BUCKET, Pipeline, environment, pipeline, provider
-from tests.ops.conftest import FACE, SIT, WALK, account, notifications, run, stack
+from tests.ops.conftest import FACE, SIT, WALK, account, notifications, run, stack, triggers
 from tests.support import ROOT
 
-__all__ = ["account", "environment", "notifications", "pipeline", "provider", "run", "stack"]
+__all__ = ["account", "environment", "notifications", "pipeline", "provider", "run", "stack", "triggers"]
 
 DOCUMENT = document(ROOT / "docs" / "security.md")
 READS, ACTS, FORGETS = (set(json.loads(text)) for text in DOCUMENT.under("Operators", "json"))
@@ -65,6 +65,7 @@ def used(stack: Any) -> Iterator[Callable[[], set[str]]]:
             "cloudformation",
             "cloudwatch",
             "dynamodb",
+            "events",
             "lambda",
             "s3",
             "secretsmanager",

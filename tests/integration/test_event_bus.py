@@ -8,8 +8,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from posedrop import settings
-from tests.integration.conftest import Pipeline
-from tests.support import image
+from posedrop.sweep.sweeper import SweepIncomplete
+from tests.integration.conftest import Pipeline, clock_module, load
+from tests.support import Context, image
 
 FACE = ("incoming/hero/face.png", image("png", (10, 10), "white"))
 WALK = ("incoming/hero/poses/walk.png", image("png", (12, 8), "black"))
@@ -63,3 +64,28 @@ def test_the_channel_that_failed_is_tried_again_alone(pipeline: Pipeline, bus: B
     pipeline.run(execution)
     assert pipeline.record()["notified_at"]
     assert len(bus.events) == len(pipeline.notifications()) == 1
+
+
+@pytest.mark.parametrize("channel", ["bus", "topic"])
+def test_a_report_of_waiting_uploads_is_also_tried_again_alone(
+    pipeline: Pipeline, bus: Bus, monkeypatch: pytest.MonkeyPatch, channel: str
+) -> None:
+    monkeypatch.setenv("DELIVER_FUNCTION", "deliver")
+    monkeypatch.setenv("WAITING_ALERT_HOURS", "24")
+    sweep = load("sweep")
+    monkeypatch.setattr(sweep, "time", clock_module(pipeline.clock))
+    pipeline.hook("lambda", "Invoke", lambda *_, **__: (SimpleNamespace(status_code=202), {"StatusCode": 202}))
+    pipeline.upload(WALK)
+    pipeline.clock.now += 25 * 3600
+    if channel == "bus":
+        bus.failing = 1
+    else:
+        pipeline.break_call("sns", "Publish", "InternalError", times=1)
+    with pytest.raises(SweepIncomplete):
+        sweep.handler({}, Context(300))
+    assert "alerted_at" not in pipeline.record()
+    pipeline.clock.now += 3600
+    sweep.handler({}, Context(300))
+    assert pipeline.record()["alerted_at"]
+    assert bus.events == pipeline.notifications()
+    assert [event["status"] for event in bus.events] == ["INCOMPLETE"]

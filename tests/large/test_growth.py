@@ -34,6 +34,7 @@ from posedrop.line.entrance import Entrance
 from posedrop.line.line import Line
 from posedrop.segmind.model import CONSISTENT_CHARACTER
 from posedrop.sweep.sweeper import Ages, Sweep
+from posedrop.sweep.waiting_uploads import WaitingSweep
 from tests.bucket import MemoryBucket
 from tests.items import MemoryItems
 from tests.support import image
@@ -248,17 +249,16 @@ def put_records(account: Account) -> None:
 def test_the_sweep_gets_through_a_hundred_thousand_records_the_paid_ones_first() -> None:
     account: Any = Account(NOW)
     put_records(account)
+    ledger, channels = Ledger(account, "jobs"), Channels(account, "topic")
     sweep = Sweep(
-        ledger=Ledger(account, "jobs"),
+        ledger=ledger,
         sqs=account,
         sfn=account,
-        channels=Channels(account, "topic"),
+        waiting=WaitingSweep(ledger, account, "uploads", channels, 24, lambda: account.now),
         invoker=account,
-        upload_queue_url="uploads",
         submit_queue_url="submits",
         state_machine_arn="arn:aws:states:eu-central-1:123456789012:stateMachine:job",
         deliver_function="deliver",
-        alert_hours=24,
         clock=lambda: account.now,
     )
     seconds: list[float] = []

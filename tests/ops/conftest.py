@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ops.cli import commands as cli
+from ops.inspect.triggers import MAPPINGS, RULES
 from ops.stack import Stack
 from posedrop.contract.version import VERSION
 from tests.integration.conftest import BUCKET, OUTPUTS, REGION, TABLE, Pipeline, environment, pipeline, provider
@@ -63,13 +64,40 @@ def account(pipeline: Pipeline) -> dict[str, Any]:
 
 
 @pytest.fixture
+def triggers(pipeline: Pipeline) -> dict[str, str]:
+    """The states of the rules and mappings by their logical ids; of others, an error's code."""
+    states = {**dict.fromkeys(RULES, "ENABLED"), **dict.fromkeys(MAPPINGS, "Enabled")}
+
+    def state(params: dict[str, Any], **_: Any) -> Any:
+        (name,) = [name for name in states if name in f"{params['url_path']} {params['body']!r}"]
+        if states[name].lower().startswith(("enabl", "disabl")):
+            return SimpleNamespace(status_code=200), {"State": states[name]}
+        return SimpleNamespace(status_code=400), {"Error": {"Code": states[name], "Message": "by the test"}}
+
+    pipeline.hook("events", "DescribeRule", state)
+    pipeline.hook("lambda", "GetEventSourceMapping", state)
+    return states
+
+
+@pytest.fixture
 def stack(
-    pipeline: Pipeline, notifications: dict[str, Any], account: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline,
+    notifications: dict[str, Any],
+    account: dict[str, Any],
+    triggers: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Stack:
     """The pipeline as the operator's stack; every command finds it."""
-    undelivered = {"PhysicalResourceId": pipeline.sqs.create_queue(QueueName="undelivered")["QueueUrl"]}
-    answer = (SimpleNamespace(status_code=200), {"StackResourceDetail": undelivered})
-    pipeline.hook("cloudformation", "DescribeStackResource", lambda **_: answer)
+    undelivered = pipeline.sqs.create_queue(QueueName="undelivered")["QueueUrl"]
+
+    def resource(params: dict[str, Any], **_: Any) -> Any:
+        asked = params["body"]["LogicalResourceId"]
+        # A mapping's id has 36 characters.
+        known = {**{name: name for name in RULES}, **{name: name.ljust(36, "-") for name in MAPPINGS}}
+        found = {"PhysicalResourceId": known.get(asked, undelivered)}
+        return SimpleNamespace(status_code=200), {"StackResourceDetail": found}
+
+    pipeline.hook("cloudformation", "DescribeStackResource", resource)
     found = Stack(
         name="posedrop",
         region=REGION,

@@ -54,6 +54,19 @@ def fail(pipeline: Pipeline) -> str:
     return str(pipeline.record()["job_id"])
 
 
+def test_in_json_all_records_have_the_same_attributes(pipeline: Pipeline, ask: Ask) -> None:
+    pipeline.upload(FACE, WALK, ("incoming/lonely/pose.png", WALK[1]))
+    found = {record["status"]: record for record in ask("jobs")["records"]}
+    job, waiting = found["SUBMITTED"], found["WAITING"]
+    assert set(job) == set(waiting)
+    assert (job["missing"], job["alerted_at"], waiting["missing"]) == ([], None, ["face"])
+    unknown = ("attempt", "inputs", "parameters", "requests", "request_id", "outputs", "error", "unfinished")
+    assert [waiting[name] for name in unknown] == [1, {}, {}, [], None, [], None, "waiting"]
+    for record in (job, waiting):
+        shown = ask("show", record["job_id"])["record"]
+        assert {**shown, "unfinished": record["unfinished"]} == record
+
+
 # ---- status ----------------------------------------------------------------------------------------------------------
 
 

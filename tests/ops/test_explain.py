@@ -12,7 +12,7 @@ from ops.inspect.explanation import Reason
 from ops.inspect.situation import Situation
 from ops.stack import Stack
 from posedrop.aws.places import dispatched, in_line
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import Record, Status, WaitingRecord
 from posedrop.contract.reasons import InputFault, ReasonCode
 from posedrop.contract.times import epoch, rfc3339
 from posedrop.gate.breaker import Breaker, Cause
@@ -388,12 +388,30 @@ def refused(code: InputFault) -> dict[str, str]:
         ),
         ({"status": Status.SUBMITTED, "submitted_at": NOW - 3600}, Reason.STUCK),
         ({"status": Status.QUEUED}, Reason.QUEUED),
-        ({"status": Status.WAITING, "errors": 2, "reason": "unexpected error: x"}, Reason.INTERNAL),
     ],
 )
 def test_every_state_of_a_job_has_its_reason(changes: dict[str, Any], reason: Reason) -> None:
     found = explain_record(replace(RECORD, **changes), SITUATION)
     assert found.reason is reason
+    assert found.sentence.endswith(".")
+    assert found.next_step
+
+
+WAITING = WaitingRecord("waiting/hero/walk", Status.WAITING, "hero", "walk", updated_at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"errors": 2, "reason": "unexpected error: x"}, Reason.INTERNAL),
+        ({"missing": ["face"]}, Reason.MISSING_FACE),
+        ({"missing": ["face", "pose"]}, Reason.MISSING_POSE),
+        ({"missing": ["prompt"]}, Reason.NO_PROMPT),
+    ],
+)
+def test_waiting_uploads_have_their_reason(changes: dict[str, Any], reason: Reason) -> None:
+    found = explain_record(replace(WAITING, **changes), SITUATION)
+    assert (found.reason, found.job_id) == (reason, WAITING.job_id)
     assert found.sentence.endswith(".")
     assert found.next_step
 

@@ -1,7 +1,7 @@
 """Paging through the indexes: what a page reads, however many records there are."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from ops.inspect import records as module
 from ops.inspect.records import Records, Wanted
 from ops.stack import Stack
 from posedrop.aws.places import in_line
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Status
 from posedrop.contract.times import rfc3339
 from tests.integration.conftest import Pipeline
 from tests.ops.conftest import Run
@@ -61,7 +61,7 @@ def name(number: int) -> str:
     return f"c{number % 9}-walk-{number:016x}"
 
 
-def ids(records: list[Record]) -> list[str]:
+def ids(records: Sequence[AnyRecord]) -> list[str]:
     """The ids of records."""
     return [record.job_id for record in records]
 

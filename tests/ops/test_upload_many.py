@@ -17,7 +17,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from ops.inspect.records import Records
 from ops.stack import Stack
-from posedrop.aws.record import Record
+from posedrop.aws.record import AnyRecord
 from tests.integration.conftest import BUCKET, Pipeline
 from tests.ops.conftest import FACE, SIT, WALK, Run
 from tests.support import image
@@ -271,7 +271,7 @@ def test_a_break_of_the_connection_while_jobs_are_followed_is_survived(
     reads: list[int] = []
 
     class Unwell(Records):
-        def get(self, job_ids: Iterable[str]) -> dict[str, Record]:
+        def get(self, job_ids: Iterable[str]) -> dict[str, AnyRecord]:
             reads.append(1)
             if len(reads) in (2, 3):
                 raise EndpointConnectionError(endpoint_url="http://dynamodb.test")

@@ -1,6 +1,8 @@
 """What the property tests share with those of the pipeline, and the pipeline in memory."""
 
+import logging
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,6 +20,14 @@ from tests.integration.conftest import (
 from tests.memory import MemoryAws, MemoryPipeline
 
 __all__ = ["environment", "pipeline", "provider"]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Log nothing: the thousands of runs would spend a tenth of their time on it. Other tests read the logs."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture

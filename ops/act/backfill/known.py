@@ -73,7 +73,7 @@ def with_jobs(
 
     wanted = of_these(records.ids_of(character))
     while left and (batch := list(islice(wanted, BATCH))):
-        for record in records.get(batch).values():
+        for record in records.jobs(batch).values():
             files = left.get(record.pose)
             if files and record.character == character and _made_of(record, files, bucket, parameters):
                 del left[record.pose]

@@ -9,7 +9,6 @@ from typing import Any
 from ops.act.actions import EVENT_QUEUE
 from ops.stack import Stack
 from posedrop.aws.messages import (
-    WAITING,
     CancelMessage,
     PoseMessage,
     RetryMessage,
@@ -18,7 +17,7 @@ from posedrop.aws.messages import (
     UploadMessage,
     parse_message,
 )
-from posedrop.contract.job import JOB_ID
+from posedrop.contract.job import JOB_ID, is_waiting_id, waiting_id
 from posedrop.contract.upload_layout import UploadLayout, is_poses_folder, normal
 
 QUEUES = ("UploadQueueUrl", "SubmitQueueUrl", "DeadLetterQueueUrl")
@@ -57,8 +56,9 @@ class About:
         return False
 
     def _is_id(self, job_id: str) -> bool:
-        if job_id.startswith(WAITING):
-            return job_id.removeprefix(WAITING).rpartition("/")[0] == self.character
+        if is_waiting_id(job_id):
+            folder, slash, _ = job_id.rpartition("/")
+            return folder + slash == waiting_id(self.character, "")
         return self.is_job(job_id)
 
     def _mentions(self, body: str) -> bool:

@@ -9,7 +9,7 @@ from ops.inspect.records import Records
 from ops.stack import Stack
 from posedrop.aws.places import client_item
 from posedrop.aws.read_images import item_key
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Record, Status
 from posedrop.aws.record_reader import BATCH
 from posedrop.aws.record_table import attempts_id
 from posedrop.gate.breaker import Breaker
@@ -33,7 +33,7 @@ class Jobs:
     attempts: dict[str, int] = field(default_factory=dict)
     sent_at: float = 0.0
 
-    def add(self, record: Record) -> None:
+    def add(self, record: AnyRecord) -> None:
         """Add one record."""
         if record.status is Status.WAITING:
             self.waiting.append(record.job_id)

@@ -9,6 +9,7 @@ from ops.cli.screen import STYLES, Beside, Part, prose, rows, step, text, word
 from ops.formatting import span, usd
 from ops.inspect.explanation import Explanation
 from ops.inspect.timeline import Timeline, TimelineEvent, seconds_to_result, waited
+from posedrop.aws.record import Record, Status
 
 EVENT_WIDTH = 28
 """Columns of a time with its indentation."""
@@ -21,13 +22,35 @@ def explanation(found: Explanation) -> list[Part]:
 
 
 def timeline(found: Timeline, *, with_notification: bool) -> list[Part]:
-    """Return the timeline of a job."""
+    """Return the timeline of a job, or of waiting uploads."""
     record = found.record
     facts: list[tuple[str, Text | str]] = [
         ("Job", text(record.job_id)),
         ("Of", text(f"{record.character} / {record.pose}, attempt {record.attempt}")),
         ("Status", Text(word(record.status), STYLES[record.status])),
     ]
+    if record.status is not Status.WAITING:
+        facts += _facts(record, found)
+    unread = [prose(f"Unknown: {what}", "dim", indent=2) for what in found.unread]
+    parts: list[Part] = [
+        *rows(facts),
+        Text(),
+        *_events(found.events),
+        *unread,
+        Text(),
+        *explanation(found.explanation),
+    ]
+    if with_notification:
+        sentence = (
+            json.dumps(found.notification, indent=2, ensure_ascii=False) if found.notification else "Not notified yet."
+        )
+        parts += [Text(), text(sentence)]
+    return parts
+
+
+def _facts(record: Record, found: Timeline) -> list[tuple[str, Text | str]]:
+    """Return what is known of a job: its parameters, request, cost, images and execution."""
+    facts: list[tuple[str, Text | str]] = []
     if record.parameters:
         others = {name: value for name, value in record.parameters.items() if name != "prompt"}
         facts.append(("Prompt", text(str(record.parameters.get("prompt", "")))))
@@ -48,21 +71,7 @@ def timeline(found: Timeline, *, with_notification: bool) -> list[Part]:
     if found.execution:
         status = found.execution.status or "not started, or expired"
         facts += [("Execution", status), ("", text(found.execution.url or found.execution.arn))]
-    unread = [prose(f"Unknown: {what}", "dim", indent=2) for what in found.unread]
-    parts: list[Part] = [
-        *rows(facts),
-        Text(),
-        *_events(found.events),
-        *unread,
-        Text(),
-        *explanation(found.explanation),
-    ]
-    if with_notification:
-        sentence = (
-            json.dumps(found.notification, indent=2, ensure_ascii=False) if found.notification else "Not notified yet."
-        )
-        parts += [Text(), text(sentence)]
-    return parts
+    return facts
 
 
 def _events(events: Sequence[TimelineEvent]) -> list[Part]:

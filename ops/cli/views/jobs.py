@@ -9,7 +9,7 @@ from ops.cli.screen import STYLES, WIDEST, Grid, Part, shorten, text, word
 from ops.formatting import many, span, usd
 from ops.inspect.records import Page
 from ops.inspect.timeline import seconds_to_result
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import AnyRecord, Status
 
 STATUS = 12
 """Columns of a job's status."""
@@ -26,7 +26,7 @@ def jobs(page: Page, now: float) -> list[Part]:
 class JobList(Grid):
     """Jobs below headings."""
 
-    def __init__(self, records: list[Record], now: float) -> None:
+    def __init__(self, records: list[AnyRecord], now: float) -> None:
         super().__init__("Job", "Status", "Changed", "Result", "Prompt")
         self._records, self._now = records, now
         for record in records:
@@ -54,7 +54,7 @@ class JobList(Grid):
                 yield Text.assemble("  ", job_id)
 
 
-def _second(record: Record, now: float, width: int) -> Iterator[Text]:
+def _second(record: AnyRecord, now: float, width: int) -> Iterator[Text]:
     """Yield the time of a job's last change, its result and its prompt, in so many columns."""
     changed = Text(_changed(record, now), "dim")
     yield changed
@@ -64,7 +64,7 @@ def _second(record: Record, now: float, width: int) -> Iterator[Text]:
         # The job's id contains the folder already.
         said = said.replace(_folder(record), "")
         spare = min(len(prompt), LEAST_PROMPT) + len(DOT) if prompt else 0
-        shown = text(shorten(said, left - len(DOT) - spare), "red" if record.error else "")
+        shown = text(shorten(said, left - len(DOT) - spare), "red" if record.status is Status.FAILED else "")
         yield Text(DOT, "dim")
         yield shown
         left -= len(DOT) + shown.cell_len
@@ -73,9 +73,9 @@ def _second(record: Record, now: float, width: int) -> Iterator[Text]:
         yield _quoted(prompt, left - len(DOT))
 
 
-def _folder(record: Record) -> str:
+def _folder(record: AnyRecord) -> str:
     """Return the prefix of a job's files, from one of their keys; empty if there is none."""
-    for read in record.inputs.values():
+    for read in () if record.status is Status.WAITING else record.inputs.values():
         before, found, _ = str(read["key"]).partition(f"{record.character}/")
         if found:
             return before + found
@@ -88,21 +88,21 @@ def _quoted(prompt: str, width: int) -> Text:
     return text(cut if cut.endswith("”") or not cut else shorten(prompt, width - 1) + "”", "dim")
 
 
-def _prompt(record: Record) -> str:
-    return str(record.parameters.get("prompt", ""))
+def _prompt(record: AnyRecord) -> str:
+    return "" if record.status is Status.WAITING else str(record.parameters.get("prompt", ""))
 
 
-def _changed(record: Record, now: float) -> str:
+def _changed(record: AnyRecord, now: float) -> str:
     return f"{span(now - record.updated_at)} ago"
 
 
-def result(record: Record) -> str:
+def result(record: AnyRecord) -> str:
     """Return the result of a job, or what it waits for, in a few words."""
-    if record.error:
-        return f"{record.error['type']}: {record.error['message']}"
     if record.status is Status.WAITING:
         hints = f" ({record.reason})" if record.missing and record.reason else record.reason or ""
         return "missing: " + " and ".join(record.missing) + hints if record.missing else hints
+    if record.error:
+        return f"{record.error['type']}: {record.error['message']}"
     if record.status is Status.SUCCEEDED:
         seconds = seconds_to_result(record)
         duration = f" in {span(seconds)}" if seconds is not None else ""

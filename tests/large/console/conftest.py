@@ -1,5 +1,15 @@
 """The console and its stack, as tests/console has them."""
 
-from tests.console.conftest import account, console, environment, live, notifications, pipeline, provider, stack
+from tests.console.conftest import (
+    account,
+    console,
+    environment,
+    live,
+    notifications,
+    pipeline,
+    provider,
+    stack,
+    triggers,
+)
 
-__all__ = ["account", "console", "environment", "live", "notifications", "pipeline", "provider", "stack"]
+__all__ = ["account", "console", "environment", "live", "notifications", "pipeline", "provider", "stack", "triggers"]

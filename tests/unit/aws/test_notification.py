@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from posedrop.aws.notifier import email, publish, subject
+from posedrop.aws.notifier import email, incomplete, publish, subject
 from posedrop.aws.notifier import notification as notified
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import Record, Status, WaitingRecord
 from posedrop.contract.reasons import InputFault
 from posedrop.contract.times import epoch
 from tests.support import load_event, schema
@@ -141,6 +141,26 @@ def test_an_ended_job_without_known_values_has_null_in_their_place() -> None:
 def test_a_code_for_operators_is_no_part_of_a_notification() -> None:
     sent = notification(replace(FAILED, error={"type": "InvalidInput", "message": "bad", "code": InputFault.IMAGE}))
     assert sent["error"] == {"type": "InvalidInput", "message": "bad"}
+
+
+@pytest.mark.parametrize(
+    ("pose", "missing", "reason", "message"),
+    [
+        ("walk", ["face"], None, f"the uploads wait: face missing since {RFC3339}"),
+        ("walk", ["face", "pose"], "a hint", f"the uploads wait: face and pose missing since {RFC3339} (a hint)"),
+        ("", ["pose"], None, f"the uploads wait: pose missing since {RFC3339}"),
+        ("walk", [], "not read", f"the uploads wait: nothing missing since {RFC3339} (not read)"),
+    ],
+)
+def test_uploads_that_wait_too_long(pose: str, missing: list[str], reason: str | None, message: str) -> None:
+    record = WaitingRecord(f"waiting/hero/{pose}", Status.WAITING, "hero", pose, missing=missing, reason=reason)
+    sent = incomplete(replace(record, created_at=epoch(RFC3339))).to_dict()
+    assert valid(sent)
+    assert list(sent) == list(load_event("notification.json"))
+    unknown = {**notification(NOTHING_KNOWN), "completed_at": None}
+    error = {"type": "Incomplete", "message": message}
+    named = {"job_id": f"waiting/hero/{pose}", "attempt": 1, "status": "INCOMPLETE", "pose": pose or None}
+    assert sent == {**unknown, **named, "error": error}
 
 
 def test_a_failure_says_no_outputs() -> None:

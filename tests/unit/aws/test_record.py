@@ -8,8 +8,8 @@ from boto3.dynamodb.types import TypeDeserializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posedrop.aws.record import ENDED, OF_ONE_ATTEMPT, Record, Status
-from posedrop.aws.record_items import from_item, is_record, to_item
+from posedrop.aws.record import ENDED, OF_ONE_ATTEMPT, AnyRecord, BaseRecord, Record, Status, WaitingRecord, only_jobs
+from posedrop.aws.record_items import from_item, is_record, job_of, to_item, waiting_of
 from posedrop.contract.reasons import ReasonCode
 from posedrop.segmind.requests import MAY_EXIST, Request, RequestStatus
 
@@ -33,18 +33,26 @@ requests = st.builds(
     history_page=st.integers(1, 1000),
     charged_usd=st.floats(0, 1).map(lambda usd: round(usd, 6)),
 )
-records = st.builds(
+JOB_STATUSES = [status for status in Status if status is not Status.WAITING]
+both: dict[str, st.SearchStrategy[Any]] = {
+    "job_id": names,
+    "character": texts,
+    "pose": texts,
+    "bucket": texts,
+    "created_at": times,
+    "updated_at": times,
+    "reason": st.none() | texts,
+    "errors": st.integers(0, 9),
+    "published": st.lists(texts, max_size=2),
+}
+jobs = st.builds(
     Record,
-    job_id=names,
-    status=st.sampled_from(Status),
-    character=texts,
-    pose=texts,
+    **both,
+    status=st.sampled_from(JOB_STATUSES),
     attempt=st.integers(1, 99),
     inputs=st.dictionaries(st.sampled_from(["face", "pose"]), st.dictionaries(names, leaves, max_size=4)),
     parameters=st.dictionaries(names, leaves, max_size=5),
     context=st.none() | st.dictionaries(names, values, max_size=4),
-    missing=st.lists(texts, max_size=3),
-    reason=st.none() | texts,
     reason_code=st.none() | st.sampled_from(ReasonCode),
     rank=st.integers(0, 10**9),
     stands=st.none() | st.sampled_from(["in line", "due"]),
@@ -57,24 +65,61 @@ records = st.builds(
     retry_messages=st.lists(texts, max_size=3),
     buy_again=st.booleans(),
     refused_at=st.none() | times,
-    errors=st.integers(0, 9),
+)
+waiting = st.builds(
+    WaitingRecord,
+    **both,
+    status=st.just(Status.WAITING),
+    missing=st.lists(texts, max_size=3),
+    alerted_at=st.none() | times,
 )
 
 
-def values_of(record: Record) -> dict[str, Any]:
+def values_of(record: BaseRecord) -> dict[str, Any]:
     return {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
 
 
-@given(records)
-def test_a_record_is_read_as_it_was_written(record: Record) -> None:
-    assert from_item(to_item(values_of(record))) == record
+@given(jobs)
+def test_a_job_is_read_as_it_was_written(record: Record) -> None:
+    item = to_item(values_of(record))
+    assert job_of(item) == from_item(item) == record
+    with pytest.raises(ValueError, match="is not the record of waiting uploads"):
+        waiting_of(item)
+
+
+@given(waiting)
+def test_waiting_uploads_are_read_as_they_were_written(record: WaitingRecord) -> None:
+    item = to_item(values_of(record))
+    assert waiting_of(item) == from_item(item) == record
+    with pytest.raises(ValueError, match="is not the record of a job"):
+        job_of(item)
+
+
+@given(st.lists(jobs | waiting, max_size=4))
+def test_the_jobs_in_a_list_of_both_kinds(records: list[AnyRecord]) -> None:
+    found = list(only_jobs(records))
+    assert found == [record for record in records if type(record) is Record]
+    assert Status.WAITING not in {record.status for record in found}
+
+
+@pytest.mark.parametrize("item", [{}, {"status": {"S": "ABANDONED"}}])
+def test_an_item_that_is_no_record_is_refused(item: dict[str, Any]) -> None:
+    for read in (from_item, job_of, waiting_of):
+        with pytest.raises((KeyError, ValueError)):
+            read({"job_id": {"S": "attempts/0a"}, **item})
+
+
+def test_waiting_uploads_can_be_cancelled_and_a_queued_job_that_was_not_sent() -> None:
+    assert WaitingRecord("waiting/hero/", Status.WAITING, "hero", "").can_be_cancelled
+    jobs = [Record("a", status, "hero", "walk") for status in JOB_STATUSES]
+    assert [job.status for job in jobs if job.can_be_cancelled] == [Status.QUEUED]
 
 
 def test_times_are_texts_to_the_millisecond() -> None:
     request = Request(1, 1_795_000_000.123)
     item = to_item({**values_of(Record("a", Status.QUEUED, "hero", "walk", requests=[request]))})
     assert TypeDeserializer().deserialize(item["requests"])[0]["sent_at"] == "2026-11-18T11:06:40.123Z"
-    assert from_item(item).requests == [request]
+    assert job_of(item).requests == [request]
 
 
 def test_what_is_none_is_no_attribute() -> None:
@@ -89,12 +134,21 @@ def test_a_context_nested_deeper_than_dynamodb_allows() -> None:
         context = {"inner": context}
     record = Record("a", Status.QUEUED, "hero", "walk", context=context)
     assert "S" in to_item(values_of(record))["context"]
-    assert from_item(to_item(values_of(record))) == record
+    assert job_of(to_item(values_of(record))) == record
 
 
-def test_attributes_of_another_version_of_this_program_are_passed_over() -> None:
-    item = to_item({**values_of(Record("a", Status.QUEUED, "hero", "walk")), "something_new": 7, "day": "2026-11-26"})
-    assert from_item(item) == Record("a", Status.QUEUED, "hero", "walk")
+@pytest.mark.parametrize(
+    "record",
+    [Record("a", Status.QUEUED, "hero", "walk"), WaitingRecord("waiting/hero/", Status.WAITING, "hero", "")],
+)
+def test_attributes_of_another_version_of_this_program_are_passed_over(record: AnyRecord) -> None:
+    assert from_item(to_item({**values_of(record), "something_new": 7, "day": "2026-11-26"})) == record
+
+
+def test_attributes_of_the_other_kind_are_passed_over() -> None:
+    job, uploads = Record("a", Status.QUEUED, "hero", "walk"), WaitingRecord("b", Status.WAITING, "hero", "walk")
+    assert from_item(to_item({**values_of(uploads), **values_of(job)})) == job
+    assert from_item(to_item({**values_of(job), **values_of(uploads)})) == uploads
 
 
 @pytest.mark.parametrize("name", ["rate-limit", "breaker", "attempts/0a", "request/x"])
@@ -121,7 +175,7 @@ def test_the_requests_of_the_own_attempt() -> None:
 
 
 def test_the_lists_of_states() -> None:
-    assert [status for status in Status if Record("a", status, "hero", "walk").ended] == list(ENDED)
+    assert [status for status in JOB_STATUSES if Record("a", status, "hero", "walk").ended] == list(ENDED)
     assert set(MAY_EXIST) == {RequestStatus.SENT, RequestStatus.SERVER_FAULT, RequestStatus.UNKNOWN}
     kept = {
         "requests",

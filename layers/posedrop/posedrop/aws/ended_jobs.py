@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from posedrop.aws.record import OF_ONE_ATTEMPT, Record, Status
+from posedrop.aws.record import OF_ONE_ATTEMPT, AnyRecord, Record, Status
 from posedrop.aws.record_table import (
     DAY,
     ENDED_UNSENT,
@@ -72,8 +72,8 @@ class EndedJobs(RecordTable):
         self._update(record.job_id, {"attempt": record.attempt}, values)
 
     def published(self, record: Record, channels: list[str]) -> None:
-        """Record the channels that have published a notification, while others have not."""
-        expected = {"status": record.status} | ({"attempt": record.attempt} if record.ended else {})
+        """Record the channels that have published an attempt's notification, while others have not."""
+        expected = {"status": record.status, "attempt": record.attempt}
         self._update(record.job_id, expected, {"published": channels})
 
     def rescue_at(self, record: Record, at: float | None) -> None:
@@ -183,6 +183,6 @@ class EndedJobs(RecordTable):
             for item in page["Items"]:
                 yield item["job_id"]["S"]
 
-    def check_later(self, record: Record, at: float) -> None:
+    def check_later(self, record: AnyRecord, at: float) -> None:
         """Move an unfinished record back in the sweep's order, to the time `at` (seconds since the epoch)."""
-        self._update(record.job_id, {"status": record.status, "notified_at": None}, {"unfinished_at": at})
+        self._write(record.job_id, {"status": record.status, "notified_at": None}, {"unfinished_at": at})

@@ -5,6 +5,9 @@
                   ├────────────┘ not accepted, or a 5xx         │
                   └─────────────────────────────────────────────┘ `retry` asks for a new attempt
 
+WAITING are uploads that are not a job yet: they have a key and a class (WaitingRecord) of their own. All other records
+are those of jobs (Record).
+
 Every change is one conditional write. Writes after a claim check the claim's owner or the attempt, so a function that
 is late cannot overwrite a newer state. If a reply is lost, botocore repeats a write that was already applied, and the
 condition fails. Then the item is compared with the write: if it has the written values, the write has succeeded.
@@ -24,7 +27,7 @@ from botocore.exceptions import ClientError
 from posedrop.aws.ended_jobs import EndedJobs
 from posedrop.aws.places import due, in_line
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_items import from_item, to_item
+from posedrop.aws.record_items import job_of, to_item
 from posedrop.aws.record_table import (
     DAY,
     ENDED_UNSENT,
@@ -93,7 +96,7 @@ class Ledger(WaitingUploads, EndedJobs):
             if record is None:
                 raise Conflict(job.job_id) from exc
             return record
-        return from_item(to_item(item))
+        return job_of(to_item(item))
 
     def renew_inputs(self, record: Record, inputs: Mapping[str, Input], now: float) -> Record:
         """Replace a queued job's inputs by newer versions with the same content, because old versions may expire."""

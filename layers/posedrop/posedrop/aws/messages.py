@@ -4,11 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from posedrop.contract.job import JOB_ID, waiting_id
+from posedrop.contract.job import JOB_ID, is_waiting_id
 from posedrop.contract.times import epoch, rfc3339
-
-WAITING = waiting_id("", "").removesuffix("/")
-"""The prefix of the ids of uploads that are not a job yet."""
 
 
 class UnreadableMessage(ValueError):
@@ -126,7 +123,7 @@ def parse_message(body: str) -> Message:
         if "retry" in content:
             return RetryMessage(_job_id(content["retry"]), _flag(content.get("buy_again", False)))
         if "cancel" in content:
-            waiting = str(content["cancel"]).startswith(WAITING)
+            waiting = is_waiting_id(str(content["cancel"]))
             job_id = _text(content["cancel"]) if waiting else _job_id(content["cancel"])
             return CancelMessage(job_id, _number(content["attempt"]))
     except (KeyError, TypeError, AttributeError) as exc:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 
-from posedrop.aws.record import Record
+from posedrop.aws.record import Record, WaitingRecord
 from posedrop.contract.notification import Notification
 from posedrop.contract.times import rfc3339
 from posedrop.contract.upload_layout import slug
@@ -23,6 +23,7 @@ SIZE_LIMIT = 256 * 1024
 """The most bytes of a message with its attributes (SNS developer guide, message attributes; API reference, Publish)."""
 SHORT_TEXT = 1024
 """The bytes to which each text of a too large message is cut, and the prompt in an e-mail."""
+INPUTS = ("face", "pose")
 OUTPUT = ("bucket", "key", "uri", "url", "content_type", "bytes", "sha256", "width", "height")
 METRICS = ("inference_seconds", "total_seconds", "polls", "cost_usd", "rescued")
 
@@ -41,7 +42,7 @@ def notification(record: Record) -> Notification:
             name: {key: record.inputs[name].get(key) for key in ("bucket", "key", "version_id", "sha256", "prepared")}
             if name in record.inputs
             else None
-            for name in ("face", "pose")
+            for name in INPUTS
         },
         parameters=record.parameters or None,
         # URLs are added just before publishing, because they expire. result.json has none.
@@ -54,14 +55,27 @@ def notification(record: Record) -> Notification:
     )
 
 
-def incomplete(record: Record) -> Notification:
+def incomplete(waiting: WaitingRecord) -> Notification:
     """Return the notification of uploads that have waited too long. Its job id is the id of their waiting record."""
-    missing = " and ".join(record.missing) or "nothing"
-    text = f"the uploads wait: {missing} missing since {rfc3339(record.created_at)}" + (
-        f" ({record.reason})" if record.reason else ""
+    missing = " and ".join(waiting.missing) or "nothing"
+    details = f" ({waiting.reason})" if waiting.reason else ""
+    text = f"the uploads wait: {missing} missing since {rfc3339(waiting.created_at)}{details}"
+    return Notification(
+        job_id=waiting.job_id,
+        attempt=waiting.attempt,
+        status="INCOMPLETE",
+        character=waiting.character,
+        pose=waiting.pose or None,
+        request_id=None,
+        inputs=dict.fromkeys(INPUTS),
+        parameters=None,
+        outputs=[],
+        error={"type": "Incomplete", "message": cut(text, SHORT_TEXT)},
+        metrics=dict.fromkeys(METRICS),
+        context=None,
+        submitted_at=None,
+        completed_at=None,
     )
-    incomplete_record = replace(record, error={"type": "Incomplete", "message": cut(text, SHORT_TEXT)})
-    return replace(notification(incomplete_record), status="INCOMPLETE", pose=record.pose or None)
 
 
 def publish(sns: "SNSClient", topic_arn: str, message: Notification) -> None:

@@ -1,14 +1,18 @@
-"""The ledger's record of a job."""
+"""The ledger's two kinds of record: of a job, and of uploads that wait for a missing file and are not a job yet.
 
+The status says which kind a record is, so a check of the status is enough to read what only that kind has.
+"""
+
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from posedrop.segmind.requests import Request, RequestStatus, cost_of
 
 
 class Status(StrEnum):
-    """The status of a job."""
+    """The status of a record. WAITING is the status of waiting uploads, the others are those of a job."""
 
     WAITING = "WAITING"
     QUEUED = "QUEUED"
@@ -18,6 +22,8 @@ class Status(StrEnum):
     FAILED = "FAILED"
 
 
+JobStatus = Literal[Status.QUEUED, Status.SUBMITTING, Status.SUBMITTED, Status.SUCCEEDED, Status.FAILED]
+"""The status of a job."""
 ENDED = (Status.SUCCEEDED, Status.FAILED)
 
 
@@ -43,18 +49,12 @@ OF_ONE_ATTEMPT = (
 
 
 @dataclass(frozen=True)
-class Record:
-    """One job's record. Times are seconds since the epoch here, and RFC 3339 in the table.
+class BaseRecord:
+    """What both kinds of record have. Times are seconds since the epoch here, and RFC 3339 in the table.
 
-    queued_at: since when the attempt is queued. rank, stands, place, send_at, dispatch_number: the place of a queued
-    job (aws/places.py); `send_at` is its reserved time if it was dispatched.
-    requests: the requests of all attempts that may exist at the provider, oldest first, without those not accepted.
-    retry_messages: the ids of the messages that asked for a new attempt; each made one.
-    buy_again: the last of these messages allows paying again even if an earlier request may have been accepted.
-    refused_at: when the provider first refused this attempt (403, 404, 406).
-    cancelled: the attempt failed because somebody cancelled it.
-    published: the channels (aws/channels.py) that have published the attempt's notification, while others have not.
-    adopted: the attempt's request had an unknown outcome and was found later.
+    job_id: the record's key in the table. For waiting uploads it is `waiting/<character>/<pose>`.
+    errors: unexpected errors in a row.
+    published: the channels (aws/channels.py) that have published the notification, while others have not.
     unfinished: the record's key in the index `unfinished`.
     """
 
@@ -63,14 +63,57 @@ class Record:
     character: str
     pose: str
     bucket: str = ""
-    attempt: int = 1
     created_at: float = 0.0
     updated_at: float = 0.0
+    reason: str | None = None
+    errors: int = 0
+    published: list[str] = field(default_factory=list)
+    unfinished: str | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class WaitingRecord(BaseRecord):
+    """The record of uploads that are not a job yet. `pose` is empty if the character has no pose.
+
+    missing: what they wait for: "face", "pose", "prompt". Empty if the files could not be read yet.
+    reason: details, such as which file may have been meant, or the last unexpected error.
+    alerted_at: when a notification was sent that they have waited too long.
+    """
+
+    status: Literal[Status.WAITING]
+    missing: list[str] = field(default_factory=list)
+    alerted_at: float | None = None
+
+    @property
+    def attempt(self) -> int:
+        """The attempt in notifications and messages about them: always 1."""
+        return 1
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        """Whether nothing may have been paid yet, which is always so."""
+        return True
+
+
+@dataclass(frozen=True)
+class Record(BaseRecord):
+    """One job's record.
+
+    queued_at: since when the attempt is queued. rank, stands, place, send_at, dispatch_number: the place of a queued
+    job (aws/places.py); `send_at` is its reserved time if it was dispatched.
+    requests: the requests of all attempts that may exist at the provider, oldest first, without those not accepted.
+    retry_messages: the ids of the messages that asked for a new attempt; each made one.
+    buy_again: the last of these messages allows paying again even if an earlier request may have been accepted.
+    refused_at: when the provider first refused this attempt (403, 404, 406).
+    cancelled: the attempt failed because somebody cancelled it.
+    adopted: the attempt's request had an unknown outcome and was found later.
+    """
+
+    status: JobStatus
+    attempt: int = 1
     inputs: dict[str, Any] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
     context: dict[str, Any] | None = None
-    missing: list[str] = field(default_factory=list)
-    reason: str | None = None
     reason_code: str | None = None
     deferred_until: float | None = None
     queued_at: float = 0.0
@@ -92,12 +135,8 @@ class Record:
     buy_again: bool = False
     refused_at: float | None = None
     adopted: bool = False
-    alerted_at: float | None = None
-    errors: int = 0
     unavailable: int = 0
     cancelled: bool = False
-    unfinished: str | None = field(default=None, compare=False)
-    published: list[str] = field(default_factory=list)
 
     @property
     def ended(self) -> bool:
@@ -112,9 +151,9 @@ class Record:
 
     @property
     def can_be_cancelled(self) -> bool:
-        """Whether it waits, and no request of this attempt may have been paid."""
+        """Whether it is queued, and no request of this attempt may have been paid."""
         unpaid = all(request.status is RequestStatus.ABSENT for request in self.sent_in_attempt)
-        return self.status is Status.WAITING or (self.status is Status.QUEUED and unpaid)
+        return self.status is Status.QUEUED and unpaid
 
     @property
     def rescuable(self) -> bool:
@@ -152,3 +191,12 @@ class Record:
     def with_status(self, request: Request, status: RequestStatus, **changes: Any) -> list[Request]:
         """Return the list of requests, with a new status and other changes for one of them."""
         return [replace(other, status=status, **changes) if other == request else other for other in self.requests]
+
+
+AnyRecord = Record | WaitingRecord
+"""A record of either kind."""
+
+
+def only_jobs(records: Iterable[AnyRecord]) -> Iterator[Record]:
+    """Yield those records that are of jobs."""
+    return (record for record in records if record.status is not Status.WAITING)

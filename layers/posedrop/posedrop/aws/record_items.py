@@ -8,7 +8,7 @@ from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
-from posedrop.aws.record import TIMES, Record, Status
+from posedrop.aws.record import TIMES, AnyRecord, BaseRecord, Record, Status, WaitingRecord
 from posedrop.contract.times import epoch, rfc3339
 from posedrop.segmind.requests import Request, RequestStatus
 
@@ -37,18 +37,39 @@ def is_record(item: Mapping[str, Any]) -> bool:
     return "status" in item
 
 
-def from_item(item: Mapping[str, Any]) -> Record:
+def from_item(item: Mapping[str, Any]) -> AnyRecord:
     """Return the record in an item of the table, in the form of boto3's DynamoDB client."""
-    values = {key: _without_decimals(deserialize(value)) for key, value in item.items()}
+    return waiting_of(item) if deserialize(item["status"]) == Status.WAITING else job_of(item)
+
+
+def job_of(item: Mapping[str, Any]) -> Record:
+    """Return the record of a job in an item of the table. Raises ValueError if it is the other kind."""
+    values = _values(item, Record)
+    status = Status(values["status"])
+    if status is Status.WAITING:
+        raise ValueError(f"{values['job_id']} is not the record of a job")
     if "context" in values:
         values["context"] = json.loads(values["context"])
-    known = {key: value for key, value in values.items() if key in Record.__dataclass_fields__}
-    known["status"] = Status(known.get("status", Status.WAITING))
     requests = [
         Request(**{**_with_times(found), "status": RequestStatus(found["status"])})
-        for found in known.get("requests", [])
+        for found in values.get("requests", [])
     ]
-    return Record(**{**_with_times(known), "requests": requests})
+    return Record(**{**values, "status": status, "requests": requests})
+
+
+def waiting_of(item: Mapping[str, Any]) -> WaitingRecord:
+    """Return the record of waiting uploads in an item of the table. Raises ValueError if it is the other kind."""
+    values = _values(item, WaitingRecord)
+    status = Status(values["status"])
+    if status is not Status.WAITING:
+        raise ValueError(f"{values['job_id']} is not the record of waiting uploads")
+    return WaitingRecord(**{**values, "status": status})
+
+
+def _values(item: Mapping[str, Any], kind: type[BaseRecord]) -> dict[str, Any]:
+    """Return the attributes of an item that a kind of record has, with times as seconds since the epoch."""
+    known = {key: value for key, value in item.items() if key in kind.__dataclass_fields__}
+    return _with_times({key: _without_decimals(deserialize(value)) for key, value in known.items()})
 
 
 def _with_times(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from posedrop.aws.places import LINE_INDEX
-from posedrop.aws.record import Record
+from posedrop.aws.record import AnyRecord
 from posedrop.aws.record_items import deserialize, from_item, is_record
 from posedrop.aws.record_table import UNFINISHED_INDEX
 
@@ -80,13 +80,15 @@ class RecordReader:
         queries = (self._pages("query", **_query(place), Select="COUNT") for place in places)
         return sum(page["Count"] for pages in queries for page in pages)
 
-    def get(self, job_ids: Iterable[str], attributes: Sequence[str] = (), *, consistent: bool = False) -> list[Record]:
+    def get(
+        self, job_ids: Iterable[str], attributes: Sequence[str] = (), *, consistent: bool = False
+    ) -> list[AnyRecord]:
         """Return the records with these ids, at most a hundred. Records that do not exist are left out.
 
         If `attributes` are named, only these are read.
         """
         options = {**_projection(attributes), **({"ConsistentRead": True} if consistent else {})}
-        found: list[Record] = []
+        found: list[AnyRecord] = []
         asked = [{"job_id": {"S": job_id}} for job_id in dict.fromkeys(job_ids)]
         while asked:
             response = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": asked, **options}})
@@ -95,7 +97,7 @@ class RecordReader:
             asked = response.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
         return found
 
-    def every(self, attributes: Sequence[str]) -> Iterator[Record]:
+    def every(self, attributes: Sequence[str]) -> Iterator[AnyRecord]:
         """Yield all records with these attributes. It scans the whole table."""
         items = self._items("scan", **_projection(attributes))
         yield from self._read(item for item in items if is_record(item))
@@ -115,7 +117,7 @@ class RecordReader:
                 # DynamoDB may skip items of a batch and then returns them (API reference, BatchWriteItem).
                 wanted = response.get("UnprocessedItems", {}).get(self._table, [])
 
-    def _read(self, items: Iterable[Key]) -> Iterator[Record]:
+    def _read(self, items: Iterable[Key]) -> Iterator[AnyRecord]:
         for item in items:
             try:
                 yield from_item(item)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from posedrop.aws.record import Record, Status
-from posedrop.aws.record_items import deserialize, from_item, serialize, to_item
+from posedrop.aws.record_items import deserialize, job_of, serialize, to_item
 from posedrop.contract.errors import JobError, PosedropError
 from posedrop.contract.job import Input
 from posedrop.segmind.responses import cut
@@ -50,9 +50,9 @@ class RecordTable:
         self._retention_days = retention_days
 
     def get(self, job_id: str) -> Record | None:
-        """Return the record of a job, or None. The read is consistent."""
+        """Return the record of a job, or None. The read is consistent. Waiting uploads have `get_waiting`."""
         item = self._get(job_id)
-        return from_item(item) if item else None
+        return job_of(item) if item else None
 
     def use_attempt(self, record: Record) -> None:
         """Record the attempt number as used, so that it is never reused, even after the record has expired."""
@@ -95,53 +95,75 @@ class RecordTable:
     def _update(
         self,
         job_id: str,
-        expected: Mapping[str, Any] | None,
+        expected: Mapping[str, Any],
         values: Mapping[str, Any],
         defaults: Mapping[str, Any] | None = None,
     ) -> Record:
-        """Do one conditional write. A value of None removes the attribute; an expected None means no such attribute."""
-        names: dict[str, str] = {}
-        arguments: dict[str, Any] = {}
+        """Do one conditional write to a job's record, and return the record. The arguments are those of `_write`."""
+        return job_of(self._write(job_id, expected, values, defaults))
 
-        def name(attribute: str) -> str:
-            names[f"#{attribute}"] = attribute
-            return f"#{attribute}"
+    def _write(
+        self,
+        record_id: str,
+        expected: Mapping[str, Any] | None,
+        values: Mapping[str, Any],
+        defaults: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Do one conditional write, and return the item.
 
-        def argument(kind: str, attribute: str, value: object) -> str:
-            arguments[f":{kind}_{attribute}"] = serialize(attribute, value)
-            return f":{kind}_{attribute}"
-
-        sets = [f"{name(key)} = {argument('set', key, value)}" for key, value in values.items() if value is not None]
-        sets += [
-            f"{name(key)} = if_not_exists({name(key)}, {argument('default', key, value)})"
-            for key, value in (defaults or {}).items()
-        ]
-        removes = [name(key) for key, value in values.items() if value is None]
-        expression = f"SET {', '.join(sets)}" if sets else ""
-        expression += f" REMOVE {', '.join(removes)}" if removes else ""
-        conditions = [
-            f"attribute_not_exists({name(key)})" if value is None else f"{name(key)} = {argument('is', key, value)}"
-            for key, value in (expected or {}).items()
-        ]
-        request: dict[str, Any] = {"ConditionExpression": " AND ".join(conditions)} if conditions else {}
+        A value of None removes the attribute, an expected None means that there is none. `defaults` are set only where
+        the item has no such attribute.
+        """
         try:
             response = self._dynamodb.update_item(
                 TableName=self._table,
-                Key={"job_id": {"S": job_id}},
-                UpdateExpression=expression.strip(),
-                ExpressionAttributeNames=names,
-                ExpressionAttributeValues=arguments,
+                Key={"job_id": {"S": record_id}},
                 ReturnValues="ALL_NEW",
-                **request,
+                **_update_request(expected or {}, values, defaults or {}),
             )
         except ClientError as exc:
             if not is_conflict(exc):
                 raise
-            item = self._get(job_id)
+            item = self._get(record_id)
             if not item or not _is_applied(item, values):
-                raise Conflict(job_id) from exc
-            return from_item(item)
-        return from_item(response["Attributes"])
+                raise Conflict(record_id) from exc
+            return item
+        return dict(response["Attributes"])
+
+
+def _update_request(
+    expected: Mapping[str, Any], values: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the expressions of UpdateItem, with their names and values."""
+    names: dict[str, str] = {}
+    arguments: dict[str, Any] = {}
+
+    def name(attribute: str) -> str:
+        names[f"#{attribute}"] = attribute
+        return f"#{attribute}"
+
+    def argument(kind: str, attribute: str, value: object) -> str:
+        arguments[f":{kind}_{attribute}"] = serialize(attribute, value)
+        return f":{kind}_{attribute}"
+
+    sets = [f"{name(key)} = {argument('set', key, value)}" for key, value in values.items() if value is not None]
+    sets += [
+        f"{name(key)} = if_not_exists({name(key)}, {argument('default', key, value)})"
+        for key, value in defaults.items()
+    ]
+    removes = [name(key) for key, value in values.items() if value is None]
+    expression = f"SET {', '.join(sets)}" if sets else ""
+    expression += f" REMOVE {', '.join(removes)}" if removes else ""
+    conditions = [
+        f"attribute_not_exists({name(key)})" if value is None else f"{name(key)} = {argument('is', key, value)}"
+        for key, value in expected.items()
+    ]
+    return {
+        "UpdateExpression": expression.strip(),
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": arguments,
+        **({"ConditionExpression": " AND ".join(conditions)} if conditions else {}),
+    }
 
 
 def _is_applied(item: Mapping[str, Any], values: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from posedrop.contract.upload_layout import slug
 
 SLUG_LIMIT = 56
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,56}-[0-9a-f]{16}")
+_WAITING = "waiting/"
 
 
 @dataclass(frozen=True)
@@ -73,4 +74,9 @@ def output_folder(character: str, pose: str, job_id: str, attempt: int) -> str:
 
 def waiting_id(character: str, pose: str) -> str:
     """Return the ledger's key for uploads that are not a job yet."""
-    return f"waiting/{character}/{pose}"
+    return f"{_WAITING}{character}/{pose}"
+
+
+def is_waiting_id(job_id: str) -> bool:
+    """Return whether this is the ledger's key for uploads that are not a job yet, and not the id of a job."""
+    return job_id.startswith(_WAITING)

@@ -1,4 +1,4 @@
-"""Find and resume stuck jobs, whose message, function or execution was lost; report uploads that wait too long."""
+"""Find and resume stuck jobs, whose message, function or execution was lost, and check uploads that wait."""
 
 import json
 import time
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from posedrop.aws.channels import Channels
 from posedrop.aws.ledger import Ledger
-from posedrop.aws.messages import PoseMessage, SubmitMessage
-from posedrop.aws.notifier import incomplete
-from posedrop.aws.record import Record, Status
+from posedrop.aws.messages import SubmitMessage
+from posedrop.aws.record import JobStatus, Record, Status
 from posedrop.aws.record_table import ENDED_UNSENT, INCOMPLETE, PAID, RESCUE, Conflict
 from posedrop.contract.delivery_requests import CreditsRequest, RescueRequest
 from posedrop.contract.errors import PosedropError
+from posedrop.contract.job import is_waiting_id
 from posedrop.contract.naming import execution_arn, execution_name
+from posedrop.sweep.waiting_uploads import WaitingSweep
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 
 logger = Logger(child=True)
 
-HOUR = 3600.0
 RESERVE = 30.0
 """No further record is begun if the function has fewer seconds left than this."""
-LONGEST_BETWEEN = 30 * 24 * HOUR
-"""The longest time between two checks of incomplete uploads, in seconds."""
 RECORD_KEYS = ("job_id", "attempt", "character", "pose", "execution")
 """The log keys that are set for one record and removed after it."""
 
@@ -46,8 +43,8 @@ class Ages:
     ended: float = 900.0
     rescue: float = 600.0  # since the last try to rescue an ended job
 
-    def of(self, status: Status) -> float:
-        """Return the age for a status. An ended job counts as stuck while it is not notified."""
+    def of(self, status: JobStatus) -> float:
+        """Return the age for a job's status. An ended job counts as stuck while it is not notified."""
         named: float = getattr(self, "ended" if status in (Status.SUCCEEDED, Status.FAILED) else status.lower())
         return named
 
@@ -65,25 +62,21 @@ class Sweep:
         ledger: Ledger,
         sqs: "SQSClient",
         sfn: "SFNClient",
-        channels: Channels,
+        waiting: WaitingSweep,
         invoker: "LambdaClient",
-        upload_queue_url: str,
         submit_queue_url: str,
         state_machine_arn: str,
         deliver_function: str,
-        alert_hours: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
         self._sqs = sqs
         self._sfn = sfn
-        self._channels = channels
+        self._waiting = waiting
         self._invoker = invoker
-        self._upload_queue_url = upload_queue_url
         self._submit_queue_url = submit_queue_url
         self._state_machine_arn = state_machine_arn
         self._deliver_function = deliver_function
-        self._alert_hours = alert_hours
         self._clock = clock
         self._running: frozenset[str] | None = None
 
@@ -126,6 +119,8 @@ class Sweep:
 
     def _check(self, job_id: str, ages: Ages) -> list[Status]:
         """Resume a record if it is stuck. Return its status in a list, or an empty list if nothing was done."""
+        if is_waiting_id(job_id):
+            return [Status.WAITING] if self._waiting.check(job_id, ages.waiting) else []
         record = self._ledger.get(job_id)
         now = self._clock()
         if record is not None and record.notified_at and record.unfinished == RESCUE:
@@ -135,15 +130,12 @@ class Sweep:
         if record.updated_at > now - ages.of(record.status):
             return []
         logger.append_keys(character=record.character, pose=record.pose)
-        if record.status is not Status.WAITING:  # waiting uploads are not a job yet
-            logger.append_keys(attempt=record.attempt, execution=execution_name(record.job_id, record.attempt))
-        check_at = now  # if it cannot be resumed, the next sweep tries again
+        logger.append_keys(attempt=record.attempt, execution=execution_name(record.job_id, record.attempt))
         try:
             done = self._resume_record(record)
-            check_at = self._next_check(record, now)
         finally:
             with suppress(Conflict):  # the record has changed
-                self._ledger.check_later(record, check_at)
+                self._ledger.check_later(record, now)
         return [record.status] if done else []
 
     def _try_rescue(self, record: Record, now: float) -> list[Status]:
@@ -162,13 +154,7 @@ class Sweep:
         return [record.status]
 
     def _resume_record(self, record: Record) -> bool:
-        """Resume one record. Return whether anything was done."""
-        if record.status is Status.WAITING:
-            self._send(
-                self._upload_queue_url, PoseMessage(record.bucket, record.character, record.pose, None).to_json()
-            )
-            self._alert(record)
-            return True
+        """Resume one job. Return whether anything was done."""
         if record.status is Status.SUBMITTING:
             self._resume(record)
             return True
@@ -205,28 +191,6 @@ class Sweep:
             FunctionName=self._deliver_function, InvocationType="Event", Payload=json.dumps(event).encode()
         )
 
-    def _alert(self, record: Record) -> None:
-        """Notify once what uploads are waiting for, if they have waited long enough."""
-        age = self._clock() - record.created_at
-        if record.alerted_at or age < self._alert_hours * HOUR:
-            return
-        logger.warning("incomplete", missing=record.missing)
-        self._channels.publish(
-            incomplete(record), record.published, lambda channels: self._ledger.published(record, channels)
-        )
-        try:
-            self._ledger.alerted(record, self._clock())
-        except Conflict:
-            logger.info("the uploads have changed meanwhile")
-
-    def _next_check(self, record: Record, now: float) -> float:
-        """Return when to check a record again. Uploads are checked ever less often: missing files have own events."""
-        if record.status is not Status.WAITING:
-            return now
-        created_at = record.created_at
-        at, alert_at = now + min(max(now - created_at, HOUR), LONGEST_BETWEEN), created_at + self._alert_hours * HOUR
-        return min(at, alert_at) if alert_at > now else at
-
     def _running_executions(self) -> frozenset[str]:
         """Return the names of the running executions. They are listed once in each sweep.
 
@@ -241,8 +205,6 @@ class Sweep:
         return self._running
 
     def _resume(self, record: Record) -> None:
-        self._send(self._submit_queue_url, SubmitMessage(record.job_id).to_json())
-
-    def _send(self, queue_url: str, body: str) -> None:
-        self._sqs.send_message(QueueUrl=queue_url, MessageBody=body, DelaySeconds=0)
+        message = SubmitMessage(record.job_id)
+        self._sqs.send_message(QueueUrl=self._submit_queue_url, MessageBody=message.to_json(), DelaySeconds=0)
         logger.info("sent again")
