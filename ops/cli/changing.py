@@ -41,7 +41,7 @@ from posedrop.aws.record import Status
 def retry(
     shell: Shell, job_ids: Sequence[str], buy_again: bool, yes: bool, wait: bool, timeout: float, output: Path | None
 ) -> None:
-    """Try failed jobs again.
+    """Retry failed jobs.
 
     Each gets a new attempt. A result that the provider still has is not paid for again. If a job failed before it was
     sent, the current files of its folder are used.

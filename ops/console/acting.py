@@ -48,7 +48,6 @@ class Acting:
         self.tasks: TaskGroup
         self._token: Any = None
         self._sender = Sender(patient, self._report)
-        self._examiners = anyio.CapacityLimiter(3)
         self._decoders = anyio.CapacityLimiter(3)
         self._senders = anyio.CapacityLimiter(2)
         self._planner = anyio.CapacityLimiter(1)
@@ -100,11 +99,13 @@ class Acting:
 
     async def file(self, request: Request) -> Response:
         """Stage a chosen file, and return its SHA-256. Later requests name the file by this hash."""
+        size = request.headers.get("content-length", "")
+        if not size.isdecimal():
+            raise HTTPException(411, "the size of the file is not known")
         try:
-            path = await self.staging.receive(request.stream())
+            kept = await self.staging.receive(request.stream(), int(size))
         except TooLarge as exc:
             raise HTTPException(413, str(exc)) from exc
-        kept = await to_thread.run_sync(self.staging.keep, path, limiter=self._examiners)
         return JSONResponse({"sha256": kept.sha256, "bytes": kept.size})
 
     async def thumbnail(self, request: Request) -> Response:
@@ -169,7 +170,7 @@ class Acting:
         return found
 
     async def resume(self, request: Request) -> Response:
-        """Resume a stopped upload where it stopped."""
+        """Resume a stopped upload at the file where it stopped."""
         upload = self._upload(request)
         if upload.state == "stopped":
             upload.state = "running"
@@ -180,7 +181,7 @@ class Acting:
         """Discard a stopped upload. The files that were already uploaded stay in the bucket."""
         upload = self._upload(request)
         if upload.state != "stopped":
-            raise HTTPException(409, "the upload is under way")
+            raise HTTPException(409, "the upload is still running")
         self._forget(upload)
         self._feed.events.publish("upload", {**upload.standing(), "state": "discarded"})
         return JSONResponse({})

@@ -25,17 +25,18 @@ from ops.console import cards
 from ops.console.acting import IMMUTABLE, Acting
 from ops.console.attending import Attending
 from ops.console.auth import Auth
-from ops.console.choosing import Choosing, filter_of
+from ops.console.choosing import MOST, Choosing, filter_of, page_of
 from ops.console.feed import Feed, Unreachable
 from ops.console.pictures import SIZES, NoPicture, Pictures, file_name
 from ops.console.requests import in_thread, number_of
-from ops.console.sheet import ROWS, sheet
+from ops.console.sheet import ROWS, results, sheet
 from ops.console.staging import Lost
+from ops.console.steps import step_of
 from ops.errors import AWS_ERRORS, NotFound, OpsError, Refused, sentence
 from ops.inspect.records import Wanted
 from ops.inspect.timeline import timeline
 from ops.stack import Stack
-from posedrop.aws.record import AnyRecord, Status
+from posedrop.aws.record import AnyRecord, Record, Status
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.parameters import schema
 
@@ -93,6 +94,7 @@ class Console:
             Route("/api/jobs/{job_id:path}", self.job),
             Route("/api/pictures/{job_id:path}", self.picture),
             Route("/api/sheet/{character:path}.png", self.sheet),
+            Route("/api/sheet/{character:path}.json", self.sheet_pages),
         ]
 
     # ---- reading -----------------------------------------------------------------------------------------------------
@@ -124,6 +126,7 @@ class Console:
                 "schema": schema(self.stack.model.schema),
                 "price_usd": (await in_thread(stack.prices))({}),
                 "file_bytes": UPLOAD_LIMIT,
+                "sheet_pictures": ROWS,
                 "default_prompt": stack.parameter("DefaultPrompt"),
             }
         )
@@ -174,7 +177,7 @@ class Console:
                 "explanation": {
                     "reason": str(explanation.reason),
                     "sentence": explanation.sentence,
-                    "step": explanation.next_step,
+                    "step": step_of(found.record, explanation),
                 },
             }
         )
@@ -212,15 +215,24 @@ class Console:
         return Response(picture.data, media_type=picture.content_type, headers=headers)
 
     async def sheet(self, request: Request) -> Response:
-        """Return a character's contact sheet."""
-        character, known = request.path_params["character"], await self.feed.known()
-        records = list(known.records.values())
-        if known.cut:
-            records = (await self.feed.page(Wanted(character, [Status.SUCCEEDED]), ROWS, None)).records
-        data = await self._decode(sheet, self.pictures, records, character)
+        """Return a page of a character's contact sheet."""
+        character = request.path_params["character"]
+        records = await self._results(character)
+        data = await self._decode(sheet, self.pictures, records, character, page_of(request))
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
 
+    async def sheet_pages(self, request: Request) -> Response:
+        """Return how many pictures a character's contact sheet has on all its pages."""
+        records = await self._results(request.path_params["character"])
+        return JSONResponse({"pictures": sum(len(record.outputs) for record in records)})
+
     # ---- helpers -----------------------------------------------------------------------------------------------------
+
+    async def _results(self, character: str) -> list[Record]:
+        known = await self.feed.known()
+        if known.cut:
+            return results(await self.feed.newest(Wanted(character, [Status.SUCCEEDED]), MOST), character)
+        return results(known.records.values(), character)
 
     async def _record(self, job_id: str) -> AnyRecord:
         record = (await self.feed.known()).records.get(job_id) or await in_thread(self.stack.record, job_id)

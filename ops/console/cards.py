@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ops.console.steps import step_of
 from ops.formatting import span
 from ops.inspect.explain_record import explain_record
 from ops.inspect.explanation import Explanation, Reason
@@ -90,7 +91,7 @@ def card(record: AnyRecord, situation: Situation, send_at: float | None = None) 
     }
     found["version"] = _digest({**found, "eta": _step(send_at)})
     found["sentence"] = why.sentence if why else None
-    found["step"] = why.next_step if why else None
+    found["step"] = step_of(record, why) if why else None
     return found
 
 
@@ -167,11 +168,7 @@ def _step(send_at: float | None) -> int | None:
 
 def _headline(record: AnyRecord, situation: Situation, send_at: float | None) -> str:
     if record.status is Status.WAITING:
-        return (
-            f"waits for {' and '.join(f'a {what}' for what in record.missing)}"
-            if record.missing
-            else "cannot be read yet"
-        )
+        return f"waits for {' and '.join(f'a {what}' for what in record.missing)}" if record.missing else "deferred"
     match state(record):
         case "queued":
             deferred = record.deferred_until is not None and record.deferred_until > situation.now

@@ -29,7 +29,6 @@ MOST = 1000
 """The most jobs of a selection."""
 KEPT = 50
 """How many selections are remembered."""
-INDEX_PAGE = 200
 
 
 def filter_of(request: Request, now: float) -> cards.Filter:
@@ -41,6 +40,11 @@ def filter_of(request: Request, now: float) -> cards.Filter:
     hours = number_of(query.get("hours") or "0", "hours", 0, 1e6)
     times = {"since": now - hours * 3600} if hours else {}
     return cards.Filter(query.get("character", ""), states, query.get("text", "").strip(), **times)
+
+
+def page_of(request: Request) -> int:
+    """Return which page of a sheet a query asks for, from 1. Raises HTTPException."""
+    return int(number_of(request.query_params.get("page") or "1", "page", 1, MOST))
 
 
 class Choosing:
@@ -66,15 +70,7 @@ class Choosing:
         """Return the cards of the jobs that pass the filter, the newest MOST of them."""
         wanted, known = filter_of(request, self._stack.clock()), await self._feed.known()
         if known.cut:
-            found: list[AnyRecord] = []
-            cursor: str | None = None
-            while len(found) < MOST:
-                page = await self._feed.page(wanted.wanted(), INDEX_PAGE, cursor)
-                found += page.records
-                cursor = page.cursor
-                if cursor is None:
-                    break
-            return JSONResponse([known.card(record) for record in found[:MOST]])
+            return JSONResponse([known.card(record) for record in await self._feed.newest(wanted.wanted(), MOST)])
         found, _, _ = cards.page(known.records.values(), wanted, MOST)
         return JSONResponse([known.card(record) for record in found])
 
@@ -102,9 +98,9 @@ class Choosing:
         return StreamingResponse(archive(self._stack, records), media_type="application/zip", headers=headers)
 
     async def sheet(self, request: Request) -> Response:
-        """Return a contact sheet of the selection."""
+        """Return a page of the selection's contact sheet."""
         records = await self._records(request)
         title = many(len(records), "job")
-        make: Any = partial(sheet_of, self._pictures, records, title)
+        make: Any = partial(sheet_of, self._pictures, records, title, page_of(request))
         data = await to_thread.run_sync(make, limiter=self._decoders)
         return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-cache"})

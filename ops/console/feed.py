@@ -16,7 +16,10 @@ from ops.console.known import Known, TableReader, differences
 from ops.errors import AWS_ERRORS, OpsError, sentence
 from ops.inspect.records import Page, Wanted
 from ops.stack import Stack
+from posedrop.aws.record import AnyRecord
 
+INDEX_PAGE = 200
+"""How many records are read from an index at a time."""
 READ_SECONDS = 1.0
 """From the start of one reading to the start of the next, while a page is open."""
 REST_SECONDS = 0.2
@@ -73,6 +76,18 @@ class Feed:
         Raises ValueError if the cursor is malformed, and botocore's errors.
         """
         return await to_thread.run_sync(self._reader.page, wanted, limit, cursor)
+
+    async def newest(self, wanted: Wanted, most: int) -> list[AnyRecord]:
+        """Return the newest of the wanted records, at most `most`. Raises botocore's errors."""
+        found: list[AnyRecord] = []
+        cursor: str | None = None
+        while len(found) < most:
+            page = await self.page(wanted, INDEX_PAGE, cursor)
+            found += page.records
+            cursor = page.cursor
+            if cursor is None:
+                break
+        return found[:most]
 
     def expect(self, job_ids: Iterable[str]) -> None:
         """Read these jobs by their ids for EXPECT_SECONDS, after an upload."""

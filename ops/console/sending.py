@@ -9,7 +9,6 @@ from typing import Any
 from ops.act import actions
 from ops.console.staging import Staging
 from ops.errors import Refused
-from ops.formatting import usd
 from ops.inspect.drops import Described, Drop, Named, lay_out, why_not_new
 from ops.inspect.explain_record import explain_record
 from ops.inspect.plan import Outcome, Plan, PlannedJob, job_file
@@ -110,11 +109,9 @@ def ask_retry(stack: Stack, job_id: str) -> tuple[actions.Retry, str]:
     """Return the new attempt that would begin, and the question to ask first. Raises NotFound and Refused."""
     (wanted,) = actions.plan_retries(stack, [job_id])
     record = stack.record(job_id)
-    explained = explain_record(record, Situation.of(stack)).sentence if record else ""
-    return wanted, (
-        f"{explained} Begin attempt {wanted.attempt}? It costs {usd(wanted.usd)} at most: a result that the provider "
-        "still has is not paid for again."
-    )
+    said = explain_record(record, replace(Situation.of(stack), subject="It")).sentence if record else ""
+    asks = f"Begin attempt {wanted.attempt}? A result that is still at the provider is not paid for again."
+    return wanted, f"{said} {asks}"  # the button says the price
 
 
 @dataclass(frozen=True)

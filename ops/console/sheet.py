@@ -10,34 +10,40 @@ from ops.errors import NotFound
 from ops.inspect.records import newest
 from posedrop.aws.record import AnyRecord, Record, Status
 
-ROWS = 40
-"""The most outputs on a sheet, because a sheet is one picture in memory. A character's newest come first."""
+ROWS = 30
+"""The most pictures on one page of a sheet, because a page is one picture in memory. The newest come first."""
 DETAIL = 110
-"""Characters of a prompt that fit on a line."""
+"""The most characters of a prompt. What does not fit on its line is cut."""
 TITLE = 60
 
 
-def sheet(pictures: Pictures, records: Iterable[AnyRecord], character: str) -> bytes:
-    """Draw a character's sheet as PNG. Raises NotFound if there is nothing to show, and botocore's errors."""
+def results(records: Iterable[AnyRecord], character: str) -> list[Record]:
+    """Return a character's jobs that succeeded, the newest first."""
+    found = (each for each in records if each.character == character and each.status is Status.SUCCEEDED)
+    return sorted(found, key=newest, reverse=True)
+
+
+def sheet(pictures: Pictures, records: Iterable[AnyRecord], character: str, page: int = 1) -> bytes:
+    """Draw a page of a character's sheet as PNG. Raises NotFound if there is nothing to show, and botocore's errors."""
     title = textwrap.shorten(character, TITLE, placeholder="...") or character[:TITLE]
-    found = sorted((record for record in records if record.character == character), key=newest, reverse=True)
-    return sheet_of(pictures, found, title)
+    return sheet_of(pictures, results(records, character), title, page)
 
 
-def sheet_of(pictures: Pictures, records: Iterable[AnyRecord], title: str) -> bytes:
-    """Draw the results of some jobs, in their order, as PNG. Raises NotFound if there is nothing to show."""
+def sheet_of(pictures: Pictures, records: Iterable[AnyRecord], title: str, page: int = 1) -> bytes:
+    """Draw a page of some jobs' results, in their order, as PNG. Raises NotFound if there is nothing to show."""
     done = [record for record in records if record.status is Status.SUCCEEDED]
     one = len({record.character for record in done}) <= 1
-    rows: list[Row] = []
-    for record in done:
-        for number in range(1, len(record.outputs) + 1):
-            if len(rows) < ROWS and (row := _row(pictures, record, number, record.pose if one else _both(record))):
-                rows.append(row)
+    wanted = [(record, number) for record in done for number in range(1, len(record.outputs) + 1)]
+    first = (page - 1) * ROWS
+    drawn = (
+        _row(pictures, record, number, record.pose if one else _both(record))
+        for record, number in wanted[first : first + ROWS]
+    )
+    rows = [row for row in drawn if row]
     if not rows:
         raise NotFound(f"{title} has no pictures yet" if one else "these jobs have no pictures yet")
-    pictures_there = sum(len(record.outputs) for record in done)
-    if pictures_there > len(rows):
-        title += f": the first {len(rows)} of {pictures_there} pictures"
+    if len(wanted) > len(rows):
+        title += f": pictures {first + 1} to {min(first + ROWS, len(wanted))} of {len(wanted)}"
     buffer = io.BytesIO()
     draw(rows, buffer, title)
     return buffer.getvalue()

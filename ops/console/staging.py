@@ -4,17 +4,27 @@ import shutil
 import tempfile
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
+from anyio import to_thread
+
 from ops.errors import OpsError
-from ops.inspect.local_file import LocalFile, examine
+from ops.inspect.local_file import FileExaminer, LocalFile, examine
 from posedrop.contract.images import UPLOAD_LIMIT
 
 STAGED_BYTES = 20 * 1024**3
 DISK_SHARE = 0.5
 """The share of the free disk space that staged files may take."""
+BLOCK_BYTES = 1024 * 1024
+"""The bytes of a file that are collected before a thread writes and examines them."""
+SMALL_BYTES = 128 * 1024
+"""After a piece with fewer bytes, the next piece is read a little later. Browsers send 16 KiB at a time, and handling
+each piece alone costs more than hashing it."""
+GATHER_SECONDS = 0.002
+"""How long reading waits after a small piece."""
 
 
 class Lost(OpsError):
@@ -43,38 +53,46 @@ class Staging:
         self._files: OrderedDict[str, LocalFile] = OrderedDict()
         self._pinned: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._writers = anyio.CapacityLimiter(3)
 
     def close(self) -> None:
         """Remove all files."""
         self._directory.cleanup()
 
-    async def receive(self, chunks: AsyncIterator[bytes]) -> Path:
-        """Stream a file to disk, and return its path. Raises TooLarge."""
-        size = 0
+    async def receive(self, chunks: AsyncIterator[bytes], size: int) -> LocalFile:
+        """Store a file of `size` bytes, and return its description. It is written and examined as it arrives.
+
+        The memory does not grow with the file. Raises TooLarge; OSError if the file has another size.
+        """
+        if size > UPLOAD_LIMIT:
+            raise TooLarge(f"the file has more than {UPLOAD_LIMIT} bytes")
         with tempfile.NamedTemporaryFile(dir=self._root, delete=False) as file:
-            path = Path(file.name)
-            try:
-                async for chunk in chunks:
-                    size += len(chunk)
-                    if size > UPLOAD_LIMIT:
-                        raise TooLarge(f"the file has more than {UPLOAD_LIMIT} bytes")
+            path, examiner = Path(file.name), FileExaminer(size)
+
+            def take(block: Sequence[bytes]) -> None:
+                for chunk in block:
                     file.write(chunk)
+                    examiner.feed(chunk)
+
+            try:
+                async for block in _blocks(chunks):
+                    await to_thread.run_sync(take, block, limiter=self._writers)
+                file.flush()
+                return self._keep(examiner.close(path))
             except BaseException:
-                path.unlink()
+                path.unlink(missing_ok=True)
                 raise
-        return path
 
     def put(self, data: bytes) -> LocalFile:
         """Store a file that is in memory."""
         with tempfile.NamedTemporaryFile(dir=self._root, delete=False) as file:
             file.write(data)
-        return self.keep(Path(file.name))
+        return self._keep(examine(Path(file.name)))
 
-    def keep(self, path: Path) -> LocalFile:
-        """Store a file that `receive` wrote, and return its description. Reads the file, so call it in a thread."""
-        staged = examine(path)
+    def _keep(self, staged: LocalFile) -> LocalFile:
+        """Store a file that is in the directory already."""
         kept = self._root / staged.sha256
-        path.replace(kept)
+        staged.path.replace(kept)
         with self._lock:
             if staged.sha256 not in self._files:
                 self._bytes += staged.size
@@ -115,3 +133,18 @@ class Staging:
         if found:
             self._bytes -= found.size
             found.path.unlink(missing_ok=True)
+
+
+async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """Gather the pieces of a body into blocks."""
+    block: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        block.append(chunk)
+        size += len(chunk)
+        if size >= BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+        elif len(chunk) < SMALL_BYTES:
+            await anyio.sleep(GATHER_SECONDS)
+    yield block

@@ -162,13 +162,13 @@ def _submitting(record: Record, situation: Situation) -> Explanation:
     age = situation.now - (claim.sent_at if claim else record.updated_at)
     if age > situation.submit_timeout_seconds:
         sentence = (
-            f"{_job(record, situation)} has been on its way to the provider for {span(age)}, longer than a function "
-            "may run. The function that sent it has died, and it is not known yet whether the request arrived."
+            f"{_job(record, situation)} was claimed {span(age)} ago, longer than a function may run. The function that "
+            "sent it has died, and it is not known yet whether the request arrived."
         )
         command = situation.command("sweep", "--older-than", f"{situation.submit_timeout_seconds:g}")
         step = f"The history is searched when the message is redelivered; or now: {command}"
         return Explanation(Reason.STUCK, sentence, step)
-    sentence = f"{_job(record, situation)} has been on its way to the provider for {span(age)}."
+    sentence = f"{_job(record, situation)} is being sent to the provider; it was claimed {span(age)} ago."
     return Explanation(Reason.RUNNING, sentence, f"Wait: {situation.command('show', record.job_id)}")
 
 

@@ -141,7 +141,7 @@ class InMemory:
         examiner = Examiner(key, self.size)
         if examiner.wants_more:
             examiner.feed(self.data)
-        return examiner.close(version_id=None, etag=self.md5, metadata={})
+        return examiner.close(version_id=None, etag="", metadata={})
 
 
 class Overlay(UploadBucket):
@@ -158,7 +158,8 @@ class Overlay(UploadBucket):
         self._folders: dict[str, tuple[list[Listed], list[str]]] = {}
         self.unchanged: set[str] = set()
         now = datetime.fromtimestamp(stack.clock(), UTC)
-        self._own = [Listed(key, file.md5, file.size, now) for key, file in files.items()]
+        # Before the upload there is no ETag. The MD5, which it will be, is only computed where it is compared.
+        self._own = [Listed(key, "", file.size, now) for key, file in files.items()]
 
     def read(self, listed: Listed, limit: int) -> Blob:
         """Read a file; a file that all poses of a character share is read once."""
@@ -200,7 +201,7 @@ class Overlay(UploadBucket):
 
     def _is_same(self, entry: Listed) -> bool:
         own = self._files.get(entry.key)
-        return own is not None and (own.size, own.md5) == (entry.size, entry.etag.strip('"'))
+        return own is not None and own.size == entry.size and own.md5 == entry.etag.strip('"')
 
     def _page(self, prefix: str, after: str, size: int) -> tuple[list[Listed], bool]:
         return self._list(prefix), False

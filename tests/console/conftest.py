@@ -1,7 +1,6 @@
 """The console on a real port of this machine, on a stack that is moto in this process."""
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from botocore.client import BaseClient
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 from ops.console.app import HASTY
-from ops.console.server import Server
+from ops.console.server import Server, bind
 from ops.stack import Stack
 from posedrop.aws.places import in_line
 from posedrop.aws.record import AnyRecord, Record, Status, WaitingRecord
@@ -95,7 +94,7 @@ class Console:
 
     def start(self, port: int, token: str) -> int:
         """Start the server, and return its port."""
-        listener = socket.create_server(("127.0.0.1", port))
+        listener = bind(port)
         port = listener.getsockname()[1]
         self.server = Server(self.stack, token, port, CODE)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [listener]}, daemon=True)

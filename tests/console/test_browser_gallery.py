@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.console.browser import CHARACTERS, POSES, Studio, data
+from tests.console.browser import CHARACTERS, POSES, Studio, axe, data
 from tests.console.conftest import Console
 from tests.integration.conftest import BUCKET
+from tests.support import until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -97,7 +98,7 @@ def test_more_seeds_are_asked_about_before_they_are_paid(console: Console, studi
     question.get_by_role("radio", name="1").check()
     question.get_by_label("Seed").fill("17")
     question.get_by_role("button", name="Make 1 for $0.029").click()
-    expect(page.locator(".toast")).to_contain_text("astrid / portrait-17 is on its way")
+    expect(page.locator(".toast")).to_contain_text("astrid / portrait-17 is queued")
     expect(page.locator(".tray h2")).to_contain_text("Uploaded:")
     console.handle()
     assert console.pipeline.provider.posts[-1]["seed"] == 17
@@ -141,6 +142,52 @@ def test_face_and_pose_stand_beside_the_result(console: Console, studio: Studio,
     expect(page.get_by_role("button", name="Side by side")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("s")
     expect(page.locator(".stage img")).to_have_count(1)
+
+
+IN_SIGHT = """figure => {
+    const [pane, stage] = [figure, figure.closest(".stage")].map((element) => element.getBoundingClientRect());
+    return pane.left >= stage.left - 1 && pane.right <= stage.right + 1;
+}"""
+
+
+def test_on_a_telephone_they_are_swiped_and_each_is_large(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    studio.job("done")
+    page = visit(console, "gallery", width=400, height=860)
+    page.locator(".tile .output").click()
+    page.keyboard.press("s")
+    face, _, output = (page.locator(".stage .pane").nth(at) for at in range(3))
+    until(lambda: output.evaluate(IN_SIGHT))  # the one that was open
+    assert not face.evaluate(IN_SIGHT)
+    assert output.bounding_box()["width"] > 290  # type: ignore[index]
+    page.get_by_role("button", name="Face", exact=True).click()
+    until(lambda: face.evaluate(IN_SIGHT))
+    page.get_by_role("region", name="Side by side").focus()
+    until(lambda: page.keyboard.press("ArrowRight") or output.evaluate(IN_SIGHT))
+    expect(page.locator(".facts h2")).to_have_text("portrait")  # the keys scrolled, and went to no other job
+    assert not axe(page)
+
+
+def test_many_pictures_are_offered_as_several_sheets(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import expect
+
+    console.seed(35, states=("done",), characters=1)
+    page = visit(console)
+    expect(page.locator(".card").first).to_be_visible()
+    page.keyboard.press("Control+a")
+    page.get_by_role("button", name="Contact sheet").click()
+    links = page.get_by_role("dialog").get_by_role("link")
+    expect(links).to_have_text(["Pictures 1 to 30", "Pictures 31 to 35"])
+    assert not axe(page)
+    answer = page.request.get(str(links.last.evaluate("link => link.href")))
+    assert answer.headers["content-type"] == "image/png"
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+
+    page.locator("#view-gallery").click()
+    page.get_by_role("link", name="Contact sheet").click()
+    expect(links).to_have_text(["Pictures 1 to 30", "Pictures 31 to 35"])
 
 
 @pytest.mark.parametrize("state", ["done", "failed"])
@@ -272,8 +319,8 @@ def test_jobs_are_selected_by_mouse_with_shift_and_all_that_failed_are_tried_aga
     bar.get_by_role("button", name="Select all").click()
     expect(bar.locator("strong")).to_have_text("5 jobs selected")
     bar.get_by_role("button", name="Retry 2").click()
-    page.get_by_role("button", name="Try again for $0.059").click()
-    expect(page.locator(".toast")).to_contain_text("2 jobs are tried again")
+    page.get_by_role("button", name="Retry for $0.059").click()
+    expect(page.locator(".toast")).to_contain_text("2 jobs are retried")
     assert len(console.pipeline.receive(console.pipeline.queue_url)) == 2
     page.keyboard.press("Escape")
     expect(bar).to_be_hidden()

@@ -53,11 +53,11 @@ def test_a_failed_job_is_opened_retried_and_a_result_is_downloaded_with_tab_and_
     expect(page.locator(".history li").first).to_be_visible()
     tab_to(page, "Retry")
     page.keyboard.press("Enter")
-    question = page.get_by_role("dialog", name="Try dusk again?")
-    tab_to(page, "Try again for $0.029")
+    question = page.get_by_role("dialog", name="Retry dusk?")
+    tab_to(page, "Retry for $0.029")
     page.keyboard.press("Enter")
     expect(question).to_have_count(0)
-    expect(page.locator(".viewer .toast")).to_contain_text("is tried again")
+    expect(page.locator(".viewer .toast")).to_contain_text("is retried")
     assert len(console.pipeline.receive(console.pipeline.queue_url)) == 1
     page.keyboard.press("ArrowRight")
     expect(page.locator(".facts h2")).to_have_text("wide")
@@ -96,6 +96,6 @@ def test_neither_the_tray_nor_the_selection_covers_what_has_the_focus(
             covered += [f"{key}: {name}: {over}"] if over else []
             if name in (last, "the browser"):
                 break
-    assert {"Go on", "Select wide of astrid", "Contact sheet"} <= set(names)
+    assert {"Resume", "Select wide of astrid", "Contact sheet"} <= set(names)
     assert all(names)  # every control has a name
     assert not covered

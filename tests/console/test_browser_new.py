@@ -75,9 +75,10 @@ def test_what_the_contract_refuses_is_said_before_anything_is_sent(console: Cons
     from playwright.sync_api import expect
 
     page = visit(console)
-    drop_files(page, "body", {"face-astrid.png": data("face", 0), "broken.png": b"no image", "notes.txt": b"hello"})
+    drop_files(page, "body", {"face-astrid.png": data("face", 0), "broken.png": b"no image", "notes.txt": b""})
     page.get_by_role("textbox", name="Prompt").fill("walking through the rain")
     expect(page.locator('.pairs [data-outcome="refused"]')).to_have_count(2)
+    expect(page.locator(".pairs .size")).to_have_text(["8 B", "0 B"])
     expect(page.locator(".pairs li", has=page.locator("img, svg")).nth(1).locator(".why")).not_to_be_empty()
     expect(page.locator(".composer .primary")).to_be_disabled()
 
@@ -379,7 +380,7 @@ def test_an_upload_that_stopped_goes_on_where_it_stopped(console: Console, visit
     page.get_by_role("button", name="Send 3 jobs").click()
     expect(page.locator(".tray h2")).to_contain_text("Not all was uploaded")
     expect(page.locator('.card[data-state="sending"] .state').first).to_have_text("Not uploaded")
-    page.locator(".tray").get_by_role("button", name="Go on").click()
+    page.locator(".tray").get_by_role("button", name="Resume").click()
     expect(page.locator(".tray h2")).to_have_text("Uploaded: 4 of 4 files")
     console.handle()
     expect(page.locator('.card[data-state="running"]')).to_have_count(3)

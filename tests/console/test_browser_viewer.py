@@ -97,7 +97,7 @@ def test_back_closes_a_comparison_and_a_question_above_the_viewer(
     page.locator("#view-jobs").click()
     page.locator('.card[data-state="failed"] .open').click()
     page.locator(".viewer").get_by_role("button", name="Retry").click()
-    expect(page.get_by_role("dialog", name="again?")).to_be_visible()
+    expect(page.get_by_role("dialog", name="Retry portrait?")).to_be_visible()
     page.go_back()
     expect(page.locator("dialog[open]")).to_have_count(0)
     assert not console.pipeline.receive(console.pipeline.queue_url)

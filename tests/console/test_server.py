@@ -1,9 +1,12 @@
 """What the console answers, over a real connection."""
 
+import hashlib
 import io
 import json
 import os
+import random
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -386,7 +389,20 @@ def test_a_contact_sheet_says_whose_it_is_and_what_it_leaves_out(
     for rows in (40, 3):
         monkeypatch.setattr("ops.console.sheet.ROWS", rows)
         sheet(pictures.Pictures(console.stack), records, "hero-1")
-    assert titles == ["hero-1", "hero-1: the first 3 of 5 pictures"]
+    assert titles == ["hero-1", "hero-1: pictures 1 to 3 of 5"]
+
+
+def test_many_pictures_stand_in_a_grid_that_a_screen_shows(console: Console) -> None:
+    console.seed(80, states=("done",), characters=1)
+    assert console.get("/api/sheet/hero-1.json") == {"pictures": 80}
+    shapes = []
+    for page in (1, 2, 3):
+        answer = console.request("GET", f"/api/sheet/hero-1.png?page={page}")
+        with Image.open(io.BytesIO(answer.data)) as drawn:
+            shapes.append(drawn.width / drawn.height)
+    assert all(1.2 < shape < 2.2 for shape in shapes)
+    assert "no pictures" in console.get("/api/sheet/hero-1.png?page=4", status=404)["error"]
+    assert console.get("/api/sheet/hero-1.png?page=0", status=400)["error"] == "page is a number from 1 to 1000"
 
 
 # ---- dropping --------------------------------------------------------------------------------------------------------
@@ -475,6 +491,32 @@ def test_a_file_that_is_too_large_is_refused_without_being_sent(console: Console
     found = console.post("/api/plan", {**console.drop(FACE, pose("sit")), "poses": [{"file": "walk.png"}]})
     assert "more than 104857600 bytes" in found["refused"][0]["why"]
     assert "104857600" in console.post("/api/files", bytes(100 * 2**20 + 1), status=413)["error"]
+
+
+def test_a_file_whose_size_is_not_known_is_refused(console: Console) -> None:
+    chunked = console.request("POST", "/api/files", FACE[1], chunked=True)
+    assert chunked.status == 411
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 3 * 2**20 + 7])
+def test_a_file_of_any_size_is_known_by_its_content(console: Console, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    kept = console.post("/api/files", data)
+    assert kept == {"sha256": hashlib.sha256(data).hexdigest(), "bytes": size}
+    staged = console.server.console.acting.staging.get([kept["sha256"]])[kept["sha256"]]  # type: ignore[union-attr]
+    assert staged.read() == data
+    assert staged.md5 == hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def test_a_response_is_sent_at_once(console: Console) -> None:
+    """Without TCP_NODELAY the body of each response waits 40 ms for the acknowledgement of its headers."""
+    with socket.create_connection(("127.0.0.1", int(console.base.rpartition(":")[2]))):
+        connections = until(lambda: list(console.server.server_state.connections))  # type: ignore[union-attr]
+        (option,) = {
+            connection.transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            for connection in connections
+        }
+    assert option
 
 
 def test_what_is_kept_is_bounded_on_disk() -> None:

@@ -221,7 +221,7 @@ def test_a_page_that_was_away_catches_up(console: Console) -> None:
         lost.wait("state")
 
 
-def test_the_stack_goes_away_and_comes_back(console: Console) -> None:
+def test_the_stack_goes_away_and_returns(console: Console) -> None:
     seeded = console.seed(5)
     with listening(console) as page:
         page.wait("hello")

@@ -1,4 +1,4 @@
-"""One term for one thing: words that were replaced (docs/glossary.md has those that stay) come back nowhere."""
+"""One term for one thing: words that were replaced (docs/glossary.md has those that stay) are used nowhere."""
 
 import re
 from pathlib import Path
@@ -15,6 +15,9 @@ RETIRED = {
     r"set aside": "dead-lettered",
     r"set going|goes on with an earlier request": "resume, adopt",
     r"put off|held (back|up)|until it is looked at": "deferred",
+    r"on (its|their) way": "queued, being sent",
+    r"(go|goes|going|went) on with": "resume, continue",
+    r"(come|comes|coming|came) back": "redelivered, reconnects, returned",
     r"suspect(s|ed)?": "outcome unknown",
     r"provider's answers?": "response",
     r"governor|pacing": "rate limit, rate limiter",

@@ -175,7 +175,7 @@ def test_from_the_drop_to_the_results_and_a_failure_that_is_tried_again(
     question = page.get_by_role("dialog")
     expect(question).to_contain_text("Begin attempt 2?")
     assert len(prompts(stack)) == 3
-    question.get_by_role("button", name="Try again for $0.029").click()
+    question.get_by_role("button", name="Retry for $0.029").click()
     for each in (page, other):
         expect(cards(each, "done")).to_have_count(3)
         (again,) = (states for states in seen(each).values() if "failed" in states)

@@ -64,7 +64,7 @@ def client(endpoint: str, service: str) -> Any:
     )
 
 
-def test_a_conditional_write_whose_reply_is_lost_comes_back_as_a_failed_condition(
+def test_a_conditional_write_whose_reply_is_lost_ends_as_a_failed_condition(
     endpoint: str, faults: Callable[..., Any]
 ) -> None:
     dynamodb = client(endpoint, "dynamodb")

@@ -195,10 +195,10 @@ class Pipeline:
         """Let the function of its queue handle a message, and all that is sent then. Return whether it was done."""
         record = self.record_of(body)
         text = record["body"]
-        came_back = len(self.messages)
+        before = len(self.messages)
         function = self.submit if '"submit"' in text else self.intake
         answer = function.handler({"Records": [record]}, Context(seconds))
-        self.messages[came_back:] = [(body or text, delay) for body, delay in self.messages[came_back:]]
+        self.messages[before:] = [(body or text, delay) for body, delay in self.messages[before:]]
         done = not answer["batchItemFailures"]
         return self.drain(seconds) and done
 
@@ -317,7 +317,7 @@ class Pipeline:
         params["body"] = json.dumps({**batch, "Entries": now}).encode()
         return None if now else (SimpleNamespace(status_code=200), {"Successful": []})
 
-    def _come_back_later(self, params: dict[str, Any], **_: Any) -> Any:
+    def _redeliver_later(self, params: dict[str, Any], **_: Any) -> Any:
         asked = json.loads(params["body"])
         if asked["QueueUrl"] == self.dead_letter_url:
             return None  # an operator reads it, no function
@@ -343,7 +343,7 @@ class Pipeline:
         self.hook("lambda", "Invoke", self._invoke)
         self.hook("sqs", "SendMessage", self._send_later)
         self.hook("sqs", "SendMessageBatch", self._send_batch_later)
-        self.hook("sqs", "ChangeMessageVisibility", self._come_back_later)
+        self.hook("sqs", "ChangeMessageVisibility", self._redeliver_later)
 
     def hook(self, service: str, operation: str, action: Callable[..., Any]) -> Callable[[], None]:
         """Let `action` see every call of an AWS operation, as botocore's before-call event; return what ends that.

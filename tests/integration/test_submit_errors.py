@@ -298,7 +298,7 @@ def claim(pipeline: Pipeline, seconds_ago: float) -> None:
 
 
 def queued(pipeline: Pipeline, walk: object) -> None:
-    """Bring the job to QUEUED, with no message on its way."""
+    """Bring the job to QUEUED, with no message in the queue."""
     pipeline.provider.submits = [REFUSED, ACCEPTED]
     pipeline.handle(walk)
     pipeline.messages.clear()

@@ -516,7 +516,7 @@ def test_bad_input_is_notified_and_never_sent(pipeline: Pipeline, bad: list[Uplo
         pipeline.put(*file)
     assert pipeline.upload(*bad, WALK) if WALK_KEY not in dict(bad) else pipeline.upload(*bad)
     pipeline.pass_time(120)
-    while pipeline.messages:  # what may still have been on its way
+    while pipeline.messages:  # what may still have been in the queue
         pipeline.resume()
     record = pipeline.record()
     assert (record["status"], record["error"]["type"]) == ("FAILED", "InvalidInput")

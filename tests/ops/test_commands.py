@@ -117,7 +117,7 @@ def test_status_says_one_refused_job_from_a_refused_account(pipeline: Pipeline, 
     pipeline.upload(FACE, WALK)
     found = ask("status", "--check")
     assert (found["jobs"]["refused"], found["pause"], found["problems"]) == (1, None, [])
-    assert "1 queued job: tried again later, behind the others, which continue" in run("status").stdout
+    assert "1 queued job: deferred, and retried behind the others, which continue" in run("status").stdout
 
 
 def test_status_says_of_dead_letters_and_of_a_bucket_that_is_not_set_up(

@@ -244,7 +244,7 @@ def test_failures_are_reported_with_their_reasons(pipeline: Pipeline, run: Run, 
     result = run("upload", "shoot", "--yes", "--report", "report.csv", code=4)
     assert "out of luck" in result.stdout
     assert "2 succeeded, 1 failed" in result.stdout
-    assert result.stdout.splitlines()[-1].startswith("Next  Try again: .venv/bin/python -m ops retry shoot-")
+    assert result.stdout.splitlines()[-1].startswith("Next  Retry: .venv/bin/python -m ops retry shoot-")
     assert result.stderr.endswith("Error: 1 job failed\n")
     rows = list(csv.DictReader((here / "report.csv").read_text().splitlines()))
     assert sorted(row["status"] for row in rows) == ["FAILED", "SUCCEEDED", "SUCCEEDED"]

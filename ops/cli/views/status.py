@@ -52,7 +52,7 @@ def health(found: Health) -> list[Part]:
         failures = ", ".join(f"{count:,} {name}" for name, count in jobs.failures.items())
         facts.insert(1, ("Failed", text(failures)))
     if jobs.refused:
-        alone = "tried again later, behind the others, which continue"
+        alone = "deferred, and retried behind the others, which continue"
         facts.insert(1, ("Refused", Text(f"{many(jobs.refused, 'queued job')}: {alone}", "yellow")))
     if jobs.not_notified:
         facts.insert(1, ("Being notified", f"{many(jobs.not_notified, 'job')} ended, not notified yet"))

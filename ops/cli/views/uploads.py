@@ -150,4 +150,4 @@ def _failure(result: Result) -> str:
 
 def next_step(failed: Sequence[str], stack: Stack) -> list[Part]:
     """Return how to retry the failed jobs, if they are few enough for one command."""
-    return [step("Next  ", f"Try again: {stack.command('retry', *failed)}")] if 0 < len(failed) <= SHOWN else []
+    return [step("Next  ", f"Retry: {stack.command('retry', *failed)}")] if 0 < len(failed) <= SHOWN else []

@@ -75,7 +75,7 @@ export const jobPath = (id) => `/api/jobs/${id.split("/").map(encodeURIComponent
 
 /** Where a picture of a job is. What waits may still get other files: its address changes with the card. */
 export function picture(card, what, { n = 1, size = "thumb", download = false } = {}) {
-  if (card.local) return `${card.local[what] ?? ""}${size === "large" ? "?size=large" : ""}`; // it is on its way
+  if (card.local) return `${card.local[what] ?? ""}${size === "large" ? "?size=large" : ""}`; // not uploaded yet
   const query = new URLSearchParams({ what, size });
   if (what === "output") query.set("n", n);
   if (card.state === "waiting") query.set("v", card.version);
@@ -84,4 +84,5 @@ export function picture(card, what, { n = 1, size = "thumb", download = false } 
   return `/api/pictures/${card.job_id.split("/").map(encodeURIComponent).join("/")}?${query}`;
 }
 
-export const sheet = (character) => `/api/sheet/${character.split("/").map(encodeURIComponent).join("/")}.png`;
+/** Where a character's contact sheet is, without its ending. */
+export const sheet = (character) => `/api/sheet/${character.split("/").map(encodeURIComponent).join("/")}`;

@@ -10,6 +10,7 @@ import { Gallery } from "./gallery.js";
 import * as summary from "./summary.js";
 import { notice, announce, toast } from "./notices.js";
 import * as selection from "./selection.js";
+import { pageSize } from "./sheets.js";
 import * as tray from "./tray.js";
 import * as viewer from "./viewer.js";
 import { count, dateAndTime, hourAndMinute, many, naming } from "./words.js";
@@ -31,7 +32,7 @@ const cards = new Map(); // job id -> card, of the jobs that were loaded or chan
 const shown = new Set(); // job ids on the page, in no order
 const filters = { view: "jobs", character: "", state: "", hours: "", text: "" };
 const changes = new Map(); // what came in live: job id -> card, or null if it is gone
-const late = new Map(); // of that, what came while a first page was on its way
+const late = new Map(); // card changes that arrived while the first page was loading
 const coming = new Map(); // what this page sent and the ledger does not have yet: job id -> card
 let characters = [];
 let first = ""; // what was asked for the first page
@@ -502,6 +503,7 @@ async function loadStack() {
     $("stack").textContent = `${stack.stack} · ${stack.local ? "local" : stack.region}`;
     document.title = `${stack.stack} · posedrop`;
     naming(stack.command);
+    pageSize(stack.sheet_pictures);
     composer.build(stack, { characters: () => characters, sent, unsent, uploaded });
     const edit = (ids) => composer.edit(ids);
     viewer.build({ cards: (id) => cards.get(id), find, order, variants, edit });
@@ -514,7 +516,7 @@ async function loadStack() {
 
 let problems = []; // what was said last
 
-/** What somebody must see to; what is seen to goes by itself. */
+/** Show what needs a person; a notice is removed once its problem is solved. */
 async function loadProblems() {
   let found;
   try {

@@ -40,12 +40,12 @@ export async function retry(card) {
   try {
     const path = `${jobPath(card.job_id)}/retry`;
     const asked = await post(path, { confirm: false });
-    const yes = `Try again${asked.usd ? ` for ${usd(asked.usd)}` : ""}`;
+    const yes = `Retry${asked.usd ? ` for ${usd(asked.usd)}` : ""}`;
     const twice = h("input", { type: "checkbox" });
     const field = asked.unknown && h("label", { class: "check" }, twice, "Pay again even if the provider's history cannot say whether the first request was accepted");
-    if (!(await ask({ title: `Try ${card.pose} again?`, text: asked.asks, yes, field }))) return;
+    if (!(await ask({ title: `Retry ${card.pose}?`, text: asked.asks, yes, field }))) return;
     await post(path, { confirm: true, buy_again: twice.checked });
-    toast(`${card.character} / ${card.pose} is tried again.`);
+    toast(`${card.character} / ${card.pose} is retried.`);
   } catch (problem) {
     toast(problem.message, true);
   }
@@ -56,13 +56,13 @@ export async function retryAll(ids) {
   try {
     const asked = await post("/api/retry", { jobs: ids, confirm: false });
     const [first] = asked.refused;
-    const left = asked.refused.length ? ` ${many(asked.refused.length, "job")} cannot be tried again as it is: ${first}.` : "";
-    if (!asked.jobs) return toast(`None of them can be tried again.${left}`, true);
+    const left = asked.refused.length ? ` ${many(asked.refused.length, "job")} cannot be retried: ${first}.` : "";
+    if (!asked.jobs) return toast(`None of them can be retried.${left}`, true);
     const text = `It costs ${usd(asked.usd)} at most: a result that is still at the provider is not paid for again.${left}`;
-    const yes = `Try again for ${usd(asked.usd)}`;
-    if (!(await ask({ title: `Try ${many(asked.jobs, "failed job")} again?`, text, yes }))) return;
+    const yes = `Retry for ${usd(asked.usd)}`;
+    if (!(await ask({ title: `Retry ${many(asked.jobs, "failed job")}?`, text, yes }))) return;
     const done = await post("/api/retry", { jobs: ids, confirm: true });
-    toast(`${many(done.jobs, "job")} ${done.jobs === 1 ? "is" : "are"} tried again.`);
+    toast(`${many(done.jobs, "job")} ${done.jobs === 1 ? "is" : "are"} retried.`);
   } catch (problem) {
     toast(problem.message, true);
   }
@@ -92,7 +92,7 @@ export async function moreSeeds(card) {
     const n = number();
     const seeds = n === 1 && seed.value.trim() ? { seed: BigInt(seed.value) } : { count: n };
     const begun = await post(path, { ...seeds, confirm: true, usd: n * asked.usd + 1e-9 });
-    toast(n === 1 ? `${begun.jobs[0].character} / ${begun.jobs[0].pose} is on its way.` : `${n} more of ${card.pose} are on their way.`);
+    toast(n === 1 ? `${begun.jobs[0].character} / ${begun.jobs[0].pose} is queued.` : `${n} more of ${card.pose} are queued.`);
     return begun;
   } catch (problem) {
     toast(problem.message, true);

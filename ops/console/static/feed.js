@@ -1,4 +1,4 @@
-/** Server-sent events: what changed, in order. A lost connection is taken up again where it was. */
+/** Server-sent events: what changed, in order. A lost connection is resumed at the last event. */
 
 import { get, parse } from "./api.js";
 

@@ -42,7 +42,7 @@ async function walk(entry) {
 /** What was chosen in a field for files or for a folder. */
 export const chosen = (input) => [...input.files].map((file) => ({ file, path: file.webkitRelativePath || file.name }));
 
-/** The hash under which the console keeps a file. However often it is asked for, the file goes once. */
+/** The hash under which the console keeps a file. However often it is requested, the file is sent once. */
 export function keep(file) {
   if (!kept.has(file)) {
     const hash = new Promise((done, failed) => waiting.push({ file, done, failed }));

@@ -209,7 +209,7 @@ export class Parameters {
   }
 }
 
-/** A bound of the schema; one of 64 bits was rounded on its way here, or came whole. */
+/** A bound of the schema; a 64-bit bound may have been rounded by JSON.parse. */
 function roughly(bound, low) {
   if (typeof bound === "bigint") return bound;
   if (Number.isSafeInteger(bound)) return BigInt(bound);

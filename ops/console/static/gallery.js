@@ -1,7 +1,9 @@
 /** The gallery: a contact sheet of each character, its face once, every pose beside its outputs. */
 
 import { h, icon, say } from "./dom.js";
-import { sheet } from "./api.js";
+import { get, sheet } from "./api.js";
+import { toast } from "./notices.js";
+import { choose, several } from "./sheets.js";
 import { box } from "./selection.js";
 import { headline, image, stateMark } from "./card.js";
 import { ago, count, dateAndTime, many } from "./words.js";
@@ -65,6 +67,18 @@ export class Gallery {
     say(section.number, all > here ? `${count(here)} of ${many(all, "job")} here` : many(here, "job"));
   }
 
+  /** Open a character's contact sheet, or offer its sheets: a job has up to four pictures. */
+  async sheets(event, name) {
+    if (!several(4 * this.jobs(name))) return; // the link does it
+    event.preventDefault();
+    try {
+      const { pictures } = await get(`${sheet(name)}.json`);
+      if (several(pictures) || !open(`${sheet(name)}.png`)) choose(`${sheet(name)}.png`, pictures);
+    } catch (problem) {
+      toast(problem.message, true);
+    }
+  }
+
   recount() {
     for (const section of this.sections.values()) this.count(section);
   }
@@ -85,7 +99,7 @@ export class Gallery {
         h("div", { class: "title" }, h("h2", {}, name), number),
         h("p", { class: "links" },
           h("button", { type: "button", class: "button small", onclick: () => this.only(name) }, "Only this one"),
-          h("a", { class: "button small", href: sheet(name), target: "_blank", rel: "noopener" }, icon("sheet"), "Contact sheet"),
+          h("a", { class: "button small", href: `${sheet(name)}.png`, target: "_blank", rel: "noopener", onclick: (event) => this.sheets(event, name) }, icon("sheet"), "Contact sheet"),
         ),
       ),
       tiles,

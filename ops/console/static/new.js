@@ -286,7 +286,7 @@ function inWords(jobs, fresh, waiting) {
 
 // ---- away with them -------------------------------------------------------------------------------------------------
 
-/** Send what was planned. Its cards are there at once; where it is refused, the composer comes back. */
+/** Send what was planned. Its cards appear at once; if it is refused, the composer opens again. */
 async function submit() {
   if (!planned || ui.go.disabled) return;
   const { usd: agreed, jobs } = planned;
@@ -296,8 +296,8 @@ async function submit() {
   ui.dialog.close();
   ui.sent(coming, localPictures());
   try {
-    const taken = await request("/api/uploads", { usd: agreed });
-    ui.uploaded(taken.upload, coming.map((job) => job.job_id));
+    const begun = await request("/api/uploads", { usd: agreed });
+    ui.uploaded(begun.upload, coming.map((job) => job.job_id));
     sending = false;
     reset();
   } catch (problem) {

@@ -4,6 +4,7 @@ import { button, h, say } from "./dom.js";
 import { get, post } from "./api.js";
 import { retryAll } from "./confirm.js";
 import { toast } from "./notices.js";
+import { choose, several } from "./sheets.js";
 import { many } from "./words.js";
 
 const MOST_COMPARED = 4;
@@ -84,11 +85,14 @@ async function selectAll() {
 }
 
 async function file(kind) {
-  const sheet = kind === "png" ? open("about:blank") : null; // a window is only opened by the press itself
+  const pictures = [...chosen.values()].reduce((sum, card) => sum + (card.state === "done" ? card.outputs : 0), 0);
+  const sheets = kind === "png" && several(pictures);
+  const sheet = kind === "png" && !sheets ? open("about:blank") : null; // a window is only opened by the press itself
   try {
     const { selection } = await post("/api/selection", { jobs: [...chosen.keys()] });
     const address = `/api/selection/${selection}.${kind}`;
-    if (sheet) sheet.location = address;
+    if (sheets) choose(address, pictures);
+    else if (sheet) sheet.location = address;
     else h("a", { href: address, download: "" }).click();
   } catch (problem) {
     sheet?.close();

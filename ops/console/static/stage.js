@@ -16,7 +16,17 @@ export class Stage {
     this.shown = wanted;
     const several = panes.length > 1;
     this.element.dataset.panes = String(panes.length);
+    // Where the window is narrow they stand in a row that is swiped or scrolled with the arrow keys.
+    for (const [name, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", "Side by side"]])
+      if (several) this.element.setAttribute(name, value);
+      else this.element.removeAttribute(name);
     this.element.replaceChildren(...panes.map((pane) => this.pane(pane, several)));
+  }
+
+  /** Bring one of several panes into sight, where they do not all fit. */
+  bring(at) {
+    const pane = this.element.children[at];
+    if (this.element.scrollWidth > this.element.clientWidth && pane) this.element.scrollTo({ left: pane.offsetLeft - (this.element.clientWidth - pane.offsetWidth) / 2 });
   }
 
   pane({ make, label }, several) {

@@ -62,7 +62,7 @@ export function show(summary) {
 /** What the page does not show, so that nobody looks for it in vain. */
 function leftOut({ cut, unreadable }) {
   notice("cut", cut === null ? null : `There are more jobs than the ${count(cut)} that were read.`, {
-    step: "Done and failed are counted among those. The list goes on to the oldest.",
+    step: "Done and failed are counted among those. The list reaches to the oldest.",
   });
   notice("unreadable", unreadable.length ? `${many(unreadable.length, "record")} cannot be read by this version.` : null, {
     step: unreadable.slice(0, 3).join(", "),
@@ -93,7 +93,7 @@ function pause(found) {
   const at = Date.now() + found.seconds * 1000;
   if (Math.abs(at - pausedUntil) > 5000) pausedUntil = at;
   const whom = found.account ? " for the whole account" : "";
-  const how = found.seconds > 0 ? `is paused${whom} until ${hourAndMinute(pausedUntil)}` : "goes on with one request at a time";
+  const how = found.seconds > 0 ? `is paused${whom} until ${hourAndMinute(pausedUntil)}` : "resumes with one request, the probe";
   const actions = found.account && found.seconds > 0 ? [["Resume now", resume]] : [];
   notice("pause", `Submitting ${how}: ${found.reason}.`, { step: found.step, tone: "warn", actions });
 }

@@ -1,4 +1,4 @@
-/** Uploads to S3: one line each, with what did not go, and a way to go on. */
+/** Uploads to S3: one line each, with the files that failed and a button to resume. */
 
 import { $, button, h, say } from "./dom.js";
 import { get, post } from "./api.js";
@@ -23,7 +23,7 @@ export function moved(upload) {
   row.bar.max = Math.max(1, upload.bytes);
   row.bar.value = upload.sent;
   const { state } = upload;
-  const titles = { running: "Uploading", done: "Uploaded", stopped: "Not all was uploaded", discarded: "Given up" };
+  const titles = { running: "Uploading", done: "Uploaded", stopped: "Not all was uploaded", discarded: "Discarded" };
   say(row.title, `${titles[state]}: ${count(upload.done)} of ${many(upload.files, "file")}`);
   say(row.note, state === "running" ? upload.note || `${bytes(upload.sent)} of ${bytes(upload.bytes)}` : "");
   row.bar.hidden = state !== "running";
@@ -52,8 +52,8 @@ function begin({ upload }) {
   const actions = h(
     "p",
     { class: "actions", hidden: true },
-    button("Go on", { kind: "small primary", onclick: () => act("resume") }),
-    button("Give up", { kind: "small", onclick: () => act("discard") }),
+    button("Resume", { kind: "small primary", onclick: () => act("resume") }),
+    button("Discard", { kind: "small", onclick: () => act("discard") }),
   );
   const element = h("div", { class: "upload" }, title, note, bar, h("div", { class: "wrong", role: "alert" }, errors), actions);
   const row = { element, title, note, bar, errors, actions, state: "" };

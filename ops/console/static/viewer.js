@@ -14,6 +14,7 @@ const SETTLED = 400; // milliseconds: browsers allow few changes of the history 
 let ui = null;
 let current = null; // {id, what, n}, or {compared: [ids]}
 let beside = false; // face and pose stand beside the result
+let brought = ""; // which picture was brought into sight last: who scrolls on is not called back
 let asked = 0;
 let noting = 0; // timer
 let source;
@@ -131,9 +132,15 @@ function keys(event) {
   if (event.target.matches("input, textarea") || event.altKey || event.ctrlKey || event.metaKey) return;
   if (event.key === "s") toggleBeside();
   else if (event.key === "z") toggleZoom();
-  else if (["ArrowLeft", "ArrowRight"].includes(event.key) && !event.target.closest(".stage .inside")) step(event.key === "ArrowLeft" ? -1 : 1);
+  else if (["ArrowLeft", "ArrowRight"].includes(event.key) && !scrolls(event.target)) step(event.key === "ArrowLeft" ? -1 : 1);
   else return;
   event.preventDefault();
+}
+
+/** Whether the arrow keys scroll what has the focus. */
+function scrolls(target) {
+  const place = target.closest(".stage, .stage .inside[tabindex]");
+  return place && place.scrollWidth > place.clientWidth;
 }
 
 function toggleBeside() {
@@ -180,6 +187,9 @@ function show(card) {
   const done = card.state === "done";
   const panes = beside ? [["face", 1], ["pose", 1], ...(done ? [["output", what === "output" ? n : 1]] : [])] : [[what, n]];
   ui.stage.show(panes.map(([each, at]) => pane(card, each, at)));
+  const shown = `${card.job_id} ${what} ${n} ${panes.length}`;
+  if (shown !== brought) ui.stage.bring(panes.findIndex(([each]) => each === what.split("-")[0]));
+  brought = shown;
   const order = source.order();
   const at = order.indexOf(card.job_id);
   say(ui.position, at >= 0 ? `${at + 1} of ${order.length}` : "");
@@ -191,7 +201,7 @@ function show(card) {
   keepFocus();
 }
 
-/** What was pressed may be gone: the keys go on working all the same. */
+/** Keep the focus in the dialog: the button that was pressed may be gone. */
 function keepFocus() {
   if (!ui.dialog.contains(document.activeElement)) ui.zoom.focus();
 }

@@ -78,9 +78,12 @@ class Growth(Sampling):
         return (self.peak - self.first) / 2**20
 
 
-def test_five_hundred_files_in_twenty_folders(console: Console, visit: Visit, tmp_path: Path) -> None:
+def test_five_hundred_files_in_twenty_folders(
+    console: Console, visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from playwright.sync_api import expect
 
+    monkeypatch.setattr("ops.console.feed.READ_SECONDS", 1.0)  # as for people; the tests' console reads more often
     root = tmp_path / "shoot"
     total = write_folders(root)
     page = visit(console)

@@ -71,7 +71,7 @@ def test_an_upload_without_a_time_is_read(time: object) -> None:
         CancelMessage("waiting/client ä/hero/walk"),
     ],
 )
-def test_our_own_messages_come_back_as_they_were(
+def test_our_own_messages_are_read_as_they_were_sent(
     message: PoseMessage | SubmitMessage | RetryMessage | CancelMessage,
 ) -> None:
     assert parse_message(message.to_json()) == message
