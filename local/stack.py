@@ -20,6 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.deploy import ROOT, STACK_NAME, built, deploy
+from local.function_logs import log_lines
 from local.processes import LocalError, Process, free_port, is_free, responds
 from local.segmind.settings import Latency
 from posedrop.contract.upload_layout import UploadLayout
@@ -186,9 +187,8 @@ class LocalStack:
         paths = []
         for group in logs.describe_log_groups(logGroupNamePrefix=f"/{STACK_NAME}/")["logGroups"]:
             path = self.logs / f"function-{group['logGroupName'].rpartition('/')[2]}.log"
-            pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group["logGroupName"])
             with path.open("w") as file:
-                file.writelines(event["message"].rstrip("\n") + "\n" for page in pages for event in page["events"])
+                file.writelines(log_lines(logs, group["logGroupName"]))
             paths.append(path)
         return paths
 
