@@ -1,10 +1,9 @@
 """Find uploads that made no job: whether each can be sent, why not, and what its job costs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from botocore.config import Config
 
@@ -21,8 +20,6 @@ from posedrop.contract.upload_layout import normal, spellings
 
 WORKERS = 16
 """Characters that are checked at the same time."""
-
-Price = Callable[[Mapping[str, Any]], float]
 
 
 class Outcome(StrEnum):
