@@ -1,5 +1,6 @@
 """deliver: store the outputs of a finished job, and notify its end."""
 
+import os
 import time
 from functools import cache
 from typing import Any
@@ -57,5 +58,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any] | N
 
 @cache
 def deliver() -> DeliverFunction:
-    """Return the function's objects. They are made at the first event."""
+    """Return the function's objects."""
     return DeliverFunction(from_environment(DeliverSettings), boto3.client, time.time)
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    deliver()  # at the start of the process, not in its first event

@@ -1,5 +1,6 @@
 """poll: poll a job's status once, and return what the state machine does next."""
 
+import os
 import time
 from functools import cache
 from typing import Any
@@ -52,3 +53,7 @@ def status_poller() -> StatusPoller:
         clock=time.time,
         sleep=time.sleep,
     )
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    status_poller()  # at the start of the process, not in its first event

@@ -1,5 +1,6 @@
 """sweep: resume stuck jobs, hourly or when invoked by hand. An event may set ages: {"ages": {"waiting": 0}}."""
 
+import os
 import time
 from functools import cache
 from typing import Any
@@ -57,3 +58,7 @@ def sweep() -> Sweep:
         deliver_function=found.deliver_function,
         clock=time.time,
     )
+
+
+if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+    sweep()  # at the start of the process, not in its first event
