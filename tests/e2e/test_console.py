@@ -136,7 +136,7 @@ def test_from_the_drop_to_the_results_and_a_failure_that_is_tried_again(
     for each in (page, other):
         watch_jobs(each)
 
-    drop_files(page, "body", {f"{name}.png": data("pose", name) for name in POSES})
+    drop_files(page, "body", {f"{name}.png": data("pose", name, full=True) for name in POSES})
     page.locator(".composer").get_by_role("combobox", name="Character").fill("astrid")
     page.get_by_role("textbox", name="Prompt").fill(PROMPT)
     expect(page.locator(".pairs .why")).to_have_text(["it will wait for a face"] * 3)
@@ -145,7 +145,7 @@ def test_from_the_drop_to_the_results_and_a_failure_that_is_tried_again(
     expect(cards(page, "waiting").first).to_contain_text("no face")
     assert prompts(stack) == []
 
-    drop_files(page, "body", {"face-astrid.png": data("face", 0)})
+    drop_files(page, "body", {"face-astrid.png": data("face", 0, full=True)})
     page.get_by_role("button", name="Send 3 jobs for about $0.088").click()
     expect(page.get_by_role("progressbar", name="Progress of").first).to_be_visible()
     for each in (page, other):
