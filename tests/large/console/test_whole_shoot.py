@@ -48,12 +48,12 @@ def write_folders(root: Path) -> None:
     for number in range(CHARACTERS):
         folder = root / f"character-{number:02}"
         (folder / "poses").mkdir(parents=True)
-        (folder / "face.png").write_bytes(data("face", number))
+        (folder / "face.png").write_bytes(data("face", number, full=True))
         for at in range(POSES):
             # Bytes after the end of a picture make it another file, which is cleaned before it is sent.
             name = ("at-the-camera", "close-up", "wide", "portrait")[at % 4]
             mark = f"{number}/{at}".encode()
-            (folder / "poses" / f"pose-{at}.png").write_bytes(data("pose", name) + mark)
+            (folder / "poses" / f"pose-{at}.png").write_bytes(data("pose", name, full=True) + mark)
 
 
 def test_from_the_drop_of_a_folder_to_the_last_result(whole_console: Served, visit: Visit, tmp_path: Path) -> None:
