@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.simulation.dynamodb import Index
 from bench.simulation.outside import Setting
-from posedrop.settings import SubmitSettings
+from posedrop.settings import SubmitSettings, read
 
 TABLE = "jobs"
 
@@ -42,25 +42,26 @@ def indexes() -> dict[str, Index]:
 
 
 def submit_settings(setting: Setting) -> SubmitSettings:
-    """Return the settings of `submit`."""
-    return SubmitSettings(
-        jobs_table=TABLE,
-        segmind_requests_per_minute=setting.requests_per_minute,
-        limit_counts=setting.counts,
-        daily_budget=setting.daily_budget,
-        monthly_budget=0.0,
-        typical_inference_seconds=parameter("TypicalInferenceSeconds"),
-        record_retention_days=0.0,
-        segmind_base_url="https://segmind.test",
-        segmind_secret_id="secret",  # nosec B106 # no password
-        submit_queue_url="submits",
-        dead_letter_queue_url="dead letters",
-        state_machine_arn="arn:stateMachine:jobs",
-        dispatch_function="dispatch",
-        image_transport="presigned-url",
-        account_pause_seconds=setting.account_pause_seconds,
-        submit_timeout_seconds=parameter("SubmitTimeoutSeconds"),
-        prepare_images=False,
-        prepare_function="prepare",
-        output_bucket="outputs",
-    )
+    """Return the settings of `submit`: as deployed with the template's defaults, except for what a setting varies."""
+    varied = {
+        "JOBS_TABLE": TABLE,
+        "SEGMIND_REQUESTS_PER_MINUTE": setting.requests_per_minute,
+        "LIMIT_COUNTS": setting.counts,
+        "DAILY_BUDGET": setting.daily_budget,
+        "ACCOUNT_PAUSE_SECONDS": setting.account_pause_seconds,
+        "PREPARE_IMAGES": "false",
+        "SEGMIND_HISTORY_URL": "",
+        "STATE_MACHINE_ARN": "arn:stateMachine:jobs",
+    }
+    return read(SubmitSettings, environment("SubmitFunction") | {name: str(value) for name, value in varied.items()})
+
+
+def environment(function: str) -> dict[str, str]:
+    """Return a function's environment. Parameters have their defaults; a resource's value is not known here."""
+    parts = (template()["Globals"]["Function"], template()["Resources"][function]["Properties"])
+    return {name: _resolved(value) for part in parts for name, value in part["Environment"]["Variables"].items()}
+
+
+def _resolved(value: Any) -> str:
+    name = value.get("Ref") if isinstance(value, dict) else None
+    return str(template()["Parameters"][name]["Default"] if name in template()["Parameters"] else value)
