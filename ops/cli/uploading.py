@@ -121,7 +121,8 @@ def upload(
 
 def _chosen(shell: Shell, names: Sequence[Path], character: str | None, parameters: Mapping[str, Any]) -> batch.Batch:
     """Return the files that the arguments name. Raises Refused, BadManifest and click.UsageError."""
-    batch.check_parameters(parameters, "--prompt, --param or --context")
+    rules = shell.stack.model.schema
+    batch.check_parameters(parameters, "--prompt, --param or --context", rules)
     if all(name.is_dir() for name in names):
         return batch.of_folders(names, character, parameters, shell.stack.layout)
     if any(name.is_dir() or is_manifest(name) for name in names):
@@ -130,7 +131,7 @@ def _chosen(shell: Shell, names: Sequence[Path], character: str | None, paramete
         if character:
             raise click.UsageError("A list has a column `character`: do not use --character.")
         try:
-            return batch.of_manifest(names[0], parameters)
+            return batch.of_manifest(names[0], parameters, rules)
         except BadManifest as exc:
             for mistake in exc.mistakes[: screen.SHOWN]:
                 shell.say(mistake)

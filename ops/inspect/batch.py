@@ -101,10 +101,10 @@ class Prepared:
 # ---- named files -----------------------------------------------------------------------------------------------------
 
 
-def check_parameters(parameters: Mapping[str, Any], name: str) -> None:
-    """Raise Refused unless the model has these parameters; `name` says where they were given."""
+def check_parameters(parameters: Mapping[str, Any], name: str, rules: str) -> None:
+    """Raise Refused unless the schema `rules` has these parameters; `name` says where they were given."""
     try:
-        read_job_file(name, job_file(parameters))
+        read_job_file(name, job_file(parameters), rules)
     except InvalidInput as why:
         raise Refused(str(why)) from why
 
@@ -146,9 +146,12 @@ def of_folders(
     return batch
 
 
-def of_manifest(manifest: Path, parameters: Mapping[str, Any]) -> Batch:
-    """Return a batch of the rows of a list; `parameters` are the defaults of rows. Raises BadManifest."""
-    rows, batch = read_manifest(manifest), Batch()
+def of_manifest(manifest: Path, parameters: Mapping[str, Any], rules: str) -> Batch:
+    """Return a batch of the rows of a list; `parameters` are the defaults of rows. Raises BadManifest.
+
+    `rules`: the schema of the model's parameters.
+    """
+    rows, batch = read_manifest(manifest, rules), Batch()
     named = [path for row in rows for path in (row.face, *row.poses.values()) if path]
     batch.files = _read(dict.fromkeys(located(manifest, path) for path in named))
     by_character: dict[str, Described] = {}

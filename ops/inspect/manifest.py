@@ -56,9 +56,9 @@ class Row:
     parameters: dict[str, Any] = field(default_factory=dict)
 
 
-def fields() -> list[str]:
-    """Return the names of all columns."""
-    return [*FILES, *schema()["properties"]]
+def fields(rules: str) -> list[str]:
+    """Return the names of all columns: the files, and the parameters in the schema `rules`."""
+    return [*FILES, *schema(rules)["properties"]]
 
 
 def is_manifest(path: Path) -> bool:
@@ -71,13 +71,16 @@ def located(manifest: Path, path: str) -> Path:
     return manifest.parent / path.replace("\\", "/")
 
 
-def read_manifest(manifest: Path) -> list[Row]:
-    """Read a list. Raises BadManifest with all mistakes; errors of reading the file pass as OSError."""
+def read_manifest(manifest: Path, rules: str) -> list[Row]:
+    """Read a list, and check its parameters against the schema `rules`.
+
+    Raises BadManifest with all mistakes; errors of reading the file pass as OSError.
+    """
     mistakes: list[Mistake] = []
     text = _decoded(manifest)
     suffix = manifest.suffix.lower()
-    values = _of_lines(text, mistakes) if suffix in LINES else _of_table(text, suffix in TSV, mistakes)
-    rows = [_row(manifest, line, value, mistakes) for line, value in values]
+    values = _of_lines(text, rules, mistakes) if suffix in LINES else _of_table(text, suffix in TSV, rules, mistakes)
+    rows = [_row(manifest, line, value, rules, mistakes) for line, value in values]
     if not rows and not mistakes:
         mistakes.append(Mistake(1, "", "the list has no jobs"))
     mistakes += _twice(rows)
@@ -102,7 +105,7 @@ def _decoded(manifest: Path) -> str:
 # ---- CSV -------------------------------------------------------------------------------------------------------------
 
 
-def _of_table(text: str, tabs: bool, mistakes: list[Mistake]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _of_table(text: str, tabs: bool, rules: str, mistakes: list[Mistake]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the rows of a table by their columns, each with its line."""
     skipped, delimiter = _delimiter(text, tabs)
     reader = csv.reader(
@@ -122,7 +125,7 @@ def _of_table(text: str, tabs: bool, mistakes: list[Mistake]) -> Iterator[tuple[
             continue
         if columns is None:
             columns = [cell.casefold() for cell in cells]
-            wrong = list(_wrong_columns(line, cells))
+            wrong = list(_wrong_columns(line, cells, rules))
             if wrong:
                 mistakes += wrong
                 return
@@ -130,7 +133,7 @@ def _of_table(text: str, tabs: bool, mistakes: list[Mistake]) -> Iterator[tuple[
         if any(cells[len(columns) :]):
             mistakes.append(Mistake(line, "", f"it has {len(cells)} values for {len(columns)} columns"))
             continue
-        yield line, _values(line, dict(zip(columns, cells, strict=False)), mistakes)
+        yield line, _values(line, dict(zip(columns, cells, strict=False)), rules, mistakes)
 
 
 def _delimiter(text: str, tabs: bool) -> tuple[int, str]:
@@ -141,8 +144,8 @@ def _delimiter(text: str, tabs: bool) -> tuple[int, str]:
     return 0, "\t" if tabs else max(DELIMITERS, key=first.count)
 
 
-def _wrong_columns(line: int, cells: Sequence[str]) -> Iterator[Mistake]:
-    known, names = fields(), [cell.casefold() for cell in cells]
+def _wrong_columns(line: int, cells: Sequence[str], rules: str) -> Iterator[Mistake]:
+    known, names = fields(rules), [cell.casefold() for cell in cells]
     for name, cell in zip(names, cells, strict=True):
         if name and name not in known:
             yield Mistake(line, "", f"{cell!r} is not a column.{did_you_mean(cell, known)}")
@@ -153,7 +156,7 @@ def _wrong_columns(line: int, cells: Sequence[str]) -> Iterator[Mistake]:
         yield Mistake(line, "", "the column 'poses' is missing")
 
 
-def _values(line: int, cells: Mapping[str, str], mistakes: list[Mistake]) -> dict[str, Any]:
+def _values(line: int, cells: Mapping[str, str], rules: str, mistakes: list[Mistake]) -> dict[str, Any]:
     """Return the cells of a row as JSON values."""
     found: dict[str, Any] = {}
     for name, cell in cells.items():
@@ -165,15 +168,15 @@ def _values(line: int, cells: Mapping[str, str], mistakes: list[Mistake]) -> dic
             found[name] = [path.strip() for path in _SEPARATOR.split(cell) if path.strip()]
         else:
             try:
-                found[name] = _value(name, cell)
+                found[name] = _value(name, cell, rules)
             except ValueError as why:
                 mistakes.append(Mistake(line, name, str(why)))
     return found
 
 
-def _value(name: str, cell: str) -> Any:
+def _value(name: str, cell: str, rules: str) -> Any:
     """Return the value of a cell. Raises ValueError."""
-    match schema()["properties"].get(name, {}).get("type"):
+    match schema(rules)["properties"].get(name, {}).get("type"):
         case "integer":
             if not _WHOLE.fullmatch(cell):
                 raise ValueError(f"{cell!r} is not a whole number")
@@ -193,8 +196,9 @@ def _value(name: str, cell: str) -> Any:
 # ---- lines of JSON ---------------------------------------------------------------------------------------------------
 
 
-def _of_lines(text: str, mistakes: list[Mistake]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _of_lines(text: str, rules: str, mistakes: list[Mistake]) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield the objects in JSON lines, each with its line."""
+    known = fields(rules)
     # splitlines() would also break a line at U+2028, which JSON allows in a string.
     for line, content in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if not content.strip():
@@ -207,8 +211,8 @@ def _of_lines(text: str, mistakes: list[Mistake]) -> Iterator[tuple[int, dict[st
         if not isinstance(value, dict):
             mistakes.append(Mistake(line, "", "it is not a JSON object"))
             continue
-        unknown = [name for name in value if name not in fields()]
-        mistakes += [Mistake(line, "", f"{name!r} is not a field.{did_you_mean(name, fields())}") for name in unknown]
+        unknown = [name for name in value if name not in known]
+        mistakes += [Mistake(line, "", f"{name!r} is not a field.{did_you_mean(name, known)}") for name in unknown]
         given = {name: content for name, content in value.items() if name not in unknown and content is not None}
         yield line, given
 
@@ -216,7 +220,7 @@ def _of_lines(text: str, mistakes: list[Mistake]) -> Iterator[tuple[int, dict[st
 # ---- a row -----------------------------------------------------------------------------------------------------------
 
 
-def _row(manifest: Path, line: int, values: Mapping[str, Any], mistakes: list[Mistake]) -> Row:
+def _row(manifest: Path, line: int, values: Mapping[str, Any], rules: str, mistakes: list[Mistake]) -> Row:
     """Return a row, after checking that its files exist and its parameters are valid; adds to `mistakes`."""
     row = Row(line)
     for name in ("character", "face"):
@@ -225,7 +229,7 @@ def _row(manifest: Path, line: int, values: Mapping[str, Any], mistakes: list[Mi
             mistakes.append(Mistake(line, name, "it is not a text"))
             return row
         setattr(row, name, value.strip())
-    row.parameters = _parameters(line, values, mistakes)
+    row.parameters = _parameters(line, values, rules, mistakes)
     poses = values.get("poses", [])
     poses = [poses] if isinstance(poses, str) else poses
     if not isinstance(poses, list) or not all(isinstance(path, str) and path.strip() for path in poses):
@@ -268,14 +272,14 @@ def _name_poses(row: Row, paths: Sequence[str], mistakes: list[Mistake]) -> None
         row.poses[name] = path
 
 
-def _parameters(line: int, values: Mapping[str, Any], mistakes: list[Mistake]) -> dict[str, Any]:
+def _parameters(line: int, values: Mapping[str, Any], rules: str, mistakes: list[Mistake]) -> dict[str, Any]:
     """Return the parameters of a row, in the types of the contract."""
     found: dict[str, Any] = {}
     for name, value in values.items():
         if name in FILES:
             continue
         try:
-            found |= read_job_file(name, job_file({name: value}))
+            found |= read_job_file(name, job_file({name: value}), rules)
         except InvalidInput as why:
             mistakes.append(Mistake(line, name, str(why).removeprefix(f"{name}: ").removeprefix(f"{name} ")))
     return found

@@ -62,7 +62,7 @@ def keys(console: Console) -> list[str]:
 
 def test_the_stack(console: Console) -> None:
     found = console.get("/api/stack")
-    assert found["schema"] == schema()
+    assert found["schema"] == schema("job")
     assert found["price_usd"] == 0.0294
     assert found["default_prompt"] == "a walk in the rain"
     assert found["command"] == console.stack.command()

@@ -73,7 +73,7 @@ def test_a_job_file_of_ten_megabytes_is_refused_unread() -> None:
     data = b'{"prompt": "' + b"x" * 10 * MEGABYTE + b'"}'
     tracemalloc.start()
     with pytest.raises(InvalidInput, match="larger than"):
-        read_job_file("job.json", data)
+        read_job_file("job.json", data, "job")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < JOB_FILE_LIMIT

@@ -32,7 +32,7 @@ def listed(folder: Path, *lines: str, name: str = "jobs.csv", end: str = "\n", e
 def mistakes(path: Path) -> list[str]:
     """What is said to be wrong with a list, without the folder that it is in."""
     with pytest.raises(BadManifest) as wrong:
-        read_manifest(path)
+        read_manifest(path, "job")
     assert str(wrong.value).endswith("nothing was sent")
     return [mistake.removeprefix(f"{path.parent}/") for mistake in wrong.value.mistakes]
 
@@ -41,7 +41,7 @@ def test_a_table(folder: Path) -> None:
     lines = ["Face, poses ,prompt,seed,use_input_img_dimension,context,character"]
     lines += ['anna.png,walk.png | run.png,"in the rain, at night",7,FALSE,"{""order"": 1}",']
     lines += ["", "hero/face.png,hero\\poses\\sit.png,,,,,client/hero"]
-    assert read_manifest(listed(folder, *lines)) == [
+    assert read_manifest(listed(folder, *lines), "job") == [
         Row(
             2,
             "anna",
@@ -75,7 +75,7 @@ def test_a_table(folder: Path) -> None:
     ],
 )
 def test_what_programs_write_is_read(folder: Path, lines: list[str], how: dict[str, Any]) -> None:
-    (row,) = read_manifest(listed(folder, *lines, **how))
+    (row,) = read_manifest(listed(folder, *lines, **how), "job")
     assert (row.character, row.face, row.poses) == ("anna", "anna.png", {"walk": "walk.png"})
     assert row.parameters == {"prompt": "in the rain"}
 
@@ -169,7 +169,7 @@ def test_lines_are_counted_where_a_cell_has_several(folder: Path) -> None:
 
 def test_a_separator_of_lines_inside_of_json_is_text(folder: Path) -> None:
     text = json.dumps({"face": "anna.png", "poses": "walk.png", "prompt": "a\u2028b"}, ensure_ascii=False)
-    assert read_manifest(listed(folder, text, name="a.jsonl"))[0].parameters == {"prompt": "a\u2028b"}
+    assert read_manifest(listed(folder, text, name="a.jsonl"), "job")[0].parameters == {"prompt": "a\u2028b"}
 
 
 def test_lists_are_known_by_their_names() -> None:

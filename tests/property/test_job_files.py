@@ -22,7 +22,7 @@ NOW = 1_795_000_000.0
 PLACE = {"rank": 0, "queued_at": NOW, "dispatch_number": 1, **in_line(0, NOW)}
 IMAGE = image()
 NOTIFICATION = Draft7Validator(schema("notification"))
-PARAMETERS = list(job_schema()["properties"])
+PARAMETERS = list(job_schema("job")["properties"])
 
 numbers = st.one_of(
     st.integers(), st.floats(), st.integers(-(10**400), 10**400), st.sampled_from([64, 4096, 1.0, -0.0])
@@ -100,7 +100,7 @@ def check(data: bytes) -> bool:
         record = ledger.refuse(found.job, found.error, NOW)
     else:
         # What is sent and kept are the model's parameters, all of them, within their ranges.
-        Draft7Validator(job_schema()).validate(found.job.parameters)
+        Draft7Validator(job_schema("job")).validate(found.job.parameters)
         assert set(found.job.parameters) == set(PARAMETERS) - {"context"}
         json.dumps(found.job.parameters, allow_nan=False).encode()
         record = ledger.queue(found.job, PLACE, NOW)

@@ -20,6 +20,7 @@ from posedrop.contract.parameters import (
     metadata_prompt,
     read_job_file,
 )
+from posedrop.segmind.model import MODELS
 from tests.support import schema
 
 NAME = "incoming/hero/job.json"
@@ -43,7 +44,7 @@ INTEGERS = {
 
 
 def read(content: object) -> dict[str, Any]:
-    return read_job_file(NAME, json.dumps(content).encode())
+    return read_job_file(NAME, json.dumps(content).encode(), "job")
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -53,13 +54,14 @@ def nested(levels: int) -> dict[str, Any]:
     return value
 
 
-def test_the_schema_is_the_one_that_events_serves() -> None:
-    assert parameters.schema() == schema("job")
-    jsonschema.Draft7Validator.check_schema(schema("job"))
+@pytest.mark.parametrize("name", sorted({model.schema for model in MODELS.values()}))
+def test_each_model_s_schema_is_the_one_that_events_serves(name: str) -> None:
+    assert parameters.schema(name) == schema(name)
+    jsonschema.Draft7Validator.check_schema(schema(name))
 
 
 def test_the_schema_names_the_model_s_parameters_and_their_defaults() -> None:
-    properties = parameters.schema()["properties"]
+    properties = parameters.schema("job")["properties"]
     assert set(properties) == {*DEFAULTS, "prompt", "context"}
     assert {name: value["default"] for name, value in properties.items() if "default" in value} == DEFAULTS
 
@@ -182,7 +184,7 @@ def test_a_whole_float_becomes_an_integer() -> None:
 )
 def test_bytes_that_are_no_job_file(data: bytes, reason: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        read_job_file(NAME, data)
+        read_job_file(NAME, data, "job")
     assert str(caught.value).startswith(f"{NAME}: ")
     assert reason in str(caught.value)
     assert len(str(caught.value)) < 300
@@ -197,7 +199,7 @@ def test_bytes_that_are_no_job_file(data: bytes, reason: str) -> None:
     ],
 )
 def test_a_full_file_and_other_encodings_of_unicode_are_read(data: bytes) -> None:
-    assert read_job_file(NAME, data) == {}
+    assert read_job_file(NAME, data, "job") == {}
 
 
 JSON_VALUES = st.recursive(
@@ -215,7 +217,7 @@ FIELDS = st.sampled_from([*DEFAULTS, "prompt", "context", "face_image", "x"])
 @example(b"\xff\xfe\x00\xd8")
 def test_any_bytes_give_parameters_that_fit_the_schema_or_invalid_input(data: bytes) -> None:
     try:
-        content = read_job_file(NAME, data)
+        content = read_job_file(NAME, data, "job")
     except InvalidInput:
         return
     jsonschema.validate(content, schema("job"))
@@ -226,7 +228,7 @@ def test_any_bytes_give_parameters_that_fit_the_schema_or_invalid_input(data: by
 
 
 def test_without_layers_the_model_s_defaults_remain() -> None:
-    assert merge("") == (DEFAULTS, None)
+    assert merge("", rules="job") == (DEFAULTS, None)
 
 
 def test_later_layers_win() -> None:
@@ -235,6 +237,7 @@ def test_later_layers_win() -> None:
         {"prompt": "job file", "samples": 2, "quality": 50, "context": {"a": 1, "b": 1}},
         {"prompt": "pose file", "samples": 3, "context": {"a": 2}},
         {"prompt": "metadata"},
+        rules="job",
     )
     assert merged == {**DEFAULTS, "prompt": "metadata", "samples": 3, "quality": 50}
     assert context == {"a": 2}
@@ -242,14 +245,14 @@ def test_later_layers_win() -> None:
 
 @pytest.mark.parametrize(("default", "expected"), [("stack", "stack"), ("", None)])
 def test_the_stack_s_prompt_is_the_last_resort(default: str, expected: str | None) -> None:
-    assert merge(default, {"samples": 2})[0].get("prompt") == expected
+    assert merge(default, {"samples": 2}, rules="job")[0].get("prompt") == expected
 
 
 def test_layers_are_left_as_they_are() -> None:
     layer = {"prompt": "a", "context": {"b": 1}}
-    merge("", layer)
+    merge("", layer, rules="job")
     assert layer == {"prompt": "a", "context": {"b": 1}}
-    assert merge("") == (DEFAULTS, None)
+    assert merge("", rules="job") == (DEFAULTS, None)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ _SCHEMAS = Path(__file__).parent / "schemas"
 
 
 @cache
-def schema(name: str = "job") -> dict[str, Any]:
+def schema(name: str) -> dict[str, Any]:
     """Return a JSON Schema of job files by its name. Each model names its schema (segmind/model.py)."""
     loaded: dict[str, Any] = json.loads((_SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
     return loaded
@@ -35,7 +35,7 @@ def _validator(rules: str) -> Callable[[object], object]:
     return compiled
 
 
-def read_job_file(name: str, data: bytes, rules: str = "job") -> dict[str, Any]:
+def read_job_file(name: str, data: bytes, rules: str) -> dict[str, Any]:
     """Return the parameters in a job file, checked against the schema named `rules`.
 
     Raises InvalidInput, which names the file, each invalid field and the reason.
@@ -90,12 +90,10 @@ def metadata_prompt(metadata: Mapping[str, str]) -> str:
         return decoded.strip()
 
 
-def merge(
-    default_prompt: str, *layers: Mapping[str, Any], rules: str = "job"
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def merge(default_prompt: str, *layers: Mapping[str, Any], rules: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the parameters of a job, and its context. Later layers override earlier ones and the model's defaults.
 
-    If no layer has a prompt, the parameters have none either.
+    `rules` names the schema with these defaults. If no layer has a prompt, the parameters have none either.
     """
     merged: dict[str, Any] = {
         name: definition["default"]
