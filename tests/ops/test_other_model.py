@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ops import template
+from ops.template import Template
 from posedrop.contract import parameters
 from posedrop.segmind.model import CONSISTENT_CHARACTER
 from tests.ops.conftest import FACE, WALK, Run
@@ -23,7 +23,7 @@ def other_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     known = {name: rule for name, rule in rules["properties"].items() if name != "samples"}
     (tmp_path / "likeness.schema.json").write_text(json.dumps({**rules, "properties": {**known, "likeness": LIKENESS}}))
     monkeypatch.setattr(parameters, "_SCHEMAS", tmp_path)
-    monkeypatch.setattr(template, "CONSISTENT_CHARACTER", replace(CONSISTENT_CHARACTER, schema="likeness"))
+    monkeypatch.setattr(Template, "model", replace(CONSISTENT_CHARACTER, schema="likeness"))
 
 
 @pytest.fixture
