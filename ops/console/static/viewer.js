@@ -49,14 +49,10 @@ export function build(host) {
     close();
   });
   dialog.addEventListener("close", () => {
-    if (history.state?.viewer) history.back(); // whoever closed it: its entry goes with it
-    clearTimeout(noting);
-    const id = current?.id ?? current?.compared?.[0];
-    const place = id && document.querySelector(`[data-job="${CSS.escape(id)}"] button`);
-    current = null;
-    stage.zoom(false);
-    stage.clear();
-    place?.focus({ preventScroll: false });
+    // The browser sends this event with the next frame. The viewer may be open again by then, or be about to open.
+    if (!current || dialog.open) return;
+    if (history.state?.viewer) history.back(); // the browser itself closed it: its entry goes with it
+    hide();
   });
   document.body.append(dialog);
   ui = { dialog, stage, film, facts, position, side, zoom };
@@ -66,7 +62,19 @@ export function build(host) {
 /** Close it the way Back does: an entry of the history is what holds it open. */
 function close() {
   if (history.state?.viewer) history.back();
-  else ui.dialog.close();
+  else hide();
+}
+
+/** Close the dialog, and give the focus back to the job that was shown. */
+function hide() {
+  ui.dialog.close();
+  clearTimeout(noting);
+  const id = current?.id ?? current?.compared?.[0];
+  const place = id && document.querySelector(`[data-job="${CSS.escape(id)}"] button`);
+  current = null;
+  ui.stage.zoom(false);
+  ui.stage.clear();
+  place?.focus({ preventScroll: false });
 }
 
 /** Open the dialog, with an entry of its own in the history, or note there what is shown now. */
@@ -85,7 +93,7 @@ export async function follow(entry) {
   const wanted = entry?.viewer;
   if (!wanted) {
     for (const question of document.querySelectorAll("dialog.ask[open]")) if (ui.dialog.open) question.close();
-    ui.dialog.close();
+    if (current) hide();
     return;
   }
   const found = await Promise.all((wanted.compared ?? [wanted.id]).map(source.find)).catch(() => []);
@@ -238,7 +246,7 @@ function showCompared() {
 }
 
 function edit(card) {
-  ui.dialog.close();
+  close();
   source.edit([card.job_id]);
 }
 
