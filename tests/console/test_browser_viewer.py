@@ -125,3 +125,26 @@ def test_the_skip_link_leads_to_the_jobs_and_keeps_the_filters(console: Console,
     expect(page.locator("#list")).to_be_focused()
     expect(page).to_have_url(re.compile(r"#jobs\?state=failed$"))
     expect(page.locator(".card")).to_have_count(1)
+
+
+def test_nothing_that_is_done_before_the_stack_is_known_is_lost(console: Console, studio: Studio, visit: Visit) -> None:
+    from playwright.sync_api import Route, expect
+
+    for age, pose in enumerate(("wide", "dusk")):
+        studio.job("done", "astrid", pose, age=100 * (age + 1))
+    page = visit(console)
+    held: list[Route] = []
+    page.route("**/api/stack", lambda route: held.append(route))
+    page.reload()
+    page.locator(".card .open").first.click()
+    expect(page.locator(".facts h2")).to_have_text("wide")
+    page.keyboard.press("Escape")
+    expect(page.locator(".viewer")).to_be_hidden()
+    page.keyboard.press("Control+a")
+    selected = page.get_by_role("region", name="Selection")
+    with page.expect_response("**/api/edit"):
+        selected.get_by_role("button", name="Edit and send again").click()
+    (route,) = held
+    route.continue_()
+    expect(page.locator(".composer .group")).to_have_count(1)
+    expect(page.get_by_role("textbox", name="Prompt")).to_be_focused()

@@ -505,9 +505,6 @@ async function loadStack() {
     naming(stack.command);
     pageSize(stack.sheet_pictures);
     composer.build(stack, { characters: () => characters, sent, unsent, uploaded });
-    const edit = (ids) => composer.edit(ids);
-    viewer.build({ cards: (id) => cards.get(id), find, order, variants, edit });
-    selection.build({ card: (id) => cards.get(id), order, together: (id) => gallery.together(id), query, edit, compare: viewer.compare });
   } catch (problem) {
     notice("about", problem.message);
     setTimeout(loadStack, 3000);
@@ -538,6 +535,8 @@ const above = document.querySelector(".above");
 new ResizeObserver(() => document.documentElement.style.setProperty("--above", `${above.offsetHeight}px`)).observe(above);
 buildFilters();
 summary.build();
+viewer.build({ cards: (id) => cards.get(id), find, order, variants, edit: composer.edit });
+selection.build({ card: (id) => cards.get(id), order, together: (id) => gallery.together(id), query, edit: composer.edit, compare: viewer.compare });
 readHash();
 apply();
 loadSummary();

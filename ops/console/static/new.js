@@ -13,6 +13,8 @@ const FEW = 3; // so many characters are shown open
 const COUNTING = 250; // milliseconds: to draw the page for every file would take longer than the file
 
 let ui = null;
+let built;
+const ready = new Promise((resolve) => (built = resolve)); // the stack is known, and with it the parameters
 let early = null; // what was dropped, or [] if the composer was asked for, before the stack was known
 let groups = [];
 let leftOut = []; // {path, why}
@@ -66,6 +68,7 @@ export function build(stack, { characters, sent, unsent, uploaded }) {
   ui = { stack, characters, sent, unsent, uploaded, known, parameters, list, left, also, summary, bar, go, dialog };
   onKept(() => (counting ||= setTimeout(() => ((counting = 0), showReading()), COUNTING)));
   reset();
+  built();
   if (early) open(early);
 }
 
@@ -104,6 +107,7 @@ export function open(files = []) {
 export async function edit(ids) {
   try {
     const found = await post("/api/edit", { jobs: ids });
+    await ready;
     reset();
     groups = [];
     ui.list.replaceChildren();

@@ -89,7 +89,6 @@ function present() {
 
 /** Show what an entry of the history says: Back closes the viewer, Forward and a reload open it again. */
 export async function follow(entry) {
-  if (!ui) return;
   const wanted = entry?.viewer;
   if (!wanted) {
     for (const question of document.querySelectorAll("dialog.ask[open]")) if (ui.dialog.open) question.close();
@@ -105,7 +104,6 @@ export async function follow(entry) {
 
 /** Show a job's picture: "face", "pose", either "-sent" as it was sent, or "output" number n. */
 export function open(card, what = card.state === "done" ? "output" : "pose", n = 1) {
-  if (!ui) return;
   current = { id: card.job_id, what, n };
   present();
   ui.facts.replaceChildren();
@@ -115,7 +113,7 @@ export function open(card, what = card.state === "done" ? "output" : "pose", n =
 
 /** Show results side by side, and in what they differ. */
 export function compare(cards) {
-  if (!ui || cards.length < 2) return;
+  if (cards.length < 2) return;
   current = { compared: cards.slice(0, MOST_COMPARED).map((card) => card.job_id) };
   present();
   showCompared();
