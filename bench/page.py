@@ -35,7 +35,7 @@ from posedrop.contract.times import rfc3339
 JOBS = 2000
 CHARACTERS = 4
 COLORS = ("teal", "coral", "indigo", "olive", "orchid", "sienna")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FRAMES = 90
 CHANGES = 5
 STATIC = Path(__file__).parents[1] / "ops" / "console" / "static"

@@ -40,6 +40,8 @@ from posedrop.aws.record import AnyRecord, Record, Status
 from posedrop.contract.images import UPLOAD_LIMIT
 from posedrop.contract.parameters import schema
 
+RECONNECT_MS = 1000
+"""Milliseconds after which a browser connects again."""
 STATIC = Path(__file__).parent / "static"
 PAGE_LIMIT = 200
 STATUS = {NotFound: 404, Refused: 409, NoPicture: 415, Unreachable: 503}
@@ -189,7 +191,7 @@ class Console:
 
     async def _events(self, after: int | None) -> AsyncIterator[ServerSentEvent]:
         async for event in self.feed.events.follow(after):
-            yield ServerSentEvent(event.data, event=event.name, id=str(event.id), retry=1000)
+            yield ServerSentEvent(event.data, event=event.name, id=str(event.id), retry=RECONNECT_MS)
             if event.name in ("hello", "reset"):
                 yield ServerSentEvent(json.dumps(self.feed.state), event="state", id=str(event.id))
 

@@ -324,6 +324,7 @@ def live(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(integration, "Clock", LiveClock)
     for name, seconds in FEED.items():
         monkeypatch.setattr(f"ops.console.feed.{name}", seconds)
+    monkeypatch.setattr("ops.console.app.RECONNECT_MS", 100)
 
 
 @pytest.fixture
