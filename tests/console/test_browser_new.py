@@ -112,6 +112,33 @@ def test_every_drop_has_a_character_of_its_own(console: Console, visit: Visit) -
     expect(character).to_have_value("mine")
 
 
+@pytest.mark.parametrize("status", [202, 503])
+def test_what_is_dropped_while_an_upload_is_announced_is_taken_after_it(
+    console: Console, visit: Visit, status: int
+) -> None:
+    from playwright.sync_api import Route, expect
+
+    page = visit(console)
+    drop_files(page, "body", {"face-astrid.png": data("face", 0), "wide.png": data("pose", "wide")})
+    page.get_by_role("textbox", name="Prompt").fill("rain")
+    held: list[Route] = []
+    page.route("**/api/uploads", lambda route: held.append(route))
+    with page.expect_request("**/api/uploads"):
+        page.get_by_role("button", name="Send 1 job").click()
+    expect(page.locator(".composer")).to_be_hidden()
+    drop_files(page, "body", {"dusk.png": data("pose", "dusk")})
+    (route,) = held
+    if status == 202:
+        route.continue_()
+        expect(page.locator(".in-words")).to_have_text("Give the character a name.")
+    else:
+        route.fulfill(status=status, json={"error": "The stack cannot be reached."})
+    poses = page.locator(".pairs li:not(.face)")
+    expect(poses).to_have_count(1 if status == 202 else 2)
+    prompt = page.get_by_role("textbox", name="Prompt")
+    expect(prompt).to_have_value("" if status == 202 else "rain")
+
+
 def test_files_are_chosen_by_keyboard_alone(console: Console, visit: Visit) -> None:
     from playwright.sync_api import FilePayload, expect
 

@@ -15,14 +15,13 @@ const COUNTING = 250; // milliseconds: to draw the page for every file would tak
 let ui = null;
 let built;
 const ready = new Promise((resolve) => (built = resolve)); // the stack is known, and with it the parameters
-let early = null; // what was dropped, or [] if the composer was asked for, before the stack was known
 let groups = [];
 let leftOut = []; // {path, why}
 let sideFiles = 0;
 let planned = null;
 let timer = 0;
 let asking = null;
-let sending = false;
+let sending = null; // a promise, as long as an upload is being announced: the composer is not empty yet
 let reading = false;
 let counting = 0; // timer
 
@@ -69,7 +68,6 @@ export function build(stack, { characters, sent, unsent, uploaded }) {
   onKept(() => (counting ||= setTimeout(() => ((counting = 0), showReading()), COUNTING)));
   reset();
   built();
-  if (early) open(early);
 }
 
 const host = {
@@ -91,12 +89,10 @@ function add(group) {
   ui.list.append(group.element);
 }
 
-/** Open the composer, with files that were dropped somewhere on the page. */
-export function open(files = []) {
-  if (!ui) {
-    early = [...(early ?? []), ...files];
-    return;
-  }
+/** Open the composer, with files that were dropped somewhere on the page, once it can take them. */
+export async function open(files = []) {
+  await ready;
+  await sending;
   ui.known.replaceChildren(...ui.characters().map(({ name }) => h("option", { value: name })));
   if (!ui.dialog.open) ui.dialog.showModal();
   if (files.length) take(files);
@@ -108,6 +104,7 @@ export async function edit(ids) {
   try {
     const found = await post("/api/edit", { jobs: ids });
     await ready;
+    await sending;
     reset();
     groups = [];
     ui.list.replaceChildren();
@@ -115,7 +112,7 @@ export async function edit(ids) {
       const kept = ({ file, pose = "", ...rest }) => pictureOf({ path: file, name: pose, ...rest });
       add(new Group(host, { name: named.character, face: named.face && kept(named.face), poses: named.poses.map(kept) }));
     }
-    open();
+    await open();
     ui.parameters.set(found.parameters);
     arranged();
     for (const note of found.notes) toast(`${note[0].toUpperCase()}${note.slice(1)}.`, true);
@@ -266,9 +263,9 @@ function showSummary(problem = null) {
   const waiting = jobs.filter((job) => job.outcome === "waiting").length;
   const faces = groups.some((group) => group.face && !group.poses.length);
   const usable = Boolean(planned) && (fresh + waiting > 0 || (faces && !refusals.length));
-  ui.go.disabled = sending || Boolean(missing) || Boolean(problem) || !usable;
+  ui.go.disabled = Boolean(missing) || Boolean(problem) || !usable;
   const cost = planned?.usd ? ` for about ${usd(planned.usd)}` : "";
-  say(ui.go, sending ? "Sending" : fresh ? `Send ${many(fresh, "job")}${cost}` : waiting ? "Upload, nothing is paid yet" : "Send");
+  say(ui.go, fresh ? `Send ${many(fresh, "job")}${cost}` : waiting ? "Upload, nothing is paid yet" : "Send");
   ui.summary.toggleAttribute("data-problem", Boolean(problem));
   say(ui.summary, problem ?? missing ?? (planned ? inWords(jobs, fresh, waiting) : "Reading what this would become."));
 }
@@ -290,22 +287,21 @@ function inWords(jobs, fresh, waiting) {
 
 // ---- away with them -------------------------------------------------------------------------------------------------
 
+function submit() {
+  if (planned && !sending && !ui.go.disabled) sending = announce().finally(() => (sending = null));
+}
+
 /** Send what was planned. Its cards appear at once; if it is refused, the composer opens again. */
-async function submit() {
-  if (!planned || ui.go.disabled) return;
+async function announce() {
   const { usd: agreed, jobs } = planned;
   const coming = jobs.filter((job) => job.job_id && ["new", "waiting"].includes(job.outcome));
-  sending = true;
-  showSummary();
   ui.dialog.close();
   ui.sent(coming, localPictures());
   try {
     const begun = await request("/api/uploads", { usd: agreed });
     ui.uploaded(begun.upload, coming.map((job) => job.job_id));
-    sending = false;
     reset();
   } catch (problem) {
-    sending = false;
     ui.unsent(coming.map((job) => job.job_id));
     ui.dialog.showModal();
     showSummary(problem.message);
