@@ -54,6 +54,7 @@ def test_a_failed_job_is_opened_retried_and_a_result_is_downloaded_with_tab_and_
     tab_to(page, "Retry")
     page.keyboard.press("Enter")
     question = page.get_by_role("dialog", name="Retry dusk?")
+    expect(question).to_be_visible()
     tab_to(page, "Retry for $0.029")
     page.keyboard.press("Enter")
     expect(question).to_have_count(0)

@@ -423,6 +423,7 @@ def test_from_the_folder_to_the_results_by_keyboard_alone(console: Console, visi
     page = visit(console)
     page.on("filechooser", lambda _: None)
     page.keyboard.press("n")
+    expect(page.locator(".composer").get_by_role("combobox", name="Character")).to_be_focused()
     for _ in range(3):
         page.keyboard.press("Shift+Tab")
         if page.evaluate("document.activeElement.textContent") == "Choose a folder":
