@@ -15,6 +15,7 @@ from posedrop.gate.budget import Budget
 from posedrop.gate.gate import Gate
 from posedrop.gate.latency import LatencyStore
 from posedrop.gate.rate_limit import RateLimit
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 
 START_SECONDS: dict[str, float] = {"intake": 0.6, "dispatch": 0.6, "submit": 0.9, "poll": 0.7}
 """Seconds of a new environment: half a CPU or less imports boto3 and the package, and creates the clients."""
@@ -53,7 +54,7 @@ class Parts:
     def gate(self, client: Any) -> Gate:
         """Return the gate as it is deployed now."""
         limit = RateLimit(self.setting.requests_per_minute, self.setting.counts)
-        return Gate(Items(client, TABLE), limit, Budget(self.setting.daily_budget))
+        return Gate(Items(client, TABLE), limit, Budget(self.setting.daily_budget), CONSISTENT_CHARACTER)
 
     def ledger(self, function: str) -> Ledger:
         """Return a function's ledger."""

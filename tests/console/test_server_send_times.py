@@ -16,6 +16,7 @@ from posedrop.gate.budget import Budget, Spending
 from posedrop.gate.gate import Gate
 from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import RateLimit, RateLimitState
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from tests.items import MemoryItems
 from tests.support import FIRST_PRICE
 
@@ -27,7 +28,7 @@ JOBS = 60
 
 def situation(budget: Budget = NO_BUDGET, now: float = NOW, **state: Any) -> Situation:
     """The situation of a stack whose gate's state differs from an unused one in this."""
-    gate = Gate(MemoryItems(), LIMIT, budget)
+    gate = Gate(MemoryItems(), LIMIT, budget, CONSISTENT_CHARACTER)
     found = replace(gate.read(now), **state)
     return Situation(found, gate.opening(found, now), LIMIT, Latency.typical(31), 3000, 60, now)
 

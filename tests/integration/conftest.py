@@ -30,6 +30,7 @@ from posedrop.aws.s3 import s3_config
 from posedrop.contract.times import epoch
 from posedrop.gate.gate import HORIZON, Gate
 from posedrop.line.line import Line
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from posedrop.settings import DispatchSettings
 from tests.aws import mock_stack, serve_directly
 from tests.support import ROOT, Context, image
@@ -189,7 +190,7 @@ class Pipeline:
     def gate(self) -> Gate:
         """The gate, with the functions' settings."""
         settings = settings_module.from_environment(DispatchSettings)
-        return Gate(Items(boto3.client("dynamodb"), TABLE), settings.limit, settings.budget)
+        return Gate(Items(boto3.client("dynamodb"), TABLE), settings.limit, settings.budget, CONSISTENT_CHARACTER)
 
     def handle(self, body: object, seconds: float = 60.0) -> bool:
         """Let the function of its queue handle a message, and all that is sent then. Return whether it was done."""

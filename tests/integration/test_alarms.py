@@ -13,6 +13,7 @@ import pytest
 
 from posedrop.aws.items import Items
 from posedrop.gate.credits import CreditsStore
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from tests.alarms import CloudWatch
 from tests.cloudformation import Stack
 from tests.integration.conftest import TABLE, Pipeline
@@ -197,7 +198,7 @@ def test_a_new_attempt_is_not_as_old_as_its_job(watched: Watched) -> None:
 
 
 def test_credits_that_pay_for_few_jobs(watched: Watched) -> None:
-    store = CreditsStore(Items(boto3.client("dynamodb"), TABLE))
+    store = CreditsStore(Items(boto3.client("dynamodb"), TABLE), CONSISTENT_CHARACTER)
     watched.live(5 * MINUTE)
     assert watched.alarms() == set()  # what is left is not known
     store.note(50 * FIRST_PRICE, watched.pipeline.clock())

@@ -9,6 +9,7 @@ import pytest
 
 from posedrop.aws.items import Items
 from posedrop.gate.credits import ASK_EVERY, CreditsStore
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from posedrop.segmind.responses import parse_credits
 from tests.integration.conftest import BASE_URL, TABLE, Pipeline, Provider
 from tests.items import MemoryItems
@@ -20,7 +21,7 @@ POSES = [(f"incoming/hero/poses/{name}.png", image("png", (12, 8), name)) for na
 
 def left() -> tuple[float, int] | None:
     """The dollars that are known to be left, and the jobs that they pay for."""
-    found = CreditsStore(Items(boto3.client("dynamodb"), TABLE)).read()
+    found = CreditsStore(Items(boto3.client("dynamodb"), TABLE), CONSISTENT_CHARACTER).read()
     return (found.usd, found.jobs) if found else None
 
 
@@ -147,7 +148,7 @@ def test_how_the_account_is_read(body: bytes, usd: float | None) -> None:
 
 def test_the_jobs_that_are_paid_for_follow_the_learned_price() -> None:
     items = MemoryItems()
-    store = CreditsStore(items)
+    store = CreditsStore(items, CONSISTENT_CHARACTER)
     store.note(0.147, 100.0)
     first = store.read()
     items.update("price", values={"usd": 0.049})

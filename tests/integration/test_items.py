@@ -22,6 +22,7 @@ from posedrop.gate.gate import Gate
 from posedrop.gate.rate_limit import Permit, RateLimit, RateLimiter
 from posedrop.gate.shared_item import SharedItem
 from posedrop.line.line import Line
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from tests.items import MemoryItems
 from tests.support import FIRST_PRICE
 
@@ -115,7 +116,7 @@ def test_the_limit_is_kept(items: Any) -> None:
 
 
 def test_the_budget_is_kept(items: Any) -> None:
-    store = BudgetStore(items, Budget(daily=4 * FIRST_PRICE, monthly=5 * FIRST_PRICE))
+    store = BudgetStore(items, Budget(daily=4 * FIRST_PRICE, monthly=5 * FIRST_PRICE), CONSISTENT_CHARACTER)
     charges = [store.charge(NOW) for _ in range(5)]
     assert [isinstance(charge, Charge) for charge in charges] == [True] * 4 + [False]
     store.give_back(FIRST_PRICE, NOW)
@@ -126,7 +127,7 @@ def test_the_budget_is_kept(items: Any) -> None:
 
 
 def test_a_job_moves_through_the_line(items: Any) -> None:
-    line, gate = Line(items), Gate(items, LIMIT, Budget())
+    line, gate = Line(items), Gate(items, LIMIT, Budget(), CONSISTENT_CHARACTER)
     assert line.is_empty()
     for number in range(3):
         rank = line.rank("hero/one", gate.read(NOW).highest_rank, NOW)
@@ -176,7 +177,7 @@ def test_a_write_that_is_repeated_counts_once(items: Any) -> None:
     assert line.dispatch(entry, NOW) == 1
     assert line.dispatch(entry, NOW) is None
     assert [line.rank("hero", 7, NOW) for _ in range(2)] == [8, 9]
-    store = BudgetStore(line._items, Budget(daily=1))
+    store = BudgetStore(line._items, Budget(daily=1), CONSISTENT_CHARACTER)
     charge = store.charge(NOW)
     assert isinstance(charge, Charge)
     assert store.read(NOW).day == FIRST_PRICE
@@ -186,7 +187,7 @@ def test_a_write_that_is_repeated_counts_once(items: Any) -> None:
     limiter.permit_submit(NOW)
     limiter.permit_submit(NOW)
     assert limiter.read().tat == pytest.approx(NOW + 2 * LIMIT.interval)
-    gate = Gate(line._items, LIMIT, Budget())
+    gate = Gate(line._items, LIMIT, Budget(), CONSISTENT_CHARACTER)
     gate.breaker.change(lambda breaker: (breaker.refused(NOW, "because", 900), None))
     assert gate.breaker.read().refusals == 1
     state = gate.read(NOW)

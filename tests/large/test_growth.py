@@ -98,7 +98,7 @@ def test_fifty_thousand_poses_become_a_job_each(rate: float) -> None:
     settings: Any = SimpleNamespace(
         upload_prefix="incoming/", settle_seconds=5.0, prepare_images=True, model=CONSISTENT_CHARACTER
     )
-    gate = Gate(items, RateLimit(50, "submits"), Budget(0, 0))
+    gate = Gate(items, RateLimit(50, "submits"), Budget(0, 0), CONSISTENT_CHARACTER)
     ledger, layout = Ledger(table, "jobs"), UploadLayout()  # type: ignore[arg-type]
     waiting, images = Waiting(ledger, sqs, "uploads", lambda: NOW), ReadImages(items, lambda: NOW)
     entrance = Entrance(gate, Line(items), SubmitQueue(sqs, "submits"), lambda: NOW)

@@ -20,6 +20,7 @@ from posedrop.gate.budget import Budget, Spending
 from posedrop.gate.gate import Gate
 from posedrop.gate.poll_schedule import Latency
 from posedrop.gate.rate_limit import RateLimit, RateLimitState
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from posedrop.segmind.requests import Request, RequestStatus
 from tests.integration.conftest import BUCKET, Pipeline
 from tests.items import MemoryItems
@@ -345,7 +346,7 @@ NO_BUDGET = Budget()
 
 def situation(budget: Budget = NO_BUDGET, before: int = 0, **state: Any) -> Situation:
     """The situation of a stack whose gate's state differs from an unused one in this."""
-    gate = Gate(MemoryItems(), LIMIT, budget)
+    gate = Gate(MemoryItems(), LIMIT, budget, CONSISTENT_CHARACTER)
     found = replace(gate.read(NOW), **state)
     opening = gate.opening(found, NOW)
     return Situation(found, opening, LIMIT, Latency.typical(31), 3000, 60, NOW, before=lambda _: before)

@@ -16,6 +16,7 @@ from posedrop.contract.examine import Examined, Examiner
 from posedrop.contract.job import JOB_ID
 from posedrop.contract.parameters import schema as job_schema
 from posedrop.intake.folder import read_candidate
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from tests.support import image, schema
 
 NOW = 1_795_000_000.0
@@ -90,6 +91,7 @@ def check(data: bytes) -> bool:
         "walk",
         JobFiles(listed["face.png"], listed["walk.png"], listed["job.json"], None),
         "a default prompt",
+        model=CONSISTENT_CHARACTER,
     )
     assert JOB_ID.fullmatch(found.job.job_id)
     table = Table()

@@ -19,6 +19,7 @@ from posedrop.gate.breaker import Breaker
 from posedrop.gate.budget import Budget, Charge
 from posedrop.gate.gate import Gate
 from posedrop.gate.rate_limit import Permit, RateLimit
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from posedrop.segmind.requests import RequestStatus
 from tests.support import FIRST_PRICE
 from tests.table import Table
@@ -191,7 +192,7 @@ def test_a_probe_whose_write_is_repeated_is_one_probe() -> None:
 
 def test_a_write_that_another_function_overtook_is_done_again() -> None:
     gate, table = _gate({1})
-    other = Gate(Items(table, "jobs"), LIMIT, Budget())  # type: ignore[arg-type]
+    other = Gate(Items(table, "jobs"), LIMIT, Budget(), CONSISTENT_CHARACTER)  # type: ignore[arg-type]
     table.between = lambda: other.breaker.change(lambda breaker: (breaker.outcome_unknown(NOW, 900), None))
     gate.breaker.change(lambda breaker: (breaker.refused(NOW, "403", 900), None))
     assert gate.breaker.read().unknowns == 1
@@ -204,7 +205,7 @@ def test_of_two_that_see_the_probe_free_one_sends_it() -> None:
     now = NOW + 900
     state = gate.read(now)
     opening = gate.opening(state, now)
-    other = Gate(Items(table, "jobs"), LIMIT, Budget())  # type: ignore[arg-type]
+    other = Gate(Items(table, "jobs"), LIMIT, Budget(), CONSISTENT_CHARACTER)  # type: ignore[arg-type]
     assert _probes(other, now) == 1
     assert gate.reserve(state, opening, now, [1])[0] == []
     assert gate.breaker.read().probe_until > now
@@ -219,7 +220,7 @@ def _probes(gate: Gate, now: float) -> int:
 def _gate(lost: set[int]) -> tuple[Gate, Table]:
     table = Table()
     table.lost = lost
-    return Gate(Items(table, "jobs"), LIMIT, Budget(daily=1)), table  # type: ignore[arg-type]
+    return Gate(Items(table, "jobs"), LIMIT, Budget(daily=1), CONSISTENT_CHARACTER), table  # type: ignore[arg-type]
 
 
 def test_the_record_that_a_write_returns_is_the_one_that_is_read() -> None:

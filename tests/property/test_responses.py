@@ -11,6 +11,7 @@ from posedrop.contract.container import BadImage
 from posedrop.contract.errors import NotAccepted, Rejected, ServerFault, StatusUnavailable, SubmitOutcomeUnknown
 from posedrop.contract.images import ImageInfo, check
 from posedrop.segmind.client import Segmind, Timeouts
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from posedrop.segmind.outputs import BadOutput, InlineSource, UrlSource, parse_output
 from posedrop.segmind.responses import ProviderResponse
 from tests.support import image
@@ -60,7 +61,9 @@ def client(status: int, sent: dict[str, str], body: bytes) -> Segmind:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(status, headers=sent, stream=httpx.ByteStream(body))
 
-    return Segmind("https://api.segmind.com", lambda: "SG_0123456789abcdef", httpx.MockTransport(answer))
+    return Segmind(
+        "https://api.segmind.com", lambda: "SG_0123456789abcdef", CONSISTENT_CHARACTER, httpx.MockTransport(answer)
+    )
 
 
 @given(statuses, headers, bodies)

@@ -26,6 +26,7 @@ from posedrop.contract.errors import (
 )
 from posedrop.contract.reasons import InputFault, Problem
 from posedrop.segmind.client import Segmind, Timeouts
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from tests.support import ROOT
 
 PACKAGE = ROOT / "layers" / "posedrop" / "posedrop"
@@ -117,7 +118,9 @@ def submit(answer: httpx.Response | Exception) -> str:
             raise answer
         return answer
 
-    client = Segmind("http://segmind.test", lambda: "SG_0123456789abcdef", httpx.MockTransport(respond))
+    client = Segmind(
+        "http://segmind.test", lambda: "SG_0123456789abcdef", CONSISTENT_CHARACTER, httpx.MockTransport(respond)
+    )
     return client.submit({"prompt": "a walk"}, Timeouts.within(6))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.gate.budget import Budget, BudgetStore, Charge, Spending
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from tests.items import MemoryItems
 from tests.support import FIRST_PRICE
 
@@ -18,7 +19,7 @@ DECEMBER = datetime(2026, 12, 1, tzinfo=UTC).timestamp()
 
 
 def store(daily: float = 0.0, monthly: float = 0.0, items: MemoryItems | None = None) -> BudgetStore:
-    return BudgetStore(items or MemoryItems(), Budget(daily, monthly))
+    return BudgetStore(items or MemoryItems(), Budget(daily, monthly), CONSISTENT_CHARACTER)
 
 
 def charges(found: BudgetStore, now: float) -> int:

@@ -1,18 +1,23 @@
 """The price of a job by its samples and size: learned, and estimated from above while it is unknown."""
 
 import random
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posedrop.gate import price
 from posedrop.gate.budget import Budget, BudgetStore, Charge
-from posedrop.gate.price import LEAST, OVERALL, PriceClass, learned, price_of
+from posedrop.gate.price import LEAST, OVERALL, PriceClass
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from tests.items import MemoryItems
 from tests.support import FIRST_PRICE
 
 NOW = 1_795_700_000.0
+price_of = partial(price.price_of, model=CONSISTENT_CHARACTER)
+learned = partial(price.learned, model=CONSISTENT_CHARACTER)
 ONE, FOUR = {"samples": 1}, {"samples": 4}
 
 
@@ -36,7 +41,7 @@ def sized(width: int, height: int, samples: int = 1) -> dict[str, Any]:
     ],
 )
 def test_the_class_of_a_job(parameters: dict[str, Any], attribute: str) -> None:
-    assert PriceClass.of(parameters).attribute == attribute
+    assert PriceClass.of(parameters, CONSISTENT_CHARACTER).attribute == attribute
 
 
 def test_before_the_first_cost_it_is_the_average_of_a_request() -> None:
@@ -77,7 +82,7 @@ def test_a_budget_is_overspent_by_no_more_than_what_is_in_flight(seed: int, per_
     """Real costs that vary by a fifth, of jobs of any class, ten in flight at once."""
     draw = random.Random(seed)
     budget, items = 10.0, MemoryItems()
-    store = BudgetStore(items, Budget(daily=budget))
+    store = BudgetStore(items, Budget(daily=budget), CONSISTENT_CHARACTER)
     flight: list[tuple[Charge, dict[str, Any], float]] = []
     sent, spent = 0, 0.0
     while True:

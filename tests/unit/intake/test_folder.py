@@ -10,6 +10,7 @@ from posedrop.aws.upload_bucket import JobFiles, Listed, UploadBucket
 from posedrop.contract.upload_layout import UploadLayout
 from posedrop.intake.folder import read_candidate
 from posedrop.intake.job_reader import later_upload
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 
 NOW = datetime(2026, 11, 23, 10, 15, 30, tzinfo=UTC)
 SETTLE = 5.0
@@ -72,4 +73,11 @@ def test_one_event_of_a_folder_always_handles_the_job(ages: tuple[float, ...]) -
 @pytest.mark.parametrize("missing", [{"pose": 60}, {"face": 60}])
 def test_a_candidate_needs_both_images(missing: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="both images"):
-        read_candidate(UploadBucket(None, "bucket", UploadLayout()), "hero", "walk", files(**missing), "")  # type: ignore[arg-type]
+        read_candidate(
+            UploadBucket(None, "bucket", UploadLayout()),
+            "hero",
+            "walk",
+            files(**missing),
+            "",
+            model=CONSISTENT_CHARACTER,
+        )  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from posedrop.gate.budget import Budget, BudgetStore, Charge
 from posedrop.gate.gate import HORIZON, Gate
 from posedrop.gate.rate_limit import RateLimit, RateLimiter, RateLimitState, paused
 from posedrop.line.line import Line
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from tests.items import MemoryItems
 from tests.support import FIRST_PRICE
 
@@ -35,7 +36,7 @@ class Line50:
         self.items = MemoryItems()
         self.line = Line(self.items)
         self.limit = limit
-        self.gate = Gate(self.items, limit, budget)
+        self.gate = Gate(self.items, limit, budget, CONSISTENT_CHARACTER)
         self.now = NOW
         self.sent: list[tuple[SubmitMessage, float]] = []
         self.key_changed_at = 0.0
@@ -272,7 +273,7 @@ def test_no_more_jobs_are_dispatched_than_the_budget_pays_for() -> None:
     line = Line50(budget=Budget(daily=3 * FIRST_PRICE))
     for number in range(5):
         line.add("hero", f"job-{number}")
-    BudgetStore(line.items, Budget()).charge(NOW)
+    BudgetStore(line.items, Budget(), CONSISTENT_CHARACTER).charge(NOW)
     assert line.run().sent == 2
 
 
@@ -283,7 +284,7 @@ def test_after_a_spent_day_jobs_are_sent_at_midnight() -> None:
     for number in range(5):
         line.add("hero", f"job-{number}")
     for _ in range(2):
-        BudgetStore(line.items, Budget()).charge(line.now)
+        BudgetStore(line.items, Budget(), CONSISTENT_CHARACTER).charge(line.now)
     assert line.run().sent == 0
     line.now = midnight - 30
     assert line.run().sent == 2
@@ -312,7 +313,7 @@ def test_a_run_sees_how_long_nothing_was_delivered_while_the_gate_was_open(line:
     line.add("hero", "job-0")
     line.now += 500
     assert line.run().idle_seconds == 500
-    BudgetStore(line.items, NO_BUDGET).settle(Charge(FIRST_PRICE, NOW), None, line.now - 20)
+    BudgetStore(line.items, NO_BUDGET, CONSISTENT_CHARACTER).settle(Charge(FIRST_PRICE, NOW), None, line.now - 20)
     line.now += 200
     found = line.run()
     assert (found.oldest_seconds, found.idle_seconds) == (700, 220)  # of the job whose message is under way

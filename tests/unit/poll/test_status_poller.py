@@ -15,6 +15,7 @@ from posedrop.contract.execution import ExecutionState
 from posedrop.gate.poll_schedule import Latency
 from posedrop.poll.status import LONGEST_WAIT, check
 from posedrop.segmind.client import Segmind
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from tests.support import load_event
 
 SUBMITTED_AT = 1_000_000.0
@@ -62,7 +63,7 @@ def poll_once(
 
     return check(
         state,
-        Segmind("https://segmind.test", lambda: "SG_key", httpx.MockTransport(provider)),
+        Segmind("https://segmind.test", lambda: "SG_key", CONSISTENT_CHARACTER, httpx.MockTransport(provider)),
         latency=Latency.typical(31),
         timeout_seconds=TIMEOUT,
         clock=lambda: SUBMITTED_AT + after,

@@ -10,6 +10,7 @@ import pytest
 from posedrop.contract.errors import AccountRefused, StatusUnavailable
 from posedrop.contract.version import VERSION
 from posedrop.segmind.client import GET_TIMEOUTS, RESULT_RESPONSE, SMALL_RESPONSE, Segmind
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from posedrop.segmind.retry_after import RETRY_AFTER_CAP
 
 KEY = "SG_0123456789abcdef"
@@ -33,7 +34,9 @@ class Provider:
 
 def client(answer: httpx.Response | Exception) -> tuple[Segmind, Provider]:
     provider = Provider(answer)
-    return Segmind("https://api.segmind.com/", lambda: KEY, httpx.MockTransport(provider)), provider
+    return Segmind(
+        "https://api.segmind.com/", lambda: KEY, CONSISTENT_CHARACTER, httpx.MockTransport(provider)
+    ), provider
 
 
 def fault(answer: httpx.Response | Exception, call: str = "status") -> StatusUnavailable:
@@ -171,7 +174,13 @@ def test_redirects_are_not_followed(location: str) -> None:
 def test_retry_after(call: str, status: int, headers: dict[str, str], seconds: float | None) -> None:
     answer = httpx.Response(status, headers=headers)
     now = datetime(2026, 10, 21, 7, 27, 50, tzinfo=UTC).timestamp()
-    segmind = Segmind("https://segmind.test", lambda: KEY, httpx.MockTransport(lambda _: answer), clock=lambda: now)
+    segmind = Segmind(
+        "https://segmind.test",
+        lambda: KEY,
+        CONSISTENT_CHARACTER,
+        httpx.MockTransport(lambda _: answer),
+        clock=lambda: now,
+    )
     with pytest.raises(StatusUnavailable) as caught:
         getattr(segmind, call)(ID)
     assert caught.value.retry_after == seconds
@@ -200,7 +209,7 @@ def test_a_key_that_cannot_be_read_is_no_status_either() -> None:
         raise AccountRefused("no secret", 0)
 
     with pytest.raises(StatusUnavailable, match="no secret"):
-        Segmind("https://segmind.test", refuse).status(ID)
+        Segmind("https://segmind.test", refuse, CONSISTENT_CHARACTER).status(ID)
 
 
 class Body(httpx.SyncByteStream):

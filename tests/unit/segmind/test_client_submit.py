@@ -14,6 +14,7 @@ import pytest
 from posedrop.contract.errors import AccountRefused, PosedropError, ProviderUnavailable, SubmitOutcomeUnknown
 from posedrop.contract.version import VERSION
 from posedrop.segmind.client import SMALL_RESPONSE, Segmind, Timeouts
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 
 KEY = "SG_0123456789abcdef"
 TIMEOUTS = Timeouts(connect=1, write=1, read=1)
@@ -39,7 +40,7 @@ class Recorder:
         return self.answer
 
     def submit(self, base_url: str = "https://api.segmind.test") -> str:
-        return Segmind(base_url, lambda: KEY, httpx.MockTransport(self)).submit(BODY, TIMEOUTS)
+        return Segmind(base_url, lambda: KEY, CONSISTENT_CHARACTER, httpx.MockTransport(self)).submit(BODY, TIMEOUTS)
 
 
 @pytest.mark.parametrize("base_url", ["https://api.segmind.test", "https://api.segmind.test/"])
@@ -103,14 +104,18 @@ def test_a_key_that_cannot_be_read_sends_nothing() -> None:
 
     recorder = Recorder(httpx.Response(200, json=ACCEPTED))
     with pytest.raises(AccountRefused):
-        Segmind("https://api.segmind.test", no_key, httpx.MockTransport(recorder)).submit(BODY, TIMEOUTS)
+        Segmind("https://api.segmind.test", no_key, CONSISTENT_CHARACTER, httpx.MockTransport(recorder)).submit(
+            BODY, TIMEOUTS
+        )
     assert recorder.requests == []
 
 
 def test_the_key_is_asked_for_each_time() -> None:
     keys = iter(["SG_old", "SG_new"])
     recorder = Recorder(httpx.Response(200, json=ACCEPTED))
-    client = Segmind("https://api.segmind.test", lambda: next(keys), httpx.MockTransport(recorder))
+    client = Segmind(
+        "https://api.segmind.test", lambda: next(keys), CONSISTENT_CHARACTER, httpx.MockTransport(recorder)
+    )
     client.submit(BODY, TIMEOUTS)
     client.submit(BODY, TIMEOUTS)
     assert [request.headers["x-api-key"] for request in recorder.requests] == ["SG_old", "SG_new"]
@@ -181,7 +186,7 @@ def server() -> Iterator[Server]:
 
 
 def test_every_submit_opens_a_new_connection(server: Server) -> None:
-    client = Segmind(server.url, lambda: KEY)
+    client = Segmind(server.url, lambda: KEY, CONSISTENT_CHARACTER)
     for _ in range(3):
         assert client.submit(BODY, TIMEOUTS) == "2c7f59ea-1"
     assert len(set(server.peers)) == 3
@@ -191,20 +196,20 @@ def test_every_submit_opens_a_new_connection(server: Server) -> None:
 def test_a_connection_that_ends_after_the_request_leaves_the_outcome_unknown(server: Server, behaviour: str) -> None:
     server.behaviour = behaviour
     with pytest.raises(SubmitOutcomeUnknown):
-        Segmind(server.url, lambda: KEY).submit(BODY, TIMEOUTS)
+        Segmind(server.url, lambda: KEY, CONSISTENT_CHARACTER).submit(BODY, TIMEOUTS)
     assert len(server.peers) == 1
 
 
 def test_a_response_that_trickles_is_over_in_time(server: Server) -> None:
     server.behaviour = "trickle"
     with pytest.raises(SubmitOutcomeUnknown, match="too long"):
-        Segmind(server.url, lambda: KEY).submit(BODY, Timeouts(connect=0.1, write=0.1, read=0.4))
+        Segmind(server.url, lambda: KEY, CONSISTENT_CHARACTER).submit(BODY, Timeouts(connect=0.1, write=0.1, read=0.4))
     assert server.sent < len(json.dumps(ACCEPTED))
 
 
 def test_a_refused_connection_sent_nothing() -> None:
     with pytest.raises(ProviderUnavailable, match="no connection"):
-        Segmind("http://127.0.0.1:1", lambda: KEY).submit(BODY, TIMEOUTS)
+        Segmind("http://127.0.0.1:1", lambda: KEY, CONSISTENT_CHARACTER).submit(BODY, TIMEOUTS)
 
 
 def test_an_unknown_host_was_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,16 +218,16 @@ def test_an_unknown_host_was_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(ProviderUnavailable, match="unknown host"):
-        Segmind("http://segmind.test", lambda: KEY).submit(BODY, TIMEOUTS)
+        Segmind("http://segmind.test", lambda: KEY, CONSISTENT_CHARACTER).submit(BODY, TIMEOUTS)
 
 
 def test_the_environment_s_proxies_are_not_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
-    assert Segmind(server.url, lambda: KEY).submit(BODY, TIMEOUTS) == "2c7f59ea-1"
+    assert Segmind(server.url, lambda: KEY, CONSISTENT_CHARACTER).submit(BODY, TIMEOUTS) == "2c7f59ea-1"
 
 
 @pytest.mark.parametrize("base_url", ["", "segmind", "ftp://x", "http://[", "http://a b"])
 def test_a_wrong_base_url_is_an_error_of_the_tree(base_url: str) -> None:
     with pytest.raises(PosedropError):
-        Segmind(base_url, lambda: KEY).submit(BODY, TIMEOUTS)
+        Segmind(base_url, lambda: KEY, CONSISTENT_CHARACTER).submit(BODY, TIMEOUTS)

@@ -13,6 +13,7 @@ from posedrop.contract.errors import AccountRefused, HistoryUnavailable, History
 from posedrop.contract.version import VERSION
 from posedrop.segmind import history as module
 from posedrop.segmind.history import LAST_PAGE, MARGIN, PAGE, SECONDS, History
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 
 KEY = "SG_0123456789abcdef"
 MODEL = "consistent-character-with-pose"
@@ -46,7 +47,9 @@ def find(answer: object, name: str = NAME, api_key: Callable[[], str] = lambda: 
             return answer
         return httpx.Response(200, json=answer)
 
-    return History("https://history.test/", api_key, httpx.MockTransport(handle)).find(name, SINCE)
+    return History("https://history.test/", api_key, CONSISTENT_CHARACTER, httpx.MockTransport(handle)).find(
+        name, SINCE
+    )
 
 
 def test_what_is_asked() -> None:
@@ -56,7 +59,12 @@ def test_what_is_asked() -> None:
         requests.append(request)
         return httpx.Response(200, json={"generations": []})
 
-    assert History("https://history.test/", lambda: KEY, httpx.MockTransport(handle)).find(NAME, SINCE) is None
+    assert (
+        History("https://history.test/", lambda: KEY, CONSISTENT_CHARACTER, httpx.MockTransport(handle)).find(
+            NAME, SINCE
+        )
+        is None
+    )
     (request,) = requests
     assert (request.method, request.url.host) == ("GET", "history.test")
     assert request.url.path == "/inference-request/request-history"
@@ -149,7 +157,7 @@ def pages(found_on: int, *, asked: list[int] | None = None, newest: float = SINC
 
 
 def history(handle: Handler, clock: Callable[[], float] = lambda: 0.0) -> History:
-    return History("https://history.test", lambda: KEY, httpx.MockTransport(handle), clock)
+    return History("https://history.test", lambda: KEY, CONSISTENT_CHARACTER, httpx.MockTransport(handle), clock)
 
 
 @pytest.mark.parametrize("page", [1, 2, 30, 120])

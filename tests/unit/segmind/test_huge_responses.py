@@ -12,6 +12,7 @@ from posedrop.contract.errors import OutputInvalid, PosedropError, StatusUnavail
 from posedrop.segmind import bodies as module
 from posedrop.segmind.client import GET_TIMEOUTS, RESULT_RESPONSE, SMALL_RESPONSE, Segmind, Timeouts
 from posedrop.segmind.downloads import OUTPUT_LIMIT, Downloader
+from posedrop.segmind.model import CONSISTENT_CHARACTER
 from posedrop.segmind.responses import ProviderResponse, parse_response
 
 MIB = 1024 * 1024
@@ -44,7 +45,7 @@ class Endless(httpx.SyncByteStream):
 
 def client(stream: httpx.SyncByteStream, **headers: str) -> Segmind:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, stream=stream))
-    return Segmind("https://api.segmind.com", lambda: "SG_0123456789abcdef", transport)
+    return Segmind("https://api.segmind.com", lambda: "SG_0123456789abcdef", CONSISTENT_CHARACTER, transport)
 
 
 def peak(act: Callable[[], object]) -> int:

@@ -19,7 +19,7 @@ from posedrop.contract.errors import WriteRefused
 from posedrop.contract.reasons import Closed, ReasonCode
 from posedrop.contract.times import DAY
 from posedrop.gate.price import DIGITS, OVERALL, PRICE_ITEM, learned, price_of
-from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
+from posedrop.segmind.model import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Budget:
 class BudgetStore:
     """The budget's items in the table. Errors of DynamoDB pass as botocore's ClientError."""
 
-    def __init__(self, items: Items, budget: Budget, model: ModelSpec = CONSISTENT_CHARACTER) -> None:
+    def __init__(self, items: Items, budget: Budget, model: ModelSpec) -> None:
         self._items = items
         self._budget = budget
         self._model = model

@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from posedrop.aws.items import Condition, Item, Items
 from posedrop.contract.errors import PosedropError, StatusUnavailable, WriteRefused
 from posedrop.gate.price import OVERALL, PRICE_ITEM
-from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
+from posedrop.segmind.model import ModelSpec
 
 logger = Logger(child=True)
 
@@ -53,7 +53,7 @@ class Credits:
 class CreditsStore:
     """The item with the credits. Errors when writing it are only logged."""
 
-    def __init__(self, items: Items, model: ModelSpec = CONSISTENT_CHARACTER) -> None:
+    def __init__(self, items: Items, model: ModelSpec) -> None:
         self._items = items
         self._model = model
         self._tried_at = 0.0

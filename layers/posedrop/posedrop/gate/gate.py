@@ -18,7 +18,7 @@ from posedrop.gate.credits import CreditsStore
 from posedrop.gate.price import PRICE_ITEM
 from posedrop.gate.rate_limit import LIMIT_ITEM, Permit, RateLimit, RateLimiter, RateLimitState, paused
 from posedrop.gate.shared_item import SharedItem
-from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
+from posedrop.segmind.model import ModelSpec
 
 ITEM = "dispatch"
 HORIZON = 90.0
@@ -63,7 +63,7 @@ class Gate:
     Errors of DynamoDB pass as botocore's ClientError.
     """
 
-    def __init__(self, items: Items, limit: RateLimit, budget: Budget, model: ModelSpec = CONSISTENT_CHARACTER) -> None:
+    def __init__(self, items: Items, limit: RateLimit, budget: Budget, model: ModelSpec) -> None:
         self._items = items
         self._limit = limit
         self._budget = budget

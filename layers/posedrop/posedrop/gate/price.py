@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
+from posedrop.segmind.model import ModelSpec
 
 LEARNING = 0.2
 """The weight of the latest cost in a learned price."""
@@ -35,7 +35,7 @@ class PriceClass:
     size: int | None = None
 
     @classmethod
-    def of(cls, parameters: Mapping[str, Any], model: ModelSpec = CONSISTENT_CHARACTER) -> "PriceClass":
+    def of(cls, parameters: Mapping[str, Any], model: ModelSpec) -> "PriceClass":
         """Return the class of a job with these parameters. Missing ones have the model's defaults."""
         samples, size = model.images_made(parameters), model.size_made(parameters)
         if size is None:
@@ -53,7 +53,7 @@ class PriceClass:
         return max(1.0, self.samples / other.samples) * max(1.0, math.ldexp(1.0, size - known))
 
 
-def price_of(item: Mapping[str, Any], parameters: Mapping[str, Any], model: ModelSpec = CONSISTENT_CHARACTER) -> float:
+def price_of(item: Mapping[str, Any], parameters: Mapping[str, Any], model: ModelSpec) -> float:
     """Return the expected cost of a job (USD) from the price item, which may be empty."""
     wanted = PriceClass.of(parameters, model)
     if wanted.attribute in item:
@@ -64,9 +64,7 @@ def price_of(item: Mapping[str, Any], parameters: Mapping[str, Any], model: Mode
     return round(min(bounds, default=model.first_price), DIGITS)
 
 
-def learned(
-    item: Mapping[str, Any], parameters: Mapping[str, Any], cost: float, model: ModelSpec = CONSISTENT_CHARACTER
-) -> dict[str, float]:
+def learned(item: Mapping[str, Any], parameters: Mapping[str, Any], cost: float, model: ModelSpec) -> dict[str, float]:
     """Return the attributes of the price item that change after a job with these parameters cost `cost` (USD)."""
     return {name: _mixed(item, name, cost) for name in (OVERALL, PriceClass.of(parameters, model).attribute)}
 

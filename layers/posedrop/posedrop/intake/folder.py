@@ -12,7 +12,7 @@ from posedrop.contract.job import Input, Job, job_id, output_folder
 from posedrop.contract.parameters import JOB_FILE_LIMIT, check_prompt, merge, metadata_prompt, read_job_file
 from posedrop.contract.reasons import InputFault, Problem
 from posedrop.contract.upload_layout import FileKind
-from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
+from posedrop.segmind.model import ModelSpec
 
 KEY_LIMIT = 1024
 """The most bytes of a key (Amazon S3 user guide, object keys)."""
@@ -45,7 +45,7 @@ def read_candidate(
     known: ReadImages | None = None,
     *,
     prepares: bool = True,
-    model: ModelSpec = CONSISTENT_CHARACTER,
+    model: ModelSpec,
 ) -> JobCandidate:
     """Read and check the files of a job that has both images. Faults of the files are in the candidate's `error`.
 

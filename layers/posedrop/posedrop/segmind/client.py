@@ -26,7 +26,7 @@ from posedrop.contract.errors import (
 )
 from posedrop.segmind.bodies import read_body
 from posedrop.segmind.http import http_client
-from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
+from posedrop.segmind.model import ModelSpec
 from posedrop.segmind.responses import ProviderResponse, cut, parse_credits, parse_response, redact
 from posedrop.segmind.retry_after import requested_wait
 
@@ -87,9 +87,9 @@ class Segmind:
         self,
         base_url: str,
         api_key: Callable[[], str],
+        model: ModelSpec,
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.time,
-        model: ModelSpec = CONSISTENT_CHARACTER,
         renew_key: Callable[[], bool] = lambda: False,
     ) -> None:
         self.model = model

@@ -16,7 +16,7 @@ from posedrop.contract.errors import HistoryUnavailable, HistoryUnfinished, Pose
 from posedrop.segmind.bodies import read_body
 from posedrop.segmind.history_rows import PastRequest, past_requests, row_time, rows_of, rows_of_one
 from posedrop.segmind.http import http_client
-from posedrop.segmind.model import CONSISTENT_CHARACTER, ModelSpec
+from posedrop.segmind.model import ModelSpec
 from posedrop.segmind.responses import load_json
 
 PATH = "/inference-request/request-history"
@@ -40,9 +40,9 @@ class History:
         self,
         base_url: str,
         api_key: Callable[[], str],
+        model: ModelSpec,
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = time.monotonic,
-        model: ModelSpec = CONSISTENT_CHARACTER,
     ) -> None:
         self._model = model
         self._url = f"{base_url.rstrip('/')}{PATH}"
