@@ -19,6 +19,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
+import botocore.session
 import moto.backends
 import moto.core.models
 import moto.core.responses
@@ -234,6 +235,7 @@ ResponseSerializer.get_value = _get_value_if_there  # type: ignore[method-assign
 BaseBackend.urls = property(_urls_once)  # type: ignore[assignment,method-assign]
 moto.core.models.RESPONSES_METHODS.clear()  # a thousand patterns for each call with `requests`
 moto.core.responses.method_names_from_class = cache(method_names_from_class)
+botocore.session.create_loader = cache(botocore.session.create_loader)  # moto ends boto3's session, which reads 10 MB
 SQSBackend.receive_message = _receive_at_once  # type: ignore[method-assign,assignment]
 _underscored = cache(camelcase_to_underscores)
 _signing_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
