@@ -37,15 +37,15 @@ class Line:
 
 
 class Progress:
-    """The progress of some jobs, from their upload on."""
+    """The progress of some jobs, from their upload on. A terminal's table is drawn so many times per second."""
 
-    def __init__(self, console: Console, lines: Sequence[Line]) -> None:
+    def __init__(self, console: Console, lines: Sequence[Line], draws_per_second: float = 8) -> None:
         self._console = console
         self._lines = lines
         self._started = time.monotonic()
         self._spinner = Spinner("dots")
         self._is_live = console.is_terminal and not console.is_dumb_terminal
-        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=8)
+        self._live = Live(get_renderable=self._table, console=console, refresh_per_second=draws_per_second)
 
     def __enter__(self) -> Self:
         if self._is_live:

@@ -2,7 +2,8 @@
 
 An empty stack takes 27 ms to create and 2 ms to copy. For each call moto tries every spelling of every member of every
 shape, and lists all its methods again. For each subscription it generates a key, which takes 0.1 s. It parses each
-DynamoDB expression twice, and visits the tree ten times for a write.
+DynamoDB expression twice, and visits the tree ten times for a write. For messages that do not come it waits as long as
+asked, although no other process can send one.
 
 Most calls go to DynamoDB and SQS. `serve_directly` passes them to moto after botocore has checked and encoded them.
 This skips the signed HTTP request between the two, and the response's way back.
@@ -18,6 +19,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
+import botocore.session
 import moto.backends
 import moto.core.models
 import moto.core.responses
@@ -35,6 +37,7 @@ from moto.dynamodb.comparisons import ConditionExpressionParser
 from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Expression, Node, UpdateExpressionFunction
 from moto.dynamodb.parsing.expressions import UpdateExpressionParser
 from moto.dynamodb.responses import DynamoHandler
+from moto.sqs.models import SQSBackend
 from moto.sqs.responses import SQSResponse
 from moto.ssm.models import ParameterDict
 from werkzeug.exceptions import HTTPException
@@ -215,6 +218,14 @@ def _find_clauses(self: Any, clause_types: list[type]) -> list[Any]:
     return found
 
 
+_receive_message = SQSBackend.receive_message
+
+
+def _receive_at_once(self: Any, queue_name: str, count: int, wait_seconds: int, *others: Any) -> Any:
+    """Return the messages that are there."""
+    return _receive_message(self, queue_name, count, 0, *others)
+
+
 UpdateExpressionParser.make = classmethod(_tree_once)  # type: ignore[method-assign,assignment]
 ConditionExpressionParser._lex_one_node = lambda _, remaining: _lex_one_node_once(remaining)
 DepthFirstTraverser.traverse_node_recursively = _traverse
@@ -224,6 +235,8 @@ ResponseSerializer.get_value = _get_value_if_there  # type: ignore[method-assign
 BaseBackend.urls = property(_urls_once)  # type: ignore[assignment,method-assign]
 moto.core.models.RESPONSES_METHODS.clear()  # a thousand patterns for each call with `requests`
 moto.core.responses.method_names_from_class = cache(method_names_from_class)
+botocore.session.create_loader = cache(botocore.session.create_loader)  # moto ends boto3's session, which reads 10 MB
+SQSBackend.receive_message = _receive_at_once  # type: ignore[method-assign,assignment]
 _underscored = cache(camelcase_to_underscores)
 _signing_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 moto.sns.models.Subscription.private_key = lambda _: _signing_key  # type: ignore[method-assign]

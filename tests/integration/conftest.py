@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cache
 from operator import itemgetter
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, TextIO
 
 import boto3
 import httpx
@@ -478,6 +478,7 @@ def pipeline(environment: dict[str, str], provider: Provider, monkeypatch: pytes
             monkeypatch.setenv(name, value)
         use_provider(monkeypatch, provider)
         pipeline = Pipeline(provider, Clock(time.time() + 60), load)
+        log_to(monkeypatch, pipeline, sys.stderr)
         pipeline.use_clock(monkeypatch)
         pipeline.watch_queue()
         yield pipeline
@@ -507,9 +508,14 @@ def use_provider(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> None:
 def logs(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[dict[str, Any]]]:
     """Gives the log lines that the handlers wrote so far."""
     stream = io.StringIO()
+    log_to(monkeypatch, pipeline, stream)
+    return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def log_to(monkeypatch: pytest.MonkeyPatch, pipeline: Pipeline, stream: TextIO) -> None:
+    """Let the functions log to a stream. Their logger keeps that of the first test, which pytest closes."""
     for handler in pipeline.submit.logger.handlers:
         monkeypatch.setattr(handler, "stream", stream)
-    return lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
 def clock_module(clock: Clock) -> Any:

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Screen:
         pyte.Stream(self._screen).feed(text.replace("\n", "\r\n"))
         self.printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).split("\n")
 
-    @property
+    @cached_property
     def lines(self) -> list[str]:
         """The lines that are not blank, without the blanks at their ends."""
         return [line.rstrip() for line in self._screen.display if line.strip()]

@@ -28,13 +28,13 @@ from local.progress import Line, Progress, show
 
 names, records = json.load(open(sys.argv[1]))
 lines = {tuple(name): Line(" / ".join(name)) for name in names}
-with Progress(Console(highlight=False), list(lines.values())) as progress:
+with Progress(Console(highlight=False), list(lines.values()), draws_per_second=100) as progress:
     for record in records:
         input()
         show(progress, lines, [record])
     input()
 """
-"""The demo's display; it shows the next record at each line that is typed."""
+"""The demo's display; it shows the next record at each line that is typed. It is drawn often, so that no test waits."""
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 COLOURS = {"SUCCEEDED": "green", "FAILED": "red", "SUBMITTED": "cyan", "SUBMITTING": "cyan"}

@@ -6,8 +6,6 @@ from itertools import combinations, product
 from typing import Any
 
 import pytest
-from cfnlint.api import lint_by_config
-from cfnlint.config import ManualArgs
 
 from tests.cloudformation import source
 from tests.support import ROOT
@@ -31,7 +29,8 @@ def covering(names: list[str]) -> list[Outcomes]:
     return [{name: case in fours[name] for name in names} for case in range(7)]
 
 
-CASES = covering(CONDITIONS)
+CASES = {"+".join(name for name in outcomes if outcomes[name]) or "none": outcomes for outcomes in covering(CONDITIONS)}
+"""The sets of outcomes, by the names of the conditions that are true."""
 GIVEN = {
     "HasNotificationEmail": {"NotificationEmail": "a@example.com"},
     "HasAlarmEmail": {"AlarmEmail": "a@example.com"},
@@ -55,7 +54,7 @@ def test_the_cases_cover_every_pair() -> None:
     wanted = {
         tuple(sorted(pair)) for pair in combinations(product(CONDITIONS, (True, False)), 2) if pair[0][0] != pair[1][0]
     }
-    assert set().union(*map(pairs, CASES)) == wanted
+    assert set().union(*map(pairs, CASES.values())) == wanted
 
 
 def fixed(value: Any, outcomes: Outcomes) -> Any:
@@ -73,8 +72,27 @@ def fixed(value: Any, outcomes: Outcomes) -> Any:
     return value
 
 
-@pytest.mark.parametrize("outcomes", CASES, ids=lambda found: "+".join(name for name in found if found[name]) or "none")
-def test_the_template_is_valid_for_all_pairs_of_conditions(outcomes: Outcomes, tmp_path: Any) -> None:
+@pytest.fixture(scope="module")
+def matches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What cfn-lint finds in the template of each case. It runs once: it reads its rules at the start."""
+    # Imported here: it takes half a second, which each test worker would need.
+    from cfnlint.api import lint_by_config
+    from cfnlint.config import ManualArgs
+
+    directory = tmp_path_factory.mktemp("pairs")
+    for name in ("layers", "functions", "statemachine"):
+        (directory / name).symlink_to(ROOT / name)
+    paths = {name: directory / f"{number}.json" for number, name in enumerate(CASES)}
+    for name, path in paths.items():
+        path.write_text(json.dumps(decided(CASES[name])))
+    unused = "W2001"  # parameters that lose their use
+    found = lint_by_config(ManualArgs(templates=[str(path) for path in paths.values()], ignore_checks=[unused]))
+    assert {match.filename for match in found} <= {str(path) for path in paths.values()}
+    return {name: [str(match) for match in found if match.filename == str(path)] for name, path in paths.items()}
+
+
+def decided(outcomes: Outcomes) -> Any:
+    """The template with these outcomes of its conditions."""
     template = copy.deepcopy(source())
     template["Resources"] = {
         name: {key: found for key, found in resource.items() if key != "Condition"}
@@ -87,9 +105,9 @@ def test_the_template_is_valid_for_all_pairs_of_conditions(outcomes: Outcomes, t
         for parameter, value in parameters.items():
             if outcomes[name] == (name in GIVEN):
                 template["Parameters"][parameter]["Default"] = value
-    for name in ("layers", "functions", "statemachine"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    path = tmp_path / "template.json"
-    path.write_text(json.dumps(fixed(template, outcomes)))
-    found = lint_by_config(ManualArgs(templates=[str(path)], ignore_checks=["W2001"]))  # parameters that lose their use
-    assert [str(match) for match in found] == []
+    return fixed(template, outcomes)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_template_is_valid_for_all_pairs_of_conditions(case: str, matches: dict[str, list[str]]) -> None:
+    assert matches[case] == []
