@@ -42,6 +42,9 @@ LONGEST = (
 )
 """Slow tests begin first, so that no worker still has a slow file when the others have finished."""
 
+LATE = "tests/e2e/test_early.py"
+"""The last of its group: it waits for what the stack got before the group's first test."""
+
 UNCOVERED = (
     "tests/console/test_browser",
     "tests/crash",
@@ -93,11 +96,11 @@ class GroupScheduling(LoadScopeScheduling):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slow tests first."""
+    """Put the slow tests first, and of the same rank those last that wait for what others began."""
     for item in items:
         if item.nodeid.startswith(UNCOVERED):
             item.add_marker(pytest.mark.no_cover)
-    items.sort(key=lambda item: _rank(item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: (_rank(item.nodeid.partition("::")[0]), item.nodeid.startswith(LATE)))
 
 
 def pytest_collection_finish() -> None:

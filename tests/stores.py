@@ -10,9 +10,12 @@ Client = Callable[[str], Any]
 """Returns the client of a service."""
 
 
-def everything(client: Client, queues: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield each stored thing: where it is, and its full text. Messages stay in the queues."""
-    yield from _objects(client("s3"))
+def everything(client: Client, queues: Iterable[str], without: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each stored thing: where it is, and its full text. Messages stay in the queues.
+
+    `without` is a bucket that is not read.
+    """
+    yield from _objects(client("s3"), without)
     yield from _items(client("dynamodb"))
     for url in queues:
         yield from _messages(client("sqs"), url)
@@ -27,8 +30,8 @@ def hits(found: Iterable[tuple[str, str]], words: Iterable[str]) -> dict[str, li
     return {where: there for where, there in places if there}
 
 
-def _objects(s3: Any) -> Iterator[tuple[str, str]]:
-    for bucket in (found["Name"] for found in s3.list_buckets()["Buckets"]):
+def _objects(s3: Any, without: str) -> Iterator[tuple[str, str]]:
+    for bucket in (found["Name"] for found in s3.list_buckets()["Buckets"] if found["Name"] != without):
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
             for entry in page.get("DeleteMarkers", []):
                 yield f"s3:{bucket}/{entry['Key']}#{entry['VersionId']}", "a delete marker"

@@ -1,13 +1,17 @@
 """The deployed stack for all end-to-end tests of a run, and what they do with it."""
 
+import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from local.pipeline import Inbox, drop, records, wait_for
 from local.stack import LocalStack
+from ops.cli import commands as cli
 from tests.e2e import early
 from tests.e2e.leaks import check_logs, check_stores
 from tests.support import HANGS
@@ -21,8 +25,18 @@ Record = dict[str, Any]
 @pytest.fixture(scope="session")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalStack, Inbox]]:
     """The stack and its subscriber, who must be there before the first upload."""
-    parameters = {"SettleSeconds": 1, "ResultLinkSeconds": 600, "CorsOrigins": "http://localhost:*"}
-    with LocalStack(tmp_path_factory.mktemp("stack"), parameters=parameters, emulator=["--latency", "1"]) as running:
+    parameters = {
+        "SettleSeconds": 1,
+        "ResultLinkSeconds": 600,
+        "CorsOrigins": "http://localhost:*",
+        "SegmindRequestsPerMinute": 600,  # test_operations.py and test_console.py keep their jobs in line
+    }
+    with LocalStack(
+        tmp_path_factory.mktemp("stack"),
+        parameters=parameters,
+        emulator=["--latency", "1"],
+        environment={"LAMBDA_ASYNC_RETRY_BASE_SECONDS": "0.1"},
+    ) as running:
         running.set_visibility(70)
         yield running, Inbox(running)
         check_logs(running)  # of the whole run
@@ -50,20 +64,29 @@ def early_uploads(started: tuple[LocalStack, Inbox]) -> None:
 
 @pytest.fixture(autouse=True)
 def begin_early(request: pytest.FixtureRequest) -> None:
-    """Upload that before the first test of the stack; but for those that give its provider another key meanwhile."""
-    if "started" in request.fixturenames and "own" not in request.fixturenames:
+    """Upload that before the first test of the stack."""
+    if "started" in request.fixturenames:
         request.getfixturevalue("early_uploads")
 
 
+def upload_folder(stack: LocalStack, character: str, files: dict[str, bytes | Path]) -> None:
+    """Upload a character's folder: `{"face.png": path or bytes, "poses/walk.png": ...}`."""
+    for name, body in files.items():
+        drop(stack, f"incoming/{character}/{name}", body)
+
+
+def ops(stack: LocalStack, *words: str, code: int = 0) -> Any:
+    """Run an operator's command in this process, and return its JSON. `code` is the exit code that is expected."""
+    argv = [*words, "--json", "--stack", str(stack.state_file)]
+    done = CliRunner(mix_stderr=False).invoke(cli.main, argv)
+    assert done.exit_code == code, f"{done.stdout}\n{done.stderr}\n{done.exception!r}"
+    return json.loads(done.stdout)
+
+
 @pytest.fixture
-def upload(stack: LocalStack) -> Callable[..., None]:
-    """Upload a character's folder: `upload("hero", {"face.png": path or bytes, "poses/walk.png": ...})`."""
-
-    def folder(character: str, files: dict[str, bytes | Path]) -> None:
-        for name, body in files.items():
-            drop(stack, f"incoming/{character}/{name}", body)
-
-    return folder
+def upload(stack: LocalStack) -> Callable[[str, dict[str, bytes | Path]], None]:
+    """Upload a character's folder: `upload("hero", files)`."""
+    return partial(upload_folder, stack)
 
 
 @pytest.fixture

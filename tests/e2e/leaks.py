@@ -35,12 +35,13 @@ def leaks(text: str) -> list[str]:
     return [forbidden for forbidden in FORBIDDEN if forbidden in text]
 
 
-def check_logs(stack: LocalStack) -> None:
-    """Look for it in all that all functions of a stack have logged so far."""
+def check_logs(stack: LocalStack) -> dict[str, str]:
+    """Look for it in all that all functions of a stack have logged so far, and return that by function."""
     logs = {path.stem.removeprefix("function-"): path.read_text() for path in stack.save_function_logs()}
     assert set(logs) == FUNCTIONS
     found = {name: leaks(text) for name, text in logs.items()}
     assert not any(found.values()), f"leaked: {found}"
+    return logs
 
 
 def check_stores(stack: LocalStack) -> None:

@@ -45,7 +45,7 @@ def stack(browser: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     parameters = {
         "SettleSeconds": 1,
         "TypicalInferenceSeconds": 3,
-        "SegmindRequestsPerMinute": 20,
+        "SegmindRequestsPerMinute": 30,
     }
     environment = {
         "PERSIST_STATE": "1",
@@ -130,7 +130,7 @@ def test_from_the_drop_to_the_results_and_a_failure_that_is_tried_again(
 
     faults(
         {"fault": "failed", "nth": [2], "match": PROMPT},
-        {"fault": "hang", "on": "submit", "seconds": 5, "match": PROMPT},  # or sending would be over in no time
+        {"fault": "hang", "on": "submit", "nth": [1], "seconds": 5, "match": PROMPT},  # or nobody would see it sent
     )
     page, other = visit(console), visit(console)
     for each in (page, other):

@@ -7,13 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
-from click.testing import CliRunner
 
 from local.pipeline import Inbox, drop, records, wait_for
+from local.segmind.server import Emulator
 from local.stack import LOCAL_API_KEY, LocalStack
-from ops.cli import commands as cli
 from tests.alarms import CloudWatch
 from tests.cloudformation import Stack
+from tests.e2e.conftest import ops
 from tests.e2e.leaks import NEW_KEY, check_logs
 from tests.support import HANGS, image
 
@@ -34,8 +34,11 @@ class OwnBucketStack(LocalStack):
 
 
 @pytest.fixture(scope="module")
-def own(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBucketStack]:
-    """Such a stack, in front of the other stack's emulator: that lives on while this one is updated."""
+def own(early_uploads: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBucketStack]:
+    """Such a stack, in front of an emulator that lives on while the stack is updated.
+
+    What takes two minutes on the other stack begins before it.
+    """
     parameters = {
         "ExistingUploadBucket": BUCKET,
         "SettleSeconds": 1,
@@ -43,7 +46,10 @@ def own(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         "AccountPauseSeconds": PAUSE_SECONDS,
     }
     directory = tmp_path_factory.mktemp("own")
-    with OwnBucketStack(directory, parameters=parameters, segmind_base_url=stack.segmind_base_url) as running:
+    with (
+        Emulator(latency=1) as provider,
+        OwnBucketStack(directory, parameters=parameters, segmind_base_url=provider.url) as running,
+    ):
         running.set_visibility(70)
         yield running
         check_logs(running)  # of the whole run
@@ -61,14 +67,6 @@ def emulator(own: OwnBucketStack) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"{own.segmind_base_url}/_emulator/", trust_env=False) as client:
         yield client
         client.post("settings", json={"api_key": LOCAL_API_KEY, "latency": "1"}).raise_for_status()
-
-
-def ops(stack: LocalStack, *words: str, code: int = 0) -> Any:
-    """What the operator's command answers; `code` is the exit code that is expected."""
-    argv = [*words, "--json", "--stack", str(stack.state_file)]
-    done = CliRunner(mix_stderr=False).invoke(cli.main, argv)
-    assert done.exit_code == code, f"{done.stdout}\n{done.stderr}\n{done.exception!r}"
-    return json.loads(done.stdout)
 
 
 def upload(stack: LocalStack, character: str, poses: int) -> None:
