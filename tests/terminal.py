@@ -92,8 +92,17 @@ class Terminal:
         except pexpect.TIMEOUT:
             pass
         except pexpect.EOF:
+            self._draw_rest()
             return False
         return True
+
+    def _draw_rest(self) -> None:
+        """Draw what was written just before the end: pexpect reports the end first if the program ended meanwhile."""
+        try:
+            while True:
+                self._stream.feed(self._program.read_nonblocking(65536, 0))
+        except pexpect.EOF:
+            return
 
 
 def _plain_environment() -> dict[str, str]:
