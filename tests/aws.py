@@ -25,6 +25,8 @@ import moto.core.models
 import moto.core.responses
 import moto.dynamodb.parsing.validators
 import moto.sns.models
+import moto.sqs.models
+from botocore.auth import AUTH_TYPE_MAPS
 from cryptography.hazmat.primitives.asymmetric import rsa
 from moto import mock_aws
 from moto.core.base_backend import BackendDict, BaseBackend
@@ -103,6 +105,7 @@ def serve_directly(client: Any) -> None:
         return
     responder, operations = DIRECT[service]
     parser = client._response_parser
+    client._resolve_endpoint_ruleset = _resolve_once(client._resolve_endpoint_ruleset, operations)
 
     def serve(model: Any, params: dict[str, Any], **_: Any) -> Any:
         handler: Any = responder()
@@ -125,6 +128,20 @@ def serve_directly(client: Any) -> None:
 
     for operation in operations:
         client.meta.events.register_last(f"before-call.{service}.{operation}", serve)
+
+
+def _resolve_once(resolve: Callable[..., Any], operations: set[str]) -> Callable[..., Any]:
+    """Return a function that resolves the endpoint of these operations once: their arguments do not change it."""
+    found: dict[str, Any] = {}
+
+    def resolved(operation: Any, *arguments: Any, **options: Any) -> Any:
+        if operation.name not in operations:
+            return resolve(operation, *arguments, **options)
+        if operation.name not in found:
+            found[operation.name] = resolve(operation, *arguments, **options)
+        return found[operation.name]
+
+    return resolved
 
 
 def _plain(value: Any) -> Any:
@@ -218,6 +235,13 @@ def _find_clauses(self: Any, clause_types: list[type]) -> list[Any]:
     return found
 
 
+def _sign_cheaply(self: Any, request: Any) -> None:
+    """Add the header that moto reads the region from, with a signature that it does not read. A link is signed."""
+    scope = f"{self.credentials.access_key}/20260101/{self._region_name}/{self._service_name}/aws4_request"
+    del request.headers["Authorization"]  # of an earlier try
+    request.headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
+
+
 _receive_message = SQSBackend.receive_message
 
 
@@ -238,5 +262,8 @@ moto.core.responses.method_names_from_class = cache(method_names_from_class)
 botocore.session.create_loader = cache(botocore.session.create_loader)  # moto ends boto3's session, which reads 10 MB
 SQSBackend.receive_message = _receive_at_once  # type: ignore[method-assign,assignment]
 _underscored = cache(camelcase_to_underscores)
+moto.sqs.models.camelcase_to_underscores = _underscored  # type: ignore[attr-defined]
+for _name in ("v4", "s3v4"):
+    AUTH_TYPE_MAPS[_name] = type("CheapAuth", (AUTH_TYPE_MAPS[_name],), {"add_auth": _sign_cheaply})
 _signing_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 moto.sns.models.Subscription.private_key = lambda _: _signing_key  # type: ignore[method-assign]

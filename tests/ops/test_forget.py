@@ -22,6 +22,7 @@ from ops.stack import Stack
 from posedrop.contract.times import epoch
 from posedrop.contract.upload_layout import UploadLayout
 from posedrop.gate.breaker import Breaker
+from tests.aws import Copy, restore, saved
 from tests.corpus import encode, exif, picture
 from tests.integration.conftest import BUCKET, OUTPUTS, Pipeline
 from tests.ops.conftest import FACE, SIT, WALK, Run
@@ -103,6 +104,23 @@ def send_about(pipeline: Pipeline, queues: list[str], character: str, pose: str,
     for url, body in bodies:
         pipeline.sqs.send_message(QueueUrl=url, MessageBody=json.dumps(body))
     return len(bodies)
+
+
+_lived: list[tuple[Copy, list[str]]] = []
+
+
+def lived(pipeline: Pipeline, queues: list[str]) -> list[str]:
+    """Restore a character with all that one can have and messages about it, made once; return what is to be gone."""
+    if not _lived:
+        live(pipeline)
+        pipeline.run_all()
+        words = words_of(pipeline, CHARACTER)
+        job_id = next(job_id for job_id, found in pipeline.records().items() if found["character"] == CHARACTER)
+        send_about(pipeline, queues, CHARACTER, "waves", job_id)
+        _lived.append((saved(), words))
+    ((made, words),) = _lived
+    restore(made)
+    return words
 
 
 def words_of(pipeline: Pipeline, character: str) -> list[str]:
@@ -289,11 +307,7 @@ def test_it_can_be_run_again_wherever_it_ended(
     pipeline: Pipeline, stores: Any, run: Run, queues: list[str], service: str, operation: str, number: int
 ) -> None:
     """One of its calls fails; what is left then is gone after the next run."""
-    live(pipeline)
-    pipeline.run_all()
-    words = words_of(pipeline, CHARACTER)
-    job_id = next(job_id for job_id, found in pipeline.records().items() if found["character"] == CHARACTER)
-    send_about(pipeline, queues, CHARACTER, "waves", job_id)
+    words = lived(pipeline, queues)
     calls = iter(range(1000))
 
     def fail(**_: Any) -> Any:
