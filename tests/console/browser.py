@@ -37,11 +37,11 @@ PATIENCE = 1000 * HANGS
 TIMES = """
     const soon = setTimeout;
     setTimeout = (action, milliseconds, ...rest) => {
-        const factor = milliseconds < 1000 ? 1 : milliseconds < 4000 ? 0.1 : 100;
+        const factor = milliseconds < 200 ? 1 : milliseconds < 4000 ? 0.1 : 100;
         return soon(action, factor * milliseconds, ...rest);
     };
 """
-"""The page waits a tenth of its seconds. What it shows for longer stays until a busy machine has seen it."""
+"""The page waits a tenth of its time. What it shows for longer stays until a busy machine has seen it."""
 
 
 def executable() -> str | None:
