@@ -235,11 +235,22 @@ def _find_clauses(self: Any, clause_types: list[type]) -> list[Any]:
     return found
 
 
-def _sign_cheaply(self: Any, request: Any) -> None:
-    """Add the header that moto reads the region from, with a signature that it does not read. A link is signed."""
-    scope = f"{self.credentials.access_key}/20260101/{self._region_name}/{self._service_name}/aws4_request"
-    del request.headers["Authorization"]  # of an earlier try
-    request.headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
+def _signed_cheaply(auth: Any) -> Any:
+    """Return a class that adds the header that moto reads the region from, with a signature that it does not read.
+
+    A body in chunks, whose other headers moto reads too, is signed as it is by botocore; so are links.
+    """
+
+    class CheapAuth(auth):  # type: ignore[misc]
+        def add_auth(self, request: Any) -> None:
+            if request.headers.get("Content-Encoding") == "aws-chunked":
+                super().add_auth(request)
+                return
+            scope = f"{self.credentials.access_key}/20260101/{self._region_name}/{self._service_name}/aws4_request"
+            del request.headers["Authorization"]  # of an earlier try
+            request.headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
+
+    return CheapAuth
 
 
 _receive_message = SQSBackend.receive_message
@@ -263,7 +274,6 @@ botocore.session.create_loader = cache(botocore.session.create_loader)  # moto e
 SQSBackend.receive_message = _receive_at_once  # type: ignore[method-assign,assignment]
 _underscored = cache(camelcase_to_underscores)
 moto.sqs.models.camelcase_to_underscores = _underscored  # type: ignore[attr-defined]
-for _name in ("v4", "s3v4"):
-    AUTH_TYPE_MAPS[_name] = type("CheapAuth", (AUTH_TYPE_MAPS[_name],), {"add_auth": _sign_cheaply})
+AUTH_TYPE_MAPS.update({_name: _signed_cheaply(AUTH_TYPE_MAPS[_name]) for _name in ("v4", "s3v4")})
 _signing_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 moto.sns.models.Subscription.private_key = lambda _: _signing_key  # type: ignore[method-assign]

@@ -38,7 +38,10 @@ LONGEST = (
     "tests/e2e",
     "tests/console",
     "tests/property",
+    "tests/unit/template/test_pairs.py",
+    "tests/unit/bench/test_simulation.py",
     "tests/integration",
+    "tests/ops",
 )
 """Slow tests begin first, so that no worker still has a slow file when the others have finished."""
 

@@ -89,26 +89,25 @@ def test_the_first_page_reads_its_records_and_no_others(jobs: list[str], stack: 
     assert reads == {"Query": 1, "BatchGetItem": 1, "keys": 71, "records": 21}
 
 
-@pytest.mark.parametrize(
-    ("wanted", "fits"),
-    [
-        (Wanted(), lambda number: True),
-        (Wanted("c3"), lambda number: number % 9 == 3),
-        (Wanted("c3", [Status.QUEUED]), lambda number: number % 9 == 3 and number < 100),
-        (Wanted(statuses=[Status.QUEUED]), lambda number: number < 100),
-        (Wanted(statuses=[Status.FAILED]), lambda number: number >= 100 and number % 50 == 0),
-        (Wanted(statuses=[Status.FAILED, Status.QUEUED]), lambda number: number < 100 or number % 50 == 0),
-        (Wanted(statuses=[Status.WAITING]), lambda number: False),
-    ],
-)
-def test_pages_have_each_job_once(
-    jobs: list[str], stack: Stack, reads: Reads, wanted: Wanted, fits: Callable[[int], bool]
-) -> None:
-    fitting = [job_id for number, job_id in enumerate(jobs) if fits(number)]
-    for limit in (7, 200):
-        pages = all_pages(stack, wanted, limit)
-        assert [job_id for page in pages for job_id in page] == fitting
-        assert all(len(page) == limit for page in pages[:-1])
+PAGES: list[tuple[Wanted, Callable[[int], bool]]] = [
+    (Wanted(), lambda number: True),
+    (Wanted("c3"), lambda number: number % 9 == 3),
+    (Wanted("c3", [Status.QUEUED]), lambda number: number % 9 == 3 and number < 100),
+    (Wanted(statuses=[Status.QUEUED]), lambda number: number < 100),
+    (Wanted(statuses=[Status.FAILED]), lambda number: number >= 100 and number % 50 == 0),
+    (Wanted(statuses=[Status.FAILED, Status.QUEUED]), lambda number: number < 100 or number % 50 == 0),
+    (Wanted(statuses=[Status.WAITING]), lambda number: False),
+]
+"""What is asked for, and which of the jobs fit."""
+
+
+def test_pages_have_each_job_once(jobs: list[str], stack: Stack, reads: Reads) -> None:
+    for wanted, fits in PAGES:
+        fitting = [job_id for number, job_id in enumerate(jobs) if fits(number)]
+        for limit in (7, 200):
+            pages = all_pages(stack, wanted, limit)
+            assert [job_id for page in pages for job_id in page] == fitting, wanted
+            assert all(len(page) == limit for page in pages[:-1]), wanted
     assert "Scan" not in reads
 
 

@@ -60,7 +60,7 @@ class Screen:
 
 
 @pytest.fixture(params=WIDTHS)
-def draw(request: pytest.FixtureRequest, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Screen]:
+def draw_alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Screen]:
     """Run a command line as if in a terminal; return its screen, with what is said besides the result."""
 
     def console(*, stderr: bool = False) -> Console:
@@ -77,6 +77,12 @@ def draw(request: pytest.FixtureRequest, stack: Stack, monkeypatch: pytest.Monke
         return Screen(result.output, request.param)
 
     return run
+
+
+@pytest.fixture
+def draw(draw_alone: Callable[..., Screen], stack: Stack) -> Callable[..., Screen]:
+    """Run a command line, which finds the stack, as if in a terminal."""
+    return draw_alone
 
 
 @pytest.fixture
@@ -124,9 +130,9 @@ def test_a_pipe_gets_a_line_for_each_job_without_colours(jobs: dict[str, str], r
     assert len(set(starts)) <= 2  # in a column
 
 
-@pytest.mark.parametrize("words", [["status"], ["explain", WALK[0]], ["explain", "incoming/hero/FACE.txt"], ["costs"]])
-def test_sentences_wrap_between_words(jobs: dict[str, str], draw: Callable[..., Screen], words: list[str]) -> None:
-    draw(*words).check()
+def test_sentences_wrap_between_words(jobs: dict[str, str], draw: Callable[..., Screen]) -> None:
+    for words in (["status"], ["explain", WALK[0]], ["explain", "incoming/hero/FACE.txt"], ["costs"]):
+        draw(*words).check()
 
 
 def test_a_job_s_timeline_wraps_between_words(jobs: dict[str, str], draw: Callable[..., Screen]) -> None:
@@ -172,9 +178,9 @@ def helps() -> Iterator[list[str]]:
     yield from ([name] for name in cli.main.commands)
 
 
-@pytest.mark.parametrize("command", helps(), ids=" ".join)
-def test_each_help_text_fits(command: list[str], draw: Callable[..., Screen]) -> None:
-    screen = draw(*command, "--help")
+@pytest.mark.parametrize("command", [*helps()], ids=" ".join)
+def test_each_help_text_fits(command: list[str], draw_alone: Callable[..., Screen]) -> None:
+    screen = draw_alone(*command, "--help")
     screen.check()
     assert not any(line.endswith("...") for line in screen.lines if not line.strip().startswith("Usage"))
 
