@@ -29,7 +29,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalSta
         "SettleSeconds": 1,
         "ResultLinkSeconds": 600,
         "CorsOrigins": "http://localhost:*",
-        "SegmindRequestsPerMinute": 600,  # test_operations.py and test_console.py keep their jobs in line
+        "SegmindRequestsPerMinute": 600,  # jobs wait for the limit in test_operations.py and test_console.py
     }
     with LocalStack(
         tmp_path_factory.mktemp("stack"),

@@ -44,6 +44,7 @@ def own(early_uploads: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         "SettleSeconds": 1,
         "TypicalInferenceSeconds": 1,
         "AccountPauseSeconds": PAUSE_SECONDS,
+        "SegmindRequestsPerMinute": 120,  # jobs wait for the limit, but not for long
     }
     directory = tmp_path_factory.mktemp("own")
     with (
@@ -191,6 +192,7 @@ def test_an_update_loses_nothing_in_flight(own: OwnBucketStack, own_inbox: Inbox
     after = own.client("lambda").get_function_configuration(FunctionName=own.resource("SubmitFunction"))
     assert before["Environment"] != after["Environment"]
     assert own.outputs["JobStateMachineArn"] == machine
+    emulator.post("settings", json={"latency": "1"}).raise_for_status()
     upload(own, "late", 1)
     notified = wait_for_all(own, own_inbox, "traveller", 4) + wait_for_all(own, own_inbox, "late", 1)
     assert [message["status"] for message in notified] == ["SUCCEEDED"] * 5
