@@ -1,23 +1,15 @@
 """The plan's limit: permits, pauses, and which calls count. Without a clock or DynamoDB."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posedrop.contract.errors import WriteRefused
 from posedrop.contract.reasons import Closed, ReasonCode
-from posedrop.gate import rate_limit
-from posedrop.gate.rate_limit import (
-    CALLS_A_JOB,
-    DISPATCHED,
-    POLL_WAIT,
-    SUBMIT_WAIT,
-    Permit,
-    RateLimit,
-    RateLimiter,
-    paused,
-)
+from posedrop.gate.rate_limit import Permit, RateLimit, RateLimiter, RateLimitState, paused
 from tests.items import MemoryItems
 
 NOW = 1_800_000_000.0
@@ -73,11 +65,12 @@ def test_a_submit_is_deferred_when_its_permit_is_too_far(items: MemoryItems) -> 
     limiter = RateLimiter(items, SUBMITS)
     count = 0
     while isinstance(taken := limiter.permit_submit(NOW), Permit):
-        assert taken.at <= NOW + SUBMIT_WAIT
+        assert taken.at <= NOW + 10
         count += 1
-    assert count == int(SUBMIT_WAIT / SUBMITS.interval) + 1
+    assert count == int(10 / SUBMITS.interval) + 1
     assert taken.code is ReasonCode.RATE_LIMIT
-    # At that time there is a permit again.
+    # At that time there is a permit again, and it is not later than necessary.
+    assert NOW < taken.until <= NOW + SUBMITS.interval
     assert isinstance(limiter.permit_submit(taken.until), Permit)
 
 
@@ -85,9 +78,41 @@ def test_polls_go_before_submits_where_all_calls_count(items: MemoryItems) -> No
     limiter = RateLimiter(items, ALL)
     while isinstance(limiter.permit_submit(NOW), Permit):
         pass
-    poll = permit_at(limiter.permit_poll(NOW))
-    assert NOW + SUBMIT_WAIT < poll <= NOW + POLL_WAIT
+    polls = []
+    while isinstance(poll := limiter.permit_poll(NOW), Permit):
+        polls.append(poll.at)
+    assert polls[0] > NOW + 10
+    assert NOW + 15 - ALL.interval < polls[-1] <= NOW + 15
     assert isinstance(limiter.permit_submit(NOW), Closed)
+
+
+def test_at_the_lowest_limit_a_submit_waits_behind_one_poll_but_not_behind_two(items: MemoryItems) -> None:
+    limiter = RateLimiter(items, RateLimit(5, "all"))
+    limiter.permit_poll(NOW)
+    assert isinstance(limiter.permit_submit(NOW, wait=60), Permit)
+    assert isinstance(limiter.permit_submit(NOW, wait=60), Closed)
+
+
+@pytest.mark.parametrize("requests", [5.0, 50.0, 600.0])
+def test_the_plan_s_limit_is_used_to_95_percent_and_never_exceeded(requests: float) -> None:
+    limiter = RateLimiter(MemoryItems(), RateLimit(requests, "all"))
+    now, times = NOW, []
+    while now < NOW + 600:
+        taken = limiter.permit_poll(now)
+        if isinstance(taken, Permit):
+            times.append(taken.at)
+        else:
+            now = taken.until + 1e-3
+    for first in times[: len(times) // 2]:
+        in_the_minute = sum(first <= time < first + 60 for time in times)
+        assert 0.95 * requests - 1 <= in_the_minute <= requests
+
+
+def test_jobs_are_dispatched_a_little_slower_than_they_are_permitted_and_leave_room_for_their_polls() -> None:
+    state = RateLimitState()
+    assert SUBMITS.interval < SUBMITS.job_interval(state, NOW) < 1.01 * SUBMITS.interval
+    # A job makes a submit, a request for its result, and one or two polls.
+    assert 3 * ALL.interval < ALL.job_interval(state, NOW) < 4 * ALL.interval
 
 
 @given(
@@ -115,6 +140,7 @@ def test_a_429_pauses_all_calls(items: MemoryItems) -> None:
     assert limiter.pause(NOW, 40) == NOW + 40
     for taken in (limiter.permit_submit(NOW + 39), limiter.permit_poll(NOW + 39)):
         assert closed(taken) == paused(limiter.read())
+    assert limiter.permit_poll(NOW + 40) == Permit(NOW + 40)
     assert limiter.permit_submit(NOW + 40) == Permit(NOW + 40)
 
 
@@ -124,9 +150,9 @@ def test_pauses_without_retry_after_double_while_they_follow_each_other(items: M
     for _ in range(8):
         until = limiter.pause(now, None)
         seconds.append(until - now)
-        now = until + 5
+        now = until
     assert seconds == [10, 20, 40, 80, 160, 320, 320, 320]
-    assert limiter.pause(now + 400, None) == now + 410
+    assert limiter.pause(now + 60, None) == now + 70
 
 
 def test_calls_that_are_refused_together_are_one_pause(items: MemoryItems) -> None:
@@ -140,7 +166,32 @@ def test_a_pause_never_ends_sooner_for_a_later_429(items: MemoryItems) -> None:
     assert limiter.pause(NOW + 1, 5) == NOW + 300
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [(0.0, 1.0), (90000.0, rate_limit.LONGEST_RETRY_AFTER)])
+def test_of_two_pauses_at_once_the_longer_counts(items: MemoryItems, monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter, get = RateLimiter(items, SUBMITS), items.get
+
+    def read_then_paused_by_another(*keys: str) -> Any:
+        found = get(*keys)
+        monkeypatch.setattr(items, "get", get)
+        RateLimiter(items, SUBMITS).pause(NOW, 10)
+        return found
+
+    monkeypatch.setattr(items, "get", read_then_paused_by_another)
+    assert limiter.pause(NOW, 40) == NOW + 40
+
+
+def test_a_permit_that_others_always_take_first_is_tried_for_again_in_a_second(
+    items: MemoryItems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(key: str, **_: Any) -> Any:
+        raise WriteRefused(key, dict(items.table.get(key, {})))
+
+    limiter = RateLimiter(items, SUBMITS)
+    limiter.permit_submit(NOW)
+    monkeypatch.setattr(items, "update", refuse)
+    assert closed(limiter.permit_submit(NOW)).until == NOW + 1
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(0.0, 1.0), (90000.0, 3600.0)])
 def test_retry_after_is_bounded(items: MemoryItems, asked: float, seconds: float) -> None:
     assert RateLimiter(items, SUBMITS).pause(NOW, asked) == NOW + seconds
 
@@ -161,7 +212,7 @@ def test_auto_learns_from_a_429_that_all_calls_count_and_keeps_it_for_a_day(item
     assert not limiter.read().counts_all(AUTO, NOW)
     until = limiter.pause(NOW, 10)
     assert limiter.read().counts_all(AUTO, until)
-    assert AUTO.job_interval(limiter.read(), until) == pytest.approx(CALLS_A_JOB * AUTO.interval / DISPATCHED)
+    assert AUTO.job_interval(limiter.read(), until) == ALL.job_interval(limiter.read(), until)
     assert limiter.read().counts_all(AUTO, NOW + 86399)
     assert not limiter.read().counts_all(AUTO, NOW + 86400)
 
@@ -171,9 +222,9 @@ def test_a_429_in_the_minute_after_the_limit_was_lowered_says_nothing(items: Mem
     limiter = RateLimiter(items, AUTO)
     limiter.permit_submit(NOW)
     limiter.pause(NOW + 59, 1)
-    assert not limiter.read().counts_all(AUTO, NOW + 61)
-    limiter.pause(NOW + 61, 1)
-    assert limiter.read().counts_all(AUTO, NOW + 62)
+    assert not limiter.read().counts_all(AUTO, NOW + 60)
+    limiter.pause(NOW + 60, 1)
+    assert limiter.read().counts_all(AUTO, NOW + 61)
 
 
 def test_submits_only_stays_so_after_a_429(items: MemoryItems) -> None:
