@@ -37,8 +37,42 @@ def test_a_budget_is_used_to_its_end_and_never_over_it() -> None:
     assert charges(store(monthly=1.0), NOW) == 34
 
 
-def test_a_budget_of_less_than_one_job_pays_for_none() -> None:
-    assert charges(store(daily=0.01), NOW) == 0
+@pytest.mark.parametrize("jobs", [1, 3])
+@pytest.mark.parametrize("period", ["daily", "monthly"])
+def test_a_budget_of_exactly_some_jobs_price_pays_for_all_of_them(period: str, jobs: int) -> None:
+    """The charge, the gate before the last job, and how many jobs the gate dispatches agree."""
+    budget = Budget(**{period: round(jobs * FIRST_PRICE, 6)})
+    found = BudgetStore(MemoryItems(), budget, CONSISTENT_CHARACTER)
+    for left in range(jobs, 0, -1):
+        assert budget.affordable(found.read(NOW)) == left
+        assert budget.exceeded(found.read(NOW), NOW) is None
+        assert isinstance(found.charge(NOW), Charge)
+    assert budget.affordable(found.read(NOW)) == 0
+    assert budget.exceeded(found.read(NOW), NOW)
+    assert isinstance(found.charge(NOW), Closed)
+
+
+@pytest.mark.parametrize("budget", [Budget(daily=0.01), Budget(monthly=0.01)])
+def test_a_budget_of_less_than_one_job_pays_for_none(budget: Budget) -> None:
+    items = MemoryItems()
+    assert isinstance(BudgetStore(items, budget, CONSISTENT_CHARACTER).charge(NOW), Closed)
+    assert items.writes == 0
+
+
+def test_before_the_first_job_nothing_is_spent_and_nothing_was_delivered() -> None:
+    spending = store().read(NOW)
+    assert spending == Spending(day=0.0, month=0.0, price=FIRST_PRICE)
+    assert spending.delivered_at == 0
+
+
+def test_a_job_that_is_refused_over_a_fraction_of_a_charge_is_tried_again_soon() -> None:
+    """Six decimals are stored. If another program has stored more, the charge may be refused though a job is left."""
+    items = MemoryItems()
+    found = store(daily=2 * FIRST_PRICE, items=items)
+    found.give_back(-FIRST_PRICE - 1e-9, NOW)
+    over = found.charge(NOW)
+    assert isinstance(over, Closed)
+    assert NOW < over.until <= NOW + 5
 
 
 def test_without_a_budget_nothing_is_refused_but_all_is_counted() -> None:

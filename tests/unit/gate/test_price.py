@@ -35,6 +35,7 @@ def sized(width: int, height: int, samples: int = 1) -> dict[str, Any]:
         (sized(1024, 1025), "usd_1_p1"),
         (sized(2048, 2048, 2), "usd_2_p2"),
         (sized(4096, 4096), "usd_1_p4"),
+        (sized(8192, 8192), "usd_1_p4"),  # the model makes none, so there is no class for it
         (sized(512, 512), "usd_1_p-2"),
         (sized(64, 64), "usd_1_p-4"),
         ({"samples": "many", "use_input_img_dimension": False, "custom_width": None}, "usd_1_input"),
@@ -66,6 +67,13 @@ def test_a_class_that_is_not_known_costs_at_most_in_proportion() -> None:
     item |= learned(item, ONE, 0.03)
     assert price_of(item, {"samples": 3}) == 0.06  # the lower of 2 x 0.03 x 3/2 and 3 x 0.03
     assert price_of(item, sized(512, 512)) == 0.03
+
+
+@pytest.mark.parametrize(
+    ("parameters", "usd"), [(sized(512, 512), 0.01), (ONE, 0.04), (sized(1024, 1024), 0.04), (sized(2048, 2048), 0.16)]
+)
+def test_after_a_small_image_a_larger_one_is_charged_in_proportion(parameters: dict[str, Any], usd: float) -> None:
+    assert price_of(learned({}, sized(512, 512), 0.01), parameters) == usd
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=20))

@@ -31,6 +31,7 @@ def http_date(seconds: float) -> str:
         ("1e999", RETRY_AFTER_CAP),
         ("inf", RETRY_AFTER_CAP),
         ("-5", None),
+        ("-0.5", None),
         ("nan", None),
         ("soon", None),
         ("17 s", None),
@@ -53,6 +54,11 @@ def http_date(seconds: float) -> str:
 )
 def test_both_forms_are_read_and_capped(header: str | None, seconds: float | None) -> None:
     assert retry_after(header, NOW) == seconds
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(299, 299), (300, 300), (301, 300)])
+def test_a_server_may_ask_for_five_minutes_and_no_more(asked: int, seconds: int) -> None:
+    assert retry_after(str(asked), NOW) == retry_after(http_date(NOW + asked), NOW) == seconds
 
 
 @given(st.integers(0, 400), st.integers(0, 4 * 10**9))

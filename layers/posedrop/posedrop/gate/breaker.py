@@ -10,6 +10,8 @@ time is sent: the probe.
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+NEVER = 0.0
+"""The time of what has not happened."""
 PROBE_SECONDS = 60.0
 """Seconds after which another probe may be sent."""
 LONGEST_PAUSE = 3600.0
@@ -43,17 +45,17 @@ class Breaker:
     - accepted_at: the last accepted request that reset one of these counts.
     """
 
-    opened_at: float = 0.0
-    open_until: float = 0.0
+    opened_at: float = NEVER
+    open_until: float = NEVER
     cause: str = ""
     reason: str = ""
     openings: int = 0
-    probe_until: float = 0.0
+    probe_until: float = NEVER
     refusals: int = 0
     unknowns: int = 0
     faulted_jobs: list[str] = field(default_factory=list)
-    refused_at: float = 0.0
-    accepted_at: float = 0.0
+    refused_at: float = NEVER
+    accepted_at: float = NEVER
 
     @property
     def is_open(self) -> bool:
@@ -72,7 +74,7 @@ class Breaker:
 
     def end_probe(self) -> "Breaker":
         """Free the probe for the next request, because this one showed nothing about the account."""
-        return replace(self, probe_until=0.0)
+        return replace(self, probe_until=NEVER)
 
     def key_refused(self, now: float, reason: str, pause: float) -> "Breaker":
         """Open for at least `pause` seconds: there is no usable key, or the newly read key got a 401."""
@@ -114,7 +116,7 @@ class Breaker:
 
     def resumed(self, now: float) -> "Breaker":
         """End the pause early. The next request is the probe."""
-        return replace(self, open_until=min(self.open_until, now), probe_until=0.0)
+        return replace(self, open_until=min(self.open_until, now), probe_until=NEVER)
 
     def _open(self, now: float, cause: Cause, reason: str, pause: float) -> "Breaker":
         """Open for a pause that doubles each time in a row, up to an hour. A running pause is not extended."""
@@ -122,5 +124,5 @@ class Breaker:
             return self
         until = now + min(pause * 2**self.openings, LONGEST_PAUSE)
         openings = min(self.openings + 1, 20)
-        changes = {"opened_at": now, "open_until": until, "openings": openings, "probe_until": 0.0}
+        changes = {"opened_at": now, "open_until": until, "openings": openings, "probe_until": NEVER}
         return replace(self, cause=cause, reason=reason, **changes)

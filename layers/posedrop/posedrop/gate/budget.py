@@ -67,8 +67,8 @@ class Budget:
 
     def at(self, spending: Spending, now: float, later: float) -> Spending:
         """Return the spending at a `later` time if nothing is spent until then."""
-        day = 0.0 if later // DAY > now // DAY else spending.day
-        month = 0.0 if month_item(later) != month_item(now) else spending.month
+        day = 0.0 if later >= _next_day(now) else spending.day
+        month = 0.0 if later >= _next_month(now) else spending.month
         return replace(spending, day=day, month=month)
 
 

@@ -40,7 +40,7 @@ class PriceClass:
         samples, size = model.images_made(parameters), model.size_made(parameters)
         if size is None:
             return cls(samples)
-        return cls(samples, min(max(math.ceil(round(size, 9)), SIZES[0]), SIZES[-1]))
+        return cls(samples, min(max(math.ceil(size), SIZES[0]), SIZES[-1]))
 
     @property
     def attribute(self) -> str:
