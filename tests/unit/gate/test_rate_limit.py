@@ -62,27 +62,29 @@ def test_an_idle_limit_costs_two_writes_and_no_read(items: MemoryItems) -> None:
 
 
 def test_a_submit_is_deferred_when_its_permit_is_too_far(items: MemoryItems) -> None:
-    limiter = RateLimiter(items, SUBMITS)
+    limit = RateLimit(600, "submits")
+    limiter = RateLimiter(items, limit)
     count = 0
     while isinstance(taken := limiter.permit_submit(NOW), Permit):
         assert taken.at <= NOW + 10
         count += 1
-    assert count == int(10 / SUBMITS.interval) + 1
+    assert count == int(10 / limit.interval) + 1
     assert taken.code is ReasonCode.RATE_LIMIT
     # At that time there is a permit again, and it is not later than necessary.
-    assert NOW < taken.until <= NOW + SUBMITS.interval
+    assert NOW < taken.until <= NOW + limit.interval
     assert isinstance(limiter.permit_submit(taken.until), Permit)
 
 
 def test_polls_go_before_submits_where_all_calls_count(items: MemoryItems) -> None:
-    limiter = RateLimiter(items, ALL)
+    limit = RateLimit(600, "all")
+    limiter = RateLimiter(items, limit)
     while isinstance(limiter.permit_submit(NOW), Permit):
         pass
     polls = []
     while isinstance(poll := limiter.permit_poll(NOW), Permit):
         polls.append(poll.at)
     assert polls[0] > NOW + 10
-    assert NOW + 15 - ALL.interval < polls[-1] <= NOW + 15
+    assert NOW + 15 - limit.interval < polls[-1] <= NOW + 15
     assert isinstance(limiter.permit_submit(NOW), Closed)
 
 
