@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posedrop.segmind.responses import ERROR_BYTES, ProviderResponse, cut, parse_response, redact
+from posedrop.segmind.responses import (
+    ERROR_BYTES,
+    ProviderResponse,
+    cut,
+    parse_credits,
+    parse_response,
+    redact,
+    result_gone,
+)
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -226,3 +234,34 @@ def test_any_json_gives_a_response(value: object) -> None:
     check_invariants(answer)
     if isinstance(value, dict) and value.get("output") == value.get("output"):  # not NaN
         assert repr(answer.output) == repr(value.get("output"))
+
+
+@pytest.mark.parametrize(("cost", "read"), [(0.0294, 0.0294), (1000, 1000), (1000.5, None), (-1, None), ("free", None)])
+def test_a_cost_that_cannot_be_one_is_not_read(cost: object, read: float | None) -> None:
+    assert parse_response(200, body(status="COMPLETED", metrics={"cost": cost})).cost_usd == read
+
+
+@pytest.mark.parametrize(
+    ("content", "usd"),
+    [
+        (body(**{"credits": 3, "free-credits": 0.5}), 3.5),
+        (body(credits=3), 3),
+        (body(**{"free-credits": 0.1234567}), 0.123457),
+        (body(credits=1e9), 1e9),
+        (body(credits=1e9 + 0.5), None),
+        (body(), None),
+        (b"no JSON", None),
+    ],
+)
+def test_credits_are_the_sum_of_what_the_account_has(content: bytes, usd: float | None) -> None:
+    assert parse_credits(content) == usd
+
+
+@pytest.mark.parametrize(
+    ("between", "after", "gone"), [(30, 60, True), (29.5, 600, False), (30, 59.5, False), (600, 59.5, False)]
+)
+def test_a_result_is_gone_after_two_answers_half_a_minute_apart_a_minute_after_the_submit(
+    between: float, after: float, gone: bool
+) -> None:
+    now = 1_800_000_000.0
+    assert result_gone(now - between, now, now - after) is gone
