@@ -6,7 +6,6 @@ the console takes to read the stack, the time that the page takes to paint, and 
 
 import io
 import secrets
-import shutil
 import socket
 import tempfile
 import threading
@@ -23,6 +22,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from bench.tables import table
+from local import browsers
 from local.stack import LocalStack
 from ops.console.known import TableReader
 from ops.console.server import Server
@@ -35,7 +35,6 @@ from posedrop.contract.times import rfc3339
 JOBS = 2000
 CHARACTERS = 4
 COLORS = ("teal", "coral", "indigo", "olive", "orchid", "sienna")
-BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 FRAMES = 90
 CHANGES = 5
 STATIC = Path(__file__).parents[1] / "ops" / "console" / "static"
@@ -179,9 +178,9 @@ def measure_changes(page: Page, local: LocalStack, records: list[Record]) -> flo
 
 def main(jobs: int = JOBS) -> dict[str, Any]:
     """Print the table, and return the seconds, and the bytes of the page's code."""
-    path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    path = browsers.executable()
     if path is None:
-        raise SystemExit(f"no browser is installed ({', '.join(BROWSERS)})")
+        raise SystemExit(f"no browser is installed ({', '.join(browsers.NAMES)})")
     with (
         tempfile.TemporaryDirectory() as directory,
         LocalStack(Path(directory)) as local,

@@ -180,7 +180,7 @@ def _urls_once(self: Any) -> Any:
     return _urls_of[type(self)]
 
 
-_make_tree = UpdateExpressionParser.make.__func__  # type: ignore[attr-defined]
+_make_tree = UpdateExpressionParser.make.__func__
 _lex_one_node = ConditionExpressionParser._lex_one_node
 
 
@@ -261,7 +261,7 @@ def _receive_at_once(self: Any, queue_name: str, count: int, wait_seconds: int, 
     return _receive_message(self, queue_name, count, 0, *others)
 
 
-UpdateExpressionParser.make = classmethod(_tree_once)  # type: ignore[method-assign,assignment]
+UpdateExpressionParser.make = classmethod(_tree_once)
 ConditionExpressionParser._lex_one_node = lambda _, remaining: _lex_one_node_once(remaining)
 DepthFirstTraverser.traverse_node_recursively = _traverse
 Node.find_clauses = _find_clauses

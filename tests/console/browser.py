@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image, ImageOps
 
+from local.browsers import NAMES, executable
 from local.segmind.render import Order, compose
 from posedrop.aws.record import AnyRecord, Record, Status, WaitingRecord
 from posedrop.contract.job import waiting_id
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 PICTURES = ROOT / ".local" / "console"
-NAMES = ("chromium-headless-shell", "chrome-headless-shell", "chromium", "chromium-browser", "google-chrome")
-"""Those that have no windows come first: they need half of the time."""
 LEFT_OUT = "no browser for the console's page"
 PATIENCE = 1000 * HANGS
 """In milliseconds."""
@@ -42,11 +40,6 @@ TIMES = """
     };
 """
 """The page waits a tenth of its time. What it shows for longer stays until a busy machine has seen it."""
-
-
-def executable() -> str | None:
-    """The path of a Chromium of this machine."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -365,7 +358,7 @@ def hang_up(console: Console) -> None:
     """Break all connections to the console."""
     assert console.server
     for connection in list(console.server.server_state.connections):
-        connection.loop.call_soon_threadsafe(connection.transport.abort)  # type: ignore[union-attr]
+        connection.loop.call_soon_threadsafe(connection.transport.abort)
 
 
 RULES_OF_COLOUR = ("color-contrast", "link-in-text-block")

@@ -59,7 +59,7 @@ class LiveClock(Clock):
         super().__init__(time.time())
 
     @property
-    def now(self) -> float:  # type: ignore[override]
+    def now(self) -> float:
         """Now."""
         return time.time() + self.shift
 
