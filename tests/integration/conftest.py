@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import boto3
 import httpx
 import pytest
-from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider
+from aws_lambda_powertools.utilities.parameters import BaseProvider, SecretsProvider, SSMProvider
 from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -490,8 +490,18 @@ def use_clients(monkeypatch: pytest.MonkeyPatch, client: Callable[..., Any]) -> 
     """Let the functions, which start again, have their clients of AWS from here."""
     settings_module.from_environment.cache_clear()
     monkeypatch.setattr(boto3, "client", client)
-    monkeypatch.setitem(DEFAULT_PROVIDERS, "secrets", SecretsProvider(boto3_client=client("secretsmanager")))
-    monkeypatch.setitem(DEFAULT_PROVIDERS, "ssm", SSMProvider(boto3_client=client("ssm")))
+    for name, provider in (
+        ("secrets", _provider(SecretsProvider, client("secretsmanager"))),
+        ("ssm", _provider(SSMProvider, client("ssm"))),
+    ):
+        provider.clear_cache()
+        monkeypatch.setitem(DEFAULT_PROVIDERS, name, provider)
+
+
+@cache
+def _provider(provider: Callable[..., BaseProvider], client: Any) -> BaseProvider:
+    """One provider for each client of all tests: each adds a hook to its client that stays."""
+    return provider(boto3_client=client)
 
 
 def use_provider(monkeypatch: pytest.MonkeyPatch, provider: Provider) -> None:

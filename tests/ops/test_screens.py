@@ -1,7 +1,6 @@
 """What people see: screens of 80 and of 120 columns, drawn by a terminal, and what a pipe gets instead."""
 
 import re
-import sys
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,6 @@ from ops.stack import Stack
 from tests.integration.conftest import Pipeline
 from tests.ops.conftest import FACE, SIT, WALK, Run
 from tests.support import image
-from tests.terminal import Terminal
 
 WIDTHS = (80, 100, 120)
 ROWS = 400
@@ -183,15 +181,6 @@ def test_each_help_text_fits(command: list[str], draw_alone: Callable[..., Scree
     screen = draw_alone(*command, "--help")
     screen.check()
     assert not any(line.endswith("...") for line in screen.lines if not line.strip().startswith("Usage"))
-
-
-def test_help_in_a_real_terminal() -> None:
-    for columns in (80, 120):
-        with Terminal([sys.executable, "-m", "ops", "--help"], columns, rows=60) as terminal:
-            assert terminal.wait() == 0
-            text = str(terminal)
-            assert "..." not in text.replace("[ARGS]...", "")
-            assert all(name in text for name in cli.main.commands)
 
 
 def test_texts_are_shortened_between_words() -> None:

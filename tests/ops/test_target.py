@@ -159,7 +159,8 @@ def test_an_error_is_one_line_and_an_exit_code(words: list[str], code: int, line
     assert result.stdout == ""
 
 
-def test_a_local_stack_that_is_gone(tmp_path: Path) -> None:
+def test_a_local_stack_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)  # between the attempts
     state = tmp_path / "stack.json"
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region": "us-east-1"}
     state.write_text(json.dumps({"outputs": {}, "endpoint_url": "http://127.0.0.1:9", **keys}))

@@ -1,4 +1,4 @@
-"""Completion in a shell: a real bash completes; what zsh and fish are given calls the same program."""
+"""The operator's command as a program: its help in a terminal; what a real bash completes, and zsh and fish call."""
 
 import subprocess
 import sys
@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from ops.cli import commands as cli
 from ops.cli.completion import VARIABLE
 from tests.support import HANGS, ROOT
+from tests.terminal import Terminal
 
 
 def script(shell: str) -> str:
@@ -50,3 +51,12 @@ def test_other_shells_call_the_same_program(shell: str) -> None:
         argv, capture_output=True, text=True, timeout=HANGS, check=True, cwd=ROOT, env={**environment, "PATH": ""}
     )
     assert "status" in done.stdout
+
+
+def test_help_in_a_real_terminal() -> None:
+    for columns in (80, 120):
+        with Terminal([sys.executable, "-m", "ops", "--help"], columns, rows=60) as terminal:
+            assert terminal.wait() == 0
+            text = str(terminal)
+            assert "..." not in text.replace("[ARGS]...", "")
+            assert all(name in text for name in cli.main.commands)
