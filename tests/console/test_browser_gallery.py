@@ -311,13 +311,13 @@ def test_jobs_are_selected_by_mouse_with_shift_and_all_that_failed_are_tried_aga
     boxes = page.locator(".card .pick")
     boxes.first.click()
     bar = page.get_by_role("region", name="Selection")
-    expect(bar.locator("strong")).to_have_text("1 job selected")
+    expect(bar.locator("strong")).to_have_text("1 selected")
     boxes.nth(3).click(modifiers=["Shift"])
-    expect(bar.locator("strong")).to_have_text("4 jobs selected")
+    expect(bar.locator("strong")).to_have_text("4 selected")
     boxes.nth(2).click()
-    expect(bar.locator("strong")).to_have_text("3 jobs selected")
+    expect(bar.locator("strong")).to_have_text("3 selected")
     bar.get_by_role("button", name="Select all").click()
-    expect(bar.locator("strong")).to_have_text("5 jobs selected")
+    expect(bar.locator("strong")).to_have_text("5 selected")
     bar.get_by_role("button", name="Retry 2").click()
     page.get_by_role("button", name="Retry for $0.059").click()
     expect(page.locator(".toast")).to_contain_text("2 jobs are retried")
@@ -339,7 +339,7 @@ def test_jobs_are_selected_downloaded_and_compared_by_keyboard_alone(
     page.keyboard.press("x")
     page.keyboard.press("Shift+ArrowRight")
     bar = page.get_by_role("region", name="Selection")
-    expect(bar.locator("strong")).to_have_text("2 jobs selected")
+    expect(bar.locator("strong")).to_have_text("2 selected")
     with page.expect_download() as download:
         bar.get_by_role("button", name="Download ZIP").press("Enter")
     with zipfile.ZipFile(download.value.path()) as found:
@@ -355,7 +355,7 @@ def test_jobs_are_selected_downloaded_and_compared_by_keyboard_alone(
     page.keyboard.press("Escape")
     page.locator(".card .open").first.focus()
     page.keyboard.press("Control+a")
-    expect(bar.locator("strong")).to_have_text("3 jobs selected")
+    expect(bar.locator("strong")).to_have_text("3 selected")
 
 
 def test_selected_jobs_are_changed_and_sent_again_as_one(console: Console, studio: Studio, visit: Visit) -> None:

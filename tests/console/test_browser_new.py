@@ -443,7 +443,7 @@ def test_from_the_folder_to_the_results_by_keyboard_alone(console: Console, visi
     page.keyboard.press("Tab")
     page.keyboard.press("Control+a")
     bar = page.get_by_role("region", name="Selection")
-    expect(bar.locator("strong")).to_have_text("2 jobs selected")
+    expect(bar.locator("strong")).to_have_text("2 selected")
     page.locator(".card .open").first.focus()
     page.keyboard.press("Enter")
     expect(page.locator(".viewer .stage img")).to_be_visible()

@@ -112,6 +112,27 @@ def test_back_closes_a_comparison_and_a_question_above_the_viewer(
     assert not console.pipeline.receive(console.pipeline.queue_url)
 
 
+@pytest.mark.parametrize(("width", "least"), [(1000, {2: 380, 3: 290, 4: 290}), (1600, {2: 560, 3: 370, 4: 390})])
+def test_pictures_that_are_compared_are_as_large_as_the_window_allows(
+    console: Console, studio: Studio, visit: Visit, width: int, least: dict[int, int]
+) -> None:
+    from playwright.sync_api import expect
+
+    for age, pose in enumerate(("wide", "dusk", "portrait", "close-up")):
+        studio.job("done", "astrid", pose, age=100 * (age + 1))
+    page = visit(console, "gallery", width=width)
+    for count, side in least.items():
+        for number in range(count):
+            page.locator(".tile .pick").nth(number).check()
+        page.get_by_role("button", name="Compare").click()
+        pictures = page.locator(".stage img")
+        expect(pictures).to_have_count(count)
+        boxes = [picture.bounding_box() for picture in pictures.all()]
+        assert all(box and max(box["width"], box["height"]) >= side for box in boxes), (count, boxes)
+        page.keyboard.press("Escape")
+        expect(page.locator(".viewer")).to_be_hidden()
+
+
 def test_the_skip_link_leads_to_the_jobs_and_keeps_the_filters(console: Console, studio: Studio, visit: Visit) -> None:
     from playwright.sync_api import expect
 

@@ -5,7 +5,6 @@ import { get, post } from "./api.js";
 import { retryAll } from "./confirm.js";
 import { toast } from "./notices.js";
 import { choose, several } from "./sheets.js";
-import { many } from "./words.js";
 
 const MOST_COMPARED = 4;
 const chosen = new Map(); // job id -> card
@@ -130,7 +129,7 @@ export function show() {
   const done = cards.filter((card) => card.state === "done").length;
   ui.bar.hidden = !cards.length;
   document.body.toggleAttribute("data-selecting", cards.length > 0);
-  say(ui.words, `${many(cards.length, "job")} selected`);
+  say(ui.words, `${cards.length} selected`);
   ui.actions.retry.hidden = !failed;
   say(ui.actions.retry.lastChild, `Retry ${failed}`);
   ui.actions.zip.hidden = ui.actions.sheet.hidden = !done;
