@@ -9,13 +9,16 @@ import pytest
 
 from posedrop.contract.errors import AccountRefused, StatusUnavailable
 from posedrop.contract.version import VERSION
-from posedrop.segmind.client import GET_TIMEOUTS, RESULT_RESPONSE, SMALL_RESPONSE, Segmind
+from posedrop.segmind.client import Segmind
 from posedrop.segmind.model import CONSISTENT_CHARACTER
 from posedrop.segmind.retry_after import RETRY_AFTER_CAP
 
 KEY = "SG_0123456789abcdef"
 ID = "2c7f59ea-4b5e-4a7c-9a35-8d5f0f6f1c11"
 CALLS = ["status", "result"]
+MIB = 1024 * 1024
+MOST = {"status": MIB, "result": 32 * MIB}
+"""The bytes of the largest response that is read."""
 
 
 class Provider:
@@ -55,6 +58,9 @@ def test_request(call: str, path: str) -> None:
     assert request.headers["user-agent"] == f"posedrop/{VERSION}"
     assert KEY not in str(request.url)
     assert "authorization" not in request.headers
+    allowed = request.extensions["timeout"]
+    assert allowed["connect"] + allowed["write"] + allowed["read"] == pytest.approx(20)
+    assert allowed["pool"] == 1
 
 
 @pytest.mark.parametrize("request_id", ["../../v1/models", "a/b?c=d#e", "ä b", "@evil.test", "//evil.test"])
@@ -87,10 +93,14 @@ def test_no_other_status_names_the_end(call: str, state: str) -> None:
         assert (found.status, str(found)) == (status, f"the provider answered {status}: why")
 
 
-@pytest.mark.parametrize("status", [301, 400, 404, 422, 500])
-def test_an_unfinished_state_counts_with_a_success_only(status: int) -> None:
+@pytest.mark.parametrize("status", [199, 300, 301, 400, 404, 422, 500])
+def test_an_unfinished_state_without_a_success_is_none(status: int) -> None:
     assert fault(httpx.Response(status, json={"status": "PROCESSING"})).status == status
-    assert client(httpx.Response(202, json={"status": "PROCESSING"}))[0].status(ID).state == "PROCESSING"
+
+
+@pytest.mark.parametrize("status", [200, 202, 299])
+def test_an_unfinished_state_with_a_success(status: int) -> None:
+    assert client(httpx.Response(status, json={"status": "PROCESSING"}))[0].status(ID).state == "PROCESSING"
 
 
 @pytest.mark.parametrize("status", range(400, 600))
@@ -114,15 +124,25 @@ def test_a_response_of_this_request(call: str, request_id: str | None, status: i
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("request_id", ["another", ID.upper(), f"{ID} ", ID[:-1], "", "a/b", "x" * 10_000, 5, [ID], {}])
+@pytest.mark.parametrize(
+    ("request_id", "named"),
+    [
+        *((name, name) for name in ("another", ID.upper(), ID[:-1], "", "a/b")),
+        (f"{ID} ", ID),
+        ("x y " * 2_500, "x y " * 32),
+        ("x" * 10_000, "[...]"),
+        (5, "5"),
+        ([ID], f"['{ID}']"),
+        ({}, "{}"),
+    ],
+)
 @pytest.mark.parametrize(("status", "state"), [(200, "COMPLETED"), (200, "PROCESSING"), (422, "FAILED"), (422, None)])
 def test_a_response_about_another_request_says_nothing(
-    call: str, request_id: object, status: int, state: str | None
+    call: str, request_id: object, named: str, status: int, state: str | None
 ) -> None:
     body = {"status": state, "request_id": request_id, "output": "https://x/another.png", "error": "blocked"}
     found = fault(httpx.Response(status, json=body, headers={"retry-after": "40"}), call)
-    assert str(found).startswith(f"the provider answered {status} about another request: ")
-    assert len(str(found)) < 200
+    assert str(found) == f"the provider answered {status} about another request: {named}"
     # Its HTTP status is none either: it must not end this job.
     assert (found.status, found.gone, found.retry_after) == (None, False, 40)
 
@@ -230,17 +250,19 @@ class Body(httpx.SyncByteStream):
             yield chunk
 
 
-@pytest.mark.parametrize(("call", "limit"), [("status", SMALL_RESPONSE), ("result", RESULT_RESPONSE)])
-def test_a_response_that_is_too_large_is_not_read_further(call: str, limit: int) -> None:
-    body = Body(*[bytes(1024 * 1024)] * 100)
-    assert "more than" in str(fault(httpx.Response(200, stream=body), call))
-    assert body.read <= limit + 1024 * 1024
-
-
-def test_a_result_may_have_32_mib() -> None:
+@pytest.mark.parametrize(("call", "most"), MOST.items())
+def test_the_largest_response(call: str, most: int) -> None:
     head, tail = b'{"status": "COMPLETED", "output": "', b'"}'
-    body = head + b"A" * (RESULT_RESPONSE - len(head) - len(tail)) + tail
-    assert client(httpx.Response(200, content=body))[0].result(ID).state == "COMPLETED"
+    body = head + b"A" * (most - len(head) - len(tail)) + tail
+    assert getattr(client(httpx.Response(200, content=body))[0], call)(ID).state == "COMPLETED"
+    assert f"more than {most} bytes" in str(fault(httpx.Response(200, content=body + b" "), call))
+
+
+@pytest.mark.parametrize(("call", "most"), MOST.items())
+def test_a_response_that_is_too_large_is_not_read_further(call: str, most: int) -> None:
+    body = Body(*[bytes(MIB)] * 100)
+    assert "more than" in str(fault(httpx.Response(200, stream=body), call))
+    assert body.read == most + MIB
 
 
 def test_a_dripping_response_ends(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,9 +270,41 @@ def test_a_dripping_response_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("posedrop.segmind.client.time.monotonic", lambda: clock[0])
     body = Body(*[b" "] * 1000, passes=1.0, clock=clock)
     assert "ReadTimeout" in str(fault(httpx.Response(200, stream=body)))
-    assert body.read <= GET_TIMEOUTS.total + 1
+    assert body.read == 21
 
 
 def test_a_reset_midway_is_translated() -> None:
     body = Body(b'{"status": "COMPL', httpx.ReadError("reset"))
     assert "ReadError" in str(fault(httpx.Response(200, stream=body)))
+
+
+# ---- the credits -----------------------------------------------------------------------------------------------------
+
+
+def test_the_credits_of_the_account() -> None:
+    segmind, provider = client(httpx.Response(200, json={"credits": 12.5, "free-credits": 0.25}))
+    assert segmind.credits() == 12.75
+    (request,) = provider.requests
+    assert (request.method, str(request.url)) == ("GET", "https://api.segmind.com/v1/get-user-credits")
+    assert request.headers["x-api-key"] == KEY
+
+
+@pytest.mark.parametrize("status", [199, 201, 202, 401, 404, 429, 500])
+def test_credits_with_another_status_than_200_are_unknown(status: int) -> None:
+    answer = httpx.Response(status, json={"credits": 12.5}, headers={"retry-after": "40"})
+    with pytest.raises(StatusUnavailable, match=f"the provider answered {status}") as caught:
+        client(answer)[0].credits()
+    assert (caught.value.status, caught.value.retry_after) == (status, 40)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"credits": "many"}', b"<html></html>"])
+def test_a_response_without_credits(body: bytes) -> None:
+    with pytest.raises(StatusUnavailable, match="has no credits"):
+        client(httpx.Response(200, content=body))[0].credits()
+
+
+# ---- a new key -------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_way_to_read_the_key_again_it_stays_as_it_is() -> None:
+    assert client(httpx.Response(401))[0].renew_key() is False

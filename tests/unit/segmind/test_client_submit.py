@@ -13,7 +13,7 @@ import pytest
 
 from posedrop.contract.errors import AccountRefused, PosedropError, ProviderUnavailable, SubmitOutcomeUnknown
 from posedrop.contract.version import VERSION
-from posedrop.segmind.client import SMALL_RESPONSE, Segmind, Timeouts
+from posedrop.segmind.client import Segmind, Timeouts
 from posedrop.segmind.model import CONSISTENT_CHARACTER
 
 KEY = "SG_0123456789abcdef"
@@ -56,9 +56,15 @@ def test_one_post_with_the_key_and_the_parameters(base_url: str) -> None:
     assert json.loads(request.content) == BODY
 
 
-@pytest.mark.parametrize("status", [200, 201, 202])
+@pytest.mark.parametrize("status", [200, 201, 202, 299])
 def test_any_success_with_a_request_id_is_accepted(status: int) -> None:
     assert Recorder(httpx.Response(status, json={"request_id": "r"})).submit() == "r"
+
+
+@pytest.mark.parametrize("status", [199, 300])
+def test_a_status_that_is_neither_a_success_nor_an_error_has_an_unknown_outcome(status: int) -> None:
+    with pytest.raises(SubmitOutcomeUnknown):
+        Recorder(httpx.Response(status, json={"request_id": "r"})).submit()
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -93,9 +99,11 @@ def test_a_request_id_that_cannot_be_used_is_reported_as_such(content: bytes) ->
         Recorder(httpx.Response(200, content=content)).submit()
 
 
-def test_a_response_that_does_not_end_is_cut() -> None:
-    with pytest.raises(SubmitOutcomeUnknown, match="more than"):
-        Recorder(httpx.Response(200, content=b" " * (SMALL_RESPONSE + 1))).submit()
+def test_the_largest_response() -> None:
+    content = json.dumps(ACCEPTED).encode().ljust(1024 * 1024)
+    assert Recorder(httpx.Response(200, content=content)).submit() == "2c7f59ea-1"
+    with pytest.raises(SubmitOutcomeUnknown, match="more than 1048576 bytes"):
+        Recorder(httpx.Response(200, content=content + b" ")).submit()
 
 
 def test_a_key_that_cannot_be_read_sends_nothing() -> None:
