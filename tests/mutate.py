@@ -31,7 +31,7 @@ from cosmic_ray.work_item import TestOutcome, WorkItem, WorkResult
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path("layers/posedrop/posedrop")
 WORK = ROOT / ".local" / "mutate"
-COPIED = ("bench", "events", "layers", "local", "ops", "tests", "pyproject.toml")
+COPIED = ("bench", "events", "functions", "layers", "local", "ops", "tests", "pyproject.toml")
 
 CONFIGURATION = tomllib.loads((ROOT / "tests" / "mutation.toml").read_text(encoding="utf-8"))
 MODULES: dict[str, list[str]] = CONFIGURATION["modules"]

@@ -112,8 +112,12 @@ def test_polls_first_a_little_before_the_typical_time() -> None:
 def test_a_clock_that_is_a_little_behind_makes_no_second_poll_at_once() -> None:
     latency = Latency.typical(31)
     first = first_wait(latency)
-    assert next_wait(first - 0.4, latency) == next_wait(first, latency) > 1
+    assert next_wait(first - 0.5, latency) == next_wait(first, latency) > 1
     assert next_wait(first - 0.6, latency) == 1
+
+
+def test_a_poll_that_is_due_already_is_made_after_a_second() -> None:
+    assert next_wait(1.3, after([1.2] * MEMORY)) == 1
 
 
 def test_learns_a_constant_exactly() -> None:

@@ -1,5 +1,6 @@
 """The provider's request history: its requests, which row belongs to the job, and that an error means unknown."""
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,13 +13,17 @@ import pytest
 from posedrop.contract.errors import AccountRefused, HistoryUnavailable, HistoryUnfinished
 from posedrop.contract.version import VERSION
 from posedrop.segmind import history as module
-from posedrop.segmind.history import LAST_PAGE, MARGIN, PAGE, SECONDS, History
+from posedrop.segmind.history import History
 from posedrop.segmind.model import CONSISTENT_CHARACTER
 
 KEY = "SG_0123456789abcdef"
 MODEL = "consistent-character-with-pose"
 NAME = "hero-walk-0123456789abcdef-1"
 SINCE = datetime(2026, 11, 23, 0, 30, tzinfo=UTC).timestamp()
+PAGE = 100
+"""The rows of a full page."""
+SECONDS = 15
+"""How long a search may take."""
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -72,7 +77,7 @@ def test_what_is_asked() -> None:
     assert request.headers["user-agent"] == f"posedrop/{VERSION}"
     # The day before: nobody says in which time zone the provider's days begin.
     assert dict(request.url.params) == {
-        **{"page": "1", "per_page": str(PAGE)},
+        **{"page": "1", "per_page": "100"},
         **{
             "from_date": "2026-11-22",
             "to_date": "2026-11-24",
@@ -80,6 +85,7 @@ def test_what_is_asked() -> None:
             "model_name": MODEL,
         },
     }
+    assert set(request.extensions["timeout"].values()) == {5}
 
 
 @pytest.mark.parametrize("key", ["generations", "data", "requests", "items"])
@@ -169,7 +175,7 @@ def test_the_search_ends_once_the_rows_are_minutes_older_than_the_request() -> N
     asked: list[int] = []
     assert history(pages(0, asked=asked)).find(NAME, SINCE) is None
     assert asked == list(range(1, len(asked) + 1))
-    assert (len(asked) - 2) * 60 <= 7200 + MARGIN < (len(asked) - 1) * 60 + 60
+    assert len(asked) == (7200 + 300) / 60 + 2  # the page that is five minutes older, and the next one
 
 
 @pytest.mark.parametrize("created", [None, 17, "", "yesterday", {}])
@@ -202,6 +208,25 @@ def test_a_long_search_continues_where_it_stopped() -> None:
     assert sorted(set(asked)) == list(range(1, 12))
 
 
+@pytest.mark.parametrize("each", [4.0, 5.0])
+def test_a_search_ends_after_15_seconds_and_reads_its_last_page_again(each: float) -> None:
+    now, asked = [0.0], []
+
+    def slow(request: httpx.Request) -> httpx.Response:
+        now[0] += each
+        return pages(0, asked=asked)(request)
+
+    with pytest.raises(HistoryUnfinished) as caught:
+        history(slow, lambda: now[0]).find(NAME, SINCE)
+    assert asked == [1, 2, 3, 4]
+    assert caught.value.page == 4
+
+
+def test_the_first_page_is_always_read() -> None:
+    clock = itertools.count(step=100)
+    assert history(pages(1), lambda: next(clock)).find(NAME, SINCE) == "found"
+
+
 def test_a_search_advances_although_each_page_needs_all_its_time() -> None:
     now, asked = [0.0], []
 
@@ -231,39 +256,35 @@ def test_rows_in_any_order_do_not_end_the_search_early() -> None:
     assert history(handle).find(NAME, SINCE) == "found"
 
 
-@pytest.mark.parametrize("apart", [0.0, MARGIN - 1])
-def test_a_clock_that_is_minutes_off_hides_no_request(apart: float) -> None:
+@pytest.mark.parametrize(("apart", "found"), [(0.0, "found"), (300.0, "found"), (301.0, None)])
+def test_a_clock_that_is_five_minutes_off_hides_no_request(apart: float, found: str | None) -> None:
     created = datetime.fromtimestamp(SINCE - apart, UTC).replace(tzinfo=None).isoformat()  # without a zone: UTC
 
     def handle(request: httpx.Request) -> httpx.Response:
-        found = row(NAME if request.url.params["page"] == "2" else "other") | {"model_created": created}
-        return httpx.Response(200, json=[found] * PAGE)
+        wanted = row(NAME if request.url.params["page"] == "2" else "other") | {"model_created": created}
+        return httpx.Response(200, json=[wanted] * PAGE)
 
-    assert history(handle).find(NAME, SINCE) == "found"
+    assert history(handle).find(NAME, SINCE) == found
 
 
 def test_the_number_of_pages_is_bounded() -> None:
+    asked: list[str] = []
+
     def handle(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params["page"])
         return httpx.Response(200, json=[row("other")] * PAGE)
 
-    with pytest.raises(HistoryUnavailable, match=f"more than {LAST_PAGE} pages") as caught:
-        history(handle).find(NAME, SINCE, LAST_PAGE - 1)
+    with pytest.raises(HistoryUnavailable, match="more than 1000 pages") as caught:
+        history(handle).find(NAME, SINCE, 999)
     assert caught.value.final
+    assert asked == ["999", "1000"]
 
 
 @pytest.mark.parametrize(
     ("status", "final"),
     [
-        (302, True),
-        (400, True),
-        (404, True),
-        (410, True),
-        (401, False),
-        (403, False),
-        (408, False),
-        (429, False),
-        (500, False),
-        (503, False),
+        *((status, True) for status in (300, 301, 302, 400, 404, 410, 424, 426, 499)),
+        *((status, False) for status in (201, 299, 401, 403, 408, 425, 429, 500, 503)),
     ],
 )
 def test_what_will_not_pass_is_distinguished(status: int, final: bool) -> None:
@@ -324,4 +345,19 @@ def test_an_endless_response_is_given_up(monkeypatch: pytest.MonkeyPatch, second
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     with pytest.raises(HistoryUnavailable, match=r"more than|took too long"):
         find(httpx.Response(200, content=endless(seconds, now)))
-    assert now[0] < 2 * module.SECONDS
+    assert now[0] < 2 * SECONDS
+
+
+def test_a_page_has_eight_mebibytes_at_most() -> None:
+    content = json.dumps([row(NAME)]).encode().ljust(8 * 1024 * 1024)
+    assert find(httpx.Response(200, content=content)) == "found"
+    with pytest.raises(HistoryUnavailable, match="more than 8388608 bytes"):
+        find(httpx.Response(200, content=content + b" "))
+
+
+def test_a_page_that_is_asked_for_late_has_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, clock = [0.0], itertools.count(step=100)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    with pytest.raises(HistoryUnavailable, match="took too long"):
+        history(lambda _: httpx.Response(200, content=endless(0.5, now)), lambda: next(clock)).find(NAME, SINCE)
+    assert now[0] == 1.5

@@ -33,7 +33,7 @@ NORMAL_SCORES = (-1.534, -0.887, -0.489, -0.157, 0.157, 0.489, 0.887, 1.534)
 
 @dataclass(frozen=True)
 class Latency:
-    """The durations of the last jobs in tenths of a second, newest last. Integers are easy to store."""
+    """The durations of the last jobs, one at least, in tenths of a second, newest last. Integers are easy to store."""
 
     tenths: tuple[int, ...]
 
@@ -70,13 +70,10 @@ def first_wait(latency: Latency) -> int:
 
 
 def next_wait(elapsed_seconds: float, latency: Latency) -> int:
-    """Return the seconds until the next poll, 1 to 60, of a job that is not finished after `elapsed_seconds`.
-
-    An empty latency counts as jobs with a duration of 0.
-    """
-    durations = sorted(tenth / 10 for tenth in latency.tenths) or [0.0]
+    """Return the seconds until the next poll, 1 to 60, of a job that is not finished after `elapsed_seconds`."""
+    durations = sorted(tenth / 10 for tenth in latency.tenths)
     early, late = (durations[int(share * len(durations))] for share in (EARLY, LATE))
-    step = max(1.0, math.sqrt((late - early) * SPREAD))
+    step = math.sqrt((late - early) * SPREAD)
     if elapsed_seconds < math.ceil(early) - 0.5:  # 0.5: a first poll that came slightly early is not repeated
         wait = early - elapsed_seconds
     elif elapsed_seconds < late:
