@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -169,10 +170,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(content)))
         self.end_headers()
         if self.server.behaviour == "trickle":
-            for byte in content:
-                self.wfile.write(bytes([byte]))
-                self.server.sent += 1
-                time.sleep(0.1)
+            with suppress(ConnectionError):  # the client has given up
+                for byte in content:
+                    self.wfile.write(bytes([byte]))
+                    self.server.sent += 1
+                    time.sleep(0.1)
         elif self.server.behaviour == "cut":
             self.wfile.write(content[:10])
             self.close_connection = True
