@@ -49,18 +49,18 @@ class Target:
     profile: str | None = None
     region: str | None = None
 
-    def named(self, local_state: Path = LOCAL_STATE) -> str:
+    def named(self) -> str:
         """Return the name or the state file.
 
         Without a name it is the local stack of this clone, if it runs, and never one on AWS. Raises UnclearTarget.
         """
         if self.local and self.stack:
             raise UnclearTarget("--local and --stack name two stacks: use one of them")
-        named = self.stack or (str(local_state) if self.local else os.environ.get("POSEDROP_STACK"))
+        named = self.stack or (str(LOCAL_STATE) if self.local else os.environ.get("POSEDROP_STACK"))
         if named is None and (self.profile or self.region):
             raise UnclearTarget("--profile and --region need the stack's name: --stack NAME")
-        if named is None and local_state.exists():
-            named = str(local_state)
+        if named is None and LOCAL_STATE.exists():
+            named = str(LOCAL_STATE)
         if named is None:
             raise UnclearTarget("no stack is named: use --stack NAME, or start a local one: make up")
         if named.endswith(".json") and (self.profile or self.region):

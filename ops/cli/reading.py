@@ -104,6 +104,8 @@ def jobs(
         shell.say(f"There are more: --page {found.cursor}", "dim")
     if found.back_to:
         shell.say(f"So far only jobs created since {found.back_to} were read.", "dim")
+    elif not found.records and not shell.json:
+        shell.say(f"What became of an upload: {shell.stack.command('explain', 'KEY')}", "dim")
 
 
 @click.command()

@@ -183,3 +183,10 @@ def test_jobs_of_a_pose_are_found_by_their_names(
     assert ids(Records(stack).of_pose("c3", "sit")) == ["c3-sit-0000000000000001"]
     assert reads["records"] == 1
     assert len(Records(stack).of_pose("c3", "walk")) == JOBS // 9
+
+
+def test_an_empty_list_says_how_to_find_an_upload(stack: Stack, run: Run) -> None:
+    found = run("jobs")
+    assert found.stdout == "No jobs.\n"
+    assert "explain KEY" in found.stderr
+    assert run("jobs", "--json").stderr.count("\n") == 0

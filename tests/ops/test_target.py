@@ -73,7 +73,7 @@ def test_the_stack_that_is_meant(
         state.touch()
     if environment:
         monkeypatch.setenv("POSEDROP_STACK", environment)
-    assert target.named(state) == named.replace("LOCAL", str(state))
+    assert target.named() == named.replace("LOCAL", str(state))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_is_not_clear_is_not_guessed(tmp_path: Path, target: Target, up: bo
     if up:
         state.touch()
     with pytest.raises(UnclearTarget):
-        target.named(state)
+        target.named()
 
 
 @pytest.mark.parametrize(

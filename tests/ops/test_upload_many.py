@@ -155,7 +155,7 @@ def test_it_shows_what_it_would_do_and_asks(
     done = run("upload", "shoot", "--no-wait", answer="y\n", code=4)
     assert "incoming/shoot/lonely/face.png" not in keys(pipeline)
     assert len(keys(pipeline)) == 5
-    assert done.stdout.splitlines()[-1] == "5 jobs: 2 not sent, 3 not finished. Cost: 0 USD."
+    assert done.stdout.splitlines()[-1] == "5 jobs: 2 not sent, 3 not finished. Cost so far: 0 USD."
     assert done.stderr.endswith("Error: 2 not sent\n")
 
 

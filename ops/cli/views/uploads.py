@@ -136,7 +136,8 @@ def report(found: UploadReport) -> list[Part]:
     summed = Text(f"{many(found.jobs, 'job')}: ")
     for number, (count, style, name) in enumerate(each for each in counts if each[0]):
         summed.append(", " if number else "").append(f"{count:,} {name}", STYLES[style])
-    cost = f". Cost: {usd(found.cost_usd)}" if found.cost_usd or not found.cost_unknown else ". Cost: unknown"
+    cost = ". Cost so far: " if found.open else ". Cost: "
+    cost += usd(found.cost_usd) if found.cost_usd or not found.cost_unknown else "unknown"
     if found.cost_usd and found.cost_unknown:
         cost += f", and unknown for {many(found.cost_unknown, 'job')}"
     cost += f"; {many(found.known, 'job')} existed already" if found.known else ""
