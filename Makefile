@@ -78,7 +78,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 types: setup
-	$(BIN)/mypy $(PACKAGE)/posedrop functions local bench ops
+	$(BIN)/mypy $(PACKAGE)/posedrop functions local bench ops tests
 
 imports: setup
 	@PYTHONPATH=$(PACKAGE):. $(BIN)/lint-imports

@@ -14,8 +14,8 @@ from contextvars import ContextVar
 from typing import Any
 from urllib.parse import unquote
 
-import ministack.app  # type: ignore[import-untyped]
-from ministack.services import dynamodb  # type: ignore[import-untyped]
+import ministack.app
+from ministack.services import dynamodb
 
 Scope = MutableMapping[str, Any]
 Channel = Callable[..., Awaitable[Any]]

@@ -71,7 +71,7 @@ def _build(target: Path, env: Mapping[str, str], log: Path) -> None:
         timeout=BUILD_TIMEOUT_SECONDS,
     )
     # The SAM CLI parses a template seven times to deploy it; as YAML this takes two seconds longer than as JSON.
-    from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]  # imported here because it takes 0.3 s
+    from samcli.yamlhelper import yaml_parse  # imported here because it takes 0.3 s
 
     template = partial / "template.yaml"
     template.write_text(json.dumps(yaml_parse(template.read_text())))

@@ -46,10 +46,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import ministack.app  # type: ignore[import-untyped]
-from ministack.core import iam_actions, lambda_runtime  # type: ignore[import-untyped]
-from ministack.services import eventbridge, iam, lambda_svc, sqs  # type: ignore[import-untyped]
-from ministack.services.cloudformation import provisioners  # type: ignore[import-untyped]
+import ministack.app
+from ministack.core import iam_actions, lambda_runtime
+from ministack.services import eventbridge, iam, lambda_svc, sqs
+from ministack.services.cloudformation import provisioners
 
 from local.warm import Origin, Popen
 

@@ -9,6 +9,9 @@ Most calls go to DynamoDB and SQS. `serve_directly` passes them to moto after bo
 This skips the signed HTTP request between the two, and the response's way back.
 """
 
+# mypy: ignore-errors
+# Types do not fit what is put in place of moto's own functions.
+
 import copy
 import copyreg
 import json
@@ -20,6 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import botocore.session
+import moto.backend_index
 import moto.backends
 import moto.core.models
 import moto.core.responses
@@ -38,6 +42,7 @@ from moto.core.utils import camelcase_to_underscores, method_names_from_class
 from moto.dynamodb.comparisons import ConditionExpressionParser
 from moto.dynamodb.parsing.ast_nodes import DepthFirstTraverser, Expression, Node, UpdateExpressionFunction
 from moto.dynamodb.parsing.expressions import UpdateExpressionParser
+from moto.dynamodb.parsing.validators import ActionCountValidator, OverlappingPathsValidator
 from moto.dynamodb.responses import DynamoHandler
 from moto.sqs.models import SQSBackend
 from moto.sqs.responses import SQSResponse
@@ -81,7 +86,7 @@ def saved() -> Copy:
 def restore(made: Copy) -> None:
     """Replace moto's state by a saved copy."""
     for service, accounts in copy.deepcopy(made).items():
-        backend = moto.backends.get_backend(service)  # type: ignore[call-overload]
+        backend = moto.backends.get_backend(service)
         backend.update(accounts)
         assert backend[DEFAULT_ACCOUNT_ID]  # moto resets only the backends that were used
 
@@ -156,7 +161,7 @@ def _plain(value: Any) -> Any:
 # ---- moto's slow parts -----------------------------------------------------------------------------------------------
 
 _get_value = ResponseSerializer.get_value
-_urls: Any = BaseBackend.urls.fget  # type: ignore[attr-defined]
+_urls: Any = BaseBackend.urls.fget
 _names: dict[Any, set[str]] = {}
 _urls_of: dict[type, Any] = {}
 
@@ -225,6 +230,12 @@ def _traverse(self: Any, node: Any, child_id: int = -1) -> Any:
     return node
 
 
+def _check_root(self: Any, node: Any) -> Any:
+    """Check a whole expression. moto checks each part of it again, and finds nothing else."""
+    (check,) = self._processing_map().values()
+    return check(node)
+
+
 def _find_clauses(self: Any, clause_types: list[type]) -> list[Any]:
     found: list[Any] = []
     for child in self.children or ():
@@ -241,7 +252,7 @@ def _signed_cheaply(auth: Any) -> Any:
     A body in chunks, whose other headers moto reads too, is signed as it is by botocore; so are links.
     """
 
-    class CheapAuth(auth):  # type: ignore[misc]
+    class CheapAuth(auth):
         def add_auth(self, request: Any) -> None:
             if request.headers.get("Content-Encoding") == "aws-chunked":
                 super().add_auth(request)
@@ -265,15 +276,17 @@ UpdateExpressionParser.make = classmethod(_tree_once)
 ConditionExpressionParser._lex_one_node = lambda _, remaining: _lex_one_node_once(remaining)
 DepthFirstTraverser.traverse_node_recursively = _traverse
 Node.find_clauses = _find_clauses
+ActionCountValidator.traverse = OverlappingPathsValidator.traverse = _check_root
 moto.dynamodb.parsing.validators.deepcopy = _copy_tree
-ResponseSerializer.get_value = _get_value_if_there  # type: ignore[method-assign]
-BaseBackend.urls = property(_urls_once)  # type: ignore[assignment,method-assign]
+ResponseSerializer.get_value = _get_value_if_there
+BaseBackend.urls = property(_urls_once)
+moto.backend_index.backend_url_patterns.sort(key=lambda pattern: pattern[0] != "s3")  # they are tried in turn
 moto.core.models.RESPONSES_METHODS.clear()  # a thousand patterns for each call with `requests`
 moto.core.responses.method_names_from_class = cache(method_names_from_class)
 botocore.session.create_loader = cache(botocore.session.create_loader)  # moto ends boto3's session, which reads 10 MB
-SQSBackend.receive_message = _receive_at_once  # type: ignore[method-assign,assignment]
+SQSBackend.receive_message = _receive_at_once
 _underscored = cache(camelcase_to_underscores)
-moto.sqs.models.camelcase_to_underscores = _underscored  # type: ignore[attr-defined]
+moto.sqs.models.camelcase_to_underscores = _underscored
 AUTH_TYPE_MAPS.update({_name: _signed_cheaply(AUTH_TYPE_MAPS[_name]) for _name in ("v4", "s3v4")})
 _signing_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-moto.sns.models.Subscription.private_key = lambda _: _signing_key  # type: ignore[method-assign]
+moto.sns.models.Subscription.private_key = lambda _: _signing_key

@@ -107,7 +107,7 @@ def _holds(item: dict[str, Any], atom: str, names: dict[str, str], values: dict[
     assert found, atom
     there, value = item.get(names.get(found[1], found[1])), _stored(values[found[3]])
     if found[2] == "=":
-        return there == value
+        return bool(there == value)
     if there is None or there.keys() != value.keys():
         return False  # only values of one type are compared
     return COMPARISONS[found[2]](*(Decimal(side["N"]) if "N" in side else side["S"] for side in (there, value)))

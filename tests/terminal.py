@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-import pexpect  # type: ignore[import-untyped]
+import pexpect
 import pyte
 
 ROOT = Path(__file__).resolve().parent.parent

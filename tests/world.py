@@ -3,11 +3,12 @@
 import json
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import count
 from typing import Any
 
 import httpx
-from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
+from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS
 
 from tests.integration.conftest import BASE_URL, Provider
 from tests.memory import MemoryPipeline, nothing
@@ -213,8 +214,8 @@ class World:
         state: dict[str, Any] = executions.inputs[executions.running[0]]
         while not state["finished"]:
             clock.now += state["wait_seconds"]
-            state = self._survive("poll", lambda given=state: pipeline.poll.handler(given, Context(300))) or state
-        while self._survive("deliver", lambda given=state: pipeline.deliver.handler(given, Context(300))) is None:
+            state = self._survive("poll", partial(pipeline.poll.handler, state, Context(300))) or state
+        while self._survive("deliver", partial(pipeline.deliver.handler, state, Context(300))) is None:
             clock.now += 5
         executions.running.pop(0)
 

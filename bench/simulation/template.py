@@ -14,7 +14,7 @@ TABLE = "jobs"
 @cache
 def template() -> dict[str, Any]:
     """Return template.yaml, with its short forms expanded."""
-    from samcli.yamlhelper import yaml_parse  # type: ignore[import-untyped]  # imported here because it takes 0.3 s
+    from samcli.yamlhelper import yaml_parse  # imported here because it takes 0.3 s
 
     found: dict[str, Any] = yaml_parse((Path(__file__).parents[2] / "template.yaml").read_text(encoding="utf-8"))
     return found

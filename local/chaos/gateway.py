@@ -243,8 +243,8 @@ async def _respond(send: Channel, status: int, body: bytes) -> None:
 
 def main() -> None:
     """Serve the local stack's gateway with these faults."""
-    import ministack.app  # type: ignore[import-untyped]
-    from ministack.services import sqs  # type: ignore[import-untyped]
+    import ministack.app
+    from ministack.services import sqs
 
     gateway = FaultyGateway(ministack.app.app, sqs._collect_msgs)
     ministack.app.app = gateway

@@ -197,7 +197,7 @@ def _convertible(name: str, data: bytes, kind: contents.Type) -> Picture:
 def _open(data: bytes) -> Image.Image:
     """Open a picture of any accepted type; HEIC only if its decoder is installed."""
     try:
-        import pi_heif  # type: ignore[import-untyped]  # imported here, because it is optional
+        import pi_heif  # imported here, because it is optional
     except ImportError:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     pi_heif.register_heif_opener(thumbnails=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from local.browsers import NAMES, executable
 from local.segmind.render import Order, compose
-from posedrop.aws.record import AnyRecord, Record, Status, WaitingRecord
+from posedrop.aws.record import JobStatus, Record, Status, WaitingRecord
 from posedrop.contract.job import waiting_id
 from posedrop.segmind.requests import Request
 from tests.console.conftest import Console
@@ -103,7 +103,7 @@ class Visits:
             page.clock.set_fixed_time(datetime.fromtimestamp(at, UTC))
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
         page.goto(console.url)
         if view != "jobs":
             page.locator(f"#view-{view}").click()
@@ -194,21 +194,29 @@ class Studio:
     made: int = 0
     full: bool = False
 
+    def waiting(self, character: str, name: str, age: float = 0.0, missing: str = "face") -> None:
+        """Write the uploads of a pose that wait for what is missing, and last changed `age` seconds ago."""
+        self._put(BUCKET, f"incoming/{character}/poses/{name}.png", "pose", name)
+        at = time.time() - age
+        uploads = WaitingRecord(
+            waiting_id(character, name),
+            Status.WAITING,
+            character,
+            name,
+            BUCKET,
+            missing=[missing],
+            created_at=at - 45,
+            updated_at=at,
+        )
+        self.console.write([uploads])
+
     def job(
         self, state: str, character: str = "astrid", name: str = "portrait", age: float = 0.0, **values: Any
-    ) -> AnyRecord:
+    ) -> Record:
         """Write a job in a state (see ops.console.cards.STATES) that last changed `age` seconds ago."""
         self.made += 1
         at = time.time() - age
         times = {"created_at": at - 45, "updated_at": at}
-        if state == "waiting":
-            self._put(BUCKET, f"incoming/{character}/poses/{name}.png", "pose", name)
-            missing = values.pop("missing", ["face"])
-            uploads = WaitingRecord(
-                waiting_id(character, name), Status.WAITING, character, name, BUCKET, missing=missing, **times, **values
-            )
-            self.console.write([uploads])
-            return uploads
         number = CHARACTERS.index(character) if character in CHARACTERS else 0
         keys = {"face": f"studio/{character}/face.png", "pose": f"studio/{character}/poses/{name}.png"}
         tags = {
@@ -253,7 +261,14 @@ class Studio:
             found["notified_at"] = at
         status = {"running": "SUBMITTED", "delivering": "SUCCEEDED", "done": "SUCCEEDED"}.get(state, state.upper())
         slug = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in f"{character}-{name}")
-        record = Record(f"{slug[:56]}-{self.made:016x}", Status(status), character, name, BUCKET, **{**found, **values})
+        record = Record(
+            f"{slug[:56]}-{self.made:016x}",
+            cast(JobStatus, Status(status)),
+            character,
+            name,
+            BUCKET,
+            **{**found, **values},
+        )
         self.console.write([record])
         return record
 
@@ -269,10 +284,10 @@ class Studio:
             self.job("queued", CHARACTERS[index % 4], names[-index], age=10 + index)
         self.job("submitting", "astrid", "low-angle", age=1)
         self.job("delivering", "client-a/hero", "close-up", age=2)
-        self.job("waiting", "night shoot", "dusk", age=30)
+        self.waiting("night shoot", "dusk", age=30)
         for index in range(6):
             self.job("failed", CHARACTERS[index % 3], names[index], age=4 + 9 * index)
-        self.job("waiting", "night shoot", "wide", age=5, missing=["prompt"])
+        self.waiting("night shoot", "wide", age=5, missing="prompt")
 
     def _put(self, bucket: str, key: str, kind: str, *which: Any) -> str:
         """Store a picture; return its ETag."""

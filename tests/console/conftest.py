@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import boto3
 import pytest
@@ -21,7 +21,7 @@ from ops.console.app import HASTY
 from ops.console.server import Server, bind
 from ops.stack import Stack
 from posedrop.aws.places import in_line
-from posedrop.aws.record import AnyRecord, Record, Status, WaitingRecord
+from posedrop.aws.record import AnyRecord, JobStatus, Record, Status, WaitingRecord
 from posedrop.aws.record_items import to_item
 from posedrop.aws.record_table import INCOMPLETE, PAID
 from posedrop.contract.job import waiting_id
@@ -82,7 +82,7 @@ class Console:
     stack: Stack
     pipeline: Pipeline
     down: bool = False
-    patience: float = HASTY.read_timeout * HASTY.retries["total_max_attempts"]
+    patience: float = HASTY.read_timeout * HASTY.retries["total_max_attempts"]  # type: ignore[attr-defined]
     answering: threading.Event = field(default_factory=threading.Event)
     handled: set[str] = field(default_factory=set)
     server: Server | None = None
@@ -180,31 +180,31 @@ class Console:
 
     # ---- what happens in the stack -------------------------------------------------------------------------------
 
-    def seed(self, count: int, states: tuple[str, ...] = CYCLE, characters: int = 4) -> list[AnyRecord]:
-        """Write so many jobs, the newest first, with their images (shared by all); return their records.
+    def seed(self, count: int, states: tuple[str, ...] = CYCLE, characters: int = 4) -> list[Any]:
+        """Write so many jobs, the newest first, with their images (shared by all); return their records, of both kinds.
 
         To be called before the server starts: what has ended is read then, and every half minute.
         """
         s3 = self.pipeline.s3
-        keys = {}
-        for name, size in (("face", (60, 80)), ("pose", (90, 120)), ("output", (90, 120))):
-            keys[name] = [f"seed/{name}-{color}.png" for color in COLORS]
-            for key, color in zip(keys[name], COLORS, strict=True):
-                bucket = OUTPUTS if name == "output" else BUCKET
+        keys: dict[str, list[str]] = {}
+        for kind, size in (("face", (60, 80)), ("pose", (90, 120)), ("output", (90, 120))):
+            keys[kind] = [f"seed/{kind}-{color}.png" for color in COLORS]
+            for key, color in zip(keys[kind], COLORS, strict=True):
+                bucket = OUTPUTS if kind == "output" else BUCKET
                 s3.put_object(Bucket=bucket, Key=key, Body=image("png", size, color))
         now = time.time()
         records = []
         for index in range(count):
-            color = index % len(COLORS)
+            shade = index % len(COLORS)
             state = states[index % len(states)]
             stored = {
-                name: {"bucket": BUCKET, "key": keys[name][color], "version_id": None, "content_type": "image/png"}
+                name: {"bucket": BUCKET, "key": keys[name][shade], "version_id": None, "content_type": "image/png"}
                 for name in ("face", "pose")
             }
-            output = {
+            output: dict[str, Any] = {
                 "bucket": OUTPUTS,
-                "key": keys["output"][color],
-                "uri": f"s3://{OUTPUTS}/{keys['output'][color]}",
+                "key": keys["output"][shade],
+                "uri": f"s3://{OUTPUTS}/{keys['output'][shade]}",
                 "width": 90,
                 "height": 120,
             }
@@ -284,7 +284,7 @@ def _record(
     """One job in a state (see ops.console.cards.STATES), that last changed at a time (seconds)."""
     status = {"running": "SUBMITTED", "delivering": "SUCCEEDED", "done": "SUCCEEDED"}.get(state, state.upper())
     pose, at = f"pose-{index + 1}", round(at, 3)  # as the table keeps it
-    times = {"created_at": at - 60, "updated_at": at}
+    times: dict[str, Any] = {"created_at": at - 60, "updated_at": at}
     if state == "waiting":
         name = waiting_id(character, pose)
         return WaitingRecord(name, Status.WAITING, character, pose, BUCKET, missing=["face"], **times)
@@ -308,7 +308,7 @@ def _record(
         values |= {"notified_at": at}
     return Record(
         f"{character}-{pose}-{index:016x}",
-        Status(status),
+        cast(JobStatus, Status(status)),
         character,
         pose,
         BUCKET,

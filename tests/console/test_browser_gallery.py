@@ -269,6 +269,7 @@ def test_the_gallery_shows_other_states_when_they_are_asked_for(console: Console
     page.get_by_role("button", name="Failed").click()
     expect(page.locator(".tile .name")).to_have_text(["portrait"])
     page.locator(".tile .output").click()
+    assert failed.error
     expect(page.locator(".explains")).to_contain_text(failed.error["message"])
     page.keyboard.press("Escape")
     page.get_by_role("button", name="All", exact=True).click()

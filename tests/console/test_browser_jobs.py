@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -63,7 +63,7 @@ def test_a_waiting_card_says_what_is_missing_and_goes_when_it_is_there(
 ) -> None:
     from playwright.sync_api import expect
 
-    studio.job("waiting", "night shoot", "dusk")
+    studio.waiting("night shoot", "dusk")
     page = visit(console)
     card = page.locator('.card[data-state="waiting"]')
     expect(card).to_contain_text("The pose dusk of night shoot waits for a face")
@@ -325,7 +325,8 @@ def test_a_problem_goes_once_it_is_fixed(console: Console, studio: Studio, visit
 def axe_in_all_colours(page: "Page") -> str:
     """What axe-core finds wrong with a page: in light by all rules, in dark by those that depend on colours."""
     found = ""
-    for scheme, rules in (("light", ()), ("dark", RULES_OF_COLOUR)):
+    schemes: dict[Literal["light", "dark"], tuple[str, ...]] = {"light": (), "dark": RULES_OF_COLOUR}
+    for scheme, rules in schemes.items():
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         found += axe(page, *rules)
     return found
@@ -335,8 +336,10 @@ def axe_in_all_colours(page: "Page") -> str:
 def test_axe_finds_nothing(console: Console, studio: Studio, visit: Visit, width: int) -> None:
     from playwright.sync_api import expect
 
-    for number, state in enumerate(("submitting", "running", "delivering", "failed", "queued", "done", "waiting")):
-        studio.job(state, "astrid", list(POSES)[number % len(POSES)], age=number)
+    states = ("submitting", "running", "delivering", "failed", "queued", "done")
+    for number, (state, pose) in enumerate(zip(states, POSES, strict=True)):
+        studio.job(state, "astrid", pose, age=number)
+    studio.waiting("astrid", "at-the-camera", age=6)
     page = visit(console, width=width, reduced_motion="reduce")
     assert axe_in_all_colours(page) == ""
     page.locator(".open").first.click()

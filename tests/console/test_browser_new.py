@@ -209,7 +209,7 @@ def test_a_pose_keeps_the_name_that_is_typed_and_files_are_sent_once(console: Co
 
     page = visit(console)
     sent: list[str] = []
-    page.on("request", lambda request: request.url.endswith("/api/files") and sent.append(request.url))
+    page.on("request", lambda request: sent.append(request.url) if request.url.endswith("/api/files") else None)
     drop_files(page, "body", {"face-astrid.png": data("face", 0), "wide.png": data("pose", "wide")})
     page.get_by_role("textbox", name="Prompt").fill("rain")
     send = page.get_by_role("button", name="Send 1 job")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from ops.console.app import STATIC
-from posedrop.contract.times import rfc3339
 from posedrop.segmind.requests import Request, RequestStatus
 from tests.console.browser import RULES_OF_COLOUR, Studio, axe, drop_files, drop_folder, picture, scroll_down
 from tests.console.browser import data as image_data
@@ -44,7 +43,7 @@ def test_many_jobs_load_in_pages(console: Console, visit: Visit, many: int) -> N
     console.seed(many, characters=25)
     page = visit(console)
     pages: list[str] = []
-    page.on("request", lambda request: "/api/jobs?" in request.url and pages.append(request.url))
+    page.on("request", lambda request: pages.append(request.url) if "/api/jobs?" in request.url else None)
     page.reload()
     cards = page.locator(".card")
     expect(cards.first).to_be_visible()
@@ -100,7 +99,7 @@ def test_what_many_look_like(console: Console, studio: Studio, visit: Visit, wid
     for number, name in enumerate(("wide", "dusk", "portrait", "close-up")):
         paid = Request(
             1,
-            rfc3339(time.time() - 100),
+            time.time() - 100,
             RequestStatus.ACCEPTED,
             f"request-{number}",
             cost_usd=0.0294,

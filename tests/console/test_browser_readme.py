@@ -51,7 +51,10 @@ def test_the_picture_for_the_readme(console: Console, studio: Studio, visit: Vis
         studio.job("done", "astrid", "wide", age=130 + 37 * index, created_at=at - 38 - index * 11 % 17)
     more = {"failed": {"error": {"type": "InferenceFailed", "message": "CUDA out of memory"}}}
     for state, character, pose, age in SCENE:
-        studio.job(state, character, pose, age, **more.get(state, {}))
+        if state == "waiting":
+            studio.waiting(character, pose, age)
+        else:
+            studio.job(state, character, pose, age, **more.get(state, {}))
     page = visit(console, width=1000, height=930, color_scheme="light")
     cards = page.get_by_role("article")
     expect(cards).to_have_count(len(SCENE) + EARLIER)

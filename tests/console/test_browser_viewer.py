@@ -30,7 +30,7 @@ def test_back_closes_the_viewer_and_forward_opens_it(console: Console, studio: S
     expect(places).to_have_count(3)
     address, second = page.url, places.nth(1).get_attribute("data-job")
     asked: list[str] = []
-    page.on("request", lambda request: "/api/jobs?" in request.url and asked.append(request.url))
+    page.on("request", lambda request: asked.append(request.url) if "/api/jobs?" in request.url else None)
     places.first.locator(".open, .output").click()
     viewer, title = page.locator(".viewer"), page.locator(".facts h2")
     expect(title).to_have_text("wide")

@@ -18,7 +18,7 @@ __all__ = ["run"]
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses that a browser was opened with; the server ends at once."""
     found: list[str] = []
-    monkeypatch.setattr(server.webbrowser, "open", found.append)
+    monkeypatch.setattr("webbrowser.open", found.append)
     monkeypatch.setattr(server, "_has_screen", lambda: True)
     monkeypatch.setattr(server.Server, "run", lambda self, sockets: found.append(sockets[0].getsockname()[0]))
     return found

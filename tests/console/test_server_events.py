@@ -272,7 +272,7 @@ def test_a_fault_of_a_reading_is_reported_and_ends_nothing(
     with listening(console) as page:
         page.wait("state", connected=True)
         with monkeypatch.context() as broken:
-            broken.setattr("ops.console.known.send_times", lambda *_, **__: {}["no such job"])
+            broken.setattr("ops.console.known.send_times", lambda *_, **__: {"a job": 1.0}["no such job"])
             assert "KeyError" in page.wait("state", connected=False)["error"]
             console.upload(("face.png", image()), ("walk.png", image()))
             page.wait("upload", state="done")
@@ -302,16 +302,17 @@ def test_more_records_than_are_known_come_in_pages(console: Console) -> None:
     assert known.summary()["cut"] == len(known.records) < 30
     scans: list[int] = []
     console.pipeline.hook("dynamodb", "Scan", lambda **_: scans.append(1))
-    for query, fits in (
+    queries: tuple[tuple[str, Callable[[Any], bool]], ...] = (
         ("", lambda record: True),
         ("&state=done", lambda record: record.status is Status.SUCCEEDED and record.job_id in over),
         ("&state=queued", lambda record: record.status is Status.QUEUED),
         ("&state=submitting,running,delivering", lambda record: record.job_id in unfinished & sent),
         ("&character=hero-2&state=done,failed", lambda record: record.character == "hero-2" and record.job_id in over),
         ("&text=number%2029", lambda record: record.job_id in twenty_nine),
-    ):
+    )
+    for query, fits in queries:
         found: list[str] = []
-        cursor = ""
+        cursor: str | None = ""
         while cursor is not None:
             page = console.get(f"/api/jobs?limit=4{query}{cursor}")
             assert len(page["jobs"]) <= 4

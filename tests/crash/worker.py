@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 import boto3
 import httpx
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
-from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
+from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS
 from botocore.config import Config
 
 from posedrop.aws.parallel import WORKERS
@@ -72,14 +72,15 @@ def main() -> None:
 def _prepare() -> None:
     """Make what the children would spend most of their time on: clients, and certificates that none of them uses."""
     boto3.setup_default_session()
-    boto3.DEFAULT_SESSION.events.register("provide-client-params.sqs.SendMessage", _delay_as_attribute)
-    boto3.DEFAULT_SESSION.events.register("provide-client-params.sqs.SendMessageBatch", _delays_as_attributes)
+    events: Any = boto3._get_default_session().events
+    events.register("provide-client-params.sqs.SendMessage", _delay_as_attribute)
+    events.register("provide-client-params.sqs.SendMessageBatch", _delays_as_attributes)
     many = Config(max_pool_connections=WORKERS)
     prepared = {service: boto3.client(service, config=many) for service in SERVICES}  # type: ignore[call-overload]
     # Only S3's clients are made with options that matter here.
     s3 = {style: boto3.client("s3", config=s3_config(style)) for style in ("virtual", "path")}
     _call_once({**prepared, "s3": s3["path"]})
-    boto3.client = lambda service, config=None: (
+    boto3.client = lambda service, config=None: (  # type: ignore[assignment]
         s3[config.s3["addressing_style"]] if service == "s3" else prepared[service]
     )
     DEFAULT_PROVIDERS["secrets"] = SecretsProvider()

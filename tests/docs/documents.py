@@ -135,7 +135,7 @@ def call(command: str, files: Mapping[str, str] | None = None) -> Call | None:
             option = renamed.get(option, option)
             assert option in members, f"aws {name} {verb} has no --{option}: {command}"
             member, of = members[option]
-            values = []
+            values: list[str] = []
             while words and not words[0].startswith("--") and (not values or of.type_name == "list"):
                 values.append(words.pop(0))
             arguments[member] = _value(of, values, files or {})

@@ -151,7 +151,7 @@ def test_the_table_of_exit_codes_is_what_the_command_says() -> None:
     rows = {int(code): meaning.replace("`", "") for code, meaning in table(named("operations"), "exit code")}
     documented = dict(re.findall(r"^  (\d+)  (.+)$", cli.EPILOG, re.MULTILINE))
     assert rows == {int(code): meaning for code, meaning in documented.items()}
-    kinds = [errors.OpsError, *errors.OpsError.__subclasses__()]
+    kinds: list[type[errors.OpsError]] = [errors.OpsError, *errors.OpsError.__subclasses__()]
     assert {kind.exit_code for kind in kinds} == set(rows) - {0, 130}
 
 

@@ -25,7 +25,7 @@ Record = dict[str, Any]
 @pytest.fixture(scope="session")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LocalStack, Inbox]]:
     """The stack and its subscriber, who must be there before the first upload."""
-    parameters = {
+    parameters: dict[str, str | int] = {
         "SettleSeconds": 1,
         "ResultLinkSeconds": 600,
         "CorsOrigins": "http://localhost:*",

@@ -109,7 +109,7 @@ def show_page(monkeypatch: pytest.MonkeyPatch, state_file: Path) -> Iterator[Sho
 
     def show(program: str) -> int:
         argv = [sys.executable, "-c", program, str(state_file)]
-        monkeypatch.setattr(demo.subprocess, "Popen", lambda command, cwd: start(argv))
+        monkeypatch.setattr("local.demo.subprocess.Popen", lambda command, cwd: start(argv))
         stack = SimpleNamespace(state_file=state_file, stop=lambda: stops.append("stopped"))
         return demo._show_page(stack, Console(quiet=True))  # type: ignore[arg-type]
 

@@ -39,7 +39,7 @@ def own(early_uploads: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     What takes two minutes on the other stack begins before it.
     """
-    parameters = {
+    parameters: dict[str, str | int] = {
         "ExistingUploadBucket": BUCKET,
         "SettleSeconds": 1,
         "TypicalInferenceSeconds": 1,

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,7 +29,7 @@ POSE = SAMPLES / "pose-cameraman.png"
 
 
 UNUSUAL = ["Kundin Ä/held + heldin", "a/b/c", "mit  zwei Leerzeichen", "100% & mehr?#"]
-ONCE = {"face.png": FACE, "pose.png": POSE, "job.json": b'{"prompt": "once only"}'}
+ONCE: dict[str, bytes | Path] = {"face.png": FACE, "pose.png": POSE, "job.json": b'{"prompt": "once only"}'}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,7 +40,7 @@ def begun(stack: LocalStack) -> None:
         {"fault": "503", "on": "result", "match": "in a while", "times": 1, "retry_after": 7},
     ]
     httpx.post(f"{stack.segmind_base_url}/_emulator/faults", json={"faults": faults}).raise_for_status()
-    pair = {"face.png": FACE, "pose.png": POSE}
+    pair: dict[str, bytes | Path] = {"face.png": FACE, "pose.png": POSE}
     upload_folder(stack, "in-a-while", {**pair, "job.json": b'{"prompt": "in a while"}'})
     job_file = json.dumps({"prompt": "a picture", "context": {"order": 17}}).encode()
     upload_folder(stack, "photo", {"face.png": FACE, "poses/camera.png": POSE, "job.json": job_file})

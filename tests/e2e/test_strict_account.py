@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from local.deploy import STACK_NAME
 from local.pipeline import Inbox, drop, wait_for
-from local.stack import STACK_NAME, LocalStack
+from local.stack import LocalStack
 from tests.support import HANGS, ROOT, SAMPLES
 
 POLICY = "bound"
@@ -35,7 +36,11 @@ class StrictStack(LocalStack):
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     """Such a stack, with web pages let in and a prefix of its own."""
-    parameters = {"SettleSeconds": 1, "CorsOrigins": "https://app.example.com", "UploadPrefix": PREFIX}
+    parameters: dict[str, str | int] = {
+        "SettleSeconds": 1,
+        "CorsOrigins": "https://app.example.com",
+        "UploadPrefix": PREFIX,
+    }
     with StrictStack(tmp_path_factory.mktemp("strict"), parameters=parameters, emulator=["--latency", "1"]) as stack:
         yield stack
 

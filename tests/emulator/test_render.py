@@ -63,7 +63,8 @@ def test_both_photographs_are_in_it(face: Image.Image, pose: Image.Image) -> Non
         )
     )
     assert scene.mean[0] < 30, "the pose's photograph is the scene"
-    orange = sum(red > 180 and green < 120 and blue < 90 for red, green, blue in picture.get_flattened_data())
+    colours: Any = picture.get_flattened_data()
+    orange = sum(red > 180 and green < 120 and blue < 90 for red, green, blue in colours)
     assert orange > 2000, "the face's photograph, with its orange suit, is a portrait in it"
 
 

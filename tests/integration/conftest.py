@@ -18,7 +18,7 @@ import boto3
 import httpx
 import pytest
 from aws_lambda_powertools.utilities.parameters import BaseProvider, SecretsProvider, SSMProvider
-from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
+from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -414,7 +414,7 @@ class Pipeline:
         ).get("Messages", []):
             for message in messages:
                 self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-            found += messages
+            found += map(dict, messages)
         return found
 
     def notifications(self) -> list[dict[str, Any]]:
@@ -494,7 +494,7 @@ def use_clients(monkeypatch: pytest.MonkeyPatch, client: Callable[..., Any]) -> 
         ("secrets", _provider(SecretsProvider, client("secretsmanager"))),
         ("ssm", _provider(SSMProvider, client("ssm"))),
     ):
-        provider.clear_cache()
+        provider.clear_cache()  # type: ignore[no-untyped-call]
         monkeypatch.setitem(DEFAULT_PROVIDERS, name, provider)
 
 
@@ -575,7 +575,7 @@ def _create_resources() -> dict[str, str]:
     """Make all AWS resources; return what of the environment is known only then."""
     s3 = boto3.client("s3")
     for bucket in (BUCKET, OUTPUTS):
-        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     sqs = boto3.client("sqs")
     urls = {variable: sqs.create_queue(QueueName=name)["QueueUrl"] for variable, name in QUEUES.items()}

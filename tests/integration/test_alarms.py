@@ -258,7 +258,7 @@ def test_one_refused_job_is_no_pause(watched: Watched) -> None:
 
 
 def test_a_pause_is_alarming_until_it_is_over(watched: Watched) -> None:
-    watched.pipeline.provider.submits = [respond_with(401)] * 3 + [accepted(1)]
+    watched.pipeline.provider.submits = [*[respond_with(401)] * 3, accepted(1)]
     watched.pose(1)
     for _ in range(35):  # a pause of 15 minutes, and a longer one
         watched.live(MINUTE)

@@ -82,7 +82,7 @@ def test_while_no_job_is_sent_the_sweep_lets_deliver_ask(pipeline: Pipeline, pro
     assert left() == (0.0, 0)
 
 
-UNKNOWN = {
+UNKNOWN: dict[str, httpx.Response | Exception] = {
     "not there": httpx.Response(404),
     "down": httpx.Response(503),
     "limited": httpx.Response(429, headers={"retry-after": "17"}),

@@ -71,7 +71,7 @@ class Delivering:
         """The only notification; it fits its schema."""
         (found,) = self.pipeline.notifications()
         jsonschema.validate(found, schema("notification"), cls=jsonschema.Draft7Validator)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def failure(self) -> tuple[str, str]:
         """Type and message of the only notification, which ledger and answer agree with."""
@@ -373,7 +373,7 @@ def test_a_run_after_a_crash_says_a_failure(delivering: Delivering, crash: str) 
 
 # ---- errors that end the job ---------------------------------------------------------------------------------------
 
-NO_IMAGE = {
+NO_IMAGE: dict[str, tuple[object, list[bytes | httpx.Response], str]] = {
     "missing": (None, [], "missing or empty"),
     "empty": ("", [], "missing or empty"),
     "empty list": ([], [], "missing or empty"),

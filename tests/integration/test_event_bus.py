@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from posedrop import settings
-from posedrop.sweep.sweeper import SweepIncomplete
+from posedrop.contract.errors import SweepIncomplete
 from tests.integration.conftest import Pipeline, clock_module, load
 from tests.support import Context, image
 

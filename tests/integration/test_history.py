@@ -6,7 +6,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
+from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS
 
 from tests.integration.conftest import API_KEY, Pipeline, Provider, Reply
 from tests.support import FIRST_PRICE, image
@@ -73,7 +73,7 @@ def notified(pipeline: Pipeline) -> dict[str, Any]:
     """Run what was started, and return the only notification."""
     pipeline.run_all()
     (message,) = pipeline.notifications()
-    return message  # type: ignore[no-any-return]
+    return message
 
 
 def test_found_after_a_minute(pipeline: Pipeline, provider: WithHistory) -> None:

@@ -63,7 +63,7 @@ def test_a_job_without_a_free_time_waits_in_line_for_its_turn(small: Pipeline) -
 
 
 def test_all_events_of_a_folder_make_one_message_a_job(small: Pipeline) -> None:
-    files = [("face.png", image()), ("job.json", {"prompt": "a walk"})]
+    files: list[tuple[str, bytes | dict[str, Any]]] = [("face.png", image()), ("job.json", {"prompt": "a walk"})]
     files += [(f"poses/{number}.png", image(color="green")) for number in range(5)]
     events = [small.put(f"incoming/hero/{name}", body) for name, body in files]
     small.clock.now += 10

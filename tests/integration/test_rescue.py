@@ -130,7 +130,7 @@ class Rescued:
         self.deliver(error={"type": error, "message": "why"})
         self.provider.fault = None
         (notified,) = self.notified()
-        return notified  # type: ignore[no-any-return]
+        return notified
 
 
 @pytest.fixture
@@ -261,7 +261,8 @@ def test_what_is_rescued_later_goes_to_every_channel_again(
 ) -> None:
     monkeypatch.setenv("EVENT_BUS_NAME", "images")
     settings.from_environment.cache_clear()
-    job, events = start(), []
+    job = start()
+    events: list[dict[str, Any]] = []
 
     def put(params: dict[str, Any], **_: Any) -> Any:
         events.extend(json.loads(entry["Detail"]) for entry in json.loads(params["body"])["Entries"])
@@ -380,7 +381,7 @@ def retry(job: Rescued) -> dict[str, Any]:
     *_, execution = job.pipeline.executions().values()
     job.pipeline.run(execution)
     (notified,) = job.notified()
-    return notified  # type: ignore[no-any-return]
+    return notified
 
 
 def test_a_retry_buys_nothing_that_the_history_leads_to(job: Rescued) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-from aws_lambda_powertools.utilities.parameters.base import DEFAULT_PROVIDERS
+from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS
 
 from posedrop.contract.times import rfc3339
 from tests.integration.conftest import API_KEY, BUCKET, Pipeline

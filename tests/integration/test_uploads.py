@@ -562,7 +562,7 @@ def test_a_presigned_url_serves_the_version_that_was_read(pipeline: Pipeline) ->
     record = pipeline.record()
     for name, file in (("face", FACE), ("pose", WALK)):
         read = record["inputs"][name]
-        assert read["sha256"] == hashlib.sha256(file[1]).hexdigest()  # type: ignore[arg-type]
+        assert read["sha256"] == hashlib.sha256(file[1]).hexdigest()
         query = parse_qs(urlsplit(body[f"{name}_image"]).query)
         assert query["versionId"] == [read["version_id"]]
         assert query["response-content-type"] == ["image/png"]

@@ -5,6 +5,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pillow_heif
 import pytest
@@ -95,7 +96,7 @@ def test_two_hundred_photographs(tmp_path: Path) -> None:
     print({name: f"{peak / 2**20:.0f} MB" for name, peak in sorted(functions.peak.items())})
 
 
-def ended(stack: LocalStack) -> list[dict[str, object]]:
+def ended(stack: LocalStack) -> list[dict[str, Any]]:
     """The records of the jobs that have ended and were notified."""
     return [record for record in records(stack, "phone") if record.get("notified_at")]
 

@@ -31,7 +31,7 @@ def covering(names: list[str]) -> list[Outcomes]:
 
 CASES = {"+".join(name for name in outcomes if outcomes[name]) or "none": outcomes for outcomes in covering(CONDITIONS)}
 """The sets of outcomes, by the names of the conditions that are true."""
-GIVEN = {
+GIVEN: dict[str, dict[str, object]] = {
     "HasNotificationEmail": {"NotificationEmail": "a@example.com"},
     "HasAlarmEmail": {"AlarmEmail": "a@example.com"},
     "HasDefaultPrompt": {"DefaultPrompt": "walking"},
@@ -42,7 +42,7 @@ GIVEN = {
     "HasEventBus": {"EventBusName": "images"},
 }
 """The parameters that make a condition true."""
-NOT_GIVEN = {
+NOT_GIVEN: dict[str, dict[str, object]] = {
     "OwnUploadBucket": {"ExistingUploadBucket": "their-bucket"},
     "KeepsUploads": {"UploadRetentionDays": 30},
     "KeepsOutputs": {"OutputRetentionDays": 30},

@@ -365,7 +365,7 @@ def test_jobs_are_filtered(ask: Ask, options: list[str], poses: list[str]) -> No
 def test_jobs_come_in_pages(ask: Ask, options: list[str]) -> None:
     whole = [record["job_id"] for record in ask("jobs", *options)["records"]]
     paged: list[str] = []
-    cursor: list[str] = []
+    cursor: list[str] | None = []
     while cursor is not None:
         page = ask("jobs", *options, "--limit", "1", *cursor)
         paged += [record["job_id"] for record in page["records"]]
@@ -650,7 +650,7 @@ def test_redrive_moves_the_dead_letters_to_their_queues(pipeline: Pipeline, run:
     assert "not JSON" in asked.stderr
     assert "Send 1 message back to the queues? Jobs" in asked.stderr
     job = {"submit": "hero-walk-0123456789abcdef", "number": 3}
-    source = {"source": {"DataType": "String", "StringValue": "submits"}}
+    source: Any = {"source": {"DataType": "String", "StringValue": "submits"}}
     for body, attributes in ((json.dumps(job), {}), ("what submit cannot read", source)):
         pipeline.sqs.send_message(QueueUrl=pipeline.dead_letter_url, MessageBody=body, MessageAttributes=attributes)
     assert ask("redrive", "--yes")["moved"] == 3
@@ -711,10 +711,11 @@ def answer_invoke(pipeline: Pipeline, expected: object, **more: str) -> list[Any
 
 
 def test_bars_on_a_terminal() -> None:
-    screen = Console(file=io.StringIO(), force_terminal=True, width=100)
+    shown = io.StringIO()
+    screen = Console(file=shown, force_terminal=True, width=100)
     reads = [[Standing("a", "settling", 0.05)], [Standing("a", "failed", 1.0)]]
     assert display.follow(screen, {"a": "walk [bold]\x1b"}, iter(reads)) == reads[-1]
-    drawn = screen.file.getvalue()
+    drawn = shown.getvalue()
     assert "walk [bold]\\x1b" in drawn
     assert "\x1b[31m failed " in drawn
 

@@ -80,8 +80,9 @@ def test_a_table_for_a_spreadsheet() -> None:
 def paid(pipeline: Pipeline) -> Pipeline:
     """Two jobs, one of which the provider said what it cost."""
     body = {"status": "COMPLETED", "output": f"{BASE_URL}/media/1.png"}
-    answers = [httpx.Response(200, json={**body, "metrics": metrics}) for metrics in ({"cost": 0.05}, {})]
-    pipeline.provider.results = answers
+    pipeline.provider.results = [
+        httpx.Response(200, json={**body, "metrics": metrics}) for metrics in ({"cost": 0.05}, {})
+    ]
     pipeline.put(*FACE)
     pipeline.upload(WALK, SIT)
     pipeline.run_all()

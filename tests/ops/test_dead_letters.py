@@ -1,5 +1,7 @@
 """Dead letters one by one."""
 
+from typing import Any
+
 from ops.act.dead_letters import discard_letters, list_letters, redrive_letters
 from ops.stack import Stack
 from tests.integration.conftest import Pipeline
@@ -15,7 +17,7 @@ UPLOAD = (
 def send(pipeline: Pipeline, *bodies: str) -> None:
     """Put messages into the dead-letter queue."""
     for body in bodies:
-        reason = {"reason": {"DataType": "String", "StringValue": "it failed"}}
+        reason: Any = {"reason": {"DataType": "String", "StringValue": "it failed"}}
         pipeline.sqs.send_message(
             QueueUrl=pipeline.dead_letter_url, MessageBody=body, DelaySeconds=0, MessageAttributes=reason
         )

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("stack")
 
 def bury(pipeline: Pipeline, body: Any, **attributes: str) -> str:
     """Put a message into the dead-letter queue, and return its id."""
-    values = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
+    values: Any = {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()}
     text = body if isinstance(body, str) else json.dumps(body)
     url = pipeline.dead_letter_url
     found: str = pipeline.sqs.send_message(QueueUrl=url, MessageBody=text, MessageAttributes=values)["MessageId"]

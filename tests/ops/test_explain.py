@@ -463,14 +463,15 @@ def test_a_closed_gate_is_why_a_job_waits(found: Situation, reason: Reason, word
     ],
 )
 def test_a_job_in_line_says_its_place_and_when_its_turn_comes(found: Situation, reason: Reason, words: str) -> None:
-    record = replace(RECORD, status=Status.QUEUED, **in_line(7, NOW - 3600))
+    place: dict[str, Any] = in_line(7, NOW - 3600)
+    record = replace(RECORD, status=Status.QUEUED, **place)
     why = explain_record(record, found)
     assert why.reason is reason
     assert words in why.sentence
 
 
 def test_a_dispatched_job_says_when_it_is_sent() -> None:
-    record = replace(RECORD, status=Status.QUEUED, **dispatched(NOW + 40))  # type: ignore[arg-type]
+    record = replace(RECORD, status=Status.QUEUED, **dispatched(NOW + 40))
     assert "is sent in 40 s" in explain_record(record, SITUATION).sentence
     why = explain_record(record, replace(SITUATION, now=NOW + 41))
     assert (why.reason, "after ten minutes" in why.next_step) == (Reason.QUEUED, True)

@@ -59,7 +59,7 @@ def queues(pipeline: Pipeline, stack: Stack) -> list[str]:
 @pytest.fixture
 def stores(queues: list[str]) -> Callable[[], dict[str, str]]:
     """Gives all that the stack's stores hold, by where it is."""
-    return lambda: dict(everything(boto3.client, queues))
+    return lambda: dict(everything(lambda service: boto3.client(service), queues))  # type: ignore[call-overload]
 
 
 def live(pipeline: Pipeline) -> None:

@@ -14,7 +14,7 @@ from ops.inspect.reconcile import SETTLED, Kind, compare
 from ops.stack import Stack
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.places import in_line
-from posedrop.aws.record import Record, Status
+from posedrop.aws.record import JobStatus, Record, Status
 from posedrop.contract.errors import SubmitOutcomeUnknown
 from posedrop.contract.job import Input, Job
 from posedrop.contract.naming import execution_name
@@ -35,7 +35,7 @@ HISTORY_HOST = "history.test"
 NOW = 1_795_700_000.0
 
 
-def record(job: str, *requests: Request, status: Status = Status.SUCCEEDED, error: str | None = None) -> Record:
+def record(job: str, *requests: Request, status: JobStatus = Status.SUCCEEDED, error: str | None = None) -> Record:
     ended = {"type": error, "message": ""} if error else None
     paid = next((request.request_id for request in requests if request.request_id), None)
     return Record(job, status, "hero", "walk", requests=list(requests), request_id=paid, error=ended)

@@ -80,7 +80,9 @@ def versions(pipeline: Pipeline) -> int:
 def test_a_folder_of_folders_is_uploaded_followed_and_reported(
     pipeline: Pipeline, run: Run, here: Path, work_on: None
 ) -> None:
-    body = pipeline.provider.results[0].json()
+    (answer,) = pipeline.provider.results
+    assert isinstance(answer, httpx.Response)
+    body = answer.json()
     body["metrics"]["cost"] = 0.03
     pipeline.provider.results = [httpx.Response(200, json=body)]
     result = run("upload", "shoot", "--yes", "-o", "out", "--report", "report.json")

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 
 # ---- make env --------------------------------------------------------------------------------------------------------
 
-STATE = {
+STATE: dict[str, Any] = {
     "endpoint_url": "http://127.0.0.1:4566",
     "region": "us-east-1",
     "aws_access_key_id": "test",

@@ -86,9 +86,14 @@ LONG = {
 
 @pytest.mark.parametrize(("text", "columns"), LONG.values(), ids=LONG)
 def test_a_text_of_any_length_leaves_every_job_on_the_screen(tmp_path: Path, text: str, columns: int) -> None:
-    records = [
-        {"character": f"a-character-{number}", "pose": "with-a-long-name" * (number + 1), "status": "QUEUED"}
-        | {"error": None, "reason": text}
+    records: list[dict[str, Any]] = [
+        {
+            "character": f"a-character-{number}",
+            "pose": "with-a-long-name" * (number + 1),
+            "status": "QUEUED",
+            "error": None,
+            "reason": text,
+        }
         for number in range(4)
     ]
     with play(tmp_path, records, columns) as terminal:

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any
 
-import pexpect.pty_spawn  # type: ignore[import-untyped]
+import pexpect.pty_spawn
 import pytest
 
 from tests.terminal import Terminal

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -68,7 +69,7 @@ def test_a_second_function_comes_in_at_any_call(
     for number in range(1, LONGEST):
         world = begin(in_memory, provider, story)
         world.upload()
-        calls = at_call(world, number, lambda world=world: others.come_in(world, other))
+        calls = at_call(world, number, partial(others.come_in, world, other))
         world.work()
         in_memory.aws.watch_nothing()
         assert check(world)["status"] == "SUCCEEDED", f"at call {number}"
@@ -88,7 +89,7 @@ def test_a_job_that_is_cancelled_at_any_call_is_not_paid_or_goes_on(
     for number in range(1, LONGEST):
         world = begin(in_memory, provider, story)
         world.upload()
-        calls = at_call(world, number, lambda world=world: others.come_in(world, "cancel"))
+        calls = at_call(world, number, partial(others.come_in, world, "cancel"))
         world.work()
         in_memory.aws.watch_nothing()
         ends.add(world.record["status"])

@@ -246,7 +246,7 @@ class Concurrent(RuleBasedStateMachine):
         if begun:
             new = Status.QUEUED if action == self.retry else Status.FAILED
             assert (before.status, after.status) == (Status.FAILED, new)
-            assert after.request_id is after.owner is after.notified_at is None
+            assert (after.request_id, after.owner, after.notified_at) == (None, None, None)
             assert (after.error is None) == (new is Status.QUEUED)
             assert after.retry_messages == [*before.retry_messages, f"retry {record.attempt}"]
 
@@ -289,4 +289,4 @@ def entry(record: Record) -> Entry:
 def test_concurrent_owners() -> None:
     # Without shrinking, which would take minutes: an example has 40 steps at most.
     phases = [Phase.explicit, Phase.generate]
-    run_state_machine_as_test(Concurrent, settings=settings(max_examples=120, stateful_step_count=40, phases=phases))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Concurrent, settings=settings(max_examples=120, stateful_step_count=40, phases=phases))

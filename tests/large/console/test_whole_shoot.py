@@ -27,7 +27,7 @@ Visit = Callable[..., "Page"]
 @pytest.fixture
 def whole_stack(tmp_path: Path) -> Iterator[LocalStack]:
     """The template on the local stack. Jobs take two seconds, and the limit does not hold them back."""
-    parameters = {
+    parameters: dict[str, str | int] = {
         "SettleSeconds": 1,
         "SegmindRequestsPerMinute": 600,
         "DefaultPrompt": "walking through the rain",

@@ -286,7 +286,7 @@ LINK = "https://out.s3.eu-central-1.amazonaws.com/1.png?X-Amz-Signature=0"
 
 def test_a_notification_with_links_fits_the_schema_and_the_mail_has_them() -> None:
     keys: list[str] = []
-    message = notified(SUCCEEDED).with_links(lambda key: keys.append(key) or LINK)  # type: ignore[func-returns-value]
+    message = notified(SUCCEEDED).with_links(lambda key: keys.append(key) or LINK)
     assert valid(message.to_dict())
     assert keys == [OUTPUT["key"]]
     assert message.to_dict() == {**notification(SUCCEEDED), "outputs": [{**OUTPUT, "url": LINK}]}

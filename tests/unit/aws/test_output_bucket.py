@@ -5,7 +5,7 @@ import random
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
@@ -101,7 +101,7 @@ def broken_off() -> Iterator[bytes]:
     raise DeliveryFailed("reset")
 
 
-BAD = {
+BAD: dict[str, Callable[[], Iterator[bytes]]] = {
     "empty": lambda: iter([]),
     "empty pieces": lambda: iter([b"", b""]),
     "html": lambda: iter([b"<html><body>", b"gone</body></html>"]),
@@ -111,7 +111,7 @@ BAD = {
     "less than a header": lambda: iter([SMALL[:4]]),
     "large and damaged": lambda: large(20, TAIL[:-1] + bytes([TAIL[-1] ^ 1])),
 }
-CUT = {
+CUT: dict[str, Callable[[], Iterator[bytes]]] = {
     "header only": lambda: iter([SMALL[:10]]),
     "cut": lambda: iter([SMALL[:-1]]),
     "large and cut": lambda: large(20, TAIL[:-1]),
@@ -193,7 +193,7 @@ def test_memory_is_a_few_parts(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None
     # S3 itself is left out, since moto keeps what it is given; the parts are read as botocore reads them.
     stored = 0
 
-    def call(self: object, name: str, arguments: dict[str, object]) -> dict[str, object]:
+    def call(self: object, name: str, arguments: dict[str, Any]) -> dict[str, object]:
         nonlocal stored
         if name == "UploadPart":
             stored += len(arguments["Body"].read())

@@ -6,8 +6,8 @@ import pytest
 
 from posedrop.aws.ledger import Ledger
 from posedrop.aws.record import Status, WaitingRecord
-from posedrop.aws.record_table import INCOMPLETE, Conflict
-from posedrop.contract.errors import InternalError
+from posedrop.aws.record_table import INCOMPLETE
+from posedrop.contract.errors import Conflict, InternalError
 from posedrop.contract.job import Job, is_waiting_id, waiting_id
 from tests.table import Table
 

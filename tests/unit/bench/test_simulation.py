@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from bench.backlog import Setting, budget, clients, measure, off_turn, pause, row, use, watch
+from bench.backlog import budget, clients, measure, off_turn, pause, row, use, watch
 from bench.simulation.dynamodb import Client, Index, Meter, Table
 from bench.simulation.engine import Simulation
 from bench.simulation.functions import EventSource, Function, Queue
 from bench.simulation.money import SERVICES, cost
+from bench.simulation.outside import Setting
 from bench.simulation.stack import Stack
 from bench.simulation.template import indexes, parameter
 
@@ -97,7 +98,7 @@ class SimulatedTable:
 
     def update(self, expression: str, condition: str = "", **values: Any) -> dict[str, Any]:
         request: dict[str, Any] = {"ConditionExpression": condition} if condition else {}
-        return self.client.update_item(
+        updated: dict[str, Any] = self.client.update_item(
             TableName="jobs",
             Key={"job_id": {"S": "a"}},
             UpdateExpression=expression,
@@ -107,6 +108,7 @@ class SimulatedTable:
             ReturnValuesOnConditionCheckFailure="ALL_OLD",
             **request,
         )["Attributes"]
+        return updated
 
     def holds(self, condition: str, **values: Any) -> bool:
         before = self.meter.refused.total()

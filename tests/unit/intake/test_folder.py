@@ -24,7 +24,7 @@ def files(**ages: float) -> JobFiles:
 
 def left_to(upload: SourceUpload | None, **ages: float) -> str | None:
     found = later_upload(files(**ages), upload, SETTLE, NOW.timestamp())
-    return found and found.key
+    return found.key if found else None
 
 
 POSE = SourceUpload("pose", "pose-1")
@@ -74,10 +74,10 @@ def test_one_event_of_a_folder_always_handles_the_job(ages: tuple[float, ...]) -
 def test_a_candidate_needs_both_images(missing: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="both images"):
         read_candidate(
-            UploadBucket(None, "bucket", UploadLayout()),
+            UploadBucket(None, "bucket", UploadLayout()),  # type: ignore[arg-type]
             "hero",
             "walk",
             files(**missing),
             "",
             model=CONSISTENT_CHARACTER,
-        )  # type: ignore[arg-type]
+        )

@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from posedrop.aws.items import Item
 from posedrop.aws.messages import SubmitMessage
 from posedrop.aws.places import DUE, IN_LINE, LOST_AFTER, Entry, due, in_line
 from posedrop.contract.times import rfc3339
@@ -58,7 +59,7 @@ class Line50:
     def add(self, character: str, name: str) -> Entry:
         """Let a job stand in line."""
         rank = self.line.rank(character, self.gate.read(self.now).highest_rank, self.now)
-        item = {"status": "QUEUED", "rank": rank, "queued_at": rfc3339(self.now), **in_line(rank, self.now)}
+        item: Item = {"status": "QUEUED", "rank": rank, "queued_at": rfc3339(self.now), **in_line(rank, self.now)}
         self.items.table[name] = {"job_id": name, **item}
         return Entry.of(self.items.table[name])
 

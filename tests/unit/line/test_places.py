@@ -2,17 +2,22 @@
 
 import pytest
 
+from posedrop.aws.items import Item
 from posedrop.aws.places import Entry, client_item, dispatched, due, in_line
 
-ITEM = {"job_id": "hero-walk-1", "stands": "in line", "place": "0000000007 1970-01-02T00:00:00.000Z"} | {
-    "queued_at": "1970-01-02T00:00:00.000Z"
+PLACE = "0000000007 1970-01-02T00:00:00.000Z"
+ITEM: Item = {
+    "job_id": "hero-walk-1",
+    "stands": "in line",
+    "place": PLACE,
+    "queued_at": "1970-01-02T00:00:00.000Z",
 }
 
 
 def test_an_entry_of_the_index() -> None:
     found = Entry.of({**ITEM, "rank": 7, "dispatch_number": 3})
-    assert found == Entry("hero-walk-1", "in line", ITEM["place"], 7, 86400.0, 3)
-    assert found.line_place == ITEM["place"]
+    assert found == Entry("hero-walk-1", "in line", PLACE, 7, 86400.0, 3)
+    assert found.line_place == PLACE
 
 
 def test_a_job_that_was_never_dispatched_has_the_first_rank_and_no_number() -> None:
@@ -21,7 +26,7 @@ def test_a_job_that_was_never_dispatched_has_the_first_rank_and_no_number() -> N
 
 
 def test_a_job_in_line_sorts_by_its_rank_and_then_by_its_age() -> None:
-    assert in_line(7, 86400) == {"stands": "in line", "place": ITEM["place"]}
+    assert in_line(7, 86400) == {"stands": "in line", "place": PLACE}
     places = [in_line(rank, at)["place"] for rank, at in ((9, 5), (10, 3), (10, 4), (100, 1))]
     assert places == sorted(places)
 

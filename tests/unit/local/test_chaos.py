@@ -258,7 +258,7 @@ def test_a_job_that_is_always_refused_ends_as_rejected_and_soon() -> None:
 
 def waiting(**changes: Any) -> Evidence:
     """A job that waits for its next submit."""
-    place = {"stands": "due", "place": "2026-11-23T10:16:30Z", "notified_at": None, "requests": []}
+    place: dict[str, Any] = {"stands": "due", "place": "2026-11-23T10:16:30Z", "notified_at": None, "requests": []}
     record = {**sound().records[0], "status": "QUEUED", "attempt": 1, "reason": "the provider answered 500"} | place
     return replace(
         refused(2),

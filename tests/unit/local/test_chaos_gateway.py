@@ -145,7 +145,7 @@ def test_a_message_is_late_once_and_only_before_it_was_received() -> None:
 def test_a_queue_hands_out_what_is_not_late_and_keeps_the_copies() -> None:
     gateway = gateway_of(Aws(), late=0.5, twice=1)
     names = [f"m{number}" for number in range(20)]
-    queue = {"name": "posedrop-SubmitQueue-08CDC955AB04E", "messages": [message(name) for name in names]}
+    queue: Any = {"name": "posedrop-SubmitQueue-08CDC955AB04E", "messages": [message(name) for name in names]}
     received = [found["id"] for found in gateway.collect(queue, 100, 30)]
     assert 0 < len(received) == 20 - gateway.struck["late in SubmitQueue"] < 20
     assert sorted(found["id"] for found in queue["messages"]) == sorted([*names, *received])

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from ministack.core import lambda_runtime
+from ministack.services import lambda_svc
 
 from local import gateway
 from posedrop.contract.errors import DeliveryFailed
@@ -133,8 +135,8 @@ def test_a_process_at_work_outlives_an_update_until_it_is_idle(monkeypatch: pyte
 
     busy, idle, other = worker("busy", "submit", True), worker("idle", "submit", False), worker("other", "poll", True)
     pools = {"1:r:submit:$LATEST": [busy, idle], "1:r:poll:$LATEST": [other]}
-    monkeypatch.setattr(gateway.lambda_runtime, "_workers", pools)
-    monkeypatch.setattr(gateway.lambda_runtime, "kill_workers", lambda workers: [each.kill() for each in workers])
+    monkeypatch.setattr(lambda_runtime, "_workers", pools)
+    monkeypatch.setattr(lambda_runtime, "kill_workers", lambda workers: [each.kill() for each in workers])
     monkeypatch.setattr(gateway, "BUSY_SECONDS", 0.01)
     gateway.invalidate_worker("submit", qualifier="$LATEST")
     assert stopped.get(timeout=HANGS) == "idle"
@@ -170,7 +172,7 @@ def test_a_template_s_role_keeps_its_permissions_boundary_until_an_update_drops_
 def test_an_asynchronous_invocation_is_tried_again_and_waited_for_while_it_is_throttled(
     monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    throttled = {"throttle": True, "error": True}
+    throttled: dict[str, Any] = {"throttle": True, "error": True}
     answers = iter([throttled, throttled, {"error": True, "body": {}}, throttled, {"body": None}])
     tried: list[dict[str, Any]] = []
     done = threading.Event()
@@ -184,11 +186,9 @@ def test_an_asynchronous_invocation_is_tried_again_and_waited_for_while_it_is_th
 
     config = {"FunctionName": "receiver", "FunctionArn": "arn:aws:lambda:us-east-1:000000000000:function:receiver"}
     monkeypatch.setattr(gateway, "_execute_function", execute)
-    monkeypatch.setattr(gateway.lambda_svc, "_execute_function", gateway.execute_function)
-    monkeypatch.setattr(
-        gateway.lambda_svc, "_get_func_record_for_ref", lambda arn: ({"config": config}, config, "receiver")
-    )
-    monkeypatch.setattr(gateway.lambda_svc, "_LAMBDA_ASYNC_RETRY_BASE_SECONDS", 0.01)
+    monkeypatch.setattr(lambda_svc, "_execute_function", gateway.execute_function)
+    monkeypatch.setattr(lambda_svc, "_get_func_record_for_ref", lambda arn: ({"config": config}, config, "receiver"))
+    monkeypatch.setattr(lambda_svc, "_LAMBDA_ASYNC_RETRY_BASE_SECONDS", 0.01)
     if by == "a rule":
         gateway.dispatch_to_lambda(config["FunctionArn"], '{"detail": 1}')
     else:
@@ -198,7 +198,7 @@ def test_an_asynchronous_invocation_is_tried_again_and_waited_for_while_it_is_th
 
 
 def test_a_rule_s_function_that_is_not_there_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.lambda_svc, "_get_func_record_for_ref", lambda arn: (None, None, "gone"))
+    monkeypatch.setattr(lambda_svc, "_get_func_record_for_ref", lambda arn: (None, None, "gone"))
     monkeypatch.setattr(gateway, "_invoke_async_with_retry", lambda *_: pytest.fail("it was invoked"))
     gateway.dispatch_to_lambda("arn:aws:lambda:us-east-1:000000000000:function:gone", "{}")
 

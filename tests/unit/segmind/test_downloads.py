@@ -427,7 +427,8 @@ def test_the_limit_counts_decompressed_bytes_without_holding_them() -> None:
     small = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = b"".join(small.compress(bytes(10**6)) for _ in range(OUTPUT_LIMIT // 10**6 + 1)) + small.flush()
     assert len(bomb) < OUTPUT_LIMIT // 900
-    web, sizes = Web(packed(bomb, "gzip", 10**9)), []
+    web = Web(packed(bomb, "gzip", 10**9))
+    sizes: list[int] = []
     fetching = Downloader(BASE, httpx.MockTransport(web), web.resolve).open(URL, 60)
     with fetching as chunks, pytest.raises(OutputInvalid, match="more than"):
         sizes.extend(map(len, chunks))

@@ -12,7 +12,6 @@ import pytest
 
 from posedrop.contract.errors import AccountRefused, HistoryUnavailable, HistoryUnfinished
 from posedrop.contract.version import VERSION
-from posedrop.segmind import history as module
 from posedrop.segmind.history import History
 from posedrop.segmind.model import CONSISTENT_CHARACTER
 
@@ -189,7 +188,8 @@ def test_rows_without_a_time_are_read_to_the_end(created: object) -> None:
 
 
 def test_a_long_search_continues_where_it_stopped() -> None:
-    now, asked = [0.0], []
+    now = [0.0]
+    asked: list[int] = []
 
     def slow(request: httpx.Request) -> httpx.Response:
         now[0] += 4
@@ -210,7 +210,8 @@ def test_a_long_search_continues_where_it_stopped() -> None:
 
 @pytest.mark.parametrize("each", [4.0, 5.0])
 def test_a_search_ends_after_15_seconds_and_reads_its_last_page_again(each: float) -> None:
-    now, asked = [0.0], []
+    now = [0.0]
+    asked: list[int] = []
 
     def slow(request: httpx.Request) -> httpx.Response:
         now[0] += each
@@ -228,7 +229,8 @@ def test_the_first_page_is_always_read() -> None:
 
 
 def test_a_search_advances_although_each_page_needs_all_its_time() -> None:
-    now, asked = [0.0], []
+    now = [0.0]
+    asked: list[int] = []
 
     def slow(request: httpx.Request) -> httpx.Response:
         now[0] += SECONDS + 1
@@ -342,7 +344,7 @@ def test_without_a_key_nothing_is_known() -> None:
 @pytest.mark.parametrize("seconds", [0.0, 2.0], ids=["huge", "slow"])
 def test_an_endless_response_is_given_up(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("posedrop.segmind.history.time.monotonic", lambda: now[0])
     with pytest.raises(HistoryUnavailable, match=r"more than|took too long"):
         find(httpx.Response(200, content=endless(seconds, now)))
     assert now[0] < 2 * SECONDS
@@ -357,7 +359,7 @@ def test_a_page_has_eight_mebibytes_at_most() -> None:
 
 def test_a_page_that_is_asked_for_late_has_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now, clock = [0.0], itertools.count(step=100)
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("posedrop.segmind.history.time.monotonic", lambda: now[0])
     with pytest.raises(HistoryUnavailable, match="took too long"):
         history(lambda _: httpx.Response(200, content=endless(0.5, now)), lambda: next(clock)).find(NAME, SINCE)
     assert now[0] == 1.5

@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from posedrop.contract.errors import OutputInvalid, PosedropError, StatusUnavailable, SubmitOutcomeUnknown
-from posedrop.segmind import bodies as module
 from posedrop.segmind.client import GET_TIMEOUTS, RESULT_RESPONSE, SMALL_RESPONSE, Segmind, Timeouts
 from posedrop.segmind.downloads import OUTPUT_LIMIT, Downloader
 from posedrop.segmind.model import CONSISTENT_CHARACTER
@@ -89,7 +88,7 @@ def test_a_slow_response_is_given_up_in_time(name: str, monkeypatch: pytest.Monk
     def wait() -> None:
         now[0] += 1
 
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("posedrop.segmind.bodies.time.monotonic", lambda: now[0])
     with pytest.raises(error, match="took too long"):
         call(client(Endless(b" ", wait)))
     assert now[0] <= max(TIMEOUTS.total, GET_TIMEOUTS.total) + 1

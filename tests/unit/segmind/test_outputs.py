@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posedrop.segmind.model import MAX_IMAGES
 from posedrop.segmind.outputs import (
-    MAX_IMAGES,
     MAX_INLINE_CHARACTERS,
     BadOutput,
     InlineSource,

@@ -118,7 +118,7 @@ def test_the_dashboard_shows_every_alarm() -> None:
 
 def dashboard() -> dict[str, list[Any]]:
     """The metrics of each of the dashboard's graphs, by its title, each written out."""
-    graphs = {}
+    graphs: dict[str, list[Any]] = {}
     for widget in json.loads(STACK.properties("Dashboard")["DashboardBody"])["widgets"]:
         last: list[Any] = []
         if widget["type"] == "metric":

@@ -118,7 +118,7 @@ def convert(source: Path, target: Path, kind: Type, orientation: int, changes: s
 
 def _open(source: Path, kind: Type) -> Image.Image:
     if kind is Type.HEIC:
-        import pi_heif  # type: ignore[import-untyped]  # imported here, because other formats do not need it
+        import pi_heif  # imported here, because other formats do not need it
 
         pi_heif.register_heif_opener(thumbnails=False)
     Image.MAX_IMAGE_PIXELS = None  # PIXEL_LIMIT is checked instead
