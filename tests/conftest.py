@@ -38,7 +38,7 @@ LONGEST = (
     "tests/console",
     "tests/property",
     "tests/lint/test_pairs.py",
-    "tests/unit/bench/test_simulation.py",
+    "tests/bench/test_simulation.py",
     "tests/integration",
     "tests/ops",
 )
@@ -55,7 +55,7 @@ UNCOVERED = (
     "tests/emulator",
     "tests/property",
     "tests/unit/gate/test_poll_schedule.py::test_cost_is_near_the_optimum",
-    "tests/unit/bench/test_simulation.py",
+    "tests/bench/test_simulation.py",
 )
 """Tests without coverage: their code runs in other processes, or in other tests as well."""
 
