@@ -53,6 +53,8 @@ UNCOVERED = (
     "tests/docs",
     "tests/e2e",
     "tests/emulator",
+    "tests/lint",
+    "tests/processes",
     "tests/property",
     "tests/unit/gate/test_poll_schedule.py::test_cost_is_near_the_optimum",
     "tests/bench/test_simulation.py",
