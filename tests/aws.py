@@ -9,8 +9,8 @@ Most calls go to DynamoDB and SQS. `serve_directly` passes them to moto after bo
 This skips the signed HTTP request between the two, and the response's way back.
 """
 
-# mypy: ignore-errors
-# Types do not fit what is put in place of moto's own functions.
+# mypy: disable-error-code="assignment, method-assign, attr-defined"
+# moto's functions are replaced by functions of other types, and some of its modules have no types.
 
 import copy
 import copyreg
@@ -80,13 +80,13 @@ def mock_stack(create: Callable[[], dict[str, str]]) -> Iterator[dict[str, str]]
 
 def saved() -> Copy:
     """Return a copy of all of moto's state."""
-    return copy.deepcopy({backend.service_name: dict(backend) for backend in BackendDict._instances})
+    return copy.deepcopy({backend.service_name: dict(backend) for backend in BackendDict._instances})  # type: ignore[misc]
 
 
 def restore(made: Copy) -> None:
     """Replace moto's state by a saved copy."""
     for service, accounts in copy.deepcopy(made).items():
-        backend = moto.backends.get_backend(service)
+        backend = moto.backends.get_backend(service)  # type: ignore[call-overload]
         backend.update(accounts)
         assert backend[DEFAULT_ACCOUNT_ID]  # moto resets only the backends that were used
 
@@ -209,7 +209,7 @@ def _copy_tree(node: Any, parent: Any = None) -> Any:
     return copied
 
 
-_is_a = cache(issubclass)
+_is_a: Any = cache(issubclass)
 """A cached issubclass: that of moto's abstract classes is slow."""
 
 
@@ -272,7 +272,7 @@ def _receive_at_once(self: Any, queue_name: str, count: int, wait_seconds: int, 
     return _receive_message(self, queue_name, count, 0, *others)
 
 
-UpdateExpressionParser.make = classmethod(_tree_once)
+UpdateExpressionParser.make = classmethod(_tree_once)  # type: ignore[arg-type]
 ConditionExpressionParser._lex_one_node = lambda _, remaining: _lex_one_node_once(remaining)
 DepthFirstTraverser.traverse_node_recursively = _traverse
 Node.find_clauses = _find_clauses

@@ -42,7 +42,7 @@ def test_what_somebody_must_see_to_without_what_is_in_the_summary(console: Conso
 def test_pages_of_cards_hold_every_job_once_the_newest_first(console: Console) -> None:
     seeded = console.seed(25)
     found: list[dict[str, Any]] = []
-    cursor = ""
+    cursor: str | None = ""
     for _ in range(3):
         answer = console.get(f"/api/jobs?limit=10&cursor={cursor}")
         assert answer["total"] == 25

@@ -10,14 +10,21 @@ import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 from PIL import Image
 
 from ops.console import pictures
+from ops.console.app import Console as App
 from ops.console.archive import archive
 from ops.console.sheet import sheet
+from ops.errors import NotFound
+from ops.stack import Stack
 from tests.console.conftest import Console
+from tests.corpus import SECRET, encode, exif, picture
 from tests.integration.conftest import OUTPUTS
 from tests.support import ROOT, image
 
@@ -253,3 +260,37 @@ def test_a_selection_has_a_contact_sheet(console: Console) -> None:
     assert "no pictures yet" in console.get(f"{failed}.png", status=404)["error"]
     assert "none of these jobs has a result" in console.get(f"{failed}.zip", status=404)["error"]
     assert "select the jobs again" in console.get("/api/selection/none.zip", status=404)["error"]
+
+
+def test_a_photograph_is_shown_before_and_after(console: Console) -> None:
+    upload = encode(picture(size=(64, 48)), "JPEG", quality=95, exif=exif(6))
+    console.pipeline.upload(("incoming/hero/face.jpg", upload), ("incoming/hero/poses/walk.png", image("png", (9, 9))))
+    (job_id,) = console.pipeline.records()
+    card = console.get(f"/api/jobs/{job_id}")["card"]
+    assert card["prepared"] == {"face": ["turned", "cleaned"]}
+    address = f"/api/pictures/{job_id}?size=original&what="
+    before, after = (console.request("GET", f"{address}{what}").data for what in ("face", "face-sent"))
+    assert before == upload
+    with Image.open(io.BytesIO(after)) as sent:
+        assert sent.size == (48, 64)
+    assert SECRET not in after
+    assert console.request("GET", f"{address}pose-sent").status == 404
+
+
+def test_a_picture_of_a_stack_that_hangs_is_given_up(console: Console) -> None:
+    done = console.seed(1)[0]
+    console.get("/api/jobs")
+    console.patience = 0.5
+    console.answering.clear()
+    path = f"/api/pictures/{done.job_id}?what=output&attempt=1&size=thumb"
+    assert "Read timeout" in console.get(path, status=502)["error"]
+    console.answering.set()
+    assert console.request("GET", path).status == 200
+
+
+def test_pictures_come_by_the_client_that_gives_up_soon(stack: Stack) -> None:
+    def client(service: str, config: Config | None = None) -> Any:
+        return boto3.client(service) if config else None  # type: ignore[call-overload]
+
+    with pytest.raises(NotFound, match="does not exist any more"):
+        App(replace(stack, client=client)).pictures.get(pictures.Source(OUTPUTS, "outputs/none.png"), "thumb")

@@ -196,7 +196,7 @@ def test_the_function_copies_the_images_however_often_it_is_reported(
     do(calls("SQS")[-1])
     run_jobs(pipeline)
     s3 = boto3.client("s3")
-    s3.create_bucket(Bucket="gallery", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    s3.create_bucket(Bucket="gallery", CreateBucketConfiguration={"LocationConstraint": REGION})
     monkeypatch.setenv("GALLERY", "gallery")
     # What SNS hands to a function is the envelope that a queue gets.
     envelopes = [json.loads(message["Body"]) for message in queue()]

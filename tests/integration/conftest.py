@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cache
 from operator import itemgetter
 from types import ModuleType, SimpleNamespace
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 import boto3
 import httpx
@@ -35,7 +35,7 @@ from posedrop.settings import DispatchSettings
 from tests.aws import mock_stack, serve_directly
 from tests.support import ROOT, Context, image
 
-REGION = "eu-central-1"
+REGION: Final = "eu-central-1"
 BUCKET = "posedrop-uploads"
 OUTPUTS = "posedrop-outputs"
 TABLE = "jobs"
@@ -575,7 +575,7 @@ def _create_resources() -> dict[str, str]:
     """Make all AWS resources; return what of the environment is known only then."""
     s3 = boto3.client("s3")
     for bucket in (BUCKET, OUTPUTS):
-        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
     sqs = boto3.client("sqs")
     urls = {variable: sqs.create_queue(QueueName=name)["QueueUrl"] for variable, name in QUEUES.items()}
