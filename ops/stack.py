@@ -12,7 +12,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, NoRegionError
 
 from ops.errors import NotFound, OpsError, UnclearTarget
 from ops.formatting import command
@@ -174,6 +174,10 @@ def find(target: Target) -> Stack:
     client = cache(lambda service, config=None: session.client(service, config=_config(service, config)))
     try:
         found = _describe(client, named)
+    except NoRegionError as exc:
+        raise OpsError(f"the region of {named} is not known: use --region NAME, or a --profile with a region") from exc
+    except NoCredentialsError as exc:
+        raise OpsError("there are no AWS credentials: use --profile NAME, or sign in as for the AWS CLI") from exc
     except ClientError as exc:
         if exc.response["Error"]["Code"] == "ValidationError":
             where = client("cloudformation").meta.region_name

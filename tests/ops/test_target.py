@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from botocore.client import BaseClient
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, NoCredentialsError
 from click.testing import CliRunner, Result
 
 from ops import stack
@@ -146,7 +146,11 @@ def test_the_region_of_the_environment_is_the_aws_clis(monkeypatch: pytest.Monke
             1,
             "Error: the stack mine has no output JobsTableName",
         ),
-        (["status", "--stack", "mine"], 1, "Error: You must specify a region."),
+        (
+            ["status", "--stack", "mine"],
+            1,
+            "Error: the region of mine is not known: use --region NAME, or a --profile with a region",
+        ),
         (["status", "--stack", "mine", "--profile", "none"], 1, "Error: The config profile (none) could not be found"),
         (["status", "--local"], 3, "start the local stack with make up"),
         (["status", "--local", "--stack", "mine"], 2, "Error: --local and --stack name two stacks"),
@@ -157,6 +161,17 @@ def test_an_error_is_one_line_and_an_exit_code(words: list[str], code: int, line
     assert result.exit_code == code
     assert line in result.stderr.splitlines()[-1]
     assert result.stdout == ""
+
+
+@pytest.mark.usefixtures("aws")
+def test_missing_credentials_name_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_credentials(client: object, operation: str, arguments: object) -> None:
+        raise NoCredentialsError
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", without_credentials)
+    result = run("status", "--stack", "mine", "--region", REGION)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("Error: there are no AWS credentials: use --profile NAME")
 
 
 def test_a_local_stack_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
