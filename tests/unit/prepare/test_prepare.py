@@ -273,6 +273,17 @@ def test_a_side_that_is_too_long(mode: str, size: tuple[int, int]) -> None:
     assert changes == ["converted", "reduced"] or changes == ["reduced"]
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_a_large_picture_is_reduced_in_bands_and_looks_the_same(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    for name, value in (("SIDE_LIMIT", 100), ("MANY_PIXELS", 1000), ("BAND", 8)):
+        monkeypatch.setattr(f"posedrop.prepare.decode.{name}", value)
+    large = scene(mode, (300, 200))
+    data, _, changes = prepared(encode(large, "TIFF"))
+    assert "reduced" in changes
+    assert opened(data).size == (100, 67)
+    assert difference(opened(data).convert(mode), large.reduce(3)) < NEAR
+
+
 def test_what_is_sent_has_20_mib_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("posedrop.prepare.decode.IMAGE_LIMIT", 3000)
     data, _, changes = prepared(encode(corpus_noise(), "BMP"))
