@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -208,6 +209,51 @@ def test_a_version_that_has_expired_while_its_job_waited_is_not_paid_for(pipelin
     record = pipeline.record()
     assert (record["status"], record["error"]["type"]) == ("FAILED", "InvalidInput")
     assert record["error"]["message"].startswith(f"{FACE[0]}: replaced or deleted")
+
+
+ARCHIVED = {"StorageClass": "GLACIER"}
+
+
+@pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (ARCHIVED, "archived"),
+        ({"StorageClass": "DEEP_ARCHIVE"}, "archived"),
+        ({"StorageClass": "INTELLIGENT_TIERING", "ArchiveStatus": "ARCHIVE_ACCESS"}, "archived"),
+        ({**ARCHIVED, "Restore": 'ongoing-request="true"'}, "archived"),
+        ({"Error": {"Code": "403", "Message": "Forbidden"}}, "may not read"),
+    ],
+)
+def test_a_file_that_can_no_longer_be_read_when_its_job_s_turn_comes_is_not_paid_for(
+    pipeline: Pipeline, walk: object, head: dict[str, Any], reason: str
+) -> None:
+    pipeline.provider.submits = [REFUSED, ACCEPTED]
+    assert pipeline.handle(walk)
+    pipeline.clock.now += DAY
+    pipeline.hook("s3", "HeadObject", _answer(head))
+    assert pipeline.resume()
+    assert len(pipeline.provider.posts) == 1
+    record = pipeline.record()
+    assert (record["status"], record["error"]["type"]) == ("FAILED", "InvalidInput")
+    assert record["error"]["message"].startswith(f"{FACE[0]}: the ")
+    assert reason in record["error"]["message"]
+
+
+@pytest.mark.parametrize("head", [{"StorageClass": "GLACIER_IR"}, {**ARCHIVED, "Restore": 'ongoing-request="false"'}])
+def test_a_file_that_can_be_read_although_its_class_is_of_archives_is_sent(
+    pipeline: Pipeline, walk: object, head: dict[str, Any]
+) -> None:
+    pipeline.provider.submits = [REFUSED, ACCEPTED]
+    assert pipeline.handle(walk)
+    pipeline.clock.now += DAY
+    pipeline.hook("s3", "HeadObject", _answer(head))
+    assert pipeline.resume()
+    assert pipeline.record()["status"] == "SUBMITTED"
+
+
+def _answer(body: dict[str, Any]) -> Callable[..., Any]:
+    status = 403 if "Error" in body else 200
+    return lambda **_: (SimpleNamespace(status_code=status), body)
 
 
 def test_only_a_response_to_a_submit_closes_the_breaker(pipeline: Pipeline) -> None:

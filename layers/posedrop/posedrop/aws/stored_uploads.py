@@ -20,9 +20,10 @@ GONE = ("PreconditionFailed", "412", "NoSuchKey", "NoSuchVersion", "404")
 """The error codes of S3 for a file that has changed or is gone."""
 
 
+ARCHIVED = "the file is archived: restore it, then `retry` the job"
 FORBIDDEN = "the function may not read the file: allow its role in the bucket's policy and key, then `retry` the job"
 UNREADABLE = {
-    "InvalidObjectState": "the file is archived: restore it, then `retry` the job",
+    "InvalidObjectState": ARCHIVED,
     "AccessDenied": FORBIDDEN,
     "403": FORBIDDEN,
 }
@@ -68,14 +69,21 @@ def open_stored(s3: "S3Client", stored: Mapping[str, Any]) -> Iterator[tuple["St
 
 
 def check_stored(s3: "S3Client", stored: Mapping[str, Any]) -> None:
-    """Check that an input of the ledger still exists. Raises UploadChanged if not."""
+    """Check that an input of the ledger still exists and can be read.
+
+    Raises UploadChanged if it is gone, InvalidInput if it is archived or the function may not read it.
+    """
     version = {"VersionId": stored["version_id"]} if stored["version_id"] else {}
-    try:
-        s3.head_object(Bucket=stored["bucket"], Key=stored["key"], IfMatch=f'"{stored["etag"]}"', **version)
-    except ClientError as exc:
-        if exc.response["Error"]["Code"] in GONE:
-            raise UploadChanged(stored["key"]) from exc
-        raise
+    with translated(stored["key"], InputFault.IMAGE):
+        response = s3.head_object(Bucket=stored["bucket"], Key=stored["key"], IfMatch=f'"{stored["etag"]}"', **version)
+    if _is_archived(response):
+        raise InvalidInput(Problem(ARCHIVED, InputFault.IMAGE, stored["key"]))
+
+
+def _is_archived(response: Mapping[str, Any]) -> bool:
+    """Return whether a file must be restored before it can be read (S3 API reference, HeadObject)."""
+    in_archive = "ArchiveStatus" in response or response.get("StorageClass") in ("GLACIER", "DEEP_ARCHIVE")
+    return in_archive and 'ongoing-request="false"' not in response.get("Restore", "")
 
 
 @contextmanager
